@@ -1,5 +1,7 @@
 """Where output voxels lie, and resampling between lattices."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
@@ -8,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import (
     Lattice,
+    _linearly,
     interpolate,
     interpolate_in_mask,
     resample,
@@ -134,6 +137,16 @@ def test_parallel_axes_are_interpolated_as_turned_ones_are(affine, step):
     points = voxel_coordinates(source, target)
     expected = map_coordinates(array, points, order=1, mode="grid-constant")
     np.testing.assert_allclose(resample(array, source, target), expected, atol=3e-7)
+
+
+def test_parallel_axes_take_the_memory_of_a_few_planes():
+    source, target = (Lattice((n, n, n), np.diag([48 / n] * 3 + [1.0])) for n in (40, 48))
+    values = np.ones(source.shape, dtype=np.float32)
+    tracemalloc.start()
+    moved = _linearly(source, target)(values)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * moved.nbytes  # the result and ten planes of it, of twice the precision
 
 
 def test_no_background_leaks_through_the_masks_edge(affine):

@@ -9,13 +9,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
-from napari_msp.evaluation.benchmark.jobs import Finished, OnPart, Progress, do_all
+from napari_msp.evaluation.benchmark.jobs import Finished, OnPart, Progress, _work, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
@@ -296,6 +298,33 @@ class Write:
         if self.path.name == "long":
             time.sleep(60)
         self.path.write_text("done")
+
+
+def test_a_worker_has_one_thread(monkeypatch):
+    # Torch's and BLAS's, by which blocks are shared out: the other cores are other workers'.
+    threads = []
+
+    class Look:
+        def run(self):
+            threads.append(max(each.num_threads for each in blas.lib_controllers))
+
+    class Pipe:
+        jobs = iter([Look()])
+        send = staticmethod(lambda answer: answers.append(answer))
+
+        def recv(self):
+            for job in self.jobs:
+                return job
+            raise EOFError
+
+    answers: list[object] = []
+    for name in ("torch.set_num_threads", "signal.signal", "threading.Thread"):
+        monkeypatch.setattr(name, mock.MagicMock())
+    blas = ThreadpoolController().select(user_api="blas")
+    with blas.limit(limits=2):
+        _work(Pipe())  # type: ignore[arg-type]
+    assert threads == [1]
+    assert answers == [(None, "")]
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

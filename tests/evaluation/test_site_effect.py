@@ -24,6 +24,7 @@ from napari_msp.evaluation.benchmark.methods import find_predictions
 from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
+from napari_msp.evaluation.benchmark.run import interpolated_in
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.measures.pair import Truth
@@ -44,6 +45,7 @@ from napari_msp.evaluation.regions import read_regions
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import write_sh
 from napari_msp.signal.spherical_harmonics import ORDER
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
@@ -521,16 +523,28 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
         moved[0, 3] += 10
         voxels = image.get_fdata(dtype=np.float32)
         nib.save(nib.Nifti1Image(voxels, moved), path)
-    folders = {name: tmp_path / name for name in ("b1000", "moved")}
+    scan = open_dataset(predicted / "heads").acquisition("sub-02", "prisma_st")
+    image = replace(fit_sh(scan, b_value=1200, order=ORDER), b_value=None)
+    (tmp_path / "unknown/sub-02").mkdir(parents=True)
+    name = "sub-02_ses-prisma_acq-st_model-sh_param-coefficients_dwimap.nii.gz"
+    write_sh(tmp_path / "unknown/sub-02" / name, image)
+    folders = {name: tmp_path / name for name in ("b1000", "moved", "unknown")}
     asked = {"predictions": {"copy": predicted / "copies", **folders}}
     _, job = measured(
         predicted, tmp_path / "out", regions=elsewhere, test=("sub-02", "sub-03"), **asked
     )
     notes = job.notes()
-    other_b, shifted = (next(e for e in notes if e.startswith(f"{n}, sub-02")) for n in folders)
+    other_b, shifted, unknown = (
+        next(e for e in notes if e.startswith(f"{n}, sub-02")) for n in folders
+    )
     assert "has b = 1000 s/mm² but the scan on prisma_st has 1200" in other_b
-    assert "its voxels lie 10.00 mm beside the others" in shifted
-    assert not len(job.results()[0].select(method="b1000"))
+    assert "its brain lies 10.0 mm beside that of the target's scan" in shifted
+    assert "its b-value is unknown, so it has no FA; add BValue to the JSON file" in unknown
+    (interpolated,) = interpolated_in([job])
+    assert interpolated.startswith("moved on prisma_st: 1 prediction was interpolated linearly")
+    assert interpolated.endswith("the centres of the brains are 10.0 mm apart")
+    assert {"copy", "moved"} <= set(job.results()[0].methods)
+    assert not {"b1000", "unknown"} & set(job.results()[0].methods)
     missing, *labels = [each for each in notes if not each.startswith(tuple(folders))]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"
     assert len(labels) == 2
@@ -655,13 +669,13 @@ def test_a_cohort_is_compared_anew_after_a_prediction_changed(
     line = "sub-01\tn/a\tdone\t1.0\tn/a\n"
     (out / "cohort.tsv").write_text(f"participant_id\tscan\tstatus\tseconds\tmessage\n{line}")
 
-    def planned(datasets, folder, **asked):  # without the work
-        del asked["device"], asked["on_progress"]
-        keep_plan(make_plan([datasets], **asked), folder / "plan.json")
+    def planned(datasets, folder, asked, *_, later):  # without the work
+        assert later == out / "proof"  # what is told of is there, and not in the folder made first
+        keep_plan(make_plan([datasets], asked), folder / "plan.json")
         (folder / "report.html").touch()
         return [folder / "report.html"]
 
-    monkeypatch.setattr("napari_msp.evaluation.evaluate.evaluate", planned)
+    monkeypatch.setattr("napari_msp.evaluation.evaluate._evaluate", planned)
     given = ["cohort", str(predicted / "heads"), str(out), "group", "--no-review-maps"]
     given += ["--regions", str(predicted / "labels.nii.gz")]
     plans = []

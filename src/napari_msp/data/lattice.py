@@ -7,7 +7,7 @@ where an output voxel lies.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -263,17 +263,36 @@ def _linearly(source: Lattice, target: Lattice) -> Callable[[FloatArray], FloatA
 
 
 def _along_axes(values: FloatArray, planes: Sequence[FloatArray]) -> FloatArray:
-    """Interpolate (X, Y, Z) values along one axis after another, with 0 around them."""
-    values = values.astype(float)
-    for axis in (2, 1, 0):  # memory's own order last, when there is most to read
-        length = values.shape[axis]
-        positions = np.clip(planes[axis], -1, length)
-        before = np.floor(positions).astype(int)
-        share = (positions - before).reshape([-1 if each == axis else 1 for each in range(3)])
-        padded = np.pad(values, [(1, 2) if each == axis else (0, 0) for each in range(3)])
-        values = padded.take(before + 1, axis) * (1 - share)
-        values += padded.take(before + 2, axis) * share
-    return values
+    """Interpolate (X, Y, Z) values along one axis after another, with 0 around them.
+
+    One plane of the first axis after the other: beside the float32 result a thread takes the memory
+    of a few planes.
+    """
+    result = np.empty([len(each) for each in planes], dtype=np.float32)
+
+    @lru_cache(maxsize=2)
+    def plane(x: int) -> FloatArray:
+        if not 0 <= x < len(values):
+            return np.zeros(result.shape[1:])
+        return _along(_along(values[x].astype(float), planes[2], 1), planes[1], 0)
+
+    positions = np.clip(planes[0], -1, len(values))
+    for place, position in enumerate(positions):
+        before = int(np.floor(position))
+        share = position - before
+        result[place] = plane(before) * (1 - share) + plane(before + 1) * share
+    return result
+
+
+def _along(values: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
+    """Interpolate (Y, Z) values along an axis, with 0 around them."""
+    positions = np.clip(positions, -1, values.shape[axis])
+    before = np.floor(positions).astype(int)
+    share = (positions - before).reshape([-1 if each == axis else 1 for each in range(2)])
+    padded = np.pad(values, [(1, 2) if each == axis else (0, 0) for each in range(2)])
+    between: FloatArray = padded.take(before + 1, axis) * (1 - share)
+    between += padded.take(before + 2, axis) * share
+    return between
 
 
 def interpolate(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:

@@ -100,20 +100,33 @@ def evaluate(
         raise UserError(
             f"{workers} processes can do nothing", field="workers", remedy=Advice("give 1 or more")
         )
-    several = [datasets] if isinstance(datasets, str | Path) else datasets
     asked = replace(settings or EvaluationSettings(), **changes)
+    return _evaluate(datasets, Path(out), asked, device, on_progress, workers, command)
+
+
+def _evaluate(
+    datasets: str | Path | Sequence[str | Path],
+    out: Path,
+    asked: EvaluationSettings,
+    device: str,
+    on_progress: OnProgress,
+    workers: int | None = None,
+    command: str = "",
+    later: Path | None = None,
+) -> list[Path]:
+    """Do what `evaluate` does; `later` is where the folder will be when it is read."""
+    several = [datasets] if isinstance(datasets, str | Path) else datasets
     plan = make_plan(several, asked)
     on_cpu = choose_device(device).type == "cpu"
     if workers is None:
         workers = (os.cpu_count() or 1) if on_cpu and asked.methods else 1
-    out = Path(out)
     refuse_unwritable(out / "plan.json")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         benchmark = Benchmark(plan, out, device, workers, on_progress)
         keep_plan(plan, out / "plan.json")
         outcome = benchmark.run()
-        _tell(outcome.notes, out)
+        _tell(outcome.notes, later or out)
         figures = _figures(plan, outcome, out, device)
         return [
             *write_report(
@@ -163,16 +176,10 @@ def prove(
     """
     predictions = Path(predictions)
     out = predictions / PROOF
+    given = {"harmonized": predictions}
+    asked = replace(EvaluationSettings(), predictions=given, regions=regions, **changes)
     with new_folder(out, replace=(out / "plan.json").is_file()) as made:
-        written = evaluate(
-            dataset,
-            made,
-            predictions={"harmonized": predictions},
-            regions=regions,
-            device=device,
-            on_progress=on_progress,
-            **changes,
-        )
+        written = _evaluate(dataset, made, asked, device, on_progress, later=out)
         names = [path.relative_to(made) for path in written]
     return [out / name for name in names]
 
@@ -187,10 +194,10 @@ MOST_TOLD = 20
 
 def _tell(notes: Sequence[str], out: Path) -> None:
     for note in notes[:MOST_TOLD]:
-        warnings.warn(note, HeadNoted, stacklevel=3)
+        warnings.warn(note, HeadNoted, stacklevel=4)
     if len(notes) > MOST_TOLD:
         more = f"{len(notes) - MOST_TOLD} more notes are in {out / 'report.html'}, under Limits"
-        warnings.warn(more, HeadNoted, stacklevel=3)
+        warnings.warn(more, HeadNoted, stacklevel=4)
 
 
 def _study(plan: Plan, outcome: Outcome) -> Study:
@@ -210,9 +217,8 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
         plan.source,
         where,
         frozenset(overlapping),
-        outcome.notes,
-        selected,
-        outcome.effects,
+        selected=selected,
+        effects=outcome.effects,
     )
 
 

@@ -264,22 +264,24 @@ class _Worker:
 def _work(pipe: Connection) -> None:
     """Do what comes through a pipe, one job after the other, and send back what each raised."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     # The other cores are other processes', and Ctrl-C is for the one that ends them all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            job: Job = pipe.recv()
-        except (EOFError, OSError):  # whoever sent them is done
-            return
-        failure, where = None, ""
-        try:
-            job.run()
-        except Exception as error:
-            failure, where = explain(error), "".join(traceback.format_exception(error))
-        pipe.send((failure, where))
+    with threadpool_limits(1, user_api="blas"):  # as many threads has `for_each_block`, too
+        while True:
+            try:
+                job: Job = pipe.recv()
+            except (EOFError, OSError):  # whoever sent them is done
+                return
+            failure, where = None, ""
+            try:
+                job.run()
+            except Exception as error:
+                failure, where = explain(error), "".join(traceback.format_exception(error))
+            pipe.send((failure, where))
 
 
 def _end_with_parent() -> None:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.lattice import Lattice, resample_with_mask
+from napari_msp.data.lattice import Lattice, resample_with_mask, scanner_points
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.data.phantom import fibre_populations, recipe_of
 from napari_msp.errors import Advice, UserError
@@ -36,7 +37,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.comparison import at_b_value, line_up
+from napari_msp.evaluation.comparison import at_b_value, check_known_b_value, line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,
@@ -146,8 +147,22 @@ class Measurement:
 
     def notes(self) -> list[str]:
         """Say what went wrong with single heads."""
+        return [str(each) for each in self._noted().get("Notes", ())]
+
+    def interpolated(self) -> dict[str, dict[str, float]]:
+        """Give which finished predictions lie on other voxels than truth, by row and subject.
+
+        With them how many mm are between the centres of both brains.
+        """
+        name = self.round.dataset.name
+        return {
+            row: {f"{name}, {subject}": float(apart) for subject, apart in heads.items()}
+            for row, heads in self._noted().get("Interpolated", {}).items()
+        }
+
+    def _noted(self) -> dict[str, Any]:
         path = self.folder / "notes.json"
-        return [str(each) for each in read_json(path)["Notes"]] if path.exists() else []
+        return dict(read_json(path)) if path.exists() else {}
 
     def run(self, tell: OnPart = lambda words, share: None) -> None:
         """Predict, measure and write; tell of every head."""
@@ -163,6 +178,7 @@ class Measurement:
         if plan.regions and not self.repeated:
             regional = InRegions(plan, self.target, self.round.seed, dataset)
         notes: list[str] = []
+        interpolated: dict[str, dict[str, float]] = {}
         heads = [s for s in self.round.subjects.test if dataset.has(s, self.target)]
         for done, subject in enumerate(heads):
             if done:
@@ -177,7 +193,9 @@ class Measurement:
                     effects += self._effects(dataset, subject, fitted[b], predicted, truths, shell)
                 if not self.repeated:
                     truth = truths["scan"]
-                    predicted |= self._made_elsewhere(dataset, subject, truth, b, notes)
+                    predicted |= self._made_elsewhere(
+                        dataset, subject, truth, b, notes, interpolated
+                    )
                     maps_alone = self._maps_alone(subject, truth, notes)
                 if not self.repeated and "noise-free" in truths:
                     predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
@@ -200,7 +218,7 @@ class Measurement:
             write_results(self.folder / "regions.csv", Results(regional.values), RegionValue)
         whose = f"{dataset.root.name}, " if len(plan.datasets) > 1 else ""
         said = [f"{whose}{note}" for note in dict.fromkeys(notes)]
-        write_json(self.folder / "notes.json", {"Notes": said})
+        write_json(self.folder / "notes.json", {"Notes": said, "Interpolated": interpolated})
         write_results(self.folder / "measures.csv", Results(rows), Result)
         if effects:
             write_results(self.folder / "biology.csv", Results(effects), EffectResult)
@@ -351,7 +369,13 @@ class Measurement:
         return {name: Maps(images[name]) for name in self._order(images)}
 
     def _made_elsewhere(
-        self, dataset: TravellingHeads, subject: str, truth: Truth, b: float, notes: list[str]
+        self,
+        dataset: TravellingHeads,
+        subject: str,
+        truth: Truth,
+        b: float,
+        notes: list[str],
+        interpolated: dict[str, dict[str, float]],
     ) -> dict[str, Maps]:
         """Open the finished predictions of a subject; what cannot be used is noted."""
         found: dict[str, Maps] = {}
@@ -367,7 +391,14 @@ class Measurement:
             try:
                 scan = self._at_b_value(load_scan(paths), truth.image.b_value or b)
                 lined_up = line_up(truth.mapped, {each.name: scan})
-                notes += [f"{where}: {said}" for said in lined_up.interpolated]
+                apart = _apart(scan.at_shell().image, truth.image)
+                if lined_up.interpolated:
+                    interpolated.setdefault(each.name, {})[subject] = apart
+                if apart > MOST_APART:
+                    notes.append(
+                        f"{where}: its brain lies {apart:.1f} mm beside that of the target's scan: "
+                        "they are not registered, or one is cut off"
+                    )
                 if scan.provenance is not None and not may_be_same(person, scan.person):
                     raise UserError("was made of another person's scan")
                 found[each.name] = scan.maps()
@@ -381,11 +412,12 @@ class Measurement:
         Raises
         ------
         UserError
-            When there is none.
+            When there is none, or its b-values are unknown, as in `compare`.
         """
+        check_known_b_value(prediction)
         part = at_b_value(prediction, wanted)
         if part is None:
-            known = listed([str(each) for each in prediction.shells]) or "of an unknown value"
+            known = listed([str(each) for each in prediction.shells])
             problem = f"has b = {known} s/mm² but the scan on {self.target} has {wanted:.0f}"
             remedy = Advice("give a prediction of its b-value")
             raise UserError(problem, field="predictions", remedy=remedy)
@@ -431,6 +463,19 @@ class Measurement:
                     for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
                 ]
                 yield method, reference, found.values, patches
+
+
+MOST_APART = 5.0
+"""Millimetres between the centres of two brains that masks may leave (our choice).
+
+Sessions have other lattices, but scans of one head are registered before they are compared.
+"""
+
+
+def _apart(one: SHImage, other: SHImage) -> float:
+    """Measure the distance between the centres of two brains in mm."""
+    first, second = (scanner_points(each.mask, each.affine).mean(axis=0) for each in (one, other))
+    return float(np.linalg.norm(first - second))
 
 
 LARGEST_MD = 0.02

@@ -1,6 +1,6 @@
 """A benchmark from its plan to its results: tune, train, choose, measure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -149,7 +149,10 @@ class Benchmark:
             trials=tuple(trials),
             trainings=trainings,
             values=Results(row for each in measurements for row in each.in_regions()),
-            notes=tuple(note for each in measurements for note in each.notes()),
+            notes=(
+                *(note for each in measurements for note in each.notes()),
+                *interpolated_in(measurements),
+            ),
         )
 
     def _list(self, round_: Round) -> TrainingList:
@@ -265,6 +268,22 @@ class Benchmark:
             jobs += trainings_of(trainings.values())
             jobs += [self._measurement(each, target, trainings) for target in self.plan.targets]
         return sum(job.weight for job in jobs)
+
+
+def interpolated_in(measurements: Iterable[Measurement]) -> Iterator[str]:
+    """Say once a row and target how many finished predictions were interpolated."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for each in measurements:
+        for row, heads in each.interpolated().items():
+            found.setdefault((row, each.target), {}).update(heads)
+    for (row, target), heads in found.items():
+        least, most = (f"{each:.1f}" for each in (min(heads.values()), max(heads.values())))
+        how_many = "1 prediction was" if len(heads) == 1 else f"{len(heads)} predictions were"
+        yield (
+            f"{row} on {target}: {how_many} interpolated linearly to the voxels of the target's "
+            f"scan, which smooths; the centres of the brains are "
+            f"{least if least == most else f'{least} to {most}'} mm apart"
+        )
 
 
 def _mean(trainings: Iterable[Training]) -> float:

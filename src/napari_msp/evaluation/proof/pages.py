@@ -98,7 +98,7 @@ class Study:
     overlapping
         Rows of which subjects were predicted by what the others taught: nothing is tested.
     notes
-        What went wrong with single heads, in words.
+        Which rows could not be made of others, in words; of single heads the report's limits tell.
     selected
         Whether regions were found in the target's own noisy scans.
     effects
