@@ -62,7 +62,8 @@ def docked(window, kind):
 def test_from_blank_napari_to_figure_3(viewer, qtbot, cache_folder, pixels, clicks):
     window = viewer.window._qt_window
 
-    choose(qtbot, window, "File", "Open Sample", "Travelling heads (simulated)")
+    sample = "Travelling heads (simulated)"
+    choose(qtbot, window, "File", "Open Sample", "MSP Harmonization", sample)
     assert viewer.layers[-1].name == "sub-01 ge_st · SH average"
 
     choose(qtbot, window, "Plugins", "MSP Harmonization", "Harmonize")
