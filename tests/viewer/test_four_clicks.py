@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractButton, QApplication, QMenu
 
+from napari_msp.ui import sample_data
 from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.harmonize.widget import Harmonize
 
@@ -59,7 +60,11 @@ def docked(window, kind):
     return found
 
 
-def test_from_blank_napari_to_figure_3(viewer, qtbot, cache_folder, pixels, clicks):
+@pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
+def test_from_blank_napari_to_figure_3(
+    viewer, qtbot, cache_folder, pixels, clicks, monkeypatch, size
+):
+    monkeypatch.setattr(sample_data, "SIZE", size)
     window = viewer.window._qt_window
 
     sample = "Travelling heads (simulated)"

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HEAD_COST = 45
 """Of making the head itself, in directions at the coarsest voxel size (measured)."""
 
+SIZE = "full"
+"""Of the head that is opened, as for `simulate`: one that has all three planes."""
+
 LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
 DIGESTS = "made.json"
@@ -35,7 +38,7 @@ DIGESTS = "made.json"
 
 
 @reason_first()
-def travelling_heads(size: str = "full", targets: Sequence[str] | None = None) -> list[LayerData]:
+def travelling_heads(size: str | None = None, targets: Sequence[str] | None = None) -> list[LayerData]:
     """Give the layers of a simulated head's scan on the demo's input platform.
 
     The head's scans lie in the cache folder; the first time they are simulated. Those on targets
@@ -44,7 +47,7 @@ def travelling_heads(size: str = "full", targets: Sequence[str] | None = None) -
     Parameters
     ----------
     size
-        As for `simulate`.
+        As for `simulate`; None: `SIZE`.
     targets
         Platforms on which it is scanned, too; None: the one that Harmonize ticks.
 
@@ -54,6 +57,7 @@ def travelling_heads(size: str = "full", targets: Sequence[str] | None = None) -
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
     letter_current_window()
+    size = size or SIZE
     folder = preferences().cache / f"travelling-heads-{size}"
     wanted = first_targets() if targets is None else targets
     try:
@@ -68,7 +72,7 @@ def travelling_heads(size: str = "full", targets: Sequence[str] | None = None) -
     return layers if viewer is None else _shown_once(viewer, layers)
 
 
-def travelling_heads_everywhere(size: str = "full") -> list[LayerData]:
+def travelling_heads_everywhere(size: str | None = None) -> list[LayerData]:
     """Give the layers of the same scan, once the head was scanned on every target."""
     return travelling_heads(size, all_targets())
 
