@@ -38,7 +38,9 @@ DIGESTS = "made.json"
 
 
 @reason_first()
-def travelling_heads(size: str | None = None, targets: Sequence[str] | None = None) -> list[LayerData]:
+def travelling_heads(
+    size: str | None = None, targets: Sequence[str] | None = None
+) -> list[LayerData]:
     """Give the layers of a simulated head's scan on the demo's input platform.
 
     The head's scans lie in the cache folder; the first time they are simulated. Those on targets
