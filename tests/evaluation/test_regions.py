@@ -1,5 +1,6 @@
 """Regions: label images and their names, nearest voxels, and numbers by hand."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.pair import Tissue
 from napari_msp.evaluation.region_numbers import RegionNumbers, region_table
-from napari_msp.evaluation.regions import Regions, read_names, read_regions, tissue_regions
+from napari_msp.evaluation.regions import (
+    NamesDoubtful,
+    Regions,
+    read_names,
+    read_regions,
+    tissue_regions,
+)
 
 
 def labelled(*values, shape=(2, 2, 2), spacing=2.0):
@@ -104,7 +111,9 @@ def test_names_beside_a_label_image(tmp_path, ending):
     "content",
     [
         "4\tBrodmann 4\n7\tBA 1 2 3\n",
-        "4 Brodmann 4\n7 BA 1 2 3\n",
+        "0 Unknown 0 0 0 0\n4 Brodmann 4 1.0 0.5 0 1\n7 BA 1 2 3 0.1 0.2 0.3 1\n",
+        "4\tBrodmann 4\t2001\n7\tBA 1 2 3\t2002\n",
+        "4 Brodmann 4 2001\n7 BA 1 2 3 2002\n",
         "4 Brodmann 4 255 0 0 0\n7\tBA 1 2 3 0 9 0 0\n",
         "4\tBrodmann 4\t255\t0\t0\t0\n7\tBA 1 2 3\t0 9 0 0\n",
         '4 255 0 0 1 1 1 "Brodmann 4"\n7 0 9 0 1 1 1 "BA 1 2 3"\n',
@@ -118,7 +127,30 @@ def test_numbers_in_names_are_kept(tmp_path, content):
     table = tmp_path / "names.txt"
     for encoding in ("utf-8", "utf-16"):
         table.write_text(content.lstrip("\ufeff" if encoding == "utf-16" else ""), encoding)
-        assert read_names(table) == {4: "Brodmann 4", 7: "BA 1 2 3"}
+        named = {index: name for index, name in read_names(table).items() if index}
+        assert named == {4: "Brodmann 4", 7: "BA 1 2 3"}
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "said"),
+    [
+        ("1 Precentral_L 2001\n2 Precentral_R 2002\n", ["Precentral_L", "Precentral_R"], None),
+        ("1\tBrodmann 4\n2\tregion 6\n", ["Brodmann 4", "region 6"], None),
+        ("1 Brodmann 4\n2 Brodmann 6\n", ["Brodmann 4", "Brodmann 6"], None),
+        ("1 area 4\n2 region 6\n", ["area 4", "region 6"], "all lines end in a number, as 'area"),
+        ("1 Area 4 left 1 2 3 0\n2 Area 4 right 9 2 3 0\n", ["Area 4 left", "Area 4 right"], None),
+        ("1 Brodmann 4\n2 BA 1 2 3\n", ["Brodmann 4", "BA 1 2 3"], "left in the names"),
+        ("1 left 9 0 0 0\n2 right 0 9 0 0\n3 cord\n", ["left", "right", "cord"], "for colours"),
+        ("1 BA 4 9 0 0\n2 cord 0 9 0\n", ["BA 4", "cord"], "taken to have 3 numbers"),
+        ("1 BA 1 2 3\n2 BA 4 5 6\n", ["BA", "BA"], "some names are equal"),
+    ],
+)
+def test_what_stands_behind_names_is_cut_or_told_of(tmp_path, content, names, said):
+    table = tmp_path / "names.txt"
+    table.write_text(content)
+    expected = pytest.warns(NamesDoubtful, match=said) if said else contextlib.nullcontext()
+    with expected:
+        assert list(read_names(table).values()) == names
 
 
 def test_accents_of_spreadsheets_are_read(tmp_path):

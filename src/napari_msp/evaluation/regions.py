@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ NAMES_BESIDE = (".tsv", ".csv", ".txt", ".label", ".lut")
 """How files end that name the labels of the image beside them."""
 
 RGB, BRIGHTEST = 3, 255
-"""Numbers of a colour without its fourth, and the largest one."""
+"""Numbers of a colour without its fourth, and the largest one; of fractions the largest is 1."""
 
 CUT = 0.95
 """A region of which less than this share lies in the image is said to be cut off (our choice)."""
@@ -290,7 +291,7 @@ def read_names(path: str | Path) -> dict[int, str]:
             found = _column_names(text, between)
             break
     else:
-        found = _lut_names(text)
+        found = _lut_names(text, path)
     if not found:
         remedy = Advice("give a table with columns index and name")
         raise UserError("names no label", path, "regions", remedy)
@@ -324,13 +325,18 @@ def _column_names(text: str, delimiter: str) -> dict[int, str]:
     return found
 
 
-def _lut_names(text: str) -> dict[int, str]:
+class NamesDoubtful(UserWarning):
+    """What stands behind names of labels may be a part of them."""
+
+
+def _lut_names(text: str, path: Path) -> dict[int, str]:
     """Read `1 255 0 0 1 1 1 "name"` (ITK-SNAP) or `1 name 255 0 0 0` (FreeSurfer, MRtrix3).
 
-    A name may hold numbers, as "Brodmann 4". Colours are what stands behind the names of all
-    labels: red, green, blue and mostly a fourth number.
+    A name may hold numbers, as "Brodmann 4". What stands behind it is a colour (red, green, blue
+    and mostly a fourth number) or a code, as the atlas AAL has it.
     """
     found, names = {}, {}
+    columns = True
     for line in text.splitlines():
         first, *rest = line.split(maxsplit=1) or [""]
         index = _index(first)
@@ -341,18 +347,92 @@ def _lut_names(text: str) -> dict[int, str]:
             found[index] = " ".join(quoted.partition('"')[0].split())
             continue
         name, *behind = re.split(r"\s*\t\s*", rest[0].strip())
-        if behind and all(_is_shade(each) for each in " ".join(behind).split()):
+        if behind and all(_is_number(each) for each in " ".join(behind).split()):
             found[index] = " ".join(name.split())  # columns are told apart by tabs
         else:
             names[index] = rest[0].split()
-    shades = {index: _shades_behind(words) for index, words in names.items()}
-    coloured = min(shades.values(), default=0) >= RGB
-    for index, words in names.items():
-        found[index] = " ".join(words[: len(words) - shades[index]] if coloured else words)
+            columns &= line.strip()[len(first) :].lstrip(" ").startswith("\t")
+    fourth = re.search(r"R\s+G\s+B\s+A\b", text) is not None
+    found |= _without_numbers(names, path, columns=columns, fourth=fourth)
     return {index: name for index, name in found.items() if name}
 
 
+def _without_numbers(
+    names: Mapping[int, Sequence[str]], path: Path, *, columns: bool, fourth: bool
+) -> dict[int, str]:
+    """Cut colours or codes from the ends of lines, and say where that may be wrong.
+
+    Parameters
+    ----------
+    names
+        Words behind each label.
+    path
+        Is named in warnings.
+    columns
+        Whether all names stand in a column of their own: their numbers are a part of them, unless
+        all lines end in a colour.
+    fourth
+        Whether the file says that colours have a fourth number.
+    """
+    shades = {index: _shades_behind(words) for index, words in names.items()}
+    coloured = {index: count for index, count in shades.items() if count >= RGB}
+    bare = [index for index in names if index not in coloured and index != 0]
+    whole = {index: " ".join(words) for index, words in names.items()}
+    if not coloured:
+        return whole if columns else _without_codes(names, whole, path)
+    if bare and columns:
+        return whole
+    width = min(coloured.values())
+    if not fourth and width < max(coloured.values()):
+        _doubt(f"colours were taken to have {width} numbers: some lines end in no more", path)
+    behind = {i: (count if fourth else width) for i, count in coloured.items()}
+    cut = {i: " ".join(words[: len(words) - behind.get(i, 0)]) for i, words in names.items()}
+    taken = len(bare) < len(coloured)
+    if bare:
+        example = next(iter(coloured))
+        _doubt(
+            f"{len(coloured)} of {len(names)} lines end in {RGB} numbers or more, as "
+            f"{whole[example]!r} does, which were "
+            f"{'taken for colours' if taken else 'left in the names'}",
+            path,
+        )
+    elif len(set(cut.values())) < len(set(whole.values())):
+        _doubt("without the numbers at their ends, taken for colours, some names are equal", path)
+    return cut if taken else whole
+
+
+def _without_codes(
+    names: Mapping[int, Sequence[str]], whole: dict[int, str], path: Path
+) -> dict[int, str]:
+    """Cut a number at the end of all lines where it is a code, as "Precentral_L 2001" has one.
+
+    It is none where names are equal without it: "Brodmann 4" and "Brodmann 6".
+    """
+    labels = [index for index in names if index != 0]
+    coded = [i for i in names if len(names[i]) > 1 and names[i][-1].isdecimal()]
+    if not labels or not set(labels) <= set(coded):
+        return whole
+    cut = {i: " ".join(words[:-1] if i in coded else words) for i, words in names.items()}
+    if len(set(cut.values())) < len(set(whole.values())):
+        return whole
+    if all(int(names[index][-1]) > BRIGHTEST for index in labels):
+        return cut
+    _doubt(f"all lines end in a number, as {whole[labels[0]]!r} does, left in the names", path)
+    return whole
+
+
+def _doubt(said: str, path: Path) -> None:
+    remedy = "if that is wrong, give a table with columns index and name"
+    warnings.warn(f"{path.name}: {said}; {remedy}", NamesDoubtful, stacklevel=2)
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdecimal()
+
+
 def _is_shade(word: str) -> bool:
+    if "." in word:
+        return _is_number(word) and float(word) <= 1
     return word.isdecimal() and int(word) <= BRIGHTEST
 
 
