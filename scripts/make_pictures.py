@@ -188,6 +188,7 @@ def harmonize_and_compare(tour: Tour) -> None:
     compare.stages.panel.branches.click()
     tour.wait(lambda: not compare.comparing.running)
     tour.live(2)
+    tour.wait(lambda: not compare.comparing.running)
     tour.frame(2500)
     tour.picture("branches")
     compare.stages.panel.branches.click()
