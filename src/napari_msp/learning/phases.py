@@ -192,15 +192,16 @@ def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:
 def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Start) -> list[str]:
     """Say where a single network is known to do as well as an MSP, in less time.
 
-    Measured from the packaged base, with one head of another simulator (benchmarks/few_heads.md).
+    Measured from the packaged base, with one head of another simulator (benchmarks/few_heads.md)
+    and with three of its own (benchmarks/table1.md).
     """
     coarse = len(scales) > 1 and max(scales.values()) == 1
     if settings.kind != MULTI_STAGE or start.name != BASE or not coarse:
         return []
     return [
         f"for targets of the input's voxel size {title('shresnet')}s from the base came within 4 % "
-        f"of an {title(MULTI_STAGE)} (one simulated head), two of them in four fifths of its time, "
-        "one in two fifths"
+        f"of an {title(MULTI_STAGE)} with one simulated head, two of them in four fifths of its "
+        f"time, one in two fifths; with three heads the {title(MULTI_STAGE)} erred 10 to 15 % less"
     ]
 
 
