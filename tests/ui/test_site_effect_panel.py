@@ -8,6 +8,7 @@ from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.chapters import with_derived
 from napari_msp.evaluation.proof.effects import scanners
 from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Study
+from napari_msp.ui.docks import Pane
 from napari_msp.ui.site_effect.form import SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
 from napari_msp.ui.widgets.colours import colours_of
@@ -56,6 +57,18 @@ def texts(panel):
 def points(panel):
     curves = panel.plot.getPlotItem().listDataItems()
     return {each.name(): np.column_stack(each.getData()) for each in curves}
+
+
+def test_in_a_pane_it_has_the_room_that_it_needs(found, qtbot):
+    panel = SiteEffectPanel()
+    pane = Pane(panel)
+    qtbot.addWidget(pane)
+    pane.resize(350, 300)
+    pane.show()
+    panel.show_found(found)
+    qtbot.wait_until(lambda: panel.height() >= panel.minimumSizeHint().height())
+    bottom = panel.plot.mapTo(panel, panel.plot.rect().bottomLeft()).y()
+    assert bottom < panel.height()
 
 
 def test_a_row_a_method_with_its_numbers(panel):

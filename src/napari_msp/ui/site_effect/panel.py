@@ -10,7 +10,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QApplication, QComboBox, QSizePolicy
+from qtpy.QtWidgets import QApplication, QComboBox
 
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_words, role_of
@@ -52,7 +52,8 @@ SHORT = {row: row.partition(" (")[0] for row in (REPEAT, SMOOTHED, MEAN_OF_OTHER
 """Names of rows without what their tooltip says, too."""
 
 POINT = 7
-"""Pixels."""
+HIGH = 330
+"""Of a point and of the plot, in pixels; its own hint is forgotten beside words that wrap."""
 
 
 class SiteEffectPanel(Themed):
@@ -208,13 +209,12 @@ class SiteEffectPanel(Themed):
             f"of agreement (bias ± {LIMITS:g} standard deviations of the differences). Choose rows "
             "of the table to see them alone.</p>"
         )
-        self.plot.setMinimumHeight(330)
+        self.plot.setFixedHeight(HIGH)
         self.plot.setMouseEnabled(False, False)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
         for side in ("left", "bottom"):  # before there are labels, or it scales once more
             self.plot.getAxis(side).enableAutoSIPrefix(False)
-        self.plot.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)
         choosers = in_row(self.quantities, self.regions)
         choosers.setStretch(1, 1)
         stacked(self, self.scanners, choosers, self.words, self.table, self.plot)
