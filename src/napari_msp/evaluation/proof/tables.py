@@ -29,6 +29,9 @@ ALL_DATASETS = "all datasets"
 EFFECTS_FILE, PEOPLE_FILE, VALUES_FILE = "site_effect", "identifiability", "regions"
 """Without their endings."""
 
+PROOF = "proof"
+"""Folder in one of predictions: how they agree with the target's own scans."""
+
 WHERE = (
     Column(
         "dataset", "Name of the dataset", levels={ALL_DATASETS: "resampled, then heads in each"}
@@ -152,23 +155,7 @@ def values_table(values: Results[RegionValue]) -> TidyTable:
 
 def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:
     """Give everything that was found as a tidy table, one row, region and quantity a line."""
-    rows: list[list[object]] = []
-    for each in (effect for one in found for effect in one.effects):
-        f, test, hidden = each.found, each.test, each.note in (OVERLAP, DEPENDENT)
-        none = (None, None)
-        rows.append(
-            [
-                each.dataset, each.column, each.row, role_of(each.row), each.region, each.quantity,
-                QUANTITIES[each.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
-                *(none if hidden else f.bias_interval or none), f.bias_percent,
-                *(none if hidden else f.interval_percent or none), f.difference_sd,
-                *(f.limits or none), f.mean_difference, f.variation, f.icc,
-                *(none if hidden else f.icc_interval or none), f.effect, f.variance_kept,
-                *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
-                each.change, *(each.change_interval or none), each.note,
-            ]
-        )  # fmt: skip
-    names = [column.name for column in EFFECTS]
+    records = [effect_record(effect) for one in found for effect in one.effects]
     for one in over:
         known: dict[str, object] = {
             "dataset": ALL_DATASETS, "target": one.column, "row": one.row,
@@ -179,8 +166,26 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
             "bias_percent_high": None if one.interval is None else one.interval[1],
             "note": f"{one.datasets} datasets" + (one.note and f"; {one.note}"),
         }  # fmt: skip
-        rows.append([known.get(name) for name in names])
-    return TidyTable(EFFECTS, rows)
+        records.append(known)
+    names = [column.name for column in EFFECTS]
+    return TidyTable(EFFECTS, [[each.get(name) for name in names] for each in records])
+
+
+def effect_record(effect: SiteEffect) -> dict[str, object]:
+    """Give what was found of a row's quantity in a region, by column; None is unknown."""
+    f, test, hidden = effect.found, effect.test, effect.note in (OVERLAP, DEPENDENT)
+    none = (None, None)
+    values = [
+        effect.dataset, effect.column, effect.row, role_of(effect.row), effect.region,
+        effect.quantity, QUANTITIES[effect.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
+        *(none if hidden else f.bias_interval or none), f.bias_percent,
+        *(none if hidden else f.interval_percent or none), f.difference_sd,
+        *(f.limits or none), f.mean_difference, f.variation, f.icc,
+        *(none if hidden else f.icc_interval or none), f.effect, f.variance_kept,
+        *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
+        effect.change, *(effect.change_interval or none), effect.note,
+    ]  # fmt: skip
+    return {column.name: value for column, value in zip(EFFECTS, values, strict=True)}
 
 
 def people_table(found: Sequence[Scanners]) -> TidyTable:
@@ -199,9 +204,6 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
         ],
     )  # fmt: skip
 
-
-PROOF = "proof"
-"""Folder in one of predictions: how they agree with the target's own scans."""
 
 # --- Reading ----------------------------------------------------------------------------------
 

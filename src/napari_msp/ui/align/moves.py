@@ -105,10 +105,10 @@ class Moves(Themed):
     @property
     def scan(self) -> AlignedScan | None:
         """The scan of the chosen row; None where none is chosen, or it was left out."""
-        rows = {index.row() for index in self.table.selectedIndexes()}
+        rows = self.table.chosen_rows()
         if len(rows) != 1:
             return None
-        scan = self._scans[rows.pop()]
+        scan = self._scans[rows[0]]
         return scan if scan.image is not None else None
 
     def show_alignment(self, alignment: Alignment, remarks: Sequence[str]) -> None:
@@ -131,8 +131,7 @@ class Moves(Themed):
 
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard."""
-        rows = sorted({index.row() for index in self.table.selectedIndexes()})
-        text = table_csv([self._scans[row] for row in rows] or self._scans)
+        text = table_csv([self._scans[row] for row in self.table.chosen_rows()] or self._scans)
         lines = csv.reader(io.StringIO(text))
         QApplication.clipboard().setText(tabbed(lines))
 

@@ -130,7 +130,7 @@ class NumbersTable(Themed):
 
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard."""
-        chosen = sorted({index.row() for index in self.table.selectedIndexes()})
+        chosen = self.table.chosen_rows()
         QApplication.clipboard().setText(
             as_tsv(self._names, self._errors, chosen or range(len(self._names)))
         )

@@ -35,7 +35,7 @@ from napari_msp.ui.layers import (
     to_shown,
 )
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.colours import Themed, colours_of, paint_axes
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
@@ -270,7 +270,7 @@ class RegionsTab(Themed):
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard, with full precision."""
         if self.numbers is not None:
-            chosen = {index.row() for index in self.table.selectedIndexes()}
+            chosen = self.table.chosen_rows()
             label = COLUMNS.index("label")
             by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
             kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
@@ -281,10 +281,7 @@ class RegionsTab(Themed):
         """Draw in the theme's colours."""
         colours = colours_of(self)
         self.histogram.setBackground(colours.ground)
-        for side in ("left", "bottom"):
-            axis = self.histogram.getAxis(side)
-            axis.setPen(colours.line)
-            axis.setTextPen(colours.text)
+        paint_axes(self.histogram, colours)
         self._draw_histogram()
 
     def _show(self) -> None:

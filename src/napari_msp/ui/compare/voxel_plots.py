@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QSizePolicy
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.spherical_harmonics import ORDER, PLANE_SIDES, order_slices, signal_profile
-from napari_msp.ui.widgets.colours import Colours
+from napari_msp.ui.widgets.colours import Colours, paint_axes
 
 TITLE = "SH coefficients in SH units"
 
@@ -100,10 +100,7 @@ class _OrderPlot:
 
     def paint(self, colours: Colours, bars: Sequence[QColor]) -> None:
         self._zero.setPen(colours.line)
-        for side in ("left", "bottom"):
-            axis = self._plot.getAxis(side)
-            axis.setPen(colours.line)
-            axis.setTextPen(colours.text)
+        paint_axes(self._plot, colours)
         for old in self._bars:
             self._plot.removeItem(old)
         width = GROUP / max(1, len(bars))

@@ -15,10 +15,11 @@ from qtpy.QtWidgets import QApplication, QComboBox
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_words, role_of
 from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, REPEAT, SMOOTHED
+from napari_msp.evaluation.proof.tables import effect_record
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, counted, number, p_text
-from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.colours import Themed, colours_of, paint_axes
 from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked, wrapped
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
@@ -102,18 +103,16 @@ class SiteEffectPanel(Themed):
 
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard, with full precision."""
-        chosen = {index.row() for index in self.table.selectedIndexes()}
-        lines = [_record(e) for n, e in enumerate(self._effects) if not chosen or n in chosen]
+        chosen = self.table.chosen_rows()
+        kept = [e for n, e in enumerate(self._effects) if not chosen or n in chosen]
+        lines = [[record[name] for name in COPIED] for record in map(effect_record, kept)]
         QApplication.clipboard().setText(tabbed([COPIED, *lines]))
 
     def restyle(self) -> None:
         """Draw in the theme's colours."""
         colours = colours_of(self)
         self.plot.setBackground(colours.ground)
-        for side in ("left", "bottom"):
-            axis = self.plot.getAxis(side)
-            axis.setPen(colours.line)
-            axis.setTextPen(colours.text)
+        paint_axes(self.plot, colours)
         self._draw()
 
     @property
@@ -158,7 +157,7 @@ class SiteEffectPanel(Themed):
         shown = self._shown
         if shown is None or not self._effects:
             return
-        chosen = {index.row() for index in self.table.selectedIndexes()}
+        chosen = self.table.chosen_rows()
         colours = self._colours()
         effect = self._effects[0]
         place = (effect.region, effect.quantity)
@@ -257,12 +256,3 @@ def _written(value: float | None, decimals: int, *, signed: bool = False) -> str
 
 def _between(what: str, ends: Interval | None) -> str:
     return "" if ends is None else f"{what} {ends[0]:.4g} to {ends[1]:.4g}"
-
-
-def _record(effect: SiteEffect) -> list[object]:
-    found = effect.found
-    return [
-        effect.row, found.bias, found.bias_percent, *(found.limits or (None, None)),
-        found.variation, found.icc, found.effect, found.variance_kept,
-        None if effect.test is None else effect.test.corrected_p_value,
-    ]  # fmt: skip

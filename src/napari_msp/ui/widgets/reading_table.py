@@ -77,6 +77,10 @@ class ReadingTable(QTableWidget):
                 item.setTextAlignment(side | Qt.AlignVCenter)
                 self.setItem(number, column, item)
 
+    def chosen_rows(self) -> list[int]:
+        """Give the numbers of the chosen rows, from the top; none where none is chosen."""
+        return sorted({index.row() for index in self.selectedIndexes()})
+
     def whole(self) -> QSize:
         """Give the size at which nothing is cut off but long names, and rows to scroll to."""
         header = self.horizontalHeader()
