@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.stages import at_alpha
 from napari_msp.networks.msp import MSP
+from napari_msp.ui.compare.stages import Stages
 
 ALPHA = 0.7
 """Of the model."""
@@ -27,6 +26,10 @@ def run_at(model, acquisition, target, alpha):
     return harmonize(replace(model, card=card), acquisition, target)
 
 
+def mixed(prediction, alpha):
+    return Stages.of(prediction, prediction.image.lattice).image(alpha)
+
+
 def close(found, expected):
     assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
@@ -39,21 +42,12 @@ def test_mixing_is_running_at_that_alpha(affine, target, make_model, small_scan,
     prediction = harmonize(model, acquisition, target, keep_stages=True)
     for alpha in (0.0, 0.25, 1.0):
         expected = run_at(model, acquisition, target, alpha)
-        found = at_alpha(prediction, alpha)
+        found = mixed(prediction, alpha)
         close(found.coefficients, expected.sh.coefficients)
         np.testing.assert_array_equal(found.affine, expected.sh.affine)
         np.testing.assert_array_equal(found.mask, expected.sh.mask)
         assert not found.coefficients[~found.mask].any()
         assert found.coefficients.dtype == np.float32
-
-
-def test_both_ends_are_what_is_there_already(make_model, small_scan, tmp_path):
-    prediction = harmonize(make_model(), small_scan().load(tmp_path), "prisma_st", keep_stages=True)
-    assert prediction.alpha == ALPHA
-    assert at_alpha(prediction, 0) is prediction.first_stage
-    assert at_alpha(prediction, ALPHA) is prediction.sh
-    nearly = at_alpha(prediction, np.nextafter(ALPHA, 1))  # computed, and no jump
-    close(nearly.coefficients, prediction.sh.coefficients)
 
 
 @pytest.fixture
@@ -74,30 +68,4 @@ def test_three_terms_are_mixed_by_their_number(three_terms, small_scan, tmp_path
     assert list(prediction.branches) == ["prisma_st", "extra_st"]
     for alpha in (0.0, 0.4, ALPHA):
         expected = run_at(three_terms, acquisition, "connectom_sa", alpha)
-        close(at_alpha(prediction, alpha).coefficients, expected.sh.coefficients)
-
-
-def test_alone_on_its_target_a_network_has_nothing_to_mix(make_model, small_scan, tmp_path):
-    model = make_model()
-    network = model.network.networks["prisma_st"]
-    singles = {"prisma_st": network.singles["prisma_st"]}
-    model.network.networks["prisma_st"] = MSP(singles, "prisma_st", width=0.15).eval()
-    acquisition = small_scan().load(tmp_path)
-    prediction = harmonize(model, acquisition, "prisma_st", keep_stages=True)
-    assert prediction.branches == {}
-    expected = prediction.first_stage.coefficients
-    close(at_alpha(prediction, 0.5).coefficients, expected)
-
-
-def test_what_cannot_be_mixed_is_said(make_model, small_scan, tmp_path):
-    acquisition = small_scan().load(tmp_path)
-    single = harmonize(make_model("hned"), acquisition, "prisma_st", keep_stages=True)
-    with pytest.raises(UserError, match="no stages"):
-        at_alpha(single, 0.5)
-    forgotten = harmonize(make_model(), acquisition, "prisma_st")
-    with pytest.raises(ValueError, match="keep_stages"):
-        at_alpha(forgotten, 0.5)
-    kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
-    for alpha in (-0.1, 1.1, np.nan):
-        with pytest.raises(ValueError, match="alpha"):
-            at_alpha(kept, alpha)
+        close(mixed(prediction, alpha).coefficients, expected.sh.coefficients)

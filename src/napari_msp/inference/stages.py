@@ -1,26 +1,19 @@
-"""The stages of a prediction: made in one pass, and mixed again for any α without the network."""
+"""The stages of a prediction, made in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.errors import Advice, UserError
 from napari_msp.inference.tiling import Progress, run_whole_image
-from napari_msp.networks import equation
 from napari_msp.networks.base import order_channels
 from napari_msp.networks.msp import MSP, Network, SharedMSP, StageOutputs
 from napari_msp.options import Options
 from napari_msp.signal.channels import GridImage, Standardisation
-from napari_msp.signal.sh_image import SHImage
-
-if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,45 +99,6 @@ def _spread_by_order(terms: tuple[Tensor, ...], weights: Tensor) -> Tensor:
 def _planes(image: Tensor) -> tuple[Tensor, ...]:
     """Part an image for several steps on each part; on a CPU into planes, which its cache holds."""
     return torch.split(image, 1 if image.device.type == "cpu" else image.shape[2], dim=2)
-
-
-def at_alpha(prediction: Prediction, alpha: float) -> SHImage:
-    """Give the prediction that the model would have made with another α.
-
-    Parameters
-    ----------
-    prediction
-        Of an MSP, of one shell, made with `keep_stages`.
-    alpha
-        0: the first stage, ŷ¹_T. 1: the mean of the P-1 terms.
-
-    Returns
-    -------
-    SHImage
-        The first stage itself for α = 0, and `prediction.sh` itself for the model's own α.
-
-    Raises
-    ------
-    UserError
-        When the model has no stages.
-    ValueError
-        When the stages were not kept, or α lies outside [0, 1].
-    """
-    if prediction.first_stage is None:
-        problem = "its model has no stages to mix"
-        remedy = Advice("take a model of kind msp")
-        raise UserError(problem, f"prediction of {prediction.target}", field="model", remedy=remedy)
-    # Terms that disagree are there exactly when there are branches.
-    if prediction.disagreement is not None and not prediction.branches:
-        raise ValueError("the stages were not kept; harmonize with keep_stages=True")
-    first = prediction.first_stage
-    if alpha == prediction.alpha:
-        return prediction.image
-    if alpha == 0:
-        return first
-    branches = [branch.coefficients for branch in prediction.branches.values()]
-    mixed = equation.second_stage(first.coefficients, branches, alpha)
-    return replace(first, coefficients=mixed)
 
 
 BRANCH = "branch of "

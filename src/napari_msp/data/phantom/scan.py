@@ -315,7 +315,6 @@ def simulate_subject(
     b_value: Sequence[float] = (B_VALUE,),
     misalignment: float = 0.0,
     changes: Sequence[Change] = (),
-    noise_seed: int | None = None,
     run: int = 1,
 ) -> Iterator[SimulatedScan]:
     """Scan one subject on several platforms; the head is made once.
@@ -336,8 +335,6 @@ def simulate_subject(
         Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
     changes
         What is made different in this head: weaker bundles, lesions, atrophy, age.
-    noise_seed
-        Of the noise alone, for a second scan of the same head; None: `seed`.
     run
         A later one is the same head repositioned, with noise of its own.
 
@@ -359,8 +356,7 @@ def simulate_subject(
         with threadpool_limits(1, user_api="blas"):
             if head is None:
                 head = head_after(changes, make_head(person, pose, fine, bundles), person, pose)
-            noise = seed if noise_seed is None else noise_seed
-            scan = _scan(head, person, platform, size, b_value, noise, pose.shift, run)
+            scan = _scan(head, person, platform, size, b_value, seed, pose.shift, run)
         yield scan
 
 
@@ -383,7 +379,7 @@ def _scan(
     platform: Platform,
     size: str,
     b_values: Sequence[float],
-    noise_seed: int,
+    seed: int,
     shift: FloatArray,
     run: int = 1,
 ) -> SimulatedScan:
@@ -397,7 +393,7 @@ def _scan(
     b0 = noise_free[..., int(table.b0_volumes[0])]
     sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
     dwi = add_noise(
-        noise_free, sigma, [noise_seed, subject.index, _stream(2, run), platform.number]
+        noise_free, sigma, [seed, subject.index, _stream(2, run), platform.number]
     )
     np.rint(dwi, out=dwi)
 

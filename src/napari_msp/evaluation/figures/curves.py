@@ -31,8 +31,11 @@ COLOURS = (
 
 INK, SOFT = "#1d232b", "#5b6672"
 
+HIGHLIGHT = "MSP"
+"""The method drawn thick and dark."""
 
-def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "MSP") -> Figure:
+
+def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Draw validation error over training steps, one column a target.
 
     Above the curves; beneath, by how many percent each still changes over the last fifth of its
@@ -42,8 +45,6 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "M
     ----------
     curves
         (step, error) by target and method; errors above 0. A method has one colour everywhere.
-    highlight
-        The method drawn thick and dark.
 
     Returns
     -------
@@ -58,8 +59,8 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "M
     methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
     if not methods:
         raise ValueError("there are no curves to draw")
-    others = [name for name in methods if name != highlight]
-    colours = {highlight: INK, **dict(zip(others, cycle(COLOURS), strict=False))}
+    others = [name for name in methods if name != HIGHLIGHT]
+    colours = {HIGHLIGHT: INK, **dict(zip(others, cycle(COLOURS), strict=False))}
     errors = [e for by_method in curves.values() for each in by_method.values() for _, e in each]
     exponent = math.floor(math.log10(min(errors))) - 1
     below = 0.5 + 0.2 * len(methods)
@@ -68,7 +69,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "M
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=(2.9, below))
     for column, (target, by_method) in enumerate(curves.items()):
-        _draw_curves(axes[0, column], by_method, colours, highlight, 10.0**exponent)
+        _draw_curves(axes[0, column], by_method, colours, 10.0**exponent)
         axes[0, column].set_title(target, color=INK, fontsize=10, parse_math=False)
         _draw_changes(axes[1, column], by_method, methods, colours)
         axes[1, column].set_yticks(range(len(methods)), [""] * len(methods))
@@ -108,11 +109,10 @@ def _draw_curves(
     axes: Axes,
     by_method: Mapping[str, Curve],
     colours: Mapping[str, str],
-    highlight: str,
     unit: float,
 ) -> None:
     for method, curve in by_method.items():
-        thick = method == highlight
+        thick = method == HIGHLIGHT
         axes.plot(
             [step for step, _ in curve],
             [error / unit for _, error in curve],

@@ -61,25 +61,6 @@ LARGEST_MOTION = 1.0
 """Mean displacement in voxels that is undone at most: more is no residual (our choice)."""
 
 
-def aligned_error(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> float:
-    """Measure a prediction against a truth on its lattice; see the module.
-
-    Parameters
-    ----------
-    truth
-        (C, X, Y, Z) from `smoothed_as_compared`; never moved.
-    mask
-        (X, Y, Z) in both masks. Its outermost voxels are left out: a moved prediction has nothing
-        to say there.
-
-    Returns
-    -------
-    In SH units squared, never more than the smoothed error of the prediction where it lies; nan
-    where the mask is thinner than three voxels.
-    """
-    return laid_on(prediction, truth, mask).error
-
-
 @dataclass(frozen=True, eq=False)
 class Laid:
     """A prediction laid on truth by undoing a residual rigid motion; see the module.
@@ -100,7 +81,10 @@ class Laid:
 
     @cached_property
     def error(self) -> float:
-        """See `aligned_error`."""
+        """In SH units squared, never more than the smoothed error of the prediction where it lies.
+
+        nan where the mask is thinner than three voxels.
+        """
         if not self.inside.any():
             return float("nan")
         lost = _noise_lost(self.still, self.moved, self.truth, self.inside)
@@ -114,7 +98,16 @@ class Laid:
 
 
 def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
-    """Lay a prediction on a truth; parameters as of `aligned_error`."""
+    """Lay a prediction on a truth on its lattice; see the module.
+
+    Parameters
+    ----------
+    truth
+        (C, X, Y, Z) from `smoothed_as_compared`; never moved.
+    mask
+        (X, Y, Z) in both masks. Its outermost voxels are left out: a moved prediction has nothing
+        to say there.
+    """
     inside = binary_erosion(mask)
     smooth = smoothed_as_compared(prediction)
     still, true = smooth[:, inside], truth[:, inside]

@@ -233,7 +233,7 @@ class Truth:
 
     @cached_property
     def smoothed(self) -> FloatArray:
-        """(C, X, Y, Z) coefficients, see `aligned_error`."""
+        """(C, X, Y, Z) coefficients, see `smoothed_as_compared`."""
         return smoothed_as_compared(self.image)
 
     @cached_property
