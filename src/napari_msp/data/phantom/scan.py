@@ -392,9 +392,7 @@ def _scan(
     brain = along_axes(head.volume(head.brain), spreads)
     b0 = noise_free[..., int(table.b0_volumes[0])]
     sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
-    dwi = add_noise(
-        noise_free, sigma, [seed, subject.index, _stream(2, run), platform.number]
-    )
+    dwi = add_noise(noise_free, sigma, [seed, subject.index, _stream(2, run), platform.number])
     np.rint(dwi, out=dwi)
 
     stored = axcodes2ornt(tuple(platform.orientation))
