@@ -39,8 +39,6 @@ class InMask:
 
     Attributes
     ----------
-    shape
-        Of the mask.
     places
         (V,) their flat indices in C order: where results go.
     """

@@ -248,13 +248,7 @@ def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
 
 
 def read_metadata(image: Path) -> dict[str, Any]:
-    """Read what JSON files say of an image: each field from the nearest that has it.
-
-    Raises
-    ------
-    UserError
-        When one of them cannot be read.
-    """
+    """Read what JSON files say of an image: each field from the nearest that has it."""
     content: dict[str, Any] = {}
     for level in reversed(list(applicable(image, ".json"))):
         for path in sorted(level, key=lambda each: len(each.name)):
@@ -263,13 +257,7 @@ def read_metadata(image: Path) -> dict[str, Any]:
 
 
 def is_simulated(image: str | Path) -> bool:
-    """Return whether `simulate` made an image, or the one that a derivative of ours is made of.
-
-    Raises
-    ------
-    UserError
-        When a description or sidecar cannot be read.
-    """
+    """Return whether `simulate` made an image, or the one that a derivative of ours is made of."""
     root = study_root(image)
     description = {} if root is None else read_description(root)
     known = [read_metadata(Path(image)), description]
@@ -317,16 +305,12 @@ def dataset_description(
 
     Parameters
     ----------
-    name
-        Of the dataset, for people.
     derivative
         Whether it was made from another dataset.
     generated_by
         What this package did, in words.
     input_platform
         The platform to predict from, where the dataset marks one.
-    **more
-        Further fields.
     """
     maker = {"Name": "napari-msp", "Version": importlib.metadata.version("napari-msp")}
     if generated_by:
@@ -384,8 +368,6 @@ def describe_derivative(
         Where to write: `into`, or the stage whose files will be moved there.
     into
         The results' folder.
-    name
-        Of the dataset, for people.
     source
         The dataset that they were made from, which `bids:source:` stands for; None: no dataset.
     flat
@@ -418,14 +400,10 @@ def describe_part(
     ----------
     folder
         Such as `derivatives/brainmask`.
-    title
-        Of it, for people.
     made_by
         What this package did, in words.
     ignored
         What the validator is to pass over, as its `.bidsignore`.
-    **more
-        Further fields of the description.
     """
     about = dataset_description(title, derivative=True, generated_by=made_by, **more)
     write_json(folder / DESCRIPTION, about)
@@ -467,8 +445,6 @@ def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[
         Where it comes from, in words.
     sources
         BIDS URIs of what it was made from or belongs to.
-    **more
-        Further fields.
     """
     return {
         "Type": "Brain",

@@ -22,8 +22,6 @@ class DemoTarget:
 
     Attributes
     ----------
-    target
-        Platform.
     truth
         Its real (here: simulated) scan.
     predictions

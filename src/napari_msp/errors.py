@@ -420,13 +420,7 @@ class UserError(Exception):
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> UserError:
-        """Read what `to_json` gave.
-
-        Raises
-        ------
-        ValueError
-            When it is something else.
-        """
+        """Read what `to_json` gave."""
         try:
             kind = FAMILY[content["kind"]]
             problem, subject, field = (content[name] for name in ("problem", "subject", "field"))

@@ -56,11 +56,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ----------
     path
         Final name. Missing parent folders are made.
-
-    Raises
-    ------
-    UserError
-        When the folder cannot be written to.
     """
     path = Path(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
@@ -88,11 +83,6 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
     last
         Ending of files that move after all others, older ones of their names being taken away
         first: where one stands, so do the others, even if the process is killed while they move.
-
-    Raises
-    ------
-    UserError
-        When the folder cannot be written to.
     """
     folder = Path(folder)
     with _hidden_folder(folder, folder) as stage:
@@ -119,11 +109,6 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
         Made when missing; taken away again when the block leaves it empty.
     wanted
         What is being written, for the message; None where nothing is to remain.
-
-    Raises
-    ------
-    UserError
-        When the folder cannot be written to, or the disk takes no more while the block runs.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     hidden, lock = None, None
@@ -209,13 +194,7 @@ def _machine() -> frozenset[str]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give an empty folder among the system's temporary ones, for as long as the block runs.
-
-    Raises
-    ------
-    UserError
-        When there is no room for it.
-    """
+    """Give an empty folder among the system's temporary ones, for as long as the block runs."""
     with _hidden_folder(Path(tempfile.gettempdir()), None) as folder:
         yield folder
 
@@ -289,13 +268,7 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Refuse a folder that contains something already, or a file of that name.
-
-    Raises
-    ------
-    UserError
-        When it does.
-    """
+    """Refuse a folder that contains something already, or a file of that name."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
@@ -316,11 +289,6 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     wait
         Wait until the other process is done, for what takes moments. A disk without locks is then
         written to without one.
-
-    Raises
-    ------
-    UserError
-        When another process is in it.
     """
     try:
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -367,8 +335,6 @@ def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
 
     Parameters
     ----------
-    path
-        File.
     foreign
         Other programs may have written it: numbers that are not finite count as missing, as null.
 

@@ -141,13 +141,7 @@ class Model:
         return str(self.path) if self.path is not None else "model"
 
     def single(self, target: str) -> Network:
-        """Give the network of one target.
-
-        Raises
-        ------
-        UserError
-            When the model does not predict it.
-        """
+        """Give the network of one target."""
         if target not in self.card.scales:
             remedy = Choose("target", tuple(self.targets))
             raise UserError(f"does not predict {target}", self.name, "target", remedy)
@@ -367,13 +361,7 @@ def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], pat
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically.
-
-    Raises
-    ------
-    UserError
-        When it cannot be written.
-    """
+    """Write a safetensors file atomically."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         try:

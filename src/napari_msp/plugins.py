@@ -23,8 +23,6 @@ def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
 
     Parameters
     ----------
-    group
-        Of the entry points.
     own
         "module:class" of ours by name; nothing takes their place.
     """

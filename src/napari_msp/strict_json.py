@@ -90,13 +90,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _texts(read: Any) -> Iterator[str]:
-    """Give every text, names among them, level by level.
-
-    Raises
-    ------
-    ValueError
-        When there are too many levels.
-    """
+    """Give every text, names among them, level by level."""
     level = [read]
     for _ in range(DEEPEST + 1):
         below: list[Any] = []

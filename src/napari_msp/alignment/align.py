@@ -264,12 +264,6 @@ class _Reference:
 
     Attributes
     ----------
-    scan
-        As it is.
-    shell
-        Its lowest.
-    brain
-        Its images that tell how it lies.
     lattice
         Where images are interpolated to, but for the target's scale.
     """

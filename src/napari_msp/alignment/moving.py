@@ -59,8 +59,6 @@ class Placed:
         The DWI; voxels and their type as they were scanned, unless it was interpolated.
     gradients
         Directions turned with the head, in scanner axes.
-    mask
-        (X, Y, Z).
     name
         The scan's, for messages.
     clipped

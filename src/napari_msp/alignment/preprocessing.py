@@ -22,10 +22,6 @@ class Step:
 
     Attributes
     ----------
-    name
-        Of the step.
-    tools
-        That do it.
     signs
         What sidecars and descriptions say when it was done, in small letters without spaces.
     """

@@ -87,10 +87,6 @@ class BrainImage:
     ----------
     weighted, b0
         (X, Y, Z) direction-averaged signal of a shell and of b=0, meaningful in the mask only.
-    mask
-        (X, Y, Z).
-    lattice
-        Where the voxels lie.
     """
 
     weighted: FloatArray
@@ -186,8 +182,6 @@ def estimate_displacement(
     ----------
     fixed, moving
         Images of like contrast, on any lattices.
-    freedom
-        What may differ.
     poll
         Called again and again; may raise, to stop.
 
@@ -230,14 +224,10 @@ class _Pair:
 
     Parameters
     ----------
-    fixed, moving
-        The heads.
     centre
         (3,) what turns leave in place, in mm.
     width
         Standard deviation of the smoothing, in mm.
-    poll
-        Called at every comparison.
     """
 
     def __init__(
@@ -263,13 +253,7 @@ class _Pair:
         self.to_voxel = np.linalg.inv(moving.lattice.affine)
 
     def refine(self, start: FloatArray) -> tuple[FloatArray, float]:
-        """Improve a motion; give it with the correlation that it leaves.
-
-        Raises
-        ------
-        UserError
-            When the brains share too little.
-        """
+        """Improve a motion; give it with the correlation that it leaves."""
         # The voxels that count are chosen once: otherwise the cost could fall by losing voxels.
         shared = self._shared(self.points, start)
         if shared.sum() * self.every < LEAST_VOXELS:

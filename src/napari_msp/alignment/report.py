@@ -26,8 +26,6 @@ class AlignedScan:
 
     Attributes
     ----------
-    subject, platform
-        Whose scan it is, and from where.
     image
         The written DWI, relative to the new dataset; None where the scan was left out.
     before, after
@@ -66,8 +64,6 @@ class Alignment:
         The new dataset.
     input_platform
         On whose heads the others were laid.
-    scans
-        In the order of the dataset.
     findings
         What is doubtful, or was left out.
     """

@@ -349,8 +349,6 @@ class _Pair:
 
     Attributes
     ----------
-    target
-        The other scan.
     found
         What turns the target's b-vectors so that its fibres agree with the input's.
     turn

@@ -391,11 +391,6 @@ def write_corrected(
         At least one.
     dataset
         Where the wrong tables are.
-
-    Raises
-    ------
-    UserError
-        When the folder contains something already, or cannot be written.
     """
     with new_folder(folder) as stage:
         said = [README.format(dataset=Path(dataset).resolve().name)]

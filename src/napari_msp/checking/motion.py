@@ -139,10 +139,6 @@ class ThinSlices:
     ----------
     voxels
         (X, Y, Z, N).
-    mask
-        (X, Y, Z).
-    affine
-        (4, 4) voxel to scanner.
     groups
         All volumes, by kind.
     axis
@@ -382,15 +378,7 @@ def _pose(rotation: FloatArray, shift: FloatArray, centre: FloatArray) -> FloatA
 
 
 class _Coarse:
-    """A scan on coarse voxels, and what registering its volumes needs.
-
-    Parameters
-    ----------
-    thin
-        The scan, averaged within slices.
-    values
-        Its values, as they are to be registered.
-    """
+    """A scan on coarse voxels, and what registering its volumes needs."""
 
     def __init__(self, thin: ThinSlices, values: FloatArray) -> None:
         factors = np.ones(3, dtype=int)

@@ -33,17 +33,11 @@ class Measure:
 
     Attributes
     ----------
-    name
-        For the message and the flag.
     value
         Gives it; None where it was not measured.
     spread
         Least robust standard deviation. Of few or very like scans the measured one is too small
         by chance, and differences too small to matter would stand out (our choice).
-    form
-        How a value is written.
-    remedy
-        What to do about it.
     relative
         Whether `spread` is a share of the median.
     low, high

@@ -25,8 +25,6 @@ class Finding:
         results; "note": for information.
     where
         File (relative to the dataset), subject, platform, or subject and platform.
-    problem
-        What it is.
     remedy
         What helps; its parameters are those of a training.
     flag

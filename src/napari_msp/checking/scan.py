@@ -72,8 +72,6 @@ def check_scan(
     ----------
     path, root
         The scan's image, and the folder from which places are named.
-    subject, platform
-        Whose scan it is, and from where.
     with_images
         Whether to make the images by which scans are aligned.
     b0_threshold

@@ -60,8 +60,6 @@ class BrainMeasures:
 
     Attributes
     ----------
-    voxels
-        Of the mask.
     volume
         Of the mask, in ml.
     """
@@ -112,14 +110,10 @@ class ScanSummary:
 
     Attributes
     ----------
-    subject, platform
-        Whose scan it is, and from where.
     where
         Its file, relative to the dataset.
     lattice
         In stored order.
-    gradients
-        Its whole table.
     images
         None when they are not wanted, cannot be made, or are needed no longer.
     brain

@@ -29,8 +29,6 @@ class ScanRow:
 
     Attributes
     ----------
-    subject, platform
-        Whose scan it is, and from where.
     voxel_xyz_mm, shape_xyz
         Spacing and number of voxels, in closest-canonical order.
     b0_volumes
@@ -402,13 +400,7 @@ def write_table(
     input_platform: str,
     words: Words = PYTHON,
 ) -> None:
-    """Write the rows with full precision as CSV, or as JSON with the findings, atomically.
-
-    Raises
-    ------
-    UserError
-        See `check_table_name`.
-    """
+    """Write the rows with full precision as CSV, or as JSON with the findings, atomically."""
     check_table_name(path)
     if Path(path).suffix == ".csv":
         write_text(path, table_csv(rows))

@@ -91,10 +91,6 @@ class TurnEvidence:
         ----------
         outer, inner
             (N, 3, 3): of what stays, and of what is turned.
-        weights
-            (N,) how much each counts, already part of `outer`.
-        points
-            (N, 3) positions in mm.
         """
         _, block = np.unique(np.floor(points / BLOCK).astype(int), axis=0, return_inverse=True)
         block = block.ravel()

@@ -331,12 +331,7 @@ class Acquisition:
         return (mask, *self.other_masks, *self.notes)
 
     def tell_notes(self) -> None:
-        """Warn of what a person might not expect of its gradient table, before it is used.
-
-        Warns
-        -----
-        TableFound
-        """
+        """Warn of what a person might not expect of its gradient table, before it is used."""
         for note in self.notes:
             warnings.warn(f"{self.name}: {note}", TableFound, stacklevel=3)
 
@@ -425,13 +420,7 @@ def _with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[
 def _refuse_too_few(
     table: GradientTable, kept: IntArray, odd: Sequence[OddVolume], name: str
 ) -> None:
-    """Refuse a scan whose table is another's, or of which too little is left.
-
-    Raises
-    ------
-    UserError
-        It names the volumes.
-    """
+    """Refuse a scan whose table is another's, or of which too little is left."""
     left = table.taken(kept)
     kinds = {each.kind for each in odd if each.volume not in table.without_direction}
     its_own = Advice("give the table that belongs to this image, in the order of its volumes")

@@ -50,15 +50,8 @@ def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
 
     Parameters
     ----------
-    lattice
-        The scan's.
     voxel_size
         Edge in mm; "auto": the voxel's smallest.
-
-    Raises
-    ------
-    UserError
-        When that is no edge.
 
     Examples
     --------
@@ -76,12 +69,7 @@ def edge_of(lattice: Lattice, voxel_size: float | Auto) -> float:
 
 
 def check_voxel_size(voxel_size: float | Auto) -> None:
-    """Refuse what is neither an edge in mm nor "auto".
-
-    Raises
-    ------
-    UserError
-    """
+    """Refuse what is neither an edge in mm nor "auto"."""
     if isinstance(voxel_size, str):
         fine = voxel_size in get_args(Auto)
     else:
@@ -102,8 +90,6 @@ def interpolated_voxels(
 
     Parameters
     ----------
-    acquisition
-        The scan.
     source
         Where its voxels are taken to lie: where the file says, or where a registration moved them.
     target

@@ -45,8 +45,6 @@ class TravellingHeads:
 
     Attributes
     ----------
-    root
-        BIDS folder.
     scans
         Image of each (subject, platform); a platform's name is `<ses>_<acq>`, or the one of the
         two that there is. Where no scan has either, all are of one platform, `UNNAMED`.
@@ -84,12 +82,7 @@ class TravellingHeads:
         return sorted({platform for _, platform in self.scans})
 
     def tell(self) -> None:
-        """Warn of what was passed over, and of platforms that have no name.
-
-        Warns
-        -----
-        PassedOver
-        """
+        """Warn of what was passed over, and of platforms that have no name."""
         for note in self.notes:
             warnings.warn(note, PassedOver, stacklevel=3)
 
@@ -114,13 +107,7 @@ class TravellingHeads:
         return (subject, platform) in self.scans
 
     def person(self, subject: str) -> Person:
-        """Say who a subject is, by all of their scans here.
-
-        Raises
-        ------
-        UserError
-            When nobody of that name was scanned.
-        """
+        """Say who a subject is, by all of their scans here."""
         scans = [path for (name, _), path in sorted(self.scans.items()) if name == subject]
         if not scans:
             remedy = Advice(f"choose from {', '.join(self.subjects)}")
@@ -128,13 +115,7 @@ class TravellingHeads:
         return person_of(scans[0], scans[1:])
 
     def acquisition(self, subject: str, platform: str) -> Acquisition:
-        """Open one scan.
-
-        Raises
-        ------
-        UserError
-            When there is no such scan, or it cannot be read.
-        """
+        """Open one scan."""
         if not self.has(subject, platform):
             remedy = RunJob("check", "see what there is")
             raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
@@ -150,15 +131,8 @@ class TravellingHeads:
 
         Parameters
         ----------
-        subject, platform
-            Whose scan it is, and from where.
         scan
             That scan, where it is open already.
-
-        Raises
-        ------
-        UserError
-            When there is no such scan, or the twin cannot be read.
         """
         if scan is None:
             scan = self.acquisition(subject, platform)
@@ -187,8 +161,6 @@ def open_dataset(
 
     Parameters
     ----------
-    root
-        BIDS folder.
     subject
         Whose scans; all subjects' unless named.
     run
@@ -258,8 +230,6 @@ def as_dataset(
 
     Parameters
     ----------
-    dataset
-        Either.
     run
         Which scan, where one was repeated: of a folder.
     b0_threshold
@@ -296,8 +266,6 @@ def choose_scan(
 
     Parameters
     ----------
-    paths
-        The images.
     what
         Whose they are, for messages.
     run

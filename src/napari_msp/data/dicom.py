@@ -104,8 +104,6 @@ class Converted:
 
     Attributes
     ----------
-    folder
-        Of the DICOM files.
     series
         In the scanner's order.
     warnings

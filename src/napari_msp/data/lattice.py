@@ -40,15 +40,6 @@ def direction_cosines(affine: FloatArray) -> FloatArray:
 
     Its determinant has the sign of the affine's. A sheared affine (after an affine registration,
     say) gives the nearest orthogonal matrix.
-
-    Parameters
-    ----------
-    affine
-        (4, 4) voxel-to-scanner affine in mm.
-
-    Returns
-    -------
-    (3, 3) orthogonal matrix.
     """
     linear = np.asarray(affine, dtype=float)[:3, :3]
     left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))

@@ -69,8 +69,6 @@ class BrainMask:
 
     Attributes
     ----------
-    inside
-        (X, Y, Z).
     origin
         In words: a file and how its values were read, or how it was made.
     estimated
@@ -120,10 +118,6 @@ def check_mask(
     ----------
     values
         (X, Y, Z), or with further axes of length 1.
-    lattice
-        Of the image.
-    name
-        Of the mask, for messages.
     affine
         (4, 4) of the mask; None: the image's own.
 
@@ -208,10 +202,6 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
     ----------
     images
         (X, Y, Z) mean of the b=0 volumes, and of each shell's.
-    affine
-        (4, 4) of the images.
-    name
-        Of the scan, for messages.
 
     Raises
     ------
@@ -300,10 +290,6 @@ def smooth_in_mask(
 
     Parameters
     ----------
-    values
-        (X, Y, Z).
-    mask
-        (X, Y, Z).
     width
         Standard deviation in voxels, one or one an axis.
 

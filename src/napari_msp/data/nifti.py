@@ -428,11 +428,6 @@ def content_hash(image: Path, remedy: Remedy) -> str:
     Where these are not of the whole image (it is not compressed, or in several parts) it is read:
     "sha256:<digest>".
 
-    Parameters
-    ----------
-    remedy
-        What helps against an error.
-
     Raises
     ------
     UserError

@@ -52,12 +52,6 @@ def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: boo
 
     Parameters
     ----------
-    path
-        The image.
-    table
-        The table that is used.
-    affine
-        (4, 4) of the image.
     given
         Whether the table was named; else other tables beside the image are looked at, too.
     """

@@ -121,8 +121,6 @@ def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
     ----------
     voxels
         (X, Y, Z, N) signal; what is not finite counts as 0.
-    table
-        N rows.
     """
     if len(table.b0_volumes) == 0 or not table.shells:
         return Verdict()
@@ -281,8 +279,6 @@ class _Judgement:
     ----------
     means
         (P, N) signal at the places.
-    table
-        N rows.
     """
 
     def __init__(self, means: FloatArray, table: GradientTable) -> None:

@@ -84,10 +84,6 @@ class Effect:
 
     Attributes
     ----------
-    name
-        For people.
-    unit
-        Of the effect.
     explanation
         What is changed, what is measured, where.
     change
@@ -154,19 +150,7 @@ EFFECTS: Mapping[str, Effect] = {each.name: each for each in _ALL}
 def changed_head(
     recipe: Recipe, number: int, change: Change, platforms: Sequence[str]
 ) -> Iterator[TravellingHeads]:
-    """Scan a changed head, with the noise of the unchanged one; gone after use.
-
-    Parameters
-    ----------
-    recipe
-        Of the dataset that the head belongs to.
-    number
-        Of the head, from 0.
-    change
-        What is different.
-    platforms
-        Names of those to scan it on.
-    """
+    """Scan a changed head, with the noise of the unchanged one; gone after use."""
     with TemporaryDirectory() as folder:
         for scan in simulate_subject(
             number,
@@ -207,8 +191,6 @@ def check_same_head(before: SHImage, after: SHImage, change: Change, subject: st
         The dataset's truth, and that of the head with a change.
     change
         Only a lesion leaves most of a head as it was; nothing else is checked.
-    subject
-        Whose head.
 
     Raises
     ------
@@ -239,8 +221,6 @@ class Recovery:
 
     Attributes
     ----------
-    heads
-        How many there are.
     ratio
         Mean recovered effect over mean true effect: 1 keeps the effect whole.
     interval

@@ -103,11 +103,6 @@ def with_expected_errors(
     model, dataset, subjects, device, on_progress
         As for `calibrate`; subjects are named.
 
-    Raises
-    ------
-    UserError
-        When no subject has a target's scan.
-
     Warns
     -----
     NotForScans

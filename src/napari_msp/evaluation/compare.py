@@ -59,8 +59,6 @@ class CompareResult:
     ----------
     truth, scan
         The target scan and the input; None where there is none.
-    predictions
-        By name.
     comparison
         Their images on one lattice.
     metrics
@@ -76,8 +74,6 @@ class CompareResult:
         Paired tests on patches by the names of two predictions.
     notes
         What a reader must know to trust the numbers.
-    figure
-        Figure 3.
     """
 
     truth: Scan | None

@@ -30,13 +30,6 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     Coefficients are in scanner axes, so they need no rotation. Voxels that only stand in another
     order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels.
 
-    Parameters
-    ----------
-    image
-        (X, Y, Z, C) on any lattice.
-    lattice
-        Where it is wanted.
-
     Returns
     -------
     SHImage

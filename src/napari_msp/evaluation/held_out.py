@@ -20,10 +20,6 @@ class Learned:
 
     Attributes
     ----------
-    subject
-        Its name.
-    model
-        The model's.
     certain
         Whether the model's file tells its people from others of the same name. Older files do not;
         then the name decides, so that nobody is measured who was learned from.
@@ -73,11 +69,6 @@ def tell_doubts(
     """Say of whom a name alone is known among those that a model's ancestors learned from.
 
     They are measured, as `learned_from` says, but not without a word.
-
-    Warns
-    -----
-    MayHaveLearned
-        With what is returned.
     """
     found: dict[str, None] = {}
     for model in models:

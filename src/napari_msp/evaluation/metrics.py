@@ -39,12 +39,8 @@ class Metrics:
 
     Attributes
     ----------
-    voxels
-        Number of voxels measured.
     sh_mse, sh_rmse
         Of all SH coefficients (paper: MSE).
-    order_mse
-        By SH order.
     relative_sh_mse
         1 - R²; None where truth is constant.
     sh_average_mse, colour_fa_mse
@@ -86,8 +82,6 @@ def measure(prediction: Comparable, truth: Comparable, patch_size: int = PATCH_S
     ----------
     prediction
         Resampled to truth's lattice where it lies on another.
-    truth
-        Taken as it is.
     patch_size
         Edge of a patch in voxels of truth, odd.
 
@@ -146,8 +140,6 @@ def numbers_csv(measured: Mapping[str, Metrics], truth: str, before: Metrics | N
 
     Parameters
     ----------
-    measured
-        By prediction.
     truth
         What they were measured against, such as a file's name.
     before

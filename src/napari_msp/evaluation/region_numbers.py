@@ -52,8 +52,6 @@ class RegionRow:
 
     Attributes
     ----------
-    label, name
-        Of the region.
     voxels
         That were measured: in the mask, with a finite value.
     volume
@@ -157,11 +155,6 @@ def region_table(
         Of the histograms.
     span
         Ends of the histograms; None: of all regions together.
-
-    Raises
-    ------
-    ValueError
-        When shapes differ.
     """
     shape = regions.labels.shape
     if values.shape[:3] != shape or (mask is not None and mask.shape != shape):
@@ -272,8 +265,6 @@ class RegionNumbers:
     ----------
     tables
         By image and map; histograms of one map share their bins.
-    units
-        By map.
     notes
         What a reader must know to trust the numbers.
     through

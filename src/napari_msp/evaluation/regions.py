@@ -366,8 +366,6 @@ def _without_numbers(
     ----------
     names
         Words behind each label.
-    path
-        Is named in warnings.
     columns
         Whether all names stand in a column of their own: their numbers are a part of them, unless
         all lines end in a colour.

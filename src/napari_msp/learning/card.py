@@ -21,8 +21,6 @@ def finished_model(
 
     Parameters
     ----------
-    study
-        What they were trained on.
     networks
         Network of each target; moved to the CPU.
     held_out_errors

@@ -98,11 +98,6 @@ class Position(BaseModel):
         ----------
         phases
             Steps of each phase at most, by its name.
-
-        Raises
-        ------
-        ValueError
-            When it has not.
         """
         if self.phase >= len(phases):
             raise ValueError(f"phase {self.phase} of {len(phases)}")
@@ -153,11 +148,6 @@ def write_checkpoint(
         What must be the same for the run to go on: settings, subjects, statistics.
     averages
         Of the weights of the present phase, where they are kept.
-
-    Raises
-    ------
-    UserError
-        When it cannot be written.
     """
     tensors = {f"networks/{name}": value for name, value in networks.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
@@ -177,17 +167,7 @@ def write_checkpoint(
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint as read.
-
-    Attributes
-    ----------
-    path
-        Where it was read.
-    position, identity
-        As written.
-    tensors
-        By name.
-    """
+    """A checkpoint as read."""
 
     path: Path
     position: Position
@@ -196,31 +176,14 @@ class Checkpoint:
 
     @property
     def fitted(self) -> list[int]:
-        """Steps that were fitted into a time.
-
-        Raises
-        ------
-        UserError
-            When there are none, or none that can be.
-        """
+        """Steps that were fitted into a time."""
         counts = self.position.fitted
         if counts is None or not all(0 < each <= MOST for each in counts):
             raise _useless("is damaged (it does not say how many steps fit)", self.path)
         return counts
 
     def check(self, phases: Mapping[str, int]) -> None:
-        """See that a run has this position.
-
-        Parameters
-        ----------
-        phases
-            Steps of each phase at most, by its name.
-
-        Raises
-        ------
-        UserError
-            When it has not.
-        """
+        """See that a run has this position."""
         try:
             self.position.check(phases)
         except ValueError as error:
@@ -333,10 +296,6 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
 
     Parameters
     ----------
-    path
-        See `napari_msp.learning.runs.checkpoint_path`.
-    identity
-        As written by the same run.
     phases
         Steps of each phase of the run, by its name.
 

@@ -31,8 +31,6 @@ def common_shells(
 
     Parameters
     ----------
-    dataset, subjects, source, targets
-        Whose scans, on what.
     wanted
         b-values; None: all that the platforms share.
 
@@ -142,8 +140,6 @@ def common_b_value(
 
     Parameters
     ----------
-    dataset, subjects, source
-        Whose scans.
     shell
         Wanted b-value; None: the only one there is.
 

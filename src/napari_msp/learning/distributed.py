@@ -92,11 +92,6 @@ class OneProcess:
         ----------
         given
             As plain JSON types. Numbers may differ by what machines differ by.
-
-        Raises
-        ------
-        UserError
-            When it is not the same.
         """
 
     def device(self, name: str) -> torch.device:
@@ -109,13 +104,7 @@ ALONE = OneProcess()
 
 
 class SeveralProcesses(OneProcess):
-    """One of several processes that do the same; each method is called in all of them.
-
-    Parameters
-    ----------
-    number, count
-        Which one, of how many.
-    """
+    """One of several processes that do the same; each method is called in all of them."""
 
     def __init__(self, number: int, count: int) -> None:
         self.number, self.count = number, count

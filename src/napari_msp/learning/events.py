@@ -145,8 +145,6 @@ class Step(Event):
     loss
         Mean squared error over in-mask voxels and standardised channels (fast preset: weighted to
         SH units), summed over outputs.
-    learning_rate
-        Of this step.
     alpha
         α of eq. (1); None while single networks are trained.
     throughput
@@ -194,8 +192,6 @@ class Shortened(Event):
 
     Attributes
     ----------
-    phase, epoch, step
-        Where the run is.
     steps
         Of the whole run, from now on.
     """
@@ -272,8 +268,6 @@ class Finished(Event):
 
     Attributes
     ----------
-    path
-        Model file.
     seconds
         Training time, validation not counted.
     errors
@@ -307,13 +301,7 @@ def kind_and_targets(phase: str) -> tuple[str, tuple[str, ...]]:
 
 
 def parse_event(line: str | bytes) -> Event:
-    """Read a line that `Event.to_json` gave.
-
-    Raises
-    ------
-    ValueError
-        When it is no event.
-    """
+    """Read a line that `Event.to_json` gave."""
     content = parse_json(line, "keep")
     name = content.pop("event", None) if isinstance(content, dict) else None
     if not isinstance(name, str) or name not in EVENTS:

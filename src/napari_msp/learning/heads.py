@@ -40,10 +40,6 @@ class Head:
 
     Attributes
     ----------
-    subject
-        Such as "sub-01".
-    input
-        Image of the input platform.
     stored_affine
         (4, 4) affine of the input as in its file.
     targets
@@ -140,8 +136,6 @@ def prepare_study(
 
     Parameters
     ----------
-    dataset, settings
-        Of the run.
     per_order
         How channels are standardised, see `measure_standardisation`; None: as the preset does.
 
@@ -233,10 +227,6 @@ def load_head(
 
     Parameters
     ----------
-    dataset
-        Where the scans are.
-    subject
-        Which one.
     source, targets
         Input and target platforms; targets that the subject was not scanned on are left out.
     b_value

@@ -132,11 +132,6 @@ def tell_if_longer(seconds: float, passed: float) -> None:
     ----------
     seconds, passed
         Time that was given, and that the run took.
-
-    Warns
-    -----
-    TookLonger
-        When it did.
     """
     if passed > seconds:
         told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
@@ -195,8 +190,6 @@ def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float)
     ----------
     course
         Its steps only say how long phases are beside each other.
-    paces
-        Of every phase.
     seconds, passed
         Time for the run, and what has passed of it.
 

@@ -85,14 +85,8 @@ class TrainingRun:
 
     Parameters
     ----------
-    study
-        What it learns from.
     out
         Model file to write.
-    device
-        Where it computes.
-    report
-        Is given every event.
     previews
         Folder for predictions of the network at work; None: none are written.
     start

@@ -26,16 +26,10 @@ class Optimisation:
 
     Parameters
     ----------
-    network
-        What is trained.
     phase
         Number of the phase, on which the examples depend.
-    sampler, recipe
-        Of the run.
     weights
         Of the channels of each platform in the loss; None: all alike.
-    device
-        Where it computes.
     processes
         That each compute a share of every step.
 
@@ -124,8 +118,6 @@ class AveragedWeights:
 
     Parameters
     ----------
-    network
-        Whose weights.
     horizon
         Steps over which they are averaged, roughly; 1: the last weights alone.
     """

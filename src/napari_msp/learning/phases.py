@@ -59,8 +59,6 @@ class TrainedNetworks(nn.Module):
 
     Parameters
     ----------
-    settings
-        Of the run.
     scales
         Lattice scale of each target, in order.
     standardisation

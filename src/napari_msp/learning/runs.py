@@ -54,14 +54,8 @@ class RunFolder:
 
     Attributes
     ----------
-    path
-        The folder.
     dataset
         BIDS folder of travelling heads.
-    settings
-        What to train and how.
-    device
-        As for `train`.
     """
 
     path: Path

@@ -91,8 +91,6 @@ class Examples:
 
     Parameters
     ----------
-    heads
-        Training subjects.
     scales
         Lattice scale of each target.
     source, standardisation
@@ -248,8 +246,6 @@ class Sampler(Protocol):
 
         Parameters
         ----------
-        phase, step
-            Which one.
         platforms
             What the phase learns: examples are of heads that were scanned on any of them. None: of
             all heads.
@@ -262,8 +258,6 @@ class PatchSampler:
 
     Parameters
     ----------
-    examples
-        What to cut from.
     edge, batch
         Of a patch in voxels, and patches a step.
     seed
@@ -327,8 +321,6 @@ class CropSampler:
 
     Parameters
     ----------
-    examples
-        What to cut from.
     edge, batch
         Of a crop in input voxels, and crops a step.
     seed

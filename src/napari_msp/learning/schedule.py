@@ -231,8 +231,6 @@ def course_for(
 
     Parameters
     ----------
-    settings, recipe
-        Of the run.
     pass_
         Steps of a sampler's epoch.
     unison
@@ -268,10 +266,6 @@ def learning_rate(
 
     Parameters
     ----------
-    recipe
-        Of the run.
-    step, steps
-        Which one, of how many.
     pass_
         See `Course`.
     hold

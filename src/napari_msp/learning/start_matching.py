@@ -320,12 +320,8 @@ def started_from(
 
     Parameters
     ----------
-    start, study
-        Of the run.
     networks
         Of each target, as they are before the first step; empty where the run goes on.
-    device
-        Where they lie.
 
     Warns
     -----

@@ -41,8 +41,6 @@ class Start:
         The model; None: nothing.
     name
         "nothing", "base", or the file's name.
-    sha256
-        Of the file.
     platforms
         Platform of the model that each target's network begins as; targets that begin from nothing
         are not mentioned.
@@ -105,8 +103,6 @@ class Start:
 
         Parameters
         ----------
-        target
-            Its target.
         within
             Target whose MSP it is a first stage of: of several copies in the model, which were
             tuned apart, that MSP's own is taken.

@@ -66,12 +66,8 @@ def write_statistics_only(
         People scanned on any of the platforms; nobody need be scanned on two.
     settings, start
         Of `read_start`.
-    out
-        Model file.
     device
         Where it is tried on those who were scanned on input and target.
-    report
-        Is given what happens.
     stop_requested
         Polled before every scan and before the file is written.
 

@@ -51,21 +51,12 @@ def validate(
 
     Parameters
     ----------
-    study
-        Whose subjects they are.
     network
         Predicts `target`; it is left in eval mode.
-    target, device
-        What is predicted, and where.
     cancelled
         Polled before every convolution.
     heads
         At least one, scanned on the target; None: the held-out ones that were.
-
-    Raises
-    ------
-    Cancelled
-        When `cancelled()` was true.
     """
     network.eval()
     first, errors = None, SquaredError()
@@ -128,8 +119,6 @@ def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = No
 
     Parameters
     ----------
-    study, target
-        What is aligned to what.
     heads
         Scanned on the target; None: the held-out ones that were.
     """
@@ -169,10 +158,6 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     ----------
     folder
         Made when missing.
-    study
-        Whose subject was predicted.
-    target
-        Predicted platform.
     prediction
         In grid axes.
 

@@ -119,8 +119,6 @@ class Pair:
 
     Attributes
     ----------
-    raters
-        Their labels.
     table
         By verdict of the first, then of the second, in `ORDER`: how often.
     kappa, weighted

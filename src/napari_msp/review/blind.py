@@ -25,8 +25,6 @@ class Blind:
 
     Attributes
     ----------
-    seed
-        Of everything.
     hide_roles
         Whether input and prediction are shown as "A" and "B", in an order of each entry's own.
     """
@@ -57,10 +55,6 @@ def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> B
 
     Parameters
     ----------
-    folder
-        Of the predictions.
-    rater
-        Label.
     hide_roles
         As for `Blind`; a change of it keeps the seed.
 

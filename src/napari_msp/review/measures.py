@@ -39,16 +39,12 @@ class Measure:
     ----------
     key
         Of `Entry.numbers`.
-    title, unit
-        For people.
     field
         In the section `MEASURES_FIELD` of a sidecar.
     bad
         Which side is worse: "high", "low", or "both".
     decimals
         Behind the point where it is written; None: two digits, as "3.1e-4".
-    described
-        What it is.
     """
 
     key: str

@@ -51,8 +51,6 @@ class Planes:
     ----------
     values
         (H, W) numbers, or (H, W, 3) colours in [0, 1]; nan outside the image.
-    name
-        What it is.
     """
 
     values: FloatArray
@@ -134,11 +132,6 @@ def draw_all(
     -------
     Pictures
         Where one cannot be drawn its notes say why.
-
-    Raises
-    ------
-    Cancelled
-        When `cancelled` said so.
     """
     cuts: dict[str, Cut] = {}
     for number, entry in enumerate(review.entries):
@@ -258,8 +251,6 @@ def draw(of: Cut, white: float, white_error: float) -> Picture:
 
     Parameters
     ----------
-    of
-        What is drawn.
     white, white_error
         Upper ends of the scales of SH average and of how sure a prediction is; black is 0.
     """

@@ -494,8 +494,6 @@ def still_known(
     ----------
     kept
         See `read_measured`.
-    key
-        Of the entry.
     stamps
         See `stamps_of`.
     """

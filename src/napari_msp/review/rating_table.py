@@ -42,18 +42,12 @@ class Rating:
 
     Attributes
     ----------
-    key
-        Of the entry.
     subject, session, platform, target
         Whose prediction it is, for whoever reads the table.
     verdict
         None: there is a note or a tag only.
     tags
         Of the list of artefacts.
-    note
-        Any text.
-    rater
-        Label.
     time
         UTC, such as "2026-11-29T14:05:09Z".
     software
@@ -174,11 +168,6 @@ def write_ratings(path: Path, ratings: Iterable[Rating]) -> None:
     """Write a table whole: a reader, and whoever comes after a crash, finds the old or the new one.
 
     The data dictionary is written where it is not there or says something else.
-
-    Raises
-    ------
-    UserError
-        When it cannot be written.
     """
     text = table_of(ratings)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

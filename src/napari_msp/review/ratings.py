@@ -36,17 +36,7 @@ def now() -> str:
 
 
 class Ratings:
-    """One rater's ratings of a folder.
-
-    Parameters
-    ----------
-    folder
-        Of the predictions.
-    rater
-        Label, letters and digits.
-    blind
-        Whether names are hidden from now on.
-    """
+    """One rater's ratings of a folder."""
 
     def __init__(self, folder: str | Path, rater: str, blind: bool = False) -> None:
         self.folder, self.rater, self.blind = Path(folder), rater, blind
@@ -85,13 +75,7 @@ class Ratings:
         return ratings_path(self.folder, self.rater)
 
     def reload(self) -> None:
-        """Read the table again: another window of the same rater may have written.
-
-        Raises
-        ------
-        UserError
-            When it is damaged.
-        """
+        """Read the table again: another window of the same rater may have written."""
         self._known = read_ratings(self.path) if self.path.exists() else {}
 
     @property
@@ -119,8 +103,6 @@ class Ratings:
 
         Parameters
         ----------
-        entry
-            What is rated.
         verdict
             None takes the verdict back and keeps the rest.
         note, tags
@@ -280,8 +262,6 @@ class Merged:
 
     Attributes
     ----------
-    rater
-        Whose it is.
     new, later, older
         Ratings that were not there, that took the place of earlier ones, and that were left out
         because a later one was there.
@@ -359,13 +339,7 @@ def tags_path(folder: str | Path) -> Path:
 
 
 def read_tags(folder: str | Path) -> dict[str, str]:
-    """Give the tags to choose from, and what each means: the folder's own, else `DEFAULT_TAGS`.
-
-    Raises
-    ------
-    UserError
-        When its list is none.
-    """
+    """Give the tags to choose from, and what each means: the folder's own, else `DEFAULT_TAGS`."""
     path = tags_path(folder)
     if not path.is_file():
         return dict(DEFAULT_TAGS)

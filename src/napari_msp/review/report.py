@@ -203,20 +203,14 @@ class Row:
     ----------
     number
         Its place by risk, from 0.
-    entry
-        The prediction.
     kind
         Target and model, for the filter.
-    risk
-        As it is written.
     cells
         A number a measure.
     why
         What is unusual, in words.
     ratings
         Of each rater: label, state, the rating's words.
-    statuses
-        For the filter.
     picture, source
         What is shown of it, and the same as a data URI; empty without.
     search
@@ -349,10 +343,6 @@ class Dot:
 
     Attributes
     ----------
-    x, y
-        Where.
-    number
-        Of its row.
     out
         Whether it is unusual.
     """
@@ -421,10 +411,6 @@ def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -
 
     Parameters
     ----------
-    measure
-        The number.
-    review
-        Of the folder.
     numbers
         Of each entry's row, by key.
     """

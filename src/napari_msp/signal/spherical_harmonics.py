@@ -38,11 +38,6 @@ def order_of(count: int) -> int:
 
     >>> order_of(28)
     6
-
-    Raises
-    ------
-    ValueError
-        When no even order has.
     """
     order = 0
     while coefficient_count(order) < count:
@@ -170,8 +165,6 @@ def signal_profile(
         (..., C) SH coefficients in scanner axes.
     plane
         "axial", "coronal" or "sagittal", in scanner axes.
-    count
-        Number of angles.
 
     Returns
     -------
@@ -185,13 +178,7 @@ def signal_profile(
 
 
 def plane_directions(plane: str, angles: FloatArray) -> FloatArray:
-    """(N, 3) unit vectors in scanner axes at (N,) angles of a plane, see `signal_profile`.
-
-    Raises
-    ------
-    ValueError
-        For an unknown plane.
-    """
+    """(N, 3) unit vectors in scanner axes at (N,) angles of a plane, see `signal_profile`."""
     if plane not in PLANE_SIDES:
         raise ValueError(f"there is no plane {plane!r}; choose from {', '.join(PLANE_SIDES)}")
     right, top = (np.array(DIRECTIONS[side]) for side in PLANE_SIDES[plane])
@@ -228,11 +215,6 @@ def rotation_matrix(rotation: FloatArray, order: int = ORDER) -> FloatArray:
         (3, 3) orthogonal, proper or not.
     order
         Even SH order.
-
-    Raises
-    ------
-    ValueError
-        When `rotation` is not orthogonal.
     """
     rotation = np.asarray(rotation, dtype=float)
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6):

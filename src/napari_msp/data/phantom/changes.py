@@ -131,13 +131,7 @@ Change = WeakerBundle | Lesion | Atrophy | Ageing
 
 
 def bundle_named(name: str) -> Bundle:
-    """Look a bundle up.
-
-    Raises
-    ------
-    UserError
-        When there is none of that name.
-    """
+    """Look a bundle up."""
     for bundle in BUNDLES:
         if bundle.name == name:
             return bundle
@@ -223,21 +217,12 @@ def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "sma
     ----------
     name
         One of `BUNDLES`.
-    subject
-        Whose head, see `SimulatedScan.subject`.
-    lattice
-        Of any scan or prediction, in any stored order.
     size
         Of the simulated block; beyond it the share is 0.
 
     Returns
     -------
     (X, Y, Z) float32 in [0, 1].
-
-    Raises
-    ------
-    UserError
-        When there is no such bundle or size.
     """
     wanted = bundle_named(name)
     fine = lattice_for(size, platform_named("connectom_sa"))
@@ -259,12 +244,8 @@ def fibre_populations(
 
     Parameters
     ----------
-    subject, pose
-        Whose head, and where it lies.
     size
         Of the simulated block; beyond it is what lies at its edge.
-    lattice
-        Of a scan or prediction.
     voxels
         (V, 3) indices there.
 
@@ -326,10 +307,6 @@ def lesion_mask(lesion: Lesion, subject: Subject, lattice: Lattice) -> MaskArray
     ----------
     lesion
         For the region that mirrors it, give `lesion.mirrored`.
-    subject
-        Whose head, see `SimulatedScan.subject`.
-    lattice
-        Of any scan or prediction, in any stored order.
 
     Returns
     -------

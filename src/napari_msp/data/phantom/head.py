@@ -277,8 +277,6 @@ def make_head(
 
     Parameters
     ----------
-    subject, pose, grid
-        Whose head, where it lies, and the voxels.
     bundles
         `BUNDLES`, where the coherence of some may differ.
     """

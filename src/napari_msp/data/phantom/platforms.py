@@ -69,13 +69,6 @@ def spread_directions(count: int, seed: int) -> FloatArray:
     Each direction stands for a pair of antipodal charges. Scanners of different makes have
     different sets: `seed` chooses the starting points and so the set.
 
-    Parameters
-    ----------
-    count
-        Number of directions.
-    seed
-        Any whole number.
-
     Returns
     -------
     (count, 3) unit vectors with z >= 0.
@@ -284,11 +277,6 @@ INPUT_PLATFORM = PLATFORMS[0].name
 def platform_named(name: str) -> Platform:
     """Look a platform up.
 
-    Raises
-    ------
-    KeyError
-        When there is none of that name.
-
     Examples
     --------
     >>> platform_named("connectom_sa").scale
@@ -312,13 +300,7 @@ SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
 
 
 def lattice_for(size: str, platform: Platform) -> Lattice:
-    """Give a platform's lattice in RAS+ order.
-
-    Raises
-    ------
-    UserError
-        When there is no such size.
-    """
+    """Give a platform's lattice in RAS+ order."""
     if size not in SIZES:
         raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
     shape, origin = SIZES[size]

@@ -115,10 +115,6 @@ class SignalModel:
 
     Parameters
     ----------
-    head
-        Tissue fractions and fibre populations.
-    tissue
-        Diffusivities and T2.
     echo, repetition
         Times in ms.
     """
@@ -273,8 +269,6 @@ class SimulatedScan:
 
     Attributes
     ----------
-    subject, platform
-        Who, on what.
     dwi
         (X, Y, Z, N) float32 with noise, in whole image units.
     noise_free

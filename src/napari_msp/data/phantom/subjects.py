@@ -208,8 +208,6 @@ def draw_pose(misalignment: float, rng: np.random.Generator) -> Pose:
     misalignment
         Length of the shift in mm; the head also turns so far that a point 60 mm from the centre
         moves as much again (our choice).
-    rng
-        Source of the two random directions.
     """
     shift, axis = rng.standard_normal((2, 3))
     shift *= misalignment / np.linalg.norm(shift)

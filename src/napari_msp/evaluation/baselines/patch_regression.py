@@ -157,11 +157,6 @@ def ridge_regression(
     Returns
     -------
     (P + 1, Q) float32 weights; the last row is the constant's.
-
-    Raises
-    ------
-    ValueError
-        When there is no row.
     """
     rows = 0
     squares, products = np.zeros((0, 0)), np.zeros((0, 0))

@@ -51,10 +51,6 @@ class Summary:
 
     Attributes
     ----------
-    method, target, reference, measure
-        What was summarised; see `Result`.
-    subjects, datasets, seeds
-        How many there are.
     mean, deviation
         Over subjects, in the measure's unit; deviation with N - 1, None for one subject.
     interval
@@ -68,8 +64,6 @@ class Summary:
         for one seed.
     best
         Whether no other method's mean is nearer to 0; never of the floor.
-    shell
-        As for `Sample`.
     """
 
     method: str
@@ -97,8 +91,6 @@ def summarise(results: Results[Result], *, overlapping: bool = False) -> Summari
 
     Parameters
     ----------
-    results
-        Of all methods.
     overlapping
         Whether each subject was test once and taught otherwise, see `OVERLAP`.
     """
@@ -156,8 +148,6 @@ class MethodTest:
         What was paired: subjects or patches, each averaged over training seeds.
     reference, target
         What was taken as truth, and the platform.
-    first, second
-        The methods.
     comparisons
         Size of the family that p-values are corrected over: all tests of a level, reference and
         shell.
@@ -172,8 +162,6 @@ class MethodTest:
         95 % bootstrap interval of `change` over subjects; None for patches, which are not
         independent, for fewer than two subjects, where folds overlap, and where an error of the
         second is 0.
-    shell
-        As for `Sample`.
     """
 
     level: Level

@@ -81,8 +81,6 @@ class Progress:
 
     Attributes
     ----------
-    on_progress
-        Is called after every job.
     total
         Weight of all jobs of the benchmark, also of those that come later.
     """
@@ -234,13 +232,7 @@ class _Worker:
             self._process.join(PATIENCE)
 
     def finish(self) -> bool:
-        """Return whether the job was done; False when the process ended before it could say so.
-
-        Raises
-        ------
-        Exception
-            What the job raised.
-        """
+        """Return whether the job was done; False when the process ended before it could say so."""
         try:
             failure, where = self._pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):  # nothing, or half of an answer

@@ -81,8 +81,6 @@ class Measurement:
 
     Attributes
     ----------
-    plan, round, target
-        Of the benchmark.
     answers
         Model files whose mean is a method's prediction, by method.
     repeated
@@ -92,8 +90,6 @@ class Measurement:
         Edge of a patch in voxels of the target.
     folder
         For measures.csv and patches.csv of this job.
-    device
-        As for `harmonize`.
     """
 
     plan: Plan
@@ -407,13 +403,7 @@ class Measurement:
         return found
 
     def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
-        """Give the shell of a prediction that has the target's b-value.
-
-        Raises
-        ------
-        UserError
-            When there is none; an unknown one is refused when it is read.
-        """
+        """Give the shell of a prediction that has the target's b-value."""
         part = at_b_value(prediction, wanted)
         if part is None:
             known = listed([str(each) for each in prediction.shells])

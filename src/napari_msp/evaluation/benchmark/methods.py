@@ -50,13 +50,9 @@ class Method:
 
     Attributes
     ----------
-    name
-        As the table says it.
     role
         "baseline": learned in closed form; "network": trained; "control": trained to see what an
         MSP's advantage comes from.
-    explanation
-        One sentence for the report.
     needs, gives
         What it learns from and what it gives back, in a few words for the report.
     """
@@ -214,13 +210,7 @@ def _of_base(name: str, kind: str) -> Method:
 
 
 def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Give the methods of these names, in the table's order; "all" gives all.
-
-    Raises
-    ------
-    UserError
-        For a name that there is not, or that the base does not hold.
-    """
+    """Give the methods of these names, in the table's order; "all" gives all."""
     wanted = {name.casefold() for name in names}
     known = {name.casefold(): name for name in all_methods()}
     unheld = {STATISTICS_ONLY, *(from_base(title(kind)).casefold() for kind in kinds())}
@@ -252,8 +242,6 @@ class FinishedPredictions:
 
     Attributes
     ----------
-    name
-        Of the row.
     folder
         With a folder for each subject, `sub-<label>/…`.
     images
@@ -300,13 +288,7 @@ class FinishedPredictions:
         return len(models) > 1 and any(names - {who} for who, names in taught.items())
 
     def doubt(self, subjects: Collection[str]) -> str | None:
-        """Say whose predictions come of a model that learned from somebody of their name.
-
-        Warns
-        -----
-        MayHaveLearned
-            With what is returned.
-        """
+        """Say whose predictions come of a model that learned from somebody of their name."""
         taught = self.taught_by(subjects)
         own = [subject for subject, names in taught.items() if subject in names]
         if not own:
@@ -344,17 +326,11 @@ def find_predictions(
 
     Parameters
     ----------
-    name
-        Of the row.
     folder
         With `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
         methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
     dataset
         Whose subjects are predicted; where `folder` has one of its name, they lie in that.
-    targets
-        Platforms that can be predicted.
-    subjects
-        Who can be predicted.
     alone
         Whether there is no other dataset, so that they may lie in `folder` itself.
 
@@ -419,8 +395,6 @@ def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> s
     ----------
     folders
         As for `find_predictions`, of which the first prediction is asked.
-    dataset
-        Whose subjects are predicted.
     """
     said = set()
     for folder in map(Path, folders):

@@ -35,10 +35,6 @@ class Round:
 
     Attributes
     ----------
-    dataset
-        BIDS folder.
-    seed
-        Of the training.
     subjects
         Who teaches, validates and is measured.
     fold
@@ -82,8 +78,6 @@ class Plan:
         Model files that are rows too.
     seeds
         Of the training. The first dataset is run with each, the others with the first.
-    budget
-        Of every network.
     b_values
         Shells that are learned and measured, in s/mm², lowest first.
     b0_threshold

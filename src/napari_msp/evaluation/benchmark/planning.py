@@ -71,10 +71,6 @@ def make_plan(
 
     Parameters
     ----------
-    datasets
-        BIDS folders of travelling heads.
-    settings
-        What is asked for.
     **changes
         Instead of the settings' own, by name.
 

@@ -34,8 +34,6 @@ class Sample:
         Platform that was predicted.
     dataset
         Name of the travelling-heads dataset.
-    seed
-        Of the training.
     subject
         Who was predicted; a name means one subject within its dataset.
     reference
@@ -98,8 +96,6 @@ class RegionValue(Sample):
 
     Attributes
     ----------
-    region
-        Its name.
     quantity
         A key of what pages of proof measure, see `napari_msp.evaluation.proof.chapters`.
     value
@@ -245,13 +241,7 @@ def _columns(kind: type[Row], with_shells: bool) -> list[str]:
 
 
 def write_results(path: Path, results: Results[Row], kind: type[Row]) -> None:
-    """Write `results_csv` atomically.
-
-    Raises
-    ------
-    UserError
-        When the folder cannot be written to.
-    """
+    """Write `results_csv` atomically."""
     write_text(path, results_csv(results, kind))
 
 

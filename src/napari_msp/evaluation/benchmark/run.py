@@ -91,16 +91,10 @@ class Benchmark:
 
     Parameters
     ----------
-    plan
-        What to do.
     out
         Folder for trainings and measurements.
-    device
-        As for `train`.
     workers
         Processes beside each other.
-    on_progress
-        Is called after every job.
 
     Raises
     ------

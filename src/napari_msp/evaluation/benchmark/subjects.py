@@ -26,13 +26,7 @@ class NeverTest(UserWarning):
 
 
 def common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
-    """Give the subjects that were scanned on the input platform in every dataset.
-
-    Raises
-    ------
-    UserError
-        When there are none.
-    """
+    """Give the subjects that were scanned on the input platform in every dataset."""
     first, *others = datasets
     names = with_all(first.subjects, datasets, [source])
     if not names:
@@ -78,10 +72,6 @@ def split_once(
     names, whole
         Who may be measured; those among them who lack no scan: only they are chosen to learn from
         and to choose by.
-    learned
-        Whom a model has learned from.
-    asked
-        What was asked for.
 
     Raises
     ------
@@ -119,8 +109,6 @@ def leave_one_out(
 
     Parameters
     ----------
-    dataset
-        The first one, to name in errors.
     names, whole, learned, asked
         As for `split_once`; those whom a model has learned from are never test, but they teach.
         Everyone can be measured.

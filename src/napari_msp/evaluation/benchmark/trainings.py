@@ -63,12 +63,6 @@ class Training:
         What is trained, in a few words.
     folder
         Contains model.safetensors, its checkpoint, and events.jsonl.
-    dataset
-        BIDS folder.
-    settings
-        What to train and how.
-    device
-        As for `train`.
     """
 
     name: str
@@ -174,12 +168,6 @@ class TrainingList:
 
     Attributes
     ----------
-    plan, round
-        Of the benchmark.
-    folder
-        Where trainings are kept.
-    device
-        As for `train`.
     scales
         Lattice scale of each target.
     """
@@ -264,8 +252,6 @@ class TrainingList:
         ----------
         method
             A network, or the control with as many weights as an MSP.
-        rate
-            What is tried.
         best
             Of use for what is built on single networks.
         """

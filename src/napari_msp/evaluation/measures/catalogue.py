@@ -40,17 +40,11 @@ class Measure:
         Its name in files and in `HeadMeasures.values`.
     label
         For heads of tables.
-    unit
-        Of its values.
-    explanation
-        One sentence.
     compute
         Gives its value for a prediction on its truth; nan where there is nothing to measure, such
         as a tissue that the image does not contain.
     group
         Heading in the report; "" for the measure that opens it, None for what Table 1 leaves out.
-    better
-        Which value is best.
     """
 
     key: str

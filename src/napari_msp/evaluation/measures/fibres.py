@@ -285,8 +285,6 @@ class Fibres:
     ----------
     voxels
         (V, 3) indices.
-    peaks
-        Of these voxels.
     response
         (L/2 + 1,) by which predictions are deconvolved, see `response_of`.
     known

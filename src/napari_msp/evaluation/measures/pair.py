@@ -264,13 +264,7 @@ class Pair:
 
     @classmethod
     def of(cls, prediction: Comparable, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
-        """Resample a prediction to truth's lattice where it lies on another.
-
-        Raises
-        ------
-        UserError
-            When the images do not belong together.
-        """
+        """Resample a prediction to truth's lattice where it lies on another."""
         both = line_up(truth.mapped, {"prediction": prediction})
         return cls(both.predictions["prediction"], truth, both.mask, patch_size)
 

@@ -205,8 +205,6 @@ class Identified:
 
     Attributes
     ----------
-    subjects
-        Number of them.
     quantities
         By which they were compared.
     right

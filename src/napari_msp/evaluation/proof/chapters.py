@@ -69,14 +69,8 @@ def measure_head(
 
     Parameters
     ----------
-    truth
-        The target's scan.
     images
         By row, on any lattice.
-    regions
-        In the scan's space.
-    clear
-        The scan's twin without noise, where there is one.
     maps_alone
         Of methods that give no image, by row, on the scan's lattice; 0 or nan outside their masks.
     signal_maps
@@ -156,13 +150,6 @@ class InRegions:
     """Measures heads by region for the pages of proof.
 
     What goes wrong with one head is noted, and the others go on.
-
-    Parameters
-    ----------
-    plan, target, seed
-        What is measured.
-    dataset
-        Whose heads.
     """
 
     def __init__(self, plan: Plan, target: str, seed: int, dataset: TravellingHeads) -> None:

@@ -64,8 +64,6 @@ class SiteEffect:
 
     Attributes
     ----------
-    dataset, target, shell, row, region, quantity
-        What was compared.
     found
         How well they agree.
     test
@@ -107,12 +105,8 @@ class Scanners:
 
     Attributes
     ----------
-    dataset, target, shell
-        Which.
     of_signal
         Whether maps of scans' own signal are compared; else all comes through the SH series.
-    values
-        By row.
     effects
         Of every row but the target's own.
     identified
@@ -281,10 +275,6 @@ class Resampled:
 
     Attributes
     ----------
-    column, row, region, quantity
-        Of what.
-    datasets, subjects
-        How many there are.
     bias
         Mean of the datasets' means.
     interval

@@ -125,8 +125,6 @@ class Column:
 
     Attributes
     ----------
-    name
-        Heading.
     description
         What stands in it, in a sentence.
     unit
@@ -147,8 +145,6 @@ class TidyTable:
 
     Attributes
     ----------
-    columns
-        What stands in each.
     rows
         As many values each; None where there is none.
     """
@@ -195,12 +191,8 @@ class Page:
 
     Attributes
     ----------
-    title
-        Heading.
     lead
         Sentences on top: what was found.
-    tables, drawings
-        In order.
     more
         Tables for the end of the report.
     limits

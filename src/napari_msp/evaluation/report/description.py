@@ -17,14 +17,10 @@ class EvaluationRun:
 
     Attributes
     ----------
-    command
-        The exact command.
     splits
         Subjects by dataset.
     input
         The platform that was harmonized.
-    targets
-        Platforms that were predicted.
     simulated
         Whether the heads were simulated.
     seeds
@@ -42,8 +38,6 @@ class EvaluationRun:
         Further settings by name, such as steps and patch sizes, as text.
     b_value
         Of the shell, or those of several, in s/mm²; None where platforms differ.
-    versions
-        By package.
     machine
         Processor and accelerator, in words.
     folds

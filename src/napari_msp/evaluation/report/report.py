@@ -93,14 +93,8 @@ def write_report(
 
     Parameters
     ----------
-    results, patches
-        What was measured.
-    run
-        What a reader must know of it.
     figures
         PNG files by caption, in the order of the page.
-    out
-        Folder for the files.
     measures
         What a reader must know of each measure, by key.
     effects
