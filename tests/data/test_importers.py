@@ -222,14 +222,6 @@ class TestRefusals:
         twin = add_scan(tree, scan("LAS", 30), "A01", "GE", "ST")
         refused(tree, "dwi_A_01_GE_ST", "sub-A01_ses-ge_acq-st_dwi", str(twin), "rename")
 
-    def test_a_folder_that_is_not_empty(self, tree, tmp_path):
-        out = tmp_path / "bids"
-        out.mkdir()
-        (out / "notes.txt").write_text("mine")
-        with pytest.raises(UserError, match=message(str(out), "not empty")):
-            import_tree(tree, out, PATTERN)
-        assert [path.name for path in out.iterdir()] == ["notes.txt"]
-
     def test_an_input_platform_that_was_not_scanned_on(self, tree):
         error = refused(tree, "no scan is of this platform", input_platform="prisma_st")
         assert (error.subject, error.field) == ("prisma_st", "input_platform")

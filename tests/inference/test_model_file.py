@@ -58,6 +58,13 @@ def _fit(features=26, weights=378, mean=0.0, deviation=1.0):
     }
 
 
+NO_GRADIENTS: dict[str, list[float]] = {"b_values": [], "directions": []}
+
+
+def _direction(card, direction):
+    card["gradients"]["prisma_st"]["directions"][0] = direction
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -69,6 +76,14 @@ def _fit(features=26, weights=378, mean=0.0, deviation=1.0):
         (lambda card: card["standardisation"].pop("ge_st"), "standardisation"),
         (lambda card: card["standardisation"]["ge_st"]["deviation"].__setitem__(3, 0), "deviation"),
         (lambda card: card["gradients"]["prisma_st"]["b_values"].pop(), "b_values"),
+        (lambda card: card["gradients"]["prisma_st"]["b_values"].__setitem__(0, -1), "b_values"),
+        (lambda card: _direction(card, [0, 0, 0]), "unit"),
+        (lambda card: _direction(card, [float("nan")] * 3), "not finite"),
+        (lambda card: card["gradients"].update(prisma_st=NO_GRADIENTS), "gradients"),
+        (lambda card: card["sh"].update(b_value=float("inf")), "not finite"),
+        (lambda card: card.update(kind="../evil"), "cannot be used"),
+        (lambda card: card["architectures"]["prisma_st"].update(width="abc"), "cannot be used"),
+        (lambda card: card["architectures"]["prisma_st"].update(singles=None), "cannot be used"),
         (lambda card: card["scales"].update(connectom_sa=3), "predicts something else"),
         (lambda card: card["architectures"]["prisma_st"].update(kind="unet"), "cannot be used"),
         (lambda card: card["architectures"]["prisma_st"].pop("target"), "cannot be used"),

@@ -366,6 +366,10 @@ def test_a_finished_run_is_not_said_to_need_a_start(heads, quick, run):
 RUN = '{"format": "napari-msp run 1", "dataset": "x", "device": "cpu", "settings": {%s}}'
 
 RUNS: dict[str, tuple[str | bytes, str]] = {
+    "a list": ("[]", "must be a JSON object"),
+    "nothing in it": ("{}", "is no run of this version"),
+    "another version": (RUN.replace("run 1", "run 99") % "", "is no run of this version"),
+    "no settings": ('{"format": "napari-msp run 1", "dataset": "x", "device": "cpu"}', "settings"),
     "deep": (DEEP, "in each other"),
     "deep settings": (RUN % f'"kind": {"[" * 99}{"]" * 99}', "in each other"),
     "a huge number": (RUN % f'"seed": {DIGITS}', "5000 digits"),

@@ -279,28 +279,6 @@ def test_a_model_knows_whom_it_was_trained_on(heads, quick, run):
     assert len(repr(model.card)) < 200
 
 
-def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
-    with pytest.raises(UserError, match="there is no checkpoint"):
-        run(heads, quick(), resume=True)
-    checkpoint_path(tmp_path / "model.safetensors").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="is damaged"):
-        run(heads, quick(), resume=True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"held_out": ("sub-09",)}, "no subject sub-09"),
-        ({"held_out": ("sub-01", "sub-02", "sub-03")}, "no subject is left"),
-        ({"targets": ("trio_st",)}, "no platform trio_st"),
-        ({"input": "trio_st"}, "no scan is on trio_st"),
-    ],
-)
-def test_impossible_settings_are_refused(changes, message, heads, quick, run):
-    with pytest.raises(UserError, match=message):
-        run(heads, quick(**changes))
-
-
 def test_failure_is_an_event_too(heads, quick, tmp_path):
     from napari_msp.learning.train import train
 
