@@ -29,11 +29,6 @@ def choose_device(name: str = "auto") -> torch.device:
     ----------
     name
         "auto" takes CUDA, else MPS (Apple), else the CPU. "cuda:1" names one of several GPUs.
-
-    Raises
-    ------
-    UserError
-        When this machine has no such device.
     """
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and not number.isdecimal()):

@@ -464,13 +464,7 @@ class Cancelled(Exception):
 
 
 def stop_if(cancelled: Callable[[], bool] | None) -> None:
-    """Poll whether the caller wants a job to stop; None never does.
-
-    Raises
-    ------
-    Cancelled
-        When it does.
-    """
+    """Poll whether the caller wants a job to stop; None never does."""
     if cancelled is not None and cancelled():
         raise Cancelled
 

@@ -200,13 +200,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def refuse_unwritable(path: str | Path) -> None:
-    """Refuse a file that could not be written in the end: before hours of work, not after.
-
-    Raises
-    ------
-    UserError
-        When it is a folder, or its own folder cannot be written to.
-    """
+    """Refuse a file that could not be written in the end: before hours of work, not after."""
     path = Path(path)
     _refuse_folder(path)
     with _hidden_folder(path.parent, path):
@@ -251,11 +245,6 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
         Must not exist, or be empty.
     replace
         It may contain something, which is then removed; who asks for that knows what it is.
-
-    Raises
-    ------
-    UserError
-        When it contains something, or cannot be written.
     """
     folder = Path(folder)
     if not replace:
@@ -354,13 +343,7 @@ def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
 
 
 def read_whole(path: str | Path, largest: int) -> bytes:
-    """Read a file that is not to be larger than so many bytes.
-
-    Raises
-    ------
-    UserError
-        When it is larger, no file, or cannot be read.
-    """
+    """Read a file that is not to be larger than so many bytes."""
     path = Path(path)
     try:
         found = path.stat()

@@ -281,13 +281,7 @@ def _known_first_stages(
 
 
 def _weights_of(target: str, card: ModelCard, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the weights of a target's network, those that it shares among them.
-
-    Raises
-    ------
-    ValueError
-        When it has first stages of its own where they are shared.
-    """
+    """Give the weights of a target's network, those that it shares among them."""
     found = under(f"{target}/", weights)
     if card.first_stages == "own":
         return found
@@ -371,15 +365,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a safetensors file: its metadata, and its tensors by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is none.
-    ValueError
-        When it is none.
-    """
+    """Read a safetensors file: its metadata, and its tensors by name."""
     try:
         if not path.is_file():
             path.stat()  # raises where there is nothing
@@ -407,13 +393,7 @@ def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put weights into a network.
-
-    Raises
-    ------
-    ValueError
-        When they are another network's.
-    """
+    """Put weights into a network."""
     wanted = network.state_dict()
     if unknown := sorted(set(weights) - set(wanted)):
         raise ValueError(f"it has no {unknown[0]}")

@@ -39,11 +39,6 @@ def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
     ----------
     base
         What it must be a kind of.
-
-    Raises
-    ------
-    UserError
-        When the package is broken, or the class is something else.
     """
     try:
         found = entry.load()

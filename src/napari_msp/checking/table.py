@@ -378,13 +378,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool
 
 
 def check_table_name(path: str | Path) -> None:
-    """Refuse a file that the table cannot be written to: before the work, not after.
-
-    Raises
-    ------
-    UserError
-        When it is neither CSV nor JSON by its name, or cannot be written.
-    """
+    """Refuse a file that the table cannot be written to: before the work, not after."""
     path = Path(path)
     if path.suffix not in FORMATS:
         raise UserError(

@@ -277,11 +277,6 @@ def choose_scan(
         None where none is left.
     passed_over
         The others, and why they were not taken.
-
-    Raises
-    ------
-    UserError
-        When several are left.
     """
     left, passed_over = list(paths), dict[Path, str]()
 
@@ -373,11 +368,6 @@ def input_platform(
         the targets leave over, or that there is.
     targets
         Platforms to predict, as far as they were named.
-
-    Raises
-    ------
-    UserError
-        When there is no such platform, or nothing decides.
     """
     platforms = dataset.platforms
     if given:

@@ -214,11 +214,6 @@ def read_gradients(
         Number of volumes of that image, checked when given.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: `B0_MAXIMUM`.
-
-    Raises
-    ------
-    UserError
-        When a file is missing or malformed, or the counts differ.
     """
     threshold = check_b0_threshold(b0_threshold)
     if _is_mrtrix(bval, bvec):
@@ -277,13 +272,7 @@ def check_b0_threshold(value: float | None) -> float:
 
 
 def wanted_b_values(b_value: float | Sequence[float]) -> list[float]:
-    """Give the b-values that were asked for: one or several, in any type of numbers.
-
-    Raises
-    ------
-    UserError
-        When there is none.
-    """
+    """Give the b-values that were asked for: one or several, in any type of numbers."""
     wanted = [float(each) for each in np.atleast_1d(b_value)]
     if not wanted:
         raise UserError("no b-value is given", field="b_value", remedy=Give("b_value", "one"))

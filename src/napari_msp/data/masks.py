@@ -90,13 +90,7 @@ class BrainMask:
 
 
 def read_mask(path: str | Path, lattice: Lattice) -> BrainMask:
-    """Read a mask that must lie on `lattice`, in whatever order its voxels are stored.
-
-    Raises
-    ------
-    UserError
-        When it lies elsewhere, is empty, or its values are no mask's, see `check_mask`.
-    """
+    """Read a mask that must lie on `lattice`, in whatever order its voxels are stored."""
     path = Path(path)
     image = open_nifti(path)
     brain = check_mask(read_voxels(image, path), lattice, str(path), image.affine)
@@ -202,11 +196,6 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
     ----------
     images
         (X, Y, Z) mean of the b=0 volumes, and of each shell's.
-
-    Raises
-    ------
-    UserError
-        When it finds no brain.
     """
     from skimage.filters import threshold_otsu
 

@@ -160,13 +160,7 @@ def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
-    """Refuse an image that has not the four axes of a DWI, with what its axes suggest.
-
-    Raises
-    ------
-    UserError
-        When there are fewer, or more.
-    """
+    """Refuse an image that has not the four axes of a DWI, with what its axes suggest."""
     shape, remedy = image.shape, "give another image"
     if len(shape) == 4:
         return
@@ -427,11 +421,6 @@ def content_hash(image: Path, remedy: Remedy) -> str:
     A gzip file ends with the checksum and the length of what is in it: "crc32:<8 digits>:<bytes>".
     Where these are not of the whole image (it is not compressed, or in several parts) it is read:
     "sha256:<digest>".
-
-    Raises
-    ------
-    UserError
-        When it cannot be read, or is not whole.
     """
     try:
         return _content_hash(image, remedy)

@@ -245,11 +245,6 @@ def recovery(
         (N,) effects in the predictions of the same heads.
     seed
         Of the bootstrap, which draws heads, keeping each one's pair together.
-
-    Raises
-    ------
-    ValueError
-        With lists of different lengths, or no true effect.
     """
     pairs = np.array([true, recovered], dtype=float)
     if pairs.ndim != 2 or not pairs.shape[1]:

@@ -106,20 +106,10 @@ class CompareResult:
             Folder. Without truth the numbers have no rows.
         figure_format
             "png", "pdf" or "svg".
-
-        Returns
-        -------
-        The files.
         """
-        out = Path(out)
-        names = (f"{FIGURE}.{figure_format}", METRICS, NUMBERS)
-        check_format(out / names[0])
-        with staged_folder(out) as stage:
-            write_figure(stage / names[0], self.figure)
-            truth = "" if self.truth is None else _short_name(self.truth)
-            write_text(stage / NUMBERS, numbers_csv(self.metrics, truth, self.input_metrics))
-            write_json(stage / METRICS, self.to_json())
-        return [out / name for name in names]
+        truth = "" if self.truth is None else _short_name(self.truth)
+        numbers = numbers_csv(self.metrics, truth, self.input_metrics)
+        return _save(out, {f"{FIGURE}.{figure_format}": self.figure}, numbers, self.to_json())
 
     @property
     def input_metrics(self) -> Metrics | None:
@@ -190,28 +180,30 @@ class CompareResults(Mapping[int, CompareResult]):
         ----------
         out, figure_format
             As for `CompareResult.save`.
-
-        Returns
-        -------
-        The files.
         """
-        out = Path(out)
-        figures = {shell: f"{FIGURE}_b{shell}.{figure_format}" for shell in self}
-        names = [*figures.values(), METRICS, NUMBERS]
-        check_format(out / names[0])
-        with staged_folder(out) as stage:
-            for shell, name in figures.items():
-                write_figure(stage / name, self[shell].figure)
-            truth = next(iter(self.values())).truth
-            measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
-            beside = "" if truth is None else _short_name(truth)
-            write_text(stage / NUMBERS, numbers_csv_by_shell(measured, beside))
-            write_json(stage / METRICS, self.to_json())
-        return [out / name for name in names]
+        truth = next(iter(self.values())).truth
+        measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
+        numbers = numbers_csv_by_shell(measured, "" if truth is None else _short_name(truth))
+        figures = {f"{FIGURE}_b{b}.{figure_format}": each.figure for b, each in self.items()}
+        return _save(out, figures, numbers, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Give what metrics.json contains: `CompareResult.to_json` of each shell."""
         return {"shells": {str(shell): each.to_json() for shell, each in self.items()}}
+
+
+def _save(
+    out: str | Path, figures: Mapping[str, Figure], numbers: str, content: Mapping[str, Any]
+) -> list[Path]:
+    """Write figures by their names, the table and the JSON: all or none. Gives the files."""
+    out = Path(out)
+    check_format(out / next(iter(figures)))
+    with staged_folder(out) as stage:
+        for name, figure in figures.items():
+            write_figure(stage / name, figure)
+        write_text(stage / NUMBERS, numbers)
+        write_json(stage / METRICS, content)
+    return [out / name for name in (*figures, METRICS, NUMBERS)]
 
 
 def compare(

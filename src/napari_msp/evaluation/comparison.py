@@ -236,11 +236,6 @@ def split_by_shell(
     Returns
     -------
     What can be compared by shell, lowest first, and in words what cannot be.
-
-    Raises
-    ------
-    UserError
-        When no shell is in all of them.
     """
     compared = [*([] if truth is None else [truth]), *predictions.values()]
     found: dict[int, AtShell] = {}
@@ -318,13 +313,7 @@ def line_scans_up(
 
 
 def check_one_head(reference: Scan, other: Scan) -> None:
-    """Refuse images of two people: see `identity`.
-
-    Raises
-    ------
-    UserError
-        When their datasets, digests or names say so.
-    """
+    """Refuse images of two people: see `identity`."""
     if may_be_same(reference.person, other.person):
         return
     one, two = reference.person, other.person
@@ -343,13 +332,7 @@ def same_b_value(first: Scan, second: Scan) -> bool:
 
 
 def check_same_b_value(reference: Scan, other: Scan) -> None:
-    """Refuse an image of another b-value: signals then differ even in one scanner.
-
-    Raises
-    ------
-    UserError
-        When the b-values differ by more than `B_VALUE_TOLERANCE`, or one is unknown.
-    """
+    """Refuse an image of another b-value: signals then differ even in one scanner."""
     one, two = reference.b_value, other.b_value
     for scan in (reference, other):
         if scan.b_value is None:

@@ -84,11 +84,6 @@ def measure(prediction: Comparable, truth: Comparable, patch_size: int = PATCH_S
         Resampled to truth's lattice where it lies on another.
     patch_size
         Edge of a patch in voxels of truth, odd.
-
-    Raises
-    ------
-    UserError
-        When the images do not belong together, or a b-value is unknown.
     """
     true = as_maps(truth)
     both = line_up(true, {"prediction": prediction})

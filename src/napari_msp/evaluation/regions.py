@@ -211,11 +211,6 @@ def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
         A label image, or a folder with `sub-<label>[/…]/sub-<label>…_dseg.nii.gz`.
     subject, platform
         Whose, and on what; of several the one is taken that was made of that platform's scan.
-
-    Raises
-    ------
-    UserError
-        When there is none of the subject, or several.
     """
     source = Path(source)
     if not source.is_dir():
@@ -276,13 +271,7 @@ def _names_beside(image: Path) -> Path | None:
 
 
 def read_names(path: str | Path) -> dict[int, str]:
-    """Read names of labels, see `read_regions`.
-
-    Raises
-    ------
-    UserError
-        When the file names no label.
-    """
+    """Read names of labels, see `read_regions`."""
     path = Path(path)
     text = _text(read_whole(path, LARGEST_TABLE))
     header = text.partition("\n")[0].lower()

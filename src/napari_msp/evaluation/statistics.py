@@ -93,11 +93,6 @@ def wilcoxon(
     ----------
     first, second
         (N,) errors of the same samples in the same order.
-
-    Raises
-    ------
-    ValueError
-        When the lengths differ or an error is not finite.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.ndim != 1 or a.shape != b.shape:

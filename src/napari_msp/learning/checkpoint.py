@@ -242,11 +242,6 @@ def _moments(
     """Give what Adam remembers, by the number of each parameter.
 
     A parameter that a network does not use has nothing.
-
-    Raises
-    ------
-    ValueError
-        When it does not fit the parameters, or the steps that were done.
     """
     names = {str(index): index for index in range(len(parameters))}
     states: dict[int, dict[str, Tensor]] = {}
@@ -298,11 +293,6 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
     ----------
     phases
         Steps of each phase of the run, by its name.
-
-    Raises
-    ------
-    UserError
-        When there is none, it is damaged, or it belongs to another run.
     """
     try:
         metadata, tensors = read_tensors(path)

@@ -340,13 +340,7 @@ class EventLog(AbstractContextManager["EventLog"]):
         self._every = 1
 
     def write(self, event: Event) -> None:
-        """Append one event; of a long run's steps only every so many.
-
-        Raises
-        ------
-        UserError
-            When the disk takes no more.
-        """
+        """Append one event; of a long run's steps only every so many."""
         if isinstance(event, Started):
             self._every = max(1, event.steps // MOST_STEPS)
         if isinstance(event, Step) and event.step % self._every:
@@ -374,11 +368,6 @@ def read_events(path: Path) -> list[Event]:
     ----------
     path
         May be missing: nothing has happened. A torn last line is passed over.
-
-    Raises
-    ------
-    UserError
-        When it cannot be read, or another line is damaged.
     """
     story: list[Event] = []
     for number, line in enumerate(_whole_lines(path).splitlines(), start=1):

@@ -161,13 +161,7 @@ class AveragedWeights:
         return {f"{part}/{name}": v for part, those in parts.items() for name, v in those.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what `tensors` gave.
-
-        Raises
-        ------
-        ValueError
-            When it is another network's, or not finite.
-        """
+        """Take what `tensors` gave."""
         for part, into in (("average", self._average), ("best", self._best)):
             lead = f"{part}/"
             given = {k.removeprefix(lead): v for k, v in tensors.items() if k.startswith(lead)}

@@ -67,13 +67,7 @@ class RunFolder:
     def create(
         cls, path: str | Path, dataset: str | Path, settings: TrainingSettings, device: str = "auto"
     ) -> "RunFolder":
-        """Make the folder of a new run.
-
-        Raises
-        ------
-        UserError
-            When it contains something already, or cannot be written.
-        """
+        """Make the folder of a new run."""
         path = Path(path)
         refuse_occupied(path)
         # The run may be executed from elsewhere.
@@ -83,13 +77,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Open the folder of a run.
-
-        Raises
-        ------
-        UserError
-            When it is none.
-        """
+        """Open the folder of a run."""
         path = Path(path).absolute()
         file = path / "run.json"
         if not file.is_file():

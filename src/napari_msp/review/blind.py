@@ -57,11 +57,6 @@ def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> B
     ----------
     hide_roles
         As for `Blind`; a change of it keeps the seed.
-
-    Raises
-    ------
-    UserError
-        When it cannot be kept, or what is kept is damaged.
     """
     check_rater(folder, rater)
     path = Path(folder) / FOLDER / f"rater-{rater}_blind.json"

@@ -223,11 +223,6 @@ def read_ratings(path: Path) -> dict[str, Rating]:
     """Read a table, by keys; of two rows of one prediction the later one counts.
 
     Columns may stand in another order, and others beside them, as spreadsheets leave them.
-
-    Raises
-    ------
-    UserError
-        When it cannot be read, or is no table of ratings.
     """
     content = read_whole(path, LARGEST)
     known: dict[str, Rating] = {}

@@ -240,13 +240,7 @@ def read_all_ratings(folder: str | Path) -> AllRatings:
 
 
 def of_raters(ratings: AllRatings, raters: Sequence[str] | None) -> AllRatings:
-    """Leave some raters' ratings; None: everybody's.
-
-    Raises
-    ------
-    UserError
-        When one of them has rated nothing that can be read.
-    """
+    """Leave some raters' ratings; None: everybody's."""
     if raters is None:
         return ratings
     for rater in raters:

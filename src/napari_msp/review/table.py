@@ -105,13 +105,7 @@ def summary(review: Review, ratings: AllRatings) -> list[str]:
 
 
 def write_table(path: str | Path, review: Review, ratings: AllRatings) -> None:
-    """Write the review with full precision as CSV, or as JSON with notes and problems, atomically.
-
-    Raises
-    ------
-    UserError
-        When the name is neither's, or it cannot be written.
-    """
+    """Write the review with full precision as CSV, or as JSON with notes, atomically."""
     check_table_name(path)
     if Path(path).suffix == ".csv":
         write_text(path, table_csv(review, ratings))

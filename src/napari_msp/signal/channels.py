@@ -196,11 +196,6 @@ def measure_standardisation(
     per_order
         False: every channel by its own mean and deviation (paper). True: only l = 0 is centred and
         each order has one deviation, so that standardising commutes with rotations (our choice).
-
-    Raises
-    ------
-    ValueError
-        When there is no voxel to measure.
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     shells = 1

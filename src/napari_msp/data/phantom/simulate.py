@@ -376,10 +376,6 @@ def phantom_digest() -> str:
     and without noise, and the gradient tables to three decimals. That many numbers see a change of
     one part in ten thousand in some of them, and rounding errors, which are ten thousand times
     smaller and average out, in none (our choice).
-
-    Returns
-    -------
-    Twelve hexadecimal digits.
     """
     hashed = hashlib.sha256()
     for scan in simulate_subject(0, size="tiny", seed=0):

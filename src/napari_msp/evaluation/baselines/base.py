@@ -85,11 +85,6 @@ class Baseline(ABC):
         ----------
         inputs, targets
             Of the same subjects in the same order; each platform on its own lattice.
-
-        Raises
-        ------
-        ValueError
-            When they are not pairs.
         """
 
     @abstractmethod
@@ -191,13 +186,7 @@ def baseline_names() -> tuple[str, ...]:
 
 
 def baseline_class(name: str) -> type[Baseline]:
-    """Give the class of a baseline.
-
-    Raises
-    ------
-    UserError
-        When there is none of that name, or the package that it comes from is broken.
-    """
+    """Give the class of a baseline."""
     found = listed(GROUP, OWN).get(name)
     if found is None:
         raise UserError(

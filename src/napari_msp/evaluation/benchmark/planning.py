@@ -160,7 +160,7 @@ def make_plan(
         source=source,
         targets=targets,
         subjects=subjects,
-        methods=_possible(_fitting(rows, asked, scales), asked, folds or (subjects,)),
+        methods=_possible(rows, asked, scales, folds or (subjects,)),
         models=asked.models,
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
@@ -224,70 +224,41 @@ def _regions(asked: EvaluationSettings) -> str:
     return str(path)
 
 
-def _fitting(
-    rows: Sequence[str], asked: EvaluationSettings, scales: Mapping[str, int]
+def _possible(
+    rows: Sequence[str],
+    asked: EvaluationSettings,
+    scales: Mapping[str, int],
+    splits: Sequence[Subjects],
 ) -> tuple[str, ...]:
-    """Leave out rows that the base has no network for, where all there are were asked for.
+    """Leave out rows that cannot be had here, where all there are were asked for.
 
-    Raises
-    ------
-    UserError
-        When such a row was asked for by its name.
+    Those are networks that the base does not hold, and baselines that cannot learn of so few heads.
+    One that was asked for by its name is an error.
 
     Warns
     -----
     RowLeftOut
         Of what is left out.
     """
-    every = "all" in map(str.casefold, asked.methods)
-    if every and packaged.base_model() is None:
+    named = set(map(str.casefold, asked.methods))
+    if "all" in named and packaged.base_model() is None:
         said = "rows that start from the base are left out: this installation has no base model"
         warnings.warn(said, RowLeftOut, stacklevel=3)
+    why: dict[str, tuple[str, UserError]] = {}
     held = rows_from_base() if scales else {}
-    unfit = [name for name in rows if name in held and not begun_from_base(held[name], scales)]
     problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
-    why = {
-        name: (problem, UserError(problem, name, "methods", Change("methods", "other")))
-        for name in unfit
-    }
-    return _without(why, rows, asked)
-
-
-def _possible(
-    rows: Sequence[str], asked: EvaluationSettings, splits: Sequence[Subjects]
-) -> tuple[str, ...]:
-    """Leave out baselines that cannot learn here, where all there are were asked for.
-
-    Raises
-    ------
-    UserError
-        When such a row was asked for by its name.
-
-    Warns
-    -----
-    RowLeftOut
-        Of what is left out.
-    """
+    for name in rows:
+        if name in held and not begun_from_base(held[name], scales):
+            why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))
     heads = min(len(split.training) for split in splits)
-    baselines = [name for name in rows if name in baseline_names()]
-    hindrances = {name: baseline_class(name).hindrance(heads) for name in baselines}
-    why = {
-        name: (f"it {hindrance.problem}", hindrance)
-        for name, hindrance in hindrances.items()
-        if hindrance is not None
-    }
-    return _without(why, rows, asked)
-
-
-def _without(
-    why: Mapping[str, tuple[str, UserError]], rows: Sequence[str], asked: EvaluationSettings
-) -> tuple[str, ...]:
-    """Leave out rows and say why; raise the error of one that was asked for by its name."""
-    named = set(map(str.casefold, asked.methods))
+    for name in rows:
+        hindrance = baseline_class(name).hindrance(heads) if name in baseline_names() else None
+        if hindrance is not None:
+            why[name] = f"it {hindrance.problem}", hindrance
     for name, (said, error) in why.items():
         if name.casefold() in named:
             raise error
-        warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=4)
+        warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=3)
     return tuple(name for name in rows if name not in why)
 
 
@@ -388,13 +359,7 @@ def _b_values(
 
 
 def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[float]:
-    """Give the wanted shells that a model predicts; of None all of its own.
-
-    Raises
-    ------
-    UserError
-        When it does not predict one that was asked for, or none that other models do.
-    """
+    """Give the wanted shells that a model predicts; of None all of its own."""
     known = model.card.sh.b_values
     if wanted is None:
         return list(known)

@@ -246,13 +246,7 @@ def write_results(path: Path, results: Results[Row], kind: type[Row]) -> None:
 
 
 def read_results(path: Path, kind: type[Row]) -> Results[Row]:
-    """Read back what `write_results` wrote, to the last bit.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be read, or is no such table.
-    """
+    """Read back what `write_results` wrote, to the last bit."""
     text = read_whole(path, LARGEST_TABLE)
     try:
         header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))

@@ -95,11 +95,6 @@ class Benchmark:
         Folder for trainings and measurements.
     workers
         Processes beside each other.
-
-    Raises
-    ------
-    UserError
-        When the plan cannot be carried out with its datasets and models.
     """
 
     def __init__(

@@ -50,13 +50,7 @@ class Budget:
     augment: bool = True
 
     def with_changes(self, **changes: Any) -> "Budget":
-        """Give the budget with other values; the first stage keeps its sixth of the steps.
-
-        Raises
-        ------
-        UserError
-            When a value makes no sense.
-        """
+        """Give the budget with other values; the first stage keeps its sixth of the steps."""
         steps = changes.get("steps", self.steps)
         if not 2 * self.epoch <= steps <= MOST or steps % self.epoch:
             problem = f"{steps} steps are no whole number of {self.epoch}"

@@ -72,11 +72,6 @@ def split_once(
     names, whole
         Who may be measured; those among them who lack no scan: only they are chosen to learn from
         and to choose by.
-
-    Raises
-    ------
-    UserError
-        When nobody is left for a part.
     """
     training, validation, test = asked.train, asked.validation, asked.test
     taken = {*training, *validation, *test}
@@ -165,13 +160,7 @@ def measured_alone(
     learned: Mapping[str, Learned],
     asked: EvaluationSettings,
 ) -> Subjects:
-    """Give the test subjects where nothing is trained.
-
-    Raises
-    ------
-    UserError
-        When somebody was named for a training, or models have learned from everyone.
-    """
+    """Give the test subjects where nothing is trained."""
     for parameter in ("train", "validation", "leave_one_out"):
         if getattr(asked, parameter):
             remedy = either(Advice("leave it out"), Give("methods", "names"))

@@ -120,11 +120,6 @@ class Training:
         """Give the error of each target on the validation subjects, of the weights that were kept.
 
         The last phase counts.
-
-        Raises
-        ------
-        UserError
-            When there is none that others can be compared with.
         """
         found: dict[str, float] = {}
         phases: dict[str, list[Validated]] = {}

@@ -48,11 +48,6 @@ def carpet_figure(quality: ScanQuality, name: str) -> Figure:
     ----------
     name
         Above the picture.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With an Agg canvas, known to no pyplot.
     """
     order = np.argsort(quality.b_values, kind="stable")
     figure = Figure(figsize=(9.5, 6.0), dpi=DPI, layout="constrained", facecolor="white")

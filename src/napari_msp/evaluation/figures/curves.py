@@ -45,16 +45,6 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     ----------
     curves
         (step, error) by target and method; errors above 0. A method has one colour everywhere.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With an Agg canvas, known to no pyplot.
-
-    Raises
-    ------
-    ValueError
-        When there is no curve.
     """
     methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
     if not methods:

@@ -36,11 +36,6 @@ def figure2(
         Of the first image, in closest-canonical order; None: the slice that shows most. The others
         are cut at the same position in mm.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With an Agg canvas, known to no pyplot.
-
     Raises
     ------
     UserError

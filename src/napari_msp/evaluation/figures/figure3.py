@@ -99,13 +99,7 @@ def figure3(
 
 
 def check_maps(maps: Sequence[str]) -> Sequence[str]:
-    """Refuse names of maps that there are not: before the work, not after.
-
-    Raises
-    ------
-    UserError
-        With those that there are; also when none is given.
-    """
+    """Refuse names of maps that there are not: before the work, not after."""
     unknown = [name for name in maps if name not in MAPS]
     if unknown or not maps:
         raise UserError(

@@ -169,13 +169,7 @@ def write_figure(path: str | Path, figure: Figure) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Refuse a name whose suffix is no format: before the work, not after.
-
-    Raises
-    ------
-    UserError
-        With the formats there are.
-    """
+    """Refuse a name whose suffix is no format: before the work, not after."""
     if path.suffix.lower().removeprefix(".") not in FORMATS:
         remedy = Advice("give a name that ends in .png, .pdf or .svg")
         raise UserError("a figure is written as PNG, PDF or SVG", path, remedy=remedy)

@@ -121,11 +121,6 @@ def choose_slice(
     index
         In closest-canonical order, so that it counts from the right, back or bottom; None: of the
         slices with (nearly) the largest brain area, the one nearest to the brain's middle.
-
-    Raises
-    ------
-    UserError
-        For an unknown axis, or a slice without brain.
     """
     if axis not in PLANES:
         raise UserError(f"there is no {axis!r}", field="axis", remedy=Choose("axis", tuple(PLANES)))

@@ -80,11 +80,6 @@ def response_of(images: Sequence[SHImage]) -> FloatArray:
     Returns
     -------
     (L/2 + 1,) coefficients of S/S0 for m = 0, as the lines of MRtrix3's response files.
-
-    Raises
-    ------
-    UserError
-        When there is no voxel to measure it in.
     """
     found = [each for each in map(_response, images) if each is not None]
     if not found:

@@ -129,11 +129,6 @@ def patch_errors(
         (X, Y, Z) where errors count.
     size
         Edge of a cube in voxels, odd.
-
-    Raises
-    ------
-    ValueError
-        For an even or non-positive size.
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"a patch needs a centre voxel: its size must be odd, not {size}")

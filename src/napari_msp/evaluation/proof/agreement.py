@@ -94,11 +94,6 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
     ----------
     values, truth
         (N,) of the same subjects in the same order; at least one.
-
-    Raises
-    ------
-    ValueError
-        When lengths differ, there is none, or one is not finite.
     """
     a, b = np.asarray(values, dtype=float), np.asarray(truth, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:

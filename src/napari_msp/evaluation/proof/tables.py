@@ -215,11 +215,6 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
     ----------
     folder
         Where `evaluate` wrote.
-
-    Raises
-    ------
-    UserError
-        When one of the tables is not there, or is no such table.
     """
     read = {
         name: _read(Path(folder) / f"{name}.csv", columns)

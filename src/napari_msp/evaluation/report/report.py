@@ -103,10 +103,6 @@ def write_report(
         Of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data dictionary,
         their figures, and methods.txt, the paragraph with its references.
 
-    Returns
-    -------
-    The files.
-
     Raises
     ------
     UserError
