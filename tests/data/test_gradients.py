@@ -99,10 +99,12 @@ def test_write_and_read_is_a_round_trip(tmp_path, affine, spread_out):
     np.testing.assert_array_equal(again.b_values, b_values)
 
 
-def test_vectors_are_brought_to_unit_length_and_b0_ones_to_zero(tmp_path):
-    files = write_table(tmp_path, [5, 1000], [[1.0, 0, 0], [0, 0.97, 0]])
+def test_vectors_are_brought_to_unit_length_and_those_of_b_0_to_zero(tmp_path):
+    vectors = [[1.0, 0, 0], [0, 0.97, 0], [0, 0, 1.05], [0.5, 0, 0]]
+    files = write_table(tmp_path, [0, 1000, 5, 5], vectors)
     table = read_gradients(*files, np.eye(4))
-    np.testing.assert_allclose(table.directions, [[0, 0, 0], [0, 1, 0]])
+    np.testing.assert_allclose(table.directions, [[0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert table.b0_volumes.tolist() == [0, 2, 3]
 
 
 def test_near_b_values_are_one_shell_and_low_ones_b0(spread_out):
@@ -150,18 +152,20 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("b_values", "refused"),
     [
-        ([0, *[1.0] * 6], True),  # ms/µm²
-        ([0.005, *[0.7, 1.0, 2.855] * 4], True),
-        ([5.0] * 6, False),  # what a scanner calls b=0
-        ([0.0] * 8, False),
-        ([0, 1, 5, 5, 5], False),
-        ([0, *[1000.0] * 6], False),
+        ([0, *[1.0] * 6], r"as in ms/µm²; .*multiply them by 1000"),
+        ([0.005, *[0.7, 1.0, 2.855] * 4], r"as in ms/µm²; .*multiply them by 1000"),
+        ([0, *[1e9] * 6], r"as in s/m²; .*divide them by 1,000,000"),
+        ([5.0] * 6, ""),  # what a scanner calls b=0
+        ([0.0] * 8, ""),
+        ([0, 1, 5, 5, 5], ""),
+        ([0, *[1000.0] * 6], ""),
+        ([0, *[80_000.0] * 6], ""),  # of a fixed brain
     ],
 )
-def test_b_values_in_other_units_are_not_taken_for_b0(b_values, refused):
+def test_b_values_in_other_units_are_refused(b_values, refused):
     vectors = np.tile([[1.0], [0], [0]], len(b_values))
     if refused:
-        with pytest.raises(UserError, match=r"as in ms/µm²; .*multiply them by 1000"):
+        with pytest.raises(UserError, match=refused):
             read_gradients(np.array(b_values), vectors, np.eye(4))
     else:
         read_gradients(np.array(b_values), vectors, np.eye(4))

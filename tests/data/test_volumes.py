@@ -369,7 +369,6 @@ class TestWhatCountsAsB0:
     def load(self, made, threshold=None):
         image = nib.Nifti1Image(made.signal.astype(np.float32), np.diag([-2.0, 2, 2, 1]))
         directions = made.directions * [-1, 1, 1]
-        directions[0] = [0, 0, 1]
         mask = np.ones(image.shape[:3], dtype=bool)
         return load_acquisition(image, made.b_values, directions, mask, b0_threshold=threshold)
 
@@ -409,8 +408,10 @@ class TestWhatCountsAsB0:
     def test_what_is_no_b0_is_not_suggested(self, made, lowest):
         b_values = made.b_values.copy()
         b_values[0] = lowest
+        directions = made.directions.copy()
+        directions[0] = [0, 0, 1]
         with pytest.raises(UserError, match="no volume has b=0, and without one"):
-            self.load(replace(made, b_values=b_values))
+            self.load(replace(made, b_values=b_values, directions=directions))
 
     @pytest.mark.parametrize("threshold", [-1, 201, float("nan")])
     def test_a_threshold_out_of_range_is_refused(self, made, threshold):

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import (
@@ -46,6 +46,30 @@ def test_fa_and_first_eigenvector_are_mrtrix_ones(tmp_path, scan, mrtrix, kind, 
     clear = mask & (fa > 0.3)
     assert clear.sum() > 50
     assert angles(tensor_maps(acquisition).direction, vector)[clear].max() < 1
+
+
+@pytest.mark.reference("MRtrix dwi2tensor")
+def test_images_that_count_as_b0_have_their_own_b_values(tmp_path, scan, mrtrix):
+    """At b = 0 and b = 50 along a direction: 2 % of MD, were both taken for b = 0."""
+    made = scan("oblique", shape=(3, 3, 3))
+    made.b_values[1], made.directions[1] = 50, [0, 0.6, 0.8]
+    tensor = np.array([[1.4, 0.3, 0], [0.3, 0.5, 0.1], [0, 0.1, 0.4]]) * 1e-3
+    along = np.einsum("ni,ij,nj->n", made.directions, tensor, made.directions)
+    signal = np.broadcast_to(1000 * np.exp(-made.b_values * along), made.image.shape)
+    image = nib.Nifti1Image(signal.astype(np.float32), made.image.affine)
+    path = replace(made, image=image).write(tmp_path)
+    with pytest.warns(DoubtfulScan, match="those of b less 25") as warned:
+        acquisition = load_acquisition(path)
+    assert len(warned) == 1
+    maps = tensor_maps(acquisition)
+    mask = acquisition.mask
+    fa, _ = mrtrix_tensor(mrtrix, tmp_path, path)
+    np.testing.assert_allclose(maps.fa[mask], fa[mask], atol=1e-5)
+    np.testing.assert_allclose(maps.md[mask], np.trace(tensor) / 3, rtol=1e-5)
+    # An SH series knows their mean b-value alone, and no direction.
+    through_sh = tensor_maps(fit_sh(acquisition, regularisation=0)).md[mask]
+    measured = np.log((1 + np.exp(-50 * along[1])) / 2) + 1200 * np.trace(tensor) / 3
+    np.testing.assert_allclose(through_sh, measured / 1175, rtol=2e-3)
 
 
 @pytest.mark.reference("MRtrix dwi2tensor")

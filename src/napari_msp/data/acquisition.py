@@ -250,7 +250,8 @@ class Acquisition:
             return ""
         # A mask that is to be made needs the voxels, which are just being read.
         brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
-        weighted = table.directions[table.directions.any(axis=1)]
+        weighted = table.directions[table.b_values > table.b0_threshold]
+        weighted = weighted[weighted.any(axis=1)]
         try:
             matrices = read_deviation(path, self.lattice, brain)
         except UserError as error:

@@ -182,14 +182,14 @@ def b0_only(image: str | Path) -> bool:
     False where there is no table, or none that can be read; and where its b-values are in other
     units, which reading it refuses.
     """
-    from napari_msp.data.gradients import B0_MAXIMUM, in_other_units, read_b_values
+    from napari_msp.data.gradients import B0_MAXIMUM, other_unit, read_b_values
 
     try:
         files = find_gradients(image)
         b = read_b_values(files.bval, files.bvec)
     except UserError:
         return False
-    return bool((b <= B0_MAXIMUM).all()) and not in_other_units(b)
+    return bool((b <= B0_MAXIMUM).all()) and not other_unit(b)
 
 
 def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:

@@ -97,8 +97,8 @@ class GradientTable:
     b_values
         (N,) in s/mm².
     directions
-        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes, and for weighted ones that
-        are means over directions.
+        (N, 3) unit vectors in scanner (RAS+) axes; zero where b is 0, and for volumes that are
+        means over directions. Volumes that count as b=0 and are weighted (b = 50) have theirs.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
     """
@@ -135,9 +135,8 @@ class GradientTable:
 
     @property
     def b0_weighting(self) -> float:
-        """Mean b-value of the volumes that count as b=0, in s/mm²; 0 where all have b ≤ 50."""
-        b0 = self.b_values[self.b0_volumes]
-        return float(b0.mean()) if b0.max(initial=0) > B0_MAXIMUM else 0.0
+        """Mean b-value of the volumes that count as b=0, in s/mm²."""
+        return float(self.b_values[self.b0_volumes].mean()) if len(self.b0_volumes) else 0.0
 
     @property
     def without_direction(self) -> IntArray:
@@ -232,9 +231,9 @@ def read_gradients(
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
-    if in_other_units(b_values):
-        problem = f"b-values reach {b_values.max():g}, as in ms/µm²; they are read in s/mm²"
-        remedy = Advice("multiply them by 1000, if so")
+    if unit := other_unit(b_values):
+        problem = f"b-values reach {b_values.max():g}, as in {unit}; they are read in s/mm²"
+        remedy = Advice(f"{OTHER_UNITS[unit]}, if so")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
     return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold)
@@ -244,11 +243,24 @@ MOST_IN_OTHER_UNITS = 12.0
 """Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
 
 
-def in_other_units(b_values: FloatArray) -> bool:
-    """Tell whether b-values are in ms/µm²: small, and yet as different as b=0 and shells are."""
+LARGEST_B_VALUE = 100_000.0
+"""Largest b-value in s/mm² that is believed: more than any scanner can do (our choice)."""
+
+OTHER_UNITS = {"ms/µm²": "multiply them by 1000", "s/m²": "divide them by 1,000,000"}
+"""Units in which b-values may be given instead of s/mm², and what helps."""
+
+
+def other_unit(b_values: FloatArray) -> str:
+    """Name the unit that b-values are in, if it is not s/mm²; else empty.
+
+    In ms/µm² they are small, and yet as different as b=0 and shells are; in s/m² impossibly large.
+    """
     most = b_values.max(initial=0)
+    if most > LARGEST_B_VALUE:
+        return "s/m²"
     several = (b_values > most / 10).sum() >= LEAST_WEIGHTED
-    return bool(0 < most <= MOST_IN_OTHER_UNITS and several and b_values.min() < most / 10)
+    small = 0 < most <= MOST_IN_OTHER_UNITS and several and b_values.min() < most / 10
+    return "ms/µm²" if small else ""
 
 
 LEAST_WEIGHTED = 6
@@ -372,9 +384,10 @@ def _numbers(table: Table, field: str) -> FloatArray:
 
 
 def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
-    """Give unit directions for weighted volumes and zeros for b=0 ones.
+    """Give unit directions for weighted volumes and zeros for those of b = 0.
 
-    A few weighted volumes may have none: scanners append means over directions as such.
+    A few weighted volumes may have none: scanners append means over directions as such. Those that
+    count as b=0 may have one.
     """
     weighted = b_values > b0_threshold
     lengths = np.linalg.norm(vectors, axis=1)
@@ -393,7 +406,8 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
             f"{lengths[volume]:.3g}"
         )
         raise UserError(problem, name, "bvec", _remedy_for(lengths, weighted))
-    directed = weighted & ~means
+    low = (b_values > 0) & ~weighted & (np.abs(lengths - 1) <= NORM_TOLERANCE)
+    directed = (weighted & ~means) | low
     units = np.zeros_like(vectors, dtype=float)
     units[directed] = vectors[directed] / lengths[directed, None]
     return units

@@ -15,10 +15,13 @@ from napari_msp.bids import (
     nifti_stem,
     read_sidecar,
 )
-from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, read_gradients
+from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
+
+WEAK_B0 = 10.0
+"""Mean b-value in s/mm² of b=0 images from which S/S0 is another: tissue has lost 1 % (ours)."""
 
 B_VALUES_DIFFER = 30.0
 """Difference in s/mm² of b-values that two files give for one volume (our choice)."""
@@ -37,14 +40,17 @@ MOST_VOXELS = 20_000
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:
-    """Say which b-values count as b=0 though the signal has decayed by them."""
-    high = table.b_values[table.b0_volumes]
-    high = high[high > B0_MAXIMUM]
-    if len(high):
-        yield (
-            f"b = {high.mean():.0f} counts as b=0 (threshold {table.b0_threshold:g}): the ratio to "
-            f"it is that of b − {high.mean():.0f}"
-        )
+    """Say that what counts as b=0 has decayed by its own b-values."""
+    mean = table.b0_weighting
+    if mean <= WEAK_B0:
+        return
+    b0 = table.b_values[table.b0_volumes]
+    range_ = f"{b0.max():g}" if np.ptp(b0) == 0 else f"{b0.min():g} to {b0.max():g}"
+    yield (
+        f"b = {range_} counts as b=0, and has decayed itself: S/S0 and SH are those of b less "
+        f"{mean:.0f} s/mm², so compare them with scans of like b=0 only (FA and diffusivity take "
+        "account of it)"
+    )
 
 
 def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: bool) -> Iterator[str]:
@@ -112,7 +118,8 @@ def _differences(
         return
     if directions is None:
         return
-    both = table.directions.any(axis=1) & directions.any(axis=1)
+    weighted = table.b_values > table.b0_threshold
+    both = weighted & table.directions.any(axis=1) & directions.any(axis=1)
     cosines = np.abs((table.directions * directions).sum(axis=1))
     angles = np.where(both, np.degrees(np.arccos(np.clip(cosines, 0, 1))), 0)
     if angles.max() > DIRECTIONS_DIFFER:

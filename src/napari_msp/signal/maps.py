@@ -135,12 +135,10 @@ _of_scans: WeakKeyDictionary[Acquisition, dict[int, TensorMaps]] = WeakKeyDictio
 
 
 def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
-    """Fit a scan's in-mask signal over its b=0, of one shell and the b=0s."""
+    """Fit a scan's in-mask signal over its b=0, of one shell and the b=0s, at their own b-values."""
     table = acquisition.gradients
     volumes = np.concatenate([table.b0_volumes, shell.volumes])
-    b_values = table.b_values[volumes].copy()
-    b_values[: len(table.b0_volumes)] = 0
-    directions = table.directions[volumes]
+    b_values, directions = table.b_values[volumes], table.directions[volumes]
     if not determines_tensor(b_values, directions):
         problem = "its gradient directions determine no tensor"
         raise UserError(problem, acquisition.name, "bvec", Give("bvec", "the scan's own b-vectors"))
@@ -153,7 +151,7 @@ def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
         return np.asarray(inside.take(block)[volumes] / scale[block])
 
     tensors = fit_tensors(signals, b_values, directions, len(inside))
-    return _maps_of(tensors, inside, table.b0_weighting / float(b_values.max()))
+    return _maps_of(tensors, inside)
 
 
 def _of_sh(image: SHImage) -> TensorMaps:
@@ -174,29 +172,20 @@ def _of_sh(image: SHImage) -> TensorMaps:
         sampled = matrix @ inside.take(block)
         return np.concatenate([np.ones((1, sampled.shape[1])), sampled])
 
-    b_values = np.concatenate([[0.0], np.full(TENSOR_DIRECTIONS, image.b_value)])
+    b_values = np.concatenate([[image.b0_weighting], np.full(TENSOR_DIRECTIONS, image.b_value)])
     directions = np.concatenate([np.zeros((1, 3)), spread])
     tensors = fit_tensors(signals, b_values, directions, len(inside))
-    return _maps_of(tensors, inside, image.b0_weighting / image.b_value)
+    return _maps_of(tensors, inside)
 
 
-def _maps_of(tensors: FloatArray, inside: InMask, share: float) -> TensorMaps:
-    """Read the maps from (6, V) tensors.
-
-    Parameters
-    ----------
-    share
-        Of the b-value, that the b=0 volumes have. The fit takes theirs for 0, and so loses that
-        part of the mean diffusivity.
-    """
+def _maps_of(tensors: FloatArray, inside: InMask) -> TensorMaps:
+    """Read the maps from (6, V) tensors."""
     fa, md = (np.zeros(inside.shape, dtype=np.float32) for _ in range(2))
     direction = np.zeros((*inside.shape, 3), dtype=np.float32)
     flat_fa, flat_md, flat_direction = fa.reshape(-1), md.reshape(-1), direction.reshape(-1, 3)
 
     def work(block: slice) -> None:
         part, places = tensors[:, block], inside.places[block]
-        if share:
-            part[[0, 3, 5]] += mean_diffusivity(part) * share / (1 - share)
         flat_fa[places] = anisotropy(part)
         flat_md[places] = mean_diffusivity(part)
         flat_direction[places] = first_eigenvectors(part)

@@ -37,9 +37,13 @@ Signals = Callable[[slice], FloatArray]
 
 
 def tensor_design(b_values: FloatArray, directions: FloatArray) -> FloatArray:
-    """(N, 7) design matrix of the logarithm of a signal, see `UNKNOWNS`."""
+    """(N, 7) design matrix of the logarithm of a signal, see `UNKNOWNS`.
+
+    Where a direction is 0, the signal is a mean over directions.
+    """
     x, y, z = directions.T
-    parts = (x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z)
+    third = np.where(directions.any(axis=1), 0, 1 / 3)
+    parts = (x * x + third, 2 * x * y, 2 * x * z, y * y + third, 2 * y * z, z * z + third)
     return np.stack([*(-b_values * part for part in parts), np.ones(len(b_values))], axis=1)
 
 
@@ -65,7 +69,7 @@ def fit_tensors(
     signals
         (V, N) in any unit, or what gives a block of them.
     b_values, directions
-        (N,) in s/mm², and (N, 3) unit vectors.
+        (N,) in s/mm², and (N, 3) unit vectors; 0 for means over directions.
     count
         V, where blocks are given.
 
