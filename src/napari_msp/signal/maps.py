@@ -135,7 +135,7 @@ _of_scans: WeakKeyDictionary[Acquisition, dict[int, TensorMaps]] = WeakKeyDictio
 
 
 def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
-    """Fit a scan's in-mask signal over its b=0, of one shell and the b=0s, at their own b-values."""
+    """Fit a scan's in-mask signal over its b=0: one shell and the b=0s, each at its own b-value."""
     table = acquisition.gradients
     volumes = np.concatenate([table.b0_volumes, shell.volumes])
     b_values, directions = table.b_values[volumes], table.directions[volumes]
