@@ -397,11 +397,11 @@ def test_dwigradcheck_says_the_same_of_the_real_slab(slab, slab_path, slab_table
 # --- Whole heads -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[0, 1])
-def whole(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """A whole simulated head on two platforms, compared."""
     root = tmp_path_factory.mktemp("whole")
-    for simulated in simulate_subject(request.param, PLATFORMS[:2], "full", request.param):
+    for simulated in simulate_subject(0, PLATFORMS[:2], "full", 0):
         write_scan(root, simulated, noise_free=False)
     dataset = open_dataset(root)
     kept = []
@@ -425,7 +425,7 @@ def test_right_tables_of_a_whole_head(whole):
 @pytest.mark.parametrize("which", [0, 1])
 def test_axis_orders_of_a_whole_head(whole, which):
     """Of two scans, their own fibres say whose table is wrong."""
-    for fault in FAULTS:
+    for fault in FAULTS[which::4]:
         scans = list(whole)
         scans[which] = with_fault(whole[which], fault)
         [finding], [correction] = check_turns(scans, scans[0])
@@ -437,7 +437,7 @@ def test_axis_orders_of_a_whole_head(whole, which):
 
 @pytest.mark.slow
 def test_all_tables_of_a_whole_head_wrong_alike(whole):
-    for fault in FAULTS[::5]:
+    for fault in FAULTS[::8]:
         scans = [with_fault(scan, fault) for scan in whole]
         findings, corrections = check_turns(scans, scans[0])
         assert len(findings) == 2
@@ -446,10 +446,10 @@ def test_all_tables_of_a_whole_head_wrong_alike(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("degrees", [5, 10, 15, 20, 25, 30, 35, 40])
+@pytest.mark.parametrize("degrees", [5, 15, 25, 40])
 def test_turns_of_a_whole_head(whole, degrees):
     source, target = whole
-    for axis in [*np.eye(3), *-np.eye(3), (1, 1, 1), (1, -1, 0)]:
+    for axis in [(1, 0, 0), (0, -1, 0), (0, 0, 1), (1, 1, 1)]:
         wrong = with_fault(target, rotation(degrees, axis))
         [finding], corrections = check_turns([source, wrong], source)
         assert finding.where == target.name

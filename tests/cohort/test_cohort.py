@@ -414,6 +414,7 @@ class TestForReal:
 
         again = run_cohort(bids, out, model, TARGET)
         assert [result.status for result in again] == ["skipped", "failed", "skipped"]
+        assert [result.message() for result in again] == [result.message() for result in results]
 
         trained = load_model(model)
         card = trained.card.model_copy(update={"label": "trained anew"})
@@ -526,17 +527,28 @@ class TestGroup:
         "sub-01\ta\tdone\t1.0\tn/a\n"
         "sub-02\tb\tdone\t1.0\tits mean signal is odd\n"
         "sub-03\tc\tfailed\t0.0\thas no bvec\n"
-        "sub-04\td\tskipped\t0.0\tfinished earlier\n"
+        "sub-04\td\tskipped\t0.0\tn/a\n"
+        "sub-05\td\tskipped\t0.0\tits mask is odd\n"
     )
 
     def test_it_counts_and_names_who_wants_a_look(self, tmp_path):
         (tmp_path / "cohort.tsv").write_text(self.TABLE)
         summary = summarise_cohort(tmp_path)
         assert list(summary.lines()) == [
-            "2 subjects harmonized (1 with a warning), 1 finished earlier, 1 failed",
+            "2 subjects harmonized, 2 finished earlier, 1 failed; 2 with a warning",
             "sub-03 failed: has no bvec",
             "sub-02 warning: its mean signal is odd",
+            "sub-05 warning: its mask is odd",
         ]
+
+    def test_of_a_thousand_it_names_the_first(self, tmp_path):
+        rows = [f"sub-{number:04d}\ta\tfailed\t0.0\todd" for number in range(1000)]
+        head, *_ = self.TABLE.splitlines()
+        (tmp_path / "cohort.tsv").write_text("\n".join([head, *rows]))
+        counts, *named, last = summarise_cohort(tmp_path).lines()
+        assert "1000 failed" in counts
+        assert named == [f"sub-{number:04d} failed: odd" for number in range(20)]
+        assert last == "and 980 more failed: see cohort.tsv"
 
     def test_a_cohort_that_was_run(self, bids, model, tmp_path):
         out = tmp_path / "out"

@@ -19,9 +19,11 @@ from dask_jobs import bad_at_two, deadly, endless, killed_once, means, record
 
 from napari_msp.cli import main
 from napari_msp.cohort import cluster, run_cohort
-from napari_msp.cohort.jobs import Task
+from napari_msp.cohort.jobs import CohortResult, Task
 from napari_msp.errors import UserError
 from napari_msp.options import Options
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.identity.CopiedScan")  # all are one
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parents[1] / "src"
@@ -262,6 +264,48 @@ def test_a_worker_plans_with_its_part_of_the_machine(limit, gib, tmp_path, monke
     assert given.options == {"options": Options(device="cpu", memory=gib), "force": False}
     told = replace(task, options={"options": Options(memory=3.0)})
     assert cluster._within_memory(told, worker, {}) is told
+
+
+class Ended:
+    """Stands for a job of Dask's that ended, with a result or without."""
+
+    def __init__(self, status, result):
+        self.status, self._result = status, result
+
+    def add_done_callback(self, tell):
+        tell(self)
+
+    def exception(self):
+        return self._result
+
+    def result(self, timeout):
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+def test_what_ends_without_a_result_is_tried_again_three_times(tmp_path):
+    """Lost with the worker that had it, cancelled, handed to one without this package."""
+    pytest.importorskip("distributed")
+    task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, {})
+    good = CohortResult("sub-01", "scan", "done", 1.0)
+    for lost, said in (
+        (Ended("finished", TimeoutError()), "scan: was done, but its result did not arrive"),
+        (Ended("cancelled", None), "scan: was cancelled by somebody else on the cluster"),
+        (Ended("error", ModuleNotFoundError(name="napari_msp")), "its worker lacks napari_msp"),
+    ):
+        for ends, expected in (([lost] * 3 + [Ended("finished", good)], ""), ([lost] * 4, said)):
+            left = iter(ends)
+            client = SimpleNamespace(
+                status="running",
+                scheduler=SimpleNamespace(ncores=lambda: {}),
+                sync=lambda question, callback_timeout: question(),
+                submit=lambda *_, left=left, **__: next(left),
+            )
+            (found,) = cluster.Cluster(client, "", (), print).run([task], None)
+            assert expected in found.message()
+            assert found.status == ("failed" if expected else "done")
+            assert next(left, None) is None
 
 
 @pytest.fixture

@@ -12,33 +12,38 @@ from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 
+TARGET = "prisma_st"
+
 
 @pytest.mark.slow
 def test_a_trained_network_leaves_alignment_well_behind(tmp_path):
-    """Noise-free in and out, on a held-out head: at least 1.5 times better on every target."""
+    """Noise-free in and out, on a held-out head: at least 1.5 times better.
+
+    Of one target; that all of them can be learned, a linear regression shows in
+    `test_linear_learnability`.
+    """
     simulate(tmp_path / "heads", 4, "tiny", seed=3, noise=False)
     study = open_dataset(tmp_path / "heads")
     *training, held_out = study.subjects
     settings = TrainingSettings(
         kind="shresnet",
+        targets=(TARGET,),
         width=0.2,
-        epochs=2,  # few and long, as every epoch ends with a validation
-        steps_per_epoch=455,
+        epochs=1,  # as every epoch ends with a validation
+        steps_per_epoch=400,
         crop=10,
         batch=2,
         held_out=(held_out,),
     )
     train(study.root, tmp_path / "m.safetensors", settings, device="cpu")
     model = load_model(tmp_path / "m.safetensors")
-    scan = study.acquisition(held_out, "ge_st")
-    sources = [fit_sh(study.acquisition(subject, "ge_st")) for subject in training]
-    ratios = {}
-    for target in model.targets:
-        truth = fit_sh(study.acquisition(held_out, target))
-        targets = [fit_sh(study.acquisition(subject, target)) for subject in training]
-        aligned = StatisticalAlignment().fit(sources, targets).predict(fit_sh(scan), truth.lattice)
-        network = harmonize(model, scan, target, device="cpu").sh
-        ratios[target] = measure(aligned, truth).sh_mse / measure(network, truth).sh_mse
-    print("alignment's error over the network's:", ratios)
-    assert set(ratios) == {"prisma_st", "connectom_st", "connectom_sa"}
-    assert min(ratios.values()) >= 1.5
+    scan, truth = study.acquisition(held_out, "ge_st"), fit_sh(study.acquisition(held_out, TARGET))
+    sources, targets = (
+        [fit_sh(study.acquisition(subject, platform)) for subject in training]
+        for platform in ("ge_st", TARGET)
+    )
+    aligned = StatisticalAlignment().fit(sources, targets).predict(fit_sh(scan), truth.lattice)
+    network = harmonize(model, scan, TARGET, device="cpu").sh
+    ratio = measure(aligned, truth).sh_mse / measure(network, truth).sh_mse
+    print("alignment's error over the network's:", ratio)
+    assert ratio >= 1.5

@@ -330,7 +330,7 @@ def test_what_is_wrong_is_told_once(heads, tmp_path, each, teller, said):
 @pytest.mark.slow
 def test_torchrun_trains_for_a_time_and_ends_by_validation_subjects(heads, tmp_path):
     out = tmp_path / "model.safetensors"
-    options = ["--minutes", 1, "--validation", "sub-02"]
+    options = ["--minutes", 0.2, "--validation", "sub-02"]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", _free_port()]
     command = [*launcher, *training(heads, out, *options)]
     done = subprocess.run(

@@ -6,10 +6,10 @@
 import csv
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Unpack
 
@@ -20,7 +20,7 @@ from napari_msp.bids import (
     entities,
     platform_name,
 )
-from napari_msp.cohort.cluster import Cluster, open_cluster
+from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
     Job,
@@ -150,64 +150,52 @@ def run_cohort(
         cluster: Cluster | None = None
         if scheduler is not None:  # before all else: it may not be there
             seen = (bids_dir, model)
-            cluster = stack.enter_context(
-                open_cluster(workers, scheduler, seen, tell or _say_nothing)
-            )
-        scans = {
+            cluster = stack.enter_context(connected(scheduler, seen, tell or _say_nothing))
+        found = {
             subject: _by_platform(subject, paths, run)
             for subject, paths in _find_scans(bids_dir, participants, sessions).items()
         }
-        if platform is not None:
-            _check_platform(bids_dir, platform, scans)
-        asked = _ask_model(model, target, platform, scans, check=job is None)
-        if asked.platform is not None and platform is None:
-            _check_platform(bids_dir, asked.platform, scans)
+        asked = _ask_model(bids_dir, model, target, platform, found, check=job is None)
         if job is None:
-            from napari_msp.device import choose_device
-            from napari_msp.inference.outputs import check_gradients
-
-            check_gradients(gradients)
-            job = harmonize_scan
-            if scheduler is None:  # whose workers may have other devices
-                choose_device(options.device)
-        # The derivative is one dataset, described once at its root and not in each folder.
+            _check_means(options, gradients, here=scheduler is None)
+        scans, without = _choose_scans(bids_dir, found, asked.platform)
         passed = {
             "options": options,
             "gradients": gradients,
             "force": force,
-            "describe": False,
+            "describe": False,  # the derivative is one dataset, described once at its root
             "review_maps": review_maps,
         }
-        tasks: list[Task] = []
-        settled: list[CohortResult] = []
-        for subject, found in scans.items():
-            try:
-                dwi = _choose_scan(bids_dir, subject, found, asked.platform)
-            except UserError as error:
-                settled.append(CohortResult(subject, "", "failed", 0.0, error))
-                continue
-            inside = dwi.relative_to(bids_dir)
-            scan, folder = inside.as_posix(), out_dir / inside.parent
-            tasks.append(
-                Task(job, subject, scan, dwi, model, asked.targets, folder, passed, asked.kind)
+        tasks = [
+            Task(
+                job or harmonize_scan,
+                subject,
+                dwi.relative_to(bids_dir).as_posix(),
+                dwi,
+                model,
+                asked.targets,
+                out_dir / dwi.relative_to(bids_dir).parent,
+                passed,
+                asked.kind,
             )
+            for subject, dwi in scans.items()
+        ]
         if cluster is None and workers > 1 and tasks:
-            few = min(workers, len(tasks))
-            cluster = stack.enter_context(open_cluster(few, None, (), _say_nothing))
+            cluster = stack.enter_context(own_workers(min(workers, len(tasks))))
         _tell_copies(tasks)
         if asked.kind:
             from napari_msp.inference.prepare import tell_unfit
 
-            tell_unfit(open_model(model), (task.dwi for task in tasks), bids_dir.name)
+            tell_unfit(open_model(model), scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
         table, results = _Table(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
         try:
-            for result in chain(settled, running):
+            for result in chain(without, running):
                 results.append(result)
                 table.add(result)
                 if progress is not None:
-                    progress(result, len(results), len(settled) + len(tasks))
+                    progress(result, len(results), len(found))
         finally:
             if results:
                 table.write()
@@ -218,6 +206,16 @@ def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortR
     for task in tasks:
         stop_if(cancelled)
         yield run_task(task, cancelled)
+
+
+def _check_means(options: Options, gradients: str, here: bool) -> None:
+    """Refuse at once a table of directions that is none, and a device that is not `here`."""
+    from napari_msp.device import choose_device
+    from napari_msp.inference.outputs import check_gradients
+
+    check_gradients(gradients)
+    if here:  # workers of a scheduler may have other devices
+        choose_device(options.device)
 
 
 def _tell_copies(tasks: Sequence[Task]) -> None:
@@ -320,35 +318,57 @@ class _Asked:
 
 
 def _ask_model(
+    bids_dir: Path,
     model: Path,
     target: str | Sequence[str],
     platform: str | None,
-    scans: dict[str, Found],
+    found: Mapping[str, Found],
     check: bool,
 ) -> _Asked:
-    """Give the targets, and the platform where a subject has several scans to choose from."""
+    """Give the targets, and the platform where a subject has several scans to choose from.
+
+    The model is opened where something hangs on it, or where it is to be checked.
+    """
+    if platform is not None:
+        _check_platform(bids_dir, platform, found)
     targets = (target,) if isinstance(target, str) else tuple(target)
     everything = targets == (ALL_TARGETS,)
-    several = platform is None and any(len(found) > 1 for found in scans.values())
+    several = platform is None and any(len(scans) > 1 for scans in found.values())
     if not (everything or several or check):
         return _Asked(targets, platform)
     known = open_model(model)
     targets = tuple(known.targets) if everything else targets
     for each in targets:
         known.single(each)  # a mistyped target is one error, not one a subject
-    return _Asked(targets, known.card.input if several else platform, known.kind if check else "")
+    if several:
+        platform = known.card.input
+        _check_platform(bids_dir, platform, found)
+    return _Asked(targets, platform, known.kind if check else "")
 
 
-def _check_platform(bids_dir: Path, platform: str, scans: dict[str, Found]) -> None:
+def _check_platform(bids_dir: Path, platform: str, found: Mapping[str, Found]) -> None:
     """Refuse at once a platform on which nobody was scanned."""
-    known = sorted({platform for found in scans.values() for platform in found})
+    known = sorted({platform for scans in found.values() for platform in scans})
     if platform not in known:
         raise UserError(
             f"no scan is on {platform}", bids_dir, "platform", Choose("platform", tuple(known))
         )
 
 
-def _choose_scan(bids_dir: Path, subject: str, found: Found, platform: str | None) -> Path:
+def _choose_scans(
+    bids_dir: Path, found: Mapping[str, Found], platform: str | None
+) -> tuple[dict[str, Path], list[CohortResult]]:
+    """Give the scan of each subject that is meant, and what becomes of those who have none."""
+    scans, without = dict[str, Path](), list[CohortResult]()
+    for subject, by_platform in found.items():
+        try:
+            scans[subject] = _choose_scan(bids_dir / subject, by_platform, platform)
+        except UserError as error:
+            without.append(CohortResult(subject, "", "failed", 0.0, error))
+    return scans, without
+
+
+def _choose_scan(folder: Path, found: Found, platform: str | None) -> Path:
     """Give the scan of a subject that is meant, or say why none is."""
     known = Choose("platform", tuple(sorted(found)))
     if platform is not None:
@@ -360,7 +380,7 @@ def _choose_scan(bids_dir: Path, subject: str, found: Found, platform: str | Non
         return scan
     where = "" if platform is None else f" on {platform}"
     problem = f"has several DWI{where} ({', '.join(found)})" if found else f"has no DWI{where}"
-    raise UserError(problem, bids_dir / subject, "platform", known)
+    raise UserError(problem, folder, "platform", known)
 
 
 def _platform(scan: Path) -> str:
@@ -376,6 +396,9 @@ COLUMNS = ("participant_id", "scan", "status", "seconds", "message")
 
 LARGEST_SHARE = 0.02
 """Of the time that writing the table may take: it is written whole, and grows with the cohort."""
+
+MOST_NAMED = 20
+"""Subjects that a summary names as failed, and as doubtful; the table has them all."""
 
 
 class _Table:
@@ -442,18 +465,21 @@ class CohortSummary:
 
     @property
     def doubtful(self) -> dict[str, str]:
-        """Subjects that were harmonized, but with a warning."""
-        return {subject: said for subject, said in self.done.items() if said}
+        """Subjects that were harmonized, now or earlier, but with a warning."""
+        harmonized = sorted({**self.done, **self.skipped}.items())
+        return {subject: said for subject, said in harmonized if said}
 
-    def lines(self) -> Iterator[str]:
-        """Say it for people: the counts, then each subject that wants a look."""
+    def lines(self, most: int = MOST_NAMED) -> Iterator[str]:
+        """Say it for people: the counts, then the first subjects that failed or are doubtful."""
         yield (
-            f"{counted(len(self.done), 'subject')} harmonized ({len(self.doubtful)} with a "
-            f"warning), {len(self.skipped)} finished earlier, {len(self.failed)} failed"
+            f"{counted(len(self.done), 'subject')} harmonized, {len(self.skipped)} finished "
+            f"earlier, {len(self.failed)} failed; {len(self.doubtful)} with a warning"
         )
         for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
-            for subject, said in subjects.items():
+            for subject, said in islice(subjects.items(), most):
                 yield f"{subject} {what}: {said}"
+            if len(subjects) > most:
+                yield f"and {len(subjects) - most} more {what}: see {TABLE}"
 
 
 def summarise_cohort(out_dir: str | Path) -> CohortSummary:

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -45,17 +45,13 @@ PACKAGE = "napari-msp"
 
 
 @contextmanager
-def open_cluster(
-    workers: int, scheduler: str | None, needed: Sequence[Path], tell: Tell
-) -> Iterator["Cluster"]:
-    """Connect to a scheduler, or start workers of our own, for as long as the block runs.
+def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["Cluster"]:
+    """Have the workers of a scheduler that runs already, for as long as the block does.
 
     Parameters
     ----------
-    workers
-        Processes to start where no scheduler is named.
     scheduler
-        Address of one.
+        Its address.
     needed
         What every worker must be able to read.
     tell
@@ -67,41 +63,49 @@ def open_cluster(
         When Dask is missing, the scheduler does not answer, or a worker cannot do the work: it
         lacks this package, has another version of it, or does not see the files.
     """
+    with closing(_client(_dask(), scheduler)) as client:
+        cluster = Cluster(client, scheduler, needed, tell)
+        cluster.introduce()
+        yield cluster
+
+
+@contextmanager
+def own_workers(count: int) -> Iterator["Cluster"]:
+    """Start processes of this machine that work for as long as the block runs.
+
+    Raises
+    ------
+    UserError
+        When Dask is missing.
+    """
+    dask = _dask()
+    threads = max(1, (os.cpu_count() or 1) // count)
+    local = dask.LocalCluster(
+        n_workers=count,
+        threads_per_worker=threads,
+        processes=True,
+        dashboard_address=None,
+        env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+    )
     try:
-        dask: Any = import_module("distributed")
+        with closing(dask.Client(local, set_as_default=False)) as client:
+            yield Cluster(client, "this machine", (), lambda _: None)
+    finally:
+        # That one takes long to end, on a busy machine, is no news: its results are here.
+        with dask.utils.silence_logging_cmgr(logging.ERROR):
+            local.close()
+
+
+def _dask() -> Any:
+    try:
+        return import_module("distributed")
     except ImportError as error:
         problem = "several processes need Dask, which is not installed"
         raise UserError(problem, field="workers", remedy=Install("cohort")) from error
-    local = None
-    if scheduler is None:
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        local = dask.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            processes=True,
-            dashboard_address=None,
-            env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
-        )
-    try:
-        client = _connected(dask, scheduler if local is None else local)
-        try:
-            cluster = Cluster(client, scheduler or "this machine", needed, tell)
-            if scheduler is not None:
-                cluster.introduce()
-            yield cluster
-        finally:
-            client.close()
-    finally:
-        if local is not None:
-            # That one takes long to end, on a busy machine, is no news: its results are here.
-            with dask.utils.silence_logging_cmgr(logging.ERROR):
-                local.close()
 
 
-def _connected(dask: Any, address: Any) -> Any:
-    """Give a client of a cluster, or of what answers at an address as a scheduler does."""
-    if not isinstance(address, str):
-        return dask.Client(address, set_as_default=False)
+def _client(dask: Any, address: str) -> Any:
+    """Give a client of what answers at an address as a scheduler does."""
     remedy = either(
         Advice("start one with `dask scheduler`, and check address and firewall"),
         Give("workers", "a number"),
@@ -142,13 +146,13 @@ class Cluster:
     name
         What to call it.
     needed, tell
-        As for `open_cluster`.
+        As for `connected`.
     """
 
     def __init__(self, client: Any, name: str, needed: Sequence[Path], tell: Tell) -> None:
         self._client, self._name, self._tell = client, name, tell
         self._needed = [str(path) for path in needed]
-        self._threads: dict[str, int] = {}
+        self._workers: list[str] = []
         self._looked = 0.0
         self._told = time.monotonic()
 
@@ -160,13 +164,13 @@ class Cluster:
         UserError
             When one cannot.
         """
-        self._threads = self._workers()
-        for trouble in self._troubles(list(self._threads)):
+        self._workers = self._who_works()
+        for trouble in self._troubles(self._workers):
             raise trouble
-        who = counted(len(self._threads), "worker")
+        who = counted(len(self._workers), "worker")
         dashboard = self._client.dashboard_link
         watch = f"dashboard {dashboard}" if dashboard else "no dashboard"
-        waits = "" if self._threads else "; waiting for some"
+        waits = "" if self._workers else "; waiting for some"
         self._tell(f"Dask scheduler {self._name}: {who}{waits}; {watch}")
 
     def run(self, tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
@@ -179,47 +183,61 @@ class Cluster:
         Cancelled
             When `cancelled` said so; jobs that are running end by themselves.
         """
-        cloudpickle = import_module("cloudpickle")  # as Dask itself: it takes every function
         waiting, running = deque(tasks), dict[Any, Task]()
         returned: Counter[str] = Counter()
-        finished: SimpleQueue[Any] = SimpleQueue()
+        ended: SimpleQueue[Any] = SimpleQueue()
         try:
             while waiting or running:
                 self._look()
                 # One a worker: if a scan kills its worker, no other is suspected with it.
-                while waiting and len(running) < max(1, len(self._threads)):
+                while waiting and len(running) < max(1, len(self._workers)):
                     task = waiting.popleft()
-                    # A key of its own: a job writes files, so a result that Dask remembers of
-                    # the same job says nothing.
-                    packed = cloudpickle.dumps(_Packed(task, _per_host(self._threads)))
-                    key = f"harmonize-{uuid.uuid4().hex}"
-                    future = self._client.submit(pickle.loads, packed, key=key)
+                    future = self._hand_out(task)
                     running[future] = task
-                    future.add_done_callback(finished.put)
-                try:
-                    future = finished.get(timeout=LOOK_EVERY)
-                except Empty:
-                    pass
-                else:
+                    future.add_done_callback(ended.put)
+                with suppress(Empty):
+                    future = ended.get(timeout=LOOK_EVERY)
                     task = running.pop(future)
-                    if future.status == "finished":
-                        yield future.result()
-                    elif self._goes_back(future, returned[task.scan]):
+                    result = self._outcome(future, task, returned[task.scan])
+                    if result is not None:
+                        yield result
+                    else:
                         returned[task.scan] += 1
                         waiting.append(task)
-                    else:
-                        reason = _explained(future, task)
-                        yield CohortResult(task.subject, task.scan, "failed", 0.0, reason)
                 stop_if(cancelled)
         finally:
             if running and self._client.status == "running":
                 self._client.cancel(list(running))
 
-    def _goes_back(self, future: Any, times: int) -> bool:
-        """Return whether a job without a result is tried again, by another worker perhaps."""
+    def _hand_out(self, task: Task) -> Any:
+        """Send a job to a worker, which one Dask chooses; give its future."""
+        cloudpickle = import_module("cloudpickle")  # as Dask itself: it takes every function
+        packed = cloudpickle.dumps(_Packed(task, _per_host(self._workers)))
+        # A key of its own: a job writes files, so a result that Dask remembers of the same job
+        # says nothing.
+        return self._client.submit(pickle.loads, packed, key=f"harmonize-{uuid.uuid4().hex}")
+
+    def _outcome(self, future: Any, task: Task, times: int) -> CohortResult | None:
+        """Give the result of a job that ended; None where another worker shall try it again.
+
+        Parameters
+        ----------
+        future, task
+            The job.
+        times
+            That it was tried again before.
+        """
+        if future.status == "finished":
+            # What ended with its worker before it was fetched, Dask would have done anew.
+            with suppress(Exception):
+                result: CohortResult = future.result(timeout=SCHEDULER_PATIENCE)
+                return result
         self._looked = 0.0  # the scheduler may be gone
-        lacking = future.status == "error" and isinstance(future.exception(), ModuleNotFoundError)
-        return times < MOST_RETURNS and (lacking or future.status != "error")
+        failed = future.status == "error"
+        lacking = failed and isinstance(future.exception(), ModuleNotFoundError)
+        if times < MOST_RETURNS and (lacking or not failed):
+            return None
+        return CohortResult(task.subject, task.scan, "failed", 0.0, _explained(future, task))
 
     def _look(self) -> None:
         """See who works now; newcomers that cannot are told of."""
@@ -227,18 +245,18 @@ class Cluster:
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        there = self._workers()
-        for trouble in self._troubles([each for each in there if each not in self._threads]):
+        there = self._who_works()
+        for trouble in self._troubles([each for each in there if each not in self._workers]):
             self._tell(f"warning: {trouble}")
         if there:
             self._told = now
         elif now - self._told >= TELL_EVERY:
             self._told = now
             self._tell(f"Dask scheduler {self._name}: no worker; waiting for one")
-        self._threads = there
+        self._workers = there
 
-    def _workers(self) -> dict[str, int]:
-        """Give the threads of each worker by its address.
+    def _who_works(self) -> list[str]:
+        """Give the address of each worker.
 
         Raises
         ------
@@ -246,9 +264,9 @@ class Cluster:
             When the scheduler does not answer: most calls of Dask would wait for it for ever.
         """
         try:
-            return dict(self._answer(self._client.scheduler.ncores, SCHEDULER_PATIENCE))
+            return list(self._answer(self._client.scheduler.ncores, SCHEDULER_PATIENCE))
         except TimeoutError:  # it is busy; when it is gone the connection ends
-            return self._threads
+            return self._workers
 
     def _ask(
         self, workers: Sequence[str], function: Callable[..., object], *arguments: object
@@ -417,8 +435,10 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
 
 def _explained(future: Any, task: Task) -> UserError:
     """Say why a job gave no result. What goes wrong inside of one is a result, so this is rare."""
-    if future.status != "error":
+    if future.status == "cancelled":
         return UserError("was cancelled by somebody else on the cluster", task.scan)
+    if future.status != "error":
+        return UserError("was done, but its result did not arrive", task.scan)
     lost = future.exception()
     if type(lost).__name__ == "KilledWorker":
         remedy = Advice("give workers more memory, or see in their logs why they died")

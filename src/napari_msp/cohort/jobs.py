@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,9 +42,9 @@ class CohortResult:
     seconds
         Wall time of its job.
     reason
-        Why it failed or was skipped.
+        Why it failed.
     doubts
-        What the job warned of.
+        What was warned of when it was harmonized.
     """
 
     subject: str
@@ -89,38 +89,56 @@ class Task:
 
 def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
     """Harmonize one scan, unless that was done; whatever goes wrong becomes its result."""
-    options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
-    status: Status = "done"
-    reason: UserError | None = None
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
         warnings.simplefilter("always", UserWarning)
-        try:
-            targets = tuple(task.targets if options["force"] else unfinished(task))
-            if targets:
-                task.job(task.dwi, task.model, targets, task.out, **options)
-            else:
-                status = "skipped"
-                reason = UserError(
-                    "finished earlier by this model", remedy=Overwrite("do it again")
-                )
-        except Cancelled:
-            raise
-        except Exception as failure:  # whatever it is, it must not stop the other subjects
-            status, reason = "failed", explain(failure)
+        status, reason = _done(task, cancelled)
     seconds = time.perf_counter() - start
-    if caught and task.kind:  # `run_cohort` read the model, and said this of it once
+    doubts = _kept_doubts(task) if status == "skipped" else _doubts(task, caught)
+    said = (each.removeprefix(f"{task.dwi}: ") for each in doubts)
+    return CohortResult(
+        task.subject, task.scan, status, seconds, reason, tuple(dict.fromkeys(said))
+    )
+
+
+def _done(task: Task, cancelled: Poll | None) -> tuple[Status, UserError | None]:
+    """Do what is to be done; give what became of it, and why it failed."""
+    options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
+    try:
+        targets = tuple(task.targets if options["force"] else unfinished(task))
+        if not targets:
+            return "skipped", None
+        task.job(task.dwi, task.model, targets, task.out, **options)
+    except Cancelled:
+        raise
+    except Exception as failure:  # whatever it is, it must not stop the other subjects
+        return "failed", explain(failure)
+    return "done", None
+
+
+def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[str]:
+    """Give what a job warned of, but for what `run_cohort` said once of its model."""
+    said_once: tuple[type[Warning], ...] = ()
+    if task.kind:
         from napari_msp.inference.prepare import NotForScans
 
-        caught = [each for each in caught if not issubclass(each.category, NotForScans)]
-    said = (
-        str(each.message).removeprefix(f"{task.dwi}: ")
-        for each in caught
-        if issubclass(each.category, UserWarning)
-    )
-    doubts = tuple(dict.fromkeys(said)) if status != "skipped" else ()
-    return CohortResult(task.subject, task.scan, status, seconds, reason, doubts)
+        said_once = (NotForScans,)
+    for each in caught:
+        if issubclass(each.category, UserWarning) and not issubclass(each.category, said_once):
+            yield str(each.message)
+
+
+def _kept_doubts(task: Task) -> Iterator[str]:
+    """Give what was warned of when finished predictions were made, as `_doubts` does."""
+    said_once: tuple[str, ...] = ()
+    if task.kind:
+        from napari_msp.inference.prepare import unfit_for
+
+        said_once = unfit_for(open_model(task.model), task.dwi)
+    for target in task.targets:
+        for _, made in _predictions(task, target):
+            yield from (each for each in made.warnings if each not in said_once)
 
 
 def harmonize_scan(
@@ -168,12 +186,15 @@ class _Made:
         As `Provenance.options`, with the choice of gradients.
     checksums
         As `Provenance.checksums`.
+    warnings
+        Of a prediction that was made.
     """
 
     model_file: str | None
     model_sha256: str | None
     options: Mapping[str, Any]
     checksums: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     def difference(self, other: "_Made") -> str:
         """Say what another prediction was made of; empty where of the same."""
@@ -236,7 +257,8 @@ def _predictions(task: Task, target: str) -> Iterator[tuple[Path, _Made]]:
             continue
         if made is not None:
             options = {**made.options, "Gradients": made.gradients}
-            yield path, _Made(made.model_file, made.model_sha256, options, made.checksums)
+            by = (made.model_file, made.model_sha256)
+            yield path, _Made(*by, options, made.checksums, made.warnings)
 
 
 def _to_be_made(task: Task) -> _Made:
