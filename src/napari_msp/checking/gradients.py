@@ -10,8 +10,8 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.acquisition import no_b0
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, write_table
+from napari_msp.data.table_doubts import no_b0
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted

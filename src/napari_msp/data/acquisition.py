@@ -19,9 +19,7 @@ from napari_msp.data.gradients import (
     Table,
     chosen_shell,
     chosen_shells,
-    likely_b0,
     read_gradients,
-    scanner_to_image_axes,
     stated_b0,
 )
 from napari_msp.data.lattice import CanonicalGrid, Lattice
@@ -42,25 +40,21 @@ from napari_msp.data.nifti import (
     write_nifti,
 )
 from napari_msp.data.table_doubts import (
+    deviation_doubt,
     file_doubts,
     find_deviation,
-    measure_deviation,
-    read_deviation,
+    no_b0,
+    refuse_too_few,
     table_doubts,
+    with_directionless,
 )
-from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
-from napari_msp.errors import Advice, CountAsB0, Give, UserError, either
+from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
+from napari_msp.errors import Advice, Give, UserError, either
 from napari_msp.files import write_json
 from napari_msp.provenance import source_uri
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
-
-MOST_APPENDED = 4
-"""Computed images that scanners append: more b=0 volumes that are none are a wrong table (ours)."""
-
-FEWEST_DIRECTIONS = 28
-"""Directions that SH order 6 needs: leaving volumes out must not cost them."""
 
 
 class DoubtfulScan(UserWarning):
@@ -213,7 +207,7 @@ class Acquisition:
         table = self.given_gradients
         voxels = read_voxels(self.image, self.path)
         verdict = judge_volumes(voxels, table)
-        odd = _with_directionless(verdict.odd, table)
+        odd = with_directionless(verdict.odd, table)
         doubts = list(verdict.doubts)
         if odd and self.every_volume:
             doubts.insert(0, f"kept as asked: {in_words(odd, table)}")
@@ -221,7 +215,7 @@ class Acquisition:
         if odd:
             doubts.insert(0, f"left out: {in_words(odd, table)}")
             kept = np.setdiff1d(np.arange(len(table)), [each.volume for each in odd])
-            _refuse_too_few(table, kept, odd, self.name)
+            refuse_too_few(table, kept, odd, self.name)
             for place, volume in enumerate(kept):  # in place: another copy may not fit
                 voxels[..., place] = voxels[..., volume]
             voxels, table = voxels[..., : len(kept)], table.taken(kept)
@@ -231,7 +225,12 @@ class Acquisition:
                 remedy = Advice("repair the image")
                 raise UserError("has voxels that are not finite", self.name, remedy=remedy)
             voxels[not_finite] = 0
-        deviation = self._deviation_doubt(voxels, table)
+        deviation = ""
+        path = None if self.path is None else find_deviation(self.path)
+        if path is not None:
+            # A mask that is to be made needs the voxels, which are just being read.
+            brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
+            deviation = deviation_doubt(path, self.lattice, brain, table)
         doubts += [deviation] if deviation else []
         for doubt in () if self.told else doubts:
             warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
@@ -242,24 +241,6 @@ class Acquisition:
         other = replace(self)
         vars(other).update(_read=replace(self._read, gradients=table), brain=self.brain)
         return other
-
-    def _deviation_doubt(self, voxels: FloatArray, table: GradientTable) -> str:
-        """Say that a `grad_dev` beside the image is not used, and what error that makes."""
-        path = None if self.path is None else find_deviation(self.path)
-        if path is None:
-            return ""
-        # A mask that is to be made needs the voxels, which are just being read.
-        brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
-        weighted = table.directions[table.b_values > table.b0_threshold]
-        weighted = weighted[weighted.any(axis=1)]
-        try:
-            matrices = read_deviation(path, self.lattice, brain)
-        except UserError as error:
-            return f"{path.name} is not used; it cannot be read either ({error.problem})"
-        if not (len(matrices) and len(weighted)):
-            return ""
-        vectors = scanner_to_image_axes(weighted, self.affine)
-        return f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
 
     @cached_property
     def b0(self) -> FloatArray:
@@ -407,64 +388,6 @@ class _Read:
     left_out: tuple[OddVolume, ...]
     doubts: tuple[str, ...]
     deviation: str = ""
-
-
-def _with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[OddVolume]:
-    """Add weighted volumes without direction, as which scanners append trace images."""
-    known = {each.volume: each for each in odd}
-    for volume in table.without_direction:
-        why = "without a direction (a trace image?)"
-        known.setdefault(int(volume), OddVolume(int(volume), "derived", why))
-    return [known[volume] for volume in sorted(known)]
-
-
-def _refuse_too_few(
-    table: GradientTable, kept: IntArray, odd: Sequence[OddVolume], name: str
-) -> None:
-    """Refuse a scan whose table is another's, or of which too little is left."""
-    left = table.taken(kept)
-    kinds = {each.kind for each in odd if each.volume not in table.without_direction}
-    its_own = Advice("give the table that belongs to this image, in the order of its volumes")
-    said = in_words(odd, table)
-    if len(left.b0_volumes) == 0 and kinds == {"blank"}:
-        problem = f"its b=0 image is nowhere above 0 ({said})"
-        raise UserError(problem, name, "bval", Advice("check the image"))
-    if len(left.b0_volumes) == 0:
-        raise UserError(f"{said}: no b=0 is left", name, "bval", its_own)
-    if "unweighted" in kinds and kinds & {"weighted", "derived"}:
-        raise UserError(f"{said}: rows and volumes are out of step", name, "bval", its_own)
-    lost = len(table.b0_volumes) - len(left.b0_volumes)
-    if lost > max(MOST_APPENDED, len(left.b0_volumes)):
-        problem = f"{said}: {lost} of {len(table.b0_volumes)} volumes called b=0 are none"
-        raise UserError(problem, name, "bval", its_own)
-    repair = Advice("repair these volumes, or leave the scan out")
-    for shell in table.shells:
-        before, after = len(shell.volumes), int(np.isin(shell.volumes, kept).sum())
-        if before - after > max(MOST_ODD * before, 1):
-            raise UserError(
-                f"{said}: {before - after} of {before} volumes at b = {shell.b_value:.0f} do not "
-                "fit the table",
-                name,
-                "bval",
-                its_own,
-            )
-        if after < FEWEST_DIRECTIONS <= before:
-            problem = (
-                f"{said}: without them b = {shell.b_value:.0f} has {after} directions, SH order 6 "
-                f"needs {FEWEST_DIRECTIONS}"
-            )
-            raise UserError(problem, name, "bval", repair)
-
-
-def no_b0(table: GradientTable, name: str) -> UserError:
-    """Say that no volume counts as b=0, and which could."""
-    low = table.b_values[likely_b0(table.b_values)]
-    if len(low) == 0:
-        problem = "no volume has b=0, and without one the signal cannot be normalised"
-        return UserError(problem, name, "bval", Advice("give a scan that has one"))
-    lowest = f"{low.min():g}" + (f" to {low.max():g}" if np.ptp(low) else "")
-    problem = f"no volume has b ≤ {table.b0_threshold:g}, the lowest have b = {lowest} s/mm²"
-    return UserError(problem, name, "b0_threshold", CountAsB0(float(low.max())))
 
 
 def load_acquisition(

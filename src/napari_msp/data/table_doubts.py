@@ -1,13 +1,13 @@
-"""What contradicts a gradient table: itself, other files, gradients that voxels feel otherwise."""
+"""What contradicts a gradient table: itself, other files, its volumes, gradients felt otherwise."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import (
     NIFTI_SUFFIXES,
     bare_stem,
@@ -15,10 +15,16 @@ from napari_msp.bids import (
     nifti_stem,
     read_sidecar,
 )
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradients import (
+    GradientTable,
+    likely_b0,
+    read_gradients,
+    scanner_to_image_axes,
+)
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError
+from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words
+from napari_msp.errors import Advice, CountAsB0, UserError
 
 WEAK_B0 = 10.0
 """Mean b-value in s/mm² of b=0 images from which S/S0 is another: tissue has lost 1 % (ours)."""
@@ -37,6 +43,12 @@ B_VALUES = ("DiffusionBValues", "BValues", "bvals", "bval", "b_values")
 
 MOST_VOXELS = 20_000
 """Voxels of the mask, evenly taken, over which the error is measured."""
+
+MOST_APPENDED = 4
+"""Computed images that scanners append: more b=0 volumes that are none are a wrong table (ours)."""
+
+FEWEST_DIRECTIONS = 28
+"""Directions that SH order 6 needs: leaving volumes out must not cost them."""
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:
@@ -135,6 +147,67 @@ def _array(value: Any) -> FloatArray | None:
     return array if array.ndim and np.isfinite(array).all() else None
 
 
+# --- Volumes that are not what the table says -------------------------------------------------
+
+
+def no_b0(table: GradientTable, name: str) -> UserError:
+    """Say that no volume counts as b=0, and which could."""
+    low = table.b_values[likely_b0(table.b_values)]
+    if len(low) == 0:
+        problem = "no volume has b=0, and without one the signal cannot be normalised"
+        return UserError(problem, name, "bval", Advice("give a scan that has one"))
+    lowest = f"{low.min():g}" + (f" to {low.max():g}" if np.ptp(low) else "")
+    problem = f"no volume has b ≤ {table.b0_threshold:g}, the lowest have b = {lowest} s/mm²"
+    return UserError(problem, name, "b0_threshold", CountAsB0(float(low.max())))
+
+
+def with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[OddVolume]:
+    """Add weighted volumes without direction, as which scanners append trace images."""
+    known = {each.volume: each for each in odd}
+    for volume in table.without_direction:
+        why = "without a direction (a trace image?)"
+        known.setdefault(int(volume), OddVolume(int(volume), "derived", why))
+    return [known[volume] for volume in sorted(known)]
+
+
+def refuse_too_few(
+    table: GradientTable, kept: IntArray, odd: Sequence[OddVolume], name: str
+) -> None:
+    """Refuse a scan whose table is another's, or of which too little is left."""
+    left = table.taken(kept)
+    kinds = {each.kind for each in odd if each.volume not in table.without_direction}
+    its_own = Advice("give the table that belongs to this image, in the order of its volumes")
+    said = in_words(odd, table)
+    if len(left.b0_volumes) == 0 and kinds == {"blank"}:
+        problem = f"its b=0 image is nowhere above 0 ({said})"
+        raise UserError(problem, name, "bval", Advice("check the image"))
+    if len(left.b0_volumes) == 0:
+        raise UserError(f"{said}: no b=0 is left", name, "bval", its_own)
+    if "unweighted" in kinds and kinds & {"weighted", "derived"}:
+        raise UserError(f"{said}: rows and volumes are out of step", name, "bval", its_own)
+    lost = len(table.b0_volumes) - len(left.b0_volumes)
+    if lost > max(MOST_APPENDED, len(left.b0_volumes)):
+        problem = f"{said}: {lost} of {len(table.b0_volumes)} volumes called b=0 are none"
+        raise UserError(problem, name, "bval", its_own)
+    repair = Advice("repair these volumes, or leave the scan out")
+    for shell in table.shells:
+        before, after = len(shell.volumes), int(np.isin(shell.volumes, kept).sum())
+        if before - after > max(MOST_ODD * before, 1):
+            raise UserError(
+                f"{said}: {before - after} of {before} volumes at b = {shell.b_value:.0f} do not "
+                "fit the table",
+                name,
+                "bval",
+                its_own,
+            )
+        if after < FEWEST_DIRECTIONS <= before:
+            problem = (
+                f"{said}: without them b = {shell.b_value:.0f} has {after} directions, SH order 6 "
+                f"needs {FEWEST_DIRECTIONS}"
+            )
+            raise UserError(problem, name, "bval", repair)
+
+
 # --- Gradients that differ from voxel to voxel -----------------------------------------------
 
 
@@ -209,3 +282,17 @@ def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> Deviation:
     angles = np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean(axis=1)
     b_95, angle_95 = (float(np.percentile(each, 95)) for each in (of_b, angles))
     return Deviation(float(of_b.mean()), b_95, float(angles.mean()), angle_95)
+
+
+def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: GradientTable) -> str:
+    """Say that a `grad_dev` is not used, and what error that makes; empty where it makes none."""
+    weighted = table.directions[table.b_values > table.b0_threshold]
+    weighted = weighted[weighted.any(axis=1)]
+    try:
+        matrices = read_deviation(path, lattice, mask)
+    except UserError as error:
+        return f"{path.name} is not used; it cannot be read either ({error.problem})"
+    if not (len(matrices) and len(weighted)):
+        return ""
+    vectors = scanner_to_image_axes(weighted, lattice.affine)
+    return f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
