@@ -43,8 +43,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from the ground up. A room knows those below it, and those beside it on its floor."""
 
-FRONT_ENDS = ("cli.py", "commands", "ui")
-
 WINDOWS = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt5", "PyQt6", "PySide6"}
 
 VIEWS = [

@@ -29,7 +29,6 @@ from napari_msp.scan import load_scan
 
 STEM = "sub-01_ses-ge_acq-st"
 OF_SA = f"{STEM}_desc-connectomsaMsp"
-NO_SIDECAR = f'{{"Format": {FORMAT}, "Shells": %s}}'
 
 
 @pytest.fixture

@@ -63,10 +63,6 @@ def _correlation(scan: ScanSummary) -> float | None:
     return found.correlation if found else None
 
 
-def _volume(scan: ScanSummary) -> float | None:
-    return scan.brain.volume if scan.brain else None
-
-
 def _of_quality(measure: Callable[[ScanQuality], float | None]) -> Value:
     return lambda scan: measure(scan.quality) if scan.quality else None
 
@@ -99,7 +95,14 @@ MEASURES = (
         "look for artefacts, and make sure that it is of this subject",
         high=False,
     ),
-    Measure("mask volume", _volume, ADULTS, "{:.0f} ml", "look at the mask", relative=True),
+    Measure(
+        "mask volume",
+        lambda scan: scan.mask_ml,
+        ADULTS,
+        "{:.0f} ml",
+        "look at the mask",
+        relative=True,
+    ),
     Measure(
         "SNR",
         _of_quality(lambda quality: quality.snr),

@@ -19,7 +19,7 @@ from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
-from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
+from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
@@ -87,7 +87,7 @@ def check_scan(
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
-    images = brain = quality = table = None
+    images = voxels = size = quality = table = None
     gradients = acquisition.given_gradients
     findings += check_contradictions(where, acquisition.header_doubts)
     readable = _readable(acquisition, root, where, findings)
@@ -102,7 +102,8 @@ def check_scan(
             # Else the same is said with its share, or by the order of the rows.
             findings += check_volumes(where, acquisition)
         findings += check_deviation(where, acquisition)
-        brain = measure_brain(acquisition)
+        voxels = int(acquisition.mask.sum())
+        size = volume_of(acquisition.mask, acquisition.affine)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
         found, table = examine_table(where, acquisition)
@@ -118,7 +119,8 @@ def check_scan(
         acquisition.lattice,
         gradients,
         images,
-        brain,
+        voxels,
+        size,
         quality,
         table=table,
         aligned=_was_aligned(path),
@@ -338,12 +340,6 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
             )
             remedy = Advice("check the order of the b-values and the mask")
             yield Finding("warning", where, problem, remedy, "above b=0")
-
-
-def measure_brain(acquisition: Acquisition) -> BrainMeasures:
-    """Measure how large the brain is by its mask."""
-    mask = acquisition.mask
-    return BrainMeasures(int(mask.sum()), volume_of(mask, acquisition.affine))
 
 
 # --- Quality ----------------------------------------------------------------------------------

@@ -55,20 +55,6 @@ class TableInFile:
 
 
 @dataclass(frozen=True)
-class BrainMeasures:
-    """What is measured inside a scan's mask.
-
-    Attributes
-    ----------
-    volume
-        Of the mask, in ml.
-    """
-
-    voxels: int
-    volume: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A scan beside the input scan of its subject.
 
@@ -116,14 +102,10 @@ class ScanSummary:
         In stored order.
     images
         None when they are not wanted, cannot be made, or are needed no longer.
-    brain
-        None when the voxels or the mask cannot be read.
-    quality
+    mask_voxels, mask_ml, quality, table
         None when the voxels or the mask cannot be read.
     comparison
         None for the input itself, and when there is nothing to compare.
-    table
-        None when the voxels or the mask cannot be read.
     aligned
         Whether its affine was moved so that its head lies on the input's.
     """
@@ -134,7 +116,8 @@ class ScanSummary:
     lattice: Lattice
     gradients: GradientTable
     images: HeadImages | None = None
-    brain: BrainMeasures | None = None
+    mask_voxels: int | None = None
+    mask_ml: float | None = None
     quality: ScanQuality | None = None
     comparison: Comparison | None = None
     table: TableInFile | None = None

@@ -141,11 +141,11 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
         voxel_xyz_mm=_triple(lattice.voxel_sizes),
         shape_xyz=lattice.shape,
         b0_volumes=len(scan.gradients.b0_volumes),
+        mask_voxels=scan.mask_voxels,
+        mask_ml=scan.mask_ml,
         flags=tuple(dict.fromkeys(flags)),
     )
     row = _with_scheme(row, scan, b_value)
-    if scan.brain is not None:
-        row = replace(row, mask_voxels=scan.brain.voxels, mask_ml=scan.brain.volume)
     if scan.quality is not None:
         row = _with_quality(row, scan.quality)
     return row if scan.comparison is None else _with_comparison(row, scan.comparison)

@@ -44,8 +44,6 @@ COMBAT_OF_REGIONS = "ComBat of regional means"
 RESERVED = (BEFORE, TARGET, REPEAT, NOISE_FREE, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
 """Rows that nobody else's prediction may be called."""
 
-TRIVIAL = (SMOOTHED, MEAN_OF_OTHERS)
-
 
 @dataclass(frozen=True, eq=False)
 class Head:
