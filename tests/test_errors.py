@@ -112,11 +112,7 @@ PHRASES: list[tuple[Remedy, str, str]] = [
         "run pip install 'napari-msp[cohort]'",
         "run pip install 'napari-msp[cohort]'",
     ),
-    (
-        ComputeOnCPU(),
-        "compute on the CPU (device='cpu')",
-        "compute on the CPU (<device: cpu>)",
-    ),
+    (ComputeOnCPU(), "compute on the CPU (device='cpu')", "compute on the CPU (<device: cpu>)"),
     (
         either(Change("tile", "a smaller"), ComputeOnCPU()),
         "use a smaller tile=, or compute on the CPU (device='cpu')",

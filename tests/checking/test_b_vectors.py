@@ -84,9 +84,7 @@ def with_fault(scan, fault):
     tensors = frame @ tensors @ frame.T
     i, j = np.array([0, 1, 2, 0, 0, 1]), np.array([0, 1, 2, 1, 2, 2])
     return replace(
-        scan,
-        images=replace(scan.images, tensors=tensors[..., i, j]),
-        table=turned(table, fault),
+        scan, images=replace(scan.images, tensors=tensors[..., i, j]), table=turned(table, fault)
     )
 
 
@@ -128,14 +126,8 @@ def test_the_24_axis_orders_are_all_that_differ_by_more_than_a_sign():
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (
-            np.diag([-1.0, 1, 1]),
-            f"x is mirrored: {OF_FILE} (-x, y, z)",
-        ),
-        (
-            np.diag([1.0, -1, 1]),
-            f"y is mirrored: {OF_FILE} (x, -y, z)",
-        ),
+        (np.diag([-1.0, 1, 1]), f"x is mirrored: {OF_FILE} (-x, y, z)"),
+        (np.diag([1.0, -1, 1]), f"y is mirrored: {OF_FILE} (x, -y, z)"),
         (
             np.eye(3)[[1, 0, 2]],
             "x and y are swapped: (x, y, z) of the .bvec file should read (y, x, z)",

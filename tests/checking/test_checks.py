@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.alignment.registration import (
-    brain_image,
-    estimate_displacement,
-)
+from napari_msp.alignment.registration import brain_image, estimate_displacement
 from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY
 from napari_msp.checking.dataset import check
 from napari_msp.checking.report import Finding, has_errors, report_text

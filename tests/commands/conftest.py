@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import (
-    SCAN,
-    SHORT,
-    call,
-)
+from command_line import SCAN, SHORT, call
 
 
 @pytest.fixture(scope="session", autouse=True)

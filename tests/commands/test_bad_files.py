@@ -13,14 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from command_line import (
-    SCAN,
-    STEM,
-    TRUTH,
-    call,
-    contents,
-    refused,
-)
+from command_line import SCAN, STEM, TRUTH, call, contents, refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

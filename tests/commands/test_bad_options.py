@@ -8,13 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from command_line import (
-    SCAN,
-    SHORT,
-    TRUTH,
-    call,
-    refused,
-)
+from command_line import SCAN, SHORT, TRUTH, call, refused
 
 from napari_msp.cli import main
 

@@ -10,15 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from command_line import (
-    SCAN,
-    SHORT,
-    STEM,
-    TRUTH,
-    call,
-    contents,
-    refused,
-)
+from command_line import SCAN, SHORT, STEM, TRUTH, call, contents, refused
 
 from napari_msp.commands.train import interrupt_flag
 

@@ -8,16 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from command_line import (
-    KINDS,
-    SCAN,
-    SHORT,
-    STEM,
-    TRUTH,
-    call,
-    contents,
-    refused,
-)
+from command_line import KINDS, SCAN, SHORT, STEM, TRUTH, call, contents, refused
 from safetensors.torch import load_file
 
 from napari_msp.model_file import load_model

@@ -36,11 +36,7 @@ def put(tree: Path, scan: Callable[..., Any]) -> Callable[..., Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         made.write(tree, stem="scan").unlink()
         nib.save(made.image, path)
-        for name, given in (
-            ("dwi.bval", bval),
-            ("dwi.bvec", bvec),
-            ("mask.nii.gz", mask),
-        ):
+        for name, given in (("dwi.bval", bval), ("dwi.bvec", bvec), ("mask.nii.gz", mask)):
             if given:
                 shutil.move(tree / f"scan_{name}", path.parent / given)
             else:

@@ -346,9 +346,7 @@ class TestLeftOut:
     def test_a_table_that_is_shifted_by_a_row(self, make):
         made = make(b0s=3)
         shifted = replace(
-            made,
-            b_values=np.roll(made.b_values, 1),
-            directions=np.roll(made.directions, 1, axis=0),
+            made, b_values=np.roll(made.b_values, 1), directions=np.roll(made.directions, 1, axis=0)
         )
         with pytest.raises(UserError, match="volume 0, b = 1000 but as bright as b=0; volume 3"):
             _ = shifted.acquisition().voxels

@@ -117,10 +117,7 @@ def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
     # A file that knows names alone cannot tell: nobody is fitted on who may have been learned from.
     training = {key: value for key, value in model.training.items() if key != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": training}))
-    assert calibrate(older, other).card.expected_error["prisma_st"].subjects == [
-        "sub-02",
-        "sub-03",
-    ]
+    assert calibrate(older, other).card.expected_error["prisma_st"].subjects == ["sub-02", "sub-03"]
     with pytest.raises(UserError, match="does not say of which dataset"):
         calibrate(older, other, ["sub-01"])
 

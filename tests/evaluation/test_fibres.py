@@ -235,10 +235,7 @@ def test_a_bundle_is_tracked_along_its_fibres():
     turned = np.diag([-1.0, -1, 1, 1])
     turned[:2, 3] = 15, 4
     again = replace(
-        bent,
-        coefficients=bent.coefficients[::-1, ::-1],
-        mask=bent.mask[::-1, ::-1],
-        affine=turned,
+        bent, coefficients=bent.coefficients[::-1, ::-1], mask=bent.mask[::-1, ::-1], affine=turned
     )
     seeds = bundle.seeds * np.array([-1, -1, 1]) + np.array([15, 4, 0])
     mirrored = replace(bundle, seeds=seeds, white=white[::-1, ::-1])

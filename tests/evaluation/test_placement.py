@@ -27,9 +27,7 @@ def test_a_field_linear_in_space_is_interpolated_exactly(head, lattice, position
     slope = np.array([0.01, -0.02, 0.03])
     field = (positions(coarse.lattice) @ slope)[..., None] * np.ones(28) + 2
     coarse = replace(
-        coarse,
-        coefficients=field.astype(np.float32),
-        mask=np.ones(coarse.mask.shape, dtype=bool),
+        coarse, coefficients=field.astype(np.float32), mask=np.ones(coarse.mask.shape, dtype=bool)
     )
     fine = Lattice((11, 9, 8), lattice("RAS").affine @ np.diag([0.7, 0.8, 0.9, 1.0]))
     fine.affine[:3, 3] += [5.0, 4.0, 6.0]

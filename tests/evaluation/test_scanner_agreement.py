@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from napari_msp.evaluation.proof.agreement import (
-    agreement,
-    identify,
-    intraclass_correlation,
-)
+from napari_msp.evaluation.proof.agreement import agreement, identify, intraclass_correlation
 from napari_msp.evaluation.statistics import permutation_tests
 
 SHROUT = np.array(

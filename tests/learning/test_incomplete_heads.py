@@ -44,10 +44,7 @@ def study_of(root: Path, settings) -> Study:
 def test_a_subject_without_a_target_teaches_the_other(lacking, quick):
     study = study_of(lacking("sub-02 connectom"), quick(held_out=()))
     assert [head.subject for head in study.heads] == ["sub-01", "sub-02", "sub-03"]
-    assert study.taught == {
-        "prisma_st": ["sub-01", "sub-02", "sub-03"],
-        FINE: ["sub-01", "sub-03"],
-    }
+    assert study.taught == {"prisma_st": ["sub-01", "sub-02", "sub-03"], FINE: ["sub-01", "sub-03"]}
     assert study.scales == {"prisma_st": 1, FINE: 2}
     images = [head.targets[FINE] for head in study.heads if head.subject != "sub-02"]
     expected = measure_standardisation(images, per_order=True)

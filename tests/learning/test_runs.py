@@ -186,10 +186,7 @@ def test_killed_between_the_checkpoint_and_telling_of_it(tmp_path):
     ]
     assert story(
         started, one, two, written, stopped, Failed.of(UserError("no")), resumed, three
-    ) == [
-        *(started, one, two, written),
-        *(resumed, three),
-    ]
+    ) == [*(started, one, two, written), *(resumed, three)]
 
 
 def test_a_long_run_keeps_a_curves_worth_of_steps(tmp_path):

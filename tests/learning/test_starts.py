@@ -369,13 +369,7 @@ def test_first_stages_of_its_own_or_shared(of_base, of_run, heads, study, make_b
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "cpm",
-        "cnn-rish",
-        pytest.param("hned", marks=SLOW),
-        pytest.param("diqt", marks=SLOW),
-    ],
+    "kind", ["cpm", "cnn-rish", pytest.param("hned", marks=SLOW), pytest.param("diqt", marks=SLOW)]
 )
 def test_every_kind_starts_from_its_own(kind, heads, study, make_base):
     base = make_base(kind, {"alpha_st": 1, "gamma_sa": 2})

@@ -9,13 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_msp.alignment.moving import (
-    Job,
-    Placed,
-    interpolated,
-    moved,
-    write_scan,
-)
+from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_scan
 from napari_msp.alignment.preprocessing import Step, advice, missing_steps
 from napari_msp.alignment.registration import (
     BrainImage,

@@ -264,11 +264,7 @@ class _Laid:
 
 
 def _by_still_volumes(
-    coarse: "_Coarse",
-    series: FloatArray,
-    splines: Sequence[FloatArray],
-    group: Group,
-    limit: float,
+    coarse: "_Coarse", series: FloatArray, splines: Sequence[FloatArray], group: Group, limit: float
 ) -> _Laid:
     """Lay volumes on what those that lie still let expect.
 

@@ -4,13 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    add_b0_threshold,
-    add_device,
-    add_force,
-    add_out,
-    add_run,
-)
+from napari_msp.commands.shared import add_b0_threshold, add_device, add_force, add_out, add_run
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "teach a model what error to expect of it, on subjects held out"

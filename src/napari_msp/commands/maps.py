@@ -22,11 +22,7 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.scan import Scan
 
     acquisition = load_acquisition(
-        options.dwi,
-        options.bval,
-        options.bvec,
-        options.mask,
-        b0_threshold=options.b0_threshold,
+        options.dwi, options.bval, options.bvec, options.mask, b0_threshold=options.b0_threshold
     )
     scan = Scan(acquisition=acquisition, shell=options.b_value, path=options.dwi)
     for path in scan.save(options.out, force=options.force):

@@ -31,10 +31,7 @@ def add_options(command: ArgumentParser) -> None:
         help="whole numbers, in the space of the images: an atlas, a bundle, what was drawn",
     )
     command.add_argument(
-        "--names",
-        type=Path,
-        metavar="FILE",
-        help="of the labels (default: a table beside them)",
+        "--names", type=Path, metavar="FILE", help="of the labels (default: a table beside them)"
     )
     command.add_argument(
         "--truth", type=Path, metavar="IMAGE", help="what the images should be, of their kind"

@@ -21,13 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.bids import (
-    NIFTI_SUFFIXES,
-    gradient_files,
-    nifti_stem,
-    plain_label,
-    read_sidecar,
-)
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, plain_label, read_sidecar
 from napari_msp.data.cubes import Auto
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.importers import import_tree

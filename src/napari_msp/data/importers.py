@@ -282,11 +282,7 @@ def _is_plain(table: Path) -> bool:
 
 
 def _describe_dataset(
-    source: Path,
-    folder: Path,
-    scans: list[ImportedScan],
-    pattern: str,
-    input_platform: str | None,
+    source: Path, folder: Path, scans: list[ImportedScan], pattern: str, input_platform: str | None
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
     made_by = f"import with the pattern {pattern}"

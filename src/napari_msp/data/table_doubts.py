@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import (
-    NIFTI_SUFFIXES,
-    bare_stem,
-    gradient_files,
-    nifti_stem,
-    read_sidecar,
-)
+from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradients import (
     GradientTable,
     likely_b0,

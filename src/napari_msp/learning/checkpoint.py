@@ -19,13 +19,7 @@ from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.optimisation import AveragedWeights
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.trail import Trail
-from napari_msp.model_file import (
-    digest_of,
-    load_weights,
-    read_tensors,
-    under,
-    write_tensors,
-)
+from napari_msp.model_file import digest_of, load_weights, read_tensors, under, write_tensors
 from napari_msp.strict_json import parse_json
 
 FORMAT = "napari-msp checkpoint 3"

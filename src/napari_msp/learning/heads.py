@@ -10,12 +10,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
 from napari_msp.data.cubes import MAKE_CUBES
-from napari_msp.data.dataset import (
-    TravellingHeads,
-    further_platforms,
-    input_platform,
-    why_alone,
-)
+from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.identity import CopiedScan, Person, copies, known_among

@@ -17,12 +17,7 @@ from torch import nn
 
 from napari_msp.errors import Cancelled, Change, UserError
 from napari_msp.learning.card import finished_model
-from napari_msp.learning.checkpoint import (
-    Checkpoint,
-    Position,
-    read_checkpoint,
-    write_checkpoint,
-)
+from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
     Aligned,
@@ -38,22 +33,9 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Head, Study
-from napari_msp.learning.lengths import (
-    LONGEST,
-    Lengths,
-    Pace,
-    fitted,
-    seconds_of,
-    tell_if_longer,
-)
+from napari_msp.learning.lengths import LONGEST, Lengths, Pace, fitted, seconds_of, tell_if_longer
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation
-from napari_msp.learning.phases import (
-    Phase,
-    Trained,
-    TrainedNetworks,
-    advice_on,
-    sh_unit_weights,
-)
+from napari_msp.learning.phases import Phase, Trained, TrainedNetworks, advice_on, sh_unit_weights
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import (
@@ -219,10 +201,7 @@ class TrainingRun:
         return restored
 
     def _run_phase(
-        self,
-        phase: Phase,
-        optimisation: Optimisation,
-        stop_requested: StopRequest,
+        self, phase: Phase, optimisation: Optimisation, stop_requested: StopRequest
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         try:

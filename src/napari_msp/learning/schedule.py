@@ -222,10 +222,7 @@ FALL = 0.2
 
 
 def course_for(
-    settings: TrainingSettings,
-    recipe: Recipe,
-    pass_: int,
-    unison: Collection[bool] = (False, True),
+    settings: TrainingSettings, recipe: Recipe, pass_: int, unison: Collection[bool] = (False, True)
 ) -> Course:
     """Give the course of a run whose length is known beforehand.
 

@@ -17,12 +17,7 @@ from napari_msp.learning.events import StartedFrom
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.phases import statistics_of
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.starts import (
-    Start,
-    StartDoubt,
-    from_nothing,
-    single_of,
-)
+from napari_msp.learning.starts import Start, StartDoubt, from_nothing, single_of
 from napari_msp.learning.validation import SquaredError, statistical_alignment
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS, SingleNetwork

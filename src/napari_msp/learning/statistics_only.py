@@ -215,11 +215,7 @@ def _doubts(scanned: Scanned, source: str) -> Iterator[str]:
 
 
 def _started(
-    study: Study,
-    networks: TrainedNetworks,
-    start: Start,
-    device: torch.device,
-    scanned: Scanned,
+    study: Study, networks: TrainedNetworks, start: Start, device: torch.device, scanned: Scanned
 ) -> Started:
     finished = torch.nn.ModuleList(networks.finished().values())
     return Started(

@@ -67,15 +67,7 @@ class Measure:
 MEASURES: Mapping[str, Measure] = {
     each.key: each
     for each in (
-        Measure(
-            "snr",
-            "SNR",
-            "",
-            "SNR",
-            "low",
-            1,
-            "Of one b=0 volume of the scan.",
-        ),
+        Measure("snr", "SNR", "", "SNR", "low", 1, "Of one b=0 volume of the scan."),
         Measure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
         Measure(
             "mean_signal",

@@ -237,9 +237,6 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
         lambda entry: entry.scan is not None and entry.truth is not None,
         _displacement,
     ),
-    "error": (
-        lambda entry: entry.truth is not None and bool(_maps(entry, "coefficients")),
-        _error,
-    ),
+    "error": (lambda entry: entry.truth is not None and bool(_maps(entry, "coefficients")), _error),
 }
 """By measure: whether an entry has what it takes, and how it is measured."""

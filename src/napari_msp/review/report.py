@@ -469,16 +469,7 @@ def _strip(
             low = _inside(place(scale[0] - UNUSUAL * scale[1]))
         if measure.bad != "low":
             high = _inside(place(scale[0] + UNUSUAL * scale[1]))
-    return Strip(
-        name,
-        y,
-        dots,
-        median,
-        low,
-        high,
-        labels,
-        len(worst) - len(labels),
-    )
+    return Strip(name, y, dots, median, low, high, labels, len(worst) - len(labels))
 
 
 def _labels(

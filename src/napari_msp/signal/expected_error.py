@@ -298,11 +298,7 @@ def features_of(
 
 
 def expected_error(
-    model: ErrorModel,
-    source: GridImage,
-    sh: SHImage,
-    b0: FloatArray,
-    cancelled: Poll = None,
+    model: ErrorModel, source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
 ) -> tuple[FloatArray, float]:
     """Give what error to expect of a prediction, and how much of that is a guess.
 

@@ -151,8 +151,7 @@ def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ..
         bundle
         if factors[bundle.name] == 1.0
         else replace(
-            bundle,
-            coherence=coherence_after(bundle.coherence, factors[bundle.name], tissue),
+            bundle, coherence=coherence_after(bundle.coherence, factors[bundle.name], tissue)
         )
         for bundle in BUNDLES
     )

@@ -23,14 +23,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import Change, bundles_after, head_after, subject_after
-from napari_msp.data.phantom.head import (
-    WORKERS,
-    Head,
-    along_axes,
-    grid_of,
-    make_head,
-    point_spread,
-)
+from napari_msp.data.phantom.head import WORKERS, Head, along_axes, grid_of, make_head, point_spread
 from napari_msp.data.phantom.platforms import (
     B_VALUE,
     PLATFORMS,

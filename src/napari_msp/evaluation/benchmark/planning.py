@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp import packaged
-from napari_msp.data.dataset import (
-    TravellingHeads,
-    further_platforms,
-    input_platform,
-    open_dataset,
-)
+from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.phantom import recipe_of

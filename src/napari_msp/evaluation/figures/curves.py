@@ -96,10 +96,7 @@ def change_at_end(curve: Curve) -> float | None:
 
 
 def _draw_curves(
-    axes: Axes,
-    by_method: Mapping[str, Curve],
-    colours: Mapping[str, str],
-    unit: float,
+    axes: Axes, by_method: Mapping[str, Curve], colours: Mapping[str, str], unit: float
 ) -> None:
     for method, curve in by_method.items():
         thick = method == HIGHLIGHT
@@ -122,10 +119,7 @@ def _draw_curves(
 
 
 def _draw_changes(
-    axes: Axes,
-    by_method: Mapping[str, Curve],
-    methods: Sequence[str],
-    colours: Mapping[str, str],
+    axes: Axes, by_method: Mapping[str, Curve], methods: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     axes.axvspan(-FLAT, FLAT, color="#e6ebf0", zorder=0)
     for row, method in enumerate(methods):

@@ -183,9 +183,7 @@ def cells(
 
 
 def doubt_shown(
-    predictions: Collection[str],
-    disagreement: Collection[str],
-    expected_error: Collection[str],
+    predictions: Collection[str], disagreement: Collection[str], expected_error: Collection[str]
 ) -> Kind:
     """Tell what stands below predictions where there is no truth: one kind, as it has one scale.
 

@@ -182,10 +182,7 @@ def peaks_of(distributions: FloatArray) -> Peaks:
     directions = np.zeros((len(values), MOST_PEAKS, 3))
     for voxel, amplitudes in enumerate(values):
         found, _, _ = peak_directions(
-            amplitudes,
-            sphere,
-            relative_peak_threshold=SEEN,
-            min_separation_angle=LEAST_APART,
+            amplitudes, sphere, relative_peak_threshold=SEEN, min_separation_angle=LEAST_APART
         )
         directions[voxel, : len(found)] = found[:MOST_PEAKS]
     there = directions.any(axis=-1)

@@ -37,10 +37,7 @@ WHERE = (
         "dataset", "Name of the dataset", levels={ALL_DATASETS: "resampled, then heads in each"}
     ),
     Column("target", "Platform that was predicted, with its shell where there are several"),
-    Column(
-        "row",
-        "What was compared with the target's scan",
-    ),
+    Column("row", "What was compared with the target's scan"),
     Column(
         "role",
         "What the row stands for",
@@ -108,11 +105,7 @@ VALUES = (
     Column("dataset", "Name of the dataset"),
     Column("target", "Platform that was predicted, with its shell where there are several"),
     Column("subject", "Who was measured"),
-    Column(
-        "reference",
-        "Why",
-        levels={"scan": "is predicted", "training": "was learned from"},
-    ),
+    Column("reference", "Why", levels={"scan": "is predicted", "training": "was learned from"}),
     Column(
         "row", "Which image of the subject", levels={TARGET: "what all others are compared with"}
     ),

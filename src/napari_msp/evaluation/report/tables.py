@@ -98,11 +98,7 @@ Measures = Mapping[str, Measure]
 
 
 def headline_tables(
-    results: Results[Result],
-    summaries: Summaries,
-    measures: Measures,
-    *,
-    overlapping: bool = False,
+    results: Results[Result], summaries: Summaries, measures: Measures, *, overlapping: bool = False
 ) -> list[Table]:
     """One table a truth of the tested measure: methods in rows, targets (and shells) in columns."""
     shown = results.select(measure=TESTED_MEASURE)
@@ -181,10 +177,7 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
         by_head = {(row.dataset, row.subject): row.true for row in shown}
         put[name] = sum(by_head.values()) / len(by_head)
     rows = [
-        [
-            Cell("put in, mean"),
-            *(Cell(f"{put[name]:.3g}", EFFECTS[name].unit) for name in names),
-        ]
+        [Cell("put in, mean"), *(Cell(f"{put[name]:.3g}", EFFECTS[name].unit) for name in names)]
     ]
     for method in part.methods:
         cells = [Cell(method)]
