@@ -25,7 +25,7 @@ from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
-from napari_msp.evaluation.evaluate import evaluate, row_to_test
+from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import InRegions, make_pages, measure_head, with_derived
@@ -42,6 +42,7 @@ from napari_msp.evaluation.proof.pages import (
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.tables import effects_table, read_site_effect
 from napari_msp.evaluation.regions import read_regions
+from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh

@@ -135,6 +135,16 @@ class Plan:
         ]
 
     @property
+    def made_in_folds(self) -> set[str]:
+        """Finished predictions of which subjects are predicted by what the others taught."""
+        return {
+            each.name
+            for dataset in self.datasets
+            for each in self.finished(dataset)
+            if each.overlapping(self.subjects.test)
+        }
+
+    @property
     def b_value(self) -> float | tuple[float, ...]:
         """The only shell's b-value, or those of several, as a setting."""
         return self.b_values if len(self.b_values) > 1 else self.b_values[0]
