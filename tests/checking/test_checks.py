@@ -282,12 +282,12 @@ class TestIntensities:
         self.voxels(dataset, brighten)
         only(dataset, "warning", "above b=0", "40 %")
 
-    def test_no_b0_signal_inside_the_mask(self, dataset):
+    def test_no_signal_inside_the_mask(self, dataset):
         def blank(voxels):
             voxels[2, 2] = 0
 
         self.voxels(dataset, blank)
-        only(dataset, "warning", "1.4 % of the mask has no b=0 signal")
+        only(dataset, "warning", "voxels of the mask (1.4 %) have no signal")
 
 
 class TestContradictions:

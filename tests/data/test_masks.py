@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt
 
-from napari_msp.data.acquisition import Acquisition, EstimatedMask, load_acquisition
+from napari_msp.bids import read_sidecar
+from napari_msp.data.acquisition import (
+    Acquisition,
+    DoubtfulScan,
+    EstimatedMask,
+    load_acquisition,
+)
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import check_mask, coverage, estimate_mask, mask_doubts, read_mask
 from napari_msp.errors import Give, UserError
 from napari_msp.scan import load_scan
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import Maps
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.2, 4], [0.35, 2.0, -0.4, -7], [0.1, 0.45, 2.1, 11], [0, 0, 0, 1]])
 LATTICE = Lattice((5, 4, 3), OBLIQUE)
@@ -316,3 +324,50 @@ def test_a_mask_that_was_made_is_written_and_told_of(
         shutil.copy(tmp_path / f"maps/sub-01_desc-brain_mask.{ending}", tmp_path)
     [mask] = load_acquisition(path).provenance
     assert "which an earlier run estimated" in mask
+
+
+class TestVoxelsWithoutSignal:
+    """A slice that is 0 throughout inside the mask, and a voxel that is 0 in weighted volumes."""
+
+    @pytest.fixture
+    def whole(self, scan):
+        return scan("RAS", shape=(5, 6, 5))
+
+    @pytest.fixture
+    def holed(self, whole):
+        signal = np.array(whole.image.dataobj)
+        signal[:, :, 2] = 0
+        signal[2, 2, 1, 2:] = 0
+        return replace(whole, image=nib.Nifti1Image(signal, whole.image.affine))
+
+    def test_are_left_out_of_all_that_is_measured(self, whole, holed, tmp_path):
+        path = holed.write(tmp_path)
+        scan = load_scan(path)
+        with pytest.warns(DoubtfulScan, match=r"21 of 100 .* \(21.0 %\) have no signal") as warned:
+            assert scan.mask.sum() == 79
+        assert len(warned) == 1
+        assert not scan.mask[:, :, 2].any()
+        assert not scan.mask[2, 2, 1]
+        given = np.asarray(whole.mask.dataobj) > 0
+        clear = given & scan.mask
+        (tmp_path / "whole").mkdir()
+        truth = whole.load(tmp_path / "whole")
+        for name, values in scan.maps("signal").items():
+            np.testing.assert_array_equal(values[~clear], 0)
+            expected = Maps(fit_sh(truth), truth)[name]
+            np.testing.assert_array_equal(values[clear], expected[clear])
+        scan.save(tmp_path / "maps")
+        said = read_sidecar(tmp_path / "maps/sub-01_model-sh_param-coefficients_dwimap.nii.gz")
+        assert any("have no signal and are left out" in each for each in said["Warnings"])
+
+    def test_stray_ones_are_named_in_sidecars_alone(self, scan, tmp_path):
+        made = scan("RAS", shape=(12, 12, 10))
+        signal = np.array(made.image.dataobj)
+        signal[5, 5, 5] = 0
+        image = nib.Nifti1Image(signal, made.image.affine)
+        acquisition = replace(made, image=image).load(tmp_path)
+        assert acquisition.mask.sum() == 1209
+        assert acquisition.doubts == ()
+        assert "1 of 1,210 voxels of the mask (0.1 %) have no signal and are left out" in (
+            acquisition.provenance
+        )

@@ -131,7 +131,7 @@ def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     path, tables = acquisition.path, None
     if path is not None and tuple(find_gradients(path, image)) == gradient_files(path):
         tables = gradient_files(path)
-    return Placed(placed, turned, acquisition.mask, acquisition.name, tables=tables)
+    return Placed(placed, turned, acquisition.brain.inside, acquisition.name, tables=tables)
 
 
 def interpolated(
@@ -233,7 +233,7 @@ def write_scan(
     source = f"bids:source:{place_of(path, heads.root)}"
     about = {
         "Description": f"Laid on the head of {subject} on {job.source}",
-        "SkullStripped": not scan.b0[~scan.mask].any(),
+        "SkullStripped": not scan.b0[~scan.brain.inside].any(),
         **_still_true(read_metadata(path), placed, found),
         "Sources": [source],
         "SpatialReference": f"bids:source:{reference.as_posix()}",

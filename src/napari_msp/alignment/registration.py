@@ -157,13 +157,12 @@ class Displacement:
 
 
 def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
-    """Average the directions of a shell; voxels without b=0 signal are left out of the mask."""
+    """Average the directions of a shell."""
     total = np.zeros(acquisition.lattice.shape, dtype=np.float32)
     for volume in shell.volumes:  # one at a time: a copy of the whole shell may not fit
         total += acquisition.voxels[..., volume]
     mean = total / len(shell.volumes)
-    mask = acquisition.mask & (acquisition.b0 > 0)
-    return BrainImage(mean, acquisition.b0, mask, acquisition.lattice)
+    return BrainImage(mean, acquisition.b0, acquisition.mask, acquisition.lattice)
 
 
 def estimate_displacement(

@@ -39,9 +39,6 @@ LEAST_CONNECTED = 0.98
 MOST_ABOVE_B0 = 0.02
 """Share of in-mask samples with S > S0 that is put down to noise (our choice)."""
 
-MOST_WITHOUT_SIGNAL = 0.001
-"""Share of in-mask voxels that may lack a b=0 signal (our choice)."""
-
 LEAST_NDC = 0.4
 """Neighbouring-DWI correlation below which a scan is of low quality (Yeh 2019)."""
 
@@ -94,7 +91,7 @@ def check_scan(
     if readable is not None:
         acquisition = readable
         gradients = acquisition.gradients
-        shape = list(check_mask(where, acquisition.mask))
+        shape = list(check_mask(where, acquisition.brain.inside))
         findings += shape or check_brain(where, acquisition)
         intensities = list(check_intensities(where, acquisition))
         findings += intensities
@@ -102,8 +99,8 @@ def check_scan(
             # Else the same is said with its share, or by the order of the rows.
             findings += check_volumes(where, acquisition)
         findings += check_deviation(where, acquisition)
-        voxels = int(acquisition.mask.sum())
-        size = volume_of(acquisition.mask, acquisition.affine)
+        inside = acquisition.brain.inside
+        voxels, size = int(inside.sum()), volume_of(inside, acquisition.affine)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
         found, table = examine_table(where, acquisition)
@@ -270,7 +267,7 @@ def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Name the volumes that are not what the table says, and are left out."""
     for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
-        if doubt != acquisition.unused_deviation:
+        if doubt not in (acquisition.unused_deviation, acquisition.without_signal):
             yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
@@ -293,7 +290,7 @@ def check_mask_given(
 def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Look whether the mask is plausible as a brain's, by its size, its place and the b=0 image."""
     made = "the mask that is made" if acquisition.brain.estimated else "the mask"
-    for doubt in mask_doubts(acquisition.mask, acquisition.b0, acquisition.affine):
+    for doubt in mask_doubts(acquisition.brain.inside, acquisition.b0, acquisition.affine):
         advice = Advice("look at it over the b=0 image, and give a better one")
         yield Finding("warning", where, f"{made} {doubt}", advice, "mask doubtful")
 
@@ -317,14 +314,10 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
 
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Compare the weighted signal inside the mask with that of b=0."""
-    mask, b0 = acquisition.mask, acquisition.b0
-    without = float((b0[mask] <= 0).mean())
-    if without > MOST_WITHOUT_SIGNAL:
-        problem = f"{100 * without:.1f} % of the mask has no b=0 signal"
-        yield Finding("warning", where, problem, Advice("make the mask tighter"), "no b=0 signal")
-    inside = mask & (b0 > 0)
-    if not inside.any():
-        return
+    inside, b0 = acquisition.mask, acquisition.b0
+    if acquisition.without_signal in acquisition.doubts:
+        advice = Advice("make the mask tighter, or look what became of them")
+        yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:
         # One volume at a time: a copy of the whole shell may not fit.
         above = np.mean(

@@ -56,6 +56,9 @@ from napari_msp.provenance import source_uri
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
 
+MOST_WITHOUT_SIGNAL = 0.001
+"""Share of in-mask voxels that may lack signal without a warning (our choice)."""
+
 
 class DoubtfulScan(UserWarning):
     """Something about a scan contradicts itself, or was left out."""
@@ -193,8 +196,9 @@ class Acquisition:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What is doubtful or was left out, in words; asking for it reads the voxels."""
-        return (*self.header_doubts, *self._read.doubts)
+        """What is doubtful or was left out, in words; asking for it reads voxels and mask."""
+        silent = (self.without_signal,) if self._share_without_signal > MOST_WITHOUT_SIGNAL else ()
+        return (*self.header_doubts, *self._read.doubts, *silent)
 
     @property
     def unused_deviation(self) -> str:
@@ -221,7 +225,7 @@ class Acquisition:
             voxels, table = voxels[..., : len(kept)], table.taken(kept)
         not_finite = ~np.isfinite(voxels).all(axis=-1)
         if not_finite.any():
-            if not self.has_mask or (not_finite & self.mask).any():
+            if not self.has_mask or (not_finite & self.brain.inside).any():
                 remedy = Advice("repair the image")
                 raise UserError("has voxels that are not finite", self.name, remedy=remedy)
             voxels[not_finite] = 0
@@ -229,7 +233,8 @@ class Acquisition:
         path = None if self.path is None else find_deviation(self.path)
         if path is not None:
             # A mask that is to be made needs the voxels, which are just being read.
-            brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
+            b0 = table.b0_volumes
+            brain = self.brain.inside if self.has_mask else voxels[..., b0].mean(axis=-1) > 0
             deviation = deviation_doubt(path, self.lattice, brain, table)
         doubts += [deviation] if deviation else []
         for doubt in () if self.told else doubts:
@@ -239,7 +244,9 @@ class Acquisition:
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Give the same voxels and mask with another table of the volumes that are in use."""
         other = replace(self)
-        vars(other).update(_read=replace(self._read, gradients=table), brain=self.brain)
+        vars(other).update(
+            _read=replace(self._read, gradients=table), brain=self.brain, mask=self.mask
+        )
         return other
 
     @cached_property
@@ -282,10 +289,50 @@ class Acquisition:
         """What was warned of a mask that was made for want of one; empty where there was one."""
         return self._said_of(self.brain) if self.brain.estimated else ""
 
-    @property
+    @cached_property
     def mask(self) -> MaskArray:
-        """(X, Y, Z) brain mask."""
-        return self.brain.inside
+        """(X, Y, Z) brain mask, less voxels without signal: no b=0, or nothing in any other volume.
+
+        Such are left where a field of view ends or a slice was lost: nothing is known of them.
+
+        Raises
+        ------
+        UserError
+            When none is left.
+
+        Warns
+        -----
+        DoubtfulScan
+            When they are more than stray ones.
+        """
+        inside, table = self.brain.inside, self.gradients
+        bright = inside & (self.b0 > 0)
+        silent = bright.copy()
+        weighted = np.setdiff1d(np.arange(len(table)), table.b0_volumes)
+        for volume in weighted:
+            silent &= ~(self.voxels[..., volume] > 0)
+            if not silent.any():
+                break
+        mask: MaskArray = bright & ~silent if len(weighted) else bright
+        if not mask.any():
+            problem = "its b=0 image is nowhere above 0 inside the mask"
+            raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
+        vars(self)["mask"] = mask  # what follows asks for it
+        if self._share_without_signal > MOST_WITHOUT_SIGNAL and not self.told:
+            warnings.warn(f"{self.name}: {self.without_signal}", DoubtfulScan, stacklevel=2)
+        return mask
+
+    @property
+    def _share_without_signal(self) -> float:
+        return 1 - float(self.mask.sum() / self.brain.inside.sum())
+
+    @property
+    def without_signal(self) -> str:
+        """How many voxels of the given mask have no signal, in words; empty where all have."""
+        count, all_ = int((self.brain.inside & ~self.mask).sum()), int(self.brain.inside.sum())
+        share = f"{100 * count / all_:.1f} %" if count > all_ / 2000 else "under 0.1 %"
+        said = f"{count:,} of {all_:,} voxels of the mask ({share}) have no signal"
+        return f"{said} and are left out" if count else ""
 
     @property
     def mask_doubts(self) -> tuple[str, ...]:
@@ -300,8 +347,9 @@ class Acquisition:
         if not self.brain.estimated:
             return
         path = folder / f"{stem}_desc-brain_mask.nii.gz"
-        write_nifti(path, self.mask, self.affine, like=self.image)
-        said = f"{self.brain.origin}: {coverage(self.mask, self.affine)}"
+        inside = self.brain.inside
+        write_nifti(path, inside, self.affine, like=self.image)
+        said = f"{self.brain.origin}: {coverage(inside, self.affine)}"
         more = {"Warnings": list(self.mask_doubts), ESTIMATED_MARK: True}
         write_json(sidecar_path(path), mask_sidecar(said, [source_uri(self.path)], **more))
 
@@ -310,7 +358,8 @@ class Acquisition:
         """Which mask and gradient table were used, in words, for a sidecar."""
         brain = self.brain
         mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
-        return (mask, *self.other_masks, *self.notes)
+        silent = (self.without_signal,) if self.without_signal else ()
+        return (mask, *silent, *self.other_masks, *self.notes)
 
     def tell_notes(self) -> None:
         """Warn of what a person might not expect of its gradient table, before it is used."""

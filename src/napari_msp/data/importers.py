@@ -176,7 +176,7 @@ def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedSca
     acquisition = _open(scan)
     _ = acquisition.voxels
     if scan.mask is not None:
-        _ = acquisition.mask
+        _ = acquisition.brain
     if not acquisition.given_gradients.shells:
         raise UserError(
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")

@@ -292,9 +292,6 @@ def _fit_shell(
     if regularisation is None:
         regularisation = default_regularisation(len(directions))
     mask = acquisition.mask
-    if not (acquisition.b0[mask] > 0).any():
-        problem = "its b=0 image is nowhere above 0 inside the mask"
-        raise UserError(problem, acquisition.name, "mask", Advice("check the image and its mask"))
     fitting = fitting_matrix(directions, order, regularisation)
     coefficients = np.zeros((*mask.shape, len(fitting)), dtype=np.float32)
     flat = coefficients.reshape(-1, len(fitting))

@@ -144,9 +144,8 @@ def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
         raise UserError(problem, acquisition.name, "bvec", Give("bvec", "the scan's own b-vectors"))
     inside = InMask(acquisition.voxels, acquisition.mask)
     scale = acquisition.b0.reshape(-1)[inside.places].astype(float)
-    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
-    scale[~(scale > 0)] = 1
 
+    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
     def signals(block: slice) -> FloatArray:
         return np.asarray(inside.take(block)[volumes] / scale[block])
 
