@@ -191,7 +191,7 @@ def test_no_image_takes_the_place_of_truth_or_of_another(tmp_path, labels, capsy
 
 
 def test_maps_are_measured_where_all_have_a_number(tmp_path, labels):
-    values = np.arange(64.0).reshape(SHAPE)
+    values = np.arange(1.0, 65).reshape(SHAPE)
     true = plain(tmp_path / "true.nii.gz", values)
     holed = np.where(values == 3, np.nan, values + 1)
     one = plain(tmp_path / "holed.nii.gz", np.where(values == 4, np.inf, holed))
@@ -203,14 +203,28 @@ def test_maps_are_measured_where_all_have_a_number(tmp_path, labels):
     numbers = measure_regions([one, two], labels, true)
     found = {name: numbers.tables[name, "value"].rows for name in ("truth", "holed", "half")}
     assert [row[0].voxels for row in found.values()] == [16, 16, 16]
-    assert [row[0].mean or 0.0 for row in found.values()] == pytest.approx([23.5, 24.5, 25.5])
+    assert [row[0].mean or 0.0 for row in found.values()] == pytest.approx([24.5, 25.5, 26.5])
     assert found["half"][0].bias == pytest.approx(2)
 
     alone = measure_regions([one], labels, true)
     for name, bias in (("truth", 0), ("holed", 1)):
         row = alone.tables[name, "value"].rows[0]
         assert row.voxels == 30
-        assert row.mean == pytest.approx((sum(range(32)) - 7) / 30 + bias)
+        assert row.mean == pytest.approx((sum(range(1, 33)) - 7) / 30 + bias)
+
+
+def test_zeros_around_a_head_are_no_numbers(tmp_path):
+    """As this package, FSL, MRtrix3 and DIPY write them; a zero inside is one."""
+    values = np.zeros((6, 6, 6))
+    values[1:5, 1:5, 1:5] = 0.5
+    values[2, 2, 2] = 0
+    fa = plain(tmp_path / "fa.nii.gz", values)
+    regions = Regions(np.ones(values.shape, np.int32), {1: "all"}, np.diag([2.0, 2, 2, 1]))
+    numbers = measure_regions([fa], regions)
+    (row,) = numbers.tables["fa", "value"].rows
+    assert row.voxels == 64
+    assert row.mean == 0.5 * 63 / 64
+    assert "fa: 152 of 216 voxels are exactly 0 up to the image's edge" in numbers.notes[-1]
 
 
 def test_maps_that_share_no_voxel_are_refused(tmp_path, labels):

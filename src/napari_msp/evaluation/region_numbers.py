@@ -1,12 +1,13 @@
 """Numbers by region: what maps are in regions of a head, and how far they are off there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import nifti_stem
@@ -367,7 +368,8 @@ def measure_regions(
         See `read_regions`; in the space of the images, whatever their voxels.
     truth
         Of the same kind. Images are then brought to its voxels and measured where all have brain,
-        their tensors through the SH series; maps where all have a finite number. Else each is
+        their tensors through the SH series; maps where all have a number. Zeros that reach a map's
+        edge are outside of its mask, and no numbers. Else each is
         measured in its own, a DWI's tensors from its signal.
     maps
         Keys of `MEASURED`, of DWIs and SH images.
@@ -404,7 +406,22 @@ def measure_regions(
         raise UserError("is of another kind than the images", field="truth", remedy=remedy)
     compared = truth is not None  # an image may be called truth where no truth is given
     of_scans = _of_scans(scans, regions, wanted, compared=compared)
-    return region_numbers([*of_scans, *_of_maps(plain, regions, compared=compared)])
+    inside = {name: _measured(values) for name, (values, _) in plain.items()}
+    found = region_numbers([*of_scans, *_of_maps(plain, inside, regions, compared=compared)])
+    beyond = (
+        f"{name}: {int((~inside[name] & np.isfinite(values)).sum()):,} of {values.size:,} voxels "
+        "are exactly 0 up to the image's edge, as outside a brain mask, and are not counted"
+        for name, (values, _) in plain.items()
+        if (~inside[name] & np.isfinite(values)).any()
+    )
+    return replace(found, notes=[*found.notes, *beyond])
+
+
+def _measured(values: FloatArray) -> MaskArray:
+    """(X, Y, Z) where a map is finite, and not in the zeros around it that tools write there."""
+    finite = np.isfinite(values)
+    empty, _ = ndimage.label(np.pad(~finite | (values == 0), 1, constant_values=True))
+    return finite & (empty != empty[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
@@ -456,18 +473,21 @@ def _of_scans(
 
 
 def _of_maps(
-    maps: Mapping[str, tuple[FloatArray, Lattice]], regions: Regions, *, compared: bool
+    maps: Mapping[str, tuple[FloatArray, Lattice]],
+    measured: Mapping[str, MaskArray],
+    regions: Regions,
+    *,
+    compared: bool,
 ) -> Iterator[Measurable]:
-    """Give maps as they are, or on truth's voxels, where all of them have a finite number."""
-    finite = {name: np.isfinite(values) for name, (values, _) in maps.items()}
+    """Give maps as they are, or on truth's voxels, where all of them were measured."""
     if not compared or not maps:
         for name, (values, lattice) in maps.items():
-            yield Measurable(name, "value", "", values, finite[name], regions.on(lattice))
+            yield Measurable(name, "value", "", values, measured[name], regions.on(lattice))
         return
     truth, wanted = maps[TRUTH]
-    mask, lined_up = finite[TRUTH], {}
+    mask, lined_up = measured[TRUTH], {}
     for name, (values, lattice) in maps.items():
-        there, inside = values, finite[name]
+        there, inside = values, measured[name]
         if not lattice.matches(wanted):
             known = np.where(inside, values, 0)[..., None]
             several, inside = resample_with_mask(known, inside, lattice, wanted)
