@@ -421,7 +421,7 @@ def _measured(values: FloatArray) -> MaskArray:
     """(X, Y, Z) where a map is finite, and not in the zeros around it that tools write there."""
     finite = np.isfinite(values)
     empty, _ = ndimage.label(np.pad(~finite | (values == 0), 1, constant_values=True))
-    return finite & (empty != empty[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return np.asarray(finite & (empty != empty[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
