@@ -177,6 +177,9 @@ class ModelCard(_Stated):
         default=False, description="Whether it learned from simulated heads alone"
     )
     input: str = Field(description="Platform that the model predicts from")
+    b0_weighting: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Mean b of the input's b=0 images"
+    )
     voxel_size: float = Field(
         gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
     )
@@ -236,8 +239,9 @@ class ModelCard(_Stated):
         written: dict[str, Any] = as_usual(self)
         if self.first_stages == "own":
             written.pop("first_stages", None)
-        if not self.simulated_only:
-            written.pop("simulated_only", None)
+        for name in ("simulated_only", "b0_weighting"):
+            if not getattr(self, name):
+                written.pop(name, None)
         return written
 
     @property

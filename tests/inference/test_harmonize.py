@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
@@ -332,3 +333,58 @@ def test_half_precision_is_within_a_thousandth(kind, make_model, small_scan, tmp
 def test_an_unknown_precision_is_refused():
     with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
         Options(precision="float8")  # type: ignore[arg-type]
+
+
+class TestUnlikeTheTrainingScans:
+    """What is not the model's by little, and what a file says of itself."""
+
+    @pytest.mark.parametrize(("b_value", "off"), [(1250.0, 4), (1185.0, 1)])
+    def test_a_b_value_that_is_nearly_the_models(
+        self, make_model, small_scan, tmp_path, b_value, off
+    ):
+        acquisition = small_scan(b_values=(b_value,)).load(tmp_path)
+        said = f"b = {b_value:.0f} is taken for the model's 1200 s/mm².* {off} % off"
+        with pytest.warns(UnlikeTraining, match=said):
+            near = prepare_input(make_model(), acquisition)
+        assert near.approximations == ()
+        assert any("is taken for" in each for each in near.warnings)
+        rescaled = prepare_input(make_model(), acquisition, rescale_b_value=True)
+        assert f"b = {b_value:.0f} rescaled to 1200" in rescaled.approximations[0]
+        expected = fit_sh(acquisition, rescale_to=1200.0)
+        np.testing.assert_array_equal(
+            rescaled.image.coefficients[rescaled.image.mask],
+            into_grid({1200: expected}).coefficients[rescaled.image.mask],
+        )
+        assert rescaled.warnings == ()
+
+    def test_what_is_asked_for_needs_not_be_done(self, make_model, small_scan, tmp_path):
+        acquisition = small_scan().load(tmp_path)
+        assert prepare_input(make_model(), acquisition, rescale_b_value=True).approximations == ()
+
+    def test_a_scan_of_a_target(self, make_model, small_scan, tmp_path):
+        path = small_scan().write(tmp_path, stem="sub-01_ses-prisma_acq-st")
+        with pytest.warns(UnlikeTraining, match="is of prisma_st by its name.* from ge_st") as told:
+            prepared = prepare_input(make_model(), path)
+        assert len(told) == len(prepared.warnings) == 1
+
+    def test_b0_images_of_another_b_value(self, make_model, small_scan, tmp_path):
+        made = small_scan()
+        made.b_values[:2] = 50
+        with pytest.warns(DoubtfulScan, match="counts as b=0"):
+            acquisition = made.load(tmp_path)
+        with pytest.warns(UnlikeTraining, match="have b = 50 .* from 0: .* some 4 % in tissue"):
+            prepare_input(make_model(), acquisition)
+        model = make_model()
+        model = replace(model, card=model.card.model_copy(update={"b0_weighting": 50.0}))
+        assert "b0_weighting" not in make_model().card.model_dump()
+        assert model.card.model_dump()["b0_weighting"] == 50
+        assert prepare_input(model, acquisition).warnings == (
+            f"{acquisition.name}: {acquisition.header_doubts[0]}",
+        )
+
+    def test_a_prediction_is_no_scan(self, make_model, small_scan, tmp_path):
+        path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")
+        written = harmonize(make_model(), path, "prisma_st").save(tmp_path / "out")
+        with pytest.raises(UserError, match="is a prediction itself") as error:
+            harmonize(make_model(), written[0], "prisma_st")
+        assert error.value.field == "scan"

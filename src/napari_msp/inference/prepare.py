@@ -1,7 +1,7 @@
 """A scan made ready for a model, or why it cannot be: shells, voxels, what is unlike training."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
@@ -12,8 +12,10 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
+from napari_msp.data.dataset import is_prediction
 from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.data.table_doubts import WEAK_B0
 from napari_msp.errors import (
     Advice,
     Change,
@@ -30,6 +32,12 @@ from napari_msp.signal.channels import (
     into_grid,
 )
 from napari_msp.signal.fitting import fit_sh, scheme_doubt
+
+NOTABLE_B_VALUE = 0.01
+"""Share by which b-values may differ from the model's without a word (our choice)."""
+
+SAME_B_VALUE = 0.001
+"""The same up to which there is nothing to rescale: rounding."""
 
 UNUSUAL_SHIFT = 1.0
 """Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
@@ -125,6 +133,10 @@ def prepare_input(
         problem = "is an SH image, without the b=0 image that a prediction needs"
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
+    path = acquisition.path
+    if path is not None and is_prediction(path):
+        remedy = Advice("give the scan that was measured")
+        raise UserError("is a prediction itself", path, "scan", remedy)
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
     said: tuple[str, ...] = ()
@@ -132,7 +144,7 @@ def prepare_input(
     for left_out in said_of_shells:
         warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
     for wanted, shell in chosen.items():
-        rescaling = _rescaling(shell, wanted)
+        rescaling = _rescaling(shell, wanted, options.rescale_b_value)
         said += rescaling
         images[shell_name(wanted)] = fit_sh(
             acquisition,
@@ -143,7 +155,13 @@ def prepare_input(
         )
     image, resampling = _on_model_grid(model, into_grid(images), options)
     mean_signal = _mean_signal(image, model, acquisition.name)
-    doubts = _doubts(mean_signal, model, acquisition.name)
+    unlike = (
+        *_platform_doubts(model, scan),
+        *(() if options.rescale_b_value else _b_value_doubts(chosen)),
+        *_b0_doubts(model, acquisition),
+    )
+    doubts = tuple(f"{acquisition.name}: {each}" for each in unlike)
+    doubts += _doubts(mean_signal, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
     unfit = unfit_for(model, acquisition.path)
@@ -277,9 +295,16 @@ def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[
     return (said,) if others else ()
 
 
-def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
-    """Say how a shell's signal is brought to another b-value; nothing where it need not be."""
-    if same_shell(shell.b_value, wanted):
+def _rescaling(shell: Shell, wanted: float, asked: bool = False) -> tuple[str, ...]:
+    """Say how a shell's signal is brought to another b-value; nothing where it need not be.
+
+    Parameters
+    ----------
+    asked
+        Whether that was asked for: then small differences count, too.
+    """
+    near = abs(shell.b_value / wanted - 1) <= SAME_B_VALUE
+    if near or (not asked and same_shell(shell.b_value, wanted)):
         return ()
     return (
         f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "
@@ -331,6 +356,36 @@ def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]
         float((mean - source.mean[0]) / source.deviation[0])
         for mean, source in zip(means, known, strict=True)
     )
+
+
+def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
+    """Say that a scan is of a platform that is predicted, by its name."""
+    if scan.platform in model.targets and scan.platform != model.card.input:
+        yield (
+            f"is of {scan.platform} by its name, one of the platforms that the model predicts; it "
+            f"learned to predict them from {model.card.input}"
+        )
+
+
+def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
+    """Say which shells are taken for the model's though their b-values differ a little."""
+    for wanted, shell in chosen.items():
+        off = abs(shell.b_value / wanted - 1)
+        if off > NOTABLE_B_VALUE and not _rescaling(shell, wanted):
+            yield (
+                f"b = {shell.b_value:.0f} is taken for the model's {wanted:.0f} s/mm²: unless it "
+                f"is rescaled, diffusivities come out {100 * off:.0f} % off"
+            )
+
+
+def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
+    """Say that b=0 images are more, or less, weighted than those that the model learned from."""
+    own, known = acquisition.gradients.b0_weighting, model.card.b0_weighting
+    if abs(own - known) > WEAK_B0:
+        yield (
+            f"its b=0 images have b = {own:.0f} s/mm² on average, those that the model learned "
+            f"from {known:.0f}: S/S0 is another by some {0.08 * abs(own - known):.0f} % in tissue"
+        )
 
 
 def _doubts(shifts: tuple[float, ...], model: Model, name: str) -> tuple[str, ...]:

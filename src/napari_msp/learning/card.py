@@ -35,6 +35,7 @@ def finished_model(
         label=settings.label,
         simulated_only=study.simulated,
         input=settings.input,
+        b0_weighting=study.b0_weighting,
         voxel_size=study.voxel_size,
         alpha=1.0,
         scales=study.scales,

@@ -81,6 +81,8 @@ class Study:
         Each target's table, all shells, from the first training subject who was scanned on it.
     simulated
         Whether all training subjects are known to be simulated.
+    b0_weighting
+        Mean b-value of the input's b=0 images in s/mm², of the first training subject.
     """
 
     settings: TrainingSettings
@@ -94,6 +96,7 @@ class Study:
     gradients: dict[str, Gradients]
     validation: list[Head] = field(default_factory=list)
     simulated: bool = False
+    b0_weighting: float = 0.0
 
     @property
     def taught(self) -> dict[str, list[str]]:
@@ -207,6 +210,7 @@ def prepare_study(
         simulated=all(
             known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
         ),
+        b0_weighting=b0_weighting_of(dataset, training[0], settings.input),
     )
 
 
@@ -384,6 +388,11 @@ def _check_known(
             raise UserError(
                 f"has no {what} {name}", dataset.root, field, Choose(field, tuple(known))
             )
+
+
+def b0_weighting_of(dataset: TravellingHeads, subject: str, platform: str) -> float:
+    """Give the mean b-value of a scan's b=0 images in s/mm²; no voxel is read."""
+    return dataset.acquisition(subject, platform).given_gradients.b0_weighting
 
 
 def gradients_of(

@@ -28,6 +28,7 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import (
     Study,
+    b0_weighting_of,
     check_apart,
     check_isotropic,
     gradients_of,
@@ -198,6 +199,7 @@ def _measured(
         b_values=b_values,
         standardisation=standardisation,
         gradients={t: gradients_of(dataset, scanned[t][0], t, b_values) for t in targets},
+        b0_weighting=b0_weighting_of(dataset, scanned[source][0], source),
     )
 
 
