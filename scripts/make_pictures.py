@@ -1,10 +1,10 @@
 """Make the pictures of README and handbook from the real plugin.
 
-    sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py [PART ...]
+    sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py [PART ...] [--all FOLDER]
 
 A fresh napari is driven as a person drives it; nothing is drawn by other means. Written to
-docs/pictures/, each in the dark and in the light theme, in some eight minutes, of which two are a
-lesson in training.
+docs/pictures/, each in the dark and in the light theme, in a window of 1600 × 1000 pixels; with
+--all into another folder, in one of 1089 × 629 too, for somebody to look at.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ from napari_msp.ui.docks import open_widget
 from napari_msp.ui.preferences import PLUGIN, hint_no_more
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-WINDOW = (1500, 940)
-HIGH = 1120
-"""Of a window that shows all that is known of a voxel."""
+WINDOW, SMALL = (1600, 1000), (1089, 629)
+"""Sizes in pixels: that of the handbook's pictures, and of a small screen."""
+
+THEMES = {"dark": "", "light": "-light"}
+"""And what their pictures' names end in."""
 
 GIF_WIDTH = 900
 COLOURS = 192
@@ -56,12 +58,22 @@ MISALIGNMENT = 4.0
 
 
 class Tour:
-    """A window, its pictures, and the frames of the animation."""
+    """A window, its pictures, and the frames of the animation.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    folder
+        Where pictures go.
+    sizes
+        Of the window in its pictures; between them it has the first.
+    """
+
+    def __init__(self, folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
+        self.folder, self.sizes = folder, sizes
+        folder.mkdir(parents=True, exist_ok=True)
         self.viewer = napari.Viewer(show=True)
         self.window = self.viewer.window._qt_window
-        self.window.resize(*WINDOW)
+        self.window.resize(*sizes[0])
         self.frames: list[tuple[Image.Image, int]] = []
 
     def wait(self, until: Callable[[], bool], seconds: float = 240) -> None:
@@ -88,16 +100,20 @@ class Tour:
         )
 
     def picture(self, name: str) -> None:
-        """Write the window as PNGs: as it is, and in the light theme."""
-        self._write(name)
-        dark, self.viewer.theme = self.viewer.theme, "light"
-        self.live(0.5)
-        self._write(f"{name}-light")
-        self.viewer.theme = dark
+        """Write the window as PNGs, in both themes and in every size."""
+        for size in self.sizes:
+            self.window.resize(*size)
+            self.live(1)
+            for theme, end in THEMES.items():
+                self.viewer.theme = theme
+                self.live(0.5)
+                self._write(f"{name}{'' if size == WINDOW else f'-{size[0]}'}{end}")
+        self.window.resize(*self.sizes[0])
+        self.viewer.theme = next(iter(THEMES))
         self.live(0.5)
 
     def _write(self, name: str) -> None:
-        path = PICTURES / f"{name}.png"
+        path = self.folder / f"{name}.png"
         whole = self.grab()
         few = whole.quantize(palette=palette_of([whole]), dither=Image.Dither.NONE)
         few.save(path, optimize=True)
@@ -116,7 +132,7 @@ class Tour:
         frames = [
             frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in self.frames
         ]
-        path = PICTURES / f"{name}.gif"
+        path = self.folder / f"{name}.gif"
         frames[0].save(
             path,
             save_all=True,
@@ -203,10 +219,7 @@ def harmonize_and_compare(tour: Tour) -> None:
         tour.live(0.3)
         tour.frame(700)
     tour.frame(1500)
-    tour.window.resize(WINDOW[0], HIGH)
-    tour.wait(lambda: not compare.comparing.running)
     tour.picture("voxel")
-    tour.window.resize(*WINDOW)
 
     compare.tabs.setCurrentIndex(0)
     crosshair_of(tour.viewer).put(CROSSING)
@@ -321,11 +334,12 @@ def main() -> None:
     """Make all pictures, or those of some parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART")
-    parts = parser.parse_args().parts or PARTS
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="in a small window, too")
+    given = parser.parse_args()
+    parts, folder = given.parts or PARTS, given.all or PICTURES
     warnings.simplefilter("ignore")
-    PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
-        tour = Tour()
+        tour = Tour(folder, (WINDOW, SMALL) if given.all else (WINDOW,))
         get_plugin_settings(PLUGIN).machine.cache_folder = cache
         hint_no_more()
         if "tour" in parts:

@@ -12,7 +12,6 @@ from napari_msp.ui.grid_fit import (
     fitting,
     frame,
     legend_height,
-    show_legend,
 )
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -37,6 +36,8 @@ def test_lines_are_broken_where_they_may_be():
 def test_a_legend_is_seen_in_a_narrow_window_and_whole_again_in_a_wide_one():
     narrow = viewer(360)
     text = f"SH average: 0 to 1{SPACE}expected error: 0 to 0.0002\ncontrast of 6 predictions"
+    from napari_msp.ui.canvas_drawing import show_legend
+
     show_legend(narrow, text)
     fit_legend(narrow)
     legend = narrow.canvas.overlays[LEGEND]

@@ -2,6 +2,7 @@
 
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow, first_target
@@ -210,7 +211,7 @@ def test_everything_has_a_name_for_screen_readers_and_a_tooltip(filled):
 
 
 def test_results_are_hidden_until_there_are_some(qtbot):
-    results = Results()
+    results = Results(QWidget())
     qtbot.addWidget(results)
     results.show_results("", (), ())
     assert results.isHidden()

@@ -4,7 +4,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_msp.ui.widgets.message import Details, MessageLine
+from napari_msp.ui.widgets.message import Details, MessageLine, MessagePlace, Notices
 
 LONG = "sub-01_ses-ge_dwi.nii.gz: voxels are 1.25 mm, the model's 2.40 mm isotropic; resample it"
 
@@ -32,7 +32,8 @@ def test_a_line_without_a_message_hides(line):
 
 
 @pytest.mark.parametrize(
-    ("severity", "spoken"), [("error", "Error"), ("warning", "Warning"), ("ok", "In order")]
+    ("severity", "spoken"),
+    [("error", "Error"), ("warning", "Warning"), ("note", "Note"), ("ok", "In order")],
 )
 def test_severity_is_spoken_too(line, severity, spoken):
     line.show_message(severity, "b = 1200 s/mm²")
@@ -42,7 +43,7 @@ def test_severity_is_spoken_too(line, severity, spoken):
 
 def test_signs_differ_in_shape_not_only_in_colour(line):
     shapes = set()
-    for severity in ("error", "warning", "ok"):
+    for severity in ("error", "warning", "note", "ok"):
         line.show_message(severity, "x")
         image = line.sign.grab().toImage()
         ground = image.pixelColor(0, 0)
@@ -51,7 +52,7 @@ def test_signs_differ_in_shape_not_only_in_colour(line):
         )
         assert sum(inked) > 60
         shapes.add(inked)
-    assert len(shapes) == 3
+    assert len(shapes) == 4
 
 
 def test_long_words_wrap_and_can_be_copied(line, qtbot):
@@ -95,3 +96,36 @@ def test_details_show_the_sentence_and_the_traceback(qtbot):
     assert details.trace.toPlainText() == "Traceback …"
     assert details.trace.isReadOnly()
     assert "This is a bug." in [each.text() for each in details.findChildren(QLabel)]
+
+
+def test_what_is_wrong_stands_before_what_is_worth_knowing(qtbot):
+    notices = Notices()
+    qtbot.addWidget(notices)
+    notices.say("Mask", "note", "Found: mask.nii.gz")
+    assert not notices.isVisible()  # alone it would be a window
+    notices.say("Scan", "error", "There is no such file.")
+    notices.say("Shell", "warning", "Two are close.")
+    lines = notices.text.splitlines()
+    assert [each.partition(":")[0] for each in lines] == ["Scan", "Shell", "Mask"]
+    assert notices.sign.accessibleName() == "Error"
+    for field in ("Scan", "Shell"):
+        notices.say(field, "error", "")
+    assert notices.text == "Mask: Found: mask.nii.gz"
+    assert notices.sign.accessibleName() == "Note"
+
+
+def test_a_place_for_messages_is_as_high_whatever_is_said(qtbot):
+    line, notices = MessageLine(), Notices()
+    notices.say("Scan", "error", LONG)  # before it has a place
+    place = MessagePlace(line, notices)
+    qtbot.addWidget(place)
+    place.resize(300, place.sizeHint().height())
+    place.show()
+    asked = place.sizeHint(), place.minimumSizeHint()
+    assert notices.isVisible()
+    line.show_message("error", LONG * 5, ["Interpolate", "Details …"])
+    qtbot.wait_until(lambda: place.verticalScrollBar().maximum() > 0)  # the rest is scrolled to
+    assert (place.sizeHint(), place.minimumSizeHint()) == asked
+    place.verticalScrollBar().setValue(20)
+    line.show_message("error", LONG * 6)
+    qtbot.wait_until(lambda: place.verticalScrollBar().value() == 0)  # begins at its beginning

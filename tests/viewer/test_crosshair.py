@@ -10,8 +10,9 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.crosshair import crosshair_of, lines_on
+from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer
-from napari_msp.ui.orientation_letters import cells_of, letter
+from napari_msp.ui.orientation_letters import cells_of
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from patterns import head, measured, named, predicted
 from qtpy.QtGui import QFontMetrics
 
 from napari_msp.signal.maps import sh_average
+from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer
-from napari_msp.ui.orientation_letters import letter
 
 
 def test_names_of_ours_take_two_lines_and_others_are_left_alone(viewer, qtbot):

@@ -1,69 +1,177 @@
-"""Nothing moves under the mouse when something is said: before and after, in both window sizes."""
+"""Nothing moves under the mouse when something is said, is cut off, or scrolls sideways."""
+
+import shutil
 
 import pytest
 from qtpy.QtCore import QPoint
-from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QPushButton,
+    QScrollArea,
+    QScrollBar,
+    QTabBar,
+    QTableWidget,
+)
+
+from napari_msp.ui.docks import Pane
+from napari_msp.ui.harmonize.results import Results
+from napari_msp.ui.review.judging import Judging
+from napari_msp.ui.widgets.form import FormRows
+from napari_msp.ui.widgets.message import MessageLine, MessagePlace
+from napari_msp.ui.widgets.progress import ProgressRow
+from reviewed import folder
 
 LONG = (
     "The scan sub-01_ses-ge_acq-st_dwi.nii.gz has voxels of 2.5 mm, the model was trained at "
     "2.4 mm: interpolate to its voxel size, or choose another model."
 )
 SIZES = [(1089, 629), (1600, 1000)]
+INTERACTIVE = (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QTabBar,
+    QTableWidget,
+)
+PATIENCE = 60_000
 
 
-def places(widget):
-    """Where buttons are that can be pressed now, on the screen."""
+def placed(window):
+    """Where everything is that can be used now, in the window; not what is offered in messages."""
+    offered = {id(each) for place in messages(window) for each in place.findChildren(INTERACTIVE)}
     return {
-        each: (each.mapToGlobal(QPoint(0, 0)).y(), each.width())
-        for each in widget.findChildren(QAbstractButton)
-        if each.isVisible() and each.text()
+        each: (each.mapTo(window, QPoint(0, 0)), each.size())
+        for each in window.findChildren(INTERACTIVE)
+        if each.isVisible() and id(each) not in offered and not isinstance(each, QScrollBar)
     }
 
 
-def moved(widget, before, qtbot):
-    qtbot.wait(80)
-    after = places(widget)
-    return {
-        each.text(): (place, after.get(each)) for each, place in before.items()
-        if after.get(each) != place
-    }  # fmt: skip
+def settled(window, qtbot):
+    """Where everything is once it has come to rest."""
+    before, alike = placed(window), 0
+    while alike < 3:
+        qtbot.wait(100)
+        now = placed(window)
+        before, alike = now, alike + 1 if now == before else 0
+    return before
+
+
+def messages(widget):
+    return widget.findChildren(MessagePlace)
+
+
+def said(widget):
+    """Say everything that can be said, one thing after the other."""
+    for rows in widget.findChildren(FormRows):
+        for name in rows.names:
+            for kind in ("problem", "doubt", "note"):
+                yield f"{kind} of {name}", lambda r=rows, n=name, k=kind: r.say(n, **{k: LONG})
+            yield f"nothing of {name}", lambda r=rows, n=name: r.say(n)
+    for line in widget.findChildren(MessageLine):
+        for words, offers in (("Saved.", ()), (LONG, ("Interpolate", "Details …"))):
+            yield words, lambda w=words, o=offers, m=line: m.show_message("warning", w, o)
+        yield "nothing", line.clear
+    for row in widget.findChildren(ProgressRow):
+        for words in ("Reading", LONG):
+            yield words, lambda r=row, w=words: r.start(w)
+            yield "further", lambda r=row: r.report(1, 2)
+            yield "cancelling", row.request_cancel
+            yield "the end", lambda r=row, w=words: r.end(w)
+        yield "at rest", row.end
+    for results in widget.findChildren(Results):
+        many = ["MSP → prisma_st: SH MSE 2.5e-4"] * 6
+        yield "results", lambda r=results, m=many: r.show_results("sub-01 ge_st", m, [LONG])
+    for judging in widget.findChildren(Judging):
+        for number in (3, 0):
+            yield "known", lambda j=judging, n=number: j.show_entry("sub-01", "", (), [LONG] * n)
+
+
+def sideways(widget):
+    """What is wider than what it is scrolled in."""
+    return [
+        area.widget()
+        for area in widget.findChildren(QScrollArea)
+        if area.isVisible() and area.widget().width() > area.viewport().width()
+    ]
+
+
+def cut(widget):
+    """Labels that have less room than their words need."""
+    return [
+        each.text()
+        for each in widget.findChildren(QLabel)
+        if each.isVisible() and each.text() and each.wordWrap()
+        if each.height() < each.heightForWidth(each.width())
+    ]
+
+
+def prepared(name, widget, heads, reviewed, qtbot):
+    """Bring a widget to where most of it can be seen."""
+    if name == "Load acquisition":
+        widget.form.path.choose(heads)
+        qtbot.wait_until(lambda: widget.form.findings.ready, timeout=PATIENCE)
+    elif name == "Harmonize":
+        qtbot.wait_until(lambda: bool(widget.form.models.checked), timeout=PATIENCE)
+        widget.results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 2.5e-4"], ())
+        widget.saving.show()
+    elif name == "Review":
+        widget.form.folder.choose(reviewed)
+        widget.form.rater.setText("anna")
+        widget.open()
+        qtbot.wait_until(lambda: widget.session is not None, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not widget.canvas.ahead.busy, timeout=PATIENCE)
+        widget.what.unfold(True)
+    elif name == "Train":
+        widget.form.dataset.write(heads)
+        qtbot.wait_until(lambda: widget.form.heads is not None, timeout=PATIENCE)
+    elif name == "Align":
+        widget.form.dataset.choose(heads)
+        qtbot.wait_until(lambda: widget.form.findings.ready, timeout=PATIENCE)
+        widget.moves.show()
+
+
+WIDGETS = ("Load acquisition", "Harmonize", "Compare", "Train", "Align", "Site effect", "Review")
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_buttons_of_harmonize_stay(viewer, open_widget, qtbot, size):
-    viewer.window._qt_window.resize(*size)
-    widget = open_widget("Harmonize")
-    qtbot.wait_until(lambda: bool(widget.form.models.checked), timeout=60_000)
-    widget.results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 2.5e-4"], ())
-    # What is in use stays, and what is above what is said.
-    widget.form.add.setFocus()
-    QCursor.setPos(widget.form.add.mapToGlobal(widget.form.add.rect().center()))
-    qtbot.wait(200)
-    before = places(widget)
-    for text in ("Reading", LONG):
-        widget.form.model_message.show_message("warning", text)
-        widget.form.model_message.clear()
-        widget.results.show_results("sub-01 ge_st", [LONG] * 2, [text])
-        assert moved(widget, before, qtbot) == {}
-    upper = {each: place for each, place in before.items() if each.text() not in BELOW}
-    for text in ("Reading", LONG):
-        widget.progress.start(text)
-        assert moved(widget, upper, qtbot) == {}
-        running = places(widget)
-        widget.progress.end(text)
-        running = {each: place for each, place in running.items() if each.text() != "Cancel"}
-        assert moved(widget, running, qtbot) == {}  # nor what is below, when the bar goes
-        widget.progress.end()
-        for kind in ("error", "warning"):
-            widget.message.show_message(kind, text, ["Help yourself"])
-            assert moved(widget, upper, qtbot) == {}
-        widget.message.clear()
+def test_nothing_moves_when_something_is_said(
+    viewer, open_widget, heads, tmp_path, cache_folder, qtbot, size
+):
+    window = viewer.window._qt_window
+    window.resize(*size)
+    reviewed = folder(tmp_path / "predictions", 2)
+    for name in WIDGETS:
+        widget = open_widget(name)
+        prepared(name, widget, heads, reviewed, qtbot)
+        qtbot.wait_until(lambda w=widget: w.isVisible() and not w.visibleRegion().isEmpty())
+        before = settled(window, qtbot)
+        assert len(before) > 20
+        for words, say in said(widget):
+            say()
+            qtbot.wait(5)
+            now = placed(window)
+            moved = {
+                (each, each.accessibleName() or getattr(each, "text", str)()): (was, now.get(each))
+                for each, was in before.items()
+                if now.get(each) != was
+            }
+            assert not moved, (name, words)
+        assert sideways(widget) == [], name
+        assert cut(widget) == [], name
+        viewer.window.remove_dock_widget(widget)
+    shutil.rmtree(reviewed)
 
 
 def test_a_pressed_button_that_is_switched_off_stays(qtbot):
-    from napari_msp.ui.docks import Pane
-
     first, second = QPushButton("Work"), QPushButton("far below")
     gap = QLabel()
     gap.setMinimumHeight(900)
@@ -78,7 +186,3 @@ def test_a_pressed_button_that_is_switched_off_stays(qtbot):
     first.click()
     qtbot.wait(50)
     assert pane.verticalScrollBar().value() == 0
-
-
-BELOW = ("&Compare", "Save as &NIfTI …")
-"""Under what a run says."""

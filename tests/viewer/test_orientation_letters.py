@@ -12,10 +12,10 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer, refill
 from napari_msp.ui.orientation_letters import (
     KEY,
-    letter,
     letters_on,
     reading,
     sides_of,

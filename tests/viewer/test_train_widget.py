@@ -1,8 +1,10 @@
 """Train in a real window with a real child process: from the form to a model, and every bad end."""
 
 import os
+import shutil
 import signal
 
+import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
@@ -16,6 +18,7 @@ from napari_msp.ui.layers import shown_by
 
 QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
 PATIENCE = 60_000
+LAST = "prisma_st: SHResNet, epoch 1, step 4"
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +35,9 @@ def train(open_widget, cache_folder):
 def fill(train, heads, tmp_path, qtbot):
     """Fill the form as a person does, for a run of so many epochs."""
 
-    def fill_in(epochs, widget=train, name="run"):
+    def fill_in(epochs, widget=train, name="run", dataset=heads):
         form = widget.form
-        form.entries["dataset"].write(heads)
+        form.entries["dataset"].write(dataset)
         qtbot.waitUntil(lambda: form.heads is not None, timeout=PATIENCE)
         for field, value in QUICK.items():
             form.entries[field].write(value)
@@ -182,6 +185,68 @@ def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, ope
     assert more[0].resumed_at == stopped.step
     assert again.view.history.steps[-1] > stopped.step
     closing_leaves_a_checkpoint_and_no_process(viewer.close, again, folder, qtbot)
+
+
+@pytest.mark.slow
+def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, qtbot, pixels):
+    """The second dataset names its scans as the first does; other layers are there meanwhile."""
+    others = [
+        viewer.add_image(np.ones((4, 30, 30))),
+        viewer.add_labels(np.ones((30, 30), dtype=int)),
+        viewer.add_points([[0, 5, 5, 5]]),
+    ]
+    second = tmp_path / "second"
+    shutil.copytree(heads, second)
+    for path in second.glob("sub-*/ses-prisma/dwi/*_dwi.nii.gz"):
+        image = nib.load(path)
+        dark = np.asarray(image.dataobj).copy()
+        dark[..., 1:] *= 0.3
+        nib.Nifti1Image(dark, image.affine).to_filename(path)
+    pictures, paths = [], []
+    for dataset, name in ((heads, "one"), (second, "two")):
+        train.form.entries["dataset"].write(dataset)
+        qtbot.waitUntil(lambda d=dataset: root_of(train.form) == d, timeout=PATIENCE)
+        fill(epochs=1, name=name, dataset=dataset)
+        train.train_button.click()
+        at_rest(qtbot, train)
+        qtbot.waitUntil(lambda: shown_legend(viewer) == LAST, timeout=PATIENCE)
+        qtbot.wait(300)
+        seen = [each for each in viewer.layers if each.visible]
+        assert [each.name.split(" [")[0] for each in seen] == [
+            "sub-03 prisma_st · SH average",
+            "sub-03 prisma_st while learning · SH average",
+        ]
+        assert not any(each.visible for each in others)
+        assert seen[0].contrast_limits == seen[1].contrast_limits
+        paths.append(shown_by(seen[0]).scan.acquisition.path)
+        truth, prediction = np.array_split(pixels()[40:-80], 2, axis=1)
+        for cell in (truth, prediction):
+            assert (cell.max(-1) > 0.3).mean() > 0.02  # a brain, not a black cell
+        pictures.append(truth)
+        viewer.layers.append(viewer.layers.pop(0))  # what a person may do meanwhile
+    assert [second in path.parents for path in paths] == [False, True]
+    assert learning(viewer) is not None  # one layer, filled anew
+
+    train.use_button.click()
+    harmonize = next(
+        dock for name, dock in viewer.window.dock_widgets.items() if name.startswith("Harmonize")
+    )
+    scan = harmonize.form.scan
+    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
+    chosen = harmonize._scans[harmonize.form.choices.scan]
+    assert second in chosen.acquisition.path.parents
+    checked = [row.label for row in harmonize.form.models.checked]
+    models = {each.label: each.path for each in harmonize.shelf.models}
+    assert [models[each] for each in checked] == [tmp_path / "two" / "model.safetensors"]
+
+
+def root_of(form):
+    return None if form.heads is None else form.heads.root
+
+
+def shown_legend(viewer):
+    legend = viewer.canvas.overlays.get(LEGEND)
+    return None if legend is None else " ".join(legend.text.replace("\u00a0", " ").split())
 
 
 def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbot):

@@ -5,7 +5,8 @@ napari finds the drawing part of an overlay in a table, to which ours is added h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from napari._vispy.overlays.base import (
@@ -23,8 +24,10 @@ from vispy.scene.visuals import Compound, Image, Line
 from vispy.visuals.transforms import STTransform
 
 from napari_msp.ui.crosshair import lines_on, place_of
-from napari_msp.ui.grid_fit import shown_name
+from napari_msp.ui.grid_fit import LEGEND, LEGEND_SIZE, shown_name
+from napari_msp.ui.layers import is_ours
 from napari_msp.ui.orientation_letters import (
+    KEY,
     SIZE,
     SMALL,
     Cell,
@@ -36,7 +39,11 @@ from napari_msp.ui.orientation_letters import (
 )
 from napari_msp.ui.widgets.colours import SKY_BLUE
 
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
 Colour = tuple[float, ...]
+
 
 CROSSHAIR: Colour = (*map(float, Color(SKY_BLUE).rgb), 0.9)
 
@@ -48,6 +55,39 @@ PADDING = 4
 
 AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""
+
+
+def letter(viewer: Viewer) -> None:
+    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
+    if viewer in _LETTERED:
+        return
+    _LETTERED.add(viewer)
+
+    def renew(event: Any = None) -> None:
+        overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
+        if ours and KEY not in overlays:
+            overlays[KEY] = Marks()
+            if hasattr(viewer, "window"):  # else it is a viewer in memory
+                _show_whole_names()
+        elif not ours:
+            overlays.pop(KEY, None)
+
+    viewer.layers.events.inserted.connect(renew)
+    viewer.layers.events.removed.connect(renew)
+    renew()
+
+
+def _show_whole_names() -> None:
+    """Let the list of layers show names whole, where this napari is built as is known."""
+    try:
+        from napari_msp.ui.layer_list import show_whole_names
+
+        show_whole_names()
+    except (ImportError, AttributeError):  # parts of napari's that another version may lack
+        return
+
+
+_LETTERED: WeakSet[Viewer] = WeakSet()
 
 
 class Marks(CanvasOverlay):
@@ -120,6 +160,17 @@ class Boxed:
 
 class Legend(TextOverlay):
     """Lines at the foot of the canvas."""
+
+
+def show_legend(viewer: Viewer, text: str) -> None:
+    """Write lines at the foot of the canvas, in place of those that are there."""
+    overlays = viewer.canvas.overlays
+    if LEGEND in overlays:
+        overlays[LEGEND].text = text
+    else:
+        overlays[LEGEND] = Legend(
+            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=True, visible=True
+        )
 
 
 class LegendDrawn(Boxed, VispyTextOverlay):

@@ -20,10 +20,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.crosshair import crosshair_of
-from napari_msp.ui.orientation_letters import letter
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
-from napari_msp.ui.widgets.form import on_keys
+from napari_msp.ui.widgets.form import on_keys, stacked
 from napari_msp.ui.widgets.help import Heading
+from napari_msp.ui.widgets.message import MessagePlace
 
 if TYPE_CHECKING:
     import napari
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 USUAL_WIDTH = 370
 """Of a column in pixels, for lines that are read easily."""
 
+
+SHARE = 6
+"""Of a widget's height, one part is for messages."""
+
+MARGIN = 9
+"""Pixels left and right of messages."""
 
 GUARDED = "napari_msp_guarded"
 """Property of docks whose close button asks first."""
@@ -223,8 +229,9 @@ class Pane(QScrollArea):
         return bool(super().focusNextPrevChild(forward))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave room for the bar that scrolls."""
-        width = self.widget().minimumSizeHint().width() + (self._bar_width if self._scrolls else 0)
+        """Leave room for the bar that scrolls, and for the frame that a style may draw."""
+        width = self.widget().minimumSizeHint().width() + 2 * self.frameWidth()
+        width += self._bar_width if self._scrolls else 0
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -232,7 +239,8 @@ class Pane(QScrollArea):
         width = max(USUAL_WIDTH, self.minimumSizeHint().width())
         inside = self.widget()
         high = inside.heightForWidth(inside.width()) if inside.hasHeightForWidth() else -1
-        return QSize(width, high if high >= 0 else inside.sizeHint().height())
+        high = high if high >= 0 else inside.sizeHint().height()
+        return QSize(width, high + 2 * self.frameWidth())
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Ask for another height: words take fewer lines where there is more room."""
@@ -244,6 +252,26 @@ class Pane(QScrollArea):
 
 def _place_of(widget: QWidget, inside: QWidget) -> QRect:
     return QRect(widget.mapTo(inside, QPoint(0, 0)), widget.size())
+
+
+def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout:
+    """Lay out a widget: at its foot the one place for what goes on and what is said.
+
+    The place has a sixth of the height at least, whatever is said.
+
+    Parameters
+    ----------
+    upper
+        All else.
+    *said
+        Progress and messages, from top to bottom.
+    """
+    place = MessagePlace(*said)
+    place.setViewportMargins(MARGIN, 0, MARGIN, 0)
+    column = stacked(owner, upper, place)
+    column.setStretchFactor(upper, SHARE - 1)
+    column.setStretchFactor(place, 1)
+    return column
 
 
 def reveal(widget: QWidget) -> None:
@@ -284,6 +312,27 @@ def open_widget(viewer: napari.Viewer, name: str) -> Any:
     dock.show()
     dock.raise_()
     return widget
+
+
+def current_viewer() -> napari.Viewer | None:
+    """Give the viewer whose window is used now, with letters; None where there is none."""
+    import sys
+
+    if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds
+        return None
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        letter(viewer)
+    return viewer
+
+
+def letter(viewer: napari.Viewer) -> None:
+    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
+    from napari_msp.ui import canvas_drawing  # loads napari's own
+
+    canvas_drawing.letter(viewer)
 
 
 def open_sample(viewer: napari.Viewer) -> None:

@@ -90,8 +90,6 @@ class GridFit:
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        import napari_msp.ui.canvas_drawing  # noqa: F401 - names are drawn by it
-
         self._viewer = viewer
         self._layers: Sequence[Layer] = ()
         self._bar: Layer | None = None
@@ -361,19 +359,6 @@ def _width(line: str) -> float:
     font = QFont(QGuiApplication.font().family())
     font.setPixelSize(100)
     return float(QFontMetricsF(font).horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
-
-
-def show_legend(viewer: Viewer, text: str) -> None:
-    """Write lines at the foot of the canvas, in place of those that are there."""
-    from napari_msp.ui.canvas_drawing import Legend
-
-    overlays = viewer.canvas.overlays
-    if LEGEND in overlays:
-        overlays[LEGEND].text = text
-    else:
-        overlays[LEGEND] = Legend(
-            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=True, visible=True
-        )
 
 
 def fit_legend(viewer: Viewer) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 
@@ -45,59 +44,6 @@ OBLIQUE = 1.0
 
 MOVES = ("scale", "translate", "rotate", "shear")
 """How a person may move a layer; there is its affine, too."""
-
-
-def letter(viewer: Viewer) -> None:
-    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
-    if viewer in _LETTERED:
-        return
-    _LETTERED.add(viewer)
-
-    def renew(event: Any = None) -> None:
-        from napari_msp.ui.canvas_drawing import Marks
-
-        overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
-        if ours and KEY not in overlays:
-            overlays[KEY] = Marks()
-            if hasattr(viewer, "window"):  # else it is a viewer in memory
-                _show_whole_names()
-        elif not ours:
-            overlays.pop(KEY, None)
-
-    viewer.layers.events.inserted.connect(renew)
-    viewer.layers.events.removed.connect(renew)
-    renew()
-
-
-def _show_whole_names() -> None:
-    """Let the list of layers show names whole, where this napari is built as is known."""
-    try:
-        from napari_msp.ui.layer_list import show_whole_names
-
-        show_whole_names()
-    except (ImportError, AttributeError):  # parts of napari's that another version may lack
-        return
-
-
-def letter_current_window() -> None:
-    """Show letters in the window that is used now, where there is one."""
-    viewer = current_viewer()
-    if viewer is not None:
-        letter(viewer)
-
-
-def current_viewer() -> Viewer | None:
-    """Give the viewer whose window is used now; None where there is none."""
-    import sys
-
-    if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds
-        return None
-    import napari
-
-    return napari.current_viewer()
-
-
-_LETTERED: WeakSet[Viewer] = WeakSet()
 
 
 def sides_of(viewer: Viewer, layer: Layer) -> Sides | None:

@@ -57,15 +57,14 @@ def read(path: Paths) -> list[Any]:
     """
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
+    from napari_msp.ui.docks import current_viewer
     from napari_msp.ui.layers import not_shown
-    from napari_msp.ui.orientation_letters import current_viewer, letter_current_window
 
-    letter_current_window()
+    viewer = current_viewer()
     try:
         layers = wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:
         return NOTHING
-    viewer = current_viewer()
     return (layers if viewer is None else not_shown(viewer.layers, layers)) or NOTHING
 
 

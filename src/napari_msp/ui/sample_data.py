@@ -12,9 +12,8 @@ from napari_msp.errors import Advice, Cancelled, UserError
 from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
-from napari_msp.ui.docks import open_widget
+from napari_msp.ui.docks import current_viewer, open_widget
 from napari_msp.ui.layers import LayerData, make_layer, not_shown, scan_layers, showing, shown_in
-from napari_msp.ui.orientation_letters import current_viewer, letter_current_window
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
@@ -58,7 +57,7 @@ def travelling_heads(
     UserError
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
-    letter_current_window()
+    viewer = current_viewer()
     size = size or SIZE
     folder = preferences().cache / f"travelling-heads-{size}"
     wanted = first_targets() if targets is None else targets
@@ -70,7 +69,6 @@ def travelling_heads(
         raise UserError(
             "The simulation was cancelled", remedy=Advice("open the sample again to begin anew")
         ) from None
-    viewer = current_viewer()
     return layers if viewer is None else _shown_once(viewer, layers)
 
 

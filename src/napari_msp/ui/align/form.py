@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.align.aligning import LABELS, Choice, Findings
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.widgets.examined_form import ExaminedForm
 from napari_msp.ui.widgets.form import (
     CheckList,
+    ExaminedForm,
     FormRows,
     Section,
     b_value_box,
@@ -23,6 +23,7 @@ from napari_msp.ui.widgets.form import (
     push_button,
     stacked,
 )
+from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import PathField
 
 TIPS = {
@@ -93,7 +94,8 @@ class AlignForm(ExaminedForm):
             self.section.unfold(True)
 
     def _lay_out(self) -> None:
-        self.rows, self.others = FormRows(), FormRows()
+        self.notices = Notices()
+        self.rows, self.others = FormRows(self.notices), FormRows(self.notices)
         tips = TIPS | {
             "input": tooltip("input"),
             "b0_threshold": tooltip("b=0 threshold"),

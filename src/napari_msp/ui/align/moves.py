@@ -91,7 +91,7 @@ class Moves(Themed):
         self.report = push_button("Open re&port", "Every scan before and after, in the browser.")
         self.train = push_button("&Use in Train", "Opens Train with the aligned dataset.")
         buttons = in_row(self.report, self.train)
-        stacked(self, self.table, self.hint, self.seen, self.words, buttons)
+        stacked(self, self.table, self.hint, self.seen, buttons, self.words)
         self.table.itemSelectionChanged.connect(self._choose)
         self._one_of_them.buttonClicked.connect(lambda _: self._change_view())
         self.board.toggled.connect(lambda _: self.view_changed.emit())

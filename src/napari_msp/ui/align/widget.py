@@ -24,10 +24,10 @@ from napari_msp.ui.align.aligning import (
 from napari_msp.ui.align.form import AlignForm
 from napari_msp.ui.align.moves import Moves
 from napari_msp.ui.background import JobRow, Latest, OneByOne
-from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
+from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
-from napari_msp.ui.widgets.form import Section, stacked
+from napari_msp.ui.widgets.form import Section
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -62,8 +62,8 @@ class Align(Docked):
         self._warned: list[str] = []
         self._look = Latest(self)
         self._read = Latest(self)
-        below = (self.progress, self.message, self.moves, self.reading)
-        stacked(self, Pane(self.heading, self.what, *below))
+        pane = Pane(self.heading, self.what, self.moves)
+        with_messages(self, pane, self.progress, self.reading, self.message, self.form.notices)
         self._connect()
         self.form.show_findings(examine(Choice()))
 
@@ -161,7 +161,6 @@ class Align(Docked):
         if isinstance(error.remedy, Overwrite):
             words = sentence(said(error, WORDS, remedy=False))
             self.message.show_message("warning", words, [REPLACE])
-            reveal(self.message)
         else:
             self._say(error)
 
@@ -200,7 +199,6 @@ class Align(Docked):
 
     def _say(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
-        reveal(self.message)
 
 
 class HeadLayers(QObject):

@@ -13,7 +13,16 @@ from napari_msp.signal.glyphs import Kind
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, offer, push_button, stacked
+from napari_msp.ui.widgets.form import (
+    CheckList,
+    FormRows,
+    in_row,
+    offer,
+    push_button,
+    stacked,
+    wrapped,
+)
+from napari_msp.ui.widgets.message import Notices
 
 LABELS = {
     "b_value": "S&hell",
@@ -229,7 +238,8 @@ class CompareForm(QWidget):
         self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 
     def _arranged(self) -> FormRows:
-        rows, buttons = FormRows(), in_row(self.show_button, self.leave_button)
+        self.notices = Notices()
+        rows, buttons = FormRows(self.notices), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
             ("b_value", self.shells, SHELL),
             ("predictions", self.predictions_list, PREDICTIONS),
@@ -240,8 +250,8 @@ class CompareForm(QWidget):
             ("glyphs", self.glyphs, GLYPHS),
             ("axis", self.planes, PLANE),
         ):
-            rows.add(name, LABELS[name], entry, meaning)
-        rows.say("axis", note=KEYS)  # always: buttons would jump when a comparison begins
+            keys = wrapped(KEYS) if name == "axis" else None
+            rows.add(name, LABELS[name], entry, meaning, keys)
         buttons.setStretchFactor(self.show_button, 1)
         stacked(self, rows, buttons)
         return rows

@@ -35,9 +35,10 @@ from napari_msp.ui.layers import (
     to_shown,
 )
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.widgets.colours import Themed, colours_of, paint_axes
+from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class RegionsTab(Themed):
         self.table = ReadingTable(
             "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
         )
-        self.histogram = pg.PlotWidget()
+        self.histogram = StillPlot()
         self._work = Latest(self)
         self._reading = Latest(self)
         self._pace = QSignalThrottler(parent=self)
@@ -280,8 +281,7 @@ class RegionsTab(Themed):
     def restyle(self) -> None:
         """Draw in the theme's colours."""
         colours = colours_of(self)
-        self.histogram.setBackground(colours.ground)
-        paint_axes(self.histogram, colours)
+        self.histogram.paint_frame(colours)
         self._draw_histogram()
 
     def _show(self) -> None:
@@ -443,17 +443,12 @@ class RegionsTab(Themed):
 
     def _lay_out(self) -> None:
         self.histogram.setMinimumHeight(120)
-        self.histogram.setMouseEnabled(False, False)
-        self.histogram.setMenuEnabled(False)
-        self.histogram.hideButtons()
-        for side in ("left", "bottom"):  # before there are labels, or it scales once more
-            self.histogram.getAxis(side).enableAutoSIPrefix(False)
         self.histogram.addLegend(offset=(-4, 4))
         self.histogram.setLabel("left", "voxels")
         self.histogram.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
         top = in_row(self.labels, self.open, self.new, self.draw)
         top.setStretchFactor(self.labels, 1)
-        inside = stacked(self, top, self.message, self.words, self.table, self.histogram, self.save)
+        inside = stacked(self, top, self.save, self.words, self.table, self.histogram)
         inside.addStretch()
         self.restyle()
 

@@ -21,7 +21,6 @@ from napari_msp.ui.grid_fit import (
     Head,
     fit_legend,
     remove_legend,
-    show_legend,
     spatial,
 )
 from napari_msp.ui.layers import (
@@ -164,7 +163,7 @@ class ViewerGrid:
         for layer in self.layers:
             layer.colorbar.visible = layer is bar
         self._legend = cells.legend
-        show_legend(viewer, self._words())
+        self.write(self._words())
         self._fit.take(self.layers, bar, cells.reference)
         if carry and brain is not None:
             self._carry_over(brain)
@@ -226,7 +225,7 @@ class ViewerGrid:
         if words != self._remark:
             self._remark = words
             if self.active:
-                show_legend(self.viewer, self._words())
+                self.write(self._words())
                 fit_legend(self.viewer)
 
     def come_closer(self, mm: float) -> None:
@@ -362,9 +361,15 @@ class ViewerGrid:
         known = self._cells[place][1]["metadata"].get(KEY)
         quantity = "contrast" if known is None else known.quantity
         now = f"{quantity} now {limits[0]:.2g} to {limits[1]:.2g}"
-        show_legend(self.viewer, SPACE.join((self._words(), now)))
+        self.write(SPACE.join((self._words(), now)))
         fit_legend(self.viewer)
         self._linking = True
+
+    def write(self, words: str) -> None:
+        """Write at the foot of the canvas."""
+        from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
+
+        show_legend(self.viewer, words)
 
     def _words(self) -> str:
         return SPACE.join(filter(None, (self._legend, self._remark)))

@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QSizePolicy
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.spherical_harmonics import ORDER, PLANE_SIDES, order_slices, signal_profile
-from napari_msp.ui.widgets.colours import Colours, paint_axes
+from napari_msp.ui.widgets.colours import Colours
+from napari_msp.ui.widgets.plot import StillPlot, keep_still, paint_axes
 
 TITLE = "SH coefficients in SH units"
 
@@ -74,14 +75,11 @@ class _OrderPlot:
         self._places = np.arange(-order, order + 1)
         self._scale = Scale()
         self._bars: list[Any] = []
-        plot.setMouseEnabled(False, False)
-        plot.setMenuEnabled(False)
-        plot.hideButtons()
+        keep_still(plot)
         plot.setXRange(-order - 0.5, order + 0.5, padding=0)
         left, bottom = plot.getAxis("left"), plot.getAxis("bottom")
         left.setWidth(46)
         left.setStyle(maxTickLevel=0)
-        left.enableAutoSIPrefix(False)
         bottom.setStyle(tickLength=0)
         bottom.setTicks([[(0, f"l = {order}")]])
         self._zero = pg.InfiniteLine(0, angle=0)
@@ -119,7 +117,7 @@ class _OrderPlot:
             self._plot.addItem(each)
 
 
-class PolarProfile(pg.PlotWidget):
+class PolarProfile(StillPlot):
     """A closed curve for every image: the distance from the middle is S/S₀.
 
     Sides of the body stand where the picture has them.
@@ -130,14 +128,10 @@ class PolarProfile(pg.PlotWidget):
         self.setAccessibleName("Signal profile of the voxel in the plane of the slice")
         self.setMinimumHeight(170)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)
-        self.setFocusPolicy(Qt.NoFocus)
         self._scale = Scale()
         self._plane = ""
         self._curves: list[Any] = []
         plot = self.getPlotItem()
-        plot.setMouseEnabled(False, False)
-        plot.setMenuEnabled(False)
-        plot.hideButtons()
         plot.hideAxis("left")
         plot.hideAxis("bottom")
         plot.setAspectLocked(True)

@@ -31,7 +31,7 @@ from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.triplanar_tab import TriplanarTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
-from napari_msp.ui.docks import USUAL_WIDTH, Docked
+from napari_msp.ui.docks import USUAL_WIDTH, Docked, with_messages
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
@@ -395,7 +395,7 @@ class Compare(Docked):
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         buttons = in_row(self.save_figure, self.save_numbers)
-        inside = stacked(numbers, self.table, buttons, self.verdict)
+        inside = stacked(numbers, buttons, self.table, self.verdict)
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.tabs.addTab(_scrolled(numbers), "Numbers")
@@ -403,10 +403,10 @@ class Compare(Docked):
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
         self.tabs.addTab(_scrolled(self.regions), "Regions")
-        # What comes and goes stands below all that can be pressed, which would jump else.
-        layout = stacked(self, self.heading, self.form, self.tabs, self.progress, self.message)
-        layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        layout.setStretchFactor(self.tabs, 1)
+        upper = QWidget()
+        stacked(upper, self.heading, self.form, self.tabs).setStretchFactor(self.tabs, 1)
+        said = (self.progress, self.message, self.regions.message, self.form.notices)
+        with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 
 def _scrolled(widget: QWidget) -> QScrollArea:

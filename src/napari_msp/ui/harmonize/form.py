@@ -197,12 +197,12 @@ class HarmonizeForm(QWidget):
             self.models,
             labelled(LABELS["target"], self.targets, "target"),
             self.targets,
-            self.note,
             labelled(LABELS["device"], self.device, "device", beside=self.device),
             Section("Advance&d", self.advanced),
         )
-        # What is said of models comes when they are read: below what may be pressed meanwhile.
-        stacked(self, self.parts, self.button, self.why_not, self.model_message)
+        self.words = QWidget()
+        stacked(self.words, self.why_not, self.note, self.model_message)
+        stacked(self, self.parts, self.button)
 
     def _connect(self) -> None:
         self.scan.currentIndexChanged.connect(lambda _: self._refresh())

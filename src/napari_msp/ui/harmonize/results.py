@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 
 
 class Results(QWidget):
-    """A line for each prediction; hidden while there is none."""
+    """A line for each prediction; hidden while there is none.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    saving
+        The form that saves them, under its button.
+    """
+
+    def __init__(self, saving: QWidget) -> None:
         super().__init__()
         self.scan, self.lines = readable(), readable()
         for label in (self.scan, self.lines):
@@ -47,7 +53,8 @@ class Results(QWidget):
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
         # Above what grows from prediction to prediction.
-        stacked(self, in_row(self.compare, self.save), self.scan, self.lines, self.notes)
+        buttons = in_row(self.compare, self.save)
+        stacked(self, buttons, saving, self.scan, self.lines, self.notes)
         self.show_results("", (), ())
 
     def show_results(self, scan: str, lines: Sequence[str], notes: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
 from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, stacked
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, Notices
 from napari_msp.ui.widgets.path_field import PathField
 from napari_msp.ui.widgets.progress import Step
 
@@ -79,7 +79,7 @@ class SaveForm(QWidget):
         return str(self.bvec.path or "") if table == "file" else table
 
     def _lay_out(self) -> None:
-        self.rows = FormRows()
+        self.rows = FormRows(Notices())
         self.rows.add("names", "Predictions", self.names, "Each is written as files of its own.")
         self.rows.add(
             "folder", "F&older", self.folder, "Made when it is missing; its other files stay."
@@ -87,7 +87,7 @@ class SaveForm(QWidget):
         self.rows.add(
             "table", HARMONIZE_LABELS["gradients"], self.table, tooltip("gradients"), more=self.bvec
         )
-        stacked(self, self.rows, in_row(self.save, self.close_button), self.message)
+        stacked(self, self.rows, in_row(self.save, self.close_button))
 
     def _connect(self) -> None:
         self.names.changed.connect(self._refresh)
@@ -184,7 +184,7 @@ class Saving(QWidget):
         self._layers = layers
         self.form = SaveForm()
         self.progress = JobRow()
-        stacked(self, self.form, self.progress)
+        stacked(self, self.form)
         self.form.save_wanted.connect(self.save)
         self.form.close_button.clicked.connect(self.hide)
         self.progress.job.done.connect(self._say_written)
@@ -240,4 +240,3 @@ class Saving(QWidget):
     def _rest(self) -> None:
         self.progress.end()
         self.form.set_running(False)
-        reveal(self.form.message)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration
 from napari_msp.ui.background import JobRow
-from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal
+from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, with_messages
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.models import ModelShelf
 from napari_msp.ui.harmonize.results import ResultLayers, Results
@@ -36,7 +36,6 @@ from napari_msp.ui.layers import (
     titled,
 )
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine
 
 if TYPE_CHECKING:
@@ -66,9 +65,9 @@ class Harmonize(Docked):
         self.form.advanced.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
-        self.results = Results()
         self.layers = ResultLayers(napari_viewer, self)
         self.saving = Saving(self.layers)
+        self.results = Results(self.saving)
         self.shelf = ModelShelf(self.form, self)
         self._scans: list[Scan] = []
         self._request: Request | None = None
@@ -76,8 +75,9 @@ class Harmonize(Docked):
         self._offers: tuple[Offer, ...] = ()
         self._trace = ""
         self.details: Details | None = None
-        below = (self.progress, self.message, self.results, self.saving)
-        stacked(self, Pane(self.heading, self.form, *below))
+        running = (self.progress, self.saving.progress)
+        said = (self.message, self.saving.form.message, self.form.words)
+        with_messages(self, Pane(self.heading, self.form, self.results), *running, *said)
         self._connect()
         self._list_scans()
         self._show_results()
@@ -188,7 +188,6 @@ class Harmonize(Docked):
         actions = [each.text for each in self._offers] or [DETAILS] * bool(self._trace)
         words = what_failed(error, offered=bool(self._offers))
         self.message.show_message("error", words, actions)
-        reveal(self.message)
 
     def _say_done(self) -> None:
         seconds = time.monotonic() - self._began

@@ -13,9 +13,9 @@ from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.phrasing import LOAD_LABELS
-from napari_msp.ui.widgets.examined_form import ExaminedForm
 from napari_msp.ui.widgets.form import (
     CheckList,
+    ExaminedForm,
     FormRows,
     Section,
     b_value_box,
@@ -26,7 +26,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
     wrapped,
 )
-from napari_msp.ui.widgets.message import readable
+from napari_msp.ui.widgets.message import Notices, readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField
 
 TEACHING = (
@@ -88,7 +88,8 @@ class AcquisitionForm(ExaminedForm):
         self.sample = push_button(
             "Open &simulated heads", "A head on two platforms, simulated once in some 15 seconds."
         )
-        self.rows, self.files = FormRows(), FormRows()
+        self.notices = Notices()
+        self.rows, self.files = FormRows(self.notices), FormRows(self.notices)
         for rows, name, entry, term in (
             (self.rows, "path", self.path, "acquisition"),
             (self.rows, "series", self.series, "series"),

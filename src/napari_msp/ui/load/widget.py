@@ -14,7 +14,7 @@ from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
-from napari_msp.ui.docks import Docked, Pane, open_sample, reveal
+from napari_msp.ui.docks import Docked, Pane, open_sample, with_messages
 from napari_msp.ui.layers import (
     FIRST_MAPS,
     MAP_TITLES,
@@ -30,7 +30,6 @@ from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
-from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
 
 if TYPE_CHECKING:
@@ -104,7 +103,9 @@ class LoadAcquisition(Docked):
         self._inspection: Inspection | None = None
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
-        stacked(self, Pane(self.heading, self.form, self.progress, self.message))
+        with_messages(
+            self, Pane(self.heading, self.form), self.progress, self.message, self.form.notices
+        )
         self._connect()
 
     @property
@@ -157,7 +158,6 @@ class LoadAcquisition(Docked):
         if isinstance(result, Inspection):
             self._inspection = result
             self._rest("warning" if result.faults else "ok", result.words, (CARPET,))
-            reveal(self.message)
         else:
             self._insert(result)
 
@@ -195,7 +195,6 @@ class LoadAcquisition(Docked):
         self._rest(
             "error", NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
         )
-        reveal(self.message)
 
     def _say_cancelled(self) -> None:
         self._rest("warning", "Cancelled; nothing was loaded.")

@@ -13,7 +13,7 @@ from napari_msp.review.predictions import Entry
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.crosshair import crosshair_of
-from napari_msp.ui.grid_fit import SPACE, fit_legend, show_legend
+from napari_msp.ui.grid_fit import SPACE, fit_legend
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.review.ahead import AHEAD, ReadAhead
 from napari_msp.ui.review.keys import TakenKeys
@@ -148,7 +148,7 @@ class Canvas(QObject):
     def tell(self, words: str) -> None:
         """Say on the canvas, too, what is not seen there."""
         if self.grid.active:
-            show_legend(self.viewer, words)
+            self.grid.write(words)
             fit_legend(self.viewer)
         self.waited.emit(words)
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QLineEdit, QWidget
 
 from napari_msp.bids import plain_label
 from napari_msp.ui.widgets.form import FormRows, on_enter, push_button, stacked
+from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import PathField, dropped_path
 
 LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
@@ -50,7 +51,8 @@ class ReviewForm(QWidget):
         self.roles.setToolTip(ROLES_TIP)
         self.roles.setEnabled(False)
         self.button = push_button("&Open", "<p>List the folder’s predictions (Enter).</p>")
-        self.rows = FormRows()
+        self.notices = Notices()
+        self.rows = FormRows(self.notices)
         self.rows.add("folder", LABELS["folder"], self.folder, TIPS["folder"])
         self.rows.add("rater", LABELS["rater"], self.rater, TIPS["rater"])
         self.rows.add("blind", LABELS["blind"], self.blind, TIPS["blind"], self.roles)
@@ -79,7 +81,7 @@ class ReviewForm(QWidget):
         self.folder.choose(dropped_path(event))
 
     def say(self, field: str, problem: str) -> None:
-        """Put words under a field, or under the first one where there is no such field."""
+        """Say what is wrong with a field, or with the first one where there is no such field."""
         self.check()
         self.rows.say(field if field in self.rows.names else "folder", problem)
 

@@ -21,6 +21,7 @@ from napari_msp.ui.review.keys import key_of, tag_keys
 from napari_msp.ui.review.session import Known
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked, wrapped
+from napari_msp.ui.widgets.message import MessagePlace
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "pass": ("Pass", "Can be used"),
@@ -28,6 +29,9 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
     "fail": ("Fail", "Cannot be used"),
 }
 """By name: what the button says, and what it means."""
+
+ENTRY_LINES = 4
+"""That are seen at once of what is known of a prediction."""
 
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
 
@@ -37,6 +41,8 @@ class Judging(Themed):
 
     Attributes
     ----------
+    entry
+        What is known, to be shown above the buttons, which it does not move.
     command : str
         Something of `keys.COMMANDS` is to be done, by a button.
     tagged : str
@@ -65,6 +71,7 @@ class Judging(Themed):
         self._warnings: Sequence[str] = ()
         self._title, self._state = "", ""
         self.title, self.known = wrapped(), wrapped()
+        self.entry = MessagePlace(self.title, self.known, lines=ENTRY_LINES)
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)
         self.verdicts = {
@@ -195,7 +202,6 @@ class Judging(Themed):
         lines = [" &nbsp;·&nbsp; ".join(parts)] if parts else []
         lines += [f"<span style='color:{warning}'>{escape(each)}</span>" for each in self._warnings]
         self.known.setText("<br>".join(lines))
-        self.known.setVisible(bool(lines))
 
     def _lay_out(self) -> None:
         verdicts = in_row(*self.verdicts.values(), self.undo)
@@ -206,7 +212,7 @@ class Judging(Themed):
         others = in_row(self.go_on, self.outline, self.keys)
         others.setStretch(0, 1)
         beyond = in_row(self.report, self.proof)
-        parts = (self.title, self.known, verdicts, self._tags, self.note, view, others, beyond)
+        parts = (verdicts, self._tags, self.note, view, others, beyond)
         stacked(self, *parts).setSpacing(6)
 
     def _connect(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QWidget
 from superqt import QElidingLabel
 
 from napari_msp.errors import UserError
@@ -17,7 +18,7 @@ from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget, with_messages
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import Canvas
@@ -424,7 +425,8 @@ class Review(Docked):
     def _enable(self) -> None:
         there = self.session is not None
         self.list.setEnabled(there)
-        self.judging.setVisible(there)
+        for part in (self.judging, self.judging.entry):
+            part.setVisible(there)
         self.list.setVisible(there)
         self.progress.setVisible(there)
         self.judging.allow(self.canvas.judged)
@@ -456,16 +458,13 @@ class Review(Docked):
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
-        self.message.reserve()
-        column = stacked(
-            self,
-            *(in_row(self.progress, self.heading), self.what, self.list),
-            # What comes and goes takes its room from the list: nothing moves under the mouse.
-            *(self.message, self.making, self.reporting, Pane(self.judging)),
-        )
-        column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        upper, judging = QWidget(), self.judging
+        head = in_row(self.progress, self.heading)
+        column = stacked(upper, head, self.what, self.list, judging.entry, Pane(judging))
         column.setStretch(2, 1)
         column.addStretch()
+        said = (self.making, self.reporting, self.message, self.form.notices)
+        with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 
 def _write_report(review: Predictions, control: Control) -> Path:

@@ -18,6 +18,7 @@ from napari_msp.ui.widgets.form import (
     push_button,
     stacked,
 )
+from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import PathField, dropped_path
 
 LABELS = {
@@ -66,7 +67,8 @@ class SiteEffectForm(QWidget):
         self.button = push_button(
             "&Compare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
         )
-        self.rows = FormRows()
+        self.notices = Notices()
+        self.rows = FormRows(self.notices)
         self.asked = {"run": QComboBox(), "input": QComboBox()}
         entries = (self.folder, self.heads, self.regions, *self.asked.values())
         for name, entry in zip(LABELS, entries, strict=True):
@@ -118,7 +120,7 @@ class SiteEffectForm(QWidget):
         self._allow()
 
     def say(self, field: str, problem: str) -> None:
-        """Put words under a field, or under the first one where there is no such field."""
+        """Say what is wrong with a field, or with the first one where there is no such field."""
         self.check()
         self.rows.say(field if field in LABELS else "predictions", problem)
 

@@ -19,8 +19,9 @@ from napari_msp.evaluation.proof.tables import effect_record
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, counted, number, p_text
-from napari_msp.ui.widgets.colours import Themed, colours_of, paint_axes
+from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked, wrapped
+from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 HEADERS: tuple[Text, ...] = (
@@ -75,7 +76,7 @@ class SiteEffectPanel(Themed):
         self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
         self.words = wrapped()
         self.table = ReadingTable("Site effect", self.copy, (SHORTEST_NAME, LONGEST_NAME))
-        self.plot = pg.PlotWidget()
+        self.plot = StillPlot()
         for box, name in (
             (self.scanners, "Target"),
             (self.quantities, "Quantity"),
@@ -111,8 +112,7 @@ class SiteEffectPanel(Themed):
     def restyle(self) -> None:
         """Draw in the theme's colours."""
         colours = colours_of(self)
-        self.plot.setBackground(colours.ground)
-        paint_axes(self.plot, colours)
+        self.plot.paint_frame(colours)
         self._draw()
 
     @property
@@ -209,11 +209,6 @@ class SiteEffectPanel(Themed):
             "of the table to see them alone.</p>"
         )
         self.plot.setFixedHeight(HIGH)
-        self.plot.setMouseEnabled(False, False)
-        self.plot.setMenuEnabled(False)
-        self.plot.hideButtons()
-        for side in ("left", "bottom"):  # before there are labels, or it scales once more
-            self.plot.getAxis(side).enableAutoSIPrefix(False)
         choosers = in_row(self.quantities, self.regions)
         choosers.setStretch(1, 1)
         stacked(self, self.scanners, choosers, self.words, self.table, self.plot)

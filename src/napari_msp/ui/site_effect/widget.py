@@ -16,11 +16,11 @@ from napari_msp.evaluation.proof.effects import Scanners
 from napari_msp.evaluation.proof.tables import read_site_effect, site_effect_in
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.docks import Docked, Pane, with_messages
 from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
-from napari_msp.ui.widgets.form import Section, push_button, stacked
+from napari_msp.ui.widgets.form import Section, push_button
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import Step
 
@@ -61,8 +61,8 @@ class SiteEffect(Docked):
         self._compared: Path | None = None
         self._warned: list[str] = []
         self._looking = Latest(self)
-        parts = (self.heading, self.what, self.progress, self.message, self.panel, self.report)
-        stacked(self, Pane(*parts))
+        pane = Pane(self.heading, self.what, self.panel, self.report)
+        with_messages(self, pane, self.progress, self.message, self.form.notices)
         self._connect()
         self._show(Known())
 

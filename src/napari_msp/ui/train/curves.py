@@ -20,6 +20,7 @@ from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinn
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of, mixed, resized
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import readable
+from napari_msp.ui.widgets.plot import StillPlot
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event
@@ -237,8 +238,8 @@ class LogAxis(pg.AxisItem):
         return [f"{10**value:.3g}" for value in values]
 
 
-class Plot(pg.PlotWidget):
-    """Has steps along its lower edge, and cannot be dragged or zoomed: it always shows all.
+class Plot(StillPlot):
+    """Has steps along its lower edge.
 
     Parameters
     ----------
@@ -251,15 +252,9 @@ class Plot(pg.PlotWidget):
         super().__init__(axisItems=axes)
         self._logarithmic = logarithmic
         self._borders: list[pg.InfiniteLine] = []
-        self.setMenuEnabled(False)
-        self.setMouseEnabled(x=False, y=False)
-        self.hideButtons()
-        self.setFocusPolicy(Qt.NoFocus)
-        self.setFrameShape(self.Shape.NoFrame)
         item = self.getPlotItem()
         item.setContentsMargins(0, 2, RIGHT, 0)
         for side in ("left", "bottom", "top"):
-            self.getAxis(side).enableAutoSIPrefix(False)
             self.getAxis(side).setStyle(tickLength=0 if side == "top" else -4)
         self.getAxis("left").setWidth(LEFT)
         self.showGrid(y=True, alpha=0.15)
@@ -333,10 +328,6 @@ class Plot(pg.PlotWidget):
             axis.setPen(pg.mkPen(mixed(colours.ground, colours.text, 0.3)))
             axis.setTextPen(pg.mkPen(colours.faint))
             axis.setTickFont(resized(font, 0.85))
-
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
-        """Leave the wheel to whatever the plot lies in."""
-        event.ignore()
 
     def _heights(self, values: FloatArray) -> FloatArray:
         return np.log10(np.maximum(values, TINY)) if self._logarithmic else values

@@ -34,6 +34,7 @@ from napari_msp.ui.train.fields import (
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
+from napari_msp.ui.widgets.message import Notices
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -79,6 +80,7 @@ class TrainingForm(QWidget):
         }
         self.simulate = push_button("&Simulated heads", TIPS["simulate"])
         # In the order in which Tab goes through them.
+        self.notices = Notices()
         self.first, self.others = self._first_rows(), self._other_rows()
         self.advanced = Section("&Advanced", self.others)
         stacked(self, self.first, self.advanced).addStretch()
@@ -162,7 +164,7 @@ class TrainingForm(QWidget):
         }
 
     def _first_rows(self) -> FormRows:
-        rows = FormRows()
+        rows = FormRows(self.notices)
         rows.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
         for name in SHOWN_FIRST:
             rows.add(name, *self._row(name))
@@ -171,7 +173,7 @@ class TrainingForm(QWidget):
         return rows
 
     def _other_rows(self) -> FormRows:
-        rows = FormRows()
+        rows = FormRows(self.notices)
         for name in self.fields:
             if name not in SHOWN_FIRST:
                 rows.add(name, *self._row(name))

@@ -23,9 +23,17 @@ from napari_msp.ui.grid_fit import (
     GridFit,
     fit_legend,
     remove_legend,
-    show_legend,
 )
-from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill, shown_by, shown_in
+from napari_msp.ui.layers import (
+    LayerData,
+    fits,
+    make_layer,
+    map_layer,
+    refill,
+    showing,
+    shown_by,
+    shown_in,
+)
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -100,11 +108,13 @@ class PreviewLayers(QObject):
         first = target not in self._pictures
         self._pictures[target] = picture
         if first:
-            self._limits[target] = picture.layer[1]["contrast_limits"]
+            truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
+            limits = picture.layer[1]["contrast_limits"] if truth is None else truth.contrast_limits
+            self._limits[target] = tuple(limits)
         if target in self._waiting:  # the older one is passed over
             return
         self._waiting.add(target)
-        if picture.truth is not None and self._named(picture.truth) is None:
+        if picture.truth is not None and showing(self._viewer.layers, picture.truth) is None:
             self._changes.add(partial(self._add, picture.truth))
         self._changes.add(partial(self._refresh, target, first))
         if first:
@@ -115,7 +125,7 @@ class PreviewLayers(QObject):
         self._waiting.discard(target)
         data, options, kind = self._pictures[target].layer
         cell = data, options | {"contrast_limits": self._limits[target]}, kind
-        layer = self._named(cell)
+        layer = self._learning(cell)
         if layer is not None and fits(layer, cell):
             refill(layer, cell, before=None if first else cell)
         elif first:  # else somebody has taken it away
@@ -123,12 +133,11 @@ class PreviewLayers(QObject):
                 self._viewer.layers.remove(layer)
             self._add(cell)
 
-    def _named(self, data: LayerData) -> Any:
-        """Find the layer that shows the same already."""
-        wanted = shown_in(data)
+    def _learning(self, data: LayerData) -> Any:
+        """Find the layer of the target's previews, of this run or of one before."""
         for layer in self._viewer.layers:
             shown = shown_by(layer)
-            if shown and (shown.view, layer.name) == (wanted.view, data[1]["name"]):
+            if shown and shown.view == VIEW and shown.scan.owner == shown_in(data).scan.owner:
                 return layer
         return None
 
@@ -141,7 +150,8 @@ class PreviewLayers(QObject):
         """Put truth and prediction side by side, a row for each target, and nothing else."""
         viewer, layers = self._viewer, self._viewer.layers
         first = not self._own
-        pair = (self._named(each) for each in (picture.truth, picture.layer) if each is not None)
+        truth = None if picture.truth is None else showing(layers, picture.truth)
+        pair = (truth, self._learning(picture.layer))
         self._own += [each for each in pair if each is not None and each not in self._own]
         self._own = [each for each in self._own if each in layers]
         for layer in layers:
@@ -163,6 +173,8 @@ class PreviewLayers(QObject):
 
     def _show_legend(self) -> None:
         """Say on the canvas how far each network has come."""
+        from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
+
         words = (how_far(each.event) for each in self._pictures.values())
         show_legend(self._viewer, SPACE.join(words))
         fit_legend(self._viewer)

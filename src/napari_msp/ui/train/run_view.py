@@ -63,8 +63,8 @@ class RunView(QWidget):
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
-        above = (self.what, self.progress, self.ending, self.comparisons)
-        stacked(self, *above).addWidget(self.curves, 1)
+        # How it goes is said elsewhere, by `progress` and `ending`: curves and Stop stay in place.
+        stacked(self, self.curves, self.comparisons, self.what)
 
     @property
     def history(self) -> RunHistory:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QFileDialog, QGridLayout, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QGridLayout
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
@@ -15,7 +15,7 @@ from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
+from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.layers import LayerData, make_layer, scan_layers, shown_by, shown_in
 from napari_msp.ui.phrasing import said
@@ -27,7 +27,7 @@ from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
-from napari_msp.ui.widgets.form import Section, push_button, stacked
+from napari_msp.ui.widgets.form import Section, push_button
 from napari_msp.ui.widgets.message import MessageLine, confirmed
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -118,12 +118,11 @@ class Train(Docked):
         buttons.addWidget(self.resume_button, 0, 1)
         buttons.addWidget(self.open_button, 1, 0)
         buttons.addWidget(self.use_button, 1, 1)
-        foot = QVBoxLayout()
-        foot.setContentsMargins(9, 0, 9, 9)
-        foot.addWidget(self.message)
-        foot.addLayout(buttons)
-        pane = Pane(self.heading, self.what, self.waiting, self.view)
-        stacked(self, pane, foot).setStretchFactor(pane, 1)
+        buttons.setContentsMargins(9, 0, 9, 9)
+        view = self.view
+        said = (view.progress, self.waiting, view.ending, self.message, self.form.notices)
+        column = with_messages(self, Pane(self.heading, self.what, view), *said)
+        column.addLayout(buttons)
 
     def _connect(self) -> None:
         self.train_button.clicked.connect(self.train)

@@ -68,14 +68,6 @@ _ON_DARK = ("#e69f00", SKY_BLUE, "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 _ON_LIGHT = ("#d55e00", "#0072b2", "#007a59", "#b0558b", "#7a6a00", "#222222")
 
 
-def paint_axes(plot: Any, colours: Colours) -> None:
-    """Draw the left and the lower axis of a plot (of pyqtgraph) in a theme's colours."""
-    for side in ("left", "bottom"):
-        axis = plot.getAxis(side)
-        axis.setPen(colours.line)
-        axis.setTextPen(colours.text)
-
-
 class Themed(QWidget):
     """A widget that paints itself anew when theme or font change."""
 

@@ -1,4 +1,4 @@
-"""What forms are made of: rows, lists to tick, parts to fold away, keys."""
+"""Forms, and what they are made of: rows, lists to tick, parts to fold away, keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.message import Notices, Severity
+from napari_msp.ui.widgets.path_field import PathField, dropped_path
 
 MOST_ROWS = 5
 """Rows of a list that are seen at once; more are scrolled to."""
@@ -47,16 +49,24 @@ UNTICKED = (
 class _Row:
     label: QLabel
     cell: QWidget
-    problem: MessageLine
-    note: QLabel
+    entry: QWidget
 
 
-class FormRows(QWidget):
-    """Rows of a form: label, entry, and what is wrong or worth knowing, by name."""
+class FormRows(Themed):
+    """Rows of a form, by name: label and entry.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    notices
+        Says what is wrong with entries, or worth knowing, elsewhere: words under an entry would
+        push those below from under the mouse. Labels of entries that are wrong are coloured.
+    """
+
+    def __init__(self, notices: Notices) -> None:
         super().__init__()
+        self._notices = notices
         self._rows: dict[str, _Row] = {}
+        self._said: dict[str, tuple[bool, str]] = {}
         # Qt's form layout cuts off words that take more lines than expected.
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
@@ -83,8 +93,8 @@ class FormRows(QWidget):
         tooltip
             Of label and entry.
         """
-        row = _Row(QLabel(label), QWidget(), MessageLine(), wrapped())
-        shown = (each for each in (entry, more, row.problem, row.note) if each is not None)
+        row = _Row(QLabel(label), QWidget(), entry)
+        shown = (each for each in (entry, more) if each is not None)
         stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
@@ -96,7 +106,6 @@ class FormRows(QWidget):
         self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
         self._layout.addWidget(row.cell, number, 1, Qt.AlignTop)
         self._rows[name] = row
-        self.say(name)
 
     def enable(self, name: str, enabled: bool) -> None:
         """Let a row be filled in, or not."""
@@ -111,16 +120,111 @@ class FormRows(QWidget):
         row.cell.setVisible(visible)
 
     def say(self, name: str, problem: str = "", note: str = "", doubt: str = "") -> None:
-        """Put words under an entry: what is wrong or doubtful, and what is to be known."""
-        row = self._rows[name]
-        row.problem.show_message("error" if problem else "warning", problem or doubt)
-        row.note.setText(note)
-        row.note.setVisible(bool(note))
+        """Say of an entry what is wrong or doubtful, else what is to be known."""
+        row, words = self._rows[name], problem or doubt or note
+        self._said[name] = bool(problem or doubt), words
+        severity: Severity = "error" if problem else "warning" if doubt else "note"
+        self._notices.say(row.label.text().replace("&", ""), severity, words)
+        row.entry.setAccessibleDescription(words)
+        self.restyle()
 
     def said(self, name: str) -> str:
-        """Give the words under an entry: those of its problem, else its note."""
-        row = self._rows[name]
-        return row.problem.text or str(row.note.text())
+        """Give what is said of an entry."""
+        return self._said.get(name, (False, ""))[1]
+
+    def restyle(self) -> None:
+        """Colour the labels of entries that are wrong or doubtful."""
+        colour = f"color: {colours_of(self).warning.name()}"
+        for name, row in self._rows.items():
+            style = colour if self._said.get(name, (False, ""))[0] else ""
+            if row.label.styleSheet() != style:
+                row.label.setStyleSheet(style)
+
+
+class ExaminedForm(QWidget):
+    """A form whose choice is looked at elsewhere before anything can be done with it.
+
+    What it asks for is its subclass's.
+
+    Whoever shows it looks at what `changed` carries, and gives what was found back by
+    `show_findings`; until then nothing can be done.
+
+    Attributes
+    ----------
+    choice
+        What is chosen.
+    findings
+        What was found last: they have the `choice` that they are of, and say whether it is `ready`.
+    paths
+        Entries of files; what is dropped on the form goes to the first.
+    changed : choice
+        Something else was chosen.
+    act_wanted
+        The button was pressed, by mouse or by Enter; only when what was found is ready.
+    """
+
+    changed = Signal(object)
+    act_wanted = Signal()
+
+    choice: Any
+    findings: Any
+    paths: Sequence[PathField] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looking, self._act_then, self._running = False, False, False
+        self.setAcceptDrops(True)
+
+    @property
+    def can_act(self) -> bool:
+        """Whether what is chosen was looked at, and nothing is in the way."""
+        return bool(self.findings.ready and not self._running and not self._looking)
+
+    def show_findings(self, findings: Any) -> None:
+        """Show what was found, the choices it leaves and what is wrong."""
+        self.findings, self.choice, self._looking = findings, findings.choice, False
+        self._show()
+        self._refresh()
+        wanted, self._act_then = self._act_then, False
+        if wanted and findings.ready:
+            self.act_wanted.emit()
+
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while it is done."""
+        self._running = running
+        self._refresh()
+
+    def act(self) -> None:
+        """Ask for it to be done; once what was chosen last has been looked at."""
+        for path in self.paths:
+            path.settle()
+        if self._looking:
+            self._act_then = True
+        elif self.findings.ready and not self._running:
+            self.act_wanted.emit()
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Welcome files anywhere."""
+        if dropped_path(event) and not self._running:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Take the first file."""
+        event.acceptProposedAction()
+        self.paths[0].choose(dropped_path(event))
+
+    def _choose(self, choice: Any) -> None:
+        self.choice, self._looking = choice, True
+        self._refresh()
+        self.changed.emit(choice)
+
+    def _show(self) -> None:
+        """Bring the entries up to what was found."""
+        raise NotImplementedError
+
+    def _refresh(self) -> None:
+        """Show what makes sense now."""
+        raise NotImplementedError
 
 
 class CheckList(QListWidget):

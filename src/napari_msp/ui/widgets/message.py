@@ -5,34 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QMessageBox,
     QPlainTextEdit,
     QPushButton,
+    QScrollArea,
     QStyle,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QFlowLayout
 
-Severity = Literal["error", "warning", "ok"]
+Severity = Literal["error", "warning", "note", "ok"]
 
-SPOKEN = {"error": "Error", "warning": "Warning", "ok": "In order"}
+SPOKEN = {"error": "Error", "warning": "Warning", "note": "Note", "ok": "In order"}
 """Severities in words, for those who do not see the sign."""
 
 SIGNS = {
     "error": QStyle.SP_MessageBoxCritical,
     "warning": QStyle.SP_MessageBoxWarning,
+    "note": QStyle.SP_MessageBoxInformation,
     "ok": QStyle.SP_DialogApplyButton,
 }
 
 SIGN_SIZE = 16
 """Pixels."""
+
+LINES = 5
+"""That a place for messages shows at once at least."""
 
 
 class MessageLine(QWidget):
@@ -54,7 +61,7 @@ class MessageLine(QWidget):
         self.words.setMinimumWidth(60)  # or a long file name would widen the window
         self.buttons: list[QPushButton] = []
         self._offers = QWidget()
-        QHBoxLayout(self._offers).setContentsMargins(0, 0, 0, 0)
+        QFlowLayout(self._offers).setContentsMargins(0, 0, 0, 0)
         right = QVBoxLayout()
         right.addWidget(self.words)
         right.addWidget(self._offers)
@@ -85,24 +92,28 @@ class MessageLine(QWidget):
         self.sign.setAccessibleName(SPOKEN[severity])
         self.words.setText(text)
         self.words.setAccessibleName(f"{SPOKEN[severity]}: {text}")
-        self.show()
+        self._appear()
 
     def clear(self) -> None:
         """Hide the message."""
         self._offer(())
         self.words.setText("")
-        self.hide()
-
-    def reserve(self) -> None:
-        """Keep the room of a line while hidden: nothing moves when something short is said."""
-        policy = self.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.setSizePolicy(policy)
+        self._appear()
 
     @property
     def text(self) -> str:
         """What is said; "" while hidden."""
         return str(self.words.text())
+
+    def event(self, event: QEvent) -> bool:
+        """Appear where it is put."""
+        if event.type() == QEvent.ParentChange:
+            self._appear()
+        return bool(super().event(event))
+
+    def _appear(self) -> None:
+        """Be seen while there are words, once there is a place: alone it would be a window."""
+        self.setVisible(bool(self.text) and self.parent() is not None)
 
     def _offer(self, actions: Sequence[str]) -> None:
         if len(actions) > 2:
@@ -118,6 +129,70 @@ class MessageLine(QWidget):
         button.clicked.connect(lambda: self.action.emit(text))
         self._offers.layout().addWidget(button)
         return button
+
+
+class Notices(MessageLine):
+    """What is wrong with the fields of a form, or worth knowing; what is wrong stands first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, tuple[Severity, str]] = {}
+
+    def say(self, field: str, severity: Severity, words: str) -> None:
+        """Say something of a field in place of what was said of it before; "" for nothing.
+
+        Parameters
+        ----------
+        field
+            As the form calls it.
+        """
+        self._said.pop(field, None)
+        if words:
+            self._said[field] = severity, words
+        ranks = list(SPOKEN)
+        said = sorted(self._said.items(), key=lambda each: ranks.index(each[1][0]))
+        lines = [f"{name}: {words}" for name, (_, words) in said]
+        self.show_message(said[0][1][0] if said else "note", "\n".join(lines))
+
+
+class MessagePlace(QScrollArea):
+    """Where a widget says things: as high whatever is said, so that nothing else ever moves.
+
+    What does not fit is scrolled to.
+
+    Parameters
+    ----------
+    *parts
+        From top to bottom; they take no room while they have nothing to say.
+    lines
+        That are seen at once.
+    """
+
+    def __init__(self, *parts: QWidget, lines: int = LINES) -> None:
+        super().__init__()
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 0, 0, 0)
+        for part in parts:
+            column.addWidget(part)
+        column.addStretch()
+        self.setFrameShape(QFrame.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setWidgetResizable(True)
+        self._lines = lines
+        self.setWidget(inside)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the same whatever is said."""
+        return QSize(1, self._lines * self.fontMetrics().lineSpacing())
+
+    sizeHint = minimumSizeHint  # noqa: N815 - Qt's name
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Show the beginning of what is said anew."""
+        if event.type() == QEvent.LayoutRequest:
+            self.verticalScrollBar().setValue(0)
+        return bool(super().eventFilter(watched, event))
 
 
 def readable(text: str = "") -> QLabel:

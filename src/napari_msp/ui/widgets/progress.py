@@ -78,13 +78,9 @@ class ProgressRow(QWidget):
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
         self._clock.timeout.connect(self._show_time_left)
-        for part in (self.bar, self.cancel):  # what is below stays where it is at the end
-            policy = part.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            part.setSizePolicy(policy)
         row = in_row(self.bar, self.cancel)
         row.setStretch(0, 1)
-        stacked(self, self.words, row)
+        stacked(self, row, self.words)  # words of more lines do not move the button
         self.end()
 
     def start(self, words: str) -> None:

@@ -1,0 +1,46 @@
+"""Plots of the window: they always show all, and are in its colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyqtgraph as pg
+from qtpy.QtCore import Qt
+
+from napari_msp.ui.widgets.colours import Colours
+
+
+class StillPlot(pg.PlotWidget):
+    """A plot that cannot be dragged or zoomed, and leaves keys and wheel to what it lies in."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        keep_still(self)
+        self.setFocusPolicy(Qt.NoFocus)
+        self.setFrameShape(self.Shape.NoFrame)
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Leave the wheel to whatever the plot lies in."""
+        event.ignore()
+
+    def paint_frame(self, colours: Colours) -> None:
+        """Take the colours of a theme."""
+        self.setBackground(colours.ground)
+        paint_axes(self, colours)
+
+
+def keep_still(plot: Any) -> None:
+    """Let a plot show all, whatever the mouse does, and write numbers as they are."""
+    plot.setMouseEnabled(False, False)
+    plot.setMenuEnabled(False)
+    plot.hideButtons()
+    for side in ("left", "bottom", "top"):  # before there are labels, or it scales once more
+        plot.getAxis(side).enableAutoSIPrefix(False)
+
+
+def paint_axes(plot: Any, colours: Colours) -> None:
+    """Draw the left and the lower axis of a plot in a theme's colours."""
+    for side in ("left", "bottom"):
+        axis = plot.getAxis(side)
+        axis.setPen(colours.line)
+        axis.setTextPen(colours.text)
