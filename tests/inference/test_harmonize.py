@@ -11,6 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.acquisition import DoubtfulScan
+from napari_msp.bids import sidecar_path
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
@@ -361,9 +362,24 @@ class TestUnlikeTheTrainingScans:
         acquisition = small_scan().load(tmp_path)
         assert prepare_input(make_model(), acquisition, rescale_b_value=True).approximations == ()
 
-    def test_a_scan_of_a_target(self, make_model, small_scan, tmp_path):
-        path = small_scan().write(tmp_path, stem="sub-01_ses-prisma_acq-st")
-        with pytest.warns(UnlikeTraining, match="is of prisma_st by its name.* from ge_st") as told:
+    @pytest.mark.parametrize(
+        ("stem", "scanner", "said"),
+        [
+            ("sub-01_ses-prisma_acq-st", "", "prisma_st by its name"),
+            ("sub-01_ses-02_acq-prisma", "", "02_prisma by its name: prisma_st is"),
+            ("sub-01_ses-02", "Prisma_fit", "Prisma_fit by its sidecar: prisma_st is"),
+            ("sub-01_ses-mr750_acq-64dir", "Signa HDxt", ""),  # how others call the model's input
+            ("sub-01_ses-02_acq-st", "", ""),
+            ("sub-01_ses-ge_acq-st", "Prisma", ""),  # named as the model's input
+        ],
+    )
+    def test_a_scan_of_a_target(self, make_model, small_scan, tmp_path, stem, scanner, said):
+        path = small_scan().write(tmp_path, stem=stem)
+        sidecar_path(path).write_text(json.dumps({"ManufacturersModelName": scanner}))
+        if not said:
+            assert prepare_input(make_model(), path).warnings == ()
+            return
+        with pytest.warns(UnlikeTraining, match=f"is of {said}.* from ge_st") as told:
             prepared = prepare_input(make_model(), path)
         assert len(told) == len(prepared.warnings) == 1
 

@@ -1,5 +1,6 @@
 """A scan made ready for a model, or why it cannot be: shells, voxels, what is unlike training."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import known_simulated
+from napari_msp.bids import known_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import is_prediction
@@ -359,12 +360,37 @@ def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]
 
 
 def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
-    """Say that a scan is of a platform that is predicted, by its name."""
-    if scan.platform in model.targets and scan.platform != model.card.input:
-        yield (
-            f"is of {scan.platform} by its name, one of the platforms that the model predicts; it "
-            f"learned to predict them from {model.card.input}"
-        )
+    """Say that a scan is of a platform that is predicted, by its name or its sidecar's scanner.
+
+    Studies call a scanner differently, so only words of the targets' names that the input's has not
+    say anything.
+    """
+    wanted = model.card.input
+    if scan.platform == wanted:
+        return
+    by = {"name": scan.platform, "sidecar": _scanner(scan.path)}
+    for where, given in by.items():
+        alike = [each for each in model.targets if _words(given) & _words(each) - _words(wanted)]
+        if named := [given] if given in model.targets else alike:
+            yield (
+                f"is of {given} by its {where}: {' and '.join(named)} is what the model predicts, "
+                f"and it learned to do so from {wanted}"
+            )
+            return
+
+
+def _scanner(path: Path | None) -> str:
+    """Give the scanner's model as the sidecar says it; what cannot be read says nothing."""
+    try:
+        said = {} if path is None else read_metadata(path)
+    except UserError:
+        return ""
+    return str(said.get("ManufacturersModelName", ""))
+
+
+def _words(name: str) -> set[str]:
+    """Give the words of a platform's name; numbers and single letters say too little."""
+    return set(re.findall(r"[^\W\d_]{2,}", name.lower()))
 
 
 def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
