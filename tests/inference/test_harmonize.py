@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.bids import sidecar_path
+from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
