@@ -472,7 +472,7 @@ def test_what_is_odd_is_not_said_again_of_interpolated_images(scan, tmp_path):
     signal[..., 1] *= 3
     path = replace(made, image=nib.Nifti1Image(signal, made.image.affine)).write(tmp_path)
     given = load_acquisition(path)
-    with pytest.warns(UserWarning, match=f"^{path}: b=0 volume 1 is 3.0 times as bright"):
+    with pytest.warns(UserWarning, match=f"^{path}: b=0 volume 1 is 3.00 times as bright"):
         _ = given.voxels
     placed = interpolated(given, np.eye(4), np.eye(3), given.lattice)  # any warning is an error
     assert placed.acquisition.name == str(path)

@@ -191,13 +191,18 @@ class TestFound:
         turned = np.ascontiguousarray(made.signal.transpose(2, 0, 1, 3)[:, ::-1]) * 1e-4
         assert found(replace(made, signal=turned)) == found(made)
 
-    def test_runs_of_different_scale(self, make):
+    @pytest.mark.parametrize("factor", [1.1, 1.3, 2.0])
+    def test_runs_of_different_scale(self, make, factor):
         made = make()
-        made = made.with_changed(1, made.signal[..., 1] * 2)
+        made = made.with_changed(1, made.signal[..., 1] * factor)
         verdict = judge_volumes(made.signal, made.table)
         assert verdict.odd == ()
         (doubt,) = verdict.doubts
-        assert doubt.startswith("b=0 volume 1 is 2.0 times as bright as volume 0")
+        assert doubt.startswith(f"b=0 volume 1 is {factor:.1f}")
+        b_values = made.b_values.copy()
+        b_values[0] = 50  # of which 10 % may be gone in blood and fluid
+        verdict = judge_volumes(made.signal, replace(made, b_values=b_values).table)
+        assert bool(verdict.doubts) == (factor > 1.2)
 
 
 class TestNothingIsFound:

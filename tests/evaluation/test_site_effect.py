@@ -389,7 +389,31 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     assert any(float(row["bias_percent"]) > 1 for row in rows if row["row"] == BEFORE)
     errors = job.results()[0].select(method="copy", measure="sh_mse")
     assert [row.value for row in errors] == [0.0, 0.0]
-    assert job.notes() == []
+    assert job.notes() == [
+        f"copy, {subject} on prisma_st: it is the scan on prisma_st once more, and no prediction"
+        for subject in ("sub-01", "sub-02")
+    ]
+
+
+def test_a_row_of_fewer_voxels_is_told_of(predicted, tmp_path):
+    """A tight mask leaves out the hard voxels; the input under the target's name is no method."""
+    heads = open_dataset(predicted / "heads")
+    given = heads.acquisition("sub-01", "ge_st")
+    inside = given.mask.copy()
+    inside[:6] = False
+    for name, mask in (("tight", inside), ("input", given.mask)):
+        folder = tmp_path / name / "sub-01"
+        folder.mkdir(parents=True)
+        image = fit_sh(replace(given, mask_path=None, given_mask=mask), order=ORDER)
+        stem = "sub-01_ses-prisma_acq-st_model-sh_param-coefficients_dwimap.nii.gz"
+        write_sh(folder / stem, image)
+    both = {name: tmp_path / name for name in ("tight", "input")}
+    _, job = measured(predicted, tmp_path / "out", predictions=both, test=("sub-01",))
+    twice, tight, again = [each for each in job.notes() if "its brain lies" not in each]
+    same = f'on prisma_st: it is the row "{BEFORE}" once more, and no prediction'
+    assert (twice, again) == (f"tight, sub-01 {same}", f"input, sub-01 {same}")
+    share = 100 * (inside & given.mask).sum() / given.mask.sum()
+    assert f"its mask leaves {share:.0f} % of the voxels that another row is measured in" in tight
 
 
 def test_predictions_lie_in_folders_of_subjects_or_beside_each_other(predicted, tmp_path):
@@ -546,7 +570,8 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     assert interpolated.endswith("the centres of the brains are 10.0 mm apart")
     assert {"copy", "moved"} <= set(job.results()[0].methods)
     assert not {"b1000", "unknown"} & set(job.results()[0].methods)
-    missing, *labels = [each for each in notes if not each.startswith(tuple(folders))]
+    left = [each for each in notes if not each.startswith(tuple(folders))]
+    missing, *labels = [each for each in left if not each.endswith("and no prediction")]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"
     assert len(labels) == 2
     assert all("no labelled voxel lies in the image" in each for each in labels)
@@ -578,7 +603,8 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
         "copy": predicted / "copies",
     }
     plan, job = measured(predicted, tmp_path / "out", predictions=both)
-    assert [each for each in job.notes() if "voxel in the masks" not in each] == [
+    known = ("voxel in the masks", "no prediction")
+    assert [each for each in job.notes() if not any(words in each for words in known)] == [
         f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are no "
         "mm²/s; give it in mm²/s"
     ]

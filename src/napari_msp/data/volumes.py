@@ -59,8 +59,12 @@ times that of weighted volumes from their shell's fit, that are too much for one
 UNLIKE_LIMIT, UNLIKE_SPREADS = 0.35, 6.0
 """The same for a weighted volume against the fit of its shell."""
 
-SCALE_LIMIT = 0.3
-"""Logarithm of the ratio of two b=0s' brightness that is worth a warning."""
+FLUID = 2e-3
+"""Diffusivity in mm²/s by which images of b = 0 and 50 may differ at most, blood included (ours)."""
+
+SCALE_LIMIT = 0.08
+"""Logarithm of the ratio of two b=0s' median brightness that is worth a warning (our choice: drift
+and motion of a session make 0.01 to 0.03)."""
 
 MOST_ODD = 0.25
 """Share of a shell's volumes that may be odd before the table as a whole is in doubt."""
@@ -406,10 +410,11 @@ class _Judgement:
     def _compare_brightness(self, alike: Sequence[tuple[int, float]]) -> None:
         """Say where b=0 images differ by a factor, as those of runs that were put together do."""
         lowest, highest = min(alike, key=lambda e: e[1]), max(alike, key=lambda e: e[1])
-        if highest[1] - lowest[1] > SCALE_LIMIT:
+        weighting = FLUID * float(np.ptp(self.table.b_values[[volume for volume, _ in alike]]))
+        if highest[1] - lowest[1] > SCALE_LIMIT + weighting:
             factor = np.exp(highest[1] - lowest[1])
             self.doubts.append(
-                f"b=0 volume {highest[0]} is {factor:.1f} times as bright as volume {lowest[0]}: "
+                f"b=0 volume {highest[0]} is {factor:.2f} times as bright as volume {lowest[0]}: "
                 "were runs of different scale put together?"
             )
 

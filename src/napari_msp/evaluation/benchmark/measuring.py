@@ -37,7 +37,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.comparison import at_b_value, line_up
+from napari_msp.evaluation.comparison import Comparison, at_b_value, line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,
@@ -190,7 +190,7 @@ class Measurement:
                 if not self.repeated:
                     truth = truths["scan"]
                     predicted |= self._made_elsewhere(
-                        dataset, subject, truth, b, notes, interpolated
+                        dataset, subject, truth, b, predicted, notes, interpolated
                     )
                     maps_alone = self._maps_alone(subject, truth, notes)
                 if not self.repeated and "noise-free" in truths:
@@ -370,11 +370,13 @@ class Measurement:
         subject: str,
         truth: Truth,
         b: float,
+        others: Mapping[str, Maps],
         notes: list[str],
         interpolated: dict[str, dict[str, float]],
     ) -> dict[str, Maps]:
         """Open the finished predictions of a subject; what cannot be used is noted."""
         found: dict[str, Maps] = {}
+        compared: dict[str, Comparison] = {}
         person = dataset.person(subject) if self.plan.predictions else Person()
         for each in self.plan.finished(self.round.dataset):
             where = f"{each.name}, {subject} on {self.target}"
@@ -397,10 +399,44 @@ class Measurement:
                     )
                 if scan.provenance is not None and not may_be_same(person, scan.person):
                     raise UserError("was made of another person's scan")
-                found[each.name] = scan.maps()
+                found[each.name], compared[each.name] = scan.maps(), lined_up
             except UserError as error:
                 notes.append(f"{where}: {error.phrase(subject=paths[0].name)}")
+        for name, said in self._doubts_of(compared, others, truth.image):
+            notes.append(f"{name}, {subject} on {self.target}: {said}")
         return found
+
+    def _doubts_of(
+        self, compared: Mapping[str, Comparison], others: Mapping[str, Maps], truth: SHImage
+    ) -> Iterator[tuple[str, str]]:
+        """Say which finished predictions are another image once more, or lack voxels of others.
+
+        Every row is measured where it and truth have brain.
+        """
+        known = {
+            f'the row "{name}"': maps.image
+            for name, maps in others.items()
+            if maps.image.lattice.matches(truth.lattice)
+        }
+        voxels = {name: int(each.mask.sum()) for name, each in compared.items()}
+        most = max(
+            (*voxels.values(), *(int((each.mask & truth.mask).sum()) for each in known.values())),
+            default=0,
+        )
+        for name, each in compared.items():
+            image = each.predictions[name].image
+            for what, other in {f"the scan on {self.target}": truth, **known}.items():
+                inside = each.mask & other.mask
+                if np.array_equal(image.coefficients[inside], other.coefficients[inside]):
+                    yield name, f"it is {what} once more, and no prediction"
+                    break
+            if voxels[name] < LEAST_SHARED * most:
+                share = f"{100 * voxels[name] / most:.0f} %"
+                yield (
+                    name,
+                    f"its mask leaves {share} of the voxels that another row is measured in, so "
+                    "their errors are not of the same voxels: give it the scan's mask",
+                )
 
     def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
         """Give the shell of a prediction that has the target's b-value."""
@@ -453,6 +489,9 @@ class Measurement:
                 ]
                 yield method, reference, found.values, patches
 
+
+LEAST_SHARED = 0.98
+"""Share of the voxels of the row that has most, from which rows are comparable (our choice)."""
 
 MOST_APART = 5.0
 """Millimetres between the centres of two brains that masks may leave (our choice).
