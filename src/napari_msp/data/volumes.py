@@ -60,7 +60,7 @@ UNLIKE_LIMIT, UNLIKE_SPREADS = 0.35, 6.0
 """The same for a weighted volume against the fit of its shell."""
 
 FLUID = 2e-3
-"""Diffusivity in mm²/s by which images of b = 0 and 50 may differ at most, blood included (ours)."""
+"""Diffusivity in mm²/s by which b = 0 and b = 50 may differ at most, with blood (our choice)."""
 
 SCALE_LIMIT = 0.08
 """Logarithm of the ratio of two b=0s' median brightness that is worth a warning (our choice: drift
