@@ -31,7 +31,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import phantom_digest, simulate_subject, write_scan
 from napari_msp.data.phantom.platforms import platform_named
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.learning.settings import TrainingSettings
 
 INPUT, TARGETS = "ge_st", ("prisma_st", "connectom_st")

@@ -23,7 +23,7 @@ from napari_msp.data.phantom.platforms import SIZES
 from napari_msp.data.phantom.scan import SimulatedScan
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.evaluation.measures.pair import tissue_of
 from napari_msp.evaluation.proof.groups import group_difference
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET

@@ -37,7 +37,7 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import with_expected_errors
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model

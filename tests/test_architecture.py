@@ -27,7 +27,7 @@ TREES = {
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("arrays", "foreign_errors", "formatting", "options", "plugins", "strict_json"),
+    ("arrays", "foreign_errors", "formatting", "options", "plugins"),
     ("device", "files"),
     ("bids", "provenance"),
     ("data", "identity"),
@@ -88,7 +88,7 @@ WITHOUT_TORCH = (
     "provenance", "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 279
+MOST_FILES = 276
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

@@ -17,7 +17,7 @@ from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results, write_results
 from napari_msp.evaluation.benchmark.settings import QUICK, Subjects
 from napari_msp.identity import Person
-from napari_msp.learning.card import finished_model
+from napari_msp.learning.heads import finished_model
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Model, load_model, read_tensors, save_model, write_tensors
 from napari_msp.provenance import Provenance

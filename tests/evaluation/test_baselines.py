@@ -17,7 +17,7 @@ from napari_msp.evaluation.baselines.base import (
     baseline_names,
 )
 from napari_msp.evaluation.baselines.linear_rish import WIDTHS, LinearRISH
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 
 LEARNED = [baseline_class(name) for name in baseline_names() if name != Interpolation.name]
 ALIGNMENTS = [StatisticalAlignment, RegionalAlignment, VoxelAlignment]

@@ -7,9 +7,9 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.calibration import calibrate
-from napari_msp.evaluation.comparison import on_lattice
-from napari_msp.evaluation.held_out import MayHaveLearned
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepare import UnlikeTraining, prepare_input
 from napari_msp.learning.settings import TrainingSettings

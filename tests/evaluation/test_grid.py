@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.figures.grid import cells
-from napari_msp.evaluation.metrics import measure
+from napari_msp.evaluation.line_up import line_up
+from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.signal.maps import Maps, colour_fa, sh_average
 
 

@@ -24,10 +24,9 @@ from napari_msp.evaluation.benchmark.planning import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects
-from napari_msp.evaluation.benchmark.subjects import NeverTest
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned, NeverTest
 from napari_msp.evaluation.benchmark.trainings import TrainingList
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
 from napari_msp.identity import Person
 from napari_msp.learning.settings import BASE, TrainingSettings

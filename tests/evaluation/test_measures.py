@@ -10,8 +10,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure_head
+from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.evaluation.measures.pair import Tissue, Truth
-from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
 from napari_msp.signal.spherical_harmonics import spread_directions

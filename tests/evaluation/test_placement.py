@@ -7,7 +7,7 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.comparison import common_mask, line_up, on_lattice, placement
+from napari_msp.evaluation.line_up import common_mask, line_up, on_lattice, placement
 
 
 @pytest.mark.parametrize("storage", ["LAS", "permuted"])

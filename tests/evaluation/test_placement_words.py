@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import placement
+from napari_msp.evaluation.line_up import placement
 
 GRID = Lattice((10, 11, 12), np.diag([2.4, 2.4, 2.4, 1.0]))
 

@@ -25,8 +25,8 @@ from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import InRegions, make_pages, measure_head, with_derived
 from napari_msp.evaluation.proof.effects import effect_words, resampled, scanners

@@ -14,11 +14,10 @@ from safetensors.torch import load_file
 from napari_msp import packaged
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, StartAfresh, UserError, every
-from napari_msp.evaluation.held_out import MayHaveLearned, learned_from, tell_doubts
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned, learned_from, tell_doubts
 from napari_msp.files import sha256
 from napari_msp.identity import Person
-from napari_msp.learning.card import finished_model
-from napari_msp.learning.heads import Study, prepare_study
+from napari_msp.learning.heads import Study, finished_model, prepare_study
 from napari_msp.learning.phases import TrainedNetworks, advice_on
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings

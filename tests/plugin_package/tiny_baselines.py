@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from napari_msp.evaluation.baselines.base import Baseline
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 
 
 class Dimming(Baseline):

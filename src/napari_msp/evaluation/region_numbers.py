@@ -15,7 +15,7 @@ from napari_msp.data.beside import is_scan
 from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.evaluation.comparison import line_scans_up
+from napari_msp.evaluation.line_up import line_scans_up
 from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed

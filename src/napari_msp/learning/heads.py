@@ -1,9 +1,10 @@
-"""What a run learns from: subjects split, loaded onto one grid, and measured."""
+"""What a run learns from: subjects split, loaded onto one grid, measured, and named by its card."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,14 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
+from napari_msp.files import versions_of
 from napari_msp.identity import CopiedScan, Person, copies, known_among
 from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.model_card import Gradients
+from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork
+from napari_msp.networks.msp import Network, shares_first_stages
 from napari_msp.signal.channels import (
     GridImage,
     Standardisation,
@@ -26,7 +30,7 @@ from napari_msp.signal.channels import (
 )
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -406,3 +410,65 @@ def gradients_of(
     b_values = acquisition.gradients.b_values[volumes].tolist()
     b0 = acquisition.gradients.b0_weighting
     return Gradients(b_values=b_values, directions=directions, b0_weighting=b0)
+
+
+# --- What a finished model's card says of it -------------------------------------------------
+
+
+def finished_model(
+    study: Study,
+    networks: Mapping[str, Network],
+    held_out_errors: Mapping[str, Mapping[str, float]],
+    run: Mapping[str, Any],
+) -> Model:
+    """Write the card that goes with trained networks.
+
+    Parameters
+    ----------
+    networks
+        Network of each target; moved to the CPU.
+    held_out_errors
+        Last validation of each phase, by target.
+    run
+        What else to keep of the run, as plain JSON types.
+    """
+    networks = {target: network.cpu() for target, network in networks.items()}
+    settings = study.settings
+    card = ModelCard(
+        kind=settings.kind,
+        label=settings.label,
+        simulated_only=study.simulated,
+        input=settings.input,
+        b0_weighting=study.b0_weighting,
+        voxel_size=study.voxel_size,
+        alpha=1.0,
+        scales=study.scales,
+        architectures={target: network.config() for target, network in networks.items()},
+        first_stages="shared" if shares_first_stages(networks.values()) else "own",
+        sh=SHSettings(
+            regularisation_at_30=REGULARISATION_AT_30,
+            b_value=study.b_values[0],
+            shells=study.b_values if len(study.b_values) > 1 else (),
+        ),
+        standardisation={
+            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
+        },
+        gradients=study.gradients,
+        training={
+            "subjects": [head.subject for head in study.heads],
+            "taught": study.taught,
+            "people": [person.to_json() for person in study.people],
+            "held_out": [head.subject for head in study.held_out],
+            "validation": [head.subject for head in study.validation],
+            "off_lattice": {
+                head.subject: list(head.off_lattice)
+                for head in study.heads + study.validation + study.held_out
+                if head.off_lattice
+            },
+            "settings": settings.model_dump(mode="json"),
+            "held_out_sh_mse": dict(held_out_errors),
+            **run,
+        },
+        versions=versions_of("torch", "numpy", "dipy"),
+    )
+    return Model(card, ModelNetwork(networks, card.alpha))

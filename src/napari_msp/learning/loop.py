@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from napari_msp.errors import Cancelled, Change, UserError
-from napari_msp.learning.card import finished_model
 from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
@@ -32,7 +31,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
-from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.heads import Head, Study, finished_model
 from napari_msp.learning.lengths import LONGEST, Lengths, Pace, fitted, seconds_of, tell_if_longer
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation
 from napari_msp.learning.phases import Phase, Trained, TrainedNetworks, advice_on, sh_unit_weights

@@ -16,7 +16,6 @@ import torch
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
-from napari_msp.learning.card import finished_model
 from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.events import (
     EventHandler,
@@ -31,6 +30,7 @@ from napari_msp.learning.heads import (
     b0_weighting_of,
     check_apart,
     check_isotropic,
+    finished_model,
     gradients_of,
     load_head,
     with_platforms,

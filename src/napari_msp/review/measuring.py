@@ -19,7 +19,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
-from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import locked, write_json
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.predictions import (

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask, scanner_points
 from napari_msp.errors import Change, Choose, Give, UserError, either
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.plugins import UPDATE, listed, loaded
 from napari_msp.signal.sh_image import SHImage
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.baselines.base import WIDTH, CommonSpace, LearnedBaseline
-from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish, scale_orders
 

@@ -37,7 +37,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.comparison import Comparison, at_b_value, line_up
+from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,

@@ -33,7 +33,7 @@ from napari_msp.evaluation.baselines.base import (
     baseline_class,
     baseline_names,
 )
-from napari_msp.evaluation.held_out import MayHaveLearned
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.formatting import listed
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, load_model

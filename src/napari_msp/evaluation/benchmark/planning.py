@@ -41,12 +41,13 @@ from napari_msp.evaluation.benchmark.subjects import (
     check_subjects,
     common_subjects,
     everyone,
+    learned_from,
     leave_one_out,
     measured_alone,
     split_once,
+    tell_doubts,
     with_all,
 )
-from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.inference.prepare import tell_unfit

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.errors import Choose, UserError
-from napari_msp.evaluation.comparison import Comparison
 from napari_msp.evaluation.figures.grid import Cell, Cells, cells
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import Slice, choose_slice
+from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import power_of_ten
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import Comparison
 from napari_msp.evaluation.figures.slices import Nearest
+from napari_msp.evaluation.line_up import Comparison
 from napari_msp.signal.maps import MAPS, Map, Maps
 
 WINDOW = (1.0, 99.0)

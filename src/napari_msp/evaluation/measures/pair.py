@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.evaluation.comparison import Comparable, line_up
+from napari_msp.evaluation.line_up import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import Laid, laid_on, smoothed_as_compared
 from napari_msp.evaluation.measures.fibres import (
     Bundle,

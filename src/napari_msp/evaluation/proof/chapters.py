@@ -17,7 +17,7 @@ from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
-from napari_msp.evaluation.comparison import line_up, on_lattice
+from napari_msp.evaluation.line_up import line_up, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.pages import (
     BEFORE,

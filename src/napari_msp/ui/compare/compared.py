@@ -15,14 +15,14 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import (
+from napari_msp.evaluation.figures.grid import Cells, cells
+from napari_msp.evaluation.line_up import (
     Comparison,
     line_scans_up,
     on_lattice,
     same_b_value,
 )
-from napari_msp.evaluation.figures.grid import Cells, cells
-from napari_msp.evaluation.metrics import Metrics, measure_mapped
+from napari_msp.evaluation.measures.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS, Maps

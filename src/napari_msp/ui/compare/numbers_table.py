@@ -11,7 +11,7 @@ from typing import Any
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
 
-from napari_msp.evaluation.metrics import change
+from napari_msp.evaluation.measures.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of

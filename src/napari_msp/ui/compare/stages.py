@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.networks.equation import contribution, second_stage
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Map, Maps

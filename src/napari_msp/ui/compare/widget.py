@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.evaluation.metrics import numbers_csv
+from napari_msp.evaluation.measures.metrics import numbers_csv
 from napari_msp.files import write_text
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import line_up, same_b_value
-from napari_msp.evaluation.metrics import change
+from napari_msp.evaluation.line_up import line_up, same_b_value
+from napari_msp.evaluation.measures.metrics import change
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.ui.reading import sibling_of

@@ -1,4 +1,4 @@
-"""Predictions of one head beside each other: one person, one b-value, one lattice, one mask."""
+"""Bring predictions of one head and one b-value onto one lattice, to be judged on one mask."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

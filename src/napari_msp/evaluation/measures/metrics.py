@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import MaskArray
-from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
+from napari_msp.evaluation.line_up import Comparable, as_maps, line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
 from napari_msp.formatting import csv_text
