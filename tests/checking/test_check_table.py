@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from napari_msp.alignment.registration import BrainImage, Displacement
 from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.dataset import check
+from napari_msp.checking.gradients import check_b0
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
 from napari_msp.checking.summary import Comparison, HeadImages, ScanSummary
@@ -209,6 +210,23 @@ def summary(subject=1, platform="prisma_st", mask_ml=None, shift=None, correlati
         mask_ml=mask_ml,
         comparison=comparison,
     )
+
+
+def test_b0_images_of_unlike_b_values():
+    def scan(subject, platform, *b_values):
+        table = GradientTable(np.array(b_values, dtype=float), np.zeros((len(b_values), 3)))
+        where = f"{subject} {platform}"
+        return replace(summary(subject, platform), gradients=table, where=where)
+
+    scans = [scan(subject, "ge", 0, 5, 1000) for subject in (1, 2, 3)]
+    scans += [scan(1, "prisma", 0, 10), scan(2, "prisma", 50, 50), scan(3, "prisma", 0)]
+    scans += [scan(1, "philips", 60 / 2, 50)]
+    odd, platform = check_b0(scans, "ge")
+    assert (odd.severity, odd.where) == ("warning", "2 prisma")
+    assert "b = 50 s/mm² on average, those of the others of prisma 5: " in odd.problem
+    assert "differs by some 4 %" in odd.problem
+    assert (platform.severity, platform.where) == ("note", "philips")
+    assert "b = 40 s/mm² on average, those of ge 2: " in platform.problem
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,13 @@ class TestIntensities:
         self.voxels(dataset, blank)
         only(dataset, "warning", "voxels of the mask (1.4 %) have no signal")
 
+    def test_voxels_that_some_volumes_lack(self, dataset):
+        def cut(voxels):
+            voxels[2, 2, :, 3] = voxels[2, 3, :, 0] = 0
+
+        self.voxels(dataset, cut)
+        only(dataset, "warning", "3 % of the mask is 0 in some volumes")
+
 
 class TestContradictions:
     """What loading warns of is a finding, and nothing stops the rest."""

@@ -10,6 +10,7 @@ from napari_msp.checking.alignment import check_input_position, check_lattice, c
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
 from napari_msp.checking.gradients import (
     Correction,
+    check_b0,
     check_b_values,
     common_b_value,
     write_corrected,
@@ -156,6 +157,7 @@ def check(
         # Images are compared within a subject only; all subjects' together may not fit.
         scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, source)
+    findings += check_b0(scans, source)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
     findings = _put_right(findings, scans, corrections, corrected, root)

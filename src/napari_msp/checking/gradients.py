@@ -8,10 +8,11 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
+from napari_msp.checking.outliers import by_platform
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, write_table
-from napari_msp.data.table_doubts import no_b0
+from napari_msp.data.table_doubts import WEAK_B0, no_b0
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted
@@ -97,6 +98,32 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 )
                 give = Give("b_value", " ".join(shared))
                 yield Finding("warning", scan.where, problem, give, "shells")
+
+
+def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
+    """Compare the b-values of b=0 images, within platforms and between them."""
+    usual = {
+        platform: float(np.median([scan.gradients.b0_weighting for scan in of_platform]))
+        for platform, of_platform in by_platform(scans).items()
+    }
+    for scan in scans:
+        own, known = scan.gradients.b0_weighting, usual[scan.platform]
+        if abs(own - known) > WEAK_B0:
+            problem = _b0_differ(own, known, f"the others of {scan.platform}")
+            yield Finding("warning", scan.where, problem, Advice("leave the scan out"), "b=0")
+    known = usual.get(input_platform, 0.0)
+    for platform, own in usual.items():
+        if input_platform in usual and abs(own - known) > WEAK_B0:
+            problem = _b0_differ(own, known, input_platform)
+            advice = Advice("count that as no scanner's effect; FA and diffusivity are free of it")
+            yield Finding("note", platform, problem, advice, "b=0")
+
+
+def _b0_differ(own: float, known: float, whose: str) -> str:
+    return (
+        f"b=0 images have b = {own:.0f} s/mm² on average, those of {whose} {known:.0f}: for that "
+        f"alone S/S0 differs by some {0.08 * abs(own - known):.0f} % in tissue"
+    )
 
 
 def _has(scan: ScanSummary, b_value: float) -> bool:

@@ -103,6 +103,8 @@ def check_scan(
         voxels, size = int(inside.sum()), volume_of(inside, acquisition.affine)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
+        if not quality.dropped:
+            findings += check_cut(where, acquisition)
         found, table = examine_table(where, acquisition)
         findings += found
         if with_images:
@@ -333,6 +335,24 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
             )
             remedy = Advice("check the order of the b-values and the mask")
             yield Finding("warning", where, problem, remedy, "above b=0")
+
+
+MOST_CUT = 0.01
+"""Share of in-mask voxels that may be 0 in some volumes, as noise leaves a few (our choice)."""
+
+
+def check_cut(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Look for voxels that are 0 in some volumes: where a volume that was moved ends."""
+    inside = acquisition.mask
+    cut = np.zeros(int(inside.sum()), dtype=bool)
+    for volume in range(len(acquisition.gradients)):
+        cut |= acquisition.voxels[..., volume][inside] <= 0
+    if cut.mean() > MOST_CUT:
+        problem = (
+            f"{100 * cut.mean():.0f} % of the mask is 0 in some volumes (where these end after "
+            "motion correction?): S/S0 and SH are wrong there"
+        )
+        yield Finding("warning", where, problem, Advice("leave it out of the mask"), "cut volumes")
 
 
 # --- Quality ----------------------------------------------------------------------------------
