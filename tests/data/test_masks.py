@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt
+from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import read_sidecar
 from napari_msp.data.acquisition import (
@@ -49,6 +50,8 @@ def values(how: str) -> np.ndarray:
             return INSIDE.astype(np.float32)
         case "another number":
             return (INSIDE * 0.7).astype(np.float32)
+        case "a small number":
+            return (INSIDE * 0.4).astype(np.float32)
         case "labels":
             return (INSIDE * labels).astype(np.int16)
         case "labels as floats":
@@ -71,6 +74,7 @@ def values(how: str) -> np.ndarray:
         ("0 and 255", ""),
         ("floats", ""),
         ("another number", ""),
+        ("a small number", "0 and 0.4, which is inside"),
         ("labels", "labels above 0 are inside"),
         ("labels as floats", "labels above 0 are inside"),
         ("probabilities", "probabilities, inside from 0.5 on"),
@@ -127,7 +131,8 @@ def test_voxels_stored_in_another_order(codes: str) -> None:
         (np.full(INSIDE.shape, 0.2) + 0.1 * INSIDE, "no voxel is inside"),
         (np.where(INSIDE, 312.7, 0.4), "neither labels nor probabilities"),
         (np.repeat(INSIDE[..., None], 2, axis=3).astype(float), "this has 4"),
-        (INSIDE[:4].astype(float), "another affine"),
+        (INSIDE + 1.0, "values from 1 to 2 and no 0"),
+        (INSIDE[:4].astype(float), r"not the image's \(4 × 4 × 3 against 5 × 4 × 3\)"),
     ],
 )
 def test_what_is_no_mask_is_refused(odd: np.ndarray, problem: str) -> None:
@@ -154,8 +159,22 @@ def test_another_place_is_another_lattice(shift: float) -> None:
     if shift < 0.05:
         assert check_mask(values("0 and 1"), LATTICE, "m", moved).inside.any()
         return
-    with pytest.raises(UserError, match="another affine"):
+    with pytest.raises(UserError, match=f"they lie up to {shift * 1.935:.1f} mm and 0.0° apart"):
         check_mask(values("0 and 1"), LATTICE, "m", moved)
+
+
+def test_a_mask_whose_header_is_not_the_images_is_not_to_be_resampled(tmp_path: Path) -> None:
+    """As tools write that know an image's qform only: the same voxels, turned by 20°."""
+    turned = OBLIQUE.copy()
+    turned[:3] = Rotation.from_euler("z", 20, degrees=True).as_matrix() @ OBLIQUE[:3]
+    with pytest.raises(UserError, match=r"as many .* up to 4\.\d mm and 20\.0° apart") as error:
+        check_mask(values("0 and 1"), LATTICE, "m", turned)
+    assert "copy the image's header to it, else resample" in str(error.value)
+    corner = np.linalg.norm((turned - OBLIQUE)[:3] @ [0, 3, 2, 1])  # the one that moved most
+    assert f"up to {corner:.1f} mm" in str(error.value)
+    other_order = turned[:, [1, 0, 2, 3]]  # voxels that a header cannot put right
+    with pytest.raises(UserError, match="mirror image elsewhere; resample it"):
+        check_mask(values("0 and 1"), Lattice((5, 4, 3), OBLIQUE), "m", other_order)
 
 
 # --- Estimated masks --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 from scipy.ndimage import (
     binary_dilation,
     binary_erosion,
@@ -19,7 +19,7 @@ from scipy.ndimage import (
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.data.nifti import how_far_apart, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 
 PROBABLE = 0.5
@@ -106,7 +106,7 @@ def check_mask(
     """Give where there is brain, after checking that a mask belongs to an image.
 
     Values of 0 and another one are a mask; whole numbers are labels, of which all above 0 are
-    inside; fractions up to 1 are probabilities, inside from 0.5 on.
+    inside where there is a 0; fractions up to 1 are probabilities, inside from 0.5 on.
 
     Parameters
     ----------
@@ -130,16 +130,32 @@ def check_mask(
     own = Lattice((x, y, z), lattice.affine if affine is None else affine)
     orientation = orientation_to(own, lattice)
     if orientation is None:
-        problem = (
-            f"its voxels are not the image's ({x} × {y} × {z} against "
-            f"{' × '.join(map(str, lattice.shape))}, or another affine)"
-        )
-        raise UserError(problem, name, "mask", Advice("resample it to the image"))
+        raise _elsewhere(own, lattice, name)
     inside, meaning = _inside(np.asarray(values, dtype=np.float32), name)
     if not inside.any():
         raise UserError("no voxel is inside", name, "mask", Advice("give a mask of the brain"))
     moved: MaskArray = np.ascontiguousarray(apply_orientation(inside, orientation))
     return BrainMask(moved, f"{Path(name).name}{meaning}")
+
+
+def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
+    """Say how a mask's voxels miss an image's, and what helps.
+
+    Tools that know only one of the image's two affines, or write one where it has none, make masks
+    whose voxels are the image's though their header says otherwise: resampling such a mask would
+    move it.
+    """
+    remedy = "resample it to the image"
+    if mask.shape != image.shape:
+        shapes = (" × ".join(map(str, each.shape)) for each in (mask, image))
+        problem = f"its voxels are not the image's ({' against '.join(shapes)})"
+    elif apart := how_far_apart(mask, image):
+        problem = f"its voxels are as many as the image's, but by its header they lie {apart} apart"
+        if aff2axcodes(mask.affine) == aff2axcodes(image.affine):
+            remedy = f"if it was drawn on this image, copy the image's header to it, else {remedy}"
+    else:
+        problem = "its voxels are not the image's: by its header they are a mirror image elsewhere"
+    return UserError(problem, name, "mask", Advice(remedy))
 
 
 def orientation_to(mask: Lattice, image: Lattice) -> FloatArray | None:
@@ -168,7 +184,11 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
         raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
     above = values[values > ROUNDING]
     if not above.size or above.min() == above.max():
-        return values > ROUNDING, ""
+        scaled = above.size and ROUNDING < above[0] < PROBABLE
+        return values > ROUNDING, f" (0 and {above[0]:g}, which is inside)" if scaled else ""
+    if above.size == values.size and above.min() >= 1:
+        problem = f"has values from {above.min():g} to {above.max():g} and no 0, so nothing outside"
+        raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
     if (above == np.round(above)).all():
         distinct = np.unique(above).size
         if above.max() in (100, 255) and distinct > MOST_LABELS_OF_A_BYTE:

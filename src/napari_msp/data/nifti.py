@@ -385,20 +385,28 @@ def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
     used, second = Lattice(shape, image.affine), Lattice(shape, other)
     if used.offset_to(second) <= APART:
         return
-    turn = direction_cosines(image.affine) @ direction_cosines(other).T
-    if np.linalg.det(turn) < 0:
+    apart = how_far_apart(used, second)
+    if not apart:
         yield "sform and qform are mirror images, left and right differ; the sform is used"
         return
+    yield f"sform and qform differ by {apart}; the sform is used"
+
+
+def how_far_apart(first: Lattice, second: Lattice) -> str:
+    """Say by what voxels of the same index lie apart on two lattices; empty for mirror images.
+
+    Such as "up to 11.0 mm and 20.0°, voxels 2 × 2 × 2 against 2 × 2 × 3 mm".
+    """
+    turn = direction_cosines(first.affine) @ direction_cosines(second.affine).T
+    if np.linalg.det(turn) < 0:
+        return ""
     angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
-    corners[:, :3] *= np.array(shape) - 1
-    apart = np.linalg.norm(((image.affine - other) @ corners.T)[:3], axis=0).max()
-    sizes = _sizes(used.voxel_sizes), _sizes(second.voxel_sizes)
+    corners[:, :3] *= np.array(first.shape) - 1
+    apart = np.linalg.norm(((first.affine - second.affine) @ corners.T)[:3], axis=0).max()
+    sizes = _sizes(first.voxel_sizes), _sizes(second.voxel_sizes)
     spacing = f", voxels {sizes[0]} against {sizes[1]} mm" if sizes[0] != sizes[1] else ""
-    yield (
-        f"sform and qform differ by up to {apart:.1f} mm and {angle:.1f}°{spacing}; the sform is "
-        "used"
-    )
+    return f"up to {apart:.1f} mm and {angle:.1f}°{spacing}"
 
 
 def shear(affine: FloatArray) -> float:
