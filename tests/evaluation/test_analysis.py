@@ -12,7 +12,7 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
-from napari_msp.evaluation.report.description import findings
+from napari_msp.evaluation.report.report import findings
 from napari_msp.evaluation.report.tables import pvalue_tables
 from napari_msp.evaluation.statistics import mean_interval
 

@@ -11,7 +11,7 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.analysis import compare_methods, summarise
+from napari_msp.evaluation.benchmark.analysis import analyse, compare_methods
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import (
@@ -21,7 +21,8 @@ from napari_msp.evaluation.benchmark.results import (
     read_results,
     write_results,
 )
-from napari_msp.evaluation.report.report import pvalues_csv, summaries_csv, tables_markdown
+from napari_msp.evaluation.report.report import pvalues_csv, summaries_csv
+from napari_msp.evaluation.report.tables import Tables
 from napari_msp.signal.fitting import fit_sh
 
 SHELLS = {1200: 1.0, 3000: 0.5}
@@ -58,8 +59,8 @@ def test_a_file_has_a_column_of_shells_and_gives_them_back(both, tmp_path):
 
 
 def test_summaries_and_tests_of_a_shell_are_its_own(both, evaluation, described):
-    alone = summaries_csv(summarise(evaluation[0]), described)
-    found = lines(summaries_csv(summarise(both[0]), described))
+    alone = summaries_csv(analyse(evaluation[0], evaluation[1], None), described)
+    found = lines(summaries_csv(analyse(both[0], both[1], None), described))
     assert "shell" not in alone.splitlines()[0]
     assert list(found[0])[:3] == ["method", "target", "shell"]
     for shell, factor in SHELLS.items():
@@ -85,8 +86,7 @@ def test_summaries_and_tests_of_a_shell_are_its_own(both, evaluation, described)
 
 def test_tables_name_shells(both, evaluation, described):
     def written(rows, patches):
-        tests = compare_methods(rows, patches, "MSP")
-        return tables_markdown(rows, summarise(rows), tests, described)
+        return Tables.of(analyse(rows, patches, "MSP"), described).markdown()
 
     alone, found = written(*evaluation), written(*both)
     assert "b1200" not in alone

@@ -1,12 +1,20 @@
 """What Table 1 says of the results: the mean in each cell, and one method against every other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from napari_msp.errors import Choose, UserError
-from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, Row
+from napari_msp.evaluation.benchmark.results import (
+    FLOOR,
+    EffectResult,
+    PatchResult,
+    Result,
+    Results,
+    Row,
+)
 from napari_msp.evaluation.statistics import (
     FEWEST,
     LEVEL,
@@ -19,6 +27,8 @@ from napari_msp.evaluation.statistics import (
 )
 
 TESTED_MEASURE = "sh_mse"
+
+NO_EFFECTS: Results[EffectResult] = Results(())
 
 Level = Literal["subject", "patch"]
 
@@ -276,3 +286,38 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
         )
         for (target, other), (first, second), test in zip(pairs, values, tests, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that tables are made of.
+
+    Attributes
+    ----------
+    effects
+        Put into heads, as they were predicted.
+    tests
+        Of one method against every other; empty where none was chosen.
+    overlapping
+        Whether each subject was test once and taught otherwise, see `OVERLAP`.
+    """
+
+    results: Results[Result]
+    effects: Results[EffectResult]
+    summaries: Summaries
+    tests: Sequence[MethodTest]
+    overlapping: bool
+
+
+def analyse(
+    results: Results[Result],
+    patches: Results[PatchResult],
+    tested: str | None,
+    effects: Results[EffectResult] = NO_EFFECTS,
+    *,
+    overlapping: bool = False,
+) -> Analysis:
+    """Summarise everything, and test one method, if any, against every other."""
+    summaries = summarise(results, overlapping=overlapping)
+    tests = compare_methods(results, patches, tested, overlapping=overlapping) if tested else []
+    return Analysis(results, effects, summaries, tests, overlapping)

@@ -1,4 +1,4 @@
-"""A run in words: what a reader must know of it, the methods paragraph, and what was found."""
+"""A run in words: what a reader must know of it, and the methods paragraph."""
 
 import platform
 from collections import Counter
@@ -17,10 +17,9 @@ from napari_msp.evaluation.benchmark.trainings import Training, Trainings, train
 from napari_msp.evaluation.biology import EFFECTS
 from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
 from napari_msp.evaluation.regions import TISSUE
-from napari_msp.evaluation.report.tables import against, at_shell
 from napari_msp.evaluation.statistics import RESAMPLES
 from napari_msp.files import versions_of
-from napari_msp.formatting import counted, listed, number
+from napari_msp.formatting import counted, listed
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.spherical_harmonics import ORDER
 
@@ -455,48 +454,3 @@ def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
             "patches of one head are not independent."
         )
     return " ".join(sentences)
-
-
-def findings(tests: Sequence[MethodTest]) -> list[str]:
-    """Write one sentence a truth (and shell), from the tests over subjects.
-
-    Each target names the strongest other method, so the sentence never compares with a weak one.
-    """
-    families: dict[tuple[str, int | None], dict[str, MethodTest]] = {}
-    for test in tests:
-        if test.level == "subject":
-            strongest = families.setdefault((test.reference, test.shell), {})
-            known = strongest.get(test.target)
-            if known is None or test.second_mean < known.second_mean:
-                strongest[test.target] = test
-    return [
-        _sentence(reference, shell, list(best.values()))
-        for (reference, shell), best in families.items()
-    ]
-
-
-def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]) -> str:
-    wins = sum(test.first_mean <= test.second_mean for test in strongest)
-    ties = sum(test.first_mean == test.second_mean for test in strongest)
-    shared = f" (as low as another's on {ties})" if ties else ""
-    each = "; ".join(f"{test.target} {_beside(test)}" for test in strongest)
-    return (
-        f"Against {against(reference)}{at_shell(shell)}, {strongest[0].first} has the lowest mean "
-        f"SH MSE on {wins} of {len(strongest)} targets{shared}. Beside the best other method: "
-        f"{each}."
-    )
-
-
-def _beside(test: MethodTest) -> str:
-    """Say how a method stands beside another, which may have no error."""
-    if test.change is None:
-        nor = f", nor has {test.first}" if test.first_mean == 0 else ""
-        return f"{test.second} has no error{nor}"
-    return f"{number(test.change, 1, signed=True)} %{_interval(test)} against {test.second}"
-
-
-def _interval(test: MethodTest) -> str:
-    if test.interval is None:
-        return ""
-    low, high = (number(end, 1) for end in test.interval)
-    return f" [{low}, {high}]"

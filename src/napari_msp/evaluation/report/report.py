@@ -4,17 +4,16 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import (
+    NO_EFFECTS,
     OVERLAP,
+    Analysis,
     MethodTest,
-    Summaries,
-    compare_methods,
-    summarise,
+    analyse,
 )
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
@@ -27,19 +26,18 @@ from napari_msp.evaluation.benchmark.results import (
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.proof.pages import Page
-from napari_msp.evaluation.report.description import EvaluationRun, findings, methods_paragraph
+from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.tables import (
+    BIOLOGY,
     Cell,
     Measures,
     Table,
-    effect_tables,
-    headline_tables,
-    other_tables,
-    pvalue_tables,
-    subject_tables,
+    Tables,
+    against,
+    at_shell,
 )
 from napari_msp.files import staged_folder
-from napari_msp.formatting import counted, csv_text
+from napari_msp.formatting import counted, csv_text, number
 
 LIMITS = (
     "Patches of one head are not independent, so p-values over patches overstate the evidence; "
@@ -57,11 +55,7 @@ OVERLAPPING = (
 )
 """Of an evaluation whose folds overlap, in place of the first limit."""
 
-BIOLOGY = "Biology put in"
-
 TERMS = ("method", "needs", "gives back")
-
-NO_EFFECTS: Results[EffectResult] = Results(())
 
 SUMMARY_COLUMNS = (
     "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
@@ -113,19 +107,15 @@ def write_report(
             "nothing was measured", remedy=Advice("give a method and a subject that is held out")
         )
     pictures = {caption: _read(path) for caption, path in figures.items()}
-    overlapping = bool(run.folds)
-    summaries = summarise(results, overlapping=overlapping)
-    tests = (
-        compare_methods(results, patches, run.tested, overlapping=overlapping) if run.tested else []
-    )
+    found = analyse(results, patches, run.tested, effects, overlapping=bool(run.folds))
+    tables = Tables.of(found, measures)
+    paragraph = methods_paragraph(run, found.tests)
     contents = {
         "measures.csv": results_csv(results, Result),
         "patches.csv": results_csv(patches, PatchResult),
-        "table1.csv": summaries_csv(summaries, measures, overlapping=overlapping),
-        "table1.md": tables_markdown(
-            results, summaries, tests, measures, overlapping=overlapping, effects=effects
-        ),
-        "pvalues.csv": pvalues_csv(tests),
+        "table1.csv": summaries_csv(found, measures),
+        "table1.md": tables.markdown(),
+        "pvalues.csv": pvalues_csv(found.tests),
     }
     if len(effects):
         contents["biology.csv"] = results_csv(effects, EffectResult)
@@ -134,23 +124,23 @@ def write_report(
             contents[f"{name}.csv"] = tidy.csv()
             contents[f"{name}.json"] = json.dumps(tidy.dictionary(), indent=2, ensure_ascii=False)
     if pages:
-        contents["methods.txt"] = methods_text(run, tests, pages)
+        contents["methods.txt"] = methods_text(paragraph, pages)
     drawn = [drawing for page in pages for drawing in page.drawings]
     with staged_folder(Path(out)) as stage:
         for drawing in drawn:
             write_figure(stage / f"{drawing.name}.png", drawing.figure)
         drawings = {each.name: (stage / f"{each.name}.png").read_bytes() for each in drawn}
         contents["report.html"] = report_html(
-            results, summaries, tests, run, pictures, measures, effects, pages, drawings
+            found, tables, run, paragraph, pictures, pages, drawings
         )
         for name, text in contents.items():
             (stage / name).write_text(text, encoding="utf-8")
     return [Path(out) / name for name in (*contents, *(f"{each.name}.png" for each in drawn))]
 
 
-def methods_text(run: EvaluationRun, tests: Sequence[MethodTest], pages: Sequence[Page]) -> str:
+def methods_text(paragraph: str, pages: Sequence[Page]) -> str:
     """Write the methods section with its references, as plain text to paste."""
-    paragraphs = [methods_paragraph(run, tests), *(page.methods for page in pages if page.methods)]
+    paragraphs = [paragraph, *(page.methods for page in pages if page.methods)]
     return "\n\n".join([*paragraphs, "\n".join(["References", *_works(pages)])]) + "\n"
 
 
@@ -159,21 +149,21 @@ def _works(pages: Sequence[Page]) -> list[str]:
     return sorted({each for page in pages for each in page.references})
 
 
-def summaries_csv(summaries: Summaries, measures: Measures, *, overlapping: bool = False) -> str:
+def summaries_csv(found: Analysis, measures: Measures) -> str:
     """Write table1.csv: a row a method, target, truth and measure, with full precision.
 
     A column of shells stands behind the targets where there are several. Where folds overlap, a
     last column says why there are no intervals.
     """
-    columns = (*SUMMARY_COLUMNS, "note") if overlapping else SUMMARY_COLUMNS
+    columns = (*SUMMARY_COLUMNS, "note") if found.overlapping else SUMMARY_COLUMNS
     rows = [
         (s.shell, [
             s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
             s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
             *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
-            *([OVERLAP] if overlapping else ()),
+            *([OVERLAP] if found.overlapping else ()),
         ])
-        for s in summaries.values()
+        for s in found.summaries.values()
     ]  # fmt: skip
     return _csv_by_shell(columns, rows)
 
@@ -201,52 +191,21 @@ def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[obje
     return csv_text(header, ([*row[:at], shell, *row[at:]] for shell, row in rows))
 
 
-def tables_markdown(
-    results: Results[Result],
-    summaries: Summaries,
-    tests: Sequence[MethodTest],
-    measures: Measures,
-    *,
-    overlapping: bool = False,
-    effects: Results[EffectResult] = NO_EFFECTS,
-) -> str:
-    """Write table1.md: headline, each subject where folds overlap, other measures, tests."""
-    parts = ["# Table 1"]
-    headline = headline_tables(results, summaries, measures, overlapping=overlapping)
-    parts += [table.markdown() for table in headline]
-    if overlapping:
-        each = subject_tables(results, measures)
-        parts += ["## Each subject", *(table.markdown() for table in each)]
-    if len(effects):
-        parts += [
-            f"## {BIOLOGY}",
-            *(table.markdown() for table in effect_tables(effects, overlapping=overlapping)),
-        ]
-    for title, tables in other_tables(results, summaries, measures).items():
-        parts += [f"## {title}", *(table.markdown() for table in tables)]
-    if tests:
-        parts += [
-            "## Comparisons" if overlapping else "## Tests",
-            *(table.markdown() for table in pvalue_tables(tests)),
-        ]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
 def report_html(
-    results: Results[Result],
-    summaries: Summaries,
-    tests: Sequence[MethodTest],
+    found: Analysis,
+    tables: Tables,
     run: EvaluationRun,
+    paragraph: str,
     pictures: Mapping[str, bytes],
-    measures: Measures,
-    effects: Results[EffectResult] = NO_EFFECTS,
-    pages: Sequence[Page] = (),
-    drawings: Mapping[str, bytes] = MappingProxyType({}),
+    pages: Sequence[Page],
+    drawings: Mapping[str, bytes],
 ) -> str:
     """Fill in the page, report.html beside this file.
 
     Parameters
     ----------
+    paragraph
+        See `methods_paragraph`.
     pictures
         PNG bytes by caption.
     drawings
@@ -255,23 +214,19 @@ def report_html(
     page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
     return page.get_template("report.html").render(
         run=run,
-        lead=_lead(results, run),
-        sentences=findings(tests),
-        headline=headline_tables(results, summaries, measures, overlapping=bool(run.folds)),
-        each=subject_tables(results, measures) if run.folds else [],
-        tests=pvalue_tables(tests),
+        tables=tables,
+        lead=_lead(found.results, run),
+        sentences=findings(found.tests),
         pictures=_encoded(pictures),
         pages=pages,
         drawings=_encoded(drawings),
         works=_works(pages),
-        paragraph=methods_paragraph(run, tests),
+        paragraph=paragraph,
         terms=_terms(run),
         training=_training(run),
         limits=_limits(run),
-        pinned=_pinned(run, results),
-        effects=effect_tables(effects, overlapping=bool(run.folds)),
+        pinned=_pinned(run, found.results),
         biology_title=BIOLOGY,
-        others=other_tables(results, summaries, measures),
     )
 
 
@@ -301,6 +256,51 @@ def _lead(results: Results[Result], run: EvaluationRun) -> str:
         (len(results.names("seed")), "training seed"),
     )
     return ", ".join(counted(count, what) for count, what in counts) + "."
+
+
+def findings(tests: Sequence[MethodTest]) -> list[str]:
+    """Write one sentence a truth (and shell), from the tests over subjects.
+
+    Each target names the strongest other method, so the sentence never compares with a weak one.
+    """
+    families: dict[tuple[str, int | None], dict[str, MethodTest]] = {}
+    for test in tests:
+        if test.level == "subject":
+            strongest = families.setdefault((test.reference, test.shell), {})
+            known = strongest.get(test.target)
+            if known is None or test.second_mean < known.second_mean:
+                strongest[test.target] = test
+    return [
+        _sentence(reference, shell, list(best.values()))
+        for (reference, shell), best in families.items()
+    ]
+
+
+def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]) -> str:
+    wins = sum(test.first_mean <= test.second_mean for test in strongest)
+    ties = sum(test.first_mean == test.second_mean for test in strongest)
+    shared = f" (as low as another's on {ties})" if ties else ""
+    each = "; ".join(f"{test.target} {_beside(test)}" for test in strongest)
+    return (
+        f"Against {against(reference)}{at_shell(shell)}, {strongest[0].first} has the lowest mean "
+        f"SH MSE on {wins} of {len(strongest)} targets{shared}. Beside the best other method: "
+        f"{each}."
+    )
+
+
+def _beside(test: MethodTest) -> str:
+    """Say how a method stands beside another, which may have no error."""
+    if test.change is None:
+        nor = f", nor has {test.first}" if test.first_mean == 0 else ""
+        return f"{test.second} has no error{nor}"
+    return f"{number(test.change, 1, signed=True)} %{_interval(test)} against {test.second}"
+
+
+def _interval(test: MethodTest) -> str:
+    if test.interval is None:
+        return ""
+    low, high = (number(end, 1) for end in test.interval)
+    return f" [{low}, {high}]"
 
 
 def _terms(run: EvaluationRun) -> Table | None:

@@ -8,15 +8,17 @@ from napari_msp.evaluation.benchmark.analysis import (
     LEVELS,
     OVERLAP,
     TESTED_MEASURE,
+    Analysis,
     Level,
     MethodTest,
-    Summaries,
     Summary,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results
 from napari_msp.evaluation.biology import EFFECTS, FOR_INTERVAL, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.formatting import NumberFormat, counted, number, p_text
+
+BIOLOGY = "Biology put in"
 
 OTHERS = "More measures"
 """Heading over those that have none."""
@@ -97,24 +99,62 @@ Measures = Mapping[str, Measure]
 """What a reader must know of each measure, by key."""
 
 
-def headline_tables(
-    results: Results[Result], summaries: Summaries, measures: Measures, *, overlapping: bool = False
-) -> list[Table]:
-    """One table a truth of the tested measure: methods in rows, targets (and shells) in columns."""
-    shown = results.select(measure=TESTED_MEASURE)
-    return [
-        _headline(shown, summaries, measures, reference, overlapping)
-        for reference in shown.references
-    ]
+@dataclass(frozen=True)
+class Tables:
+    """All tables of an evaluation, each made once, for table1.md and for the page.
 
+    Attributes
+    ----------
+    headline
+        One a truth of the tested measure: methods in rows, targets (and shells) in columns.
+    subjects
+        One a truth, target and shell: methods in rows, each subject; where folds overlap.
+    effects, tests
+        See `effect_tables` and `pvalue_tables`.
+    tests_title
+        Where nothing may be tested, they are comparisons.
+    others
+        One for each other measure, by the headings of their groups.
+    """
 
-def subject_tables(results: Results[Result], measures: Measures) -> list[Table]:
-    """One table a truth, target and shell of the tested measure: methods in rows, each subject."""
-    shown = results.select(measure=TESTED_MEASURE)
-    return [
-        _of_subjects(part, measures, reference, column)
-        for (reference, column), part in shown.groups("reference", "column").items()
-    ]
+    headline: Sequence[Table]
+    subjects: Sequence[Table]
+    effects: Sequence[Table]
+    tests: Sequence[Table]
+    tests_title: str
+    others: Mapping[str, Sequence[Table]]
+
+    @classmethod
+    def of(cls, found: Analysis, measures: Measures) -> "Tables":
+        """Make them."""
+        shown = found.results.select(measure=TESTED_MEASURE)
+        each = shown.groups("reference", "column").items() if found.overlapping else ()
+        others: dict[str, list[Table]] = {}
+        for key, measure in measures.items():
+            if key in found.results.measures and key != TESTED_MEASURE:
+                others.setdefault(measure.group or OTHERS, []).append(_other(found, measures, key))
+        return cls(
+            [_headline(found, shown, measures, reference) for reference in shown.references],
+            [_of_subjects(part, measures, *where) for where, part in each],
+            effect_tables(found.effects, overlapping=found.overlapping),
+            pvalue_tables(found.tests),
+            "Comparisons" if found.overlapping else "Tests",
+            others,
+        )
+
+    def markdown(self) -> str:
+        """Write table1.md: headline, each subject where folds overlap, other measures, tests."""
+        parts = ["# Table 1", *(table.markdown() for table in self.headline)]
+        sections = {
+            "Each subject": self.subjects,
+            BIOLOGY: self.effects,
+            **self.others,
+            self.tests_title: self.tests,
+        }
+        for title, tables in sections.items():
+            if tables:
+                parts += [f"## {title}", *(table.markdown() for table in tables)]
+        return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def _of_subjects(part: Results[Result], measures: Measures, reference: str, column: str) -> Table:
@@ -146,18 +186,6 @@ def _of_subjects(part: Results[Result], measures: Measures, reference: str, colu
             for method in rows_of(part)
         ],
     )
-
-
-def other_tables(
-    results: Results[Result], summaries: Summaries, measures: Measures
-) -> dict[str, list[Table]]:
-    """One table for each other measure, by the headings of their groups."""
-    tables: dict[str, list[Table]] = {}
-    for key, measure in measures.items():
-        if key in results.measures and key != TESTED_MEASURE:
-            group = tables.setdefault(measure.group or OTHERS, [])
-            group.append(_other(results, summaries, measures, key))
-    return tables
 
 
 def effect_tables(effects: Results[EffectResult], *, overlapping: bool = False) -> list[Table]:
@@ -224,27 +252,23 @@ def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> NumberFo
 
 
 def _headline(
-    results: Results[Result],
-    summaries: Summaries,
-    measures: Measures,
-    reference: str,
-    overlapping: bool,
+    found: Analysis, tested: Results[Result], measures: Measures, reference: str
 ) -> Table:
     key = TESTED_MEASURE
-    part = results.select(reference=reference)
-    shown = [summaries[m, c, reference, key] for m, c in part.groups("method", "column")]
+    part = tested.select(reference=reference)
+    shown = [found.summaries[m, c, reference, key] for m, c in part.groups("method", "column")]
     display = _display(measures, key, shown)
     repeated = any(each.datasets > 1 or each.seeds > 1 for each in shown)
 
     def cell(method: str, column: str) -> Cell:
-        summary = summaries.get((method, column, reference, key))
+        summary = found.summaries.get((method, column, reference, key))
         return EMPTY if summary is None else _headline_cell(summary, display, repeated)
 
     subjects = max(each.subjects for each in shown)
     caption = (
         f"{measures[key].label} against {against(reference)}, in "
         f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')}"
-        + (f"; {OVERLAP}" if overlapping else " [95 % bootstrap interval]")
+        + (f"; {OVERLAP}" if found.overlapping else " [95 % bootstrap interval]")
     )
     if repeated:
         datasets = max(each.datasets for each in shown)
@@ -268,13 +292,13 @@ def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> C
     return Cell(main, " ".join(more), summary.best)
 
 
-def _other(results: Results[Result], summaries: Summaries, measures: Measures, key: str) -> Table:
-    part = results.select(measure=key)
+def _other(found: Analysis, measures: Measures, key: str) -> Table:
+    part = found.results.select(measure=key)
     columns = [(r, c) for r in part.references for c in part.select(reference=r).columns]
-    display = _display(measures, key, (s for s in summaries.values() if s.measure == key))
+    display = _display(measures, key, (s for s in found.summaries.values() if s.measure == key))
 
     def cell(method: str, reference: str, column: str) -> Cell:
-        summary = summaries.get((method, column, reference, key))
+        summary = found.summaries.get((method, column, reference, key))
         if summary is None:
             return EMPTY
         text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
