@@ -57,5 +57,14 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
         coloured = np.ptp(canvas.seen(0, column, truth.sh), axis=-1) > 0.1
         assert coloured[:4, -4:].any()
         assert not coloured[5:].any()
+    # Close by, with the region across the left edge of each cell: the one before shows none of it.
+    camera, (_, wide) = viewer.scene.camera, viewer.canvas.viewbox_size(viewer.layers)
+    camera.zoom = 8.0
+    row, column = drawn.data_to_world((2, 2.5, 12.5))[1:]
+    camera.center = (0.0, row, column + wide / 2 / camera.zoom)
+    canvas = Canvas(viewer, pixels())
+    coloured = [np.ptp(canvas.cell(0, column), axis=-1) > 0.1 for column in (0, 1)]
+    assert coloured[1][:, :40].any()
+    assert not coloured[0][:, -60:].any()
     compare.leave()
     assert drawn in viewer.layers

@@ -110,6 +110,10 @@ def test_the_riskiest_is_shown_first_as_in_figure_3(opened):
 
 
 def test_all_are_rated_by_keys_alone(opened, press, predictions):
+    opened.canvas.grid.layers[1].visible = False
+    press("F")
+    assert opened.message.text.startswith("Not rated: sub-03 → prisma_st is not seen: its layers")
+    opened.canvas.grid.layers[1].visible = True
     press("5", Qt.Key_Return)
     assert opened.judging.writing
     QTest.keyClicks(opened.judging.note, "Pd 5 cut off")  # letters that are keys elsewhere

@@ -8,11 +8,13 @@ from patterns import Canvas, head, named
 
 from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.evaluation.figures.slices import choose_slice
+from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.grid_fit import ORDERS, frame
+from napari_msp.ui.grid_fit import LEGEND, ORDERS, frame
 from napari_msp.ui.layers import map_layer, shown_by
+from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
 
 
 def grid_cells(*images, columns=2, bar=None, names=None):
@@ -290,3 +292,35 @@ def test_a_copy_of_a_cell_is_a_persons_own(viewer, grid, pixels):
     grid.leave()
     assert list(viewer.layers) == [copy]
     assert copy.visible
+
+
+def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
+    def learn(epoch):
+        layer = map_layer(
+            named(head("front left"), "learning"), "SH average", sh_average(head()), view="train"
+        )
+        event = Previewed("shresnet prisma_st", epoch, epoch, "prisma_st", "no.nii.gz")
+        previews._plan(Picture(event, head(), layer, None))
+        while previews._changes.busy:
+            previews._changes._do_one()
+
+    review, said = ViewerGrid(viewer, owner="the review"), []
+    cells = review.show(grid_cells(*[head()] * 4))
+    legend, shape = viewer.canvas.overlays[LEGEND].text, viewer.canvas.grid.shape
+    assert grid.show(grid_cells(head(), head())) == []
+    assert grid.refusal == "Leave the review first: the comparison needs the whole canvas."
+    previews = PreviewLayers(viewer, "sub-01", {}, viewer.window._qt_window)
+    previews.kept_out.connect(said.append)
+    learn(0)
+    assert said == ["the review"]
+    assert review.shows(range(4))
+    assert [layer.visible for layer in viewer.layers] == [True] * 4 + [False]
+    assert (viewer.canvas.overlays[LEGEND].text, viewer.canvas.grid.shape) == (legend, shape)
+    cells[1].visible = False  # by a person
+    assert not review.shows((0, 1))
+    review.leave()
+    learn(1)
+    assert said == ["the review", ""]
+    assert viewer.layers[0].visible
+    assert viewer.canvas.overlays[LEGEND].text == "prisma_st: SHResNet, epoch 1, step 1"
+    previews.stop()

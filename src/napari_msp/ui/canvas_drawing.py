@@ -207,10 +207,11 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
     """Draws the picture where its voxels are, in whatever plane it was made for."""
 
     def __init__(self, **options: Any) -> None:
-        node = Compound([])  # napari sets its transform, we that of the picture in it
+        self._compound = node = Compound([])  # napari sets its transform, we that of the picture in it
         way = "linear" if options["overlay"].smooth else "nearest"
         self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation=way, parent=node)
         self._image.set_gl_state("translucent", depth_test=False)
+        node.events.parent_change.connect(self._cut_at_the_cell)
         super().__init__(node=node, **options)
         # A layer's node begins at its first voxel's corner; napari moves what is in it later.
         middle = np.eye(4)
@@ -219,6 +220,11 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
         self.overlay.events.drawing.connect(self._on_drawing_change)
         self.reset()
         self._on_drawing_change()
+
+    def _cut_at_the_cell(self, event: Any = None) -> None:
+        """Take over what cuts the layer: vispy gives it to a node as it gets its parent, only."""
+        self._image.parent = None
+        self._image.parent = self._compound
 
     def _on_drawing_change(self) -> None:
         drawing = self.overlay.drawing

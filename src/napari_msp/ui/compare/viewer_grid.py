@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -93,6 +94,19 @@ class ViewerGrid:
         return self._before is not None
 
     @property
+    def refusal(self) -> str:
+        """What to say where somebody else has the viewer, which is not shared; "" else."""
+        holder = owner_of(self.viewer)
+        free = self.active or not holder
+        return "" if free else f"Leave {holder} first: {self._owner} needs the whole canvas."
+
+    def shows(self, places: Collection[int]) -> bool:
+        """Tell whether these cells can be seen: nobody has hidden, deleted or piled them up."""
+        there = [self.layers[place] for place in places if place < len(self.layers)]
+        seen = all(layer in self.viewer.layers and layer.visible for layer in there)
+        return len(there) == len(places) and seen and bool(self.viewer.canvas.grid.enabled)
+
+    @property
     def plane(self) -> str:
         """Name of the plane that is shown."""
         normal = spatial(self.viewer.dims.order)[0]
@@ -128,10 +142,14 @@ class ViewerGrid:
             What is shown.
         carry
             Keep slice and camera where they were in the head before, though this is another one.
+
+        Nothing is shown where there is a `refusal`.
         """
+        if self.refusal:
+            return []
         viewer, first = self.viewer, not self.active
         if first:
-            self._before = ViewerState(viewer)
+            self._before, _OWNERS[viewer] = ViewerState(viewer), self._owner
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
@@ -313,6 +331,7 @@ class ViewerGrid:
             return
         self.come_back()
         self._before = None
+        _OWNERS.pop(viewer, None)
         viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.dims.events.order.disconnect(self._fit.turn)
@@ -452,6 +471,14 @@ class ViewerGrid:
             index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
             at = corner(lattice)[axis] + index * sizes_shown(lattice)[axis]
             self.viewer.dims.set_point(axis + self._extra, at)
+
+
+_OWNERS: WeakKeyDictionary[Viewer, str] = WeakKeyDictionary()
+
+
+def owner_of(viewer: Viewer) -> str:
+    """Say who has a viewer's grid, such as "the review"; "" while nobody has."""
+    return _OWNERS.get(viewer, "")
 
 
 class ViewerState:

@@ -125,7 +125,10 @@ class Compare(Docked):
         self.show_comparison()
 
     def show_comparison(self) -> None:
-        """Compare what the form says."""
+        """Compare what the form says, unless somebody else has the canvas."""
+        if self.grid.refusal:
+            self._warn(self.grid.refusal)
+            return
         choices, form = self._choices, self.form
         predictions = [choices.predictions[text] for text in form.predictions]
         own = form.scan == ""
@@ -177,6 +180,9 @@ class Compare(Docked):
         shown, compared = self.form.map_name, self.comparing.compared
         cells = self._cells()
         if cells is None or compared is None:
+            return
+        if self.grid.refusal:  # a review was opened while this was computed
+            self._warn(self.grid.refusal)
             return
         self.stages.shown = shown
         self.voxel.follow(compared, MAPS[shown])

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 B0 = "b=0 with the mask"
 
+SIDES = (0, 1)
+"""Cells of what was predicted from and of what was predicted."""
+
 NAMES: Mapping[str, str] = {
     "b0": B0,
     **{f"{title} error": "MSE" for title in MAPS.values()},
@@ -122,7 +125,8 @@ class Canvas(QObject):
     @property
     def judged(self) -> bool:
         """Whether what is looked at may be judged: that it cannot be shown is a reason, too."""
-        return self.is_seen or (self.current is not None and self.failure is not None)
+        seen = self.is_seen and self.grid.shows(SIDES)
+        return seen or (self.current is not None and self.failure is not None)
 
     # --- Showing ------------------------------------------------------------------------------
 
@@ -167,6 +171,10 @@ class Canvas(QObject):
         cells = cells_of(
             pictures, session, entry, self.ahead.contrast_of(pictures), swapped=self._swapped
         )
+        if self.grid.refusal:
+            self.shown = None
+            self.waited.emit(self.grid.refusal)
+            return
         self._showing = True  # layers that come and go turn the axes for a moment
         layers = self.grid.show(cells, carry=True)
         self._showing = False

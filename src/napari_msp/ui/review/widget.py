@@ -76,6 +76,9 @@ class Review(Docked):
         self.judging.finish_note()
         folder = self.form.folder.path
         assert folder is not None
+        if self.canvas.grid.refusal:
+            self._warn(self.canvas.grid.refusal)
+            return
         rater, blind = self.form.rater.text().strip(), self.form.blind.isChecked()
         roles = self.form.hide_roles
         self.message.clear()
@@ -254,7 +257,8 @@ class Review(Docked):
             return False
         if self.canvas.judged:
             return True
-        self._warn(f"Not {done}: {self._session.name(entry)} is not seen yet.")
+        unseen = "is not seen: its layers are hidden" if self.canvas.is_seen else "is not seen yet"
+        self._warn(f"Not {done}: {self._session.name(entry)} {unseen}.")
         self._show_judging()
         return False
 

@@ -16,6 +16,7 @@ from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
+from napari_msp.ui.compare.viewer_grid import owner_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
@@ -65,9 +66,12 @@ class PreviewLayers(QObject):
     ----------
     failed : UserError
         A preview cannot be read; later ones may.
+    kept_out : str
+        Who has the viewer, so that previews wait; "" when they are seen again.
     """
 
     failed = Signal(object)
+    kept_out = Signal(str)
 
     def __init__(
         self, viewer: Viewer, subject: str, truths: Mapping[str, Path], parent: QObject
@@ -79,9 +83,12 @@ class PreviewLayers(QObject):
         self._pictures: dict[str, Picture] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._waiting: set[str] = set()
+        self._truth_layers: dict[str, LayerData | None] = {}
+        self._arranged: set[str] = set()
+        self._owner = ""
         self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
-        viewer.canvas.events.size.connect(self._fit.follow)
+        viewer.canvas.events.size.connect(self._follow)
         viewer.layers.events.removed.connect(self._tidy)
 
     def show(self, event: Previewed) -> None:
@@ -98,9 +105,10 @@ class PreviewLayers(QObject):
         for reading in self._reading.values():
             reading.stop()
         self._changes.drop()
-        self._viewer.canvas.events.size.disconnect(self._fit.follow)
+        self._viewer.canvas.events.size.disconnect(self._follow)
         self._viewer.layers.events.removed.disconnect(self._tidy)
-        remove_legend(self._viewer)
+        if not owner_of(self._viewer):
+            remove_legend(self._viewer)
 
     def _plan(self, picture: Picture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
@@ -110,16 +118,14 @@ class PreviewLayers(QObject):
         if first:
             truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
             limits = picture.layer[1]["contrast_limits"] if truth is None else truth.contrast_limits
-            self._limits[target] = tuple(limits)
+            self._limits[target], self._truth_layers[target] = tuple(limits), picture.truth
         if target in self._waiting:  # the older one is passed over
             return
         self._waiting.add(target)
         if picture.truth is not None and showing(self._viewer.layers, picture.truth) is None:
             self._changes.add(partial(self._add, picture.truth))
         self._changes.add(partial(self._refresh, target, first))
-        if first:
-            self._changes.add(partial(self._arrange, picture))
-        self._changes.add(self._show_legend)
+        self._changes.add(partial(self._arrange, picture), self._show_legend)
 
     def _refresh(self, target: str, first: bool) -> None:
         self._waiting.discard(target)
@@ -143,17 +149,30 @@ class PreviewLayers(QObject):
 
     def _add(self, data: LayerData) -> None:
         layer = make_layer(data)
-        layer.name_overlay.visible = True
+        layer.name_overlay.visible, layer.visible = True, not owner_of(self._viewer)
         self._viewer.add_layer(layer)
 
     def _arrange(self, picture: Picture) -> None:
-        """Put truth and prediction side by side, a row for each target, and nothing else."""
+        """Put truth and prediction side by side, a row for each target, and nothing else.
+
+        They wait while a review or a comparison has the viewer.
+        """
         viewer, layers = self._viewer, self._viewer.layers
+        owner = owner_of(viewer)
+        if owner != self._owner:
+            self._owner = owner
+            self.kept_out.emit(owner)
+        if owner or picture.event.target in self._arranged:
+            return
+        self._arranged.add(picture.event.target)
         first = not self._own
-        truth = None if picture.truth is None else showing(layers, picture.truth)
+        data = self._truth_layers[picture.event.target]
+        truth = None if data is None else showing(layers, data)
         pair = (truth, self._learning(picture.layer))
         self._own += [each for each in pair if each is not None and each not in self._own]
         self._own = [each for each in self._own if each in layers]
+        if not self._own:
+            return
         for layer in layers:
             layer.visible = layer in self._own
         # Behind each other at the end: the grid goes by the order of layers.
@@ -164,7 +183,7 @@ class PreviewLayers(QObject):
         grid = viewer.canvas.grid
         grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
         viewer.dims.ndisplay = 2
-        if first and self._own:  # other layers may have left the slider where no brain is
+        if first:  # other layers may have left the slider where no brain is
             low, high = self._own[-1].extent.world
             axes = range(viewer.dims.ndim - len(low), viewer.dims.ndim)
             viewer.dims.set_point(axes, [float(each) for each in (low + high) / 2])
@@ -172,17 +191,24 @@ class PreviewLayers(QObject):
         self._fit.fit()
 
     def _show_legend(self) -> None:
-        """Say on the canvas how far each network has come."""
+        """Say on the canvas how far each network has come, where it is seen there."""
         from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
 
+        if owner_of(self._viewer):
+            return
         words = (how_far(each.event) for each in self._pictures.values())
         show_legend(self._viewer, SPACE.join(words))
         fit_legend(self._viewer)
 
+    def _follow(self) -> None:
+        if not owner_of(self._viewer):
+            self._fit.follow()
+
     def _tidy(self) -> None:
         """Take the words away with the last layer that they are about."""
         shown = (shown_by(layer) for layer in self._viewer.layers)
-        if not any(each and each.view == VIEW for each in shown):
+        seen = any(each and each.view == VIEW for each in shown)
+        if not seen and not owner_of(self._viewer):
             remove_legend(self._viewer)
 
 

@@ -219,6 +219,11 @@ class Train(Docked):
         self.message.show_message("error", said(error, WORDS))
 
 
+def pictures_wait(owner: str) -> str:
+    """Say why pictures of what is learned are not seen; "" when nobody has the viewer."""
+    return f"Its pictures wait: leave {owner} to see them." if owner else ""
+
+
 def read_input(path: Path, control: Control) -> list[LayerData]:
     """Read a scan and make its layers.
 
@@ -394,6 +399,7 @@ class RunControl(QObject):
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
         self._layers = PreviewLayers(self._viewer, subject, truths, self)
+        self._layers.kept_out.connect(lambda owner: self._view.warn(pictures_wait(owner)))
         self._layers.failed.connect(
             lambda error: self._view.warn(f"A picture cannot be shown: {said(error)}")
         )
