@@ -207,7 +207,8 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
     """Draws the picture where its voxels are, in whatever plane it was made for."""
 
     def __init__(self, **options: Any) -> None:
-        self._compound = node = Compound([])  # napari sets its transform, we that of the picture in it
+        # napari sets its transform, we that of the picture in it
+        self._compound = node = Compound([])
         way = "linear" if options["overlay"].smooth else "nearest"
         self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation=way, parent=node)
         self._image.set_gl_state("translucent", depth_test=False)
