@@ -136,14 +136,14 @@ class ViewerGrid:
     def show(self, cells: GridCells, *, carry: bool = False) -> list[Layer]:
         """Show cells in place of those before; give their layers in reading order.
 
+        Nothing is shown, and none given, where there is a `refusal`.
+
         Parameters
         ----------
         cells
             What is shown.
         carry
             Keep slice and camera where they were in the head before, though this is another one.
-
-        Nothing is shown where there is a `refusal`.
         """
         if self.refusal:
             return []
