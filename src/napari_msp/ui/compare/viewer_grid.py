@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,11 +15,13 @@ from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
     ORDERS,
+    OWNERS,
     SPACE,
     Extent,
     GridFit,
     Head,
     fit_legend,
+    owner_of,
     remove_legend,
     spatial,
 )
@@ -149,7 +150,7 @@ class ViewerGrid:
             return []
         viewer, first = self.viewer, not self.active
         if first:
-            self._before, _OWNERS[viewer] = ViewerState(viewer), self._owner
+            self._before, OWNERS[viewer] = ViewerState(viewer), self._owner
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
@@ -331,7 +332,7 @@ class ViewerGrid:
             return
         self.come_back()
         self._before = None
-        _OWNERS.pop(viewer, None)
+        OWNERS.pop(viewer, None)
         viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.dims.events.order.disconnect(self._fit.turn)
@@ -471,14 +472,6 @@ class ViewerGrid:
             index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
             at = corner(lattice)[axis] + index * sizes_shown(lattice)[axis]
             self.viewer.dims.set_point(axis + self._extra, at)
-
-
-_OWNERS: WeakKeyDictionary[Viewer, str] = WeakKeyDictionary()
-
-
-def owner_of(viewer: Viewer) -> str:
-    """Say who has a viewer's grid, such as "the review"; "" while nobody has."""
-    return _OWNERS.get(viewer, "")
 
 
 class ViewerState:

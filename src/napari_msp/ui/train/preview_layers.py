@@ -16,13 +16,13 @@ from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
-from napari_msp.ui.compare.viewer_grid import owner_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
     SPACE,
     GridFit,
     fit_legend,
+    owner_of,
     remove_legend,
 )
 from napari_msp.ui.layers import (
