@@ -296,7 +296,7 @@ class Write:
             begun.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.path.name == "long":
-            time.sleep(60)
+            time.sleep(600)
         self.path.write_text("done")
 
 
@@ -349,16 +349,14 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
 @pytest.mark.slow
 def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
     jobs = [Write(tmp_path / "killed", name="SHResNet"), Write(tmp_path / "long", weight=2)]
-    began = time.monotonic()
     with (
         pytest.warns(UserWarning, match=r"SHResNet: .*\(signal 9\); the job is begun once more"),
         pytest.raises(UserError, match="ended from outside 2 times") as error,
     ):
         do_all(jobs, 2, Progress(print, 1.0))
-    assert time.monotonic() - began < 50, "the other was waited for"
     assert error.value.subject == "SHResNet"
     assert Change("workers", "fewer") in every(error.value.remedy)
-    assert not (tmp_path / "long").exists()
+    assert not (tmp_path / "long").exists(), "the other was waited for"
 
 
 @pytest.mark.slow

@@ -105,10 +105,9 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "stop_after"),
     [
-        ({"kind": "msp"}, 4),  # the first pass over shared first stages
-        # In unison, after both single networks of 2 × 3 steps.
-        pytest.param({"kind": "msp", "first_stages": "own"}, 14, marks=SLOW),
-        # The second target.
+        ({"kind": "msp"}, 4),
+        # Of the second target.
+        pytest.param({"kind": "msp", "first_stages": "own"}, 8, marks=SLOW),
         pytest.param({"kind": "diqt", "preset": "paper", "epochs": 1}, 4, marks=SLOW),
         pytest.param({"kind": "hned"}, 8, marks=SLOW),
     ],

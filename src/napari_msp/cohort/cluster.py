@@ -322,32 +322,36 @@ class Cluster:
             return []
         # Of the standard library, which every worker has: it can be asked whatever it lacks.
         versions = self._ask(workers, importlib.metadata.version, PACKAGE)
-        own = importlib.metadata.version(PACKAGE)
-        install = Advice(f"install {PACKAGE} {own} where it runs, or stop it")
-        troubles = []
-        for worker, version in versions.items():
-            if isinstance(version, importlib.metadata.PackageNotFoundError):
-                troubles.append(UserError(f"this worker has no {PACKAGE}", worker, None, install))
-            elif isinstance(version, str) and version != own:
-                problem = f"this worker has {PACKAGE} {version}, not {own}"
-                troubles.append(UserError(problem, worker, None, install))
-            elif isinstance(version, TimeoutError):
-                problem = f"this worker does not answer within {SCHEDULER_PATIENCE:g} s"
-                troubles.append(
-                    UserError(problem, worker, None, Advice("start it again, or stop it"))
-                )
-        wanting = {each.subject for each in troubles}
+        troubles = {
+            worker: trouble
+            for worker, version in versions.items()
+            if (trouble := _version_trouble(worker, version)) is not None
+        }
         share = Advice("let all machines see the folders by the same paths")
         for path in self._needed:
-            asked = [worker for worker in versions if worker not in wanting]
-            seen = self._ask(asked, os.path.exists, path)
-            for worker, sees in seen.items():
+            asked = [worker for worker in versions if worker not in troubles]
+            for worker, sees in self._ask(asked, os.path.exists, path).items():
                 if sees is False:
-                    wanting.add(worker)
-                    troubles.append(
-                        UserError(f"this worker does not see {path}", worker, None, share)
-                    )
-        return troubles
+                    problem = f"this worker does not see {path}"
+                    troubles[worker] = UserError(problem, worker, None, share)
+        return list(troubles.values())
+
+
+def _version_trouble(worker: str, version: object) -> UserError | None:
+    """Say what is wrong with a worker's answer to which version of this package it has."""
+    own = importlib.metadata.version(PACKAGE)
+    remedy = Advice(f"install {PACKAGE} {own} where it runs, or stop it")
+    match version:
+        case importlib.metadata.PackageNotFoundError():
+            problem = f"this worker has no {PACKAGE}"
+        case TimeoutError():
+            problem = f"this worker does not answer within {SCHEDULER_PATIENCE:g} s"
+            remedy = Advice("start it again, or stop it")
+        case str() if version != own:
+            problem = f"this worker has {PACKAGE} {version}, not {own}"
+        case _:
+            return None
+    return UserError(problem, worker, None, remedy)
 
 
 @dataclass(frozen=True)
