@@ -12,6 +12,8 @@ cd "$(dirname "$0")/.."
 . scripts/phases.sh
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+# Modules are compiled as they are first imported; most of them never are.
+export PIP_NO_COMPILE=1
 
 has_display() {
     [ -n "${DISPLAY:-}" ] || [ -n "${WAYLAND_DISPLAY:-}" ] || [ "$(uname -s)" = Darwin ]
@@ -88,11 +90,12 @@ case $extras in
 esac
 
 key=$(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)
+missing=
 for extra in $extras; do
-    stamp=.venv/installed-$extra
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then continue; fi
-    requirement=.
-    if [ "$extra" != base ]; then requirement=".[$extra]"; fi
-    phase "Python packages ($extra)" install_package "$requirement"
-    echo "$key" >"$stamp"
+    if [ "$(cat ".venv/installed-$extra" 2>/dev/null)" != "$key" ]; then missing="$missing $extra"; fi
 done
+if [ -n "$missing" ]; then
+    named=$(echo "$missing" | sed 's/ base//; s/^ //; s/ /,/g')
+    phase "Python packages (${missing# })" install_package ".${named:+[$named]}"
+    for extra in $missing; do echo "$key" >".venv/installed-$extra"; done
+fi

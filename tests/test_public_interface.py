@@ -54,7 +54,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_files_are_named_by_text_too(make_heads: Callable[..., Path], tmp_path: Path) -> None:
     """All other tests name them by Path."""
-    heads = make_heads(tmp_path / "heads", subjects=1)
+    heads = make_heads(tmp_path / "heads", subjects=1, shape=(8, 8, 7))
     dwi = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
     acquisition = msp.load_acquisition(
         str(dwi),

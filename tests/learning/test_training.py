@@ -127,11 +127,11 @@ def test_resumed_is_bit_for_bit_uninterrupted(given, stop_after, heads, quick, r
     assert same_weights(whole, parts)
 
 
-def test_the_same_seed_gives_the_same_model_and_another_does_not(heads, quick, run):
-    first, _ = run(heads, quick(), "first")
-    again, _ = run(heads, quick(), "again")
-    other, _ = run(heads, quick(seed=1), "other")
-    assert same_weights(first, again)
+def test_another_seed_gives_another_model(heads, quick, run):
+    """That the same gives the same is seen where a run is resumed."""
+    first, other = (
+        run(heads, quick(targets=("prisma_st",), seed=seed), f"{seed}")[0] for seed in (0, 1)
+    )
     assert not same_weights(first, other)
 
 

@@ -10,6 +10,7 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
+from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
 
@@ -150,3 +151,15 @@ class Canvas:
         tall = (height - gap * (self.rows - 1)) / self.rows
         wide = (width - gap * (self.columns - 1)) / self.columns
         return row * (tall + gap), column * (wide + gap), tall, wide
+
+
+def grey(image: SHImage, limits: np.ndarray) -> np.ndarray:
+    """(rows, columns) as an axial slice of the SH average must look in a window."""
+    low, high = limits
+    values = np.where(axial(image.mask), axial(sh_average(image)), 0)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def window(truth: SHImage) -> np.ndarray:
+    """The contrast of a truth: 1st to 99th percentile in its mask."""
+    return np.percentile(sh_average(truth)[truth.mask], (1, 99))

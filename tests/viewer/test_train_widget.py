@@ -249,6 +249,7 @@ def shown_legend(viewer):
     return None if legend is None else " ".join(legend.text.replace("\u00a0", " ").split())
 
 
+@pytest.mark.slow  # without a window: tests/ui/test_train_process.py
 def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbot):
     folder = fill(epochs=400)
     train.train_button.click()

@@ -6,6 +6,7 @@ would have drawn without storing any generator's state.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -199,6 +200,12 @@ class Symmetry:
         return torch.cat(turned).view(moved.shape), mask.permute(*self._sources).flip(self._flipped)
 
 
+@cache
+def _every_symmetry() -> tuple[Symmetry, ...]:
+    """Give the 48 of a grid, made once: how they mix SH coefficients takes a while to solve."""
+    return tuple(Symmetry(matrix) for matrix in grid_symmetries())
+
+
 class _Scaler:
     """Standardise (28·S, …) channels and set them to 0 outside the mask."""
 
@@ -350,7 +357,7 @@ class CropSampler:
         self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
         voxels = sum(len(inside) for inside in self._inside)
         self.steps_per_epoch = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
-        self._symmetries = [Symmetry(matrix) for matrix in grid_symmetries()] if augment else None
+        self._symmetries = _every_symmetry() if augment else None
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Give the batch of a step."""
