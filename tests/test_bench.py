@@ -196,8 +196,17 @@ class TestRuns:
         each = comparison(clock, always(1.0), always(2.0))
         assert bench(tmp_path, setting, each, other).run(only=["another"]) == 0
         assert list(keeping.load(tmp_path / "bench.json")["full"].rows["things"]) == [other.key]
-        assert bench(tmp_path, setting, each, other).run(only=["none"]) == 1
+        assert bench(tmp_path, setting, each, other).run(only=["none", "another"]) == 1
         assert "nothing is called none" in capsys.readouterr().err
+
+    def test_what_is_named_is_measured_in_that_order_and_once(
+        self, tmp_path, setting, clock, capsys
+    ):
+        each = comparison(clock, always(1.0), always(2.0))
+        other = replace(each, name="another")
+        assert bench(tmp_path, setting, each, other).run(only=["another", "thing", "things"]) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("things")]
+        assert [line.split(":")[0] for line in said] == ["things, another", "things, a thing"]
 
     def test_the_page_has_tables_machines_and_missed_goals(self, tmp_path, setting, clock):
         each = comparison(clock, always(1.0), always(2.0), goal=3.0)

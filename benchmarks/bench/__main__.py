@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="smaller inputs: minutes")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help="subjects, or parts of names"
+        "--only", nargs="+", default=[], metavar="NAME", help="subjects, parts of names; in order"
     )
     parser.add_argument("--keep", action="store_true", help="replace what was kept")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="default: all cores")

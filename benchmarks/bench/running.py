@@ -45,32 +45,41 @@ class Bench:
         Parameters
         ----------
         only
-            Names of subjects, or parts of names of comparisons and tables; none: all.
+            Names of subjects, or parts of names of comparisons and tables, in the order in which
+            they are to be measured: what was measured is kept, whenever the run ends. None: all.
         """
         print(f"{self._machine}\n", flush=True)
         wrong: list[str] = []
-        found = False
-        for subject in self._subjects:
-            for each in subject.all:
-                if only and not any(one == subject.name or one in each.key for one in only):
-                    continue
-                found = True
-                name = f"{subject.name}, {each.key}"
-                if absent := missing(each):
-                    print(f"{name}: left out: {' and '.join(absent)} not installed", flush=True)
-                    continue
-                try:
-                    said = self._measure(subject, each)
-                except Exception as error:  # one that fails does not hide the others
-                    said = f"failed: {type(error).__name__}: {error}"
-                    print(f"{name}: {said}", flush=True)
-                wrong += [f"{name}: {said}"] if said else []
-                self._write()
-        if not found:
-            wrong.append(f"nothing is called {' or '.join(only)}")
+        for subject, each in self._asked(only, wrong):
+            name = f"{subject.name}, {each.key}"
+            if absent := missing(each):
+                print(f"{name}: left out: {' and '.join(absent)} not installed", flush=True)
+                continue
+            try:
+                said = self._measure(subject, each)
+            except Exception as error:  # one that fails does not hide the others
+                said = f"failed: {type(error).__name__}: {error}"
+                print(f"{name}: {said}", flush=True)
+            wrong += [f"{name}: {said}"] if said else []
+            self._write()
         if wrong:
             print("\n" + "\n".join(wrong), file=sys.stderr)
         return 1 if wrong else 0
+
+    def _asked(
+        self, only: Sequence[str], wrong: list[str]
+    ) -> list[tuple[Subject, Comparison | Table]]:
+        """Give what is named, each once; names of nothing go to what is wrong."""
+        every = [(subject, each) for subject in self._subjects for each in subject.all]
+        if not only:
+            return every
+        found = {
+            one: [pair for pair in every if one == pair[0].name or one in pair[1].key]
+            for one in only
+        }
+        wrong += [f"nothing is called {one}" for one, pairs in found.items() if not pairs]
+        chosen = {(s.name, e.key): (s, e) for pairs in found.values() for s, e in pairs}
+        return list(chosen.values())
 
     def _write(self) -> None:
         keeping.save(self._results, self._known)
