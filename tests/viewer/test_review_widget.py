@@ -9,7 +9,7 @@ from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.review.keys import BEYOND_NAPARI, REBOUND, all_keys
 from reviewed import AFFINE, WORST, folder
 
-PATIENCE = 20_000
+PATIENCE = 60_000
 
 
 @pytest.fixture(scope="module")

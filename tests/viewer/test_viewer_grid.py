@@ -181,6 +181,10 @@ def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, grid, pixels)
     width = foot.shape[1]
     assert (foot[:, : width // 4].max(-1) > 0.5).sum() > 100
     assert (foot[:, width // 3 : 2 * width // 3].max(-1) > 0.5).sum() > 30
+    bar = viewer.canvas.overlays.scale_bar
+    for zoom, length in ((0.5, 50), (3, 20), (10, 10), (40, 2), (500, 1)):  # not onto the legend
+        viewer.scene.camera.zoom = zoom
+        assert bar.length == length
     grid.leave()
     assert not viewer.canvas.overlays.scale_bar.visible
     assert "napari_msp_legend" not in viewer.canvas.overlays

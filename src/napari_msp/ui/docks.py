@@ -33,7 +33,7 @@ USUAL_WIDTH = 370
 
 
 SHARE = 6
-"""Of a widget's height, one part is for messages."""
+"""Of a widget's height, one part is usually for messages."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
@@ -254,10 +254,12 @@ def _place_of(widget: QWidget, inside: QWidget) -> QRect:
     return QRect(widget.mapTo(inside, QPoint(0, 0)), widget.size())
 
 
-def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout:
+def with_messages(
+    owner: QWidget, upper: QWidget, *said: QWidget, share: int = SHARE
+) -> QVBoxLayout:
     """Lay out a widget: at its foot the one place for what goes on and what is said.
 
-    The place has a sixth of the height at least, whatever is said.
+    The place has its share of the height, whatever is said.
 
     Parameters
     ----------
@@ -265,11 +267,13 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
         All else.
     *said
         Progress and messages, from top to bottom.
+    share
+        Of so many parts of the height one is theirs.
     """
     place = MessagePlace(*said)
     place.setViewportMargins(MARGIN, 0, MARGIN, 0)
     column = stacked(owner, upper, place)
-    column.setStretchFactor(upper, SHARE - 1)
+    column.setStretchFactor(upper, share - 1)
     column.setStretchFactor(place, 1)
     return column
 

@@ -122,23 +122,19 @@ class GridFit:
         _, row, column = camera.center
         camera.center = (0.0, row + down, column + across)
 
-    def come_closer(self, centre: tuple[float, float], mm: float) -> bool:
+    def come_closer(self, centre: tuple[float, float], mm: float) -> None:
         """Fill cells with so many mm around a row and a column, unless they show less."""
         camera, cell = self._viewer.scene.camera, self._cell()
         zoom = max(min(cell[0] - NAME - FOOT, cell[1] - 2 * EDGE), 20.0) / mm
         if camera.zoom < zoom:
             camera.center, camera.zoom = (0.0, *centre), zoom
             self._close = self._camera()
-            return True
-        return False
 
-    def go_back(self) -> bool:
+    def go_back(self) -> None:
         """Show whole brains again, unless the camera was moved since `come_closer`."""
-        back = bool(self._close) and self._close == self._camera()
-        if back:
+        if self._close and self._close == self._camera():
             self.fit()
         self._close = ()
-        return back
 
     def take(self, layers: Sequence[Layer], bar: Layer | None, reference: Head) -> None:
         """Fit other layers from now on.

@@ -109,6 +109,19 @@ LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
 LOAD_WORDS, HARMONIZE_WORDS = FormWords(LOAD_LABELS), FormWords(HARMONIZE_LABELS)
 
 
+def without_folder(words: str, *folders: Path) -> str:
+    """Name files of folders in a text as they lie in them.
+
+    Examples
+    --------
+    >>> without_folder("/data/heads/sub-01/a.nii: odd; /b.nii", Path("/data/heads"))
+    'sub-01/a.nii: odd; /b.nii'
+    """
+    for folder in folders:
+        words = words.replace(f"{folder}{os.sep}", "")
+    return words
+
+
 def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str:
     """Say what is wrong and what helps, with a file by its name without folders.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from napari_msp.formatting import counted, listed
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, abandonable
 from napari_msp.ui.layers import KEY, LOOKS, LayerData, map_layer, window_of
-from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.phrasing import FormWords, said, sentence, without_folder
 from napari_msp.ui.widgets.progress import Step
 
 LABELS: Mapping[str, str] = {
@@ -188,11 +187,6 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
             problems["voxel_size"] = said(error, WORDS)
     doubts = {"dataset": without_folder("\n".join(heads.notes), heads.root)} if heads.notes else {}
     return Findings(choice, heads, offered, problems, doubts, notes)
-
-
-def without_folder(words: str, folder: Path) -> str:
-    """Name files of a folder in a text as they lie in it."""
-    return words.replace(f"{folder}{os.sep}", "")
 
 
 # --- The work ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
+    LEGEND_MARGIN,
     ORDERS,
     OWNERS,
     SPACE,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-SCALE_BAR, SHORT_SCALE_BAR = 50, 10
-"""Lengths in mm, where whole brains are seen and close by."""
+SCALE_BARS = (50, 20, 10, 5, 2, 1)
+"""Lengths in mm, of which the longest is drawn that does not reach the legend."""
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
 """What is set of it."""
@@ -87,7 +88,6 @@ class ViewerGrid:
         self._legend = self._remark = ""
         self._linking = False
         self._beside: Layer | None = None
-        self._length: float | None = SCALE_BAR
 
     @property
     def active(self) -> bool:
@@ -153,6 +153,7 @@ class ViewerGrid:
             self._before, OWNERS[viewer] = ViewerState(viewer), self._owner
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
+            viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
             viewer.dims.events.order.connect(self._fit.turn)
         self.come_back()
         moved, kept = self._fit.moved, self._looked_at(cells.reference)
@@ -251,17 +252,11 @@ class ViewerGrid:
         """Fill cells with so many mm around the crosshair's point, unless they show less."""
         rows, columns = spatial(self.viewer.dims.order)[1:]
         point = crosshair_of(self.viewer).point
-        bar = self.viewer.canvas.overlays.scale_bar
-        before, bar.length = bar.length, SHORT_SCALE_BAR  # it is drawn when the camera moves
-        if not self._fit.come_closer((point[rows], point[columns]), mm):
-            bar.length = before
+        self._fit.come_closer((point[rows], point[columns]), mm)
 
     def go_back(self) -> None:
         """Undo `come_closer`, unless the camera was moved since."""
-        bar = self.viewer.canvas.overlays.scale_bar
-        before, bar.length = bar.length, SCALE_BAR
-        if not self._fit.go_back():
-            bar.length = before
+        self._fit.go_back()
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -287,8 +282,6 @@ class ViewerGrid:
         if not self.active or layer not in self.viewer.layers:
             return
         self._beside, moved = layer, self._fit.moved
-        bar = self.viewer.canvas.overlays.scale_bar  # a larger picture's would reach the legend
-        self._length, bar.length = bar.length, SHORT_SCALE_BAR
         with self.viewer.layers.batched_update():
             self.viewer.canvas.grid.enabled = False
             for other in self.layers[1:]:
@@ -309,7 +302,6 @@ class ViewerGrid:
         if layer is None:
             return
         moved = self._fit.moved
-        self.viewer.canvas.overlays.scale_bar.length = self._length
         with self.viewer.layers.batched_update():
             if layer in self.viewer.layers:
                 self._keep_out(layer)
@@ -335,6 +327,7 @@ class ViewerGrid:
         OWNERS.pop(viewer, None)
         viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
+        viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
         viewer.dims.events.order.disconnect(self._fit.turn)
         remove_legend(viewer)
         with viewer.layers.batched_update():
@@ -431,7 +424,14 @@ class ViewerGrid:
         viewer.canvas.background_color_override = BACKGROUND
         self.turn_to(self.plane)
         bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, True, 7
-        bar.length, bar.visible = SCALE_BAR, True
+        bar.visible = True
+        self._fit_scale_bar()
+
+    def _fit_scale_bar(self) -> None:
+        """Keep the bar clear of the legend, however close the heads are."""
+        zoom = self.viewer.scene.camera.zoom
+        fitting = (each for each in SCALE_BARS if each * zoom < LEGEND_MARGIN)
+        self.viewer.canvas.overlays.scale_bar.length = next(fitting, SCALE_BARS[-1])
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
         """Give where each spatial axis is cut, if that is worth being looked at in a brain too.

@@ -59,6 +59,9 @@ NEXT_GLYPHS = "Q"
 
 EDGE = 6
 
+LOW = 10
+"""Parts of the height of which one is for messages: the numbers want it more."""
+
 NARROWEST = 240
 """Pixels that the table asks for."""
 
@@ -412,7 +415,8 @@ class Compare(Docked):
         upper = QWidget()
         stacked(upper, self.heading, self.form, self.tabs).setStretchFactor(self.tabs, 1)
         said = (self.progress, self.message, self.regions.message, self.form.notices)
-        with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        column = with_messages(self, upper, *said, share=LOW)
+        column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 
 def _scrolled(widget: QWidget) -> QScrollArea:

@@ -86,7 +86,7 @@ class AcquisitionForm(ExaminedForm):
     def _lay_out(self) -> None:
         self.teaching = wrapped(TEACHING)
         self.sample = push_button(
-            "Open &simulated heads", "A head on two platforms, simulated once in some 15 seconds."
+            "Open &simulated heads", "A head on two platforms, simulated once and kept."
         )
         self.notices = Notices()
         self.rows, self.files = FormRows(self.notices), FormRows(self.notices)

@@ -17,7 +17,7 @@ from napari_msp.evaluation.proof.tables import read_site_effect, site_effect_in
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, with_messages
-from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence
+from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence, without_folder
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
 from napari_msp.ui.widgets.form import Section, push_button
@@ -110,10 +110,12 @@ class SiteEffect(Docked):
         self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
-        if self.form.folder.path != self._compared:
+        folder, heads = self.form.folder.path, self.form.heads.path
+        if folder != self._compared:
             return
         self._show(known)
-        told = [sentence(each) for each in dict.fromkeys(self._warned)]
+        opened = [each for each in (folder, heads) if each is not None]
+        told = [sentence(without_folder(each, *opened)) for each in dict.fromkeys(self._warned)]
         more = len(told) - MOST_TOLD
         told = [*told[:MOST_TOLD], f"And {more} more: see the report."] if more > 0 else told
         self.message.show_message("warning", " ".join(told))

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.ui.widgets.form import push_button, wrapped
 
-HINT = "First time here? See what it does on a simulated head, made once in some 15 seconds."
+HINT = "First time here? See what it does on a simulated head, made once and kept."
 
 
 def page_text(name: str) -> str:

@@ -38,7 +38,7 @@ SIGNS = {
 SIGN_SIZE = 16
 """Pixels."""
 
-LINES = 5
+LINES = 3
 """That a place for messages shows at once at least."""
 
 
