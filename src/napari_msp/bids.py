@@ -107,6 +107,24 @@ def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
     return (f"sub-{named['sub']}", platform) if platform else None
 
 
+def misplaced(path: str | Path) -> str:
+    """Say how an image's name contradicts the folders that it lies in; empty where it does not.
+
+    >>> misplaced("heads/sub-02/dwi/sub-01_dwi.nii.gz")
+    'lies in the folder sub-02 and is named sub-01'
+    >>> misplaced("heads/sub-1/ses-ge/dwi/sub-01_dwi.nii.gz")
+    ''
+    """
+    named = entities(path)
+    for folder in absolute(path).parents:
+        key, _, label = folder.name.partition("-")
+        if key in {"sub", "ses"} and label.lstrip("0") != named.get(key, label).lstrip("0"):
+            return f"lies in the folder {folder.name} and is named {key}-{named[key]}"
+        if key == "sub":
+            break
+    return ""
+
+
 def is_dwi(path: str | Path) -> bool:
     """Return whether a name is a BIDS scan's: `sub-<label>[_<entity>-<label>…]_dwi`, an image.
 

@@ -702,6 +702,31 @@ class TestChoices:
         assert other.scan == root / f"{alone}_run-3_dwi.nii.gz"
         assert other.runs == ()
 
+    def test_the_first_run_may_have_no_number(self, lay: Callable[..., Path]) -> None:
+        stem = "sub-1/ses-a/dwi/sub-1_ses-a"
+        root = lay(bids(stem, f"{stem}_run-2"))
+        with pytest.raises(UserError, match="sub-1 on a was scanned 2 times") as error:
+            open_dataset(root)
+        assert error.value.remedy == Choose("run", ("1", "2"))
+        first, second = (open_dataset(root, run=run).scans["sub-1", "a"].name for run in (1, 2))
+        assert (first, second) == ("sub-1_ses-a_dwi.nii.gz", "sub-1_ses-a_run-2_dwi.nii.gz")
+
+    def test_a_name_that_contradicts_its_folders(self, lay: Callable[..., Path]) -> None:
+        wrong = ["sub-2/ses-b/dwi/sub-1_ses-b", "sub-1/ses-a/dwi/sub-1_ses-c"]
+        root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a", "sub-2/ses-a/dwi/sub-02_ses-a", *wrong))
+        dataset = open_dataset(root)
+        assert set(dataset.scans) == {("sub-1", "a"), ("sub-02", "a")}
+        assert set(dataset.passed_over) == {root / f"{each}_dwi.nii.gz" for each in wrong}
+        findings = check(root, input="a", alignment=False).findings
+        told = [each for each in findings if "passed over" in each.problem]
+        assert [each.severity for each in told] == ["error", "error"]
+        assert sorted(each.problem.partition("(")[2] for each in told) == [
+            "lies in the folder ses-a and is named ses-c)",
+            "lies in the folder sub-2 and is named sub-1)",
+        ]
+        with pytest.warns(DoubtfulScan, match="lies in the folder sub-2 and is named sub-1"):
+            load_acquisition(root / f"{wrong[0]}_dwi.nii.gz")
+
     def test_a_run_that_nobody_has(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a_run-1"))
         with pytest.raises(UserError, match="is not run 3"):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from napari_msp.bids import DESCRIPTION, bare_stem, subject_and_platform
+from napari_msp.bids import DESCRIPTION, bare_stem, misplaced, subject_and_platform
 from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
 from napari_msp.checking.gradients import (
@@ -21,8 +21,10 @@ from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import (
+    MISPLACED,
     NAME_PLATFORMS,
     NO_PLATFORM,
+    RENAME,
     SCAN_NAMES,
     UNDECIDED,
     UNNAMED,
@@ -281,9 +283,12 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     for path, why in dataset.passed_over.items():
         if why == UNDECIDED:  # told as an error
             continue
-        problem = f"is passed over: it {why}"
+        problem, place = f"is passed over: it {why}", place_of(path, dataset.root)
+        if why == MISPLACED:
+            yield Finding("error", place, f"{problem} ({misplaced(path)})", RENAME)
+            continue
         remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
-        yield Finding("note", place_of(path, dataset.root), problem, remedy)
+        yield Finding("note", place, problem, remedy)
     known = {*dataset.scans.values(), *dataset.passed_over}
     for path in sorted(dataset.root.glob("sub-*/**/*_dwi.nii*")):
         if path not in known:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import mask_sidecar, sidecar_path
+from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import (
     GradientTable,
@@ -506,6 +506,7 @@ def load_acquisition(
     )
     doubts = [*header_doubts(image), *table_doubts(table)]
     if path is not None:
+        doubts += [said] if (said := misplaced(path)) else []
         doubts += file_doubts(path, table, image.affine, given=bval is not None)
     for doubt in doubts:
         warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)

@@ -11,6 +11,7 @@ from napari_msp.bids import (
     image_suffix,
     is_dwi,
     marked_input,
+    misplaced,
     nifti_stem,
     read_sidecar,
     subject_and_platform,
@@ -32,6 +33,11 @@ NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
 
 NAME_PLATFORMS = RunJob("import", "name the platform")
 """What helps where names say none."""
+
+MISPLACED = "lies in the folder of another subject or session than its name says"
+
+RENAME = Advice("find out whose it is, and rename it or move it")
+"""What helps where folder and name say different things."""
 
 UNDECIDED = "is one of several, of which none is chosen"
 
@@ -260,7 +266,8 @@ def choose_scan(
 ) -> tuple[Path | None, dict[Path, str]]:
     """Choose the scan among images of one subject and platform.
 
-    Predictions of this package, and images of b=0 alone (such as `dir-PA`), are no scans. Runs are
+    Predictions of this package, and images of b=0 alone (such as `dir-PA`), are no scans; nobody
+    knows whose an image is of which folder and name say different things. Runs are
     never merged. Of several versions of a scan the one without `desc`, `space` and `res` is taken,
     else the only `desc-preproc`.
 
@@ -285,6 +292,7 @@ def choose_scan(
         passed_over.update({path: why for path in left if path not in kept})
         left = list(kept)
 
+    keep([path for path in left if not misplaced(path)], MISPLACED)
     keep([path for path in left if not is_prediction(path)], "is a prediction")
     magnitude = [path for path in left if entities(path).get("part", "mag") == "mag"]
     keep(magnitude, "shows phase or a part of a complex signal, no magnitude")
@@ -294,7 +302,7 @@ def choose_scan(
     if len(left) > 1:
         with_table = [path for path in left if is_scan(path)]
         keep(with_table or left, "has no gradient table, as its neighbour has")
-    runs = {path: entities(path)["run"].lstrip("0") for path in left if "run" in entities(path)}
+    runs = _runs(left)
     if run is not None:
         wanted = str(run).lstrip("0")
         keep([path for path in left if runs.get(path, wanted) == wanted], f"is not run {wanted}")
@@ -317,6 +325,16 @@ def choose_scan(
     return (left[0] if left else None), passed_over
 
 
+def _runs(paths: Sequence[Path]) -> dict[Path, str]:
+    """Give the run of each image that has one, by name or as the first of those that do."""
+    named = {path: entities(path) for path in paths}
+    runs = {path: named[path].pop("run").lstrip("0") for path in paths if "run" in named[path]}
+    again = [named[path] for path in runs]
+    if "1" not in runs.values():  # who scans again may name the second run only
+        runs |= {path: "1" for path in paths if path not in runs and named[path] in again}
+    return runs
+
+
 def is_prediction(path: Path) -> bool:
     """Return whether an image was written by this package as a prediction."""
     if "desc" not in entities(path):
@@ -337,7 +355,8 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     remedy: Remedy
     if passed_over:
         first, why = next(iter(passed_over.items()))
-        problem, remedy = f"has no scan: {first.name} {why}", Advice("give another")
+        problem = f"has no scan: {first.name} {why}"
+        remedy = RENAME if why == MISPLACED else Advice("give another")
     else:
         problem = f"has no scan named {SCAN_NAMES}"
         remedy = RunJob("import", "bring the data into that form")
