@@ -159,7 +159,7 @@ def test_another_place_is_another_lattice(shift: float) -> None:
     if shift < 0.05:
         assert check_mask(values("0 and 1"), LATTICE, "m", moved).inside.any()
         return
-    with pytest.raises(UserError, match=f"they lie up to {shift * 1.935:.1f} mm and 0.0° apart"):
+    with pytest.raises(UserError, match=f"up to {shift * 1.935:.1f} mm and 0.0° away"):
         check_mask(values("0 and 1"), LATTICE, "m", moved)
 
 
@@ -167,7 +167,7 @@ def test_a_mask_whose_header_is_not_the_images_is_not_to_be_resampled(tmp_path: 
     """As tools write that know an image's qform only: the same voxels, turned by 20°."""
     turned = OBLIQUE.copy()
     turned[:3] = Rotation.from_euler("z", 20, degrees=True).as_matrix() @ OBLIQUE[:3]
-    with pytest.raises(UserError, match=r"as many .* up to 3\.1 mm and 20\.0° apart") as error:
+    with pytest.raises(UserError, match=r"as many, .* up to 3\.1 mm and 20\.0° away") as error:
         check_mask(values("0 and 1"), LATTICE, "m", turned)
     assert "copy the image's header to it, else resample" in str(error.value)
     corner = np.linalg.norm((turned - OBLIQUE)[:3] @ [0, 0, 2, 1])  # farthest from the axis

@@ -150,7 +150,7 @@ def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
         shapes = (" × ".join(map(str, each.shape)) for each in (mask, image))
         problem = f"its voxels are not the image's ({' against '.join(shapes)})"
     elif apart := how_far_apart(mask, image):
-        problem = f"its voxels are as many as the image's, but by its header they lie {apart} apart"
+        problem = f"its voxels are not the image's: as many, but by its header {apart} away"
         if aff2axcodes(mask.affine) == aff2axcodes(image.affine):
             remedy = f"if it was drawn on this image, copy the image's header to it, else {remedy}"
     else:
