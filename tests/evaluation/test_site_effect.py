@@ -19,8 +19,8 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
-from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
-from napari_msp.evaluation.benchmark.methods import find_predictions
+from napari_msp.evaluation.benchmark.finished import find_predictions, map_on
+from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results

@@ -12,11 +12,10 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
+from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
     SHARED_MSP,
-    FinishedPredictions,
-    find_predictions,
     from_base,
 )
 from napari_msp.evaluation.benchmark.settings import Budget, Subjects

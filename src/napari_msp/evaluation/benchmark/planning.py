@@ -19,17 +19,19 @@ from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.finished import (
+    FinishedPredictions,
+    find_predictions,
+    predicted_from,
+)
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
     SHARED_MSP,
     UNHARMONIZED,
-    FinishedPredictions,
     all_methods,
     begun_from_base,
     chosen_methods,
-    find_predictions,
     from_base,
-    predicted_from,
     rows_from_base,
 )
 from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, lattice_scales

@@ -105,7 +105,7 @@ class EvaluationSettings:
         Trained files that are rows too, named by their file names.
     predictions
         Folders of finished predictions that are rows too, by the rows' names; see
-        `napari_msp.evaluation.benchmark.methods.find_predictions`. With several datasets each
+        `napari_msp.evaluation.benchmark.finished.find_predictions`. With several datasets each
         folder has one of their name for each.
     regions
         Pages of proof by region: a label image in the scans' space, a folder with one of each

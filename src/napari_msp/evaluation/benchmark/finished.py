@@ -1,0 +1,439 @@
+"""Predictions that were made elsewhere: found in a folder, and opened subject by subject."""
+
+import hashlib
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.bids import (
+    bare_stem,
+    entities,
+    image_suffix,
+    is_dwi,
+    nifti_stem,
+    plain_label,
+    platform_name,
+    read_sidecar,
+    without_shell,
+)
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.lattice import Lattice, resample_with_mask, scanner_points
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
+from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up
+from napari_msp.formatting import listed
+from napari_msp.identity import Person, may_be_same
+from napari_msp.provenance import Provenance
+from napari_msp.scan import Scan, load_scan
+from napari_msp.signal.maps import MAPS, Maps
+from napari_msp.signal.sh_image import SHImage
+
+
+@dataclass(frozen=True)
+class FinishedPredictions:
+    """Predictions that lie in a folder: those of this package, or any method's.
+
+    Attributes
+    ----------
+    folder
+        With a folder for each subject, `sub-<label>/…`.
+    images
+        By subject and target: SH images, one a shell, else a DWI.
+    maps
+        By subject and target, of whom there is no image: files by the keys of `MAPS`.
+    provenance
+        How they came to be, where their sidecars say so.
+    """
+
+    name: str
+    folder: Path
+    images: Mapping[tuple[str, str], tuple[Path, ...]]
+    maps: Mapping[tuple[str, str], Mapping[str, Path]]
+    provenance: Mapping[tuple[str, str], Provenance]
+
+    @property
+    def targets(self) -> list[str]:
+        """Platforms that are predicted."""
+        return sorted({target for _, target in (*self.images, *self.maps)})
+
+    @property
+    def subjects(self) -> list[str]:
+        """Who is predicted."""
+        return sorted({subject for subject, _ in (*self.images, *self.maps)})
+
+    @property
+    def state(self) -> str:
+        """Digest of which files they are, and when these were written."""
+        state = hashlib.sha256()
+        alone = (path for paths in self.maps.values() for path in paths.values())
+        for path in (*(path for paths in self.images.values() for path in paths), *alone):
+            about = path.stat()
+            state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+        return state.hexdigest()[:16]
+
+    def overlapping(self, subjects: Collection[str]) -> bool:
+        """Return whether several models predicted some of these, and others of these taught them.
+
+        As when each subject is test once, and the others teach.
+        """
+        models = {made.model_sha256 for made in self.provenance.values()}
+        taught = self.taught_by(subjects)
+        return len(models) > 1 and any(names - {who} for who, names in taught.items())
+
+    def doubt(self, subjects: Collection[str]) -> str | None:
+        """Say whose predictions come of a model that learned from somebody of their name."""
+        taught = self.taught_by(subjects)
+        own = [subject for subject, names in taught.items() if subject in names]
+        if not own:
+            return None
+        words = (
+            f"{self.name}: the model learned from people named {listed(own)}, as are some that are "
+            "measured; if they are the same people, its errors are too low"
+        )
+        warnings.warn(words, MayHaveLearned, stacklevel=4)
+        return words
+
+    def taught_by(self, subjects: Collection[str]) -> dict[str, set[str]]:
+        """Give those of some subjects whose names a prediction's model learned from, by subject."""
+        taught: dict[str, set[str]] = {}
+        for (subject, _), made in self.provenance.items():
+            if subject in subjects:
+                taught.setdefault(subject, set()).update({*made.training_subjects} & {*subjects})
+        return {subject: names for subject, names in taught.items() if names}
+
+
+def find_predictions(
+    name: str,
+    folder: str | Path,
+    dataset: Path,
+    targets: Sequence[str],
+    subjects: Collection[str],
+    *,
+    alone: bool = True,
+) -> FinishedPredictions:
+    """Find finished predictions, each by its sidecar or its name.
+
+    What it predicts is said by the sidecar that `harmonize` writes; else by the platform in the
+    file's name (`ses-`, `acq-`), or by a target in its `desc-`; where there is one target only, it
+    is that.
+
+    Parameters
+    ----------
+    folder
+        With `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
+        methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
+    dataset
+        Whose subjects are predicted; where `folder` has one of its name, they lie in that.
+    alone
+        Whether there is no other dataset, so that they may lie in `folder` itself.
+
+    Raises
+    ------
+    UserError
+        When there is no such folder, no prediction in it, or several of one subject.
+    """
+    inside = Path(folder) / dataset.name
+    folder = inside if inside.is_dir() or not alone else Path(folder)
+    if not folder.is_dir():
+        remedy = Advice("check the path")
+        if not alone:
+            remedy = Advice("put the predictions of each dataset into a folder of its name")
+        raise UserError("there is no such folder", folder, "predictions", remedy)
+    if folder.resolve() == dataset.resolve():
+        problem = "is the dataset itself, whose scans would be compared with themselves"
+        raise UserError(problem, folder, "predictions", Advice("give a folder of predictions"))
+    found: dict[tuple[str, str], dict[str, list[Path]]] = {}
+    provenance: dict[tuple[str, str], Provenance] = {}
+    for subject in sorted(subjects):
+        for path in _images_of(folder, subject):
+            made = Provenance.from_sidecar(read_sidecar(path))
+            target = _predicted(path, made, targets)
+            if target is None:
+                continue
+            stem = without_shell(bare_stem(path).removesuffix(COEFFICIENTS))
+            found.setdefault((subject, target), {}).setdefault(stem, []).append(path)
+            if made is not None:
+                provenance[subject, target] = made
+    maps: dict[tuple[str, str], dict[str, Path]] = {}
+    for subject, (key, path) in ((s, each) for s in sorted(subjects) for each in _maps(folder, s)):
+        target = _predicted(path, Provenance.from_sidecar(read_sidecar(path)), targets)
+        if target is None or (subject, target) in found:
+            continue
+        if key in maps.setdefault((subject, target), {}):
+            problem = f"has several {key} maps of {target} for {subject}"
+            raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+        maps[subject, target][key] = path
+    if not found and not maps:
+        raise UserError(
+            f"has no prediction of {', '.join(targets)} for any subject",
+            folder,
+            "predictions",
+            Advice("give a folder of sub-<label>/…/sub-<label>…_dwi.nii.gz"),
+        )
+    images = {}
+    for (subject, target), by_stem in found.items():
+        if len(by_stem) > 1:
+            problem = f"has several predictions of {target} for {subject} ({', '.join(by_stem)})"
+            raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+        (paths,) = by_stem.values()
+        of_sh = [path for path in paths if not is_dwi(path)]  # as predicted, not fitted anew
+        images[subject, target] = tuple(of_sh or paths)
+    return FinishedPredictions(name, folder, images, maps, provenance)
+
+
+def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> str:
+    """Name the platform that finished predictions say they were made from; empty for none or two.
+
+    Parameters
+    ----------
+    folders
+        As for `find_predictions`, of which the first prediction is asked.
+    """
+    said = set()
+    for folder in map(Path, folders):
+        inside = folder / dataset.root.name
+        place = inside if inside.is_dir() else folder
+        made = (
+            Provenance.from_sidecar(read_sidecar(path))
+            for subject in dataset.subjects
+            for path in _images_of(place, subject)
+        )
+        first = next((each for each in made if each is not None), None)
+        said |= {first.input} if first is not None and first.input in dataset.platforms else set()
+    return said.pop() if len(said) == 1 else ""
+
+
+COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
+"""How names of SH images end."""
+
+
+def _images_of(folder: Path, subject: str) -> Iterator[Path]:
+    """List what may be predictions of a subject: DWIs and SH images."""
+    for path in _files_of(folder, f"{subject}_*"):
+        if image_suffix(path) and (is_dwi(path) or nifti_stem(path).endswith(COEFFICIENTS)):
+            yield path
+
+
+def _files_of(folder: Path, pattern: str) -> list[Path]:
+    """List files of a subject: in its folder, as of cohorts, and beside those of others."""
+    subject = pattern.partition("_")[0]
+    return sorted({*folder.glob(pattern), *(folder / subject).rglob(pattern)})
+
+
+MAPS_ALONE = ("fa", "md", "colour_fa")
+"""Maps that pages of proof measure where a method gives no image."""
+
+
+def _maps(folder: Path, subject: str) -> Iterator[tuple[str, Path]]:
+    """List a subject's maps that are measured without an image, by the keys of `MAPS`."""
+    ends = {f"_param-{MAPS[key].parameter}_dwimap": key for key in MAPS_ALONE}
+    for path in _files_of(folder, f"{subject}_*_dwimap*"):
+        for end, key in ends.items():
+            if image_suffix(path) and nifti_stem(path).endswith(end):
+                yield key, path
+
+
+def _predicted(path: Path, made: Provenance | None, targets: Sequence[str]) -> str | None:
+    """Say what a file predicts; None for what is no prediction of a target's last stage."""
+    if made is not None:
+        return made.target if made.stage == "last" and made.target in targets else None
+    named = entities(path)
+    platform = platform_name(named.get("ses", ""), named.get("acq", ""))
+    if platform in targets:
+        return platform
+    described = named.get("desc", "").casefold()
+    fit = [each for each in targets if plain_label(each).casefold() in described]
+    if len(fit) == 1:
+        return fit[0]
+    return targets[0] if len(targets) == 1 and not fit else None
+
+
+# --- Opened -----------------------------------------------------------------------------------
+
+
+class FinishedOnTarget:
+    """Finished predictions on one target, opened subject by subject; what cannot be used is noted.
+
+    Attributes
+    ----------
+    notes
+        What went wrong with single heads, or is doubtful, in words.
+    interpolated
+        How many mm are between the centres of both brains, by row and subject, of those that lie on
+        other voxels than truth.
+    """
+
+    def __init__(
+        self, finished: Sequence[FinishedPredictions], target: str, dataset: TravellingHeads
+    ) -> None:
+        self.notes: list[str] = []
+        self.interpolated: dict[str, dict[str, float]] = {}
+        self._finished, self._target, self._dataset = finished, target, dataset
+
+    def images(
+        self, subject: str, truth: Maps, b: float, others: Mapping[str, Maps]
+    ) -> dict[str, Maps]:
+        """Open a subject's images of one shell.
+
+        Parameters
+        ----------
+        b
+            The shell in s/mm², where truth does not say its own.
+        others
+            Other rows' predictions, by row.
+        """
+        found: dict[str, Maps] = {}
+        compared: dict[str, Comparison] = {}
+        person = self._dataset.person(subject) if self._finished else Person()
+        for each in self._finished:
+            paths = each.images.get((subject, self._target))
+            if (subject, self._target) in each.maps:
+                continue
+            if paths is None:
+                self._note(each.name, subject, "there is no prediction")
+                continue
+            try:
+                scan = self._at_b_value(load_scan(paths), truth.image.b_value or b)
+                lined_up = line_up(truth, {each.name: scan})
+                apart = _apart(scan.at_shell().image, truth.image)
+                if lined_up.interpolated:
+                    self.interpolated.setdefault(each.name, {})[subject] = apart
+                if apart > MOST_APART:
+                    said = (
+                        f"its brain lies {apart:.1f} mm beside that of the target's scan: they are "
+                        "not registered, or one is cut off"
+                    )
+                    self._note(each.name, subject, said)
+                if scan.provenance is not None and not may_be_same(person, scan.person):
+                    raise UserError("was made of another person's scan")
+                found[each.name], compared[each.name] = scan.maps(), lined_up
+            except UserError as error:
+                self._note(each.name, subject, error.phrase(subject=paths[0].name))
+        for name, said in self._doubts_of(compared, others, truth.image):
+            self._note(name, subject, said)
+        return found
+
+    def maps(self, subject: str, lattice: Lattice) -> dict[str, dict[str, FloatArray]]:
+        """Open a subject's maps where there is no image, by row and key, on a lattice."""
+        found: dict[str, dict[str, FloatArray]] = {}
+        for each in self._finished:
+            for key, path in each.maps.get((subject, self._target), {}).items():
+                try:
+                    values = map_on(path, lattice, key)
+                except UserError as error:
+                    self._note(each.name, subject, error.phrase())
+                else:
+                    found.setdefault(each.name, {})[key] = values
+        return found
+
+    def _note(self, row: str, subject: str, said: str) -> None:
+        self.notes.append(f"{row}, {subject} on {self._target}: {said}")
+
+    def _doubts_of(
+        self, compared: Mapping[str, Comparison], others: Mapping[str, Maps], truth: SHImage
+    ) -> Iterator[tuple[str, str]]:
+        """Say which finished predictions are another image once more, or lack voxels of others.
+
+        Every row is measured where it and truth have brain.
+        """
+        known = {
+            f'the row "{name}"': maps.image
+            for name, maps in others.items()
+            if maps.image.lattice.matches(truth.lattice)
+        }
+        voxels = {name: int(each.mask.sum()) for name, each in compared.items()}
+        most = max(
+            (*voxels.values(), *(int((each.mask & truth.mask).sum()) for each in known.values())),
+            default=0,
+        )
+        for name, each in compared.items():
+            image = each.predictions[name].image
+            for what, other in {f"the scan on {self._target}": truth, **known}.items():
+                inside = each.mask & other.mask
+                if np.array_equal(image.coefficients[inside], other.coefficients[inside]):
+                    yield name, f"it is {what} once more, and no prediction"
+                    break
+            if voxels[name] < LEAST_SHARED * most:
+                share = f"{100 * voxels[name] / most:.0f} %"
+                yield (
+                    name,
+                    f"its mask leaves {share} of the voxels that another row is measured in, so "
+                    "their errors are not of the same voxels: give it the scan's mask",
+                )
+
+    def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
+        """Give the shell of a prediction that has the target's b-value."""
+        part = at_b_value(prediction, wanted)
+        if part is None:
+            known = listed([str(each) for each in prediction.shells])
+            problem = f"has b = {known} s/mm² but the scan on {self._target} has {wanted:.0f}"
+            remedy = Advice("give a prediction of its b-value")
+            raise UserError(problem, field="predictions", remedy=remedy)
+        return part
+
+
+LEAST_SHARED = 0.98
+"""Share of the voxels of the row that has most, from which rows are comparable (our choice)."""
+
+MOST_APART = 5.0
+"""Millimetres between the centres of two brains that masks may leave (our choice).
+
+Sessions have other lattices, but scans of one head are registered before they are compared.
+"""
+
+
+def _apart(one: SHImage, other: SHImage) -> float:
+    """Measure the distance between the centres of two brains in mm."""
+    first, second = (scanner_points(each.mask, each.affine).mean(axis=0) for each in (one, other))
+    return float(np.linalg.norm(first - second))
+
+
+LARGEST_MD = 0.02
+"""In mm²/s; free water has 0.003. More is in other units (our choice)."""
+
+LARGEST_FA = 1.5
+"""Negative eigenvalues give up to √(3/2). More is in percent or the like (our choice)."""
+
+
+def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
+    """Read a map and bring it to a lattice, interpolated linearly inside its own mask.
+
+    Voxels without a finite number are none of the mask, as those of 0.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, has not the axes of its kind, or lies elsewhere.
+    """
+    image = open_nifti(path)
+    wanted = 4 if MAPS[key].coloured else 3
+    shape = (*image.shape[:3], *(length for length in image.shape[3:] if length > 1))
+    values = read_voxels(image, path).reshape(shape)
+    if len(shape) != wanted or (wanted == 4 and shape[-1] != 3):
+        problem = f"has shape {image.shape}, which no map of {MAPS[key].title} has"
+        raise UserError(problem, path, "predictions", Advice("give another"))
+    values = np.nan_to_num(values, posinf=0, neginf=0)
+    if wanted == 4:
+        values = np.abs(values)
+    if key == "md" and np.any(values > LARGEST_MD):
+        problem = "has diffusivities that are no mm²/s"
+        raise UserError(problem, path, "predictions", Advice("give it in mm²/s"))
+    if key in ("fa", "colour_fa") and np.any(values > LARGEST_FA):
+        problem = "has values that are no FA"
+        raise UserError(problem, path, "predictions", Advice("give it from 0 to 1"))
+    own = lattice_of(image)
+    if own.matches(lattice):
+        return values
+    several = values if wanted == 4 else values[..., None]
+    mask = (several != 0).any(axis=-1)
+    found, there = resample_with_mask(several, mask, own, lattice)
+    if not there.any():
+        problem = "lies outside the target's scan"
+        raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
+    found = np.where(there[..., None], found, 0)
+    return found if wanted == 4 else found[..., 0]
