@@ -31,7 +31,7 @@ KEYWORDS = {"field", "parameter"}
 IN_PYTHON_ONLY = {
     "factor": "data/phantom/changes.py",
     "name": "data/phantom/changes.py",
-    "scans": "evaluation/figures/figure2.py",
+    "scans": "evaluation/figures/paper.py",
 }
 """Parameters of what no command does, with the file that has the function."""
 
@@ -134,8 +134,8 @@ def test_remedies_of_their_own_have_a_public_parameter(kind: type[Remedy]):
         ),
         (
             FormWords(compare_form.LABELS),
-            ("evaluation/compar", "evaluation/figures/figure3", "evaluation/figures/slices"),
-            {"slice_index"},  # napari has a slider
+            ("evaluation/compare", "evaluation/line_up", "evaluation/figures/"),
+            {"slice_index", "scans"},  # napari has a slider, and Figure 2 is none of the window's
         ),
         (aligning.WORDS, ("alignment/", "data/cubes", "data/dataset"), {"force"}),  # a button
         # A run of the window writes into its folder.

@@ -11,7 +11,7 @@ from .errors import UserError
 from .evaluation.calibration import calibrate
 from .evaluation.compare import compare
 from .evaluation.evaluate import evaluate
-from .evaluation.figures.figure3 import figure3
+from .evaluation.figures.paper import figure3
 from .evaluation.region_numbers import measure_regions
 from .inference.harmonize import Prediction, harmonize
 from .learning.train import train

@@ -5,14 +5,14 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.figures.figure2 import TITLE, figure2
+from napari_msp.evaluation.figures.paper import AVERAGE, figure2
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.spherical_harmonics import spread_directions
 
 
 def pixels(figure, name):
-    (axes,) = [a for a in figure.axes if a.get_label() == f"{TITLE} · {name} · image"]
+    (axes,) = [a for a in figure.axes if a.get_label() == f"{AVERAGE} · {name} · image"]
     return np.asarray(axes.images[0].get_array())
 
 

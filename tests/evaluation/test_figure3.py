@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.compare import disagreements
-from napari_msp.evaluation.figures.figure3 import figure3 as draw
 from napari_msp.evaluation.figures.layout import round_length, write_figure
+from napari_msp.evaluation.figures.paper import figure3 as draw
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.line_up import as_maps, line_up
 from napari_msp.evaluation.measures.metrics import measure

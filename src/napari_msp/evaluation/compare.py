@@ -15,8 +15,8 @@ from napari_msp.data.gradients import same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, figure3
 from napari_msp.evaluation.figures.layout import check_format, write_figure
+from napari_msp.evaluation.figures.paper import SHOWN, check_maps, figure3
 from napari_msp.evaluation.line_up import (
     AtShell,
     Comparison,

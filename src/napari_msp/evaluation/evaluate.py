@@ -18,9 +18,8 @@ from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training
 from napari_msp.evaluation.figures.curves import curves_figure
-from napari_msp.evaluation.figures.figure2 import figure2
-from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.layout import write_figure
+from napari_msp.evaluation.figures.paper import figure2, figure3
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.proof.chapters import make_pages

@@ -263,8 +263,8 @@ class Compared:
         UserError
             For another suffix, a slice without brain, or a folder that cannot be written to.
         """
-        from napari_msp.evaluation.figures.figure3 import SHOWN, figure3
         from napari_msp.evaluation.figures.layout import check_format, write_figure
+        from napari_msp.evaluation.figures.paper import SHOWN, figure3
 
         check_format(path)
         predictions = {self.title(name): each for name, each in self.comparison.predictions.items()}
