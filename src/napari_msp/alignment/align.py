@@ -34,9 +34,14 @@ from napari_msp.bids import (
     describe_part,
     write_participants,
 )
-from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT, dice
 from napari_msp.checking.report import Finding, place_of
-from napari_msp.checking.summary import Comparison, HeadImages
+from napari_msp.checking.summary import (
+    LEAST_CORRELATION,
+    MISALIGNMENT_LIMIT,
+    Comparison,
+    HeadImages,
+    dice,
+)
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import (

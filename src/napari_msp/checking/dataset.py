@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, misplaced, subject_and_platform
-from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
 from napari_msp.checking.gradients import (
     Correction,
@@ -18,7 +17,12 @@ from napari_msp.checking.gradients import (
 from napari_msp.checking.outliers import check_outliers, check_platforms
 from napari_msp.checking.report import Finding, finding_from, place_of
 from napari_msp.checking.scan import check_scan
-from napari_msp.checking.summary import ScanSummary
+from napari_msp.checking.summary import (
+    ScanSummary,
+    check_input_position,
+    check_lattice,
+    compare_with_input,
+)
 from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import (
     MISPLACED,

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import median_abs_deviation
 
-from napari_msp.checking.alignment import MISALIGNMENT_LIMIT, measured_distance
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.report import Finding
-from napari_msp.checking.summary import ScanSummary
+from napari_msp.checking.summary import MISALIGNMENT_LIMIT, ScanSummary, measured_distance
 from napari_msp.errors import Advice
 
 OUTLYING = 3.5
