@@ -27,7 +27,7 @@ from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, 
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned, NeverTest
 from napari_msp.evaluation.benchmark.trainings import TrainingList
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
+from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.identity import Person
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.train import train

@@ -19,7 +19,7 @@ from napari_msp.evaluation.benchmark.analysis import (
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
 from napari_msp.evaluation.benchmark.settings import Subjects
-from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
+from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.formatting import NumberFormat
 

@@ -1,92 +1,23 @@
-"""A run in words: what a reader must know of it, and the methods paragraph."""
+"""Gather what a reader must know of a benchmark: from its plan, its trainings and their models."""
 
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_msp.device import choose_device
-from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.methods import all_methods
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
 from napari_msp.evaluation.benchmark.run import Outcome
-from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
 from napari_msp.evaluation.biology import EFFECTS
 from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
 from napari_msp.evaluation.regions import TISSUE
-from napari_msp.evaluation.statistics import RESAMPLES
+from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
-from napari_msp.formatting import counted, listed
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.spherical_harmonics import ORDER
-
-
-@dataclass(frozen=True)
-class EvaluationRun:
-    """A run of the evaluation.
-
-    Attributes
-    ----------
-    splits
-        Subjects by dataset.
-    input
-        The platform that was harmonized.
-    simulated
-        Whether the heads were simulated.
-    seeds
-        Of the training; the first dataset was run with each, the others with the first one.
-    tested
-        The method that is tested against the others, chosen beforehand; None: no tests.
-    methods
-        What each method is, half a sentence by name.
-    terms
-        What each method needs and what it gives back, in a few words by name.
-    training
-        Rows of the training table, such as method, parameters, steps, learning rate, trials and
-        seconds; the heading is the key. All rows have the first one's keys.
-    settings
-        Further settings by name, such as steps and patch sizes, as text.
-    b_value
-        Of the shell, or those of several, in s/mm²; None where platforms differ.
-    machine
-        Processor and accelerator, in words.
-    folds
-        Where each subject was test once: the split of each, the same in every dataset.
-    ended
-        How each training ended, in words.
-    doubts
-        Who was measured though a model may have learned from them, in words.
-    unfit
-        Which models are for simulated heads only though other scans were measured, in words.
-    also_measured
-        What was measured beside errors, a sentence each.
-    notes
-        What of single heads could not be used, or must be known to trust its numbers, in words.
-    """
-
-    command: str
-    splits: Mapping[str, Subjects]
-    input: str
-    targets: Sequence[str]
-    simulated: bool
-    seeds: Sequence[int]
-    tested: str | None
-    methods: Mapping[str, str] = field(default_factory=dict)
-    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    training: Sequence[Mapping[str, object]] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-    b_value: float | Sequence[float] | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    machine: str = ""
-    folds: Sequence[Subjects] = ()
-    ended: Mapping[str, str] = field(default_factory=dict)
-    doubts: Sequence[str] = ()
-    unfit: Sequence[str] = ()
-    also_measured: Sequence[str] = ()
-    notes: Sequence[str] = ()
 
 
 def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
@@ -303,154 +234,3 @@ def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:
         counts.append(sum(p.numel() for network in networks for p in network.parameters()))
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-# --- In words ----------------------------------------------------------------------------------
-
-
-def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
-    """Write what was done as a paper's methods section does.
-
-    Parameters
-    ----------
-    tests
-        Give the numbers of comparisons.
-
-    Returns
-    -------
-    Plain text, ready to paste.
-    """
-    doubts = " ".join(f"{each}." for each in (*run.doubts, *run.unfit))
-    parts = (
-        _data(run),
-        _split(run),
-        doubts,
-        _networks(run),
-        _measures(run),
-        *run.also_measured,
-        _statistics(run, tests),
-    )
-    return " ".join(part for part in parts if part)
-
-
-def _data(run: EvaluationRun) -> str:
-    heads = "simulated travelling heads" if run.simulated else "travelling heads"
-    count = len(run.splits)
-    source = f"{count} datasets of {heads}" if count > 1 else heads
-    known = () if run.b_value is None else run.b_value
-    shells = [f"{b:.0f}" for b in ([known] if isinstance(known, int | float) else known)]
-    b_value = f" (b = {listed(shells)} s/mm²)" if shells else ""
-    return (
-        f"We used {source}. From the scan of {run.input}, each method predicted the image of "
-        f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
-        f"series of order {ORDER} in MRtrix3's basis and scanner axes, fitted to the "
-        "b0-normalised signal with Laplace-Beltrami regularisation."
-    )
-
-
-def _split(run: EvaluationRun) -> str:
-    if run.folds:
-        return _left_out(run)
-    sizes = {
-        (len(split.training), len(split.validation), len(split.test))
-        for split in run.splits.values()
-    }
-    if len(sizes) != 1:
-        counts = "; ".join(
-            f"{name}: {len(s.training)}, {len(s.validation)} and {len(s.test)}"
-            for name, s in run.splits.items()
-        )
-        return f"Subjects were split into training, validation and test ({counts})."
-    training, validation, test = sizes.pop()
-    if training == validation == 0:
-        where = " of each dataset" if len(run.splits) > 1 else ""
-        verb = "was" if test == 1 else "were"
-        return f"{counted(test, 'subject')}{where} {verb} measured; nobody was learned from here."
-    choices = "every choice was made on validation subjects, and " if validation else ""
-    return (
-        f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
-        f"{training} for training, {validation} for validation and {test} for test; {choices}test "
-        "subjects were used for nothing else."
-    )
-
-
-def _left_out(run: EvaluationRun) -> str:
-    """Say who taught, validated and was measured where each subject was test once."""
-    training = sorted({len(fold.training) for fold in run.folds})
-    sizes = " to ".join(str(each) for each in dict.fromkeys((training[0], training[-1])))
-    always = next(iter(run.splits.values())).training
-    validating = (
-        "another one, the next in the list, validated: every choice was made on it"
-        if any(fold.validation for fold in run.folds)
-        else "none validated, so nothing was chosen: learning rates and the single networks of an "
-        "MSP were the presets'"
-    )
-    each = "In each dataset, each" if len(run.splits) > 1 else "Each"
-    sentences = [
-        f"{each} of {len(run.folds)} subjects was test once (leave-one-out).",
-        f"Everything that is learned was learned anew from {sizes} others each time; {validating}.",
-    ]
-    if always:
-        sentences.append(f"{listed(always)} taught or validated and were never test.")
-    return " ".join(sentences)
-
-
-def _networks(run: EvaluationRun) -> str:
-    sentences = []
-    if run.methods:
-        described = "; ".join(
-            f"{name} ({what})" if what else name for name, what in run.methods.items()
-        )
-        sentences.append(f"Methods were: {described}.")
-    sentences += [f"{name}: {value}." for name, value in run.settings.items()]
-    if len(run.seeds) > 1:
-        repeats = f"Training was repeated with {len(run.seeds)} seeds"
-        if len(run.splits) > 1:
-            repeats += " on the first dataset and run with the first seed on the others"
-        sentences.append(f"{repeats}.")
-    return " ".join(sentences)
-
-
-def _measures(run: EvaluationRun) -> str:
-    truths = "the measured scan, whose own noise bounds the error from below"
-    if run.simulated:
-        truths += ", and its noise-free twin"
-    return (
-        "The main measure is the mean squared error of the SH coefficients over in-mask voxels "
-        "and coefficients, on the target's own lattice: predictions were interpolated where "
-        f"lattices differ, the truth never. Truth was {truths}."
-    )
-
-
-def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
-    if run.folds:
-        return (
-            "Values are means over test subjects, each first averaged over training seeds, with "
-            "the value of each subject. Folds overlap: almost the same subjects taught in each, so "
-            "neither intervals nor p-values are given."
-        )
-    sentences = [
-        "Values are means over test subjects, each first averaged over training seeds, with 95 % "
-        f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."
-    ]
-    families = {(t.level, t.reference, t.shell): t for t in tests if t.comparisons}
-    each_shell = any(test.shell is not None for test in tests)
-    if families:
-        first = next(iter(families.values()))
-        counts = dict.fromkeys(test.comparisons for test in families.values())
-        corrected = (
-            f", with Bonferroni's correction over the {listed([*map(str, counts)])} comparisons of "
-            f"a truth{' and a shell' if each_shell else ''}"
-        ) * (max(counts) > 1)
-        sentences.append(
-            f"{first.first} was compared with each other method on each target by Wilcoxon's "
-            f"signed-rank test, two-sided, on subjects{corrected}; effect sizes "
-            "are the rank-biserial correlation and "
-            "the relative change of the mean error with its bootstrap interval over subjects."
-        )
-    if any(level == "patch" for level, *_ in families):
-        sentences.append(
-            "The same test on non-overlapping patches is given for comparison with earlier work; "
-            "patches of one head are not independent."
-        )
-    return " ".join(sentences)

@@ -26,7 +26,7 @@ from napari_msp.evaluation.benchmark.results import (
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.proof.pages import Page
-from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
+from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.tables import (
     BIOLOGY,
     Cell,
