@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
 from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, abandonable
 from napari_msp.ui.widgets.progress import Step
@@ -101,7 +102,9 @@ def test_warnings_are_told(run):
     told = []
 
     def work(control):
-        warnings.warn("unlike training", UserWarning, stacklevel=1)
+        warnings.warn("unclosed file", ResourceWarning, stacklevel=1)
+        warnings.warn("of another plugin", UserWarning, stacklevel=1)
+        warnings.warn("unlike training", DoubtfulScan, stacklevel=1)
 
     run(work, lambda job: job.warned.connect(told.append))
     assert told == ["unlike training"]

@@ -12,6 +12,7 @@ from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Choices, Question, read_and_line_up
+from napari_msp.ui.compare.grid_cells import comparison_cells
 
 
 def image():
@@ -169,3 +170,23 @@ def test_truth_and_input_are_taken_at_the_predictions_shell(both, tmp_path, scan
     inside = true.mask & high.mask
     by_hand = np.square(true.coefficients[inside] - high.image.coefficients[inside]).mean()
     assert measured.sh_mse == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
+    loaded = load_scan(scan(b_values=(1000.0,)).write(tmp_path))
+    sh = fit_sh(load_acquisition(loaded.path), rescale_to=1200)
+    how = "voxels interpolated"
+    known = Provenance(target="x", input="ge_st", title="MSP", approximations=(how,))
+    made = [Scan(given_sh=sh, given_subject="sub-01", provenance=known)]
+    compared = read_and_line_up(Question(None, made, loaded), lambda _: None)
+    assert compared.scan is not None
+    np.testing.assert_array_equal(compared.scan.image.coefficients, sh.coefficients)
+    assert compared.reservations == [f"MSP: {how}"]
+    layout = comparison_cells(compared, compared.cells("sh_average"))
+    first = layout.layers[0][1]["name"]
+    assert first == "sub-01 · SH average (rescaled from b = 1000 to 1200)"
+    assert "input: sub-01, rescaled from b = 1000 to 1200" in layout.legend
+    # One that nobody can rescale says at which b-value it is.
+    other = Scan(given_sh=loaded.image, given_subject="sub-01", given_platform="ge_st")
+    compared = read_and_line_up(Question(None, made, other), lambda _: None)
+    assert compared.input_title == "input ge_st (at b = 1000)"

@@ -1,12 +1,15 @@
 """Layer data are right without a viewer: order, place, scale, units, names."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
@@ -16,10 +19,12 @@ from napari_msp.ui.layers import (
     corner,
     from_shown,
     map_layer,
+    named_apart,
     scan_layers,
     scans_of,
     showing,
     stored_index,
+    titled,
     to_shown,
 )
 
@@ -28,6 +33,31 @@ from napari_msp.ui.layers import (
 def record(scan, tmp_path):
     acquisition = scan("LAS").load(tmp_path)
     return Scan(acquisition=acquisition, given_subject="sub-01", given_platform="ge_st")
+
+
+class Made(Scan):
+    """As much of a prediction as layers ask for; the true one loads torch."""
+
+    branches: ClassVar = {}
+
+
+def test_scans_of_one_name_are_told_apart_everywhere(record):
+    second = replace(record, acquisition=replace(record.acquisition, path=Path("elsewhere.nii")))
+    one, other = (map_layer(each, "b0", each.acquisition.b0) for each in (record, second))
+    shown = [SimpleNamespace(metadata=one[1]["metadata"])]
+    (named,) = named_apart(shown, [other])
+    assert named[1]["name"] == "sub-01 ge_st (2) · b0"
+    assert list(titled([second])) == ["sub-01 ge_st (2)"]  # whatever became of the first
+    made = Made(
+        given_sh=second.image,
+        given_subject="sub-01",
+        provenance=Provenance(target="prisma_st", input="ge_st", title="MSP"),
+    )
+    vars(made)["source"] = second
+    (named,) = named_apart([], [map_layer(made, "SH average", sh_average(made.sh))])
+    assert named[1]["name"] == "sub-01 MSP prisma_st (2) · SH average"
+    (named,) = named_apart(shown, [one])
+    assert named[1]["name"] == "sub-01 ge_st · b0"
 
 
 @pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])

@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
+from napari_msp.checking.report import Finding
 from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
@@ -49,11 +50,25 @@ def test_a_bids_name_outside_a_dataset_has_no_siblings(scan, tmp_path):
     assert load_scan(path).owner == "sub-01 ge_st"
 
 
+def test_what_a_table_is_doubted_for_stays_with_the_scan(scan, tmp_path, monkeypatch):
+    from napari_msp.ui.harmonize.widget import row_of
+
+    mirrored = Finding("warning", "sub-01", "y is mirrored")
+    monkeypatch.setattr("napari_msp.ui.reading.doubts_of", lambda acquisition: [mirrored])
+    read = read_scan(load_scan(scan().write(tmp_path)), lambda words: None)
+    assert any("y is mirrored" in each for each in row_of("sub-01", read).doubts)
+    assert any("y is mirrored" in each for each in read.notes)
+
+
 def test_what_is_being_done_is_told_and_can_be_ended(scan, tmp_path):
     path = scan().write(tmp_path)
     told = []
     read_scan(load_scan(path), told.append)
-    assert told == ["Reading sub-01_dwi.nii.gz", "Fitting spherical harmonics"]
+    assert told == [
+        "Reading sub-01_dwi.nii.gz",
+        "Comparing gradients with fibres",
+        "Fitting spherical harmonics",
+    ]
 
     def refuse(words):
         if "Fitting" in words:

@@ -239,7 +239,8 @@ def test_scans_of_one_name_keep_their_predictions_apart(
     viewer, scan, harmonize, qtbot, finish, tmp_path
 ):
     elsewhere = replace(scan.acquisition, path=tmp_path / scan.path.name)
-    add(viewer, replace(scan, acquisition=elsewhere))
+    second = replace(scan, acquisition=elsewhere)
+    add(viewer, second)
     combo = harmonize.form.scan
     titles = [combo.itemText(number) for number in range(combo.count())]
     assert titles == ["sub-01 ge_st", "sub-01 ge_st (2)"]
@@ -249,6 +250,12 @@ def test_scans_of_one_name_keep_their_predictions_apart(
         press(qtbot, harmonize.form.button)
         finish(harmonize)
     assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
+    assert "1 prediction of sub-01 ge_st (2) in" in harmonize.progress.words.text()
+    assert predicted(viewer)[-1] == "sub-01 DIQT prisma_st (2) · SH average"
+    for layer in [each for each in viewer.layers if shown_by(each).scan is second]:
+        viewer.layers.remove(layer)
+    assert combo.currentText() == "sub-01 ge_st (2)"  # whose predictions are there yet
+    assert harmonize.results.isVisible()
     press(qtbot, harmonize.results.save)
     form = harmonize.saving.form
     assert form.names.checked == ["sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)"]

@@ -249,6 +249,13 @@ class Acquisition:
         )
         return other
 
+    def doubted(self, doubts: Sequence[str]) -> "Acquisition":
+        """Give the same, of which more is doubted: whoever uses it is told, as of the rest."""
+        other = replace(self)
+        read = replace(self._read, doubts=(*self._read.doubts, *doubts))
+        vars(other).update(_read=read, brain=self.brain, mask=self.mask)
+        return other
+
     @cached_property
     def b0(self) -> FloatArray:
         """(X, Y, Z) mean of the b=0 volumes, in scanner units."""

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -33,6 +34,9 @@ PATIENCE = 0.3
 """Seconds for which no dialog is shown."""
 
 Result = TypeVar("Result")
+
+READERS = frozenset(["napari_msp", "nibabel", "dipy"])
+"""Packages whose warnings are about what is worked on."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Job(QObject):
         line.reported.connect(self.progressed)
         line.warned.connect(self.warned)
         line.ended.connect(self._end)
-        worker.warned.connect(lambda warning: line.warned.emit(str(warning[0])))
+        worker.warned.connect(partial(_tell, line))
         self.destroyed.connect(worker.quit)
         self._worker = worker
         worker.start()
@@ -136,6 +140,14 @@ class Job(QObject):
             self.cancelled.emit()
         self._worker = None
         self.ended.emit()
+
+
+def _tell(line: _Line, warning: tuple[Any, ...]) -> None:
+    """Tell what was warned of, if it is of the work: those of the whole process are caught."""
+    message, category, file = warning[:3]
+    ours = category.__module__.split(".")[0] == "napari_msp"
+    if ours or (issubclass(category, UserWarning) and not READERS.isdisjoint(Path(file).parts)):
+        line.warned.emit(str(message))
 
 
 def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,11 +197,52 @@ class Owned(Protocol):
 AnyOwned = TypeVar("AnyOwned", bound=Owned)
 
 
+_NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""Of scans with one name, by what they were read from: the first that was shown is 1."""
+
+
+def tell_apart(scans: Sequence[Scan]) -> None:
+    """Number scans of one name in the order in which they come; a number that is given stays."""
+    for scan in scans:
+        if _read_from(scan) in _NUMBERS:
+            continue
+        others = [each for each in scans if each is not scan and each.owner == scan.owner]
+        taken = {_NUMBERS.get(_read_from(each)) for each in others}
+        same = (_NUMBERS.get(_read_from(each)) for each in others if _is_same(scan, each))
+        free = next(number for number in range(1, len(scans) + 1) if number not in taken)
+        _NUMBERS[_read_from(scan)] = next(filter(None, same), free)
+
+
+def apart(scan: Scan) -> str:
+    """Give what tells a scan, and predictions of it, from another of its name: "" or " (2)"."""
+    number = _NUMBERS.get(_read_from(source_of(scan)), 1)
+    return f" ({number})" if number > 1 else ""
+
+
+def _read_from(scan: Scan) -> object:
+    """Give what all shells of a scan have in common."""
+    return scan if scan.acquisition is None else scan.acquisition
+
+
+def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
+    """Name layers that are to be added so that scans of one name are told apart by it."""
+    coming = [source_of(shown_in(data).scan) for data in wanted]
+    sources = [source_of(scan) for scan in scans_of(layers)]
+    tell_apart(list(dict.fromkeys([*sources, *coming])))
+    named = []
+    for each in wanted:
+        data, options, kind = each
+        scan = shown_in(each).scan
+        name = options["name"].replace(f"{scan.owner} · ", f"{scan.owner}{apart(scan)} · ", 1)
+        named.append((data, options | {"name": name}, kind))
+    return named
+
+
 def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
     """Give each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
     titles: dict[str, AnyOwned] = {}
     for scan in scans:
-        title, number = scan.owner, 2
+        title, number = scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), 2
         while title in titles:
             title, number = f"{scan.owner} ({number})", number + 1
         titles[title] = scan

@@ -58,14 +58,16 @@ def read(path: Paths) -> list[Any]:
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
     from napari_msp.ui.docks import current_viewer
-    from napari_msp.ui.layers import not_shown
+    from napari_msp.ui.layers import named_apart, not_shown
 
     viewer = current_viewer()
     try:
         layers = wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:
         return NOTHING
-    return (layers if viewer is None else not_shown(viewer.layers, layers)) or NOTHING
+    if viewer is not None:
+        layers = named_apart(viewer.layers, not_shown(viewer.layers, layers))
+    return layers or NOTHING
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:

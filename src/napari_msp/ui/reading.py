@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import check_given_shells, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+from napari_msp.ui.phrasing import LOAD_WORDS
 
 Say = Callable[[str], None]
 """Gets what is being done, in words; whatever it raises ends the work."""
@@ -24,7 +27,12 @@ _READING = Lock()
 
 
 def read_scan(scan: Scan, say: Say) -> Scan:
-    """Read a scan's voxels, make its mask and fit SH to it, which else happens when asked for."""
+    """Read a scan's voxels, make its mask and fit SH to it, which else happens when asked for.
+
+    Returns
+    -------
+    The scan; what its table is doubted for, as `check` does, is among its acquisition's doubts.
+    """
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
@@ -34,6 +42,9 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     if not acquisition.has_mask:
         say("Making a brain mask")
     _ = acquisition.mask
+    say("Comparing gradients with fibres")
+    if found := [finding.message(LOAD_WORDS) for finding in doubts_of(acquisition)]:
+        scan = replace(scan, acquisition=acquisition.doubted(found))
     say("Fitting spherical harmonics")
     _ = scan.sh
     return scan

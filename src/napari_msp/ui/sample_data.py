@@ -13,7 +13,15 @@ from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
 from napari_msp.ui.docks import current_viewer, open_widget
-from napari_msp.ui.layers import LayerData, make_layer, not_shown, scan_layers, showing, shown_in
+from napari_msp.ui.layers import (
+    LayerData,
+    make_layer,
+    named_apart,
+    not_shown,
+    scan_layers,
+    showing,
+    shown_in,
+)
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
@@ -170,7 +178,7 @@ def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerDat
     scan = shown_in(layers[-1]).scan
     if all(shown_in(each.as_layer_data_tuple()).scan.siblings == scan.siblings for each in there):
         if None in known or not there:
-            return not_shown(viewer.layers, layers)
+            return named_apart(viewer.layers, not_shown(viewer.layers, layers))
         # As napari wants a layer, the one that is seen comes to the top.
         layers, there = [there[-1].as_layer_data_tuple()], there[-1:]
         layers[0][1]["visible"] = True

@@ -25,6 +25,7 @@ from napari_msp.evaluation.line_up import (
 from napari_msp.evaluation.measures.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
 from napari_msp.scan import Scan
+from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import is_prediction, source_of, titled
@@ -203,14 +204,38 @@ class Compared:
         return None if self.scan is None else self.scan.maps()
 
     @property
-    def interpolated(self) -> list[str]:
-        """Which predictions do not lie on the comparison's lattice, and what was done, in words."""
+    def reservations(self) -> list[str]:
+        """What was done to images, and what was warned of as they were made, in words."""
         lattice, placements = self.comparison.lattice, self.comparison.placements
-        return [
+        found = [
             f"{name} was {placements[name]}"
             for name, scan in self.predictions.items()
             if not scan.lattice.canonical.matches(lattice.canonical)
         ]
+        of: dict[str, list[str]] = {}
+        for name, scan in self.predictions.items():
+            made = scan.provenance
+            for words in () if made is None else (*made.approximations, *made.warnings):
+                of.setdefault(words, []).append(name)
+        return found + [f"{', '.join(names)}: {words}" for words, names in of.items()]
+
+    @property
+    def input_b_value(self) -> str:
+        """At which b-value the input is shown, where it was not scanned or predicted at that."""
+        scan, made = self.scan, next(iter(self.predictions.values()))
+        if scan is None or scan.b_value is None or made.b_value is None:
+            return ""
+        if scan.image.rescaled_from is not None:
+            return f"rescaled from b = {scan.image.rescaled_from:.0f} to {scan.b_value:.0f}"
+        return "" if same_b_value(made, scan) else f"at b = {scan.b_value:.0f}"
+
+    @property
+    def input_title(self) -> str:
+        """What the input is called beside predictions; "" where there is none."""
+        if self.scan is None:
+            return ""
+        at = f" ({self.input_b_value})" if self.input_b_value else ""
+        return f"input {self.scan.name}{at}"
 
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
@@ -314,7 +339,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     elif truth is not None:
         truth = at_shell_of(truth, b_value)
     if scan is not None:
-        scan = at_shell_of(scan, b_value)
+        scan = as_networks_got_it(at_shell_of(scan, b_value), question.predictions)
     say("Lining images up")
     predictions = short_names(question.predictions)
     comparison = line_scans_up(truth, predictions, scan)
@@ -338,6 +363,18 @@ def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
     if shell is None or not same_shell(shell.b_value, b_value):
         return scan
     return scan.at_other_shell(shell)
+
+
+def as_networks_got_it(scan: Scan, predictions: Sequence[Scan]) -> Scan:
+    """Rescale an input to the predictions' b-value, where its signal was before they were made."""
+    own, made = scan.acquisition, predictions[0].image
+    before = made.rescaled_from
+    if own is None or before is None or scan.b_value is None or made.b_value is None:
+        return scan
+    if not same_shell(scan.b_value, before):
+        return scan
+    sh = fit_sh(own, b_value=scan.b_value, order=scan.image.order, rescale_to=made.b_value)
+    return replace(scan, given_sh=sh)
 
 
 def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:

@@ -13,6 +13,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import (
     DISAGREEMENT,
     ERROR_PERCENTILE,
+    EXPECTED,
     INPUT_SCAN,
     Cell,
     Cells,
@@ -22,7 +23,7 @@ from napari_msp.scan import Scan
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.grid_fit import SPACE, Head
-from napari_msp.ui.layers import LayerData, is_prediction, map_layer
+from napari_msp.ui.layers import LayerData, apart, is_prediction, map_layer
 
 VIEW = "compare"
 """`Shown.view` of all layers that a comparison makes."""
@@ -213,7 +214,7 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
 def cell_name(scan: Scan, name: str, quantity: str) -> str:
     """Name a prediction's cell by its short name, such as "sub-01 MSP · MSE"."""
     owner = name if name == scan.subject else f"{scan.subject} {name}"
-    return f"{owner} · {quantity}"
+    return f"{owner}{apart(scan)} · {quantity}"
 
 
 def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
@@ -227,7 +228,10 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
         What the second row shows, where it is not errors or doubts.
     """
     roles = (("ground truth", compared.truth), ("input", compared.scan))
-    scans = [f"{role}: {scan.owner}" for role, scan in roles if scan is not None]
+    scans = [f"{role}: {scan.owner}{apart(scan)}" for role, scan in roles if scan is not None]
+    if compared.input_b_value:
+        made = next(iter(compared.predictions.values())).b_value
+        scans[-1] += f", {compared.input_b_value} s/mm² (predictions: b = {made:.0f})"
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
@@ -239,6 +243,8 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
         kind = _doubt_of(compared) if compared.truth is None else "errors"
         if kind == DISAGREEMENT and compared.expected_error:
             kind += " (not all models are calibrated)"
+        elif kind == EXPECTED:
+            kind += " (for scans like those of its calibration)"
         scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
@@ -275,6 +281,8 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     if not named and title in {compared.title(each) for each in compared.predictions}:
         title = f"{title} ({cell.name})"
     name = cell_name(scan, title, shown.map.title)
+    if cell.name == INPUT_SCAN and compared.input_b_value:
+        name = f"{name} ({compared.input_b_value})"
     if cell.name in compared.variants:
         # What is saved from the layer is what is seen in it.
         image = compared.comparison.predictions[cell.name].image

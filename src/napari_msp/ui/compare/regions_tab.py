@@ -119,7 +119,7 @@ def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Me
     if scan is not None:
         before = compared.before or compared.scan_maps
         if before is not None:
-            images = {f"input {scan.name}": before, **images}
+            images = {compared.input_title: before, **images}
     if truth is not None and comparison.truth is not None:
         images = {f"truth {truth.name}": comparison.truth, **images}
     here = regions.on(comparison.lattice)

@@ -70,7 +70,7 @@ class TriplanarTab(QWidget):
         if compared.truth is not None and compared.comparison.truth is not None:
             images = {f"truth {compared.truth.name}": compared.comparison.truth, **images}
         if compared.scan is not None and compared.scan_maps is not None:
-            images[f"input {compared.scan.name}"] = compared.scan_maps
+            images[compared.input_title] = compared.scan_maps
         self._images, self._shown, self._volumes = images, shown, {}
         names = list(images)
         for combo, there, usual in (

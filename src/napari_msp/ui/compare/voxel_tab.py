@@ -261,7 +261,7 @@ def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list
     if truth is not None and comparison.truth is not None:
         images.insert(0, (f"truth {truth.name}", comparison.truth, True))
     if scan is not None and scan.image.order == comparison.reference.order:
-        images.append((f"input {scan.name}", scan.maps(), False))
+        images.append((compared.input_title, scan.maps(), False))
     found = []
     for name, maps, is_truth in images:
         image = maps.image

@@ -163,13 +163,13 @@ class Compare(Docked):
         assert compared is not None
         self.stages.take(compared)
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
-        if compared.interpolated:
-            self._warn_of_placement()
+        if compared.reservations:
+            self._warn_of_reservations()
 
-    def _warn_of_placement(self) -> None:
-        """Say which images were interpolated, instead of what was said before."""
+    def _warn_of_reservations(self) -> None:
+        """Say how images were made and laid on each other, instead of what was said before."""
         compared = self.comparing.compared
-        self._warn("" if compared is None else "; ".join(compared.interpolated))
+        self._warn("" if compared is None else "\n".join(compared.reservations))
 
     def _take_drawn(self, drawn: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
@@ -244,7 +244,7 @@ class Compare(Docked):
         return hold
 
     def _change_map(self) -> None:
-        self._warn_of_placement()
+        self._warn_of_reservations()
         self.comparing.draw(self.form.map_name)
         self.stages.leave_branches()
         self._show_cells()
@@ -252,7 +252,7 @@ class Compare(Docked):
             self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
-        self._warn_of_placement()
+        self._warn_of_reservations()
         self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
@@ -44,11 +44,17 @@ class ScanRow:
         Empty where nobody knows.
     truths
         Platforms on which the same head was scanned, so that errors can be measured.
+    doubts
+        What is doubtful about it, in words.
+    path
+        Where it lies; empty in memory.
     """
 
     title: str
     platform: str
     truths: frozenset[str] = frozenset()
+    doubts: tuple[str, ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class HarmonizeForm(QWidget):
         self.button = push_button(
             "Harmoni&ze", "Predict every ticked target with every ticked model (Enter)."
         )
-        self.note, self.why_not = wrapped(), wrapped()
+        self.note, self.why_not, self.doubts = wrapped(), wrapped(), MessageLine()
         self._lay_out()
         self._connect()
         self._refresh()
@@ -110,6 +116,8 @@ class HarmonizeForm(QWidget):
         self._scans = list(scans)
         titles = [scan.title for scan in scans]
         offer(self.scan, titles, titles[chosen] if titles else "")
+        for number, scan in enumerate(scans):
+            self.scan.setItemData(number, scan.path, Qt.ToolTipRole)
         self._refresh()
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
@@ -201,7 +209,7 @@ class HarmonizeForm(QWidget):
             Section("Advance&d", self.advanced),
         )
         self.words = QWidget()
-        stacked(self.words, self.why_not, self.note, self.model_message)
+        stacked(self.words, self.why_not, self.doubts, self.note, self.model_message)
         stacked(self, self.parts, self.button)
 
     def _connect(self) -> None:
@@ -222,6 +230,8 @@ class HarmonizeForm(QWidget):
         known = scan.truths & set(self.targets.checked) if scan else set()
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
+        self.doubts.show_message("warning", "\n".join(scan.doubts) if scan else "")
+        self.scan.setToolTip(scan.path if scan and scan.path else "A scan whose layers are in the viewer.")
         self.parts.setEnabled(not self._running)
         self.button.setEnabled(not self._running and not self.problem)
         self.why_not.setText("" if self._running else self.problem)

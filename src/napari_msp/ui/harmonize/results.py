@@ -17,6 +17,7 @@ from napari_msp.ui.layers import (
     fits,
     made_here,
     make_layer,
+    named_apart,
     refill,
     scans_of,
     shown_by,
@@ -102,7 +103,7 @@ class ResultLayers(QObject):
     def add(self, result: Predicted) -> None:
         """Show a prediction, in the layers of an older one of the same scan, model and target."""
         older = self._older(result.prediction)
-        for data in result.layers:
+        for data in named_apart(self._viewer.layers, result.layers):
             layer = older.get(shown_in(data).quantity)
             if layer is not None and fits(layer, data):
                 older = {name: each for name, each in older.items() if each is not layer}

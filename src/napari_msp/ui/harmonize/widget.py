@@ -30,9 +30,11 @@ from napari_msp.ui.layers import (
     FIRST_MAPS,
     MAP_TITLES,
     Shown,
+    apart,
     scans_of,
     shown_by,
     source_of,
+    tell_apart,
     titled,
 )
 from napari_msp.ui.preferences import preferences
@@ -140,17 +142,19 @@ class Harmonize(Docked):
         layers.selection.events.active.connect(self._follow_selection)
 
     def _list_scans(self, event: Any = None) -> None:
-        found = [each for each in scans_of(self.viewer.layers) if each.acquisition is not None]
         self.layers.refresh()
+        # Also what is being predicted from, or was: its own layers may have been deleted.
+        kept = [self._request.scan] if self.running and self._request is not None else []
+        kept += [source_of(each.prediction) for each in self.layers.results]
+        known = dict.fromkeys([*scans_of(self.viewer.layers), *kept])
+        found = [each for each in known if each.acquisition is not None]
+        tell_apart(found)
         if [id(each) for each in found] == [id(each) for each in self._scans]:
             return
         chosen = self.form.choices.scan
         before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
         self._scans = found
-        rows = [
-            ScanRow(title, each.platform, frozenset(each.siblings))
-            for title, each in titled(found).items()
-        ]
+        rows = [row_of(title, each) for title, each in titled(found).items()]
         self.form.set_scans(rows, found.index(before) if before in found else 0)
         self._follow_selection()
 
@@ -190,8 +194,10 @@ class Harmonize(Docked):
         self.message.show_message("error", words, actions)
 
     def _say_done(self) -> None:
-        seconds = time.monotonic() - self._began
-        self.progress.end(f"{counted(self._done, 'prediction')} in {duration(seconds)}.")
+        assert self._request is not None
+        scan, seconds = self._request.scan, time.monotonic() - self._began
+        whose = f"{counted(self._done, 'prediction')} of {scan.owner}{apart(scan)}"
+        self.progress.end(f"{whose} in {duration(seconds)}.")
 
     def _say_cancelled(self) -> None:
         kept = f" {counted(self._done, 'prediction')} made before kept." if self._done else ""
@@ -200,6 +206,7 @@ class Harmonize(Docked):
     def _rest(self) -> None:
         self.form.set_running(False)
         self.form.button.setFocus()
+        self._list_scans()
 
     def _act(self, text: str) -> None:
         """Do what a button of the message says: an offer changes how the rest is done."""
@@ -216,7 +223,8 @@ class Harmonize(Docked):
     def _show_results(self) -> None:
         results = self._of_scan()
         notes = dict.fromkeys(note for each in results for note in each.notes)
-        scan = source_of(results[0].prediction).owner if results else ""
+        source = source_of(results[0].prediction) if results else None
+        scan = f"{source.owner}{apart(source)}" if source is not None else ""
         self.results.show_results(scan, [each.summary for each in results], tuple(notes))
         self.saving.list_results()
         if not self.layers.results:
@@ -233,6 +241,13 @@ class Harmonize(Docked):
         chosen, _ = QFileDialog.getOpenFileName(self, "Add model", "", "Models (*.safetensors)")
         if chosen:
             self.shelf.add(chosen)
+
+
+def row_of(title: str, scan: Scan) -> ScanRow:
+    """Say of a scan that was read what its choice needs to know."""
+    doubts = () if scan.acquisition is None else scan.acquisition.doubts
+    path = "" if scan.path is None else str(scan.path)
+    return ScanRow(title, scan.platform, frozenset(scan.siblings), doubts, path)
 
 
 def _beside(one: Prediction, other: Prediction) -> bool:

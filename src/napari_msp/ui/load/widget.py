@@ -19,8 +19,10 @@ from napari_msp.ui.layers import (
     FIRST_MAPS,
     MAP_TITLES,
     LayerData,
+    apart,
     make_layer,
     mask_layer,
+    named_apart,
     scan_layers,
     showing,
     shown_in,
@@ -64,22 +66,6 @@ class Inspection:
     words: str
     faults: bool
     picture: bytes
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What was loaded.
-
-    Attributes
-    ----------
-    layers
-        From the bottom up.
-    faults
-        What is wrong with the gradient table, in words.
-    """
-
-    layers: list[LayerData]
-    faults: list[str]
 
 
 class LoadAcquisition(Docked):
@@ -153,7 +139,7 @@ class LoadAcquisition(Docked):
         known, cache = self.form.findings.dataset, preferences().cache
         self._look.ask(lambda control: examine(choice, known, cache))
 
-    def _take(self, result: Loaded | Inspection) -> None:
+    def _take(self, result: list[LayerData] | Inspection) -> None:
         """Show what was loaded, or what was said of it."""
         if isinstance(result, Inspection):
             self._inspection = result
@@ -165,11 +151,10 @@ class LoadAcquisition(Docked):
         assert self._inspection is not None
         Picture(self, self._inspection.title, self._inspection.picture).show()
 
-    def _insert(self, loaded: Loaded) -> None:
+    def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
-        self._changes.add(*(partial(self._add, data) for data in loaded.layers))
-        scan = shown_in(loaded.layers[0]).scan
-        self._changes.add(partial(self._say_loaded, scan, loaded.faults))
+        self._changes.add(*(partial(self._add, data) for data in layers))
+        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
@@ -178,15 +163,16 @@ class LoadAcquisition(Docked):
             known.visible = data[1]["visible"]
             self.viewer.layers.selection.active = known
         else:
-            self.viewer.add_layer(make_layer(data))
+            (named,) = named_apart(self.viewer.layers, [data])
+            self.viewer.add_layer(make_layer(named))
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
-    def _say_loaded(self, scan: Scan, faults: Sequence[str]) -> None:
+    def _say_loaded(self, scan: Scan) -> None:
         known = scan.acquisition
         # What the header was doubted for stands above already.
-        doubts = [*faults, *(() if known is None else known.doubts[len(known.header_doubts) :])]
-        words = [f"{scan.owner} is loaded.", *mask_made(scan)]
+        doubts = () if known is None else known.doubts[len(known.header_doubts) :]
+        words = [f"{scan.owner}{apart(scan)} is loaded.", *mask_made(scan)]
         if doubts:
             words.append(f"Note: {'; '.join(doubts)}.")
         self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
@@ -208,7 +194,9 @@ class LoadAcquisition(Docked):
         self.message.show_message(severity, words, actions)
 
 
-def _load(findings: Findings, maps: list[str], with_mask: bool, control: Control) -> Loaded:
+def _load(
+    findings: Findings, maps: list[str], with_mask: bool, control: Control
+) -> list[LayerData]:
     """Load a scan that was found ready; in a worker."""
     choice = findings.choice
     assert findings.scan is not None
@@ -220,16 +208,13 @@ def _load(findings: Findings, maps: list[str], with_mask: bool, control: Control
         mask=findings.mask,
         b0_threshold=choice.b0_threshold,
     )
-    read_scan(scan, control.say)
-    control.say("Comparing gradients with fibres")
-    acquisition = scan.acquisition
-    found = [] if acquisition is None else doubts_of(acquisition)
+    scan = read_scan(scan, control.say)
     control.say("Making maps")
     layers = scan_layers(scan, maps, control.check)
     if with_mask:
         layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
-    return Loaded(layers, [finding.message(LOAD_WORDS) for finding in found])
+    return layers
 
 
 def mask_made(scan: Scan) -> list[str]:

@@ -17,7 +17,14 @@ from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import LayerData, make_layer, scan_layers, shown_by, shown_in
+from napari_msp.ui.layers import (
+    LayerData,
+    make_layer,
+    named_apart,
+    scan_layers,
+    shown_by,
+    shown_in,
+)
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
@@ -109,7 +116,8 @@ class Train(Docked):
                 break
         else:
             for data in layers:
-                layer = self.viewer.add_layer(make_layer(data))
+                (named,) = named_apart(self.viewer.layers, [data])
+                layer = self.viewer.add_layer(make_layer(named))
         self.viewer.layers.selection.active = layer
 
     def _lay_out(self) -> None:
