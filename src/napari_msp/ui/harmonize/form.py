@@ -231,7 +231,8 @@ class HarmonizeForm(QWidget):
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
         self.doubts.show_message("warning", "\n".join(scan.doubts) if scan else "")
-        self.scan.setToolTip(scan.path if scan and scan.path else "A scan whose layers are in the viewer.")
+        path = scan.path if scan else ""
+        self.scan.setToolTip(path or "A scan whose layers are in the viewer.")
         self.parts.setEnabled(not self._running)
         self.button.setEnabled(not self._running and not self.problem)
         self.why_not.setText("" if self._running else self.problem)
