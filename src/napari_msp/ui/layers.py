@@ -202,7 +202,7 @@ _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 def tell_apart(scans: Sequence[Scan]) -> None:
-    """Give scans of one name numbers in the order in which they come; a number that is given stays."""
+    """Give scans of one name numbers, in the order in which they come; those given before stay."""
     for scan in scans:
         if _read_from(scan) in _NUMBERS:
             continue
