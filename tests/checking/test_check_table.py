@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.alignment.registration import BrainImage, Displacement
 from napari_msp.checking.dataset import check
-from napari_msp.checking.gradients import check_b0
+from napari_msp.checking.gradients import check_b0, check_near_b_values
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
 from napari_msp.checking.summary import (
@@ -217,12 +217,25 @@ def summary(subject=1, platform="prisma_st", mask_ml=None, shift=None, correlati
     )
 
 
-def test_b0_images_of_unlike_b_values():
-    def scan(subject, platform, *b_values):
-        table = GradientTable(np.array(b_values, dtype=float), np.zeros((len(b_values), 3)))
-        where = f"{subject} {platform}"
-        return replace(summary(subject, platform), gradients=table, where=where)
+def scan_at(subject, platform, *b_values):
+    directions = np.tile([1.0, 0, 0], (len(b_values), 1))
+    table = GradientTable(np.array(b_values, dtype=float), directions)
+    where = f"{subject} {platform}"
+    return replace(summary(subject, platform), gradients=table, where=where)
 
+
+def test_b_values_that_are_nearly_the_inputs():
+    scans = [scan_at(1, "ge", 0, 1195, 1200, 3000), scan_at(2, "ge", 0, 1200)]
+    scans += [scan_at(1, "prisma", 0, 1250, 1250), scan_at(1, "philips", 0, 1205, 2900, 2000)]
+    near, high = check_near_b_values(scans, "ge")
+    assert (near.severity, near.where) == ("note", "prisma")
+    assert near.problem.startswith("b = 1250 s/mm² where ge has 1199: for that alone S/S0 differs")
+    assert "some 4 % in tissue" in near.problem
+    assert high.problem.startswith("b = 2900 s/mm² where ge has 3000")
+
+
+def test_b0_images_of_unlike_b_values():
+    scan = scan_at
     scans = [scan(subject, "ge", 0, 5, 1000) for subject in (1, 2, 3)]
     scans += [scan(1, "prisma", 0, 10), scan(2, "prisma", 50, 50), scan(3, "prisma", 0)]
     scans += [scan(1, "philips", 60 / 2, 50)]

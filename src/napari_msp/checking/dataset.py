@@ -11,6 +11,7 @@ from napari_msp.checking.gradients import (
     Correction,
     check_b0,
     check_b_values,
+    check_near_b_values,
     common_b_value,
     write_corrected,
 )
@@ -163,6 +164,7 @@ def check(
         # Images are compared within a subject only; all subjects' together may not fit.
         scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, source)
+    findings += check_near_b_values(scans, source)
     findings += check_b0(scans, source)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)

@@ -11,7 +11,7 @@ from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.outliers import by_platform
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, write_table
+from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name, write_table
 from napari_msp.data.table_doubts import WEAK_B0, no_b0
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
@@ -100,6 +100,37 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 yield Finding("warning", scan.where, problem, give, "shells")
 
 
+NOTABLE_B_VALUE = 0.01
+"""Share by which a platform's b-values may differ from the input's without a word (our choice)."""
+
+
+def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
+    """Say which platforms' shells count as the input's though their b-values differ a little."""
+    shells = {
+        platform: [shell.b_value for scan in of_platform for shell in scan.gradients.shells]
+        for platform, of_platform in by_platform(scans).items()
+    }
+    for name in dict.fromkeys(shell_name(each) for each in shells.get(input_platform, [])):
+        known = float(np.median([b for b in shells[input_platform] if shell_name(b) == name]))
+        for platform, b_values in shells.items():
+            near = [each for each in b_values if same_shell(each, known)]
+            own = float(np.median(near)) if near else known
+            if abs(own / known - 1) > NOTABLE_B_VALUE:
+                problem = (
+                    f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}: for that alone "
+                    f"S/S0 differs by some {_in_tissue(own - known)}"
+                )
+                yield Finding("note", platform, problem, NO_SCANNER, "b-value")
+
+
+NO_SCANNER = Advice("count that as no scanner's effect; FA and diffusivity are free of it")
+
+
+def _in_tissue(difference: float) -> str:
+    """Say how much signal a difference in b is, at 0.8e-3 mm²/s."""
+    return f"{0.08 * abs(difference):.0f} % in tissue"
+
+
 def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
     """Compare the b-values of b=0 images, within platforms and between them."""
     usual = {
@@ -115,14 +146,13 @@ def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Find
     for platform, own in usual.items():
         if input_platform in usual and abs(own - known) > WEAK_B0:
             problem = _b0_differ(own, known, input_platform)
-            advice = Advice("count that as no scanner's effect; FA and diffusivity are free of it")
-            yield Finding("note", platform, problem, advice, "b=0")
+            yield Finding("note", platform, problem, NO_SCANNER, "b=0")
 
 
 def _b0_differ(own: float, known: float, whose: str) -> str:
     return (
         f"b=0 images have b = {own:.0f} s/mm² on average, those of {whose} {known:.0f}: for that "
-        f"alone S/S0 differs by some {0.08 * abs(own - known):.0f} % in tissue"
+        f"alone S/S0 differs by some {_in_tissue(own - known)}"
     )
 
 

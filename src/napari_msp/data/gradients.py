@@ -117,7 +117,8 @@ class GradientTable:
         return len(self.b_values)
 
     def __str__(self) -> str:
-        counts = [f"{len(self.b0_volumes)} at b = 0"]
+        own = round(self.b0_weighting)
+        counts = [f"{len(self.b0_volumes)} at b = {f'{own} (as b = 0)' if own else 0}"]
         counts += [f"{len(shell.volumes)} at b = {shell.b_value:.0f}" for shell in self.shells]
         return f"{' + '.join(counts)} s/mm²"
 
