@@ -338,8 +338,8 @@ class Acquisition:
         """How many voxels of the given mask have no signal, in words; empty where all have."""
         count, all_ = int((self.brain.inside & ~self.mask).sum()), int(self.brain.inside.sum())
         share = f"{100 * count / all_:.1f} %" if count > all_ / 2000 else "under 0.1 %"
-        said = f"{count:,} of {all_:,} voxels of the mask ({share}) have no signal"
-        return f"{said} and are left out" if count else ""
+        said = f"{count:,} of {all_:,} voxels of the mask ({share}) "
+        return f"{said}have no signal and are left out" if count else ""
 
     @property
     def mask_doubts(self) -> tuple[str, ...]:
