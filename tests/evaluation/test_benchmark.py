@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
 from napari_msp.evaluation.benchmark.jobs import Finished, OnPart, Progress, _work, do_all
+from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
@@ -29,7 +30,6 @@ from napari_msp.evaluation.benchmark.methods import (
     chosen_methods,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
-from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects

@@ -9,7 +9,7 @@ import scipy.stats
 
 from napari_msp.data.phantom import Atrophy, Recipe, lattice_for, platform_named, simulate
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.planning import RowLeftOut, make_plan
+from napari_msp.evaluation.benchmark.make_plan import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, Results
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.biology import (
@@ -141,7 +141,7 @@ def test_effects_are_put_into_simulated_heads_only(heads, tmp_path):
 
 
 def test_what_was_made_elsewhere_has_no_row_of_biology(heads, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_msp.evaluation.benchmark.planning.recipe_of", lambda path: Recipe)
+    monkeypatch.setattr("napari_msp.evaluation.benchmark.make_plan.recipe_of", lambda path: Recipe)
     (tmp_path / "made").mkdir()
     asked = EvaluationSettings(predictions={"MSP": tmp_path / "made"}, biology=True)
     # The folder is empty, which is the next thing that is said.

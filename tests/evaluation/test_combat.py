@@ -11,7 +11,7 @@ import pytest
 from napari_msp.errors import Install, UserError
 from napari_msp.evaluation.baselines.base import WIDTH, CommonSpace
 from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
-from napari_msp.evaluation.benchmark.planning import RowLeftOut, make_plan
+from napari_msp.evaluation.benchmark.make_plan import RowLeftOut, make_plan
 
 PEOPLE, VALUES = 5, 40
 

@@ -13,6 +13,7 @@ import pytest
 from napari_msp import packaged
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Change, Give, UserError, every
+from napari_msp.evaluation.benchmark.make_plan import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.methods import (
     SHARED_MSP,
     STATISTICS_ONLY,
@@ -20,7 +21,6 @@ from napari_msp.evaluation.benchmark.methods import (
     chosen_methods,
 )
 from napari_msp.evaluation.benchmark.plan import Plan
-from napari_msp.evaluation.benchmark.planning import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects

@@ -20,9 +20,9 @@ from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.finished import find_predictions, map_on
+from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import keep_plan
-from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned

@@ -11,9 +11,9 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.jobs import OnProgress
+from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
-from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training

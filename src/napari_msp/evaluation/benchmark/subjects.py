@@ -225,7 +225,7 @@ def leave_one_out(
             warnings.warn(
                 f"{name} teaches but is never test: {learned[name].model} has learned from them",
                 NeverTest,
-                stacklevel=3,
+                stacklevel=4,
             )
     folds = []
     for test in asked.test or tuple(name for name in names if name not in learned):

@@ -38,6 +38,7 @@ from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, lattice_scales
 from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.subjects import (
+    Learned,
     check_people,
     check_scans,
     check_subjects,
@@ -87,33 +88,8 @@ def make_plan(
     asked = replace(settings or EvaluationSettings(), **changes)
     # The report names datasets by their folders' names, which "." and ".." do not say.
     paths = tuple(Path(each).resolve() for each in datasets)
-    if not asked.methods and not asked.models and not asked.predictions:
-        raise UserError(
-            "nothing is to be evaluated",
-            field="methods",
-            remedy=either(
-                Give("methods", "names, or 'all',"),
-                Give("models", "trained files"),
-                Give("predictions", "folders of finished predictions"),
-            ),
-        )
-    for path in paths:
-        if [other.name for other in paths].count(path.name) > 1:
-            problem = "has the name of another dataset, by which the report distinguishes them"
-            raise UserError(problem, path, "datasets", Advice("rename one"))
-    for path in paths:
-        if asked.biology and recipe_of(path) is None:
-            problem = "is not known to be simulated, so no effect can be put into its heads"
-            remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
-            raise UserError(problem, path, "biology", remedy)
-    for made in asked.predictions if asked.biology else ():
-        why = "was made elsewhere and not of changed heads, so it has no row of biology"
-        warnings.warn(f"{made} {why}", RowLeftOut, stacklevel=2)
+    _check_asked(asked, paths)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
-    for seed in asked.seeds:
-        if not 0 <= seed < SEEDS:
-            possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
-            raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     starting = [name for name in rows if name in rows_from_base()]
     base = packaged.base_model() if starting else None
     _check_names(asked, rows)
@@ -134,21 +110,8 @@ def make_plan(
     if finished and not loaded and not asked.methods:
         predicted = {target for each in finished for target in each.targets}
         targets = tuple(target for target in targets if target in predicted)
-    if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
-        what = f"the networks of two targets or more, and {targets[0]} is the only one"
-        raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
-    folds: tuple[Subjects, ...] = ()
-    if not any(name != UNHARMONIZED for name in rows):
-        subjects = measured_alone(opened[0], names, learned, asked)
-        if finished and not loaded and not asked.test:  # who taught elsewhere is not predicted
-            whom = {subject for each in finished for subject in each.subjects}
-            subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
-    elif asked.leave_one_out:
-        seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
-        folds = leave_one_out(opened[0], seen, with_all(names, opened, targets), learned, asked)
-        subjects = everyone(folds)
-    else:
-        subjects = split_once(names, with_all(names, opened, targets), learned, asked)
+    _check_msp(rows, targets)
+    subjects, folds = _who(asked, opened, names, targets, learned, finished, rows)
     check_people(opened, subjects)
     check_scans(opened, subjects, targets)
     _check_voxel_sizes(opened, subjects, source, loaded)
@@ -182,6 +145,66 @@ def make_plan(
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
         regions=_regions(asked),
     )
+
+
+def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
+    """Refuse what cannot be done before anything is opened."""
+    if not asked.methods and not asked.models and not asked.predictions:
+        raise UserError(
+            "nothing is to be evaluated",
+            field="methods",
+            remedy=either(
+                Give("methods", "names, or 'all',"),
+                Give("models", "trained files"),
+                Give("predictions", "folders of finished predictions"),
+            ),
+        )
+    for path in paths:
+        if [other.name for other in paths].count(path.name) > 1:
+            problem = "has the name of another dataset, by which the report distinguishes them"
+            raise UserError(problem, path, "datasets", Advice("rename one"))
+    for path in paths:
+        if asked.biology and recipe_of(path) is None:
+            problem = "is not known to be simulated, so no effect can be put into its heads"
+            remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
+            raise UserError(problem, path, "biology", remedy)
+    for made in asked.predictions if asked.biology else ():
+        why = "was made elsewhere and not of changed heads, so it has no row of biology"
+        warnings.warn(f"{made} {why}", RowLeftOut, stacklevel=3)
+    for seed in asked.seeds:
+        if not 0 <= seed < SEEDS:
+            possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
+            raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
+
+
+def _check_msp(rows: Sequence[str], targets: Sequence[str]) -> None:
+    if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
+        what = f"the networks of two targets or more, and {targets[0]} is the only one"
+        raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
+
+
+def _who(
+    asked: EvaluationSettings,
+    opened: Sequence[TravellingHeads],
+    names: Sequence[str],
+    targets: Sequence[str],
+    learned: Mapping[str, Learned],
+    finished: Sequence[FinishedPredictions],
+    rows: Sequence[str],
+) -> tuple[Subjects, tuple[Subjects, ...]]:
+    """Choose who teaches, validates and is measured; with the folds, where each is test once."""
+    if not any(name != UNHARMONIZED for name in rows):
+        subjects = measured_alone(opened[0], names, learned, asked)
+        if finished and not asked.models and not asked.test:  # who taught elsewhere is left out
+            whom = {subject for each in finished for subject in each.subjects}
+            subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
+        return subjects, ()
+    complete = with_all(names, opened, targets)
+    if not asked.leave_one_out:
+        return split_once(names, complete, learned, asked), ()
+    seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
+    folds = leave_one_out(opened[0], seen, complete, learned, asked)
+    return everyone(folds), folds
 
 
 def _unfit(
