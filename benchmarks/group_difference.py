@@ -5,7 +5,7 @@
 A block of 12³ voxels of each simulated head is scanned on ge_st and on prisma_st. Four further
 heads teach statistical alignment, and ComBat of the regional values; the packaged teaching MSP is
 taken as it is (it learned from heads of another seed). FA and MD of white and grey matter, in front
-and at the back, are compared by `evaluation.proof.groups`.
+and at the back, are compared by `evaluation.proof.two_groups_numbers`.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.evaluation.measures.pair import tissue_of
-from napari_msp.evaluation.proof.groups import group_difference
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET
 from napari_msp.evaluation.proof.two_groups import LITERATURE, group_tables
+from napari_msp.evaluation.proof.two_groups_numbers import group_difference
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh

@@ -10,13 +10,6 @@ from scipy.stats import t as t_distribution
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, RegionValue, Results
 from napari_msp.evaluation.proof.chapters import with_derived
-from napari_msp.evaluation.proof.groups import (
-    COVARIATE,
-    UNCHANGED,
-    _on_input,
-    _test,
-    group_difference,
-)
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     COMBAT_OF_REGIONS,
@@ -25,6 +18,13 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.two_groups import group_page, group_rows, group_tables
+from napari_msp.evaluation.proof.two_groups_numbers import (
+    COVARIATE,
+    UNCHANGED,
+    _on_input,
+    _test,
+    group_difference,
+)
 
 REGIONS = ("front", "back")
 SPREAD = 0.05

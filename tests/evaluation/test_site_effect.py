@@ -29,7 +29,6 @@ from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import InRegions, make_pages, measure_head, with_derived
-from napari_msp.evaluation.proof.effects import effect_words, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -40,7 +39,8 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
-from napari_msp.evaluation.proof.tables import effects_table, read_site_effect
+from napari_msp.evaluation.proof.site_effect_files import effects_table, read_site_effect
+from napari_msp.evaluation.proof.site_effect_numbers import effect_words, resampled, scanners
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.provenance import Provenance

@@ -6,8 +6,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.chapters import with_derived
-from napari_msp.evaluation.proof.effects import scanners
 from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Study
+from napari_msp.evaluation.proof.site_effect_numbers import scanners
 from napari_msp.ui.docks import Pane
 from napari_msp.ui.site_effect.form import SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel

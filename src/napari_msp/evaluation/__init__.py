@@ -1,4 +1,4 @@
 """How good a prediction is: numbers, tests, tables, figures, baselines, and the benchmark.
 
-No Qt; only the benchmark, calibration and who was learned from need torch.
+No Qt; only the benchmark and calibration need torch.
 """

@@ -326,8 +326,8 @@ def _compare(
         for each in maps
         if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
     }
-    notes = [*comparison.interpolated, *_notes(reference, sources, scan), *left_out]
-    metrics, tests, before = _measure(comparison, reference, scan, notes)
+    metrics, tests, before, said = _measure(comparison, reference, scan)
+    notes = [*comparison.interpolated, *_notes(reference, sources, scan), *left_out, *said]
     return CompareResult(
         true,
         scan,
@@ -351,15 +351,18 @@ def _compare(
 
 
 def _measure(
-    comparison: Comparison, reference: Scan, scan: Scan | None, notes: list[str]
-) -> tuple[dict[str, Metrics], dict[tuple[str, str], PairedTest], tuple[str, Metrics] | None]:
-    """Give the numbers of each prediction, the paired tests, and the input's own numbers.
-
-    What a reader must know of them is added to `notes`.
-    """
+    comparison: Comparison, reference: Scan, scan: Scan | None
+) -> tuple[
+    dict[str, Metrics],
+    dict[tuple[str, str], PairedTest],
+    tuple[str, Metrics] | None,
+    list[str],
+]:
+    """Give the numbers of each prediction, the paired tests, the input's own numbers, and notes."""
     truth = comparison.truth
+    notes: list[str] = []
     if truth is None:
-        return {}, {}, None
+        return {}, {}, None, []
     metrics = {
         name: measure_mapped(prediction, truth, comparison.mask)
         for name, prediction in comparison.predictions.items()
@@ -383,7 +386,7 @@ def _measure(
         both = alone.mask & comparison.mask
         measured = measure_mapped(alone.predictions["input"], truth, both)
         before = (alone.placements["input"], measured)
-    return metrics, dict(zip(pairs, tests, strict=True)), before
+    return metrics, dict(zip(pairs, tests, strict=True)), before, notes
 
 
 def _map_errors(comparison: Comparison, maps: Mapping[str, str]) -> dict[str, dict[str, float]]:

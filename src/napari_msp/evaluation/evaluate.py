@@ -24,7 +24,7 @@ from napari_msp.evaluation.line_up import line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, Study
-from napari_msp.evaluation.proof.tables import PROOF
+from napari_msp.evaluation.proof.site_effect_files import PROOF
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.description import describe
 from napari_msp.evaluation.report.report import write_report

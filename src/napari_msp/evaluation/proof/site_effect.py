@@ -6,17 +6,6 @@ import numpy as np
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.proof.effects import (
-    DEPENDENT,
-    Resampled,
-    Scanners,
-    SiteEffect,
-    effect_words,
-    rank,
-    resampled,
-    role_of,
-    scanners,
-)
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -26,14 +15,30 @@ from napari_msp.evaluation.proof.pages import (
     Page,
     Study,
 )
-from napari_msp.evaluation.proof.plots import Bias, bias_figure, bland_altman_figure, people_figure
-from napari_msp.evaluation.proof.tables import (
+from napari_msp.evaluation.proof.site_effect_figures import (
+    Bias,
+    bias_figure,
+    bland_altman_figure,
+    people_figure,
+)
+from napari_msp.evaluation.proof.site_effect_files import (
     EFFECTS_FILE,
     PEOPLE_FILE,
     VALUES_FILE,
     effects_table,
     people_table,
     values_table,
+)
+from napari_msp.evaluation.proof.site_effect_numbers import (
+    DEPENDENT,
+    Resampled,
+    Scanners,
+    SiteEffect,
+    effect_words,
+    rank,
+    resampled,
+    role_of,
+    scanners,
 )
 from napari_msp.evaluation.proof.values import (
     ERRORS,

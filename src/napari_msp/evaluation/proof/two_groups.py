@@ -9,7 +9,16 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, RegionValue, Results
 from napari_msp.evaluation.biology import recovery
-from napari_msp.evaluation.proof.groups import (
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    TARGET,
+    Column,
+    Page,
+    Study,
+    TidyTable,
+)
+from napari_msp.evaluation.proof.two_groups_numbers import (
     DESIGNS,
     DRAWS,
     EFFECT,
@@ -20,15 +29,6 @@ from napari_msp.evaluation.proof.groups import (
     Rate,
     Studies,
     group_difference,
-)
-from napari_msp.evaluation.proof.pages import (
-    BEFORE,
-    MEAN_OF_OTHERS,
-    TARGET,
-    Column,
-    Page,
-    Study,
-    TidyTable,
 )
 from napari_msp.evaluation.proof.values import OF_SIGNAL
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table

@@ -13,9 +13,14 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QComboBox
 
 from napari_msp.evaluation.proof.agreement import LIMITS
-from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_words, role_of
 from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, REPEAT, SMOOTHED
-from napari_msp.evaluation.proof.tables import effect_record
+from napari_msp.evaluation.proof.site_effect_files import effect_record
+from napari_msp.evaluation.proof.site_effect_numbers import (
+    Scanners,
+    SiteEffect,
+    effect_words,
+    role_of,
+)
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, counted, number, p_text

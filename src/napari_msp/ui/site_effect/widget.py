@@ -12,8 +12,8 @@ from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 
 from napari_msp.errors import Choose, UserError
-from napari_msp.evaluation.proof.effects import Scanners
-from napari_msp.evaluation.proof.tables import read_site_effect, site_effect_in
+from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
+from napari_msp.evaluation.proof.site_effect_numbers import Scanners
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, with_messages

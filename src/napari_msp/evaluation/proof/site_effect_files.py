@@ -9,7 +9,8 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
 from napari_msp.evaluation.proof.agreement import Agreement, Identified
-from napari_msp.evaluation.proof.effects import (
+from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
+from napari_msp.evaluation.proof.site_effect_numbers import (
     DEPENDENT,
     Place,
     Resampled,
@@ -17,7 +18,6 @@ from napari_msp.evaluation.proof.effects import (
     SiteEffect,
     role_of,
 )
-from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
 from napari_msp.files import read_whole
