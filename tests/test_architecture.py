@@ -88,7 +88,7 @@ WITHOUT_TORCH = (
     "provenance", "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 276
+MOST_FILES = 275
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

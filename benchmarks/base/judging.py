@@ -12,8 +12,7 @@ import torch
 from base.learning import channels_last
 from napari_msp.data.dataset import open_dataset
 from napari_msp.learning.heads import Study, prepare_study
-from napari_msp.learning.optimisation import LARGEST_GRADIENT
-from napari_msp.learning.phases import sh_unit_weights, training_loss
+from napari_msp.learning.optimisation import LARGEST_GRADIENT, sh_unit_weights, training_loss
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings

@@ -11,7 +11,7 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.heads import IncompleteHeads, Study, prepare_study
-from napari_msp.learning.phases import training_loss
+from napari_msp.learning.optimisation import training_loss
 from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler
 from napari_msp.model_file import load_model
 from napari_msp.networks.msp import MSP

@@ -7,7 +7,7 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, load_head
-from napari_msp.learning.phases import masked_error, sh_unit_weights, training_loss
+from napari_msp.learning.optimisation import masked_error, sh_unit_weights, training_loss
 from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Symmetry
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from napari_msp.data.dataset import open_dataset
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.heads import prepare_study
-from napari_msp.learning.phases import TrainedNetworks, masked_error, training_loss
+from napari_msp.learning.optimisation import masked_error, training_loss
+from napari_msp.learning.phases import TrainedNetworks
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for

@@ -32,9 +32,18 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Head, Study, finished_model
-from napari_msp.learning.lengths import LONGEST, Lengths, Pace, fitted, seconds_of, tell_if_longer
-from napari_msp.learning.optimisation import AveragedWeights, Optimisation
-from napari_msp.learning.phases import Phase, Trained, TrainedNetworks, advice_on, sh_unit_weights
+from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
+from napari_msp.learning.phases import (
+    LONGEST,
+    Lengths,
+    Pace,
+    Phase,
+    TrainedNetworks,
+    advice_on,
+    fitted,
+    seconds_of,
+    tell_if_longer,
+)
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import (

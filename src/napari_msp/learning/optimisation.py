@@ -1,4 +1,7 @@
-"""One network's optimisation: what a step does to its weights, and which of them are kept."""
+"""One network's optimisation: its loss, what a step does to its weights, which of them are kept.
+
+Losses are mean squared errors over in-mask voxels, summed over supervised outputs.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -9,9 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.learning.distributed import ALONE, OneProcess
-from napari_msp.learning.phases import Trained, learned_platforms, training_loss
-from napari_msp.learning.sampling import Sampler
+from napari_msp.learning.sampling import Batch, Sampler
 from napari_msp.learning.schedule import Recipe
+from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.signal.channels import Standardisation
+
+Trained = Network | SharedMSP
+"""What one optimisation is of."""
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""
@@ -179,3 +187,92 @@ class AveragedWeights:
 @torch.no_grad()
 def _copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+# --- The loss --------------------------------------------------------------------------------
+
+
+def learned_platforms(network: Trained) -> tuple[str, ...]:
+    """Give the platforms that a network has a loss on."""
+    return tuple(network.scales if isinstance(network, SingleNetwork) else network.singles)
+
+
+def masked_error(
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    weights: Tensor | None = None,
+    voxels: Tensor | None = None,
+) -> Tensor:
+    """Give the mean squared error over in-mask voxels and channels.
+
+    Parameters
+    ----------
+    prediction, target
+        (B, 28·S, …).
+    mask
+        (B, 1, …) bool. A batch without mask has no error.
+    weights
+        (28·S,) of the channels, 1 on average; None: all alike.
+    voxels
+        In-mask voxels of the batch that these examples are a share of; None: theirs alone.
+    """
+    counted = mask.sum() if voxels is None else voxels
+    squares = (prediction.to(target.dtype) - target).square() * mask
+    if weights is not None:
+        squares = squares * weights.view(-1, 1, 1, 1)
+    return squares.sum() / (counted * prediction.shape[1]).clamp(min=1)
+
+
+def sh_unit_weights(standardisation: Standardisation) -> Tensor:
+    """(28·S,) weights, 1 on average, that turn a standardised error into one of SH units."""
+    squares = torch.from_numpy(standardisation.deviation).square()
+    return squares / squares.mean()
+
+
+def training_loss(
+    network: Trained,
+    batch: Batch,
+    alpha: float,
+    branch_losses: bool,
+    weights: Mapping[str, Tensor] | None = None,
+    second_weight: float = 1.0,
+    voxels: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Give the loss of one batch, or the part of it that a share of the batch makes up.
+
+    Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
+    the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
+    learn from the first step, while α is still small). MSPs that share their first stages have one
+    loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of the channels for each
+    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others;
+    `voxels` are each platform's in-mask voxels of the whole batch where this one is a share of it.
+    """
+
+    def error(prediction: Tensor, platform: str) -> Tensor:
+        inner = _trimmed(prediction, batch.trim[platform])
+        chosen = None if weights is None else weights[platform]
+        counted = None if voxels is None else voxels[platform]
+        return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen, counted)
+
+    if isinstance(network, SingleNetwork):
+        terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
+        return torch.stack(terms).sum()
+    if isinstance(network, SharedMSP):
+        stages = network(batch.input, alpha)
+    else:
+        stages = {network.target: network(batch.input, alpha)}
+    first = next(iter(stages.values())).first  # the same of every target
+    terms = [error(value, platform) for platform, value in first.items()]
+    for target, outputs in stages.items():
+        terms.append(second_weight * error(outputs.second, target))
+        if branch_losses:
+            terms += [error(value, target) for value in outputs.branches.values()]
+    return torch.stack(terms).sum()
+
+
+def _trimmed(prediction: Tensor, trim: int) -> Tensor:
+    if trim == 0:
+        return prediction
+    inner = slice(trim, -trim)
+    return prediction[..., inner, inner, inner]

@@ -1,20 +1,26 @@
-"""What is trained, in which order and by which loss.
+"""The phases of a run: what each trains, in which order, and how long it is.
 
 Single networks come first, unless all are trained in unison from the first step; then each
-target's MSP in unison, or at once those of all targets where they share their first stages. Losses
-are mean squared errors over in-mask voxels, summed over supervised outputs.
+target's MSP in unison, or at once those of all targets where they share their first stages. Some
+phases end when nothing is gained. How many steps fit into a time is measured once, at the
+beginning, so that a run can be resumed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from napari_msp.errors import Give, UserError
+from napari_msp.learning.checkpoint import Position
 from napari_msp.learning.events import phase_name
-from napari_msp.learning.sampling import Batch
-from napari_msp.learning.schedule import recipe_for
+from napari_msp.learning.optimisation import Trained
+from napari_msp.learning.schedule import EPOCHS, FALL, WARM_UP, Course, Recipe, recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
@@ -25,9 +31,6 @@ from napari_msp.signal.channels import Standardisation
 
 SMALL_BATCH = 20_000
 """Voxels of a batch up to which activations are kept: some hundred megabytes at full width."""
-
-Trained = Network | SharedMSP
-"""What one optimisation is of."""
 
 
 @dataclass(frozen=True)
@@ -203,38 +206,6 @@ def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Star
     ]
 
 
-def learned_platforms(network: Trained) -> tuple[str, ...]:
-    """Give the platforms that a network has a loss on."""
-    return tuple(network.scales if isinstance(network, SingleNetwork) else network.singles)
-
-
-def masked_error(
-    prediction: Tensor,
-    target: Tensor,
-    mask: Tensor,
-    weights: Tensor | None = None,
-    voxels: Tensor | None = None,
-) -> Tensor:
-    """Give the mean squared error over in-mask voxels and channels.
-
-    Parameters
-    ----------
-    prediction, target
-        (B, 28·S, …).
-    mask
-        (B, 1, …) bool. A batch without mask has no error.
-    weights
-        (28·S,) of the channels, 1 on average; None: all alike.
-    voxels
-        In-mask voxels of the batch that these examples are a share of; None: theirs alone.
-    """
-    counted = mask.sum() if voxels is None else voxels
-    squares = (prediction.to(target.dtype) - target).square() * mask
-    if weights is not None:
-        squares = squares * weights.view(-1, 1, 1, 1)
-    return squares.sum() / (counted * prediction.shape[1]).clamp(min=1)
-
-
 def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
     """Give what a network that computes with statistics is told of its input and its target."""
     return {
@@ -245,55 +216,205 @@ def statistics_of(source: Standardisation, target: Standardisation) -> Statistic
     }
 
 
-def sh_unit_weights(standardisation: Standardisation) -> Tensor:
-    """(28·S,) weights, 1 on average, that turn a standardised error into one of SH units."""
-    squares = torch.from_numpy(standardisation.deviation).square()
-    return squares / squares.mean()
+# --- How long --------------------------------------------------------------------------------
 
 
-def training_loss(
-    network: Trained,
-    batch: Batch,
-    alpha: float,
-    branch_losses: bool,
-    weights: Mapping[str, Tensor] | None = None,
-    second_weight: float = 1.0,
-    voxels: Mapping[str, Tensor] | None = None,
-) -> Tensor:
-    """Give the loss of one batch, or the part of it that a share of the batch makes up.
+class Lengths:
+    """Counts the steps of a run.
 
-    Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
-    the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
-    learn from the first step, while α is still small). MSPs that share their first stages have one
-    loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of the channels for each
-    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others;
-    `voxels` are each platform's in-mask voxels of the whole batch where this one is a share of it.
+    Parameters
+    ----------
+    recipe, course, phases
+        Of the run. The course may be replaced before the first step.
+    validated
+        Names of the phases whose targets validation subjects were scanned on.
+    position
+        Where the run is; it knows which phases ended before their time.
     """
 
-    def error(prediction: Tensor, platform: str) -> Tensor:
-        inner = _trimmed(prediction, batch.trim[platform])
-        chosen = None if weights is None else weights[platform]
-        counted = None if voxels is None else voxels[platform]
-        return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen, counted)
+    def __init__(
+        self,
+        recipe: Recipe,
+        course: Course,
+        phases: Sequence[Phase],
+        validated: Collection[str],
+        position: Position,
+    ) -> None:
+        self._recipe, self._phases = recipe, phases
+        self.course, self.validated, self.position = course, validated, position
 
-    if isinstance(network, SingleNetwork):
-        terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
-        return torch.stack(terms).sum()
-    if isinstance(network, SharedMSP):
-        stages = network(batch.input, alpha)
-    else:
-        stages = {network.target: network(batch.input, alpha)}
-    first = next(iter(stages.values())).first  # the same of every target
-    terms = [error(value, platform) for platform, value in first.items()]
-    for target, outputs in stages.items():
-        terms.append(second_weight * error(outputs.second, target))
-        if branch_losses:
-            terms += [error(value, target) for value in outputs.branches.values()]
-    return torch.stack(terms).sum()
+    def usual(self, phase: Phase) -> int:
+        """Give the steps of a phase that nothing ends before its time."""
+        return self.course.unison_steps if phase.unison else self.course.steps
+
+    def most(self, phase: Phase) -> int:
+        """Give the steps of a phase at most."""
+        return self.usual(phase) * (self.course.stretch if self.ends_itself(phase) else 1)
+
+    def steps(self, phase: Phase) -> int:
+        """Give the steps of a phase, as far as is known by now."""
+        return self.position.lengths.get(phase.name, self.most(phase))
+
+    def longest(self) -> dict[str, int]:
+        """Give the steps of each phase at most, by its name."""
+        return {phase.name: self.most(phase) for phase in self._phases}
+
+    @property
+    def done(self) -> int:
+        """Steps done in all phases."""
+        before = self._phases[: self.position.phase]
+        return sum(map(self.steps, before)) + self.position.step
+
+    @property
+    def all(self) -> int:
+        """Steps of all phases, as far as is known by now."""
+        return sum(map(self.steps, self._phases))
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that ends, or has ended, with the last step."""
+        return -(-self.position.step // self.course.epoch)
+
+    def epoch_ends(self, phase: Phase) -> bool:
+        """Tell whether the last step was the last of an epoch."""
+        step = self.position.step
+        return step > 0 and (step % self.course.epoch == 0 or step == self.steps(phase))
+
+    def ends_itself(self, phase: Phase) -> bool:
+        """Tell whether a phase ends when nothing is gained on the validation subjects."""
+        return self.course.patience is not None and phase.name in self.validated
+
+    def may_end(self, phase: Phase) -> bool:
+        """Tell whether it may be decided now that a phase ends before its time."""
+        step = self.position.step
+        if not self.ends_itself(phase) or self.position.falls is not None:
+            return False
+        # The paper trains for so many epochs at least.
+        least = self.usual(phase) if self.course.stretch > 1 and not self._recipe.dense else 0
+        return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
+
+    def hold(self, phase: Phase) -> tuple[int, int] | None:
+        """Give the steps at which warm-up ends and the fall begins, as `learning_rate` takes them.
+
+        None where a phase has a fixed length, which says both.
+        """
+        if not self.ends_itself(phase):
+            return None
+        falls = self.position.falls
+        last = round((1 - FALL) * self.most(phase))
+        return round(WARM_UP * self.usual(phase)), last if falls is None else falls
 
 
-def _trimmed(prediction: Tensor, trim: int) -> Tensor:
-    if trim == 0:
-        return prediction
-    inner = slice(trim, -trim)
-    return prediction[..., inner, inner, inner]
+# --- What fits into a time --------------------------------------------------------------------
+
+MARGIN = 0.9
+"""Part of the time that is planned with: machines have other things to do."""
+
+VALIDATING = 0.25
+"""Part of the time that validating may take, where predicting whole heads is slow."""
+
+TIMED = 5
+"""Steps that are timed, after one that is not: the first one allocates."""
+
+LONGEST = 0.02
+"""Part of the time that timing a phase may take."""
+
+
+LEAST = 10
+"""Steps of a phase below which it is not begun."""
+
+
+class TookLonger(UserWarning):
+    """A run has not kept to its time."""
+
+
+def tell_if_longer(seconds: float, passed: float) -> None:
+    """Say that a run took longer than it was given.
+
+    Parameters
+    ----------
+    seconds, passed
+        Time that was given, and that the run took.
+    """
+    if passed > seconds:
+        told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
+        warnings.warn(told, TookLonger, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a phase goes.
+
+    Attributes
+    ----------
+    unison
+        Whether it is an MSP's.
+    step, validation
+        Seconds of a step, and of predicting all heads that are to be predicted after an epoch.
+    before
+        Whether they are predicted before the first step, too.
+    """
+
+    unison: bool
+    step: float
+    validation: float
+    before: bool = False
+
+
+def seconds_of(
+    job: Callable[[int], object], longest: float, clock: Callable[[], float] = perf_counter
+) -> float:
+    """Time a job: the mean of a few times, after one that is not counted.
+
+    Parameters
+    ----------
+    job
+        Is given the number of the time, from 0.
+    longest
+        Seconds after which it is not done again.
+    clock
+        What they are measured by.
+    """
+    job(0)
+    began = clock()
+    for number in range(1, TIMED + 1):
+        job(number)
+        if (passed := clock() - began) > longest:
+            break
+    return passed / number
+
+
+def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float) -> Course:
+    """Give the course that fits into a time.
+
+    All phases become shorter or longer by the same factor.
+
+    Parameters
+    ----------
+    course
+        Its steps only say how long phases are beside each other.
+    seconds, passed
+        Time for the run, and what has passed of it.
+
+    Raises
+    ------
+    UserError
+        When not even a few steps of each phase fit.
+    """
+    share = {False: 1.0, True: course.unison_steps / course.steps}
+    planned = MARGIN * (seconds - passed)
+    validation = sum(pace.validation for pace in paces)
+    before = sum(pace.validation for pace in paces if pace.before)
+    epochs = EPOCHS
+    if validation > 0:
+        epochs = max(1, min(EPOCHS, int((VALIDATING * planned - before) / validation)))
+    of_a_step = sum(share[pace.unison] * pace.step for pace in paces)
+    steps = int((planned - before - epochs * validation) / of_a_step)
+    unison_steps = max(1, round(share[True] * steps))
+    if steps < LEAST:
+        needed = (LEAST * of_a_step + before + validation) / MARGIN + passed
+        problem = f"not even {LEAST} steps of every phase fit"
+        remedy = Give("minutes", f"at least {math.ceil(needed / 6) / 10:g}")
+        raise UserError(problem, field="minutes", remedy=remedy)
+    longest = max(unison_steps if pace.unison else steps for pace in paces)
+    return replace(course, epoch=-(-longest // epochs), steps=steps, unison_steps=unison_steps)
