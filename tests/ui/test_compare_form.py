@@ -43,6 +43,20 @@ def test_what_is_chosen_can_be_read(offered):
     assert offered.truth == ""
 
 
+def test_a_choice_that_the_picture_is_not_of_is_marked(offered):
+    offered.choose("", PREDICTIONS[:1])
+    offered.mark_drawn(offered.asked)
+    assert offered.show_button.text() == "&Show"
+    offered.truths.setCurrentIndex(2)
+    assert offered.show_button.text() == "&Show this choice"
+    assert offered.show_button.font().bold()
+    offered.truths.setCurrentIndex(0)
+    offered.scans.setCurrentIndex(1)
+    assert offered.show_button.text() == "&Show this choice"
+    offered.mark_drawn(None)
+    assert offered.show_button.text() == "&Show"
+
+
 def test_five_predictions_are_one_too_many(offered):
     offered.choose("", PREDICTIONS)
     assert "at most 4" in offered.rows.said("predictions")

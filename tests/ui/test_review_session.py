@@ -207,3 +207,17 @@ def test_no_error_says_nothing_where_masks_do_not_meet():
     subject = Subject(images, None, "", None, ())
     assert subject.worst() is None
     assert "SH average error" not in own_limits(subject)
+
+
+def test_a_rater_stays_the_same_when_review_is_opened_again(qtbot, monkeypatch, tmp_path):
+    from napari_msp.ui.review import form
+
+    monkeypatch.setattr(form, "_LAST", {})
+    first = form.ReviewForm()
+    first.folder.choose(tmp_path)
+    first.rater.setText("anna")
+    first.blind.setChecked(True)
+    first.remember()
+    again = form.ReviewForm()
+    assert (again.folder.path, again.rater.text()) == (tmp_path, "anna")
+    assert (again.blind.isChecked(), again.hide_roles) == (True, False)

@@ -509,7 +509,8 @@ def test_a_reopened_lesson_says_so_and_leaves_nothing_to_the_next_dataset(filled
     filled.show_run(lesson, "cpu")
     assert filled.entries["preset"].read() == "lecture"
     assert filled.entries["width"].read() == "0.2"
-    assert filled.first.said("preset") == ""
+    told = "It predicts platforms with the input’s voxel size."
+    assert filled.first.said("preset") == told
     changed = lesson.model_copy(update={"width": 0.3})
     filled.show_run(changed, "cpu")  # no preset any more, so all of it is told
     assert filled.entries["preset"].read() == "fast"

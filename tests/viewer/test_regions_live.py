@@ -20,12 +20,15 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
     regions, layers = compare.regions, list(compare.grid.layers)
     compare.tabs.setCurrentIndex(4)
+    zoom = viewer.scene.camera.zoom
     regions.new.click()
     drawn = viewer.layers.selection.active
     assert drawn.visible
     assert not viewer.canvas.grid.enabled
     assert [each for each in layers if each.visible] == layers[:1]  # truth, to paint on
-    drawn.mode, drawn.brush_size = "paint", 1
+    assert drawn.mode == "paint"
+    drawn.brush_size = 1
+    viewer.scene.camera.zoom *= 5
     # Rows run to the back, columns to the left: truth's square is at the left and in front.
     for row in range(1, 5):
         for column in range(11, 15):
@@ -50,7 +53,8 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     # Back in the comparison all cells show where it is, and no others.
     regions.draw.setChecked(False)
     assert viewer.canvas.grid.enabled
-    assert not drawn.visible
+    assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
+    assert viewer.scene.camera.zoom == zoom  # not that of the one image
     assert all(each.visible for each in compare.grid.layers)
     canvas = Canvas(viewer, pixels())
     for column in (0, 1):

@@ -314,8 +314,6 @@ def frame(
     zoom, right, bottom = fitted(EDGE, foot)
     if bar:
         zoom, right, bottom = max(fitted(EDGE, max(foot, BELOW)), fitted(BAR, foot))
-    if bar and right == EDGE:  # what is free is the bar's
-        bottom = max(bottom, min(cell[0] - name - tall * zoom, TALLEST_BAR + 3 * EDGE))
     below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
     # A row is a mm further down on the screen, but where it is a mm further up in the head.
     down = -1 if is_upright(order) else 1

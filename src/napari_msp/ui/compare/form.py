@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QWidget
@@ -35,6 +36,9 @@ LABELS = {
     "axis": "Pla&ne",
 }
 """Of the rows, by the library's name of the parameter."""
+
+SHOW, ANOTHER = "&Show", "&Show this choice"
+"""The button, and as long as the picture is of another choice."""
 
 NO_TRUTH, NO_SCAN = "none", "none"
 OWN_SCAN = "the predictions’ own"
@@ -95,6 +99,7 @@ class CompareForm(QWidget):
     def __init__(self, *, most: int = 4) -> None:
         super().__init__()
         self._most = most
+        self._drawn: tuple[Any, ...] | None = None
         self.truths, self.scans, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.maps, self.planes, self.errors = QComboBox(), QComboBox(), QComboBox()
         self.errors.addItems([SQUARED, SIGNED])
@@ -111,7 +116,7 @@ class CompareForm(QWidget):
             if each.title in TERMS:  # a map of the registry needs no entry in the glossary
                 self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
         self.show_button = push_button(
-            "&Show", "<p>Lay the images out as Figure 3 of the paper.</p>"
+            SHOW, "<p>Lay the images out as Figure 3 of the paper.</p>"
         )
         self.leave_button = push_button(
             "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
@@ -158,6 +163,16 @@ class CompareForm(QWidget):
         """What voxels around the crosshair are drawn as; None: not at all."""
         chosen: Kind | None = self.glyphs.currentData()
         return chosen
+
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """What acts only when Show is pressed."""
+        return self.truth, tuple(self.predictions), self.scan, self.shell
+
+    def mark_drawn(self, asked: tuple[Any, ...] | None) -> None:
+        """Take which choice the picture is of, None: there is none; Show says if it is another."""
+        self._drawn = asked
+        self._check()
 
     def next_glyphs(self) -> None:
         """Choose the next kind of glyphs, after the last none."""
@@ -227,10 +242,16 @@ class CompareForm(QWidget):
             note = f"{self.truth} is compared with itself."
         self.rows.say("predictions", problem, note)
         self.show_button.setEnabled(bool(chosen) and not problem)
+        another = self._drawn is not None and self._drawn != self.asked
+        self.show_button.setText(ANOTHER if another else SHOW)
+        font = self.show_button.font()
+        font.setBold(another)
+        self.show_button.setFont(font)
 
     def _connect(self) -> None:
         self.predictions_list.changed.connect(self._check)
         self.truths.currentIndexChanged.connect(self._check)
+        self.scans.currentIndexChanged.connect(self._check)
         self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +191,7 @@ class RegionsTab(Themed):
         self.table = ReadingTable(
             "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
         )
+        self.key = wrapped()  # above the curves, on which it would lie
         self.histogram = StillPlot()
         self._work = Latest(self)
         self._reading = Latest(self)
@@ -207,6 +209,8 @@ class RegionsTab(Themed):
             self.measure()
         with signals_blocked(self.draw):  # another map or image brings all cells back
             self.draw.setChecked(self._grid.aside)
+        if self._layer is not None and not self._grid.aside:
+            self._layer.mode = "pan_zoom"
         self.paint()
         self._enable()
 
@@ -289,6 +293,7 @@ class RegionsTab(Themed):
         there = numbers is not None and bool(numbers.tables)
         self.table.setVisible(there)
         self.histogram.setVisible(there)
+        self.key.setVisible(there)
         if self._compared is None:
             self.words.setText("Regions are measured while a comparison is shown.")
         elif self._layer is None:
@@ -329,11 +334,14 @@ class RegionsTab(Themed):
         tables = list(numbers.tables.items())
         row = max(self.table.currentRow(), 0)
         region = min(row // len(tables), len(tables[0][1].rows) - 1)
-        series = colours_of(self).series
+        series, key = colours_of(self).series, []
         for n, ((image, _), table) in enumerate(tables):
             counts = table.rows[region].histogram
-            pen = pg.mkPen(series[n % len(series)], width=1.6)
-            self.histogram.plot(table.edges, counts, stepMode="center", pen=pen, name=image)
+            colour = series[n % len(series)]
+            pen = pg.mkPen(colour, width=1.6)
+            key.append(f'<font color="{pg.mkColor(colour).name()}">▬</font> {escape(image)}')
+            self.histogram.plot(table.edges, counts, stepMode="center", pen=pen)
+        self.key.setText(" &nbsp; ".join(key))
         named, unit = _named(numbers)
         self.histogram.setLabel("bottom", f"{named} in {unit}: {tables[0][1].rows[region].name}")
 
@@ -417,7 +425,10 @@ class RegionsTab(Themed):
         """Let one image be seen with its labels, or the comparison again."""
         if wanted and self._layer is not None:
             self._grid.step_aside(self._layer)
+            self._layer.mode = "paint"  # only what is visible takes the brush
         else:
+            if self._layer is not None:
+                self._layer.mode = "pan_zoom"
             self._grid.come_back()
         self.paint()
 
@@ -443,12 +454,11 @@ class RegionsTab(Themed):
 
     def _lay_out(self) -> None:
         self.histogram.setMinimumHeight(120)
-        self.histogram.addLegend(offset=(-4, 4))
         self.histogram.setLabel("left", "voxels")
         self.histogram.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
         top = in_row(self.labels, self.open, self.new, self.draw)
         top.setStretchFactor(self.labels, 1)
-        inside = stacked(self, top, self.save, self.words, self.table, self.histogram)
+        inside = stacked(self, top, self.save, self.words, self.table, self.key, self.histogram)
         inside.addStretch()
         self.restyle()
 

@@ -88,6 +88,7 @@ class ViewerGrid:
         self._legend = self._remark = ""
         self._linking = False
         self._beside: Layer | None = None
+        self._view: tuple[Any, float] | None = None
 
     @property
     def active(self) -> bool:
@@ -281,7 +282,9 @@ class ViewerGrid:
         self.come_back()
         if not self.active or layer not in self.viewer.layers:
             return
+        camera = self.viewer.scene.camera
         self._beside, moved = layer, self._fit.moved
+        self._view = (tuple(camera.center), camera.zoom) if moved else None
         with self.viewer.layers.batched_update():
             self.viewer.canvas.grid.enabled = False
             for other in self.layers[1:]:
@@ -301,15 +304,17 @@ class ViewerGrid:
         layer, self._beside = self._beside, None
         if layer is None:
             return
-        moved = self._fit.moved
         with self.viewer.layers.batched_update():
             if layer in self.viewer.layers:
                 self._keep_out(layer)
             for other in self.layers:
                 other.visible = True
             self.viewer.canvas.grid.enabled = True
-        if not moved:
+        if self._view is None:
             self._fit.fit()
+        else:  # as it was before, whatever was done to the one image
+            camera = self.viewer.scene.camera
+            camera.center, camera.zoom = self._view
         if self.layers and self.layers[0] in self.viewer.layers:
             self.viewer.layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
 

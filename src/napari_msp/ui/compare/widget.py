@@ -103,6 +103,7 @@ class Compare(Docked):
         self._choices = Choices.of(())
         self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
+        self._asked = self.form.asked
         self._bound = False
         self._listing = QTimer(self)
         self._listing.setSingleShot(True)
@@ -140,6 +141,7 @@ class Compare(Docked):
         self.message.clear()
         if not self.comparing.numbers:
             self.table.clear(NOTHING if truth is None else MEASURING)
+        self._asked = form.asked
         self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
@@ -156,12 +158,14 @@ class Compare(Docked):
             self.message.clear()  # it may speak of leaving
         self.table.clear()
         self.verdict.clear()
+        self.form.mark_drawn(None)
         self._enable()
 
     def _renew(self) -> None:
         compared = self.comparing.compared
         assert compared is not None
         self.stages.take(compared)
+        self.form.mark_drawn(self._asked)
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
         if compared.reservations:
             self._warn_of_reservations()

@@ -31,6 +31,10 @@ ROLES_TIP = (
 )
 
 
+_LAST: dict[str, Any] = {}
+"""What was opened last in this session, by entry."""
+
+
 class ReviewForm(QWidget):
     """The form: which folder is reviewed, by whom, and whether names are hidden.
 
@@ -45,7 +49,7 @@ class ReviewForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.folder, self.rater = PathField("Choose a folder of predictions"), QLineEdit()
-        self.rater.setText(plain_label(_user()))
+        self.rater.setText(_LAST.get("rater") or plain_label(_user()))
         self.blind = QCheckBox("&hide whose they are")
         self.roles = QCheckBox("and which is the &input")
         self.roles.setToolTip(ROLES_TIP)
@@ -63,7 +67,16 @@ class ReviewForm(QWidget):
         self.rater.textChanged.connect(lambda _: self.check())
         self.button.clicked.connect(lambda _: self.open_wanted.emit())
         on_enter(self, self._press)
+        if "folder" in _LAST:
+            self.folder.choose(_LAST["folder"])
+            self.blind.setChecked(_LAST["blind"])
+            self.roles.setChecked(_LAST["roles"])
         self.check()
+
+    def remember(self) -> None:
+        """Offer the same again when Review is opened anew: another name would be another rater."""
+        _LAST["folder"], _LAST["rater"] = self.folder.path, self.rater.text().strip()
+        _LAST["blind"], _LAST["roles"] = self.blind.isChecked(), self.roles.isChecked()
 
     @property
     def hide_roles(self) -> bool:

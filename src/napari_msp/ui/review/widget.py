@@ -101,6 +101,7 @@ class Review(Docked):
         self.judging.finish_note()  # it is of the folder that was open while this one was read
         self.session = session
         self.canvas.open(session)
+        self.form.remember()
         self.form.check()
         self.what.unfold(False)
         self.heading.hint.hide()
@@ -464,6 +465,7 @@ class Review(Docked):
         self.progress.setAccessibleName("Progress")
         upper, judging = QWidget(), self.judging
         head = in_row(self.progress, self.heading)
+        head.setStretchFactor(self.progress, 1)
         column = stacked(upper, head, self.what, self.list, judging.entry, Pane(judging))
         column.setStretch(2, 1)
         column.addStretch()

@@ -267,7 +267,9 @@ class TrainingForm(QWidget):
             f"{self.fields[name].label.replace('&', '')}: {_told(values.get(name))}"
             for name in deviations(values, preset, names)
         ]
-        return f"Other than {preset}: {', '.join(shown)}." if shown else ""
+        few = "It predicts platforms with the input’s voxel size." if preset == "lecture" else ""
+        other = f"Other than {preset}: {', '.join(shown)}." if shown else ""
+        return " ".join(filter(None, (few, other)))
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
