@@ -115,9 +115,7 @@ class CompareForm(QWidget):
             self.maps.addItem(each.title, name)
             if each.title in TERMS:  # a map of the registry needs no entry in the glossary
                 self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
-        self.show_button = push_button(
-            SHOW, "<p>Lay the images out as Figure 3 of the paper.</p>"
-        )
+        self.show_button = push_button(SHOW, "<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = push_button(
             "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
         )
