@@ -27,7 +27,7 @@ from napari_msp.scan import Scan
 EDGE, QUICK_EDGE = 61, 25
 
 PATCH, OVERLAP = 32, 0.25
-"""MONAI's window, as its users choose it."""
+"""MONAI's window, as its users choose it; quick heads for windows are a voxel larger."""
 
 MARGIN = 5
 """Voxels around the middle of the paper's patches of 11."""
@@ -153,7 +153,7 @@ def beside_windows(
     windows: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor],
     setting: Setting,
 ) -> Iterator[Sides]:
-    known = made(kind, targets, setting.quick)
+    known = made(kind, targets, setting.quick, edge=PATCH + 1 if setting.quick else 0)
     network, x = one_target(known), known.channels
 
     def figures(_: Any, gave: Tensor) -> Mapping[str, str]:
@@ -173,7 +173,7 @@ def errors_by_overlap(setting: Setting) -> Sequence[Sequence[str]]:
         ("msp", fullsize.TWO, (8, 16)),
         ("shresnet", ("prisma_st",), (8, 16, EXACT)),
     ):
-        known = made(kind, targets, setting.quick, edge=QUICK_EDGE if setting.quick else 45)
+        known = made(kind, targets, setting.quick, edge=PATCH + 1 if setting.quick else 45)
         network, x = one_target(known), known.channels
         exact = bare(network, x)
         for overlap in overlaps:

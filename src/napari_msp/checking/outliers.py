@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+import scipy
 
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.report import Finding
@@ -181,7 +181,7 @@ def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Findin
     values = np.array(list(known.values()))
     median = float(np.median(values))
     least = measure.spread * (median if measure.relative else 1.0)
-    reach = OUTLYING * max(float(median_abs_deviation(values, scale="normal")), least)
+    reach = OUTLYING * max(float(scipy.stats.median_abs_deviation(values, scale="normal")), least)
     for where, value in known.items():
         below = measure.low and value < median - reach
         above = measure.high and value > median + reach

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from dipy.core.gradients import gradient_table
-from dipy.stats.qc import find_qspace_neighbors
 from scipy.ndimage import binary_dilation, binary_opening, label
 from scipy.optimize import minimize_scalar
 from scipy.special import i0e, i1e
@@ -357,6 +355,10 @@ def neighbour_correlations(
     In the mask, (N,), nan for b=0 and for volumes without any contrast; and the mean over the
     whole image, None where there is none.
     """
+    # With these come DIPY's readers of files, which nobody should wait for who opens a window.
+    from dipy.core.gradients import gradient_table
+    from dipy.stats.qc import find_qspace_neighbors
+
     correlations = np.full(len(table), np.nan)
     weighted = np.setdiff1d(np.arange(len(table)), table.b0_volumes)
     if len(weighted) < 2:

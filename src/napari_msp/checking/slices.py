@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+import scipy
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.signal.noise import Group
@@ -165,7 +165,7 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
 def _limit(gains: FloatArray) -> float:
     """Give the depth from which a slice counts as dropped."""
     known = gains[np.isfinite(gains)]
-    spread = median_abs_deviation(known, scale="normal") if len(known) else 0.0
+    spread = scipy.stats.median_abs_deviation(known, scale="normal") if len(known) else 0.0
     return max(LEAST_DEPTH, OUTLYING * float(spread))
 
 

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.stats
-from scipy.stats import norm, rankdata
+import scipy
 
 from napari_msp.arrays import FloatArray
 
@@ -105,7 +104,7 @@ def wilcoxon(
     if len(moved) == 0:
         note = "no pair differs" if len(difference) else "no pairs"
         return PairedTest(len(difference), 0, 0.0, None, None, median, None, note)
-    ranks = rankdata(np.abs(moved))
+    ranks = scipy.stats.rankdata(np.abs(moved))
     positive = float(ranks[moved > 0].sum())
     total = float(ranks.sum())
     p_value = _exact(ranks, positive) if len(moved) <= EXACT_LIMIT else _normal(ranks, positive)
@@ -156,7 +155,7 @@ def _exact(ranks: FloatArray, positive: float) -> float:
 
 def _normal(ranks: FloatArray, positive: float) -> float:
     deviation = np.sqrt(np.square(ranks).sum() / 4)
-    return float(2 * norm.sf(abs(positive - ranks.sum() / 2) / deviation))
+    return float(2 * scipy.stats.norm.sf(abs(positive - ranks.sum() / 2) / deviation))
 
 
 def _power_note(pairs: int, family: int) -> str:

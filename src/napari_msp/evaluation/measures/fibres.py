@@ -5,7 +5,8 @@ DWI by linearity, whatever directions that was written on, as long as they deter
 response, measured in SH images too, serves all rows of a target: what the fit's regularisation
 takes from an order it takes from the response as well, and the deconvolution gives it back.
 
-Deconvolution and tracking are DIPY's (Tournier 2007).
+Deconvolution and tracking are DIPY's (Tournier 2007), imported where they are done: with them come
+DIPY's readers and fetchers of files, which nobody should wait for who only opens a window.
 """
 
 import warnings
@@ -13,13 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from dipy.core.gradients import gradient_table
-from dipy.core.sphere import HemiSphere
-from dipy.data import default_sphere
-from dipy.direction.peaks import peak_directions
-from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
-from dipy.tracking.stopping_criterion import BinaryStoppingCriterion
-from dipy.tracking.tracker import deterministic_tracking
 from scipy.ndimage import binary_erosion
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
@@ -125,6 +119,9 @@ def fibre_distributions(image: SHImage, response: FloatArray, voxels: IntArray) 
     -------
     (V, C) SH coefficients in MRtrix3's basis, scanner axes, as `dwi2fod csd` of S/S0 gives them.
     """
+    from dipy.core.gradients import gradient_table
+    from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
+
     order = min(image.order, 2 * (len(response) - 1))
     directions = spread_directions(DIRECTIONS)
     table = gradient_table(
@@ -176,8 +173,10 @@ def peaks_of(distributions: FloatArray) -> Peaks:
     distributions
         (V, C), see `fibre_distributions`.
     """
+    from dipy.data import default_sphere as sphere
+    from dipy.direction.peaks import peak_directions
+
     order = order_of(distributions.shape[1])
-    sphere: HemiSphere = default_sphere
     values = distributions @ design_matrix(sphere.vertices, order).T
     directions = np.zeros((len(values), MOST_PEAKS, 3))
     for voxel, amplitudes in enumerate(values):
@@ -489,6 +488,10 @@ def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
     -------
     (X, Y, Z) voxels that a streamline visits.
     """
+    from dipy.data import default_sphere
+    from dipy.tracking.stopping_criterion import BinaryStoppingCriterion
+    from dipy.tracking.tracker import deterministic_tracking
+
     white = np.ascontiguousarray(bundle.white & image.mask)
     visited = np.zeros(white.shape, dtype=bool)
     voxels = np.argwhere(white)

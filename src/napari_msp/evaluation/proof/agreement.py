@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as f_distribution
-from scipy.stats import rankdata
-from scipy.stats import t as t_distribution
+import scipy
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.statistics import CONFIDENCE, Interval
@@ -105,7 +103,7 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
     spread = float(difference.std(ddof=1)) if n > 1 else None
     around = None
     if spread is not None:
-        reach = t_distribution.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
+        reach = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
         around = (bias - float(reach), bias + float(reach))
     of_people = _spread(b)
     icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
@@ -182,8 +180,8 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
         return icc, None
     freedom = (k - 1) * (n - 1) * np.square(k * icc * ratio + known) / scale
     tail = (1 + CONFIDENCE) / 2
-    upper = f_distribution.ppf(tail, n - 1, freedom)
-    lower = f_distribution.ppf(tail, freedom, n - 1)
+    upper = scipy.stats.f.ppf(tail, n - 1, freedom)
+    lower = scipy.stats.f.ppf(tail, freedom, n - 1)
     others = k * of_columns + (k * n - k - n) * error
     with np.errstate(over="ignore", invalid="ignore"):
         low = float(n * (of_rows - upper * error) / (upper * others + n * of_rows))
@@ -261,6 +259,6 @@ def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
 
 def _told_right(values: FloatArray, truth: FloatArray) -> float:
     """Count whose own scan has the lowest mean rank; a tie counts its share."""
-    ranks = rankdata(np.abs(values[:, None] - truth[None]), axis=1).mean(axis=-1)
+    ranks = scipy.stats.rankdata(np.abs(values[:, None] - truth[None]), axis=1).mean(axis=-1)
     nearest = ranks <= ranks.min(axis=1, keepdims=True) + 1e-9
     return float(np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0).sum())

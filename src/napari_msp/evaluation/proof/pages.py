@@ -5,11 +5,11 @@ is written when all numbers are there: tables and figures for the report, tidy t
 dictionary, and its part of the methods section.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.baselines.base import Interpolation
@@ -19,6 +19,9 @@ from napari_msp.evaluation.regions import Regions
 from napari_msp.evaluation.report.tables import Table
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BEFORE = Interpolation.name
 """Row of the input scan: what is to be got rid of."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as t_distribution
+import scipy
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.errors import Advice, Change, UserError
@@ -318,5 +318,5 @@ def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
     difference = patients @ scans / weight
     scans -= patients[:, None] * difference[:, None]  # what is left are residuals
     error = np.sqrt(np.square(scans).sum(axis=1) / freedom / weight)
-    critical = t_distribution.ppf(1 - LEVEL / 2, freedom)
+    critical = scipy.stats.t.ppf(1 - LEVEL / 2, freedom)
     return np.asarray(np.sign(difference) * (np.abs(difference) > critical * error)).astype(int)
