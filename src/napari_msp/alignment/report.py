@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
@@ -16,6 +17,9 @@ from napari_msp.checking.summary import Comparison
 from napari_msp.data.lattice import CanonicalGrid, resample
 from napari_msp.files import write_text
 from napari_msp.formatting import aligned, counted, csv_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 REPORT, TABLE = "align.html", "align.csv"
 
@@ -255,21 +259,27 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
                         shape[1] * inch / total,
                     )
                 )
-                axis.set_axis_off()
                 # The patient's left on the right, front and top on top.
                 still, moving = (
                     np.take(each, centre[through], axis=through).T[::-1, ::-1]
                     for each in (head, scan)
                 )
-                board = _board(still.shape, sizes[[up, across]])
-                shown = np.where(board, still, moving) if row == 0 else moving
-                axis.imshow(shown, cmap="gray", vmin=0, vmax=high, aspect="auto")
-                if row:
-                    levels = [0.3 * high, 0.75 * high]
-                    axis.contour(still, levels=levels, colors="#ff9f1c", linewidths=0.8)
+                _draw(axis, still, moving, high, None if row else sizes[[up, across]])
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor="black")
     return stream.getvalue()
+
+
+def _draw(
+    axis: "Axes", still: FloatArray, moving: FloatArray, high: float, squares: FloatArray | None
+) -> None:
+    """Draw one panel: a checkerboard of voxels of such sizes in mm, else edges over the scan."""
+    axis.set_axis_off()
+    shown = moving if squares is None else np.where(_board(still.shape, squares), still, moving)
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=high, aspect="auto")
+    if squares is None:
+        levels = [0.3 * high, 0.75 * high]
+        axis.contour(still, levels=levels, colors="#ff9f1c", linewidths=0.8)
 
 
 def _board(shape: tuple[int, ...], sizes: FloatArray) -> FloatArray:

@@ -179,15 +179,12 @@ def prepare_study(
         problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
         warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
     learned = [heads[subject] for subject in training]
-    standardisation = {
-        settings.input: measure_standardisation((h.input for h in learned), per_order)
-    }
     # A target that some heads lack is measured on the others, the input on all: they then differ by
     # those heads' anatomy, too. Measured on five simulated heads of which one lacks the target: at
     # most 1.2 % of the SH MSE that a network starts from and unlearns, so nothing is done about it.
-    for target in targets:
-        images = (head.targets[target] for head in scanned[target])
-        standardisation[target] = measure_standardisation(images, per_order)
+    images = {settings.input: [head.input for head in learned]} | {
+        target: [head.targets[target] for head in those] for target, those in scanned.items()
+    }
     return Study(
         settings=settings,
         heads=learned,
@@ -206,7 +203,10 @@ def prepare_study(
         },
         voxel_size=float(learned[0].input.lattice.voxel_sizes.mean()),
         b_values=b_values,
-        standardisation=standardisation,
+        standardisation={
+            platform: measure_standardisation(those, per_order)
+            for platform, those in images.items()
+        },
         gradients={
             target: gradients_of(dataset, those[0].subject, target, b_values)
             for target, those in scanned.items()

@@ -163,21 +163,8 @@ def group_difference(
         When arrays or names do not fit each other.
     """
     tables = {UNCHANGED: source, TARGET: target, **predicted}
-    for name, table in tables.items():
-        if table.ndim != 2 or table.shape != (len(target), len(regions)):
-            raise ValueError(f"{name}: {table.shape} is not (people, {len(regions)} regions)")
-        if not np.isfinite(table).all():
-            where = regions[int(np.argwhere(~np.isfinite(table))[0, 1])]
-            problem = f"{where} has no value of {name} in somebody"
-            raise UserError(problem, remedy=Advice("leave out the region, or who lacks it"))
+    _check(tables, regions, size, effect, confounding)
     people = len(target)
-    if size < 2 or size % 2 or not 0 <= effect < 1:
-        raise ValueError(f"groups of {size} with an effect of {effect} cannot be drawn")
-    if not 0.5 < confounding < 1:
-        raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
-    if people < 2 * size:
-        problem = f"{size} against {size} need {2 * size} people, and {people} were measured"
-        raise UserError(problem, field="size", remedy=Change("size", "a smaller"))
     notes: list[str] = []
     if people < ENOUGH:
         notes.append(
@@ -214,6 +201,31 @@ def group_difference(
     return GroupDifference(
         studies, spread, effect, people, size, draws, tuple(notes), confounding=confounding
     )
+
+
+def _check(
+    tables: Mapping[str, FloatArray],
+    regions: Sequence[str],
+    size: int,
+    effect: float,
+    confounding: float,
+) -> None:
+    """See that studies of two groups can be drawn from these values."""
+    for name, table in tables.items():
+        if table.ndim != 2 or table.shape != (len(tables[TARGET]), len(regions)):
+            raise ValueError(f"{name}: {table.shape} is not (people, {len(regions)} regions)")
+        if not np.isfinite(table).all():
+            where = regions[int(np.argwhere(~np.isfinite(table))[0, 1])]
+            problem = f"{where} has no value of {name} in somebody"
+            raise UserError(problem, remedy=Advice("leave out the region, or who lacks it"))
+    people = len(tables[TARGET])
+    if size < 2 or size % 2 or not 0 <= effect < 1:
+        raise ValueError(f"groups of {size} with an effect of {effect} cannot be drawn")
+    if not 0.5 < confounding < 1:
+        raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
+    if people < 2 * size:
+        problem = f"{size} against {size} need {2 * size} people, and {people} were measured"
+        raise UserError(problem, field="size", remedy=Change("size", "a smaller"))
 
 
 def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
