@@ -74,6 +74,24 @@ def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path
         )
 
 
+def test_a_scan_that_is_the_same_on_two_platforms_is_told(heads: Path, tmp_path: Path) -> None:
+    root = tmp_path / "heads"
+    shutil.copytree(heads, root)
+    image = nib.load(scan_of(root, "sub-02"))
+    copy = scan_of(root, "sub-02", "prisma")  # compressed anew
+    nib.Nifti1Image(np.asarray(image.dataobj), image.affine).to_filename(copy)
+    dataset = open_dataset(root)
+    [found] = check_copies(dataset)
+    assert (found.severity, found.where) == ("error", "sub-02 prisma_st")
+    assert "same image as the scan on ge_st" in found.problem
+    with pytest.warns(CopiedScan, match="sub-02 has the same scan on prisma_st as on ge_st"):
+        prepare_study(dataset, TrainingSettings())
+    voxels = np.asarray(image.dataobj).copy()  # another shell with the same b=0 images
+    voxels[..., 4:] *= 0.8
+    nib.Nifti1Image(voxels, image.affine).to_filename(copy)
+    assert list(open_dataset(root).copied()) == []
+
+
 def test_a_scan_under_another_name_is_the_same_persons(heads: Path, tmp_path: Path) -> None:
     """Copied into another dataset, compressed anew, under another label."""
     image = nib.load(scan_of(heads, "sub-01"))

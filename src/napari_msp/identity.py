@@ -164,6 +164,20 @@ def file_digest(path: str | Path) -> str:
         return ""
 
 
+def same_scan(first: str | Path, second: str | Path) -> bool:
+    """Return whether two files hold one scan: the same first and last volume.
+
+    Shells that were split from one scan share its b=0 images, and are two.
+    """
+    if not (digest := file_digest(first)) or digest != file_digest(second):
+        return False
+    try:
+        ends = [np.asarray(open_nifti(Path(path)).dataobj[..., -1]) for path in (first, second)]
+    except DAMAGED:
+        return False
+    return bool(np.array_equal(*ends))
+
+
 def scan_digest(image: nib.Nifti1Image) -> str:
     """Digest what was scanned: the shape and the voxels of the first volume, as float32.
 

@@ -23,9 +23,10 @@ AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])
 SHAPE = (10, 9, 8)
 
 
-def own(made, subject):
-    """Give a scan that is no other subject's: a little brighter."""
-    signal = np.asarray(made.image.dataobj) * np.float32(1 + 0.001 * int(subject))
+def own(made, subject, platform):
+    """Give a scan that is no other subject's or platform's: a little brighter."""
+    brighter = 1 + 0.001 * int(subject) + 0.0001 * len(platform)
+    signal = np.asarray(made.image.dataobj) * np.float32(brighter)
     return replace(made, image=nib.Nifti1Image(signal, made.image.affine))
 
 
@@ -34,7 +35,7 @@ def write(root, subject, platform, made, sidecar=True):
     session, protocol = platform.split("_")
     folder = root / f"sub-{subject}/ses-{session}/dwi"
     folder.mkdir(parents=True)
-    path = own(made, subject).write(folder, stem=f"sub-{subject}_ses-{session}_acq-{protocol}")
+    path = own(made, subject, platform).write(folder, stem=f"sub-{subject}_ses-{session}_acq-{protocol}")
     if sidecar:
         path.with_name(path.name.replace("nii.gz", "json")).write_text('{"EchoTime": 0.089}')
     return path
@@ -60,7 +61,7 @@ def replace_scan(root, made, subject="02", platform="prisma_st"):
     """Write another scan in a scan's place."""
     folder = path_of(root, subject, platform).parent
     stem = path_of(root, subject, platform).name.removesuffix("_dwi.nii.gz")
-    own(made, subject).write(folder, stem=stem)
+    own(made, subject, platform).write(folder, stem=stem)
 
 
 def found(root, severity=None, **options):

@@ -342,7 +342,9 @@ def _comparison(fixed: BrainImage, moving: BrainImage, found: Displacement) -> C
 def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
     if scan.before is None or scan.after is None or scan.after.displacement is None:
         return
-    correlation = scan.after.displacement.correlation
+    # Of two heads the one that was laid on the other may just pass; `check` looks before.
+    found = [each.displacement for each in (scan.before, scan.after) if each.displacement]
+    correlation = min(each.correlation for each in found)
     if correlation < LEAST_CORRELATION:
         problem = f"hardly resembles {source} (correlation {correlation:.2f} when aligned)"
         remedy = Advice("look at its pictures, and whether both are of one subject")

@@ -304,11 +304,15 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
 
 
 def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
-    """Look for subjects that share a scan: one person under two names."""
+    """Look for scans that stand twice: of one person under two names, or on two platforms."""
     people = {subject: dataset.person(subject) for subject in dataset.subjects}
     for copy, subject in copies(people):
         problem = f"has the same image as {subject}: the same scan under two names"
         yield Finding("error", copy, problem, Advice("find out whose it is, and remove the other"))
+    for subject, platform, other in dataset.copied():
+        problem = f"is the same image as the scan on {other}: one scan on two platforms"
+        remedy = Advice("find out on which it was made, and put the other's scan in its place")
+        yield Finding("error", f"{subject} {platform}", problem, remedy)
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:

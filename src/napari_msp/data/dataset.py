@@ -1,8 +1,9 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 
 from napari_msp.bids import (
@@ -20,7 +21,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
-from napari_msp.identity import Person, person_of
+from napari_msp.identity import Person, person_of, same_scan
 from napari_msp.provenance import Provenance
 
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
@@ -119,6 +120,14 @@ class TravellingHeads:
             remedy = Advice(f"choose from {', '.join(self.subjects)}")
             raise UserError(f"has no scan of {subject}", self.root, remedy=remedy)
         return person_of(scans[0], scans[1:])
+
+    def copied(self, subjects: Iterable[str] | None = None) -> Iterator[tuple[str, str, str]]:
+        """Give a subject and two platforms whose scans are one, of some subjects or all."""
+        for subject in self.subjects if subjects is None else subjects:
+            own = [each for each in self.platforms if self.has(subject, each)]
+            for one, other in combinations(own, 2):
+                if same_scan(self.scans[subject, one], self.scans[subject, other]):
+                    yield subject, other, one
 
     def acquisition(self, subject: str, platform: str) -> Acquisition:
         """Open one scan."""

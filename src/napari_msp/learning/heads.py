@@ -178,6 +178,9 @@ def prepare_study(
     for copy, subject in copies(taught):
         problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
         warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
+    for subject, platform, other in dataset.copied(training):
+        problem = f"{subject} has the same scan on {platform} as on {other}: its copy is learned"
+        warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
     learned = [heads[subject] for subject in training]
     # A target that some heads lack is measured on the others, the input on all: they then differ by
     # those heads' anatomy, too. Measured on five simulated heads of which one lacks the target: at

@@ -4,7 +4,7 @@ What was not asked for is filled up, and what cannot be done is refused before h
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -53,6 +53,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 )
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
+from napari_msp.identity import CopiedScan
 from napari_msp.inference.prepare import tell_unfit
 from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.model_file import Model, load_model
@@ -140,6 +141,7 @@ def make_plan(
         ),
         doubts=(
             *tell_doubts(teachers, opened, subjects.test),
+            *_copied(opened, subjects.test),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
@@ -205,6 +207,16 @@ def _who(
     seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
     folds = leave_one_out(opened[0], seen, complete, learned, asked)
     return everyone(folds), folds
+
+
+def _copied(datasets: Sequence[TravellingHeads], subjects: Sequence[str]) -> Iterator[str]:
+    """Say, and warn of, whose scan is the same on two platforms: no scanner shows in its errors."""
+    for dataset in datasets:
+        there = [each for each in subjects if each in dataset.subjects]
+        for subject, platform, other in dataset.copied(there):
+            said = f"{dataset.root.name}: {subject} has the same scan on {platform} as on {other}"
+            warnings.warn(said, CopiedScan, stacklevel=3)
+            yield said
 
 
 def _unfit(
