@@ -35,7 +35,8 @@ def write(root, subject, platform, made, sidecar=True):
     session, protocol = platform.split("_")
     folder = root / f"sub-{subject}/ses-{session}/dwi"
     folder.mkdir(parents=True)
-    path = own(made, subject, platform).write(folder, stem=f"sub-{subject}_ses-{session}_acq-{protocol}")
+    stem = f"sub-{subject}_ses-{session}_acq-{protocol}"
+    path = own(made, subject, platform).write(folder, stem=stem)
     if sidecar:
         path.with_name(path.name.replace("nii.gz", "json")).write_text('{"EchoTime": 0.089}')
     return path
