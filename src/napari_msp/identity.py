@@ -172,10 +172,12 @@ def same_scan(first: str | Path, second: str | Path) -> bool:
     if not (digest := file_digest(first)) or digest != file_digest(second):
         return False
     try:
-        ends = [np.asarray(open_nifti(Path(path)).dataobj[..., -1]) for path in (first, second)]
+        one, other = (
+            np.asarray(open_nifti(Path(path)).dataobj[..., -1]) for path in (first, second)
+        )
     except DAMAGED:
         return False
-    return bool(np.array_equal(*ends))
+    return bool(np.array_equal(one, other))
 
 
 def scan_digest(image: nib.Nifti1Image) -> str:
