@@ -28,7 +28,12 @@ from napari_msp.evaluation.benchmark.run import interpolated_in
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.chapters import InRegions, make_pages, measure_head, with_derived
+from napari_msp.evaluation.proof.chapters import (
+    InRegions,
+    make_pages,
+    measure_for_pages,
+    with_derived,
+)
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -455,7 +460,7 @@ def test_a_region_without_a_measured_voxel_is_told_of(predicted, tmp_path):
     nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "labels.nii.gz")
     regions = read_regions(tmp_path / "labels.nii.gz")
     truth = Truth(fit_sh(dataset.acquisition("sub-01", "prisma_st"), order=ORDER))
-    _, notes = measure_head(truth, {"copy": truth.mapped}, regions)
+    _, notes = measure_for_pages(truth, {"copy": truth.mapped}, regions)
     assert notes == ["label 9 has no voxel in the masks of all images"]
 
 

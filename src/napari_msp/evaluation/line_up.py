@@ -6,9 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
-from napari_msp.arrays import MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import same_shell
-from napari_msp.data.lattice import CanonicalGrid, Lattice, resample_in_mask, resample_mask
+from napari_msp.data.lattice import (
+    CanonicalGrid,
+    Lattice,
+    resample_in_mask,
+    resample_mask,
+    resample_with_mask,
+)
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan, ScanLike, as_scan
@@ -49,6 +55,21 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     coefficients = resample_in_mask(image.coefficients, image.mask, image.lattice, lattice)
     coefficients[~mask] = 0
     return replace(image, coefficients=coefficients, mask=mask, affine=lattice.affine)
+
+
+def map_onto(
+    values: FloatArray, mask: MaskArray, source: Lattice, lattice: Lattice
+) -> tuple[FloatArray, MaskArray]:
+    """Interpolate a map, of three channels or none, linearly between in-mask voxels.
+
+    Returns
+    -------
+    The map on `lattice`, 0 where there is none, and where there is one.
+    """
+    channels = values if values.ndim == 4 else values[..., None]
+    found, inside = resample_with_mask(channels, mask, source, lattice)
+    found = np.where(inside[..., None], found, 0)
+    return found if values.ndim == 4 else found[..., 0], inside
 
 
 def placement(source: Lattice, target: Lattice) -> str:

@@ -21,11 +21,11 @@ from napari_msp.bids import (
     without_shell,
 )
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.lattice import Lattice, resample_with_mask, scanner_points
+from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
-from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up
+from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up, map_onto
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.provenance import Provenance
@@ -429,11 +429,9 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     own = lattice_of(image)
     if own.matches(lattice):
         return values
-    several = values if wanted == 4 else values[..., None]
-    mask = (several != 0).any(axis=-1)
-    found, there = resample_with_mask(several, mask, own, lattice)
+    mask = values != 0 if wanted == 3 else (values != 0).any(axis=-1)
+    found, there = map_onto(values, mask, own, lattice)
     if not there.any():
         problem = "lies outside the target's scan"
         raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
-    found = np.where(there[..., None], found, 0)
-    return found if wanted == 4 else found[..., 0]
+    return found

@@ -13,11 +13,11 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.lattice import Lattice, resample_with_mask
+from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
-from napari_msp.evaluation.line_up import line_up, on_lattice
+from napari_msp.evaluation.line_up import line_up, map_onto, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -57,7 +57,7 @@ DERIVED: tuple[Derive, ...] = (combat_of_regions, mean_of_others)
 """Rows that are made of other rows' values."""
 
 
-def measure_head(
+def measure_for_pages(
     truth: Truth,
     images: Mapping[str, Maps],
     regions: Regions,
@@ -250,7 +250,7 @@ class InRegions:
         target = self._target
         try:
             regions = self._regions(subject, truth)
-            found, notes = measure_head(truth, images, regions, clear, maps_alone, signal_maps)
+            found, notes = measure_for_pages(truth, images, regions, clear, maps_alone, signal_maps)
         except UserError as error:
             self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
             return
@@ -300,8 +300,5 @@ def _signal_maps(scan: Acquisition, b: float, lattice: Lattice) -> dict[str, Flo
     for key, values in (("fa", tensors.fa), ("md", tensors.md), ("colour_fa", tensors.colour)):
         found[key] = values
         if not scan.lattice.matches(lattice):
-            channels = values if values.ndim == 4 else values[..., None]
-            there, inside = resample_with_mask(channels, scan.mask, scan.lattice, lattice)
-            there = np.where(inside[..., None], there, 0)
-            found[key] = there if values.ndim == 4 else there[..., 0]
+            found[key], _ = map_onto(values, scan.mask, scan.lattice, lattice)
     return found
