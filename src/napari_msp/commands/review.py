@@ -51,7 +51,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """List, and write what is asked for."""
     from napari_msp.checking.table import WIDTH, check_table_name
-    from napari_msp.review.measuring import measure, unmeasured
+    from napari_msp.review.missing_measures import measure, unmeasured
     from napari_msp.review.predictions import open_review
     from napari_msp.review.ratings import merge_ratings, of_raters, read_all_ratings
     from napari_msp.review.report import review_report

@@ -129,14 +129,21 @@ class TrainedNetworks(nn.Module):
         self._fresh = [target for target in kinds if target not in begun.platforms]
         # What a start lacks is brought to its level first, unless that was declined.
         fresh_first = bool(begun.platforms) and settings.singles_first != "no"
-        self.phases = [
-            Phase(phase_name(kinds[target], target), (target,), False, target in self._fresh)
-            for target in (self._fresh if multi_stage else kinds)
-            if recipe.singles_first or fresh_first or not multi_stage
+        singles_first = recipe.singles_first or fresh_first or not multi_stage
+        self.phases = self._in_order(kinds if singles_first else {}, begun)
+
+    def _in_order(self, kinds: Mapping[str, str], begun: Start) -> list[Phase]:
+        """Give the phases: single networks of these kinds by target, then what is in unison."""
+        multi_stage = self.shared is not None or len(self.multi_stage) > 0
+        alone = [
+            Phase(phase_name(kind, target), (target,), False, target in self._fresh)
+            for target, kind in kinds.items()
+            if target in self._fresh or not multi_stage
         ]
-        untrained = not self.phases and not begun.platforms
-        together = [tuple(scales)] if self.shared else [(each,) for each in self.multi_stage]
-        self.phases += [
+        untrained = not alone and not begun.platforms
+        shared = None if self.shared is None else tuple(self.shared.networks)
+        together = [shared] if shared else [(each,) for each in self.multi_stage]
+        return alone + [
             Phase(phase_name(MULTI_STAGE, *targets), targets, True, untrained)
             for targets in together
         ]

@@ -11,7 +11,7 @@ from napari_msp.checking.quality import measure_quality
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.nifti import write_nifti
 from napari_msp.provenance import Provenance
-from napari_msp.review.measuring import measure, unmeasured
+from napari_msp.review.missing_measures import measure, unmeasured
 from napari_msp.review.predictions import open_review
 from napari_msp.scan import load_scan
 from napari_msp.signal.sh_image import with_coefficients, write_sh
