@@ -4,10 +4,21 @@ import threading
 import warnings
 
 import pytest
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
-from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, abandonable
+from napari_msp.ui.background import (
+    Job,
+    JobRow,
+    Latest,
+    _Line,
+    _run,
+    _Waiting,
+    abandonable,
+    wait_for,
+)
 from napari_msp.ui.widgets.progress import Step
 
 
@@ -309,3 +320,33 @@ def test_an_error_arrives_as_it_was_raised(row, qtbot):
     assert row.heard == [("failed", error)]
     row.end()
     assert row.state == "idle"
+
+
+def test_files_dropped_together_have_one_dialog_and_are_cancelled_together(qtbot):
+    window = QWidget()
+    qtbot.addWidget(window)
+    window.show()
+    shown, go = [], threading.Event()
+
+    def slow(control):
+        control.say("reading")
+        while not control.cancelled() and not go.wait(0.01):
+            pass
+        control.check()
+
+    def look(act):
+        (dialog,) = window.findChildren(_Waiting)
+        shown.append((dialog, dialog.windowTitle()))
+        act(dialog)
+
+    QTimer.singleShot(600, lambda: look(lambda dialog: go.set()))
+    wait_for(slow, "Opening")
+    go.clear()
+    QTimer.singleShot(100, lambda: look(lambda dialog: dialog.row.request_cancel()))
+    for _ in range(3):
+        with pytest.raises(Cancelled):
+            wait_for(slow, "Opening")
+    (first, _), (second, title) = shown
+    assert first is second
+    assert title == "MSP Harmonization: file 2"
+    qtbot.wait_until(lambda: not window.findChildren(_Waiting))

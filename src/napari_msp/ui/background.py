@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QObject, Qt, QThread, QTimer, Signal
+from qtpy.QtCore import QEventLoop, QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 from superqt.utils import FunctionWorker
 
@@ -32,6 +32,9 @@ BREATH = 20
 
 PATIENCE = 0.3
 """Seconds for which no dialog is shown."""
+
+BETWEEN = 2.0
+"""Seconds within which files that are dropped together follow each other (our choice)."""
 
 Result = TypeVar("Result")
 
@@ -351,8 +354,9 @@ def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result
 def wait_for(work: Callable[[Control], Result], words: str) -> Result:
     """Do work in a thread while a dialog shows how far it is and offers to cancel it.
 
-    The window is repainted meanwhile but takes no input, so nothing is started twice. Where there
-    is no window the work is simply done.
+    The window is repainted meanwhile but takes no input, so nothing is started twice. Of files that
+    are dropped together each is waited for by itself: they have one dialog, and cancelling ends
+    them all. Where there is no window the work is simply done.
 
     Parameters
     ----------
@@ -369,33 +373,75 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
     window = _window()
     if window is None:
         return work(Control(lambda: False, lambda report: None))
-    dialog = _Waiting(words, window)
+    if isinstance(window, _Waiting):  # of the file before
+        window = window.parentWidget()
+    dialog = window.findChild(_Waiting) or _Waiting(window)
+    dialog.begin(words)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work, Control(dialog.cancelled, dialog.reported.emit))
         future.add_done_callback(lambda _: dialog.ended.emit())
-        wait([future], PATIENCE)
+        if not dialog.isVisible():
+            wait([future], PATIENCE)
         if not future.done():
-            dialog.exec()
-    dialog.deleteLater()
+            dialog.wait(future.done)
+    dialog.rest()
     return future.result()
 
 
 class _Waiting(QDialog):
-    """Closes when the work has ended, by itself or because it was cancelled."""
+    """Stays a moment after its work has ended, for the next file of those dropped together."""
 
     reported = Signal(object)
     ended = Signal()
 
-    def __init__(self, words: str, window: QWidget) -> None:
+    def __init__(self, window: QWidget) -> None:
         super().__init__(window)
-        self.setWindowTitle("MSP Harmonization")
         self.setWindowModality(Qt.ApplicationModal)
         self.setMinimumWidth(480)
-        self.row = ProgressRow()
-        self.row.start(words)
+        self.row, self._number, self._loop = ProgressRow(), 0, QEventLoop(self)
         QVBoxLayout(self).addWidget(self.row)
+        self._over = QTimer(self)
+        self._over.setSingleShot(True)
+        self._over.timeout.connect(self._expire)
         self.reported.connect(self._show)
-        self.ended.connect(self.accept)
+        self.ended.connect(self._loop.quit)
+
+    def begin(self, words: str) -> None:
+        """Begin with the next file, unless all were cancelled.
+
+        Raises
+        ------
+        Cancelled
+            As often as a file of those dropped together follows.
+        """
+        self._over.stop()
+        if self.cancelled():
+            self.rest()
+            raise Cancelled
+        self._number += 1
+        more = f": file {self._number}" if self._number > 1 else ""
+        self.setWindowTitle(f"MSP Harmonization{more}")
+        self.row.start(words)
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Show it until the work has ended."""
+        self.show()
+        while not done():
+            self._loop.exec()
+
+    def rest(self) -> None:
+        """Close it, unless another file follows: napari shows this one before it asks for that."""
+        follows = self._number > 1 and not self.cancelled()
+        self._over.start(round(1000 * (BETWEEN if follows else PATIENCE)))
+
+    def _expire(self) -> None:
+        """Hide it first; after a while let the next work have another dialog."""
+        if self.isVisible() and not self.cancelled():
+            self.hide()
+            self._over.start(round(1000 * BETWEEN))
+            return
+        self.setParent(None)
+        self.deleteLater()
 
     def _show(self, step: Step) -> None:
         """Be as high as the words need, which may be longer than those before."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.bids import image_suffix, read_sidecar
 from napari_msp.data.beside import is_scan
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
+
+PLACES = ("*", "dwi/*", "ses-*/dwi/*", "sub-*/dwi/*", "sub-*/ses-*/dwi/*")
+"""Where a folder is looked through for scans: not in all of somebody's disk."""
 
 NOTHING: list[Any] = [(None,)]
 """napari's word for: nothing to add, and nothing is wrong."""
@@ -33,8 +37,12 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Give the reader of scans and SH images; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis. An ordinary image is neither.
+    MRtrix3's basis. An ordinary image is neither. A folder is read where it holds one scan; of
+    several its reader says where to choose.
     """
+    listed = _listed(path)
+    if len(listed) == 1 and listed[0].is_dir():
+        return read if _scans_in(listed[0]) else None
     return read if all(_is_scan(each) or _is_sh(each) for each in _listed(path)) else None
 
 
@@ -60,9 +68,14 @@ def read(path: Paths) -> list[Any]:
     from napari_msp.ui.docks import current_viewer
     from napari_msp.ui.layers import named_apart, not_shown
 
-    viewer = current_viewer()
+    viewer, paths = current_viewer(), _listed(path)
+    if paths[0].is_dir():
+        folder, paths = paths[0], _scans_in(paths[0])
+        if len(paths) > 1:
+            remedy = Advice(f"drop the folder on {LOAD} (menu Plugins, MSP Harmonization)")
+            raise UserError("holds several scans", folder, remedy=remedy)
     try:
-        layers = wait_for(lambda control: _layers(_listed(path), control), "Opening")
+        layers = wait_for(lambda control: _layers(paths, control), "Opening")
     except Cancelled:
         return NOTHING
     if viewer is not None:
@@ -105,6 +118,12 @@ def _shell(path: Path) -> float | None:
             stacklevel=2,
         )
     return b_value
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    """Find a scan's image where datasets and scanners' exports have them, at most two."""
+    found = (path for places in PLACES for path in sorted(folder.glob(places)) if _is_scan(path))
+    return list(islice(found, 2))
 
 
 def _listed(path: Paths) -> list[Path]:
