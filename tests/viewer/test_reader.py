@@ -17,7 +17,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.layers import from_shown, scans_of, shown_by, shown_in
-from napari_msp.ui.reader import get_reader
+from napari_msp.ui.reader import get_reader, read
 
 TITLE = "MSP Harmonization"
 
@@ -209,10 +209,11 @@ def test_being_asked_costs_nothing(scan, tmp_path):
 def test_a_folder_is_read_where_it_holds_one_scan(scan, tmp_path):
     assert get_reader(str(tmp_path)) is None
     path = scan().write(tmp_path)
-    layers = get_reader(str(tmp_path))(str(tmp_path))
+    assert get_reader(str(tmp_path)) is read
+    layers = read(str(tmp_path))
     assert shown_in(layers[-1]).scan.path == path
     write_to = tmp_path / "sub-02" / "dwi"
     write_to.mkdir(parents=True)
     scan().write(write_to)
     with pytest.raises(UserError, match="Holds several scans"):
-        get_reader(str(tmp_path))(str(tmp_path))
+        read(str(tmp_path))
