@@ -34,7 +34,7 @@ from napari_msp.bids import (
     describe_part,
     write_participants,
 )
-from napari_msp.checking.report import Finding, place_of
+from napari_msp.checking.findings import Finding, place_of
 from napari_msp.checking.summary import (
     LEAST_CORRELATION,
     MISALIGNMENT_LIMIT,

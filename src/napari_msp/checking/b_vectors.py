@@ -13,8 +13,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
 
 from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.checking.findings import Finding
 from napari_msp.checking.gradients import Correction, judge_order
-from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
 from napari_msp.checking.turns import (
     AXIS_ORDERS,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, misplaced, subject_and_platform
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
+from napari_msp.checking.findings import Finding, finding_from, place_of
 from napari_msp.checking.gradients import (
     Correction,
     check_b0,
@@ -16,7 +17,6 @@ from napari_msp.checking.gradients import (
     write_corrected,
 )
 from napari_msp.checking.outliers import check_outliers, check_platforms
-from napari_msp.checking.report import Finding, finding_from, place_of
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import (
     ScanSummary,

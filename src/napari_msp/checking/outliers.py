@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import MISALIGNMENT_LIMIT, ScanSummary, measured_distance
 from napari_msp.errors import Advice
 

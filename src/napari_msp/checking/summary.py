@@ -8,8 +8,8 @@ from scipy.spatial.distance import pdist
 
 from napari_msp.alignment.registration import BrainImage, Displacement, estimate_displacement
 from napari_msp.arrays import FloatArray
+from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.report import Finding
 from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask, scale_between

@@ -48,7 +48,7 @@ def run(options: Namespace, console: Console) -> int:
     """Align the dataset, and report what is doubtful."""
     from napari_msp.alignment.align import align
     from napari_msp.alignment.report import table_text
-    from napari_msp.checking.report import has_errors, report_text
+    from napari_msp.checking.findings import has_errors, report_text
 
     done = align(
         options.dataset,

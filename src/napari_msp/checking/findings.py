@@ -1,4 +1,4 @@
-"""What a check found, as a report."""
+"""What a check finds: each thing by itself, and all as a text."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
