@@ -65,6 +65,32 @@ def test_tiles_equal_one_untiled_pass(kind, target, tile, make_network):
     assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
 
 
+@pytest.mark.parametrize("tile", [None, 4])
+def test_a_voxels_channels_lie_side_by_side_by_every_stride(tile, make_network):
+    """Torch reads the layout from the strides, that of the one example too."""
+    network = make_network("shresnet", "prisma_st", width=0.1)
+    crops = []
+
+    def run(x, far):
+        crops.append(x)
+        return {"y": prediction(network, x, far)}
+
+    shape = (6, 5, 7)
+    run_whole_image(
+        run,
+        network,
+        np.ones((*shape, 28), dtype=np.float32),
+        np.ones(shape, dtype=bool),
+        scale=1,
+        halo=network.halo,
+        device=CPU,
+        tile=tile,
+    )
+    last = crops[-1]  # others may be small ones, by which memory is measured
+    wanted = torch.empty(last.shape, memory_format=torch.channels_last_3d)
+    assert last.stride() == wanted.stride()
+
+
 @pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
 def test_every_voxel_near_the_mask_is_computed(target, make_network):
     network = make_network("shresnet", target)

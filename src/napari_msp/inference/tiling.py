@@ -341,9 +341,11 @@ def run_whole_image(
     Cancelled
         When `cancelled()` was true.
     """
-    # Seen as (C, X, Y, Z), with the channels of a voxel side by side as they are: what
-    # convolutions are quickest with, and results need no reordering either.
-    whole = torch.from_numpy(np.ascontiguousarray(channels)).permute(3, 0, 1, 2)
+    # Seen as (1, C, X, Y, Z), with the channels of a voxel side by side as they are: what
+    # convolutions are quickest with, and results need no reordering either. The axis of
+    # the one example comes before they are turned: added afterwards it would have another stride,
+    # by which torch takes the image for one of the usual layout.
+    whole = torch.from_numpy(np.ascontiguousarray(channels)).unsqueeze(0).permute(0, 4, 1, 2, 3)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     finest = scale if isinstance(scale, int) else max(scale.values())
     outputs: dict[str, Tensor] = {}
@@ -403,7 +405,7 @@ def _part_of(far: dict[str, Tensor] | None, piece: Tile) -> dict[str, Tensor] | 
 
 
 def _crop(whole: Tensor, piece: Tile, device: torch.device) -> Tensor:
-    crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
+    crop = whole[(slice(None), slice(None), *piece.crop)]
     return _sent(crop.contiguous(memory_format=torch.channels_last_3d), device)
 
 
@@ -423,7 +425,7 @@ def _plan_within(
     where they fit: tiles of what is behind them, mostly on the target's finer lattice, have hardly
     any halo, so time does not grow faster than the image.
     """
-    count = whole.shape[0]
+    count = whole.shape[1]
     if mask.size * most_bytes_per_voxel(network, count, scale) <= budget:
         return _Plan(halo)  # nothing needs to be measured
     voxels = budget / bytes_per_voxel(lambda x: run(x, None), network, count, device)
