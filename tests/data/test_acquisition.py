@@ -8,7 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from dipy.core.gradients import gradient_table
 
+from napari_msp.bids import gradient_files
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask, load_acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import Advice, Choose, Give, UserError, either
@@ -89,7 +91,7 @@ class TestNormalisation:
         np.testing.assert_array_equal(self.normalised([b0, 5, 7], [0, 1000, 1000]), [0, 0])
 
     def test_voxels_that_are_not_finite_are_refused(self):
-        with pytest.raises(UserError, match="not finite"):
+        with pytest.raises(UserError, match=r"not finite: 1 .*\(the first is 0, 0, 0\)"):
             self.normalised([100, np.nan, 7], [0, 1000, 1000])
 
     def test_voxels_that_are_not_finite_outside_a_given_mask_are_0(self, scan, tmp_path):
@@ -310,3 +312,33 @@ def test_an_image_in_memory_stays_as_it_is(heads):
             assert acquisition.voxels.shape[-1] == len(b_values)
         assert [odd.volume for odd in acquisition.left_out] == [0]
         np.testing.assert_array_equal(np.asarray(image.dataobj), before)
+
+
+class TestImagesOfNibabels:
+    def test_images_of_other_formats_and_units(self, scan, tmp_path):
+        made = scan()
+        given = gradient_files(made.write(tmp_path))
+        voxels = np.asarray(made.image.dataobj, dtype=np.float32)
+        mgh = load_acquisition(nib.MGHImage(voxels, made.image.affine), *given)
+        np.testing.assert_allclose(mgh.affine, made.image.affine, atol=1e-5)
+        np.testing.assert_array_equal(mgh.voxels, voxels)
+        microns = nib.Nifti1Image(voxels, np.diag([1e3, 1e3, 1e3, 1]) @ made.image.affine)
+        microns.header.set_xyzt_units("micron")
+        with pytest.warns(DoubtfulScan, match="microns were read as mm"):
+            read = load_acquisition(microns, *given)
+        np.testing.assert_allclose(read.affine[:3, :3], made.image.affine[:3, :3], rtol=1e-5)
+        assert microns.header.get_xyzt_units()[0] == "micron"  # the given one stays as it is
+        with pytest.raises(UserError, match="is a ndarray, which does not say where"):
+            load_acquisition(voxels, *given)
+
+    def test_b_tensors_that_are_not_linear(self, scan, tmp_path):
+        made = scan()
+        vectors = np.loadtxt(gradient_files(made.write(tmp_path))[1]).T
+        linear, planar = (
+            gradient_table(made.b_values, bvecs=vectors, btens=each) for each in ("LTE", "PTE")
+        )
+        assert len(load_acquisition(made.image, gradients=linear).given_gradients.shells) == 1
+        with pytest.raises(UserError, match="planar, spherical"):
+            load_acquisition(made.image, gradients=planar)
+        with pytest.raises(UserError, match="beside its b-values"):
+            load_acquisition(made.image, bval=made.b_values, gradients=linear)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import nct, ttest_ind
 from scipy.stats import t as t_distribution
@@ -168,6 +169,17 @@ def test_what_cannot_be_compared_is_said():
         group_difference(target, target, {"holed": holed}, REGIONS)
     with pytest.raises(ValueError, match="2 regions"):
         group_difference(target, target, {"less": target[:, :1]}, REGIONS)
+    for effect in (5, -0.05):
+        with pytest.raises(UserError, match=r"0\.05 for 5 percent lower"):
+            group_difference(target, target, {}, REGIONS, effect=effect)
+    with pytest.raises(UserError, match="values that are no numbers"):
+        group_difference(np.full((30, 2), "high"), target, {}, REGIONS)
+    twice, as_tables = np.vstack([target, target]), pd.DataFrame(target, columns=list(REGIONS))
+    said = "30 of 60 people have the values of another: are they the same?"
+    assert said in group_difference(twice, twice, {}, REGIONS, draws=10).notes
+    assert group_difference(as_tables, as_tables, {}, REGIONS, draws=10).notes == (
+        group_difference(target, target, {}, REGIONS, draws=10).notes
+    )
     flat = np.column_stack([target[:, 0], np.ones(30)])
     found = group_difference(flat, flat, {}, REGIONS, draws=50)
     assert "back is the same in everybody: nothing is tested" in found.notes

@@ -32,6 +32,7 @@ from napari_msp.data.masks import (
     read_mask,
 )
 from napari_msp.data.nifti import (
+    as_nifti,
     check_four_axes,
     header_doubts,
     lattice_of,
@@ -55,6 +56,9 @@ from napari_msp.provenance import source_uri
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
+
+LINEAR = 0.05
+"""Share of a b-tensor's largest eigenvalue that its others may have in linear encoding (ours)."""
 
 MOST_WITHOUT_SIGNAL = 0.001
 """Share of in-mask voxels that may lack signal without a warning (our choice)."""
@@ -225,9 +229,13 @@ class Acquisition:
             voxels, table = voxels[..., : len(kept)], table.taken(kept)
         not_finite = ~np.isfinite(voxels).all(axis=-1)
         if not_finite.any():
-            if not self.has_mask or (not_finite & self.brain.inside).any():
-                remedy = Advice("repair the image")
-                raise UserError("has voxels that are not finite", self.name, remedy=remedy)
+            within = not_finite & self.brain.inside if self.has_mask else not_finite
+            if within.any():
+                first = ", ".join(map(str, np.argwhere(within)[0]))
+                where = "of the mask " if self.has_mask else ""
+                problem = f"has voxels that are not finite: {int(within.sum()):,} {where}(the first"
+                remedy = Advice("repair the image, or give a mask that leaves them out")
+                raise UserError(f"{problem} is {first})", self.name, remedy=remedy)
             voxels[not_finite] = 0
         deviation = ""
         path = None if self.path is None else find_deviation(self.path)
@@ -495,10 +503,14 @@ def load_acquisition(
         path = Path(dwi)
         image = open_nifti(path)
     else:
-        image = dwi
+        image = as_nifti(dwi, "acquisition")
     name = "acquisition" if path is None else str(path)
     check_four_axes(image, name)
     if gradients is not None:
+        if bval is not None or bvec is not None:
+            remedy = Advice("give one of the two")
+            raise UserError("has a gradient table beside its b-values", name, remedy=remedy)
+        _check_linear(gradients, name)
         bval, bvec = gradients.bvals, gradients.bvecs
     files = None if path is None else find_gradients(path, image)
     bval, bvec = one_table(bval, bvec)
@@ -530,6 +542,18 @@ def load_acquisition(
     else:
         inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
     return replace(made, given_mask=inside)
+
+
+def _check_linear(gradients: "DipyGradientTable", name: str) -> None:
+    """Refuse a table with volumes that are weighted along more than one direction."""
+    if gradients.btens is None:
+        return
+    weights = np.linalg.eigvalsh(gradients.btens[~gradients.b0s_mask])  # the largest last
+    several = int((np.abs(weights[:, 1]) > LINEAR * weights[:, 2]).sum())
+    if several:
+        problem = f"has {several} volumes of planar, spherical or other b-tensors"
+        remedy = Advice("give those of linear encoding alone, and their table")
+        raise UserError(problem, name, remedy=remedy)
 
 
 def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:

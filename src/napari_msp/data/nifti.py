@@ -90,6 +90,32 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     return image
 
 
+def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
+    """Take an image in memory as `open_nifti` takes a file's; the given one stays as it is.
+
+    Raises
+    ------
+    UserError
+        When it has no affine, or none that can be used.
+    """
+    nifti = isinstance(image, nib.Nifti1Pair)
+    known = nifti or not isinstance(image, nib.AnalyzeImage)
+    if not isinstance(image, nib.spatialimages.SpatialImage) or not known:
+        problem = f"is a {type(image).__name__}, which does not say where its voxels lie"
+        raise UserError(problem, name, remedy=Advice("give a NIfTI image of nibabel's"))
+    if not isinstance(image, nib.Nifti1Image):
+        image = nib.Nifti1Image(image.dataobj, image.affine, image.header if nifti else None)
+    elif image.header.get_xyzt_units()[0] in UNITS or not usable(image.affine):
+        image = type(image)(image.dataobj, image.affine, image.header)
+    else:
+        return image
+    image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
+    if not usable(image.affine):
+        remedy = Advice("correct the header's sform or qform")
+        raise UserError("its affine is singular", name, remedy=remedy)
+    return image
+
+
 APART = 0.1
 """Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.errors import Advice, Change, UserError
@@ -114,9 +115,9 @@ class GroupDifference:
 
 
 def group_difference(
-    source: FloatArray,
-    target: FloatArray,
-    predicted: Mapping[str, FloatArray],
+    source: ArrayLike,
+    target: ArrayLike,
+    predicted: Mapping[str, ArrayLike],
     regions: Sequence[str],
     *,
     effect: float = EFFECT,
@@ -135,7 +136,8 @@ def group_difference(
     Parameters
     ----------
     source, target
-        (S, R): a quantity of S people in R regions, from their scans on both platforms.
+        (S, R): a quantity of S people in R regions, from their scans on both platforms; pandas'
+        tables too.
     predicted
         By method: the target's values as predicted from the input's scans, (S, R) each.
     regions
@@ -158,11 +160,13 @@ def group_difference(
     Raises
     ------
     UserError
-        When there are too few people or values are missing.
+        When there are too few people, values are missing or no numbers, or nothing such can be
+        drawn.
     ValueError
         When arrays or names do not fit each other.
     """
-    tables = {UNCHANGED: source, TARGET: target, **predicted}
+    tables = _numbers({UNCHANGED: source, TARGET: target, **predicted})
+    target = tables[TARGET]
     _check(tables, regions, size, effect, confounding)
     people = len(target)
     notes: list[str] = []
@@ -170,6 +174,9 @@ def group_difference(
         notes.append(
             f"{people} people, fewer than {ENOUGH}: drawn studies share most of their people"
         )
+    again = people - len(np.unique(np.hstack([tables[UNCHANGED], target]), axis=0))
+    if again and len(regions) > 1:  # of one region, rounded values are equal by chance
+        notes.append(f"{again} of {people} people have the values of another: are they the same?")
     varies = target.std(axis=0) > ROUNDING * np.abs(target).max(axis=0)
     for region in np.array(regions)[~varies]:
         notes.append(f"{region} is the same in everybody: nothing is tested")
@@ -203,6 +210,19 @@ def group_difference(
     )
 
 
+def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    """Take tables of any kind, pandas' too, as arrays of numbers."""
+    found = {}
+    for name, table in tables.items():
+        try:
+            found[name] = np.asarray(table, dtype=float)
+        except (TypeError, ValueError) as error:
+            remedy = Advice("give a row a person and a column a region, without names")
+            problem = f"has values that are no numbers ({error})"
+            raise UserError(problem, name, remedy=remedy) from error
+    return found
+
+
 def _check(
     tables: Mapping[str, FloatArray],
     regions: Sequence[str],
@@ -219,8 +239,13 @@ def _check(
             problem = f"{where} has no value of {name} in somebody"
             raise UserError(problem, remedy=Advice("leave out the region, or who lacks it"))
     people = len(tables[TARGET])
-    if size < 2 or size % 2 or not 0 <= effect < 1:
-        raise ValueError(f"groups of {size} with an effect of {effect} cannot be drawn")
+    if size < 2 or size % 2:
+        remedy = Change("size", "an even")
+        raise UserError(f"groups of {size} cannot be drawn", field="size", remedy=remedy)
+    if not 0 <= effect < 1:
+        problem = f"patients cannot be lower by {effect:g} of their own value"
+        part = Advice("give a part from 0 to 1: 0.05 for 5 percent lower")
+        raise UserError(problem, "effect", remedy=part)
     if not 0.5 < confounding < 1:
         raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
     if people < 2 * size:
