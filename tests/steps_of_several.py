@@ -22,10 +22,10 @@ from napari_msp.learning.settings import training_settings
 from napari_msp.networks.reversible import ReversibleStack
 
 RUNS: dict[str, dict[str, Any]] = {
-    "shresnet": {"kind": "shresnet", "targets": ("prisma_st",), "steps": 40},
-    "diqt": {"kind": "diqt", "targets": ("connectom_sa",), "steps": 24},
+    "shresnet": {"kind": "shresnet", "targets": ("prisma_st",), "steps": 12},
+    "diqt": {"kind": "diqt", "targets": ("connectom_sa",), "steps": 8},
     "inverted": {"kind": "diqt", "targets": ("connectom_sa",), "steps": 4},
-    "shared msp": {"kind": "msp", "targets": ("prisma_st", "connectom_sa"), "steps": 24},
+    "shared msp": {"kind": "msp", "targets": ("prisma_st", "connectom_sa"), "steps": 8},
     # 8 patches in steps of 3, 3 and 2; then of 7 and 1, of which one process has none.
     "paper": {"kind": "diqt", "targets": ("prisma_st",), "preset": "paper", "steps": 4},
     "one left": {"kind": "diqt", "targets": ("prisma_st",), "preset": "paper", "steps": 3},

@@ -273,8 +273,8 @@ def test_two_processes_have_the_losses_of_one(heads):
 @pytest.mark.parametrize("counts", [(2, 1), (1, 2)])
 def test_a_request_to_any_stops_all_and_any_number_goes_on(heads, tmp_path, counts):
     whole, out = tmp_path / "whole.safetensors", tmp_path / "model.safetensors"
-    expected = _losses(Processes(*training(heads, whole, "--epochs", 40, *EPOCH), count=1))
-    command = training(heads, out, "--epochs", 40, *EPOCH)
+    expected = _losses(Processes(*training(heads, whole, "--epochs", 20, *EPOCH), count=1))
+    command = training(heads, out, "--epochs", 20, *EPOCH)
     running = Processes(*command, count=counts[0])
     running.wait_for_step(4)
     running.all[-1].send_signal(signal.SIGTERM)
