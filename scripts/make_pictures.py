@@ -26,7 +26,7 @@ import napari
 import numpy as np
 from napari.settings import get_plugin_settings
 from PIL import Image
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QEvent, QPoint
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -90,6 +90,8 @@ class Tour:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             QApplication.processEvents()
+            # Only a loop of Qt's own deletes what is to be deleted; else it stays to be seen.
+            QApplication.sendPostedEvents(None, QEvent.DeferredDelete)
             time.sleep(0.005)
 
     def grab(self) -> Image.Image:

@@ -69,7 +69,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
         for n in range(5):
-            warnings.warn(f"sub-0{n} has no prediction", stacklevel=2)
+            warnings.warn(f"{heads}/sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", prove)
@@ -89,7 +89,9 @@ def test_what_was_compared_is_shown_and_compared_anew(
     widget.form.button.click()
     settle(qtbot, widget)
     assert asked == [(heads, predictions, "tissue", 2)]
-    assert "sub-02 has no prediction" in widget.message.text
+    assert widget.form.rows.said("run") == ""  # it is answered
+    # By their names in the folder that was opened.
+    assert widget.message.text.splitlines()[1] == "sub-01 has no prediction."
     assert widget.message.text.endswith("And 2 more: see the report.")
     assert "2.0 % higher after (harmonized)" in widget.panel.words.text()
     assert widget.form.button.isEnabled()

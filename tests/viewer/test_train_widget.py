@@ -17,7 +17,7 @@ from napari_msp.ui.harmonize.models import remembered_models
 from napari_msp.ui.layers import shown_by
 
 QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
-PATIENCE = 60_000
+PATIENCE = 180_000
 LAST = "prisma_st: SHResNet, epoch 1, step 4"
 
 
@@ -235,9 +235,13 @@ def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, 
     qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
     chosen = harmonize._scans[harmonize.form.choices.scan]
     assert second in chosen.acquisition.path.parents
-    checked = [row.label for row in harmonize.form.models.checked]
-    models = {each.label: each.path for each in harmonize.shelf.models}
-    assert [models[each] for each in checked] == [tmp_path / "two" / "model.safetensors"]
+    wanted = [tmp_path / "two" / "model.safetensors"]
+    qtbot.waitUntil(lambda: ticked_models(harmonize) == wanted, timeout=PATIENCE)
+
+
+def ticked_models(harmonize):
+    paths = {each.label: each.path for each in harmonize.shelf.models}
+    return [paths[row.label] for row in harmonize.form.models.checked]
 
 
 def root_of(form):

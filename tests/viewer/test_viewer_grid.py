@@ -181,10 +181,14 @@ def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, grid, pixels)
     width = foot.shape[1]
     assert (foot[:, : width // 4].max(-1) > 0.5).sum() > 100
     assert (foot[:, width // 3 : 2 * width // 3].max(-1) > 0.5).sum() > 30
-    bar = viewer.canvas.overlays.scale_bar
-    for zoom, length in ((0.5, 50), (3, 20), (10, 10), (40, 2), (500, 1)):  # not onto the legend
+    bar, zoom = viewer.canvas.overlays.scale_bar, viewer.scene.camera.zoom
+    assert bar.length == max(each for each in (50, 20, 10, 5, 2, 1) if each * zoom < 112)
+    for zoom, length in ((1.5, 50), (3, 20), (10, 10), (40, 2), (500, 1)):  # not onto the legend
         viewer.scene.camera.zoom = zoom
         assert bar.length == length
+        if zoom <= 3:  # it is drawn as long as it says
+            lit = np.flatnonzero((pixels()[-14:, : width // 3].max(-1) > 0.5).any(axis=0))
+            assert length * zoom - 3 < np.ptp(lit) < length * zoom + 12
     grid.leave()
     assert not viewer.canvas.overlays.scale_bar.visible
     assert "napari_msp_legend" not in viewer.canvas.overlays

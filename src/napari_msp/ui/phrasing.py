@@ -117,7 +117,7 @@ def without_folder(words: str, *folders: Path) -> str:
     >>> without_folder("/data/heads/sub-01/a.nii: odd; /b.nii", Path("/data/heads"))
     'sub-01/a.nii: odd; /b.nii'
     """
-    for folder in folders:
+    for folder in sorted(folders, key=lambda each: len(str(each)), reverse=True):
         words = words.replace(f"{folder}{os.sep}", "")
     return words
 

@@ -436,7 +436,10 @@ class ViewerGrid:
         """Keep the bar clear of the legend, however close the heads are."""
         zoom = self.viewer.scene.camera.zoom
         fitting = (each for each in SCALE_BARS if each * zoom < LEGEND_MARGIN)
-        self.viewer.canvas.overlays.scale_bar.length = next(fitting, SCALE_BARS[-1])
+        bar, length = self.viewer.canvas.overlays.scale_bar, next(fitting, SCALE_BARS[-1])
+        if bar.length != length:
+            bar.length = length
+            bar.events.font_size()  # napari draws another length only with another zoom
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
         """Give where each spatial axis is cut, if that is worth being looked at in a brain too.

@@ -30,7 +30,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 """By name: what the button says, and what it means."""
 
-ENTRY_LINES = 4
+ENTRY_LINES = 5
 """That are seen at once of what is known of a prediction."""
 
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}

@@ -467,7 +467,8 @@ class Review(Docked):
         head = in_row(self.progress, self.heading)
         head.setStretchFactor(self.progress, 1)
         column = stacked(upper, head, self.what, self.list, judging.entry, Pane(judging))
-        column.setStretch(2, 1)
+        column.setStretch(2, 5)  # where there is room, the list has most of it
+        column.setStretch(3, 1)
         column.addStretch()
         said = (self.making, self.reporting, self.message, self.form.notices)
         with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)

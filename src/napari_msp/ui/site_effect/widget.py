@@ -89,6 +89,7 @@ class SiteEffect(Docked):
         """Compare what the form says, in place of what was compared before."""
         folder, heads = self.form.folder.path, self.form.heads.path
         assert folder is not None and heads is not None
+        self.form.check()  # what was asked is answered
         self.message.clear()
         self._warned.clear()
         self._looking.stop()
@@ -114,11 +115,11 @@ class SiteEffect(Docked):
         if folder != self._compared:
             return
         self._show(known)
-        opened = [each for each in (folder, heads) if each is not None]
+        opened = [name for each in (folder, heads) if each for name in (each, each.resolve())]
         told = [sentence(without_folder(each, *opened)) for each in dict.fromkeys(self._warned)]
         more = len(told) - MOST_TOLD
         told = [*told[:MOST_TOLD], f"And {more} more: see the report."] if more > 0 else told
-        self.message.show_message("warning", " ".join(told))
+        self.message.show_message("warning", "\n".join(told))
 
     def _show(self, known: Known) -> None:
         self.written = known.written

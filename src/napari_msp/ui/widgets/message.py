@@ -173,6 +173,7 @@ class MessagePlace(QScrollArea):
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
         for part in parts:
             column.addWidget(part)
         column.addStretch()
