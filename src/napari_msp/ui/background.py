@@ -430,16 +430,14 @@ class _Waiting(QDialog):
             self._loop.exec()
 
     def rest(self) -> None:
-        """Close it, unless another file follows: napari shows this one before it asks for that."""
-        follows = self._number > 1 and not self.cancelled()
-        self._over.start(round(1000 * (BETWEEN if follows else PATIENCE)))
+        """Hide it, but for the next of several files: napari shows this one before it asks."""
+        if self._number == 1 or self.cancelled():
+            self.hide()
+        self._over.start(round(1000 * (PATIENCE if self.cancelled() else BETWEEN)))
 
     def _expire(self) -> None:
-        """Hide it first; after a while let the next work have another dialog."""
-        if self.isVisible() and not self.cancelled():
-            self.hide()
-            self._over.start(round(1000 * BETWEEN))
-            return
+        """Let the next work have another dialog."""
+        self.hide()
         self.setParent(None)
         self.deleteLater()
 
