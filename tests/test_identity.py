@@ -20,6 +20,7 @@ from napari_msp.identity import (
     may_be_same,
     person_of,
     same_person,
+    same_scan,
 )
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.settings import TrainingSettings
@@ -86,10 +87,22 @@ def test_a_scan_that_is_the_same_on_two_platforms_is_told(heads: Path, tmp_path:
     assert "same image as the scan on ge_st" in found.problem
     with pytest.warns(CopiedScan, match="sub-02 has the same scan on prisma_st as on ge_st"):
         prepare_study(dataset, TrainingSettings())
-    voxels = np.asarray(image.dataobj).copy()  # another shell with the same b=0 images
-    voxels[..., 4:] *= 0.8
-    nib.Nifti1Image(voxels, image.affine).to_filename(copy)
-    assert list(open_dataset(root).copied()) == []
+
+
+def test_shells_and_parts_of_one_scan_are_no_copies(tmp_path: Path) -> None:
+    """They share the b=0 images, at the end too."""
+    voxels = np.random.default_rng(0).random((3, 3, 3, 6)).astype(np.float32)
+    shell = voxels.copy()
+    shell[..., 1:-1] *= 0.8
+    paths = {}
+    part = voxels[..., [0, 1, 5]]
+    made = {"whole": voxels, "again": voxels, "shell": shell, "part": part}
+    for name, image in made.items():
+        paths[name] = tmp_path / f"{name}_dwi.nii.gz"
+        nib.Nifti1Image(image, np.eye(4)).to_filename(paths[name])
+    assert len({file_digest(path) for path in paths.values()}) == 1
+    same = {name for name, path in paths.items() if same_scan(paths["whole"], path)}
+    assert same == {"whole", "again"}
 
 
 def test_a_scan_under_another_name_is_the_same_persons(heads: Path, tmp_path: Path) -> None:

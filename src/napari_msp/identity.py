@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.bids import entities, study_root
-from napari_msp.data.nifti import DAMAGED, open_nifti
+from napari_msp.data.nifti import DAMAGED, open_nifti, read_voxels
 from napari_msp.errors import UserError
 
 
@@ -165,19 +165,21 @@ def file_digest(path: str | Path) -> str:
 
 
 def same_scan(first: str | Path, second: str | Path) -> bool:
-    """Return whether two files hold one scan: the same first and last volume.
+    """Return whether two files hold one scan: every volume is the same.
 
-    Shells that were split from one scan share its b=0 images, and are two.
+    Shells or parts that were split from one scan share b=0 images, and are two.
     """
     if not (digest := file_digest(first)) or digest != file_digest(second):
         return False
-    try:
-        one, other = (
-            np.asarray(open_nifti(Path(path)).dataobj[..., -1]) for path in (first, second)
-        )
-    except DAMAGED:
+    one, other = (open_nifti(Path(path)) for path in (first, second))
+    if one.shape != other.shape:
         return False
-    return bool(np.array_equal(one, other))
+    try:  # the last volume alone tells most apart
+        if not np.array_equal(np.asarray(one.dataobj[..., -1]), np.asarray(other.dataobj[..., -1])):
+            return False
+        return np.array_equal(read_voxels(one), read_voxels(other), equal_nan=True)
+    except (*DAMAGED, UserError):
+        return False
 
 
 def scan_digest(image: nib.Nifti1Image) -> str:

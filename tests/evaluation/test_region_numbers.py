@@ -213,18 +213,69 @@ def test_maps_are_measured_where_all_have_a_number(tmp_path, labels):
         assert row.mean == pytest.approx((sum(range(1, 33)) - 7) / 30 + bias)
 
 
-def test_zeros_around_a_head_are_no_numbers(tmp_path):
-    """As this package, FSL, MRtrix3 and DIPY write them; a zero inside is one."""
+def zeros_around(inside):
+    """(6, 6, 6) with 64 voxels of a head in zeros, and regions: one of all, one in the head."""
     values = np.zeros((6, 6, 6))
-    values[1:5, 1:5, 1:5] = 0.5
+    values[1:5, 1:5, 1:5] = np.reshape(inside, (4, 4, 4))
+    everywhere, within = (np.ones(values.shape, np.int32), np.zeros(values.shape, np.int32))
+    within[2:4, 2:4, 2:4] = 1
+    affine = np.diag([2.0, 2, 2, 1])
+    return values, *(Regions(each, {1: "all"}, affine) for each in (everywhere, within))
+
+
+FA = np.linspace(0.2, 0.8, 64)
+
+
+@pytest.mark.parametrize("name", ["fa", "dti_FA", "sub-01_model-tensor_param-md_dwimap"])
+def test_zeros_around_a_head_are_no_numbers(tmp_path, name):
+    """As this package, FSL, MRtrix3 and DIPY write them; a zero inside is one."""
+    values, everywhere, within = zeros_around(FA)
     values[2, 2, 2] = 0
-    fa = plain(tmp_path / "fa.nii.gz", values)
-    regions = Regions(np.ones(values.shape, np.int32), {1: "all"}, np.diag([2.0, 2, 2, 1]))
-    numbers = measure_regions([fa], regions)
-    (row,) = numbers.tables["fa", "value"].rows
+    fa = plain(tmp_path / f"{name}.nii.gz", values)
+    numbers = measure_regions([fa], everywhere)
+    (row,) = numbers.tables[name, "value"].rows
     assert row.voxels == 64
-    assert row.mean == 0.5 * 63 / 64
-    assert "fa: 152 of 216 voxels are exactly 0 up to the image's edge" in numbers.notes[-1]
+    assert row.mean == pytest.approx(values.sum() / 64)
+    assert numbers.notes == [
+        f"{name}: 152 of 216 labelled voxels (70.4 %) are exactly 0 up to the image's edge, "
+        "as outside a brain mask, and are not counted"
+    ]
+    assert measure_regions([fa], within).notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "masked", "told"),
+    [
+        ("lesion", np.arange(64) < 8, False, False),  # two values
+        ("fa", np.arange(64) < 8, False, False),
+        ("count", np.arange(64) % 4, False, True),
+        ("lesion", np.maximum(FA - 0.6, 0), True, False),  # 0 within the brain, too
+        ("lesion", np.maximum(FA - 0.6, 0), False, True),
+        ("sub-01_param-load_dwimap", np.maximum(FA - 0.6, 0), False, True),
+        ("fa_lesion", FA, False, True),
+        ("lesion_average", FA, False, True),
+    ],
+)
+def test_a_load_keeps_its_zeros(tmp_path, name, inside, masked, told):
+    values, everywhere, _ = zeros_around(inside)
+    if masked:
+        plain(tmp_path / "brain_mask.nii.gz", zeros_around(np.ones(64))[0])
+    numbers = measure_regions([plain(tmp_path / f"{name}.nii.gz", values)], everywhere)
+    (row,) = numbers.tables[name, "value"].rows
+    assert row.voxels == 216
+    assert row.mean == pytest.approx(values.mean())
+    assert [
+        " and are counted: if nothing was measured there" in each for each in numbers.notes
+    ] == ([True] if told else [])
+
+
+def test_a_brain_mask_beside_a_map_says_what_its_zeros_are(tmp_path):
+    values, everywhere, _ = zeros_around(FA)
+    plain(tmp_path / "sub-01_desc-brain_mask.nii.gz", values > 0)
+    name = "sub-01_param-neurites_dwimap"
+    numbers = measure_regions([plain(tmp_path / f"{name}.nii.gz", values)], everywhere)
+    assert numbers.tables[name, "value"].rows[0].mean == pytest.approx(FA.mean())
+    assert "as outside a brain mask" in numbers.notes[0]
 
 
 def test_maps_that_share_no_voxel_are_refused(tmp_path, labels):

@@ -1,6 +1,7 @@
 """Numbers by region: what maps are in regions of a head, and how far they are off there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import nifti_stem
-from napari_msp.data.beside import is_scan
+from napari_msp.bids import entities, nifti_stem
+from napari_msp.data.beside import is_scan, look_for_mask
 from napari_msp.data.lattice import Lattice, resample_with_mask
+from napari_msp.data.masks import read_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.line_up import line_scans_up
@@ -42,6 +44,15 @@ MEASURED: Mapping[str, Map] = {
     **{name: each for name, each in MAPS.items() if not each.coloured},
 }
 """What can be measured of a DWI or SH image: one number a voxel."""
+
+NEVER_ZERO = {"fa", "md", "ad", "rd", "adc", *(each.parameter for each in MEASURED.values())}
+"""`param` of maps that are 0 only where nothing was measured."""
+
+NAMED_SO = {"fa", "md", "adc"}
+"""Last words of names that other programs give to such maps."""
+
+MOST_ZERO_INSIDE = 0.01
+"""Share of a brain mask that such a map may be 0 in, as fits fail in a few voxels (our choice)."""
 
 TRUTH = "truth"
 """What it is called among the images."""
@@ -368,9 +379,9 @@ def measure_regions(
         See `read_regions`; in the space of the images, whatever their voxels.
     truth
         Of the same kind. Images are then brought to its voxels and measured where all have brain,
-        their tensors through the SH series; maps where all have a number. Zeros that reach a map's
-        edge are outside of its mask, and no numbers. Else each is
-        measured in its own, a DWI's tensors from its signal.
+        their tensors through the SH series; maps where all have a number. Else each is
+        measured in its own, a DWI's tensors from its signal. Zeros from a map's edge on are no
+        numbers where its name or a brain mask shows that nothing was measured there.
     maps
         Keys of `MEASURED`, of DWIs and SH images.
     b_value
@@ -406,22 +417,80 @@ def measure_regions(
         raise UserError("is of another kind than the images", field="truth", remedy=remedy)
     compared = truth is not None  # an image may be called truth where no truth is given
     of_scans = _of_scans(scans, regions, wanted, compared=compared)
-    inside = {name: _measured(values) for name, (values, _) in plain.items()}
-    found = region_numbers([*of_scans, *_of_maps(plain, inside, regions, compared=compared)])
-    beyond = (
-        f"{name}: {int((~inside[name] & np.isfinite(values)).sum()):,} of {values.size:,} voxels "
-        "are exactly 0 up to the image's edge, as outside a brain mask, and are not counted"
-        for name, (values, _) in plain.items()
-        if (~inside[name] & np.isfinite(values)).any()
-    )
-    return replace(found, notes=[*found.notes, *beyond])
+    found = region_numbers([*of_scans, *_of_maps(plain, regions, compared=compared)])
+    of_zeros = (f"{name}: {said}" for name, each in plain.items() for said in each.notes(regions))
+    return replace(found, notes=[*found.notes, *of_zeros])
 
 
-def _measured(values: FloatArray) -> MaskArray:
-    """(X, Y, Z) where a map is finite, and not in the zeros around it that tools write there."""
-    finite = np.isfinite(values)
+@dataclass(frozen=True, eq=False)
+class _PlainMap:
+    """A map that is measured as it is.
+
+    Attributes
+    ----------
+    values
+        (X, Y, Z).
+    left_out, unsure
+        (X, Y, Z) zeros from the image's edge on: outside of what was measured; or perhaps so.
+    """
+
+    values: FloatArray
+    lattice: Lattice
+    left_out: MaskArray
+    unsure: MaskArray
+
+    @property
+    def inside(self) -> MaskArray:
+        """(X, Y, Z) where it was measured."""
+        return np.asarray(np.isfinite(self.values) & ~self.left_out)
+
+    def notes(self, regions: Regions) -> Iterator[str]:
+        """Say how many labelled voxels are such zeros."""
+        if not (self.left_out.any() or self.unsure.any()):
+            return
+        labelled = np.zeros(self.lattice.shape, dtype=bool)
+        with suppress(UserError):  # no label lies there
+            labelled = regions.on(self.lattice).labels > 0
+        for zeros, so in (
+            (self.left_out, "as outside a brain mask, and are not counted"),
+            (self.unsure, "and are counted: if nothing was measured there, leave them unlabelled"),
+        ):
+            if count := int((zeros & labelled).sum()):
+                of = int(labelled.sum())
+                yield (
+                    f"{count:,} of {of:,} labelled voxels ({100 * count / of:.1f} %) are exactly 0 "
+                    f"up to the image's edge, {so}"
+                )
+
+
+def _plain_map(path: Path, values: FloatArray, lattice: Lattice) -> _PlainMap:
+    """Tell a map's zeros that are numbers (no lesion) from those where nothing was measured."""
+    finite, nowhere = np.isfinite(values), np.zeros(values.shape, dtype=bool)
+    known = values[finite]
+    as_it_is = _PlainMap(values, lattice, nowhere, nowhere)
+    if not (known == 0).any() or ((known == known.min()) | (known == known.max())).all():
+        return as_it_is  # without zeros, or of two values: a mask
     empty, _ = ndimage.label(np.pad(~finite | (values == 0), 1, constant_values=True))
-    return np.asarray(finite & (empty != empty[0, 0, 0])[1:-1, 1:-1, 1:-1])
+    zeros = np.asarray(finite & (empty == empty[0, 0, 0])[1:-1, 1:-1, 1:-1])
+    parameter = entities(path).get("param", "").lower()
+    last_word = nifti_stem(path).lower().replace("-", "_").rpartition("_")[2]
+    if parameter not in NEVER_ZERO and last_word not in NAMED_SO:
+        mask = _mask_of(path, lattice)
+        if mask is None:
+            return replace(as_it_is, unsure=zeros)
+        if (values[mask] == 0).mean() > MOST_ZERO_INSIDE:
+            return as_it_is
+        zeros &= ~mask
+    if (known == np.rint(known)).all():  # counts or labels, whatever it is called
+        return replace(as_it_is, unsure=zeros)
+    return replace(as_it_is, left_out=zeros)
+
+
+def _mask_of(path: Path, lattice: Lattice) -> MaskArray | None:
+    with suppress(UserError):  # one that cannot be read, or chosen, says nothing
+        found = look_for_mask(path, lattice).path
+        return None if found is None else read_mask(found, lattice).inside
+    return None
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
@@ -440,13 +509,14 @@ def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
 
 def _scan_or_map(
     image: ScanLike, b_value: float | None, b0_threshold: float | None
-) -> Scan | tuple[FloatArray, Lattice]:
+) -> Scan | _PlainMap:
     if isinstance(image, str | Path):
         opened = open_nifti(Path(image))
         shape = opened.shape
         flat = len(shape) > 3 and all(length == 1 for length in shape[3:]) and not is_scan(image)
         if len(shape) == 3 or flat:
-            return read_voxels(opened, Path(image)).reshape(shape[:3]), lattice_of(opened)
+            values = read_voxels(opened, Path(image)).reshape(shape[:3])
+            return _plain_map(Path(image), values, lattice_of(opened))
     scan = as_scan(image, b_value, b0_threshold)
     return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
 
@@ -473,30 +543,27 @@ def _of_scans(
 
 
 def _of_maps(
-    maps: Mapping[str, tuple[FloatArray, Lattice]],
-    measured: Mapping[str, MaskArray],
-    regions: Regions,
-    *,
-    compared: bool,
+    maps: Mapping[str, _PlainMap], regions: Regions, *, compared: bool
 ) -> Iterator[Measurable]:
     """Give maps as they are, or on truth's voxels, where all of them were measured."""
     if not compared or not maps:
-        for name, (values, lattice) in maps.items():
-            yield Measurable(name, "value", "", values, measured[name], regions.on(lattice))
+        for name, each in maps.items():
+            there = regions.on(each.lattice)
+            yield Measurable(name, "value", "", each.values, each.inside, there)
         return
-    truth, wanted = maps[TRUTH]
-    mask, lined_up = measured[TRUTH], {}
-    for name, (values, lattice) in maps.items():
-        there, inside = values, measured[name]
-        if not lattice.matches(wanted):
+    truth, wanted = maps[TRUTH].values, maps[TRUTH].lattice
+    mask, lined_up = maps[TRUTH].inside, {}
+    for name, each in maps.items():
+        values, inside = each.values, each.inside
+        if not each.lattice.matches(wanted):
             known = np.where(inside, values, 0)[..., None]
-            several, inside = resample_with_mask(known, inside, lattice, wanted)
-            there = several[..., 0]
-        lined_up[name], mask = there, mask & inside
+            several, inside = resample_with_mask(known, inside, each.lattice, wanted)
+            values = several[..., 0]
+        lined_up[name], mask = values, mask & inside
     if not mask.any():
         remedy = Advice("give maps of one space")
         raise UserError("have no voxel in common with the truth", None, "images", remedy)
     labels = regions.on(wanted)
-    for name, there in lined_up.items():
+    for name, values in lined_up.items():
         true = None if name == TRUTH else truth
-        yield Measurable(name, "value", "", there, mask, labels, true)
+        yield Measurable(name, "value", "", values, mask, labels, true)
