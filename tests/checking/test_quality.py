@@ -24,6 +24,7 @@ from napari_msp.data.gradients import GradientTable, write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
 from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.carpet import carpet_figure
 from napari_msp.signal.spherical_harmonics import design_matrix
 
@@ -533,7 +534,7 @@ def test_the_command_checks_one_scan_and_draws_it(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
-@pytest.mark.parametrize("content", ["noise", "nothing", "one value", "ball"])
+@pytest.mark.parametrize("content", ["noise", "one value", "ball"])
 @pytest.mark.parametrize(
     ("shape", "b_values"),
     [
@@ -559,7 +560,6 @@ def test_odd_scans_are_measured_as_far_as_can_be(shape, b_values, content, sprea
     mask = ((grid / (np.array(shape)[:, None, None, None] / 1.8)) ** 2).sum(axis=0) < 1
     voxels = {
         "noise": rng.gamma(9, 10, (*shape, count)),
-        "nothing": np.zeros((*shape, count)),
         "one value": np.full((*shape, count), 7.0),
         "ball": 100 * mask[..., None] * np.exp(-table.b_values / 1500)
         + rng.random(shape)[..., None],
@@ -568,6 +568,18 @@ def test_odd_scans_are_measured_as_far_as_can_be(shape, b_values, content, sprea
     quality = measure_quality(Acquisition(image, table, given_mask=mask, every_volume=True))
     assert flags(quality) <= {"NDC"}
     carpet_figure(quality, "odd")
+
+
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
+@pytest.mark.parametrize("dark", ["b=0 image is", "weighted images are"])
+def test_a_scan_of_nothing_is_refused(dark, spread_out):
+    table = GradientTable(np.array([0.0] + [1000.0] * 12), np.zeros((13, 3)))
+    table.directions[1:] = spread_out(30)[:12]
+    bright = table.b_values > 0 if dark.startswith("b=0") else table.b_values == 0
+    image = nib.Nifti1Image(np.tile(np.float32(bright), (6, 6, 6, 1)), np.eye(4))
+    mask = np.ones((6, 6, 6), dtype=bool)
+    with pytest.raises(UserError, match=f"its {dark} nowhere above 0 inside the mask"):
+        measure_quality(Acquisition(image, table, given_mask=mask, every_volume=True))
 
 
 # --- A real scan -----------------------------------------------------------------------------

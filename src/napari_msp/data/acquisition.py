@@ -330,7 +330,8 @@ class Acquisition:
                 break
         mask: MaskArray = bright & ~silent if len(weighted) else bright
         if not mask.any():
-            problem = "its b=0 image is nowhere above 0 inside the mask"
+            images = "weighted images are" if bright.any() else "b=0 image is"
+            problem = f"its {images} nowhere above 0 inside the mask"
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
         vars(self)["mask"] = mask  # what follows asks for it
         if self._share_without_signal > MOST_WITHOUT_SIGNAL and not self.told:
