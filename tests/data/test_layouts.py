@@ -1,6 +1,7 @@
 """Folder layouts of public data sets and pipelines: which table and mask belong to an image."""
 
 import codecs
+import gzip
 import shutil
 import subprocess
 from argparse import ArgumentParser
@@ -478,6 +479,14 @@ class TestMRtrixImages:
         command = ["mrconvert", "-quiet", source, target, *options]
         subprocess.run(command, cwd=root, check=True)
         return root / target
+
+    @pytest.mark.parametrize("ending", ["mif", "mif.gz", "mih"])
+    def test_its_header_says_whether_it_is_a_scan(self, tmp_path: Path, ending: str) -> None:
+        path = tmp_path / f"image.{ending}"
+        for scheme in ("dw_scheme: 0,0,0,0\n", "comments: no dw_scheme\n"):
+            image = f"mrtrix image\ndim: 3,3,3,1\n{scheme}END\ndw_scheme: 0,0,0,0\n".encode()
+            path.write_bytes(gzip.compress(image) if ending.endswith("gz") else image)
+            assert is_scan(path) == scheme.startswith("dw_scheme")
 
     @pytest.mark.reference("MRtrix mrconvert")
     @pytest.mark.parametrize("ending", ["mif", "mif.gz", "mih"])

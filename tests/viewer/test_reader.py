@@ -1,5 +1,7 @@
 """What a person gets who drops a file onto the window."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
+from napari_msp.ui import reader
 from napari_msp.ui.layers import from_shown, scans_of, shown_by, shown_in
 from napari_msp.ui.reader import get_reader, read
 
@@ -204,6 +207,49 @@ def test_being_asked_costs_nothing(scan, tmp_path):
         "sys.exit(bool({'torch', 'numpy', 'nibabel', 'qtpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_folder_of_ordinary_images_is_listed_once(monkeypatch, scan, tmp_path):
+    listed: list[str] = []
+
+    def counted(real):
+        def call(path):
+            listed.append(path)
+            return real(path)
+
+        return call
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    for number in range(300):
+        (tmp_path / f"sub-{number:03}_T1w.nii.gz").touch()
+    assert get_reader(str(tmp_path)) is None
+    assert listed == [tmp_path]
+    (tmp_path / "bvals").write_text("0 1000")  # of none of them
+    (tmp_path / "bvecs").write_text("0 1")
+    assert get_reader(str(tmp_path)) is None
+    assert listed == [tmp_path] * 2
+    scan().write(tmp_path, "slice")
+    assert get_reader(str(tmp_path)) is read
+    assert listed == [tmp_path] * 3
+
+
+def test_a_dataset_is_looked_through_until_it_is_known(monkeypatch, scan, tmp_path):
+    for number in range(4):
+        folder = tmp_path / f"sub-{number}" / "dwi"
+        folder.mkdir(parents=True)
+        path = scan().write(folder, f"sub-{number}")
+        if number == 0:
+            for each in ("bval", "bvec"):
+                path.with_name(f"sub-0_dwi.{each}").rename(tmp_path / f"dwi.{each}")
+        else:
+            shutil.rmtree(folder)
+            (tmp_path / f"sub-{number}" / "anat").mkdir()
+    for dropped in (tmp_path, tmp_path / "sub-0", tmp_path / "sub-0" / "dwi"):
+        assert get_reader(str(dropped)) is read  # its table is inherited
+    assert get_reader(str(tmp_path / "sub-1")) is None
+    monkeypatch.setattr(reader, "MOST_ENTRIES", reader.ENTRIES_OF_A_FOLDER + 10)
+    assert get_reader(str(tmp_path)) is None
 
 
 def test_a_folder_is_read_where_it_holds_one_scan(scan, tmp_path):

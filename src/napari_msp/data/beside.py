@@ -11,8 +11,10 @@ before it answers.
 
 from __future__ import annotations
 
+import gzip
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -28,7 +30,7 @@ from napari_msp.bids import (
     image_suffix,
     nifti_stem,
 )
-from napari_msp.errors import Give, UserError
+from napari_msp.errors import Advice, Give, UserError
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -50,6 +52,9 @@ MRTRIX_TABLES = (".b", ".grad", "_grad.b", "_grad.txt")
 
 FOLDER_MRTRIX_TABLES = ("grad.b", "grad.txt", "encoding.b")
 
+MRTRIX_HEADER = 2**20
+"""Bytes of an MRtrix image within which its header is looked for (our choice)."""
+
 FURTHER_PLACES = ("../dlabel/diff",)
 """Where pipelines keep masks away from the image, from its folder: TRACULA."""
 
@@ -62,6 +67,9 @@ NEUTRAL_WORDS = BRAIN_WORDS | set(
 )
 """Words that may stand in the name of a brain's mask beside those of the image's own name. Any
 other (lesion, wm, roi, another subject) makes it something else, which is not taken unasked."""
+
+Files = Mapping[str, Path]
+"""The files of a folder by their names in lower case."""
 
 Given = TypeVar("Given")
 """A gradient table as it was given, or None."""
@@ -103,7 +111,9 @@ class GradientFiles:
         yield from (self.bval, self.bvec)
 
 
-def find_gradients(image: str | Path, opened: nib.Nifti1Image | None = None) -> GradientFiles:
+def find_gradients(
+    image: str | Path, opened: nib.Nifti1Image | None = None, files: Files | None = None
+) -> GradientFiles:
     """Look for the gradient table of an image.
 
     In this order: files of the image's own stem; what BIDS lets it inherit; what stands for the
@@ -113,6 +123,8 @@ def find_gradients(image: str | Path, opened: nib.Nifti1Image | None = None) -> 
     ----------
     opened
         The image, whose header may contain a table.
+    files
+        Of its folder, where they are known; None: it is listed.
 
     Raises
     ------
@@ -120,16 +132,16 @@ def find_gradients(image: str | Path, opened: nib.Nifti1Image | None = None) -> 
         When BIDS lets it inherit several files of one level.
     """
     image = Path(image)
-    found = _by_name(image)
+    found = _by_name(image, _files_in(image.parent) if files is None else files)
     within = None if opened is None else opened.get_filename()
     if not found.missing or within is None or Path(within) == image:
         return found
-    converted = _by_name(Path(within))  # an MRtrix image's table was written beside what it became
+    made = Path(within)  # an MRtrix image's table was written beside what it became
+    converted = _by_name(made, _files_in(made.parent))
     return found if converted.missing else replace(converted, note="")
 
 
-def _by_name(image: Path) -> GradientFiles:
-    names = _names_in(image.parent)
+def _by_name(image: Path, names: Files) -> GradientFiles:
     stem = nifti_stem(image).lower()
 
     def named(endings: Iterable[str], of: str = stem) -> Path | None:
@@ -200,25 +212,83 @@ def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
     return bval, bvec
 
 
-def is_scan(path: str | Path) -> bool:
+def is_scan(path: str | Path, known: Files | None = None) -> bool:
     """Return whether an image has a gradient table, and so is a DWI.
 
-    What stands for a whole folder (`bvals`) makes a DWI of an image with as many volumes only.
+    What stands for a whole folder (`bvals`) makes a DWI of an image with as many volumes only. Of
+    MRtrix3's images the header is read, and none is converted.
+
+    Parameters
+    ----------
+    known
+        The files of its folder; None: it is listed.
     """
     path = Path(path)
-    mrtrix = image_suffix(path).lower() in MRTRIX_SUFFIXES
     try:
-        files = find_gradients(path, _opened(path) if mrtrix and path.is_file() else None)
+        if _is_mrtrix(path) and b"\ndw_scheme:" in _mrtrix_header(path):
+            return True
+        files = find_gradients(path, files=known)
     except UserError:
-        return True  # of several tables, which opening it will say
+        return True  # it is damaged, or of several tables, which opening it will say
     if files.missing or files.own:
         return not files.missing
     try:
-        shape = _opened(path).shape
+        shape = _shape(path)
     except UserError:
         return False
     rows = _count_rows(files.bval) if files.bval == files.bvec else _count_numbers(files.bval)
     return len(shape) == 4 and shape[3] == rows
+
+
+def likely_scans(files: Files, inherits: bool = False) -> Iterator[Path]:
+    """Give the images of a folder that may have a gradient table, by names; the likeliest first.
+
+    Most folders hold no table: then no image is looked at, however many there are.
+
+    Parameters
+    ----------
+    inherits
+        Whether BIDS lets its DWIs inherit a table.
+    """
+    tables = [name for name in files if name.endswith((*BVALS, *MRTRIX_TABLES, ROTATED))]
+    named: dict[str, None] = {}
+    for table in tables:
+        for ending in (*BVALS, *MRTRIX_TABLES, ROTATED):
+            stem = table.removesuffix(ending)
+            if stem != table:
+                images = (stem + suffix for suffix in IMAGE_SUFFIXES)
+                named.update(dict.fromkeys(image for image in images if image in files))
+    yield from (files[name] for name in named)
+    shared = any(name in files for name in (*FOLDER_BVALS, *FOLDER_MRTRIX_TABLES))
+    endings: tuple[str, ...] = MRTRIX_SUFFIXES
+    if shared:
+        endings = IMAGE_SUFFIXES
+    elif inherits:
+        endings += tuple(f"dwi{suffix}" for suffix in IMAGE_SUFFIXES)
+    yield from (files[name] for name in files if name.endswith(endings) and name not in named)
+
+
+def _is_mrtrix(image: Path) -> bool:
+    return image_suffix(image).lower() in MRTRIX_SUFFIXES
+
+
+def _mrtrix_header(image: Path) -> bytes:
+    """Read the header of an MRtrix image, in lines; nothing where there is no file."""
+    try:
+        with gzip.open(image) if image.suffix.lower() == ".gz" else image.open("rb") as file:
+            return bytes(file.read(MRTRIX_HEADER)).partition(b"\nEND")[0]
+    except FileNotFoundError:
+        return b""
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot be read ({error})", image, remedy=Advice("check it")) from error
+
+
+def _shape(image: Path) -> tuple[int, ...]:
+    """Read the shape of an image, which is not converted for it."""
+    if not _is_mrtrix(image):
+        return tuple(_opened(image).shape)
+    found = re.search(rb"\ndim:([\d, ]+)", _mrtrix_header(image))
+    return () if found is None else tuple(int(each) for each in found[1].split(b","))
 
 
 def _opened(path: Path) -> nib.Nifti1Image:
@@ -236,12 +306,15 @@ def _count_rows(table: Path) -> int:
     return sum(bool(line.strip()) and not line.startswith("#") for line in lines)
 
 
-def _names_in(folder: Path) -> dict[str, Path]:
-    """Give the files of a folder by their names in lower case."""
-    if not folder.is_dir():
-        return {}
-    files = sorted(folder.iterdir(), reverse=True)  # of two that differ in case, capitals count
-    return {path.name.lower(): path for path in files}
+def _files_in(folder: Path) -> Files:
+    return by_name(folder, (each.name for each in folder.iterdir())) if folder.is_dir() else {}
+
+
+def by_name(folder: Path, names: Iterable[str]) -> Files:
+    """Give the files of a folder by their names in lower case, in the order of these."""
+    # Of two that differ in case, capitals count.
+    listed = {name.lower(): name for name in sorted(names, reverse=True)}
+    return {lower: folder / listed[lower] for lower in sorted(listed)}
 
 
 # --- Masks ------------------------------------------------------------------------------------
@@ -408,7 +481,7 @@ def _is_alone(dwi: Path) -> bool:
 
     Images that share its b-values are the same scan at another step of its processing.
     """
-    names = _names_in(dwi.parent)
+    names = _files_in(dwi.parent)
     tabled = {
         name.removesuffix(ending)
         for name in names

@@ -5,14 +5,16 @@ This module is asked about every NIfTI file there is: it loads next to nothing b
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.bids import image_suffix, read_sidecar
-from napari_msp.data.beside import is_scan
+from napari_msp.bids import absolute, dataset_root, image_suffix, read_sidecar
+from napari_msp.data.beside import by_name, is_scan, likely_scans
 from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
 
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
 Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
 
-PLACES = ("*", "dwi/*", "ses-*/dwi/*", "sub-*/dwi/*", "sub-*/ses-*/dwi/*")
-"""Where a folder is looked through for scans: not in all of somebody's disk."""
+BELOW = {"": ("dwi", "ses-", "sub-"), "sub-": ("dwi", "ses-"), "ses-": ("dwi",), "dwi": ()}
+"""Which folders are looked through for scans, by what they lie in (four letters of the
+name): not all of somebody's disk."""
+
+MOST_ENTRIES, ENTRIES_OF_A_FOLDER, MOST_ASKED = 50_000, 100, 100
+"""What of a folder is looked at while the window waits (our choice): so many entries, of which
+opening a folder counts as some, and so many images."""
 
 NOTHING: list[Any] = [(None,)]
 """napari's word for: nothing to add, and nothing is wrong."""
@@ -121,9 +128,54 @@ def _shell(path: Path) -> float | None:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    """Find a scan's image where datasets and scanners' exports have them, at most two."""
-    found = (path for places in PLACES for path in sorted(folder.glob(places)) if _is_scan(path))
-    return list(islice(found, 2))
+    """Find a scan's image where datasets and scanners' exports have them, at most two.
+
+    Each folder is listed once; its names tell which images are worth a look.
+    """
+    found: list[Path] = []
+    asked = 0
+    for where, names, inherits in _folders(folder):
+        files = by_name(where, names)
+        for path in likely_scans(files, inherits):
+            asked += 1
+            if is_scan(path, files):
+                found.append(path)
+            if len(found) == 2 or asked == MOST_ASKED:
+                return found
+    return found
+
+
+def _folders(folder: Path) -> Iterator[tuple[Path, list[str], bool]]:
+    """List a folder and those in it that may hold scans; tell whether BIDS has tables for them."""
+    root = dataset_root(folder / "any")
+    above = [each for each in absolute(folder).parents if root in (each, *each.parents)]
+    waiting = [(folder, "", any(_has_table(_names(each)) for each in above))]
+    left = MOST_ENTRIES
+    while waiting and left > 0:
+        where, kind, inherits = waiting.pop()
+        names: list[str] = []
+        inside: list[str] = []
+        with suppress(OSError), os.scandir(where) as listing:  # it may not be read
+            for entry in islice(listing, left):
+                names.append(entry.name)
+                if entry.name[:4] in BELOW[kind] and entry.is_dir():
+                    inside.append(entry.name)
+        left -= len(names) + ENTRIES_OF_A_FOLDER
+        inherits = inherits or _has_table(names)
+        if kind in ("", "dwi"):
+            yield where, names, inherits
+        waiting += [(where / each, each[:4], inherits) for each in sorted(inside, reverse=True)]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [each.name for each in folder.iterdir()]
+    except OSError:  # it may not be read
+        return []
+
+
+def _has_table(names: list[str]) -> bool:
+    return any(name.endswith("dwi.bval") for name in names)
 
 
 def _listed(path: Paths) -> list[Path]:
