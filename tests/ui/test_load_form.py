@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -88,6 +90,24 @@ def test_a_mask_that_will_be_made_is_announced(form, path):
     assert "None was found" in form.rows.said("mask")
     assert "one is made from the image" in form.rows.said("mask")
     assert form.button.isEnabled()
+
+
+def test_a_mask_that_is_passed_over_is_told_of(form, path):
+    mask = nib.load(path.with_name("sub-01_mask.nii.gz"))
+    moved = nib.Nifti1Image(np.asarray(mask.dataobj), np.diag([3.0, 3.0, 3.0, 1.0]))
+    moved.to_filename(path.with_name("brain_mask.nii.gz"))
+    own = path.with_name("sub-01_mask.nii.gz").rename(path.with_name("kept.nii.gz"))
+    form.path.choose(path)
+    look(form)
+    assert form.rows.said("mask") == (
+        "None is taken, so one is made from the image: brain_mask.nii.gz lies on another lattice"
+    )
+    own.rename(path.with_name("b0_mask.nii.gz"))
+    form.path.choose(path)
+    look(form)
+    assert form.rows.said("mask") == (
+        "b0_mask.nii.gz is taken: brain_mask.nii.gz lies on another lattice"
+    )
 
 
 def test_a_repeated_scan_offers_its_runs(form, scan, tmp_path, qtbot):

@@ -285,8 +285,10 @@ class _Examination:
         if mask is None:
             found = self._try("mask", lambda: look_for_mask(path, acquisition.lattice))
             mask = None if found is None else found.path
-            if found is not None and found.passed_over and mask is None:
-                self.doubts["mask"] = _sentence("; ".join(found.passed_over))
+            if found is not None and found.passed_over:
+                why = "; ".join(found.passed_over)
+                made = "None is taken, so one is made from the image"
+                self.doubts["mask"] = f"{made if mask is None else f'{mask.name} is taken'}: {why}"
         if mask is not None:
             self._try("mask", lambda: read_mask(mask, acquisition.lattice))
         return mask

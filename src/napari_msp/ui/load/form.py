@@ -168,13 +168,15 @@ class AcquisitionForm(ExaminedForm):
     def _say(self) -> None:
         """Put into words what was found."""
         found = self.findings
+        notes = {}
+        if found.scan is not None and self.choice.mask is None:
+            notes["mask"] = _mask_note(found)
+        if found.runs and found.scan is not None:
+            notes["run"] = f"Scanned {len(found.runs)} times; it is {found.scan.name}"
         for rows in (self.rows, self.files):
             for name in rows.names:
-                rows.say(name, found.problems.get(name, ""), doubt=found.doubts.get(name, ""))
-        if found.scan is not None and "mask" not in found.problems and self.choice.mask is None:
-            self.rows.say("mask", note=_mask_note(found))
-        if found.runs and found.scan is not None:
-            self.rows.say("run", note=f"Scanned {len(found.runs)} times; it is {found.scan.name}")
+                wrong, doubt = (said.get(name, "") for said in (found.problems, found.doubts))
+                rows.say(name, wrong, notes.get(name, ""), doubt)
         self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
         for field in (self.bval, self.bvec):
             field.line.setPlaceholderText("beside the scan")
