@@ -58,6 +58,12 @@ def test_scans_of_one_name_are_told_apart_everywhere(record):
     assert named[1]["name"] == "sub-01 MSP prisma_st (2) · SH average"
     (named,) = named_apart(shown, [one])
     assert named[1]["name"] == "sub-01 ge_st · b0"
+    third = replace(record, acquisition=replace(record.acquisition, path=Path("third.nii")))
+    again = replace(second, acquisition=replace(second.acquisition))
+    left = [SimpleNamespace(metadata=other[1]["metadata"])]  # the first has gone
+    for each, number in ((third, 3), (again, 2)):
+        (named,) = named_apart(left, [map_layer(each, "b0", each.acquisition.b0)])
+        assert named[1]["name"] == f"sub-01 ge_st ({number}) · b0"
 
 
 @pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])

@@ -15,7 +15,13 @@ from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
 from napari_msp.scan import load_scan
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import is_prediction, scan_layers, shown_by
+from napari_msp.ui.layers import (
+    is_prediction,
+    make_layer,
+    named_apart,
+    scan_layers,
+    shown_by,
+)
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -256,6 +262,18 @@ def test_scans_of_one_name_keep_their_predictions_apart(
         viewer.layers.remove(layer)
     assert combo.currentText() == "sub-01 ge_st (2)"  # whose predictions are there yet
     assert harmonize.results.isVisible()
+    # Its file is opened again.
+    again = replace(second, acquisition=replace(elsewhere))
+    for data in named_apart(viewer.layers, scan_layers(again)):
+        assert data[1]["name"].startswith("sub-01 ge_st (2) · ")
+        viewer.add_layer(make_layer(data))
+    assert [combo.itemText(number) for number in range(combo.count())] == titles
+    viewer.layers.selection.active = viewer.layers[-1]
+    assert combo.currentText() == "sub-01 ge_st (2)"
+    assert harmonize.results.isVisible()
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
     press(qtbot, harmonize.results.save)
     form = harmonize.saving.form
     assert form.names.checked == ["sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)"]

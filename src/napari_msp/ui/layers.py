@@ -108,12 +108,21 @@ def scans_of(layers: Iterable[Layer]) -> list[Scan]:
 
     A file that was opened twice is one scan, unless it was opened with another mask or table.
     """
+    return unique_scans(shown.scan for shown in filter(None, map(shown_by, layers)))
+
+
+def unique_scans(scans: Iterable[Scan]) -> list[Scan]:
+    """Give scans each once: of those that are one, see `same_scan`, the first."""
     found: dict[int, Scan] = {}
-    for shown in filter(None, map(shown_by, layers)):
-        scan = shown.scan
-        if id(scan) not in found and not any(_is_same(scan, each) for each in found.values()):
+    for scan in scans:
+        if id(scan) not in found and same_among(scan, found.values()) is None:
             found[id(scan)] = scan
     return list(found.values())
+
+
+def same_among(scan: Scan, scans: Iterable[Scan]) -> Scan | None:
+    """Find the same scan, see `same_scan`, among others; None where there is none."""
+    return next((each for each in scans if same_scan(scan, each)), None)
 
 
 def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
@@ -123,7 +132,7 @@ def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
         shown = shown_by(layer)
         if shown is None or (shown.view, shown.quantity) != (wanted.view, wanted.quantity):
             continue
-        if shown.scan is wanted.scan or _is_same(shown.scan, wanted.scan):
+        if same_scan(shown.scan, wanted.scan):
             return layer
     return None
 
@@ -143,8 +152,10 @@ def not_shown(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[Laye
     return missing
 
 
-def _is_same(scan: Scan, other: Scan) -> bool:
-    """Tell whether two scans were read from one file, in the same way."""
+def same_scan(scan: Scan, other: Scan) -> bool:
+    """Tell whether two scans are one, or were read from one file in the same way."""
+    if scan is other:
+        return True
     one, two = scan.acquisition, other.acquisition
     if one is None and two is None:
         return scan.path is not None and scan.path == other.path and _is_same_image(scan, other)
@@ -176,6 +187,14 @@ def source_of(scan: Scan) -> Scan:
     return scan.source or scan if is_prediction(scan) else scan
 
 
+def same_source(one: Prediction, other: Prediction) -> bool:
+    """Tell whether two predictions were made from one scan."""
+    first, second = one.source, other.source
+    return first is second or (
+        first is not None and second is not None and same_scan(first, second)
+    )
+
+
 def is_prediction(scan: Scan) -> TypeGuard[Prediction]:
     """Tell whether a scan was predicted in this session, not read from a file."""
     return hasattr(scan, "branches")  # to ask for its class would load torch
@@ -198,19 +217,23 @@ AnyOwned = TypeVar("AnyOwned", bound=Owned)
 
 
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""Of scans with one name, by what they were read from: the first that was shown is 1."""
+"""Of scans with one name, by what they were read from: the first that was shown is 1. Which are
+open, and so which numbers are given, the layers of the viewer say; no list has to be kept."""
 
 
 def tell_apart(scans: Sequence[Scan]) -> None:
-    """Give scans of one name numbers, in the order in which they come; those given before stay."""
+    """Give the scans of a viewer that have one name numbers, as they come; given ones stay.
+
+    A scan that was opened twice has one number. One that comes after others have gone never gets a
+    lower number than one that is left.
+    """
     for scan in scans:
         if _read_from(scan) in _NUMBERS:
             continue
         others = [each for each in scans if each is not scan and each.owner == scan.owner]
-        taken = {_NUMBERS.get(_read_from(each)) for each in others}
-        same = (_NUMBERS.get(_read_from(each)) for each in others if _is_same(scan, each))
-        free = next(number for number in range(1, len(scans) + 1) if number not in taken)
-        _NUMBERS[_read_from(scan)] = next(filter(None, same), free)
+        taken = [_NUMBERS.get(_read_from(each), 0) for each in others]
+        same = (number for number, each in zip(taken, others, strict=True) if same_scan(scan, each))
+        _NUMBERS[_read_from(scan)] = next(filter(None, same), max(taken, default=0) + 1)
 
 
 def apart(scan: Scan) -> str:
@@ -232,10 +255,15 @@ def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[La
     named = []
     for each in wanted:
         data, options, kind = each
-        scan = shown_in(each).scan
-        name = options["name"].replace(f"{scan.owner} · ", f"{scan.owner}{apart(scan)} · ", 1)
+        shown = shown_in(each)
+        name = layer_name(shown.scan, shown.quantity)
         named.append((data, options | {"name": name}, kind))
     return named
+
+
+def layer_name(scan: Scan, quantity: str) -> str:
+    """Name a layer of a scan, such as "sub-01 ge_st (2) · SH average"."""
+    return f"{scan.owner}{apart(scan)} · {quantity}"
 
 
 def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
@@ -359,14 +387,14 @@ def map_layer(
     limits
         Contrast limits; None: the quantity's percentiles inside the mask.
     name
-        Of the layer; None: "<owner> · <quantity>".
+        Of the layer; None: `layer_name`'s.
     view, visible
         As for `Shown` and for napari.
     **options
         More of napari's image options, put over these.
     """
     return lattice_layer(
-        f"{scan.owner} · {quantity}" if name is None else name,
+        layer_name(scan, quantity) if name is None else name,
         quantity,
         values,
         scan.image.lattice if lattice is None else lattice,

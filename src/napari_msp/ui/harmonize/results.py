@@ -19,6 +19,7 @@ from napari_msp.ui.layers import (
     make_layer,
     named_apart,
     refill,
+    same_source,
     scans_of,
     shown_by,
     shown_in,
@@ -150,4 +151,4 @@ def _same(scan: Scan, prediction: Prediction) -> bool:
     """Tell whether a scan is a prediction of the same scan, model and target."""
     if not made_here(scan):
         return False
-    return scan.owner == prediction.owner and scan.source is prediction.source
+    return scan.owner == prediction.owner and same_source(scan, prediction)

@@ -31,11 +31,14 @@ from napari_msp.ui.layers import (
     MAP_TITLES,
     Shown,
     apart,
+    same_among,
+    same_source,
     scans_of,
     shown_by,
     source_of,
     tell_apart,
     titled,
+    unique_scans,
 )
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.widgets.message import Details, MessageLine
@@ -146,16 +149,17 @@ class Harmonize(Docked):
         # Also what is being predicted from, or was: its own layers may have been deleted.
         kept = [self._request.scan] if self.running and self._request is not None else []
         kept += [source_of(each.prediction) for each in self.layers.results]
-        known = dict.fromkeys([*scans_of(self.viewer.layers), *kept])
+        known = unique_scans([*scans_of(self.viewer.layers), *kept])
         found = [each for each in known if each.acquisition is not None]
         tell_apart(found)
         if [id(each) for each in found] == [id(each) for each in self._scans]:
             return
         chosen = self.form.choices.scan
         before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
+        again = None if before is None else same_among(before, found)
         self._scans = found
         rows = [row_of(title, each) for title, each in titled(found).items()]
-        self.form.set_scans(rows, found.index(before) if before in found else 0)
+        self.form.set_scans(rows, 0 if again is None else found.index(again))
         self._follow_selection()
 
     def _follow_selection(self, event: Any = None) -> None:
@@ -163,8 +167,8 @@ class Harmonize(Docked):
         shown = self._selected()
         if shown is None or self.running:
             return
-        scan = source_of(shown.scan)
-        if scan in self._scans:
+        scan = same_among(source_of(shown.scan), self._scans)
+        if scan is not None:
             self.form.scan.setCurrentIndex(self._scans.index(scan))
 
     def _selected(self) -> Shown | None:
@@ -235,7 +239,7 @@ class Harmonize(Docked):
         made, chosen = self.layers.results, self.form.choices.scan
         known = 0 <= chosen < len(self._scans)
         scans = [self._scans[chosen]] if known else [source_of(e.prediction) for e in made[-1:]]
-        return [each for each in made if source_of(each.prediction) in scans]
+        return [each for each in made if same_among(source_of(each.prediction), scans) is not None]
 
     def _choose_model(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Add model", "", "Models (*.safetensors)")
@@ -252,4 +256,4 @@ def row_of(title: str, scan: Scan) -> ScanRow:
 
 def _beside(one: Prediction, other: Prediction) -> bool:
     """Tell whether two predictions are of the same scan and target."""
-    return one.source is other.source and one.target == other.target
+    return same_source(one, other) and one.target == other.target
