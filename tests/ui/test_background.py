@@ -1,6 +1,7 @@
 """Work in threads: a job ends exactly once, only the newest is heard of, and waiting can end."""
 
 import threading
+import time
 import warnings
 
 import pytest
@@ -320,6 +321,18 @@ def test_an_error_arrives_as_it_was_raised(row, qtbot):
     assert row.heard == [("failed", error)]
     row.end()
     assert row.state == "idle"
+
+
+def test_the_dialog_of_several_files_goes_soon_after_the_last(qtbot):
+    window = QWidget()
+    qtbot.addWidget(window)
+    window.show()
+    for seconds in (0.0, 0.4):
+        wait_for(lambda control, seconds=seconds: time.sleep(seconds), "Opening")
+    (dialog,) = window.findChildren(_Waiting)
+    assert dialog.isVisible()
+    qtbot.wait_until(lambda: not dialog.isVisible(), timeout=1500)
+    assert window.findChildren(_Waiting) == [dialog]  # it knows of them still
 
 
 def test_files_dropped_together_have_one_dialog_and_are_cancelled_together(qtbot):

@@ -1,5 +1,6 @@
 """A review as it goes on, without a window: what is listed, what comes next, what is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,15 +210,15 @@ def test_no_error_says_nothing_where_masks_do_not_meet():
     assert "SH average error" not in own_limits(subject)
 
 
-def test_a_rater_stays_the_same_when_review_is_opened_again(qtbot, monkeypatch, tmp_path):
+def test_a_rater_stays_the_same_when_review_is_opened_again(qtbot, tmp_path):
     from napari_msp.ui.review import form
 
-    monkeypatch.setattr(form, "_LAST", {})
-    first = form.ReviewForm()
+    first, again, later = (form.ReviewForm() for _ in range(3))
     first.folder.choose(tmp_path)
     first.rater.setText("anna")
     first.blind.setChecked(True)
-    first.remember()
-    again = form.ReviewForm()
+    again.fill(first.filled)
     assert (again.folder.path, again.rater.text()) == (tmp_path, "anna")
     assert (again.blind.isChecked(), again.hide_roles) == (True, False)
+    later.fill(replace(first.filled, folder=tmp_path / "gone"))
+    assert (later.folder.path, later.rater.text()) == (None, "anna")

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
 from napari_msp.ui.layers import map_layer, shown_by
+from napari_msp.ui.shared import shared_by
 
 PATIENCE = 20_000
 
@@ -292,6 +293,21 @@ def test_cancelling_leaves_a_usable_form(viewer, add, compare, settle, truth, pr
     compare.form.show_button.click()
     settle()
     assert viewer.canvas.grid.enabled
+
+
+def test_what_was_computed_while_a_review_was_opened_is_shown_when_it_leaves(
+    viewer, add, compare, settle, truth, predictions, qtbot
+):
+    add(truth, *predictions)
+    compare.compare_predictions(predictions)
+    shared_by(viewer).take("the review")
+    settle()
+    assert compare.message.text.startswith("Leave the review first")
+    assert not compare.grid.active
+    shared_by(viewer).release()
+    qtbot.wait_until(lambda: compare.grid.active)
+    assert compare.message.text == ""
+    assert not compare.form.show_button.font().bold()
 
 
 def at_3000(scan):

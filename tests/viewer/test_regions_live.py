@@ -4,6 +4,7 @@ import numpy as np
 from patterns import SIZE, Canvas, measured, predicted
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.errors import UserError
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import make_layer, map_layer
 
@@ -70,5 +71,20 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     coloured = [np.ptp(canvas.cell(0, column), axis=-1) > 0.1 for column in (0, 1)]
     assert coloured[1][:, :40].any()
     assert not coloured[0][:, -60:].any()
+    # Where one draws, other labels take the brush, and the plane may be turned.
+    regions.draw.setChecked(True)
+    regions.new.click()
+    other = viewer.layers.selection.active
+    assert other is not drawn
+    assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
+    assert (other.mode, other.visible) == ("paint", True)
+    regions.labels.setCurrentIndex(1)
+    assert (drawn.mode, drawn.visible) == ("paint", True)
+    assert (other.mode, other.visible) == ("pan_zoom", False)
+    compare.grid.turn_to("coronal")
+    regions.draw.setChecked(False)
+    assert not compare.grid._fit.moved
+    regions._fail(UserError("is amiss"))
     compare.leave()
+    assert regions.message.text == ""
     assert drawn in viewer.layers

@@ -109,11 +109,20 @@ def test_the_riskiest_is_shown_first_as_in_figure_3(opened):
     assert "low" in opened.judging.known.text()
 
 
-def test_all_are_rated_by_keys_alone(opened, press, predictions):
+def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions):
     opened.canvas.grid.layers[1].visible = False
     press("F")
     assert opened.message.text.startswith("Not rated: sub-03 → prisma_st is not seen: its layers")
     opened.canvas.grid.layers[1].visible = True
+    viewer.canvas.grid.enabled = False
+    press("F")
+    assert "napari’s grid is off" in opened.message.text
+    viewer.canvas.grid.enabled = True
+    viewer.layers.remove(opened.canvas.grid.layers[1])
+    press("F")
+    assert "were deleted" in opened.message.text
+    assert opened.canvas.judged  # they are drawn anew
+    assert not (predictions / "review" / "rater-anna_ratings.tsv").exists()
     press("5", Qt.Key_Return)
     assert opened.judging.writing
     QTest.keyClicks(opened.judging.note, "Pd 5 cut off")  # letters that are keys elsewhere

@@ -309,6 +309,9 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
         )
         event = Previewed("shresnet prisma_st", epoch, epoch, "prisma_st", "no.nii.gz")
         previews._plan(Picture(event, head(), layer, None))
+        settle()
+
+    def settle():
         while previews._changes.busy:
             previews._changes._do_one()
 
@@ -321,14 +324,22 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
     previews.kept_out.connect(said.append)
     learn(0)
     assert said == ["the review"]
-    assert review.shows(range(4))
+    assert review.unseen(range(4)) == ""
     assert [layer.visible for layer in viewer.layers] == [True] * 4 + [False]
     assert (viewer.canvas.overlays[LEGEND].text, viewer.canvas.grid.shape) == (legend, shape)
     cells[1].visible = False  # by a person
-    assert not review.shows((0, 1))
+    assert "hidden" in review.unseen((0, 1))
     review.leave()
-    learn(1)
     assert said == ["the review", ""]
+    settle()  # no other preview comes
     assert viewer.layers[0].visible
+    assert viewer.canvas.grid.shape == (-1, 2)
+    assert viewer.canvas.overlays[LEGEND].text == "prisma_st: untrained"
+    learn(1)
+    assert viewer.canvas.overlays[LEGEND].text == "prisma_st: SHResNet, epoch 1, step 1"
+    review.show(grid_cells(*[head()] * 4))
+    assert said == ["the review", "", "the review"]
+    review.leave()
+    settle()
     assert viewer.canvas.overlays[LEGEND].text == "prisma_st: SHResNet, epoch 1, step 1"
     previews.stop()

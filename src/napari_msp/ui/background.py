@@ -389,7 +389,7 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
 
 
 class _Waiting(QDialog):
-    """Stays a moment after its work has ended, for the next file of those dropped together."""
+    """Waits hidden after its work has ended, for the next file of those dropped together."""
 
     reported = Signal(object)
     ended = Signal()
@@ -400,9 +400,10 @@ class _Waiting(QDialog):
         self.setMinimumWidth(480)
         self.row, self._number, self._loop = ProgressRow(), 0, QEventLoop(self)
         QVBoxLayout(self).addWidget(self.row)
-        self._over = QTimer(self)
-        self._over.setSingleShot(True)
-        self._over.timeout.connect(self._expire)
+        self._hiding, self._over = QTimer(self), QTimer(self)
+        for timer, act in ((self._hiding, self._put_away), (self._over, self._expire)):
+            timer.setSingleShot(True)
+            timer.timeout.connect(act)
         self.reported.connect(self._show)
         self.ended.connect(self._loop.quit)
 
@@ -414,6 +415,7 @@ class _Waiting(QDialog):
         Cancelled
             As often as a file of those dropped together follows.
         """
+        self._hiding.stop()
         self._over.stop()
         if self.cancelled():
             self.rest()
@@ -430,10 +432,18 @@ class _Waiting(QDialog):
             self._loop.exec()
 
     def rest(self) -> None:
-        """Hide it, but for the next of several files: napari shows this one before it asks."""
+        """Hide it, of several files a little later: napari shows this one before it asks."""
         if self._number == 1 or self.cancelled():
             self.hide()
+        else:
+            self._hiding.start(round(1000 * PATIENCE))
         self._over.start(round(1000 * (PATIENCE if self.cancelled() else BETWEEN)))
+
+    def _put_away(self) -> None:
+        """Hide it: the last file is read. Who cancelled since has cancelled nothing of later."""
+        self.hide()
+        if self.cancelled():
+            self._over.start(round(1000 * PATIENCE))
 
     def _expire(self) -> None:
         """Let the next work have another dialog."""

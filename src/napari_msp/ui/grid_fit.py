@@ -64,9 +64,6 @@ BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
 LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
 
-OWNERS: WeakKeyDictionary[Viewer, str] = WeakKeyDictionary()
-"""Who has a viewer's grid to itself, such as "the review"; as long as it has."""
-
 Extent = tuple[float, float, float, float, float, float]
 """First and last mm of something along S, P and L: lowest S, highest S, and so on."""
 
@@ -81,11 +78,6 @@ class Head(Protocol):
     @property
     def lattice(self) -> Lattice:
         """Where the voxels lie."""
-
-
-def owner_of(viewer: Viewer) -> str:
-    """Say who has a viewer's grid to itself; "" while nobody has."""
-    return OWNERS.get(viewer, "")
 
 
 class GridFit:

@@ -256,6 +256,7 @@ class RegionsTab(Themed):
         """Measure what is there now."""
         compared, shown, layer = self._compared, self._map, self._layer
         if compared is None or shown is None or layer is None:
+            self._work.stop()
             self.numbers = self._regions = None
             self._show()
             return
@@ -301,7 +302,7 @@ class RegionsTab(Themed):
         self.words.setVisible(not there)
         if numbers is not None and there:
             self._fill(*_texts(numbers))
-            self.message.show_message("warning", "; ".join(numbers.notes))
+        self._warn_of_numbers()
         self.paint()
         self._enable()
         self._draw_histogram()
@@ -346,7 +347,6 @@ class RegionsTab(Themed):
         self.histogram.setLabel("bottom", f"{named} in {unit}: {tables[0][1].rows[region].name}")
 
     def _take(self, found: _Found) -> None:
-        self.message.clear()
         self.numbers, self._regions, self._volumes = found
         self._show()
 
@@ -355,6 +355,12 @@ class RegionsTab(Themed):
         self.numbers = self._regions = None
         self._show()
         self.message.show_message("warning", sentence(said(error, WORDS)))
+
+    def _warn_of_numbers(self) -> None:
+        """Say what numbers leave out, and of which labels: it is seen under other tabs, too."""
+        words = "" if self.numbers is None else "; ".join(self.numbers.notes)
+        named = "" if self._layer is None else self._grid.name_of(self._layer)
+        self.message.show_message("warning", f"{named}: {words}" if words else "")
 
     def _list(self) -> None:
         """Offer the viewer's labels."""
@@ -374,10 +380,14 @@ class RegionsTab(Themed):
         if self._layer is not None:
             for event in self._changes(self._layer):
                 event.disconnect(self._follow_labels)
+            if self._layer in self._viewer.layers:
+                self._layer.mode = "pan_zoom"
         self._layer = layer
         if layer is not None:
             for event in self._changes(layer):
                 event.connect(self._follow_labels)
+            if self.draw.isChecked():  # the brush goes on to these
+                self._set_drawing(True)
         else:
             self.draw.setChecked(False)
         self.measure()

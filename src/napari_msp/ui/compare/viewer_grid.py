@@ -16,13 +16,11 @@ from napari_msp.ui.grid_fit import (
     GAP,
     LEGEND_MARGIN,
     ORDERS,
-    OWNERS,
     SPACE,
     Extent,
     GridFit,
     Head,
     fit_legend,
-    owner_of,
     remove_legend,
     spatial,
 )
@@ -37,6 +35,7 @@ from napari_msp.ui.layers import (
     stored_index,
     to_shown,
 )
+from napari_msp.ui.shared import shared_by
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -76,7 +75,7 @@ class ViewerGrid:
         owner: str = "the comparison",
     ) -> None:
         self.viewer = viewer
-        self._warn, self._owner = warn, owner
+        self._warn, self._owner, self._shared = warn, owner, shared_by(viewer)
         self.layers: list[Layer] = []
         self._fit = GridFit(viewer)
         self._before: ViewerState | None = None
@@ -88,7 +87,7 @@ class ViewerGrid:
         self._legend = self._remark = ""
         self._linking = False
         self._beside: Layer | None = None
-        self._view: tuple[Any, float] | None = None
+        self._view: tuple[str, Any, float] | None = None
 
     @property
     def active(self) -> bool:
@@ -98,15 +97,24 @@ class ViewerGrid:
     @property
     def refusal(self) -> str:
         """What to say where somebody else has the viewer, which is not shared; "" else."""
-        holder = owner_of(self.viewer)
+        holder = self._shared.owner
         free = self.active or not holder
         return "" if free else f"Leave {holder} first: {self._owner} needs the whole canvas."
 
-    def shows(self, places: Collection[int]) -> bool:
-        """Tell whether these cells can be seen: nobody has hidden, deleted or piled them up."""
+    def unseen(self, places: Collection[int]) -> str:
+        """Say why these cells cannot be seen, and what helps; "" where they can."""
+        if not self.holds(places):
+            return "its layers were deleted, and are drawn anew"
+        if not all(self.layers[place].visible for place in places):
+            return "its layers are hidden; open their eyes in the list of layers"
+        if not self.viewer.canvas.grid.enabled:
+            return "napari’s grid is off, so one image lies over the other; switch it on (Ctrl+G)"
+        return ""
+
+    def holds(self, places: Collection[int]) -> bool:
+        """Tell whether these cells are there: nobody has deleted them."""
         there = [self.layers[place] for place in places if place < len(self.layers)]
-        seen = all(layer in self.viewer.layers and layer.visible for layer in there)
-        return len(there) == len(places) and seen and bool(self.viewer.canvas.grid.enabled)
+        return len(there) == len(places) and all(each in self.viewer.layers for each in there)
 
     @property
     def plane(self) -> str:
@@ -151,7 +159,8 @@ class ViewerGrid:
             return []
         viewer, first = self.viewer, not self.active
         if first:
-            self._before, OWNERS[viewer] = ViewerState(viewer), self._owner
+            self._before = ViewerState(viewer)
+            self._shared.take(self._owner)
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
@@ -278,20 +287,26 @@ class ViewerGrid:
         self.viewer.dims.set_point(axes, [float(each) for each in place])
 
     def step_aside(self, layer: Layer) -> None:
-        """Show the first cell alone, under a layer of somebody else's that is to be painted on."""
-        self.come_back()
+        """Show the first cell alone, under a layer of somebody else's that is to be painted on.
+
+        Where another was painted on, it takes that one's place, and the camera stays.
+        """
         if not self.active or layer not in self.viewer.layers:
+            self.come_back()
             return
-        camera = self.viewer.scene.camera
-        self._beside, moved = layer, self._fit.moved
-        self._view = (tuple(camera.center), camera.zoom) if moved else None
+        camera, moved = self.viewer.scene.camera, self._fit.moved
+        before, self._beside = self._beside, layer
+        if before is None:
+            self._view = (self.plane, tuple(camera.center), camera.zoom) if moved else None
         with self.viewer.layers.batched_update():
             self.viewer.canvas.grid.enabled = False
             for other in self.layers[1:]:
                 other.visible = False
+            if before is not None and before in self.viewer.layers:
+                self._keep_out(before)
             layer.visible = True
         self.viewer.layers.selection.active = layer
-        if not moved:
+        if before is None and not moved:
             self._fit.fit()
 
     @property
@@ -310,11 +325,11 @@ class ViewerGrid:
             for other in self.layers:
                 other.visible = True
             self.viewer.canvas.grid.enabled = True
-        if self._view is None:
+        if self._view is None or self._view[0] != self.plane:
             self._fit.fit()
         else:  # as it was before, whatever was done to the one image
             camera = self.viewer.scene.camera
-            camera.center, camera.zoom = self._view
+            _, camera.center, camera.zoom = self._view
         if self.layers and self.layers[0] in self.viewer.layers:
             self.viewer.layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
 
@@ -329,7 +344,6 @@ class ViewerGrid:
             return
         self.come_back()
         self._before = None
-        OWNERS.pop(viewer, None)
         viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
@@ -344,6 +358,7 @@ class ViewerGrid:
         self._give_names_back(())
         self._others, self._reference, self._cells = {}, None, ()
         self._fit = GridFit(viewer)
+        self._shared.release()
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer

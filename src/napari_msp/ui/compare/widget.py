@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QScrollArea,
@@ -34,6 +34,7 @@ from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import USUAL_WIDTH, Docked, with_messages
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
@@ -103,7 +104,8 @@ class Compare(Docked):
         self._choices = Choices.of(())
         self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
-        self._asked = self.form.asked
+        self._asked = self._computed = self.form.asked
+        self._shared, self._refusal = shared_by(napari_viewer), ""
         self._bound = False
         self._listing = QTimer(self)
         self._listing.setSingleShot(True)
@@ -130,8 +132,7 @@ class Compare(Docked):
 
     def show_comparison(self) -> None:
         """Compare what the form says, unless somebody else has the canvas."""
-        if self.grid.refusal:
-            self._warn(self.grid.refusal)
+        if self._is_refused():
             return
         choices, form = self._choices, self.form
         predictions = [choices.predictions[text] for text in form.predictions]
@@ -165,7 +166,7 @@ class Compare(Docked):
         compared = self.comparing.compared
         assert compared is not None
         self.stages.take(compared)
-        self.form.mark_drawn(self._asked)
+        self._computed = self._asked
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
         if compared.reservations:
             self._warn_of_reservations()
@@ -188,8 +189,7 @@ class Compare(Docked):
         cells = self._cells()
         if cells is None or compared is None:
             return
-        if self.grid.refusal:  # a review was opened while this was computed
-            self._warn(self.grid.refusal)
+        if self._is_refused():  # a review was opened while this was computed
             return
         self.stages.shown = shown
         self.voxel.follow(compared, MAPS[shown])
@@ -200,7 +200,24 @@ class Compare(Docked):
             self.form.show_plane(self.grid.plane)
             self._show_glyphs()
         self.regions.follow(compared, MAPS[shown])
+        self.form.mark_drawn(self._computed)
         self._enable()
+
+    def _is_refused(self) -> bool:
+        """Tell whether somebody else has the canvas, and say who."""
+        self._refusal = self.grid.refusal
+        if self._refusal:
+            self._warn(self._refusal)
+        return bool(self._refusal)
+
+    def _take_free(self) -> None:
+        """Refuse no longer once somebody else has left the canvas; show what was computed."""
+        if self._shared.owner or not self._refusal:
+            return
+        if self.message.text == self._refusal:
+            self._warn_of_reservations()
+        self._refusal = ""
+        self._show_cells()
 
     def _show_glyphs(self) -> None:
         """Show the chosen glyphs in the cells that have them."""
@@ -359,6 +376,7 @@ class Compare(Docked):
 
     def _connect(self) -> None:
         form, comparing = self.form, self.comparing
+        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
         form.show_button.clicked.connect(self.show_comparison)
         form.leave_button.clicked.connect(self.leave)
         form.shell_changed.connect(self._change_shell)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_msp.errors import UserError
 from napari_msp.review.predictions import Entry
@@ -19,6 +19,7 @@ from napari_msp.ui.review.ahead import AHEAD, ReadAhead
 from napari_msp.ui.review.keys import TakenKeys
 from napari_msp.ui.review.pictures import MAPS, ROLES, Contrast, Look, Pictures, Worst
 from napari_msp.ui.review.session import Session
+from napari_msp.ui.shared import shared_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +95,14 @@ class Canvas(QObject):
         self.ahead.failed.connect(self.cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
         viewer.dims.events.order.connect(self._follow_plane)
+        self._shared = shared_by(viewer)
+        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
 
     def open(self, session: Session) -> None:
         """Begin with another folder; nothing of the one before is seen beside its names."""
         self.ahead.close()
-        if self.grid.active:
-            self.grid.leave()
-        self.session, self.shown, self.pictures, self.failure = session, None, None, None
+        self._forget()
+        self.session = session
         self.look = replace(self.look, shell=None)
         self.ahead.open(session.rows)
 
@@ -108,9 +110,13 @@ class Canvas(QObject):
         """Let go of the viewer."""
         self.ahead.close()
         self.keys.release()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Look at nothing, and give the canvas back."""
+        self.session, self.shown, self.pictures, self.failure = None, None, None, None
         if self.grid.active:
             self.grid.leave()
-        self.session, self.shown, self.pictures, self.failure = None, None, None, None
 
     @property
     def current(self) -> Entry | None:
@@ -125,7 +131,7 @@ class Canvas(QObject):
     @property
     def judged(self) -> bool:
         """Whether what is looked at may be judged: that it cannot be shown is a reason, too."""
-        seen = self.is_seen and self.grid.shows(SIDES)
+        seen = self.is_seen and not self.grid.unseen(SIDES)
         return seen or (self.current is not None and self.failure is not None)
 
     # --- Showing ------------------------------------------------------------------------------
@@ -191,6 +197,12 @@ class Canvas(QObject):
 
     def _ready(self, entry: Entry) -> None:
         if entry is self.current:
+            self.draw()
+
+    def _take_free(self) -> None:
+        """Show what waited until somebody else left the canvas."""
+        waits = self.current is not None and not self.is_seen and self.failure is None
+        if waits and not self._shared.owner:
             self.draw()
 
     def _renew_contrast(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -31,8 +33,14 @@ ROLES_TIP = (
 )
 
 
-_LAST: dict[str, Any] = {}
-"""What was opened last in this session, by entry."""
+@dataclass(frozen=True)
+class Filled:
+    """What the form says, entry by entry."""
+
+    folder: Path | None
+    rater: str
+    blind: bool
+    roles: bool
 
 
 class ReviewForm(QWidget):
@@ -49,7 +57,7 @@ class ReviewForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.folder, self.rater = PathField("Choose a folder of predictions"), QLineEdit()
-        self.rater.setText(_LAST.get("rater") or plain_label(_user()))
+        self.rater.setText(plain_label(_user()))
         self.blind = QCheckBox("&hide whose they are")
         self.roles = QCheckBox("and which is the &input")
         self.roles.setToolTip(ROLES_TIP)
@@ -67,16 +75,21 @@ class ReviewForm(QWidget):
         self.rater.textChanged.connect(lambda _: self.check())
         self.button.clicked.connect(lambda _: self.open_wanted.emit())
         on_enter(self, self._press)
-        if "folder" in _LAST:
-            self.folder.choose(_LAST["folder"])
-            self.blind.setChecked(_LAST["blind"])
-            self.roles.setChecked(_LAST["roles"])
         self.check()
 
-    def remember(self) -> None:
-        """Offer the same again when Review is opened anew: another name would be another rater."""
-        _LAST["folder"], _LAST["rater"] = self.folder.path, self.rater.text().strip()
-        _LAST["blind"], _LAST["roles"] = self.blind.isChecked(), self.roles.isChecked()
+    @property
+    def filled(self) -> Filled:
+        """What it says now."""
+        rater = self.rater.text().strip()
+        return Filled(self.folder.path, rater, self.blind.isChecked(), self.roles.isChecked())
+
+    def fill(self, last: Filled) -> None:
+        """Say the same as before, but for a folder that is gone."""
+        if last.folder is not None and last.folder.is_dir():
+            self.folder.choose(last.folder)
+        self.rater.setText(last.rater)
+        self.blind.setChecked(last.blind)
+        self.roles.setChecked(last.roles)
 
     @property
     def hide_roles(self) -> bool:

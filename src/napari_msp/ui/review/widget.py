@@ -21,7 +21,7 @@ from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, with_messages
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.review.canvas import Canvas
+from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
@@ -29,6 +29,7 @@ from napari_msp.ui.review.key_sheet import KeySheet
 from napari_msp.ui.review.keys import all_keys, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import Section, in_row, key_name, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow, Step
@@ -65,6 +66,9 @@ class Review(Docked):
         self.reporting = JobRow()
         self.session: Session | None = None
         self._opening = Latest(self)
+        self._shared, self._refusal = shared_by(napari_viewer), ""
+        if last := self._shared.last.get(self.page):
+            self.form.fill(last)  # another name would be another rater
         self._lay_out()
         self._connect()
         self._enable()
@@ -76,8 +80,9 @@ class Review(Docked):
         self.judging.finish_note()
         folder = self.form.folder.path
         assert folder is not None
-        if self.canvas.grid.refusal:
-            self._warn(self.canvas.grid.refusal)
+        self._refusal = self.canvas.grid.refusal
+        if self._refusal:
+            self._warn(self._refusal)
             return
         rater, blind = self.form.rater.text().strip(), self.form.blind.isChecked()
         roles = self.form.hide_roles
@@ -101,7 +106,7 @@ class Review(Docked):
         self.judging.finish_note()  # it is of the folder that was open while this one was read
         self.session = session
         self.canvas.open(session)
-        self.form.remember()
+        self._shared.last[self.page] = self.form.filled
         self.form.check()
         self.what.unfold(False)
         self.heading.hint.hide()
@@ -115,6 +120,11 @@ class Review(Docked):
             self._warn(words)
         if session.current is not None:
             self.go_to(session.current)
+
+    def _take_free(self) -> None:
+        """Refuse no longer once somebody else has left the canvas."""
+        if not self._shared.owner and self._refusal and self.message.text == self._refusal:
+            self.message.clear()
 
     def _refuse(self, error: UserError) -> None:
         if self.form.blind.isChecked():
@@ -258,8 +268,11 @@ class Review(Docked):
             return False
         if self.canvas.judged:
             return True
-        unseen = "is not seen: its layers are hidden" if self.canvas.is_seen else "is not seen yet"
-        self._warn(f"Not {done}: {self._session.name(entry)} {unseen}.")
+        grid, name = self.canvas.grid, self._session.name(entry)
+        why = f": {grid.unseen(SIDES)}" if self.canvas.is_seen else " yet"
+        self._warn(f"Not {done}: {name} is not seen{why}.")
+        if self.canvas.is_seen and not grid.holds(SIDES):
+            self.canvas.draw()
         self._show_judging()
         return False
 
@@ -440,6 +453,7 @@ class Review(Docked):
         self.form.open_wanted.connect(self.open)
         self._opening.done.connect(self._begin)
         self._opening.failed.connect(self._refuse)
+        self._shared.changed.connect(self._take_free)
         self.canvas.seen.connect(self._see)
         self.canvas.waited.connect(self.progress_words)
         self.canvas.failed.connect(self._cannot_show)

@@ -22,7 +22,6 @@ from napari_msp.ui.grid_fit import (
     SPACE,
     GridFit,
     fit_legend,
-    owner_of,
     remove_legend,
 )
 from napari_msp.ui.layers import (
@@ -35,6 +34,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
+from napari_msp.ui.shared import shared_by
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -67,7 +67,7 @@ class PreviewLayers(QObject):
     failed : UserError
         A preview cannot be read; later ones may.
     kept_out : str
-        Who has the viewer, so that previews wait; "" when they are seen again.
+        Who has the canvas, so that previews wait; "" when they wait no more.
     """
 
     failed = Signal(object)
@@ -85,11 +85,12 @@ class PreviewLayers(QObject):
         self._waiting: set[str] = set()
         self._truth_layers: dict[str, LayerData | None] = {}
         self._arranged: set[str] = set()
-        self._owner = ""
+        self._shared, self._kept_out = shared_by(viewer), ""
         self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
         viewer.canvas.events.size.connect(self._follow)
         viewer.layers.events.removed.connect(self._tidy)
+        self._shared.changed.connect(self._follow_owner)
 
     def show(self, event: Previewed) -> None:
         """Read a preview in a thread, then show it."""
@@ -107,7 +108,10 @@ class PreviewLayers(QObject):
         self._changes.drop()
         self._viewer.canvas.events.size.disconnect(self._follow)
         self._viewer.layers.events.removed.disconnect(self._tidy)
-        if not owner_of(self._viewer):
+        self._shared.changed.disconnect(self._follow_owner)
+        self._pictures.clear()
+        self._tell_who_has_it()
+        if not self._shared.owner:
             remove_legend(self._viewer)
 
     def _plan(self, picture: Picture) -> None:
@@ -115,6 +119,7 @@ class PreviewLayers(QObject):
         target = picture.event.target
         first = target not in self._pictures
         self._pictures[target] = picture
+        self._tell_who_has_it()
         if first:
             truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
             limits = picture.layer[1]["contrast_limits"] if truth is None else truth.contrast_limits
@@ -149,7 +154,7 @@ class PreviewLayers(QObject):
 
     def _add(self, data: LayerData) -> None:
         layer = make_layer(data)
-        layer.name_overlay.visible, layer.visible = True, not owner_of(self._viewer)
+        layer.name_overlay.visible, layer.visible = True, not self._shared.owner
         self._viewer.add_layer(layer)
 
     def _arrange(self, picture: Picture) -> None:
@@ -158,11 +163,7 @@ class PreviewLayers(QObject):
         They wait while a review or a comparison has the viewer.
         """
         viewer, layers = self._viewer, self._viewer.layers
-        owner = owner_of(viewer)
-        if owner != self._owner:
-            self._owner = owner
-            self.kept_out.emit(owner)
-        if owner or picture.event.target in self._arranged:
+        if self._shared.owner or picture.event.target in self._arranged:
             return
         self._arranged.add(picture.event.target)
         first = not self._own
@@ -194,22 +195,39 @@ class PreviewLayers(QObject):
         """Say on the canvas how far each network has come, where it is seen there."""
         from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
 
-        if owner_of(self._viewer):
+        if self._shared.owner or not self._there:
             return
         words = (how_far(each.event) for each in self._pictures.values())
         show_legend(self._viewer, SPACE.join(words))
         fit_legend(self._viewer)
 
     def _follow(self) -> None:
-        if not owner_of(self._viewer):
+        if not self._shared.owner:
             self._fit.follow()
+
+    def _follow_owner(self) -> None:
+        """Lay out what waited, once the canvas is free and what is begun is done."""
+        self._tell_who_has_it()
+        if not self._shared.owner and self._pictures:
+            arranging = (partial(self._arrange, each) for each in self._pictures.values())
+            self._changes.add(*arranging, self._show_legend)
+
+    def _tell_who_has_it(self) -> None:
+        owner = self._shared.owner if self._pictures else ""
+        if owner != self._kept_out:
+            self._kept_out = owner
+            self.kept_out.emit(owner)
 
     def _tidy(self) -> None:
         """Take the words away with the last layer that they are about."""
-        shown = (shown_by(layer) for layer in self._viewer.layers)
-        seen = any(each and each.view == VIEW for each in shown)
-        if not seen and not owner_of(self._viewer):
+        if not self._there and not self._shared.owner:
             remove_legend(self._viewer)
+
+    @property
+    def _there(self) -> bool:
+        """Whether a layer is left that the words are about."""
+        shown = (shown_by(layer) for layer in self._viewer.layers)
+        return any(each and each.view == VIEW for each in shown)
 
 
 @dataclass(frozen=True, eq=False)

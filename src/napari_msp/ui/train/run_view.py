@@ -59,7 +59,7 @@ class RunView(QWidget):
             cancel="S&top", cancelling="Stopping …", means="Keeps a checkpoint to go on from"
         )
         self.progress.cancel.setToolTip("Stops after this step and keeps a checkpoint.")
-        self.ending = MessageLine()
+        self.ending, self.unseen = MessageLine(), MessageLine()
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
@@ -122,6 +122,11 @@ class RunView(QWidget):
     def warn(self, words: str) -> None:
         """Say what is amiss with a run that is none the worse for it."""
         self.ending.show_message("warning", words)
+
+    def say_unseen(self, owner: str) -> None:
+        """Say who has the canvas, so that pictures are not seen; "" when they are."""
+        words = f"Pictures of the training wait: leave {owner} to see them." if owner else ""
+        self.unseen.show_message("note", words)
 
     def _act(self, action: str) -> None:
         if action == DETAILS:

@@ -128,7 +128,8 @@ class Train(Docked):
         buttons.addWidget(self.use_button, 1, 1)
         buttons.setContentsMargins(9, 0, 9, 9)
         view = self.view
-        said = (view.progress, self.waiting, view.ending, self.message, self.form.notices)
+        told = (view.ending, view.unseen, self.message, self.form.notices)
+        said = (view.progress, self.waiting, *told)
         column = with_messages(self, Pane(self.heading, self.what, view), *said)
         column.addLayout(buttons)
 
@@ -225,11 +226,6 @@ class Train(Docked):
 
     def _show_error(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
-
-
-def pictures_wait(owner: str) -> str:
-    """Say why pictures of what is learned are not seen; "" when nobody has the viewer."""
-    return f"Its pictures wait: leave {owner} to see them." if owner else ""
 
 
 def read_input(path: Path, control: Control) -> list[LayerData]:
@@ -407,7 +403,7 @@ class RunControl(QObject):
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
         self._layers = PreviewLayers(self._viewer, subject, truths, self)
-        self._layers.kept_out.connect(lambda owner: self._view.warn(pictures_wait(owner)))
+        self._layers.kept_out.connect(self._view.say_unseen)
         self._layers.failed.connect(
             lambda error: self._view.warn(f"A picture cannot be shown: {said(error)}")
         )
