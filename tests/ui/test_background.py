@@ -327,8 +327,8 @@ def test_the_dialog_of_several_files_goes_soon_after_the_last(qtbot):
     window = QWidget()
     qtbot.addWidget(window)
     window.show()
-    for seconds in (0.0, 0.4):
-        wait_for(lambda control, seconds=seconds: time.sleep(seconds), "Opening")
+    wait_for(lambda control: None, "Opening")
+    wait_for(lambda control: time.sleep(0.4), "Opening")
     (dialog,) = window.findChildren(_Waiting)
     assert dialog.isVisible()
     qtbot.wait_until(lambda: not dialog.isVisible(), timeout=1500)
