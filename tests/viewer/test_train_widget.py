@@ -203,7 +203,7 @@ def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, 
         dark[..., 1:] *= 0.3
         nib.Nifti1Image(dark, image.affine).to_filename(path)
     pictures, paths = [], []
-    for dataset, name in ((heads, "one"), (second, "two")):
+    for dataset, name, number in ((heads, "one", ""), (second, "two", " (2)")):
         train.form.entries["dataset"].write(dataset)
         qtbot.waitUntil(lambda d=dataset: root_of(train.form) == d, timeout=PATIENCE)
         fill(epochs=1, name=name, dataset=dataset)
@@ -212,8 +212,8 @@ def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, 
         qtbot.waitUntil(lambda: shown_legend(viewer) == LAST, timeout=PATIENCE)
         qtbot.wait(300)
         seen = [each for each in viewer.layers if each.visible]
-        assert [each.name.split(" [")[0] for each in seen] == [
-            "sub-03 prisma_st · SH average",
+        assert [each.name for each in seen] == [
+            f"sub-03 prisma_st{number} · SH average",
             "sub-03 prisma_st while learning · SH average",
         ]
         assert not any(each.visible for each in others)

@@ -29,6 +29,7 @@ from napari_msp.ui.layers import (
     fits,
     make_layer,
     map_layer,
+    named_apart,
     refill,
     showing,
     shown_by,
@@ -153,6 +154,8 @@ class PreviewLayers(QObject):
         return None
 
     def _add(self, data: LayerData) -> None:
+        if not shown_in(data).view:  # another training's head may have the same name
+            (data,) = named_apart(self._viewer.layers, [data])
         layer = make_layer(data)
         layer.name_overlay.visible, layer.visible = True, not self._shared.owner
         self._viewer.add_layer(layer)
