@@ -177,8 +177,11 @@ class ModelCard(_Stated):
         default=False, description="Whether it learned from simulated heads alone"
     )
     input: str = Field(description="Platform that the model predicts from")
-    b0_weighting: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Mean b of the input's b=0 images"
+    b0_weighting: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Mean b of the input's b=0 images; older files do not say",
     )
     voxel_size: float = Field(
         gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
@@ -239,9 +242,10 @@ class ModelCard(_Stated):
         written: dict[str, Any] = as_usual(self)
         if self.first_stages == "own":
             written.pop("first_stages", None)
-        for name in ("simulated_only", "b0_weighting"):
-            if not getattr(self, name):
-                written.pop(name, None)
+        if not self.simulated_only:
+            written.pop("simulated_only", None)
+        if self.b0_weighting is None:
+            written.pop("b0_weighting", None)
         return written
 
     @property

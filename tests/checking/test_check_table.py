@@ -247,6 +247,13 @@ def test_b0_images_of_unlike_b_values():
     assert "b = 40 s/mm² on average, those of ge 2: " in platform.problem
 
 
+def test_of_two_scans_of_unlike_b0_none_is_the_odd_one():
+    scans = [scan_at(1, "ge", 0, 1000), scan_at(2, "ge", 50, 1000), scan_at(1, "prisma", 0)]
+    (found,) = check_b0(scans, "ge")
+    assert (found.severity, found.where) == ("warning", "ge")
+    assert "b from 0 to 50 s/mm² on average: " in found.problem
+
+
 @pytest.mark.parametrize(
     ("volumes", "expected"),
     [

@@ -22,7 +22,12 @@ from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import read_json, write_json
-from napari_msp.learning.heads import gradients_of, prepare_study, with_platforms
+from napari_msp.learning.heads import (
+    gradients_of,
+    mean_b0_weighting,
+    prepare_study,
+    with_platforms,
+)
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
 from napari_msp.ui.load.examine import Choice, examine
@@ -680,12 +685,13 @@ def test_a_scan_in_other_units_is_refused_and_not_passed_over(lay: Callable[...,
 
 
 def test_a_model_remembers_that_b0_images_are_at_60(lay: Callable[..., Path]) -> None:
-    root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a"))
+    root = lay(bids(*(f"sub-{n}/ses-a/dwi/sub-{n}_ses-a" for n in (1, 2))))
     bval = root / "sub-1/ses-a/dwi/sub-1_ses-a_dwi.bval"
     np.savetxt(bval, np.maximum(np.loadtxt(bval), 60)[None], fmt="%g")
     dataset = replace(open_dataset(root), b0_threshold=60)
     with pytest.warns(DoubtfulScan, match="b = 60 counts as b=0"):
         assert gradients_of(dataset, "sub-1", "a", [1200.0]).b0_weighting == 60
+    assert mean_b0_weighting(dataset, ["sub-1", "sub-2"], "a") == 30
 
 
 class TestChoices:

@@ -401,23 +401,32 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
 
 
 def test_a_row_of_fewer_voxels_is_told_of(predicted, tmp_path):
-    """A tight mask leaves out the hard voxels; the input under the target's name is no method."""
+    """A tight mask leaves out the hard voxels; the input under the target's name is no method.
+
+    Nor are two folders of one prediction two methods, which are predictions all the same.
+    """
     heads = open_dataset(predicted / "heads")
     given = heads.acquisition("sub-01", "ge_st")
     inside = given.mask.copy()
     inside[:6] = False
-    for name, mask in (("tight", inside), ("input", given.mask)):
+    masks = {"tight": inside, "input": given.mask, "made": given.mask, "twin": given.mask}
+    for name, mask in masks.items():
         folder = tmp_path / name / "sub-01"
         folder.mkdir(parents=True)
         image = fit_sh(replace(given, mask_path=None, given_mask=mask), order=ORDER)
+        if name in {"made", "twin"}:
+            image = replace(image, coefficients=0.9 * image.coefficients)
         stem = "sub-01_ses-prisma_acq-st_model-sh_param-coefficients_dwimap.nii.gz"
         write_sh(folder / stem, image)
-    both = {name: tmp_path / name for name in ("tight", "input")}
-    _, job = measured(predicted, tmp_path / "out", predictions=both, test=("sub-01",))
+    folders = {name: tmp_path / name for name in masks}
+    _, job = measured(predicted, tmp_path / "out", predictions=folders, test=("sub-01",))
     told = ("once more", "its mask leaves")
-    twice, tight, again = [each for each in job.notes() if any(words in each for words in told)]
+    twice, tight, again, twin = [
+        each for each in job.notes() if any(words in each for words in told)
+    ]
     same = f'on prisma_st: it is the row "{BEFORE}" once more, and no prediction'
     assert (twice, again) == (f"tight, sub-01 {same}", f"input, sub-01 {same}")
+    assert twin == 'twin, sub-01 on prisma_st: it is the row "made" once more'
     share = 100 * (inside & given.mask).sum() / given.mask.sum()
     assert f"its mask leaves {share:.0f} % of the voxels that another row is measured in" in tight
 

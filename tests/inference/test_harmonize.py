@@ -370,6 +370,8 @@ class TestUnlikeTheTrainingScans:
             ("sub-01_ses-02", "Prisma_fit", "Prisma_fit by its sidecar: prisma_st is"),
             ("sub-01_ses-mr750_acq-64dir", "Signa HDxt", ""),  # how others call the model's input
             ("sub-01_ses-02_acq-st", "", ""),
+            ("sub-01_ses-ge2_acq-sa", "", ""),  # as connectom_sa: a protocol is no scanner
+            ("sub-01_ses-philips_acq-sa", "Skyra_fit", ""),
             ("sub-01_ses-ge_acq-st", "Prisma", ""),  # named as the model's input
         ],
     )
@@ -388,15 +390,19 @@ class TestUnlikeTheTrainingScans:
         made.b_values[:2] = 50
         with pytest.warns(DoubtfulScan, match="counts as b=0"):
             acquisition = made.load(tmp_path)
-        with pytest.warns(UnlikeTraining, match="have b = 50 .* from 0: .* some 4 % in tissue"):
-            prepare_input(make_model(), acquisition)
-        model = make_model()
-        model = replace(model, card=model.card.model_copy(update={"b0_weighting": 50.0}))
-        assert "b0_weighting" not in make_model().card.model_dump()
-        assert model.card.model_dump()["b0_weighting"] == 50
-        assert prepare_input(model, acquisition).warnings == (
-            f"{acquisition.name}: {acquisition.header_doubts[0]}",
+        older = make_model()  # which does not say what it learned from
+        at_0, at_50 = (
+            replace(older, card=older.card.model_copy(update={"b0_weighting": b}))
+            for b in (0.0, 50.0)
         )
+        with pytest.warns(UnlikeTraining, match="have b = 50 .* from 0: .* some 4 % in tissue"):
+            prepare_input(at_0, acquisition)
+        assert "b0_weighting" not in older.card.model_dump()
+        assert [each.card.model_dump()["b0_weighting"] for each in (at_0, at_50)] == [0, 50]
+        for model in (older, at_50):
+            assert prepare_input(model, acquisition).warnings == (
+                f"{acquisition.name}: {acquisition.header_doubts[0]}",
+            )
 
     def test_a_prediction_is_no_scan(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")

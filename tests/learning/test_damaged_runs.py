@@ -230,6 +230,8 @@ def test_what_is_no_checkpoint_is_refused(name, tmp_path):
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="is not a file"):
         read_checkpoint(tmp_path, IDENTITY, PHASES)
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "none.safetensors", IDENTITY, PHASES)
 
 
 @given(st.data())

@@ -25,7 +25,7 @@ from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.masks import mask_doubts, volume_of
+from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.data.table_doubts import file_doubts, table_doubts
 from napari_msp.errors import Advice, UserError
@@ -338,18 +338,23 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
 
 
 MOST_CUT = 0.01
-"""Share of in-mask voxels that may be 0 in some volumes, as noise leaves a few (our choice)."""
+"""Share of the mask that may be 0 in some volumes in one piece (our choice)."""
 
 
 def check_cut(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Look for voxels that are 0 in some volumes: where a volume that was moved ends."""
+    """Look for voxels that are 0 in some volumes: where a volume that was moved ends.
+
+    Correction for noise makes voxels 0 or negative, too, but here and there.
+    """
     inside = acquisition.mask
-    cut = np.zeros(int(inside.sum()), dtype=bool)
+    cut = np.zeros(inside.shape, dtype=bool)
     for volume in range(len(acquisition.gradients)):
-        cut |= acquisition.voxels[..., volume][inside] <= 0
-    if cut.mean() > MOST_CUT:
+        cut |= acquisition.voxels[..., volume] == 0
+    cut &= inside
+    share = largest_piece(cut).sum() / inside.sum() if cut.any() else 0.0
+    if share > MOST_CUT:
         problem = (
-            f"{100 * cut.mean():.0f} % of the mask is 0 in some volumes (where these end after "
+            f"{100 * share:.0f} % of the mask is 0 in some volumes (where these end after "
             "motion correction?): S/S0 and SH are wrong there"
         )
         yield Finding("warning", where, problem, Advice("leave it out of the mask"), "cut volumes")

@@ -362,15 +362,20 @@ def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]
 def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
     """Say that a scan is of a platform that is predicted, by its name or its sidecar's scanner.
 
-    Studies call a scanner differently, so only words of the targets' names that the input's has not
-    say anything.
+    Studies call a scanner differently, so a word of a target's session that the input's name has
+    not says it. Words of protocols say nothing, unless the scan's session has none.
     """
     wanted = model.card.input
     if scan.platform == wanted:
         return
-    by = {"name": scan.platform, "sidecar": _scanner(scan.path)}
-    for where, given in by.items():
-        alike = [each for each in model.targets if _words(given) & _words(each) - _words(wanted)]
+    session, _, protocol = scan.platform.partition("_")
+    scanner = _scanner(scan.path)
+    for where, given, words in (
+        ("name", scan.platform, _words(session) or _words(protocol)),
+        ("sidecar", scanner, _words(scanner) - {"fit"}),  # as Siemens calls many
+    ):
+        own = words - _words(wanted)
+        alike = [each for each in model.targets if own & _words(each.partition("_")[0])]
         if named := [given] if given in model.targets else alike:
             yield (
                 f"is of {given} by its {where}: {' and '.join(named)} is what the model predicts, "
@@ -407,7 +412,7 @@ def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
 def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
     """Say that b=0 images are more, or less, weighted than those that the model learned from."""
     own, known = acquisition.gradients.b0_weighting, model.card.b0_weighting
-    if abs(own - known) > WEAK_B0:
+    if known is not None and abs(own - known) > WEAK_B0:
         yield (
             f"its b=0 images have b = {own:.0f} s/mm² on average, those that the model learned "
             f"from {known:.0f}: S/S0 is another by some {0.08 * abs(own - known):.0f} % in tissue"

@@ -86,7 +86,7 @@ class Study:
     simulated
         Whether all training subjects are known to be simulated.
     b0_weighting
-        Mean b-value of the input's b=0 images in s/mm², of the first training subject.
+        Mean b-value of the input's b=0 images in s/mm², over training subjects.
     """
 
     settings: TrainingSettings
@@ -100,7 +100,7 @@ class Study:
     gradients: dict[str, Gradients]
     validation: list[Head] = field(default_factory=list)
     simulated: bool = False
-    b0_weighting: float = 0.0
+    b0_weighting: float | None = None
 
     @property
     def taught(self) -> dict[str, list[str]]:
@@ -217,7 +217,7 @@ def prepare_study(
         simulated=all(
             known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
         ),
-        b0_weighting=b0_weighting_of(dataset, training[0], settings.input),
+        b0_weighting=mean_b0_weighting(dataset, training, settings.input),
     )
 
 
@@ -397,9 +397,12 @@ def _check_known(
             )
 
 
-def b0_weighting_of(dataset: TravellingHeads, subject: str, platform: str) -> float:
-    """Give the mean b-value of a scan's b=0 images in s/mm²; no voxel is read."""
-    return dataset.acquisition(subject, platform).given_gradients.b0_weighting
+def mean_b0_weighting(dataset: TravellingHeads, subjects: Sequence[str], platform: str) -> float:
+    """Give the mean b-value of the b=0 images of scans in s/mm²; no voxel is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is doubtful is told when the heads are loaded
+        scans = [dataset.acquisition(subject, platform) for subject in subjects]
+    return float(np.mean([scan.given_gradients.b0_weighting for scan in scans]))
 
 
 def gradients_of(

@@ -27,12 +27,12 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import (
     Study,
-    b0_weighting_of,
     check_apart,
     check_isotropic,
     finished_model,
     gradients_of,
     load_head,
+    mean_b0_weighting,
     with_platforms,
 )
 from napari_msp.learning.phases import TrainedNetworks
@@ -199,7 +199,7 @@ def _measured(
         b_values=b_values,
         standardisation=standardisation,
         gradients={t: gradients_of(dataset, scanned[t][0], t, b_values) for t in targets},
-        b0_weighting=b0_weighting_of(dataset, scanned[source][0], source),
+        b0_weighting=mean_b0_weighting(dataset, scanned[source], source),
     )
 
 

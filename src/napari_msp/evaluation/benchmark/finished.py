@@ -24,6 +24,7 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up, map_onto
 from napari_msp.formatting import listed
@@ -276,7 +277,12 @@ class FinishedOnTarget:
         self._finished, self._target, self._dataset = finished, target, dataset
 
     def images(
-        self, subject: str, truth: Maps, b: float, others: Mapping[str, Maps]
+        self,
+        subject: str,
+        truth: Maps,
+        b: float,
+        others: Mapping[str, Maps],
+        given: SHImage | None = None,
     ) -> dict[str, Maps]:
         """Open a subject's images of one shell.
 
@@ -286,6 +292,8 @@ class FinishedOnTarget:
             The shell in s/mm², where truth does not say its own.
         others
             Other rows' predictions, by row.
+        given
+            The input, where it is no row.
         """
         found: dict[str, Maps] = {}
         compared: dict[str, Comparison] = {}
@@ -314,7 +322,7 @@ class FinishedOnTarget:
                 found[each.name], compared[each.name] = scan.maps(), lined_up
             except UserError as error:
                 self._note(each.name, subject, error.phrase(subject=paths[0].name))
-        for name, said in self._doubts_of(compared, others, truth.image):
+        for name, said in self._doubts_of(compared, others, truth.image, given):
             self._note(name, subject, said)
         return found
 
@@ -335,7 +343,11 @@ class FinishedOnTarget:
         self.notes.append(f"{row}, {subject} on {self._target}: {said}")
 
     def _doubts_of(
-        self, compared: Mapping[str, Comparison], others: Mapping[str, Maps], truth: SHImage
+        self,
+        compared: Mapping[str, Comparison],
+        others: Mapping[str, Maps],
+        truth: SHImage,
+        given: SHImage | None,
     ) -> Iterator[tuple[str, str]]:
         """Say which finished predictions are another image once more, or lack voxels of others.
 
@@ -351,13 +363,20 @@ class FinishedOnTarget:
             (*voxels.values(), *(int((each.mask & truth.mask).sum()) for each in known.values())),
             default=0,
         )
+        of_target, of_input = f"the scan on {self._target}", "the input"
+        seen = {of_target: truth, **known}
+        if given is not None and given.lattice.matches(truth.lattice):
+            seen[of_input] = given
+        unpredicted = {of_target, of_input, f'the row "{UNHARMONIZED}"'}
         for name, each in compared.items():
             image = each.predictions[name].image
-            for what, other in {f"the scan on {self._target}": truth, **known}.items():
+            for what, other in seen.items():
                 inside = each.mask & other.mask
                 if np.array_equal(image.coefficients[inside], other.coefficients[inside]):
-                    yield name, f"it is {what} once more, and no prediction"
+                    so = ", and no prediction" if what in unpredicted else ""
+                    yield name, f"it is {what} once more{so}"
                     break
+            seen[f'the row "{name}"'] = image
             if voxels[name] < LEAST_SHARED * most:
                 share = f"{100 * voxels[name] / most:.0f} %"
                 yield (

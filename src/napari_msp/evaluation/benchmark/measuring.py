@@ -18,6 +18,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
 from napari_msp.evaluation.benchmark.jobs import OnPart
+from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
@@ -185,7 +186,9 @@ class Measurement:
                 if not self.repeated:
                     if plan.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
-                    predicted |= elsewhere.images(subject, truth, b, predicted)
+                    asked = UNHARMONIZED in predicted or not finished
+                    given = None if asked else head.given(b)
+                    predicted |= elsewhere.images(subject, truth, b, predicted, given)
                     maps_alone = elsewhere.maps(subject, lattice)
                     if "noise-free" in truths:
                         predicted[FLOOR] = truths["noise-free"].mapped
@@ -319,11 +322,15 @@ class _Head:
         self._input = dataset.acquisition(subject, job.plan.source)
         self._harmonized: dict[Path, Prediction] = {}
 
+    def given(self, b: float) -> SHImage:
+        """Give a shell of the input."""
+        return _fit(self._input, b)
+
     def predictions(
         self, b: float, fitted: Mapping[str, Baseline], lattice: Lattice
     ) -> dict[str, Maps]:
         """Predict a shell by baselines and networks, in the table's order, given models last."""
-        source, job = _fit(self._input, b), self.job
+        source, job = self.given(b), self.job
         images = {name: rule.predict(source, lattice) for name, rule in fitted.items()}
         for method, paths in job.answers.items():
             images[method] = _mean([self._network(path).at_shell(b).image for path in paths])

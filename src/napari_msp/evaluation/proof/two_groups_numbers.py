@@ -245,7 +245,7 @@ def _check(
     if not 0 <= effect < 1:
         problem = f"patients cannot be lower by {effect:g} of their own value"
         part = Advice("give a part from 0 to 1: 0.05 for 5 percent lower")
-        raise UserError(problem, "effect", remedy=part)
+        raise UserError(problem, field="effect", remedy=part)
     if not 0.5 < confounding < 1:
         raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
     if people < 2 * size:
