@@ -427,6 +427,9 @@ def test_a_row_of_fewer_voxels_is_told_of(predicted, tmp_path):
     same = f'on prisma_st: it is the row "{BEFORE}" once more, and no prediction'
     assert (twice, again) == (f"tight, sub-01 {same}", f"input, sub-01 {same}")
     assert twin == 'twin, sub-01 on prisma_st: it is the row "made" once more'
+    asked = {"predictions": {"input": folders["input"]}, "test": ("sub-01",)}
+    _, job = measured(predicted, tmp_path / "other", methods=("linear RISH",), **asked)
+    assert "input, sub-01 on prisma_st: it is the input once more, and no prediction" in job.notes()
     share = 100 * (inside & given.mask).sum() / given.mask.sum()
     assert f"its mask leaves {share:.0f} % of the voxels that another row is measured in" in tight
 
