@@ -239,19 +239,29 @@ def kept_moving(kind, size):
 
 
 def misplaced(scan, quality, moves):
-    """Give how far off each weighted volume is laid, and how far it moved, in mm."""
+    """Give how far off each weighted volume is laid, and how far it moved, in mm.
+
+    Both are against where the head usually lies: the pose of median shift and median rotation. The
+    median position of each voxel is another place (0.4 mm from it where the head walked).
+    """
     affine, volumes = scan.lattice.affine, scan.table.shells[0].volumes
     points = np.argwhere(scan.mask)[::5] @ affine[:3, :3].T + affine[:3, 3]
     arms = points - points.mean(axis=0)
-    rows = [moves.get(volume, (np.zeros(3), np.zeros(3))) for volume in volumes]
+    rows = np.array([moves.get(volume, np.zeros((2, 3))) for volume in volumes])
+    usual_shift, usual_turn = np.median(rows, axis=0)
+    back = Rotation.from_rotvec(usual_turn, degrees=True).inv()
+    turns = Rotation.from_rotvec(rows[:, 1], degrees=True) * back
+    shifts = rows[:, 0] - turns.apply(usual_shift)
     truth, found = (
-        np.stack([shift + Rotation.from_rotvec(turn).apply(arms) - arms for shift, turn in motion])
+        np.stack([shift + turn.apply(arms) - arms for shift, turn in zip(*motion, strict=True)])
         for motion in (
-            [(np.array(shift), np.radians(turn)) for shift, turn in rows],
-            zip(quality.motion.shifts[volumes], quality.motion.rotations[volumes], strict=True),
+            (shifts, turns),
+            (
+                quality.motion.shifts[volumes],
+                Rotation.from_rotvec(quality.motion.rotations[volumes]),
+            ),
         )
     )
-    truth = truth - np.median(truth, axis=0)
     return (
         np.linalg.norm(found - truth, axis=2).mean(axis=1),
         np.linalg.norm(truth, axis=2).mean(axis=1),
