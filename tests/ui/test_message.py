@@ -1,7 +1,7 @@
 """A message says what is wrong by sign and words, and offers mends."""
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.ui.widgets.message import Details, MessageLine, MessagePlace, Notices
@@ -117,7 +117,7 @@ def test_what_is_wrong_stands_before_what_is_worth_knowing(qtbot):
 def test_a_place_for_messages_is_as_high_whatever_is_said(qtbot):
     line, notices = MessageLine(), Notices()
     notices.say("Scan", "error", LONG)  # before it has a place
-    place = MessagePlace(line, notices)
+    place = MessagePlace(line, notices, lines=3)
     qtbot.addWidget(place)
     place.resize(300, place.sizeHint().height())
     place.show()
@@ -129,3 +129,42 @@ def test_a_place_for_messages_is_as_high_whatever_is_said(qtbot):
     place.verticalScrollBar().setValue(20)
     line.show_message("error", LONG * 6)
     qtbot.wait_until(lambda: place.verticalScrollBar().value() == 0)  # begins at its beginning
+
+
+def test_what_was_said_last_is_seen_until_somebody_scrolls(qtbot):
+    above, line = QLabel(), MessageLine()
+    above.setWordWrap(True)
+    place = MessagePlace(above, line)
+    qtbot.addWidget(place)
+    place.resize(300, 120)
+    place.show()
+
+    def seen(part):
+        corner = part.mapTo(place.viewport(), QPoint(0, 0))
+        return place.viewport().rect().contains(QRect(corner, part.size()))
+
+    for words in (LONG, LONG * 5, LONG * 2):
+        above.setText(words)
+        line.show_message("error", LONG, ["Interpolate", "Details …"])
+        qtbot.wait_until(lambda: seen(line.words) and all(map(seen, line.buttons)))
+    bar = place.verticalScrollBar()
+    above.setText(LONG * 20)  # such as progress
+    qtbot.wait_until(lambda: bar.maximum() > 200)
+    qtbot.wait_until(lambda: seen(line))
+    bar.setValue(20)
+    above.setText(LONG * 21)
+    qtbot.wait(50)
+    assert bar.value() == 20
+    line.show_message("error", LONG)
+    qtbot.wait_until(lambda: seen(line))
+
+
+def test_notices_that_stay_are_not_said_anew(qtbot):
+    notices, heard = Notices(), []
+    qtbot.addWidget(notices)
+    notices.said.connect(lambda: heard.append(notices.text))
+    notices.say("Mask", "note", "a")
+    notices.say("Mask", "note", "a")
+    notices.say("Mask", "error", "a")
+    notices.say("Mask", "note", "")
+    assert heard == ["Mask: a", "Mask: a"]

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, QRect
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QTableWidget,
 )
 
-from napari_msp.ui.docks import Pane
+from napari_msp.ui.docks import Foot, Pane
 from napari_msp.ui.harmonize.results import Results
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.widgets.form import FormRows
@@ -32,6 +32,7 @@ LONG = (
     "2.4 mm: interpolate to its voxel size, or choose another model."
 )
 SIZES = [(1089, 629), (1600, 1000)]
+LOW = 564  # of a dock in the lower one
 INTERACTIVE = (
     QAbstractButton,
     QAbstractSlider,
@@ -93,6 +94,27 @@ def said(widget):
     for judging in widget.findChildren(Judging):
         for number in (3, 0):
             yield "known", lambda j=judging, n=number: j.show_entry("sub-01", "", (), [LONG] * n)
+
+
+def unseen(foot, qtbot):
+    """What lies outside of its place of what is said, and offered, while work goes on."""
+    (place,) = messages(foot)
+    row = foot.findChildren(ProgressRow)[0]
+    for line in foot.findChildren(MessageLine):
+        row.start("Reading")
+        line.show_message("warning", LONG, ("Interpolate", "Details …"))
+        qtbot.wait(20)
+        for words in ("Reading", LONG):
+            row.report(1, 2, words)
+            qtbot.wait(20)
+            for part in (line.words, *line.buttons):
+                corner = part.mapTo(place.viewport(), QPoint(0, 0))
+                if not place.viewport().rect().contains(QRect(corner, part.size())):
+                    yield part.text()
+        if row.cancel.visibleRegion().boundingRect().size() != row.cancel.size():
+            yield row.cancel.text()
+        line.clear()
+        row.end()
 
 
 def sideways(widget):
@@ -165,6 +187,9 @@ def test_nothing_moves_when_something_is_said(
                 if now.get(each) != was
             }
             assert not moved, (name, words)
+        (foot,) = widget.findChildren(Foot)
+        assert list(unseen(foot, qtbot)) == [], name
+        assert widget.minimumSizeHint().height() <= LOW, name
         assert sideways(widget) == [], name
         assert cut(widget) == [], name
         viewer.window.remove_dock_widget(widget)

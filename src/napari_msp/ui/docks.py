@@ -23,7 +23,8 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
 from napari_msp.ui.widgets.form import on_keys, stacked
 from napari_msp.ui.widgets.help import Heading
-from napari_msp.ui.widgets.message import MessagePlace
+from napari_msp.ui.widgets.message import MessageLine, MessagePlace
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
     import napari
@@ -34,6 +35,9 @@ USUAL_WIDTH = 370
 
 SHARE = 6
 """Of a widget's height, one part is usually for messages."""
+
+LINES = 9
+"""That what is said has room for at least: four lines of words, buttons, and a row of progress."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
@@ -254,6 +258,47 @@ def _place_of(widget: QWidget, inside: QWidget) -> QRect:
     return QRect(widget.mapTo(inside, QPoint(0, 0)), widget.size())
 
 
+class Foot(QWidget):
+    """Where a widget says things: as high whatever is said, so that nothing else ever moves.
+
+    Bars of progress, with Cancel, stand below the words, which can be scrolled.
+
+    Parameters
+    ----------
+    *said
+        Messages and progress, from top to bottom.
+    """
+
+    def __init__(self, *said: QWidget) -> None:
+        super().__init__()
+        rows = [each for each in said if isinstance(each, ProgressRow)]
+        self._said = said
+        words = (each.words if isinstance(each, ProgressRow) else each for each in said)
+        self._place = MessagePlace(*words)
+        self._place.setViewportMargins(MARGIN, 0, MARGIN, 0)
+        bars = QVBoxLayout()
+        bars.setContentsMargins(MARGIN, 0, MARGIN, 0)
+        for row in rows:
+            bars.addWidget(row)
+            row.said.connect(partial(self._bring_words, row))
+        column = stacked(self, self._place, bars)
+        column.setSpacing(2)
+        column.setStretchFactor(self._place, 1)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the same whatever is said."""
+        return QSize(1, LINES * self.fontMetrics().lineSpacing())
+
+    sizeHint = minimumSizeHint  # noqa: N815 - Qt's name
+
+    def _bring_words(self, row: ProgressRow) -> None:
+        """Show what has begun, unless that takes a message out of sight; and how it ended."""
+        above = self._said[: self._said.index(row)]
+        spoken = any(each.text for each in above if isinstance(each, MessageLine))
+        if row.state == "ended" or not spoken:
+            self._place.bring(row.words)
+
+
 def with_messages(
     owner: QWidget, upper: QWidget, *said: QWidget, share: int = SHARE
 ) -> QVBoxLayout:
@@ -266,15 +311,14 @@ def with_messages(
     upper
         All else.
     *said
-        Progress and messages, from top to bottom.
+        Messages and progress, from top to bottom.
     share
         Of so many parts of the height one is theirs.
     """
-    place = MessagePlace(*said)
-    place.setViewportMargins(MARGIN, 0, MARGIN, 0)
-    column = stacked(owner, upper, place)
+    foot = Foot(*said)
+    column = stacked(owner, upper, foot)
     column.setStretchFactor(upper, share - 1)
-    column.setStretchFactor(place, 1)
+    column.setStretchFactor(foot, 1)
     return column
 
 

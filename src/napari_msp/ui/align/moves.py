@@ -58,6 +58,8 @@ class Moves(Themed):
 
     Attributes
     ----------
+    words
+        What is doubtful, to be shown where the widget says things.
     chosen : AlignedScan
         Another row was chosen, of a scan that was written.
     view_changed
@@ -91,7 +93,7 @@ class Moves(Themed):
         self.report = push_button("Open re&port", "Every scan before and after, in the browser.")
         self.train = push_button("&Use in Train", "Opens Train with the aligned dataset.")
         buttons = in_row(self.report, self.train)
-        stacked(self, self.table, self.hint, self.seen, buttons, self.words)
+        stacked(self, self.table, self.hint, self.seen, buttons)
         self.table.itemSelectionChanged.connect(self._choose)
         self._one_of_them.buttonClicked.connect(lambda _: self._change_view())
         self.board.toggled.connect(lambda _: self.view_changed.emit())

@@ -63,7 +63,8 @@ class Align(Docked):
         self._look = Latest(self)
         self._read = Latest(self)
         pane = Pane(self.heading, self.what, self.moves)
-        with_messages(self, pane, self.progress, self.reading, self.message, self.form.notices)
+        said = (self.message, self.moves.words)
+        with_messages(self, pane, *said, self.progress, self.reading, self.form.notices)
         self._connect()
         self.form.show_findings(examine(Choice()))
 

@@ -63,7 +63,7 @@ ERRORS = (
     "<p>Squared error says how far a prediction is from the truth; the signed difference also to "
     "which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
 )
-KEYS = "Hold G: truth in place, H: input. Q: glyphs. Click: crosshair."
+KEYS = "Hold G: truth, H: input. Q: glyphs."
 NO_GLYPHS = "none"
 GLYPHS = (
     "<p>The voxels around the crosshair as surfaces, coloured by direction: red left-right, green "

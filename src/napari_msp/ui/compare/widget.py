@@ -63,6 +63,9 @@ EDGE = 6
 LOW = 10
 """Parts of the height of which one is for messages: the numbers want it more."""
 
+LOWEST = 50
+"""Pixels of a tab, in a low window."""
+
 NARROWEST = 240
 """Pixels that the table asks for."""
 
@@ -426,7 +429,7 @@ class Compare(Docked):
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         buttons = in_row(self.save_figure, self.save_numbers)
-        inside = stacked(numbers, buttons, self.table, self.verdict)
+        inside = stacked(numbers, buttons, self.table)
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.tabs.addTab(_scrolled(numbers), "Numbers")
@@ -436,8 +439,9 @@ class Compare(Docked):
         self.tabs.addTab(_scrolled(self.regions), "Regions")
         upper = QWidget()
         stacked(upper, self.heading, self.form, self.tabs).setStretchFactor(self.tabs, 1)
-        said = (self.progress, self.message, self.regions.message, self.form.notices)
-        column = with_messages(self, upper, *said, share=LOW)
+        said = (self.message, self.verdict, self.regions.message)
+        running, notices = self.progress, self.form.notices
+        column = with_messages(self, upper, *said, running, notices, share=LOW)
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 
@@ -447,6 +451,7 @@ def _scrolled(widget: QWidget) -> QScrollArea:
     area.setWidget(widget)
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.NoFrame)
+    area.setMinimumHeight(LOWEST)
     return area
 
 

@@ -230,7 +230,9 @@ class HarmonizeForm(QWidget):
         known = scan.truths & set(self.targets.checked) if scan else set()
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
-        self.doubts.show_message("warning", "\n".join(scan.doubts) if scan else "")
+        doubts = "\n".join(scan.doubts) if scan else ""
+        if doubts != self.doubts.text:  # else they would be said anew
+            self.doubts.show_message("warning", doubts)
         path = scan.path if scan else ""
         self.scan.setToolTip(path or "A scan whose layers are in the viewer.")
         self.parts.setEnabled(not self._running)

@@ -80,9 +80,10 @@ class Harmonize(Docked):
         self._offers: tuple[Offer, ...] = ()
         self._trace = ""
         self.details: Details | None = None
+        said = (self.message, self.saving.form.message)
         running = (self.progress, self.saving.progress)
-        said = (self.message, self.saving.form.message, self.form.words)
-        with_messages(self, Pane(self.heading, self.form, self.results), *running, *said)
+        pane = Pane(self.heading, self.form, self.results)
+        with_messages(self, pane, *said, *running, self.form.words)
         self._connect()
         self._list_scans()
         self._show_results()

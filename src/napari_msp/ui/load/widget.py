@@ -90,7 +90,7 @@ class LoadAcquisition(Docked):
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
         with_messages(
-            self, Pane(self.heading, self.form), self.progress, self.message, self.form.notices
+            self, Pane(self.heading, self.form), self.message, self.progress, self.form.notices
         )
         self._connect()
 

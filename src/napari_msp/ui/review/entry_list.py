@@ -30,7 +30,7 @@ from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked
 PADDING = 6
 """Pixels of a row above and below its letters."""
 
-FEWEST_ROWS, USUAL_ROWS = 3, 9
+FEWEST_ROWS, USUAL_ROWS = 1, 9
 """That are seen at least, and where there is room."""
 
 MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}

@@ -30,8 +30,8 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 """By name: what the button says, and what it means."""
 
-ENTRY_LINES = 5
-"""That are seen at once of what is known of a prediction."""
+LEAST_LINES, ENTRY_LINES = 3, 5
+"""That are seen at once of what is known of a prediction, in a low window and else."""
 
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
 
@@ -71,7 +71,7 @@ class Judging(Themed):
         self._warnings: Sequence[str] = ()
         self._title, self._state = "", ""
         self.title, self.known = wrapped(), wrapped()
-        self.entry = MessagePlace(self.title, self.known, lines=ENTRY_LINES)
+        self.entry = MessagePlace(self.title, self.known, least=LEAST_LINES, lines=ENTRY_LINES)
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)
         self.verdicts = {
@@ -136,6 +136,7 @@ class Judging(Themed):
         self._title, self._state = title, state
         self._numbers, self._warnings = numbers, warnings
         self.restyle()
+        self.entry.verticalScrollBar().setValue(0)
 
     def show_rating(self, verdict: str, tags: Sequence[str], note: str) -> None:
         """Show what is said of it; "" for no verdict."""

@@ -481,10 +481,9 @@ class Review(Docked):
         head = in_row(self.progress, self.heading)
         head.setStretchFactor(self.progress, 1)
         column = stacked(upper, head, self.what, self.list, judging.entry, Pane(judging))
-        column.setStretch(2, 5)  # where there is room, the list has most of it
-        column.setStretch(3, 1)
+        column.setStretch(2, 1)  # where there is room, the list has it
         column.addStretch()
-        said = (self.making, self.reporting, self.message, self.form.notices)
+        said = (self.message, self.reporting, self.making, self.form.notices)
         with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 

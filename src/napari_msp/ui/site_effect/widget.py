@@ -62,7 +62,7 @@ class SiteEffect(Docked):
         self._warned: list[str] = []
         self._looking = Latest(self)
         pane = Pane(self.heading, self.what, self.panel, self.report)
-        with_messages(self, pane, self.progress, self.message, self.form.notices)
+        with_messages(self, pane, self.message, self.progress, self.form.notices)
         self._connect()
         self._show(Known())
 

@@ -128,8 +128,8 @@ class Train(Docked):
         buttons.addWidget(self.use_button, 1, 1)
         buttons.setContentsMargins(9, 0, 9, 9)
         view = self.view
-        told = (view.ending, view.unseen, self.message, self.form.notices)
-        said = (view.progress, self.waiting, *told)
+        told = (self.message, view.ending, view.unseen)
+        said = (*told, view.progress, self.waiting, self.form.notices)
         column = with_messages(self, Pane(self.heading, self.what, view), *said)
         column.addLayout(buttons)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QPixmap
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -38,9 +39,6 @@ SIGNS = {
 SIGN_SIZE = 16
 """Pixels."""
 
-LINES = 3
-"""That a place for messages shows at once at least."""
-
 
 class MessageLine(QWidget):
     """Says one thing, or hides.
@@ -49,9 +47,12 @@ class MessageLine(QWidget):
     ----------
     action : str
         The text of the action that was pressed.
+    said
+        Something is said, to be seen.
     """
 
     action = Signal(str)
+    said = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,15 +85,9 @@ class MessageLine(QWidget):
         actions
             Remedies offered as buttons, at most two.
         """
-        if not text:
-            self.clear()
-            return
-        self._offer(actions)
-        self.sign.setPixmap(self.style().standardIcon(SIGNS[severity]).pixmap(SIGN_SIZE))
-        self.sign.setAccessibleName(SPOKEN[severity])
-        self.words.setText(text)
-        self.words.setAccessibleName(f"{SPOKEN[severity]}: {text}")
-        self._appear()
+        self._show(severity, text, actions)
+        if text:
+            self.said.emit()
 
     def clear(self) -> None:
         """Hide the message."""
@@ -110,6 +105,17 @@ class MessageLine(QWidget):
         if event.type() == QEvent.ParentChange:
             self._appear()
         return bool(super().event(event))
+
+    def _show(self, severity: Severity, text: str, actions: Sequence[str] = ()) -> None:
+        if not text:
+            self.clear()
+            return
+        self._offer(actions)
+        self.sign.setPixmap(self.style().standardIcon(SIGNS[severity]).pixmap(SIGN_SIZE))
+        self.sign.setAccessibleName(SPOKEN[severity])
+        self.words.setText(text)
+        self.words.setAccessibleName(f"{SPOKEN[severity]}: {text}")
+        self._appear()
 
     def _appear(self) -> None:
         """Be seen while there are words, once there is a place: alone it would be a window."""
@@ -146,30 +152,38 @@ class Notices(MessageLine):
         field
             As the form calls it.
         """
-        self._said.pop(field, None)
+        before = self._said.pop(field, None)
         if words:
             self._said[field] = severity, words
         ranks = list(SPOKEN)
         said = sorted(self._said.items(), key=lambda each: ranks.index(each[1][0]))
         lines = [f"{name}: {words}" for name, (_, words) in said]
-        self.show_message(said[0][1][0] if said else "note", "\n".join(lines))
+        self._show(said[0][1][0] if said else "note", "\n".join(lines))
+        if words and self._said[field] != before:
+            self.said.emit()
 
 
 class MessagePlace(QScrollArea):
-    """Where a widget says things: as high whatever is said, so that nothing else ever moves.
+    """Words that have a place of one height, whatever is said: what does not fit is scrolled to.
 
-    What does not fit is scrolled to.
+    What was said last is seen, until somebody scrolls.
 
     Parameters
     ----------
     *parts
         From top to bottom; they take no room while they have nothing to say.
-    lines
-        That are seen at once.
+    least, lines
+        That are seen at once where the window is low, and where there is room.
     """
 
-    def __init__(self, *parts: QWidget, lines: int = LINES) -> None:
+    def __init__(self, *parts: QWidget, least: int = 1, lines: int = 1) -> None:
         super().__init__()
+        self._least, self._lines = least, lines
+        self._last: QWidget | None = None
+        self._put: int | None = None  # where the bar was put; None: wherever it is, it may be moved
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._follow)
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 0, 0)
@@ -177,23 +191,47 @@ class MessagePlace(QScrollArea):
         for part in parts:
             column.addWidget(part)
         column.addStretch()
+        for line in inside.findChildren(MessageLine):
+            line.said.connect(partial(self.bring, line))
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
-        self._lines = lines
         self.setWidget(inside)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the same whatever is said."""
+        return QSize(1, self._least * self.fontMetrics().lineSpacing())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the same whatever is said."""
         return QSize(1, self._lines * self.fontMetrics().lineSpacing())
 
-    sizeHint = minimumSizeHint  # noqa: N815 - Qt's name
+    def bring(self, part: QWidget) -> None:
+        """Let a part be seen, once it has its place and as long as nobody scrolls."""
+        self._last, self._put = part, None
+        self._soon.start()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Show the beginning of what is said anew."""
+        """Keep what was said last in sight while words come or go above it."""
         if event.type() == QEvent.LayoutRequest:
-            self.verticalScrollBar().setValue(0)
+            self._soon.start()
         return bool(super().eventFilter(watched, event))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Keep it in sight."""
+        super().resizeEvent(event)
+        self._soon.start()
+
+    def _follow(self) -> None:
+        bar = self.verticalScrollBar()
+        if self._last is None or not self._last.isVisibleTo(self.widget()):
+            return
+        if self._put is not None and bar.value() != min(self._put, bar.maximum()):
+            return  # somebody has scrolled
+        top = self._last.mapTo(self.widget(), QPoint(0, 0)).y()
+        lowest = top + self._last.height() - self.viewport().height()
+        bar.setValue(min(top, max(lowest, bar.value())))  # what is too high begins at its beginning
+        self._put = bar.value()
 
 
 def readable(text: str = "") -> QLabel:

@@ -40,6 +40,8 @@ class Step:
 class ProgressRow(QWidget):
     """Takes no room while it is idle; after the end only words are left, nothing that turns.
 
+    Its `words` may be shown elsewhere, where they have more room.
+
     `start`, then `report` as often as there is something to report, then `end`. Cancel asks by
     `cancel_wanted` and waits for `end`.
 
@@ -52,9 +54,12 @@ class ProgressRow(QWidget):
     ----------
     state
         What is going on.
+    said
+        Words of a beginning or an end are there to be seen.
     """
 
     cancel_wanted = Signal()
+    said = Signal()
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class ProgressRow(QWidget):
         self.cancel.setText(self._texts[0])
         self.cancel.setEnabled(True)
         self._enter("running", words)
+        self.said.emit()
 
     def report(
         self, done: int, total: int, words: str | None = None, seconds_left: float | None = None
@@ -129,6 +135,8 @@ class ProgressRow(QWidget):
     def end(self, words: str = "") -> None:
         """Come to rest with a last word; without one become idle."""
         self._enter("ended" if words else "idle", words)
+        if words:
+            self.said.emit()
 
     def request_cancel(self) -> None:
         """Ask by `cancel_wanted`, once, while the work goes on."""
@@ -151,7 +159,7 @@ class ProgressRow(QWidget):
         self.bar.setVisible(busy)
         self.cancel.setVisible(busy)
         self._show_words(words)
-        self.setVisible(state != "idle")
+        self.setVisible(busy or (state == "ended" and self.isAncestorOf(self.words)))
 
     def _show_words(self, words: str) -> None:
         self.words.setText(words)
