@@ -43,4 +43,5 @@ def test_the_demo_opens_as_figure_3(viewer, heads, tmp_path, qtbot, pixels):
     assert seen.std() > 0.1
     assert np.abs(seen - predicted).mean() < 0.01
     assert canvas.seen(1, 1, image).max() > 0.5
-    assert canvas.seen(1, 2, image).max() < 0.03  # the lowest of inferno
+    beside_letters = canvas.seen(1, 2, image)[1:-1, 1:-1]
+    assert beside_letters.max() < 0.03  # the lowest of inferno

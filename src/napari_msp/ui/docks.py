@@ -174,32 +174,45 @@ class Pane(QScrollArea):
         self.setWidgetResizable(True)
         self._column = column
         self._margins = column.contentsMargins()
-        self.verticalScrollBar().rangeChanged.connect(self._keep_width)
         self._places: WeakKeyDictionary[QWidget, QRect] = WeakKeyDictionary()
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._hold)
         self.setWidget(inside)
-        self._keep_width()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Ask for another width when the parts need one: unfolded forms are wider than folded."""
         if event.type() == QEvent.LayoutRequest:
+            self._keep_width()
             self.updateGeometry()
             self._soon.start()
         return bool(super().eventFilter(watched, event))
 
     def _keep_width(self) -> None:
-        """Keep the bar's room free while it is hidden: words keep their lines when it comes."""
-        margins, bar = QMargins(self._margins), self._bar_width
-        margins.setRight(max(margins.right(), bar) - (bar if self._scrolls else 0))
+        """Show the bar where the parts are higher than the pane, and keep its room where not.
+
+        Words keep their lines when it comes. Qt's own way looks whether the parts would fit into
+        the bar's room as well, and so cannot make up its mind where they nearly fit.
+        """
+        scrolls, margins = self._too_high(), QMargins(self._margins)
+        margins.setRight(self._right - (self._bar_width if scrolls else 0))
         if self._column.contentsMargins() != margins:
             self._column.setContentsMargins(margins)
+        policy = Qt.ScrollBarAlwaysOn if scrolls else Qt.ScrollBarAlwaysOff
+        if self.verticalScrollBarPolicy() != policy:
+            self.setVerticalScrollBarPolicy(policy)
+
+    def _too_high(self) -> bool:
+        """Whether the parts, as wide as they always are, need more height than there is."""
+        inside, frame = self.widget(), 2 * self.frameWidth()
+        taken = self._right - self._column.contentsMargins().right()  # by the bar, at present
+        high = inside.heightForWidth(self.width() - frame - taken)
+        return bool(max(high, inside.minimumSizeHint().height()) > self.height() - frame)
 
     @property
-    def _scrolls(self) -> bool:
-        bar = self.verticalScrollBar()
-        return bool(bar.maximum() > bar.minimum())
+    def _right(self) -> int:
+        """Pixels right of the parts: a margin in which the bar has room."""
+        return max(self._margins.right(), self._bar_width)
 
     @property
     def _bar_width(self) -> int:
@@ -235,7 +248,7 @@ class Pane(QScrollArea):
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave room for the bar that scrolls, and for the frame that a style may draw."""
         width = self.widget().minimumSizeHint().width() + 2 * self.frameWidth()
-        width += self._bar_width if self._scrolls else 0
+        width += self._right - self._column.contentsMargins().right()  # the same with a bar, without
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
