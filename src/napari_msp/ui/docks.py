@@ -248,7 +248,7 @@ class Pane(QScrollArea):
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave room for the bar that scrolls, and for the frame that a style may draw."""
         width = self.widget().minimumSizeHint().width() + 2 * self.frameWidth()
-        width += self._right - self._column.contentsMargins().right()  # the same with a bar, without
+        width += self._right - self._column.contentsMargins().right()  # as with a bar
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
