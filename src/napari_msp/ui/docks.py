@@ -212,7 +212,7 @@ class Pane(QScrollArea):
     @property
     def _right(self) -> int:
         """Pixels right of the parts: a margin in which the bar has room."""
-        return max(self._margins.right(), self._bar_width)
+        return max(int(self._margins.right()), self._bar_width)
 
     @property
     def _bar_width(self) -> int:

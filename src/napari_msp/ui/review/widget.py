@@ -251,7 +251,8 @@ class Review(Docked):
                 self.message.show_message("ok", f"Taken back: {session.name(entry)}.")
 
     def _note(self, text: str) -> None:
-        if self.session is not None and self._seen("noted"):
+        # What a person wrote is not lost because the pictures have gone meanwhile.
+        if self.session is not None and (self.canvas.is_seen or self._seen("noted")):
             self._said(lambda: self._session.note(text))
 
     def _tag(self, tag: str) -> None:
