@@ -196,6 +196,7 @@ class MessagePlace(QScrollArea):
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
+        self.verticalScrollBar().rangeChanged.connect(self._bound)
         self.setWidget(inside)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -213,9 +214,15 @@ class MessagePlace(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Keep what was said last in sight while words come or go above it."""
-        if event.type() == QEvent.LayoutRequest:
+        if event.type() in (QEvent.LayoutRequest, QEvent.Resize):
             self._soon.start()
         return bool(super().eventFilter(watched, event))
+
+    def _bound(self, _: int, high: int) -> None:
+        """Know of the bar's own moves, where words are fewer for a moment: nobody scrolled."""
+        if self._put is not None and self.verticalScrollBar().value() == self._put:
+            self._put = min(self._put, high)
+        self._soon.start()
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Keep it in sight."""
@@ -226,7 +233,7 @@ class MessagePlace(QScrollArea):
         bar = self.verticalScrollBar()
         if self._last is None or not self._last.isVisibleTo(self.widget()):
             return
-        if self._put is not None and bar.value() != min(self._put, bar.maximum()):
+        if self._put is not None and bar.value() != self._put:
             return  # somebody has scrolled
         top = self._last.mapTo(self.widget(), QPoint(0, 0)).y()
         lowest = top + self._last.height() - self.viewport().height()
