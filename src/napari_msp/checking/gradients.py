@@ -12,7 +12,7 @@ from napari_msp.checking.findings import Finding
 from napari_msp.checking.outliers import by_platform
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name, write_table
-from napari_msp.data.table_doubts import WEAK_B0, no_b0
+from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted
@@ -100,10 +100,6 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 yield Finding("warning", scan.where, problem, give, "shells")
 
 
-NOTABLE_B_VALUE = 0.01
-"""Share by which a platform's b-values may differ from the input's without a word (our choice)."""
-
-
 def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
     """Say which platforms' shells count as the input's though their b-values differ a little."""
     shells = {
@@ -118,17 +114,12 @@ def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> It
             if abs(own / known - 1) > NOTABLE_B_VALUE:
                 problem = (
                     f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}: for that alone "
-                    f"S/S0 differs by some {_in_tissue(own - known)}"
+                    f"S/S0 differs by some {in_tissue(own - known)}"
                 )
                 yield Finding("note", platform, problem, NO_SCANNER, "b-value")
 
 
 NO_SCANNER = Advice("count that as no scanner's effect; FA and diffusivity are free of it")
-
-
-def _in_tissue(difference: float) -> str:
-    """Say how much signal a difference in b is, at 0.8e-3 mm²/s."""
-    return f"{0.08 * abs(difference):.0f} % in tissue"
 
 
 def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
@@ -141,7 +132,7 @@ def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Find
         if 2 * odd.sum() >= len(found):  # nobody can say which is usual
             problem = (
                 f"b=0 images have b from {found.min():.0f} to {found.max():.0f} s/mm² on average: "
-                f"for that alone S/S0 differs by some {_in_tissue(np.ptp(found))}"
+                f"for that alone S/S0 differs by some {in_tissue(np.ptp(found))}"
             )
             yield Finding("warning", platform, problem, Advice("compare like scans only"), "b=0")
             continue
@@ -160,7 +151,7 @@ def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Find
 def _b0_differ(own: float, known: float, whose: str) -> str:
     return (
         f"b=0 images have b = {own:.0f} s/mm² on average, those of {whose} {known:.0f}: for that "
-        f"alone S/S0 differs by some {_in_tissue(own - known)}"
+        f"alone S/S0 differs by some {in_tissue(own - known)}"
     )
 
 

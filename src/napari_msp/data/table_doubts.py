@@ -23,6 +23,9 @@ from napari_msp.errors import Advice, CountAsB0, UserError
 WEAK_B0 = 10.0
 """Mean b-value in s/mm² of b=0 images from which S/S0 is another: tissue has lost 1 % (ours)."""
 
+NOTABLE_B_VALUE = 0.01
+"""Share by which b-values of one shell may differ without a word (our choice)."""
+
 B_VALUES_DIFFER = 30.0
 """Difference in s/mm² of b-values that two files give for one volume (our choice)."""
 
@@ -43,6 +46,11 @@ MOST_APPENDED = 4
 
 FEWEST_DIRECTIONS = 28
 """Directions that SH order 6 needs: leaving volumes out must not cost them."""
+
+
+def in_tissue(difference: float) -> str:
+    """Say how much signal a difference in b (s/mm²) is, at 0.8e-3 mm²/s."""
+    return f"{0.08 * abs(difference):.0f} % in tissue"
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:

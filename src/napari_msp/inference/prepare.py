@@ -16,7 +16,7 @@ from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import is_prediction
 from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
-from napari_msp.data.table_doubts import WEAK_B0
+from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.errors import (
     Advice,
     Change,
@@ -33,9 +33,6 @@ from napari_msp.signal.channels import (
     into_grid,
 )
 from napari_msp.signal.fitting import fit_sh, scheme_doubt
-
-NOTABLE_B_VALUE = 0.01
-"""Share by which b-values may differ from the model's without a word (our choice)."""
 
 SAME_B_VALUE = 0.001
 """The same up to which there is nothing to rescale: rounding."""
@@ -415,7 +412,7 @@ def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
     if known is not None and abs(own - known) > WEAK_B0:
         yield (
             f"its b=0 images have b = {own:.0f} s/mm² on average, those that the model learned "
-            f"from {known:.0f}: S/S0 is another by some {0.08 * abs(own - known):.0f} % in tissue"
+            f"from {known:.0f}: S/S0 is another by some {in_tissue(own - known)}"
         )
 
 

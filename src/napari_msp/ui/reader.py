@@ -50,7 +50,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
         return read if _scans_in(listed[0]) else None
-    return read if all(_is_scan(each) or _is_sh(each) for each in _listed(path)) else None
+    return read if all(_is_scan(each) or _is_sh(each) for each in listed) else None
 
 
 @reason_first()

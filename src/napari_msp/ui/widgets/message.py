@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QPixmap, QResizeEvent
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -222,11 +222,6 @@ class MessagePlace(QScrollArea):
         """Know of the bar's own moves, where words are fewer for a moment: nobody scrolled."""
         if self._put is not None and self.verticalScrollBar().value() == self._put:
             self._put = min(self._put, high)
-        self._soon.start()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Keep it in sight."""
-        super().resizeEvent(event)
         self._soon.start()
 
     def _follow(self) -> None:
