@@ -24,7 +24,8 @@ import torch
 from bench import fullsize
 
 from napari_msp.data.phantom.simulate import simulate
-from napari_msp.inference.harmonize import Prediction, predict_target, predict_targets
+from napari_msp.inference.harmonize import predict_target, predict_targets
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.learning.events import Event, Step
 from napari_msp.learning.train import train

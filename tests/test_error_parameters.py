@@ -29,6 +29,7 @@ NAMED_BY = dict.fromkeys(FAMILY, 2) | {"Give": 0, "Choose": 0, "Change": 0}
 KEYWORDS = {"field", "parameter"}
 
 IN_PYTHON_ONLY = {
+    "alpha": "inference/prediction.py",
     "effect": "evaluation/proof/two_groups_numbers.py",
     "factor": "data/phantom/changes.py",
     "name": "data/phantom/changes.py",

@@ -18,7 +18,8 @@ from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.inference import harmonize as harmonizing
-from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.harmonize import predict_targets
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS

@@ -13,7 +13,8 @@ from .evaluation.compare import compare
 from .evaluation.evaluate import evaluate
 from .evaluation.figures.paper import figure3
 from .evaluation.region_numbers import measure_regions
-from .inference.harmonize import Prediction, harmonize
+from .inference.harmonize import harmonize
+from .inference.prediction import Prediction
 from .learning.train import train
 from .model_file import Model, load_model
 from .options import Options

@@ -1,14 +1,15 @@
 """Another α from kept stages is what the network gives when it is run at that α."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.networks.msp import MSP
-from napari_msp.ui.compare.stages import Stages
 
 ALPHA = 0.7
 """Of the model."""
@@ -26,10 +27,6 @@ def run_at(model, acquisition, target, alpha):
     return harmonize(replace(model, card=card), acquisition, target)
 
 
-def mixed(prediction, alpha):
-    return Stages.of(prediction, prediction.image.lattice).image(alpha)
-
-
 def close(found, expected):
     assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
@@ -42,7 +39,7 @@ def test_mixing_is_running_at_that_alpha(affine, target, make_model, small_scan,
     prediction = harmonize(model, acquisition, target, keep_stages=True)
     for alpha in (0.0, 0.25, 1.0):
         expected = run_at(model, acquisition, target, alpha)
-        found = mixed(prediction, alpha)
+        found = prediction.at_alpha(alpha).sh
         close(found.coefficients, expected.sh.coefficients)
         np.testing.assert_array_equal(found.affine, expected.sh.affine)
         np.testing.assert_array_equal(found.mask, expected.sh.mask)
@@ -68,4 +65,32 @@ def test_three_terms_are_mixed_by_their_number(three_terms, small_scan, tmp_path
     assert list(prediction.branches) == ["prisma_st", "extra_st"]
     for alpha in (0.0, 0.4, ALPHA):
         expected = run_at(three_terms, acquisition, "connectom_sa", alpha)
-        close(mixed(prediction, alpha).coefficients, expected.sh.coefficients)
+        close(prediction.at_alpha(alpha).sh.coefficients, expected.sh.coefficients)
+
+
+def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, tmp_path):
+    acquisition = small_scan(b_values=(1200.0, 3000.0)).load(tmp_path)
+    model = make_model(b_value=(1200.0, 3000.0))
+    prediction = harmonize(model, acquisition, "prisma_st", keep_stages=True)
+    assert prediction.at_alpha(ALPHA) is prediction
+    mixed = prediction.at_alpha(0.0)
+    for shell, part in mixed.by_shell().items():
+        first = prediction.first_stage[shell].coefficients
+        np.testing.assert_array_equal(part.image.coefficients, first)
+        np.testing.assert_array_equal(mixed.sh[shell].coefficients, first)
+    sidecar = mixed.save(tmp_path / "out")[0].with_name("sub-01_desc-prismastMsp_dwi.json")
+    assert json.loads(sidecar.read_text())["Model"]["Alpha"] == 0.0
+
+
+def test_what_has_no_other_alpha_says_why(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
+    expecting = replace(kept, expected_error=np.ones_like(kept.b0))
+    assert expecting.at_alpha(0.2).expected_error is None  # it was calibrated at the model's α
+    for alpha in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match=r"lie in \[0, 1\]"):
+            kept.at_alpha(alpha)
+    with pytest.raises(UserError, match=r"not kept; predict again .*keep_stages=True"):
+        harmonize(make_model(), acquisition, "prisma_st").at_alpha(0.2)
+    with pytest.raises(UserError, match="no stages"):
+        harmonize(make_model("cpm"), acquisition, "prisma_st").at_alpha(0.2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.gradients import GradientTable
-from napari_msp.inference.harmonize import Prediction
+from napari_msp.inference.prediction import Prediction
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from napari_msp.data.gradients import GradientTable
-from napari_msp.inference.harmonize import Prediction
+from napari_msp.inference.prediction import Prediction
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import sh_average

@@ -1,4 +1,5 @@
 """How good a prediction is: numbers, tests, tables, figures, baselines, and the benchmark.
 
-No Qt; only the benchmark and calibration need torch.
+`measures` is a pure library: images in, numbers out; its `catalogue` says what each number is. No
+Qt; only the benchmark and calibration need torch.
 """

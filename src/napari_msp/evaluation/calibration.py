@@ -13,7 +13,8 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
-from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.harmonize import predict_targets
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
 from napari_msp.model_card import ErrorFit
 from napari_msp.model_file import Model, load_model

@@ -1,16 +1,14 @@
 """From a scan and a model to the image that the target platform would have given."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack, cast
+from typing import Literal, Unpack
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import prediction_stem, shell_stem
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import (
@@ -20,7 +18,7 @@ from napari_msp.data.lattice import (
 )
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import stop_if
-from napari_msp.identity import Person
+from napari_msp.inference.prediction import Prediction, of_each
 from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
@@ -40,7 +38,6 @@ from napari_msp.signal.channels import (
 )
 from napari_msp.signal.expected_error import expected_error
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import order_slices
 
 MOST_OUTSIDE = 0.02
 """Share of voxels outside of what was calibrated on that is worth a warning (our choice: a new head
@@ -48,139 +45,6 @@ like those of the calibration has half a percent)."""
 
 NEARLY_AS_FINE = 0.1
 """Voxels larger than the target's by this share are not divided for its sake (our choice)."""
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Prediction(Scan):
-    """A scan that a model predicts, in the stored order of the scan that it was predicted from.
-
-    `sh` is the predicted SH image on the target's lattice. Where the model knows several shells,
-    `sh` and what stands beside it (first stage, disagreement, expected error, branches) are
-    mappings by shell, and `by_shell` gives a prediction of each.
-
-    Attributes
-    ----------
-    target
-        Predicted platform.
-    first_stage
-        ŷ¹_T; None for a kind without stages.
-    disagreement_by_order
-        (X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for the orders 0, 2, 4, 6: the
-        root of the variance averaged over an order's coefficients; None where there are no terms.
-    expected_error
-        (X, Y, Z) squared error to expect, in SH units squared; None where the model is not
-        calibrated (see `calibrate`).
-    b0
-        (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units.
-        Nothing of it is harmonized: it keeps the input's TE.
-    gradients
-        The target's gradient table, directions in scanner axes.
-    approximations
-        What was done to the input beforehand, in words; empty when nothing.
-    warnings
-        What is doubtful about the input, in words; warned of as `DoubtfulScan` and `UnlikeTraining`
-        too.
-    alpha
-        α of eq. (1) that `sh` was made with.
-    branches
-        N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
-    mean_signal
-        How far the input's mean signal lies from the training subjects', in their deviations.
-    model, source
-        What it was made with, and from.
-    parts
-        The prediction of each shell by name, where there are several.
-    """
-
-    target: str
-    first_stage: SHImage | Any | None = None
-    disagreement_by_order: FloatArray | Any | None = None
-    expected_error: FloatArray | Any | None = None
-    b0: FloatArray
-    gradients: GradientTable
-    approximations: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    alpha: float = 1.0
-    mean_signal: float | None = None
-    branches: dict[str, SHImage | Any] = field(default_factory=dict)
-    model: Model | None = None
-    source: Scan | None = None
-    parts: Mapping[int, "Prediction"] = field(default_factory=dict)
-
-    @cached_property
-    def _by_shell(self) -> dict[int, Self]:
-        return cast("dict[int, Self]", dict(self.parts))
-
-    @property
-    def platform(self) -> str:
-        """The target."""
-        return self.target
-
-    @property
-    def file_stem(self) -> str:
-        """What the names of its files begin with; one of several shells has its name in it."""
-        if self.model is None or self.source is None:
-            return super().file_stem
-        scan = self.source.path or f"{self.source.file_stem}.nii.gz"
-        stem = prediction_stem(scan, self.target, self.model.kind)
-        alone = len(self.model.card.sh.b_values) > 1 and not self.parts
-        return shell_stem(stem, self.shells[0]) if alone else stem
-
-    @cached_property
-    def person(self) -> Person:
-        """Whose head it is: the source's."""
-        return super().person if self.source is None else self.source.person
-
-    @property
-    def siblings(self) -> Mapping[str, Path]:
-        """Scans of the same person on other platforms, the target's among them: possible truths."""
-        return {} if self.source is None else self.source.siblings
-
-    def save(
-        self,
-        folder: str | Path,
-        *,
-        force: bool = False,
-        gradients: str | Path = "target",
-        describe: bool = True,
-    ) -> list[Path]:
-        """Write DWI, SH image, first stage, mask and how sure it is; see `outputs.save_prediction`.
-
-        Returns
-        -------
-        The files, the DWI first.
-        """
-        from napari_msp.inference.outputs import save_prediction
-
-        return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
-
-    @property
-    def order_0_disagreement(self) -> FloatArray | Any | None:
-        """(X, Y, Z) disagreement of order 0, in SH units: that of the mean signal."""
-        if self.parts:
-            return _of_each(self.parts, "order_0_disagreement")
-        by_order = self.disagreement_by_order
-        return None if by_order is None else by_order[..., 0]
-
-    @cached_property
-    def disagreement(self) -> FloatArray | Any | None:
-        """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""
-        if self.parts:
-            return _of_each(self.parts, "disagreement")
-        if self.disagreement_by_order is None:
-            return None
-        orders = order_slices(self.image.order).values()
-        total = np.zeros(self.image.mask.shape, dtype=np.float32)
-        for number, part in enumerate(orders):
-            share = (part.stop - part.start) / self.image.coefficients.shape[-1]
-            total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
-        return np.sqrt(total)
-
-
-def _of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
-    """Give an attribute of each shell's prediction by shell; None where they have none."""
-    found = {shell: getattr(part, name) for shell, part in parts.items()}
-    return None if any(each is None for each in found.values()) else found
 
 
 def harmonize(
@@ -400,9 +264,9 @@ def _stored(
         provenance=replace(_provenance(model, prepared, target), warnings=doubts),
         warnings=doubts,
         given_sh={name: part.image for name, part in by_name.items()},
-        first_stage=_of_each(by_name, "first_stage"),
-        disagreement_by_order=_of_each(by_name, "disagreement_by_order"),
-        expected_error=_of_each(by_name, "expected_error"),
+        first_stage=of_each(by_name, "first_stage"),
+        disagreement_by_order=of_each(by_name, "disagreement_by_order"),
+        expected_error=of_each(by_name, "expected_error"),
         branches={
             platform: {name: part.branches[platform] for name, part in by_name.items()}
             for platform in parts[0].branches

@@ -30,7 +30,8 @@ from napari_msp.data.gradients import (
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
-from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.harmonize import predict_targets
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import fitting_shells, prepare_input
 from napari_msp.inference.review_making import (
     MEASURES_FIELD,

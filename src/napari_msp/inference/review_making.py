@@ -36,7 +36,7 @@ from napari_msp.signal.maps import Maps
 from napari_msp.signal.noise import signal_to_noise
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 Poll = Callable[[], bool]
 

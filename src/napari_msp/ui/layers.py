@@ -25,7 +25,7 @@ from napari_msp.ui.background import abandonable
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 KEY = "napari_msp"
 """Where a layer's metadata hold what it shows."""

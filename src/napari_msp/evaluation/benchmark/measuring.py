@@ -56,7 +56,8 @@ from napari_msp.evaluation.measures.fibres import (
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
 from napari_msp.evaluation.proof.chapters import InRegions
 from napari_msp.files import read_json, write_json
-from napari_msp.inference.harmonize import Prediction, harmonize
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, NotPredicted
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh

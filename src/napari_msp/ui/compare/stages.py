@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -13,7 +11,8 @@ from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.line_up import on_lattice
-from napari_msp.networks.equation import contribution, second_stage
+from napari_msp.inference.prediction import Terms
+from napari_msp.networks.equation import second_stage
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Map, Maps
 from napari_msp.signal.sh_image import SHImage
@@ -23,7 +22,7 @@ from napari_msp.ui.layers import to_shown
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 SECOND = "second"
 """The part that is the prediction itself."""
@@ -31,43 +30,20 @@ SECOND = "second"
 BRANCH = "branch:"
 
 
-@dataclass(frozen=True, eq=False)
-class Stages:
-    """What a prediction kept of equation (1), so that it can be had for any α.
-
-    Attributes
-    ----------
-    first
-        ŷ¹_T.
-    branches
-        N_iT(z_i) by platform i, on the same lattice.
-    """
-
-    first: Maps
-    branches: Mapping[str, Maps]
+class Stages(Terms):
+    """What a prediction kept of equation (1), as a comparison's cells show it."""
 
     @classmethod
-    def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
+    def of(cls, prediction: Prediction, lattice: Lattice) -> Self:
         """Bring the stages of a prediction that kept them to a lattice."""
-        assert prediction.first_stage is not None
+        terms = prediction.terms
         return cls(
-            Maps(on_lattice(prediction.first_stage, lattice)),
+            Maps(on_lattice(terms.first.image, lattice)),
             {
-                platform: Maps(on_lattice(branch, lattice))
-                for platform, branch in prediction.branches.items()
+                platform: Maps(on_lattice(branch.image, lattice))
+                for platform, branch in terms.branches.items()
             },
         )
-
-    @property
-    def lattice(self) -> Lattice:
-        """Where all of it lies."""
-        return self.first.image.lattice
-
-    def image(self, alpha: float) -> SHImage:
-        """Give the prediction for an α."""
-        branches = [each.image.coefficients for each in self.branches.values()]
-        mixed = second_stage(self.first.image.coefficients, branches, alpha)
-        return replace(self.first.image, coefficients=mixed)
 
     def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
         """Give one slice of it, counted and ordered as layers are: (1, rows, columns) voxels.
@@ -83,29 +59,6 @@ class Stages:
         return replace(
             self.first.image, coefficients=mixed[None], affine=np.eye(4), mask=mask[None]
         )
-
-    def sh_average(self, alpha: float) -> FloatArray:
-        """(X, Y, Z) SH average for an α, in SH units: it is linear, so this is quick."""
-        branches = [each["sh_average"] for each in self.branches.values()]
-        return second_stage(self.first["sh_average"], branches, alpha)
-
-    def contribution(self, platform: str, alpha: float) -> FloatArray:
-        """(X, Y, Z) what a branch adds to the SH average."""
-        branch = self.branches[platform]["sh_average"]
-        return contribution(self.first["sh_average"], branch, len(self.branches), alpha)
-
-    def contributions(self, alpha: float) -> FloatArray:
-        """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
-        added: FloatArray = self.sh_average(alpha) - self.first["sh_average"]
-        return added
-
-    @cached_property
-    def limit(self) -> float:
-        """98th percentile of the size of the branches' contributions for α = 1, in SH units."""
-        mask = self.first.image.mask
-        each_one = [self.contribution(platform, 1.0)[mask] for platform in self.branches]
-        limit = float(np.percentile(np.abs(each_one), 98))
-        return limit if limit > 0 else 1.0
 
 
 @dataclass(frozen=True, eq=False)

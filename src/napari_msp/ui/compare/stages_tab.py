@@ -34,7 +34,7 @@ from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equat
 from napari_msp.ui.widgets.form import offer, push_button, stacked
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 STEPS = 100
 """Of the slider from 0 to 1."""

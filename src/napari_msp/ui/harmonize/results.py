@@ -30,7 +30,7 @@ from napari_msp.ui.widgets.message import MessageLine, readable
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
     from napari_msp.scan import Scan
 
 

@@ -32,7 +32,7 @@ from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
 from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
     from napari_msp.inference.prepare import PreparedInput
     from napari_msp.model_file import Model
     from napari_msp.networks.msp import Network, SharedMSP

@@ -25,7 +25,7 @@ from napari_msp.ui.widgets.path_field import PathField
 from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 REPLACE = "Replace them"
 

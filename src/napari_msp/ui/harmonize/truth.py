@@ -14,7 +14,7 @@ from napari_msp.signal.maps import squared_error
 from napari_msp.ui.reading import sibling_of
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)

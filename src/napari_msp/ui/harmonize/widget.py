@@ -46,7 +46,7 @@ from napari_msp.ui.widgets.message import Details, MessageLine
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prediction import Prediction
     from napari_msp.scan import Scan
 
 DETAILS = "Details …"

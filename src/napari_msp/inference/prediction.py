@@ -1,0 +1,265 @@
+"""A predicted scan, and what is kept of equation (1) to have it for any α. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.bids import prediction_stem, shell_stem
+from napari_msp.data.gradients import GradientTable
+from napari_msp.data.lattice import Lattice
+from napari_msp.errors import RunJob, UserError
+from napari_msp.identity import Person
+from napari_msp.networks.equation import contribution, second_stage
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import Maps
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import order_slices
+
+if TYPE_CHECKING:
+    from napari_msp.model_file import Model
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Prediction(Scan):
+    """A scan that a model predicts, in the stored order of the scan that it was predicted from.
+
+    `sh` is the predicted SH image on the target's lattice. Where the model knows several shells,
+    `sh` and what stands beside it (first stage, disagreement, expected error, branches) are
+    mappings by shell, and `by_shell` gives a prediction of each.
+
+    Attributes
+    ----------
+    target
+        Predicted platform.
+    first_stage
+        ŷ¹_T; None for a kind without stages.
+    disagreement_by_order
+        (X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for the orders 0, 2, 4, 6: the
+        root of the variance averaged over an order's coefficients; None where there are no terms.
+    expected_error
+        (X, Y, Z) squared error to expect, in SH units squared; None where the model is not
+        calibrated (see `calibrate`).
+    b0
+        (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units.
+        Nothing of it is harmonized: it keeps the input's TE.
+    gradients
+        The target's gradient table, directions in scanner axes.
+    approximations
+        What was done to the input beforehand, in words; empty when nothing.
+    warnings
+        What is doubtful about the input, in words; warned of as `DoubtfulScan` and `UnlikeTraining`
+        too.
+    alpha
+        α of eq. (1) that `sh` was made with; `at_alpha` gives others.
+    branches
+        N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
+    mean_signal
+        How far the input's mean signal lies from the training subjects', in their deviations.
+    model, source
+        What it was made with, and from.
+    parts
+        The prediction of each shell by name, where there are several.
+    """
+
+    target: str
+    first_stage: SHImage | Any | None = None
+    disagreement_by_order: FloatArray | Any | None = None
+    expected_error: FloatArray | Any | None = None
+    b0: FloatArray
+    gradients: GradientTable
+    approximations: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    alpha: float = 1.0
+    mean_signal: float | None = None
+    branches: dict[str, SHImage | Any] = field(default_factory=dict)
+    model: Model | None = None
+    source: Scan | None = None
+    parts: Mapping[int, Prediction] = field(default_factory=dict)
+
+    @cached_property
+    def _by_shell(self) -> dict[int, Self]:
+        return cast("dict[int, Self]", dict(self.parts))
+
+    @property
+    def platform(self) -> str:
+        """The target."""
+        return self.target
+
+    @property
+    def file_stem(self) -> str:
+        """What the names of its files begin with; one of several shells has its name in it."""
+        if self.model is None or self.source is None:
+            return super().file_stem
+        scan = self.source.path or f"{self.source.file_stem}.nii.gz"
+        stem = prediction_stem(scan, self.target, self.model.kind)
+        alone = len(self.model.card.sh.b_values) > 1 and not self.parts
+        return shell_stem(stem, self.shells[0]) if alone else stem
+
+    @cached_property
+    def person(self) -> Person:
+        """Whose head it is: the source's."""
+        return super().person if self.source is None else self.source.person
+
+    @property
+    def siblings(self) -> Mapping[str, Path]:
+        """Scans of the same person on other platforms, the target's among them: possible truths."""
+        return {} if self.source is None else self.source.siblings
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        force: bool = False,
+        gradients: str | Path = "target",
+        describe: bool = True,
+    ) -> list[Path]:
+        """Write DWI, SH image, first stage, mask and how sure it is; see `outputs.save_prediction`.
+
+        Returns
+        -------
+        The files, the DWI first.
+        """
+        from napari_msp.inference.outputs import save_prediction
+
+        return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
+
+    def at_alpha(self, alpha: float) -> Self:
+        """Give the prediction for another α of eq. (1): what the model gives when run at it.
+
+        Mixed from the stages, in no time; it can be looked at, compared and saved as any other.
+        Needs a prediction that was made with `keep_stages=True`.
+
+        Parameters
+        ----------
+        alpha
+            0 leaves the first stage, 1 takes the mean of all terms.
+
+        Returns
+        -------
+        Prediction
+            Without expected error: that was calibrated at the model's own α.
+
+        Raises
+        ------
+        UserError
+            For an α outside [0, 1], and where there are no stages or they were not kept.
+        """
+        if not 0.0 <= alpha <= 1.0:
+            raise UserError(f"α must lie in [0, 1], not {alpha:g}", field="alpha")
+        if alpha == self.alpha:
+            return self
+        if self.parts:
+            parts = {shell: part.at_alpha(alpha) for shell, part in self.parts.items()}
+            given: Any = {shell: part.image for shell, part in parts.items()}
+        else:
+            parts, given = {}, self.terms.image(alpha)
+        assert self.provenance is not None
+        return replace(
+            self,
+            given_sh=given,
+            parts=parts,
+            alpha=alpha,
+            expected_error=None,
+            provenance=replace(self.provenance, alpha=alpha),
+        )
+
+    @property
+    def terms(self) -> Terms:
+        """What is kept of eq. (1), of one shell.
+
+        Raises
+        ------
+        UserError
+            Where the kind of model has no stages, or they were not kept.
+        """
+        if self.first_stage is None:
+            raise UserError("a prediction of a single network has no stages, and so no α")
+        if self.disagreement_by_order is not None and not self.branches:
+            remedy = RunJob("harmonize", "predict again", "keep_stages")
+            raise UserError("the stages of this prediction were not kept", remedy=remedy)
+        return Terms(Maps(self.first_stage), {i: Maps(each) for i, each in self.branches.items()})
+
+    @property
+    def order_0_disagreement(self) -> FloatArray | Any | None:
+        """(X, Y, Z) disagreement of order 0, in SH units: that of the mean signal."""
+        if self.parts:
+            return of_each(self.parts, "order_0_disagreement")
+        by_order = self.disagreement_by_order
+        return None if by_order is None else by_order[..., 0]
+
+    @cached_property
+    def disagreement(self) -> FloatArray | Any | None:
+        """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""
+        if self.parts:
+            return of_each(self.parts, "disagreement")
+        if self.disagreement_by_order is None:
+            return None
+        orders = order_slices(self.image.order).values()
+        total = np.zeros(self.image.mask.shape, dtype=np.float32)
+        for number, part in enumerate(orders):
+            share = (part.stop - part.start) / self.image.coefficients.shape[-1]
+            total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
+        return np.sqrt(total)
+
+
+def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
+    """Give an attribute of each shell's prediction by shell; None where they have none."""
+    found = {shell: getattr(part, name) for shell, part in parts.items()}
+    return None if any(each is None for each in found.values()) else found
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """The terms of equation (1) for one target, on one lattice: any α can be had of them.
+
+    Attributes
+    ----------
+    first
+        ŷ¹_T.
+    branches
+        N_iT(z_i) by platform i.
+    """
+
+    first: Maps
+    branches: Mapping[str, Maps]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where all of them lie."""
+        return self.first.image.lattice
+
+    def image(self, alpha: float) -> SHImage:
+        """Give the prediction for an α."""
+        branches = [each.image.coefficients for each in self.branches.values()]
+        mixed = second_stage(self.first.image.coefficients, branches, alpha)
+        return replace(self.first.image, coefficients=mixed)
+
+    def sh_average(self, alpha: float) -> FloatArray:
+        """(X, Y, Z) SH average for an α, in SH units: it is linear, so this is quick."""
+        branches = [each["sh_average"] for each in self.branches.values()]
+        return second_stage(self.first["sh_average"], branches, alpha)
+
+    def contribution(self, platform: str, alpha: float) -> FloatArray:
+        """(X, Y, Z) what a branch adds to the SH average."""
+        branch = self.branches[platform]["sh_average"]
+        return contribution(self.first["sh_average"], branch, len(self.branches), alpha)
+
+    def contributions(self, alpha: float) -> FloatArray:
+        """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
+        added: FloatArray = self.sh_average(alpha) - self.first["sh_average"]
+        return added
+
+    @cached_property
+    def limit(self) -> float:
+        """98th percentile of the size of the branches' contributions for α = 1, in SH units."""
+        mask = self.first.image.mask
+        each_one = [self.contribution(platform, 1.0)[mask] for platform in self.branches]
+        limit = float(np.percentile(np.abs(each_one), 98))
+        return limit if limit > 0 else 1.0
