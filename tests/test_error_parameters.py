@@ -131,8 +131,8 @@ def test_remedies_of_their_own_have_a_public_parameter(kind: type[Remedy]):
             HARMONIZE_WORDS,
             ("data/acquisition", "device", "inference/", "model_file", "options", "signal/"),
             # Of training; of maps that a review reads; and what the list of scans and the Save
-            # button leave no choice of, or the window leaves as it is.
-            {"learning_rate", "shell", "lattice", "out", "scan", "memory"},
+            # button leave no choice of, or the window leaves as it is; and of the α of a slider.
+            {"alpha", "learning_rate", "shell", "lattice", "out", "scan", "memory"},
         ),
         (
             FormWords(compare_form.LABELS),
