@@ -18,17 +18,7 @@ from napari_msp.packaged import TEACHING, packaged_model, packaged_models
 
 @dataclass(frozen=True)
 class DemoTarget:
-    """What the demo made for one target.
-
-    Attributes
-    ----------
-    truth
-        Its real (here: simulated) scan.
-    predictions
-        SH image by model name.
-    figure, metrics
-        Files of the comparison.
-    """
+    """What the demo made for one target."""
 
     target: str
     truth: Path
@@ -39,15 +29,7 @@ class DemoTarget:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything that the demo made.
-
-    Attributes
-    ----------
-    scan
-        The input platform's DWI.
-    targets
-        One comparison a target.
-    """
+    """Everything that the demo made."""
 
     scan: Path
     targets: list[DemoTarget]

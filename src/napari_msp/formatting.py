@@ -107,8 +107,6 @@ class NumberFormat:
     ----------
     exponent
         Numbers are divided by ten to this power.
-    decimals
-        Behind the point.
     """
 
     exponent: int

@@ -259,13 +259,7 @@ def _left_out(subject: str, platform: str, error: UserError) -> Finding:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The input's head: what the subject's other scans are laid on.
-
-    Attributes
-    ----------
-    lattice
-        Where images are interpolated to, but for the target's scale.
-    """
+    """The input's head: what the subject's other scans are laid on."""
 
     scan: Acquisition
     shell: Shell

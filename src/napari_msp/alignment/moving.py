@@ -59,8 +59,6 @@ class Placed:
         The DWI; voxels and their type as they were scanned, unless it was interpolated.
     gradients
         Directions turned with the head, in scanner axes.
-    name
-        The scan's, for messages.
     clipped
         Share of in-mask samples that interpolation made negative, and that were set to 0; None
         where nothing was interpolated.

@@ -60,17 +60,7 @@ class AlignedScan:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """A dataset as it was aligned: its folder, its scans, and what is doubtful about them.
-
-    Attributes
-    ----------
-    out
-        The new dataset.
-    input_platform
-        On whose heads the others were laid.
-    findings
-        What is doubtful, or was left out.
-    """
+    """A dataset as it was aligned: its folder, its scans, and what is doubtful about them."""
 
     out: Path
     input_platform: str

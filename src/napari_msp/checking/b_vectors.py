@@ -402,8 +402,6 @@ class _Explanation:
 
     Attributes
     ----------
-    turns
-        Of the wrong tables, by the scans' names.
     merit
         Evidence of the scans' own fibres in standard errors, less the cost of wrong tables.
     """

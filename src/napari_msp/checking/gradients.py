@@ -226,8 +226,6 @@ class OrderVerdict:
 
     Attributes
     ----------
-    better
-        The right order, when the given one is surely wrong.
     z
         Standard errors by which the best other order is better than the given one.
     left
@@ -420,10 +418,6 @@ class Correction:
 
     Attributes
     ----------
-    where
-        The scan's image, relative to the dataset.
-    reasons
-        What is wrong, in words.
     b_values, vectors
         (N,) in s/mm² and (N, 3), as they should stand in the files.
     """

@@ -32,15 +32,11 @@ class Measure:
 
     Attributes
     ----------
-    value
-        Gives it; None where it was not measured.
     spread
         Least robust standard deviation. Of few or very like scans the measured one is too small
         by chance, and differences too small to matter would stand out (our choice).
     relative
         Whether `spread` is a share of the median.
-    low, high
-        Whether values below or above the others stand out.
     """
 
     name: str

@@ -37,8 +37,6 @@ class DroppedSlice:
 
     Attributes
     ----------
-    volume, slice
-        Counted from 0, as stored.
     depth
         Share of the expected signal that is missing, from 0 to 1.
     """

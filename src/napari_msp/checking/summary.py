@@ -22,8 +22,6 @@ class HeadImages:
 
     Attributes
     ----------
-    brain
-        Its images that tell how it lies.
     tensors
         (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
     """
@@ -68,8 +66,6 @@ class Comparison:
         Overlap of both masks on the input's lattice, from 0 to 1.
     displacement
         From the input's head to the scan's; None when it cannot be measured.
-    input_lattice
-        The input's, in closest-canonical order.
     """
 
     dice: float
@@ -100,10 +96,6 @@ class ScanSummary:
 
     Attributes
     ----------
-    where
-        Its file, relative to the dataset.
-    lattice
-        In stored order.
     images
         None when they are not wanted, cannot be made, or are needed no longer.
     mask_voxels, mask_ml, quality, table

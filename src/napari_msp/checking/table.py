@@ -31,8 +31,6 @@ class ScanRow:
     ----------
     voxel_xyz_mm, shape_xyz
         Spacing and number of voxels, in closest-canonical order.
-    b0_volumes
-        How many.
     b_value, directions
         Of the shell nearest to the input's b-value, in s/mm², and how many.
     sh_order
@@ -41,15 +39,11 @@ class ScanRow:
         Condition number of the SH design matrix at order 6; None with too few directions.
     shell_directions, shell_sh_order, shell_condition
         The same of every shell, by its b-value.
-    mask_voxels, mask_ml
-        Size of the mask.
     snr
         Mean b=0 signal inside the mask over the noise of one volume.
     noise, noise_from
         That noise in scanner units, and what it was taken from: repeated "b=0" volumes, or the
         "residuals" of a shell's fit.
-    cnr
-        By b-value, see `ScanQuality`.
     ndc, ndc_whole
         Neighbouring-DWI correlation in the mask, and over the whole image.
     dropped_slices, worst_volume, worst_slice, worst_depth

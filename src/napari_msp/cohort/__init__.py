@@ -304,12 +304,8 @@ class _Asked:
 
     Attributes
     ----------
-    targets
-        To predict.
     platform
         To predict from, where subjects have several scans to choose from.
-    kind
-        Of the model; empty where it was not opened.
     """
 
     targets: tuple[str, ...]

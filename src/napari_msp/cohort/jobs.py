@@ -33,16 +33,10 @@ class CohortResult:
 
     Attributes
     ----------
-    subject
-        Such as "sub-01".
     scan
         The image relative to the input dataset; empty when the subject has none.
     status
         "done", "skipped" (finished by an earlier run) or "failed".
-    seconds
-        Wall time of its job.
-    reason
-        Why it failed.
     doubts
         What was warned of when it was harmonized.
     """
@@ -66,14 +60,8 @@ class Task:
 
     Attributes
     ----------
-    job
-        What is done.
     subject, scan
         As in `CohortResult`.
-    dwi, model, targets, out, options
-        What the job is called with.
-    kind
-        Of the model; empty where it is not known.
     """
 
     job: Job

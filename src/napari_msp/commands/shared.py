@@ -17,8 +17,6 @@ class Command(Protocol):
 
     Attributes
     ----------
-    SUMMARY
-        What the command does, in a line.
     EXAMPLE
         A command line that shows how, for its help; several on lines of their own.
     """

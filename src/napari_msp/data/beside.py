@@ -326,8 +326,6 @@ class FoundMask:
 
     Attributes
     ----------
-    path
-        The mask; None where there is none.
     passed_over
         Others that might be meant, and why they were not taken, in words.
     """

@@ -51,14 +51,6 @@ class Series:
 
     Attributes
     ----------
-    number
-        The scanner's number of the series; 0 where unknown.
-    description
-        What the operator called it.
-    path
-        NIfTI image; tables and sidecar lie beside it.
-    shape
-        Voxels along each axis and volumes.
     voxel
         (3,) voxel sizes in mm.
     b_values
@@ -94,15 +86,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Converted:
-    """What dcm2niix made of a folder.
-
-    Attributes
-    ----------
-    series
-        In the scanner's order.
-    warnings
-        What dcm2niix warned of, a line each.
-    """
+    """What dcm2niix made of a folder."""
 
     folder: Path
     series: tuple[Series, ...]

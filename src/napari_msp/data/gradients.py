@@ -51,8 +51,6 @@ class Shell:
     ----------
     b_value
         Mean b-value of its volumes in s/mm².
-    volumes
-        Their indices along the image's last axis.
     lowest, highest
         b-values of its volumes in s/mm²; None: all have its mean.
     """

@@ -55,8 +55,6 @@ class CanonicalGrid:
 
     Attributes
     ----------
-    shape
-        Spatial shape in stored order.
     stored_affine
         (4, 4) affine of the stored order.
     """
@@ -118,8 +116,6 @@ class Lattice:
 
     Attributes
     ----------
-    shape
-        Number of voxels along each axis.
     affine
         (4, 4) voxel-to-scanner affine in mm.
     """

@@ -40,18 +40,10 @@ class ImportedScan:
 
     Attributes
     ----------
-    source
-        The image in the old tree.
-    subject, platform
-        Such as "sub-01" and "ge_st".
     image
         The image's path relative to the dataset.
     bval, bvec
         Gradient files in the old tree; one file, where that is MRtrix3's table.
-    mask
-        Mask in the old tree; None where there is none.
-    sidecar
-        JSON in the old tree; None where there is none.
     interpolated
         The lattices before and after, where voxels become cubes; None: they stay as they are.
     b0_threshold

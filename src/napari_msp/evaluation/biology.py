@@ -84,8 +84,6 @@ class Effect:
 
     Attributes
     ----------
-    explanation
-        What is changed, what is measured, where.
     change
         Gives what differs in a head, by its number from 0.
     compute

@@ -59,8 +59,6 @@ class CompareResult:
     ----------
     truth, scan
         The target scan and the input; None where there is none.
-    comparison
-        Their images on one lattice.
     metrics
         The numbers by prediction; none without truth.
     more_maps

@@ -94,8 +94,6 @@ class RegionTable:
 
     Attributes
     ----------
-    rows
-        One a region, in the order of the labels.
     edges
         Of the histograms' bins, one more than bins.
     """
@@ -224,8 +222,6 @@ class Measurable:
     ----------
     image, map, unit
         Whose it is, its title, and what it is in.
-    values
-        (X, Y, Z).
     mask
         (X, Y, Z) where voxels count.
     regions
@@ -277,8 +273,6 @@ class RegionNumbers:
     ----------
     tables
         By image and map; histograms of one map share their bins.
-    notes
-        What a reader must know to trust the numbers.
     through
         By image and map, "signal" or "SH series" where a tensor was fitted to that.
     """
@@ -428,8 +422,6 @@ class _PlainMap:
 
     Attributes
     ----------
-    values
-        (X, Y, Z).
     left_out, unsure
         (X, Y, Z) zeros from the image's edge on: outside of what was measured; or perhaps so.
     """

@@ -44,8 +44,6 @@ class PairedTest:
 
     Attributes
     ----------
-    pairs
-        Number of pairs given.
     unequal
         Those whose errors differ; only they enter the test.
     positive_ranks
@@ -58,8 +56,6 @@ class PairedTest:
         Median of first minus second error, in the errors' unit; None without pairs.
     rank_biserial
         Effect size (W⁺ - W⁻) / (W⁺ + W⁻) in [-1, 1]; -1: the first is smaller in every pair.
-    note
-        What a reader must know, such as too few pairs; empty where there is nothing to say.
     """
 
     pairs: int
@@ -270,8 +266,6 @@ class PermutationTest:
 
     Attributes
     ----------
-    subjects
-        Who entered it.
     p_value
         Two-sided, of this quantity alone.
     corrected_p_value

@@ -59,8 +59,6 @@ class PreparedInput:
 
     Attributes
     ----------
-    scan
-        Where it comes from.
     image
         SH image on the model's grid, of all the model's shells.
     rescaled_from
@@ -74,8 +72,6 @@ class PreparedInput:
         Whether predictions are interpolated back to the scan's own voxels.
     mean_signal
         Of each shell, how far its mean lies from the training subjects', in their deviations.
-    options
-        How it was made ready.
     """
 
     scan: Scan

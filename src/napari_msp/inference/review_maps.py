@@ -70,10 +70,6 @@ class ReviewImage:
         (X, Y, Z, 3) float32, |e₁| · FA.
     fa
         (X, Y, Z) float32.
-    mask
-        (X, Y, Z) where there is brain.
-    affine
-        (4, 4) voxel-to-scanner affine in mm.
     """
 
     average: FloatArray
@@ -91,8 +87,6 @@ class ReviewMaps:
     ----------
     scan
         What it was predicted from; None where that could not be read.
-    prediction
-        The predicted image.
     truth
         The target platform's own scan of the same head; None where there is none.
     uncertainty
@@ -121,13 +115,7 @@ class ReviewMaps:
 
 @dataclass(frozen=True)
 class Without:
-    """A scan that must not be shown, though a sidecar may name one: it is another person's, say.
-
-    Attributes
-    ----------
-    why
-        In words.
-    """
+    """A scan that must not be shown, though a sidecar may name one: it is another person's, say."""
 
     why: str
 
@@ -138,8 +126,6 @@ class MadeFrom:
 
     Attributes
     ----------
-    prediction
-        Its DWI or its SH image.
     scan
         What it was predicted from; None: as its sidecar says.
     truth

@@ -111,10 +111,6 @@ class GridPrediction:
 
     Attributes
     ----------
-    prediction
-        The last stage.
-    first_stage
-        ŷ¹_T; None for a single network.
     disagreement
         (X, Y, Z, 4·S) in SH units, by shell and order, 0 outside the mask; None where there are
         fewer than two terms.

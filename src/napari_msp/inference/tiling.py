@@ -167,15 +167,7 @@ Region = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Tile:
-    """One piece of the work, in input voxels.
-
-    Attributes
-    ----------
-    core
-        Input voxels whose output this tile gives.
-    crop
-        Input voxels that it is computed from.
-    """
+    """One piece of the work, in input voxels."""
 
     core: Region
     crop: Region

@@ -42,14 +42,6 @@ class Position(BaseModel):
 
     Attributes
     ----------
-    phase
-        Index of the phase under way.
-    step
-        Steps done in it.
-    validated
-        Step after which it was last validated.
-    seconds
-        Training time so far.
     alpha
         α of the last step; None while single networks are trained.
     errors, validation
@@ -57,8 +49,6 @@ class Position(BaseModel):
         where it could not be measured.
     loss, loss_squares, rates
         Sums of the losses, of their squares, and of the learning rates since the last epoch's end.
-    trails
-        How each phase went.
     lengths
         Steps of phases that end before their time.
     fitted

@@ -37,13 +37,7 @@ WORKING = "working"
 
 
 class OneProcess:
-    """A process that trains by itself: it is the first one, its share is the whole.
-
-    Attributes
-    ----------
-    number, count
-        Which process it is, from 0, of how many.
-    """
+    """A process that trains by itself: it is the first one, its share is the whole."""
 
     number, count = 0, 1
 

@@ -51,16 +51,10 @@ class Started(Event):
 
     Attributes
     ----------
-    kind, preset, device
-        What is trained, by which recipe, where.
     subjects, held_out, validation
         Who is trained on, who touches nothing, and who chooses the weights and ends the run.
-    phases
-        Names of the phases in order.
     parameters
         Number of trained weights of the finished model.
-    steps
-        Steps of the whole run, at most.
     resumed_at
         Steps done before, 0 for a new run.
     taught
@@ -209,8 +203,6 @@ class Previewed(Event):
     ----------
     phase, epoch, step
         Where the run is; epoch 0 is the untrained network.
-    target
-        Platform that is predicted.
     path
         SH image; the next preview of this target takes its place.
     """

@@ -64,8 +64,6 @@ class Study:
 
     Attributes
     ----------
-    settings
-        Of the run, input and targets filled in.
     heads, held_out
         Training subjects, and subjects that touch nothing.
     validation
@@ -73,8 +71,6 @@ class Study:
     people
         Who the training and the validation subjects are: none of them says how the model does on a
         new person.
-    scales
-        Lattice scale of each target.
     voxel_size
         Of the input in mm.
     b_values

@@ -40,11 +40,6 @@ class Optimisation:
         Of the channels of each platform in the loss; None: all alike.
     processes
         That each compute a share of every step.
-
-    Attributes
-    ----------
-    adam : torch.optim.Adam
-        The optimiser, whose state a checkpoint keeps.
     """
 
     def __init__(

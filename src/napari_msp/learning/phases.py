@@ -354,8 +354,6 @@ class Pace:
 
     Attributes
     ----------
-    unison
-        Whether it is an MSP's.
     step, validation
         Seconds of a step, and of predicting all heads that are to be predicted after an epoch.
     before

@@ -50,13 +50,7 @@ def checkpoint_path(model: Path) -> Path:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run: what it does, and what has come of it so far.
-
-    Attributes
-    ----------
-    dataset
-        BIDS folder of travelling heads.
-    """
+    """A run: what it does, and what has come of it so far."""
 
     path: Path
     dataset: Path

@@ -31,10 +31,6 @@ class Recipe:
 
     Attributes
     ----------
-    patch
-        Edge of a patch or crop in input voxels.
-    batch
-        Patches or crops a step.
     length, unison_length
         Of every single network's phase, and of every MSP's phase.
     learning_rate
@@ -43,8 +39,6 @@ class Recipe:
         Epochs between divisions by √2; None: warm-up, then half a cosine down to 0.
     per_order
         Standardise orders, not channels, so that rotations commute with it.
-    augment
-        Turn crops by grid symmetries.
     alpha_ramp
         Part of a unison phase over which α rises from 0 to 1; the paper does not say how long.
     branch_losses
@@ -55,8 +49,6 @@ class Recipe:
         What branches start from, see `MSP`.
     first_stages
         Whether each target's MSP has single networks of its own, or all share one set.
-    singles_first
-        Train single networks by themselves before the unison phases.
     sh_units
         Weigh the channels of the loss so that it is the error in SH units, which is reported;
         unweighted standardised channels are mostly the noise of the high orders.

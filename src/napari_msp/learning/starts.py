@@ -37,8 +37,6 @@ class Start:
     ----------
     before
         Settings of the run, as they were given.
-    loaded
-        The model; None: nothing.
     name
         "nothing", "base", or the file's name.
     platforms
@@ -46,8 +44,6 @@ class Start:
         are not mentioned.
     notes
         How that was decided, a line a target.
-    doubts
-        What was warned of.
     branches
         Whether its branches are taken over, where the run has use for them.
     """

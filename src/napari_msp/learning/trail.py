@@ -34,8 +34,6 @@ class Trail(BaseModel):
         Steps done in the phase at the end of each epoch.
     losses, spreads
         Mean and standard deviation of the training loss over the steps of each epoch.
-    rates
-        Sum of the learning rates over the steps of each epoch.
     errors
         On the validation subjects, of what would be kept, see `mean_error`; empty where there is
         nobody to validate by.

@@ -35,8 +35,6 @@ class Kappa:
         Standard error for large samples (Fleiss, Cohen and Everitt 1969); None where unknown.
     observed, expected
         Shares of agreement seen, and expected by chance.
-    count
-        Of what was rated by all.
     """
 
     value: float | None

@@ -67,8 +67,6 @@ class Cut:
         In the order in which they are drawn.
     bright, bright_error
         What is to be white, by this prediction alone; nan where there is nothing to show.
-    notes
-        Why something is missing.
     """
 
     planes: tuple[Planes, ...]
@@ -85,12 +83,8 @@ class Picture:
     ----------
     image
         WebP; empty where nothing could be drawn.
-    width, height
-        In pixels.
     names
         Of the images that stand beside each other in it, each of equal width.
-    notes
-        Why something is missing.
     """
 
     image: bytes = b""

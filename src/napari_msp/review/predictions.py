@@ -64,14 +64,8 @@ class Entry:
     key
         Its file without ending, relative to the folder that was opened, with slashes: what ratings
         call it.
-    subject, session
-        Such as "sub-01" and "ses-ge"; the session is empty where there is none.
-    platform, target
-        Predicted from, and predicted.
     title, model, model_hash
         Of the model: such as "MSP", its file's name and SHA-256; empty where it was in memory.
-    software
-        That made it, such as "napari-msp 0.1.0".
     prediction
         The DWI, or the SH image where there is no DWI.
     prediction_hash
@@ -89,8 +83,6 @@ class Entry:
         What entries are sorted by, see `risk_of`.
     warnings
         What its sidecar keeps as doubtful.
-    provenance
-        All that its sidecar says of its making.
     without
         Why there is no scan, in words; empty where there is one.
     """
@@ -153,8 +145,6 @@ class Review:
 
     Attributes
     ----------
-    folder
-        That was opened; ratings are kept in it.
     entries
         Riskiest first.
     problems

@@ -46,16 +46,10 @@ class Rating:
         Whose prediction it is, for whoever reads the table.
     verdict
         None: there is a note or a tag only.
-    tags
-        Of the list of artefacts.
     time
         UTC, such as "2026-11-29T14:05:09Z".
-    software
-        That it was rated with.
     model, model_hash, prediction_hash
         Of what was rated.
-    blind
-        Whether names were hidden.
     more
         Columns that somebody added to the table, and what they say.
     """

@@ -199,15 +199,7 @@ class Ratings:
 
 @dataclass(frozen=True, eq=False)
 class AllRatings:
-    """What everybody says of a folder.
-
-    Attributes
-    ----------
-    by_rater
-        Ratings by key, by rater.
-    problems
-        Of tables that cannot be read.
-    """
+    """What everybody says of a folder."""
 
     by_rater: Mapping[str, Mapping[str, Rating]]
     problems: tuple[UserError, ...] = ()

@@ -185,8 +185,6 @@ class Cell:
         As it is written and sorted; empty and None where it is not known.
     score
         How unusual it is, in robust standard deviations; empty where that is not known.
-    bad
-        Whether that is on its bad side.
     """
 
     text: str
@@ -203,18 +201,10 @@ class Row:
     ----------
     number
         Its place by risk, from 0.
-    kind
-        Target and model, for the filter.
-    cells
-        A number a measure.
     why
         What is unusual, in words.
     ratings
         Of each rater: label, state, the rating's words.
-    picture, source
-        What is shown of it, and the same as a data URI; empty without.
-    search
-        Text that is searched.
     """
 
     number: int
@@ -339,13 +329,7 @@ LEFT, RIGHT, ROW, TOP = 8.0, 452.0, 50.0, 0.0
 
 @dataclass(frozen=True)
 class Dot:
-    """An entry in a plot.
-
-    Attributes
-    ----------
-    out
-        Whether it is unusual.
-    """
+    """An entry in a plot."""
 
     x: float
     y: float
@@ -359,18 +343,8 @@ class Strip:
 
     Attributes
     ----------
-    name
-        Target and model.
-    y
-        Of its middle.
-    dots
-        An entry each.
     median, low, high
         Where the median lies, and what is called unusual; None where there are too few.
-    labels
-        Place and name of outliers.
-    hidden
-        Outliers that are not named.
     """
 
     name: str
@@ -385,19 +359,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Plot:
-    """The distributions of one number.
-
-    Attributes
-    ----------
-    title, described
-        Of the number, with its unit.
-    strips
-        A kind each.
-    height
-        In its own units.
-    ticks
-        Place and text of the axis' ends and middle.
-    """
+    """The distributions of one number."""
 
     title: str
     described: str

@@ -282,8 +282,6 @@ class Map:
         Key of `MAPS`.
     title
         For people: in layers' names, figures and tables.
-    unit
-        Of its values.
     error_title, error_unit
         Of what `error` gives, such as "MSE" in "FA²".
     model, parameter

@@ -41,8 +41,6 @@ class Group:
     ----------
     b_value
         Mean, in s/mm²; 0 for b=0.
-    volumes
-        Their indices.
     design
         (N, C) what the signal of each is fitted by.
     penalty

@@ -27,15 +27,11 @@ class Bundle:
 
     Attributes
     ----------
-    name
-        Anatomical name.
     guides
         (G, P, 3) control points in MNI mm, right hemisphere. Streamlines run along the second
         axis and fill the sheet that the guides span; a single guide gives a cord.
     spread
         Thickness: standard deviation in mm of the streamlines' distance from the sheet.
-    streamlines
-        How many a side.
     strength
         Weight where bundles cross.
     coherence

@@ -27,8 +27,6 @@ class WeakerBundle:
 
     Attributes
     ----------
-    name
-        One of `BUNDLES`.
     factor
         FA of the bundle's tissue after over before, in [0, 1].
     """

@@ -229,8 +229,6 @@ class Head:
 
     Attributes
     ----------
-    grid
-        The fine grid.
     inside
         (N,) flat indices of voxels of brain; all other arrays follow this list.
     points

@@ -131,12 +131,8 @@ class Platform:
     ----------
     name
         `<session>_<acquisition>`.
-    manufacturer, model
-        Of the scanner that is imitated.
     scale
         Voxels for each 2.4 mm along an axis: 1, or 2 for 1.2 mm voxels.
-    directions, b0_volumes
-        Numbers of volumes.
     scheme
         Seed of the set of directions; every scanner has its own.
     echo_time, repetition_time

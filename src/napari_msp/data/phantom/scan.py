@@ -266,12 +266,6 @@ class SimulatedScan:
         (X, Y, Z, N) float32 with noise, in whole image units.
     noise_free
         (X, Y, Z, N) float32 of the same imaging chain without noise or rounding.
-    table
-        The gradient table as the scanner states it, in scanner axes.
-    mask
-        (X, Y, Z) brain mask.
-    lattice
-        Where the voxels lie; stored in the platform's own orientation.
     sigma
         Noise of one channel in image units.
     shift

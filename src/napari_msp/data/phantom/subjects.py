@@ -75,8 +75,6 @@ class Subject:
 
     Attributes
     ----------
-    index
-        0 for sub-01.
     stretch
         (3,) size of the head relative to the template along x, y, z.
     wave_vectors, wave_amplitudes, wave_phases
@@ -85,8 +83,6 @@ class Subject:
         Relative widening of the ventricles; negative for narrow ones.
     csf_gain
         Odds of CSF relative to the template: the width of the sulci.
-    tissue
-        Diffusivities and relaxation times.
     """
 
     index: int

@@ -156,8 +156,6 @@ class MethodTest:
     ----------
     level
         What was paired: subjects or patches, each averaged over training seeds.
-    reference, target
-        What was taken as truth, and the platform.
     comparisons
         Size of the family that p-values are corrected over: all tests of a level, reference and
         shell.
@@ -294,8 +292,6 @@ class Analysis:
 
     Attributes
     ----------
-    effects
-        Put into heads, as they were predicted.
     tests
         Of one method against every other; empty where none was chosen.
     overlapping

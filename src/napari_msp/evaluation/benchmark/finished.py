@@ -47,8 +47,6 @@ class FinishedPredictions:
         By subject and target: SH images, one a shell, else a DWI.
     maps
         By subject and target, of whom there is no image: files by the keys of `MAPS`.
-    provenance
-        How they came to be, where their sidecars say so.
     """
 
     name: str

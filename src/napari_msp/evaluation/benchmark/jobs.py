@@ -53,12 +53,8 @@ class Finished:
 
     Attributes
     ----------
-    job
-        What was done, in a few words.
     share
         Of all work, from 0 to 1.
-    minutes_left
-        About how long the rest takes.
     """
 
     job: str

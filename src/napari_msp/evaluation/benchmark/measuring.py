@@ -87,8 +87,6 @@ class Measurement:
         networks are measured alone, and by their SH errors alone.
     patch_size
         Edge of a patch in voxels of the target.
-    folder
-        For measures.csv and patches.csv of this job.
     """
 
     plan: Plan

@@ -34,8 +34,6 @@ class Round:
 
     Attributes
     ----------
-    subjects
-        Who teaches, validates and is measured.
     fold
         Who is left out, where each subject is test once; else empty.
     """
@@ -59,46 +57,20 @@ class Round:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole benchmark.
+    """A whole benchmark: what `EvaluationSettings` asks for, with everything chosen.
 
     Attributes
     ----------
     datasets
         BIDS folders; their names distinguish them.
-    source
-        Platform that is predicted from.
-    targets
-        Platforms that are predicted.
     subjects
         The same names in every dataset. With folds: who is test in one of them, and who never is.
-    methods
-        Rows to fill, see `all_methods`.
-    models
-        Model files that are rows too.
-    seeds
-        Of the training. The first dataset is run with each, the others with the first.
     b_values
         Shells that are learned and measured, in s/mm², lowest first.
-    b0_threshold
-        Largest b-value that counts as b=0, in s/mm²; None: the usual one.
-    run
-        Which scan, where one was repeated.
     folds
         Where each subject is test once: the split of each, everything trained anew.
     base
         Model that rows "from base" start from; None where there is no such row.
-    fibres
-        Whether fibre peaks are measured.
-    bundle
-        Whether a bundle is tracked.
-    biology
-        Whether effects of biology are put into test heads.
-    doubts
-        Whom a model may have learned from who is measured, in words.
-    unfit
-        Which models are for simulated heads only though other scans are measured, in words.
-    predictions
-        Folders of finished predictions by the names of their rows.
     regions
         Where the regions of pages of proof come from: "tissue", a label image or a folder of them;
         empty for no such pages.

@@ -30,10 +30,6 @@ class Sample:
     ----------
     method
         Row of the table, such as "MSP".
-    target
-        Platform that was predicted.
-    dataset
-        Name of the travelling-heads dataset.
     subject
         Who was predicted; a name means one subject within its dataset.
     reference
@@ -64,8 +60,6 @@ class Result(Sample):
     ----------
     measure
         A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
-    value
-        In the measure's unit.
     """
 
     measure: str
@@ -78,8 +72,6 @@ class PatchResult(Sample):
 
     Attributes
     ----------
-    patch
-        Names the patch within the subject.
     value
         In SH units squared.
     """
@@ -98,8 +90,6 @@ class RegionValue(Sample):
     ----------
     quantity
         A key of what pages of proof measure, see `napari_msp.evaluation.proof.chapters`.
-    value
-        In the quantity's unit.
     """
 
     region: str

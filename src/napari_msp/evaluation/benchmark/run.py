@@ -45,8 +45,6 @@ class Trial:
 
     Attributes
     ----------
-    method, rate
-        What was tried.
     error
         Mean over the tuning targets of the SH MSE on validation subjects.
     fold
@@ -65,10 +63,6 @@ class Outcome:
 
     Attributes
     ----------
-    results, patches, effects
-        What was measured on test subjects.
-    trials
-        Of learning rates.
     trainings
         Those behind the methods, by round and method.
     values

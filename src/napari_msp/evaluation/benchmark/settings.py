@@ -16,16 +16,12 @@ class Budget:
 
     Attributes
     ----------
-    width
-        Fraction of the full width.
     steps
         Of training at most, for each target: of a single network in one go, of an MSP in two
         phases. As many as the fast preset gives a single network; validation subjects end what
         gains no more.
     first_steps
         Those among them that an MSP's first stage gets before the unison phase.
-    tuning_steps
-        Of a tuning trial.
     batch, crop
         Crops a step, and their edge in input voxels.
     rates

@@ -59,8 +59,6 @@ class Training:
 
     Attributes
     ----------
-    name
-        What is trained, in a few words.
     folder
         Contains model.safetensors, its checkpoint, and events.jsonl.
     """
@@ -159,13 +157,7 @@ def trainings_of(every: Iterable[Trainings]) -> list[Training]:
 
 @dataclass(frozen=True)
 class TrainingList:
-    """Names the trainings of one round.
-
-    Attributes
-    ----------
-    scales
-        Lattice scale of each target.
-    """
+    """Names the trainings of one round."""
 
     plan: Plan
     round: Round

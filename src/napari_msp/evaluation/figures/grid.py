@@ -76,8 +76,6 @@ class Cells:
 
     Attributes
     ----------
-    map
-        What its images are maps of.
     lattice
         Where the voxels of all cells lie.
     images
@@ -89,8 +87,6 @@ class Cells:
         Values that become black and white in all images. Colours: 0, and that of full brightness.
     limit
         Where the one scale of all maps ends; it begins at 0.
-    unit, map_unit
-        Of images and of maps.
     """
 
     map: Map

@@ -43,12 +43,8 @@ class Scale:
 
     Attributes
     ----------
-    low, high
-        Values at its ends.
     colours
         A colour map of matplotlib's.
-    label
-        Beside the bar, with the unit.
     extend
         At which ends values go on: "both" or "max".
     """
@@ -204,8 +200,6 @@ class Panel:
     ----------
     name
         What it shows, or the prediction that it belongs to.
-    title
-        Above it.
     pixels
         (rows, columns) or (rows, columns, 3); None leaves it empty under a grey title.
     scale

@@ -52,8 +52,6 @@ class Slice:
 
     Attributes
     ----------
-    grid
-        The lattice in closest-canonical order.
     axis
         A name in `PLANES`.
     index

@@ -190,8 +190,6 @@ class Landmarks:
     ----------
     values
         (C, X, Y, Z) smoothed coefficients.
-    inside
-        (X, Y, Z) voxels that are compared.
     """
 
     values: FloatArray

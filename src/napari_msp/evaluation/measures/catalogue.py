@@ -38,8 +38,6 @@ class Measure:
     ----------
     key
         Its name in files and in `HeadMeasures.values`.
-    label
-        For heads of tables.
     compute
         Gives its value for a prediction on its truth; nan where there is nothing to measure, such
         as a tissue that the image does not contain.

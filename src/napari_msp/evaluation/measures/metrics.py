@@ -47,8 +47,6 @@ class Metrics:
         Of the maps of Fig. 3 (paper: "direction-encoded colour MSE").
     fa_mae, fa_mse
         Of fractional anisotropy through the SH route.
-    patches
-        Errors of non-overlapping cubes, for paired tests.
     """
 
     voxels: int

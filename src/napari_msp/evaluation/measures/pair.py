@@ -36,13 +36,7 @@ FLUID_MD = 2.0e-3
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """Voxels of each kind, (X, Y, Z); a mixed voxel is of none.
-
-    Attributes
-    ----------
-    white, grey, fluid
-        No voxel is in two of them.
-    """
+    """Voxels of each kind, (X, Y, Z); a mixed voxel is of none."""
 
     white: MaskArray
     grey: MaskArray

@@ -29,14 +29,10 @@ class Agreement:
 
     Attributes
     ----------
-    subjects
-        Number of pairs.
     truth_mean, mean
         Over subjects, of the target's scans and of what is compared with them.
     bias
         Mean difference, positive where the target's scans are exceeded.
-    bias_interval
-        Its 95 % confidence interval, by Student's t.
     difference_sd
         Standard deviation of the differences, N - 1.
     limits
@@ -48,8 +44,6 @@ class Agreement:
         standard deviation of a subject's two values over their mean.
     icc
         Intraclass correlation ICC(A,1): absolute agreement of single scans (McGraw 1996).
-    icc_interval
-        Its 95 % confidence interval.
     effect
         Bias over the standard deviation between subjects on the target (Glass's Δ): how large the
         scanner's effect is next to what people differ by.

@@ -54,16 +54,10 @@ class Head:
 
     Attributes
     ----------
-    truth
-        The target's scan.
     images
         By row, on its lattice: the input, predictions, a repeated scan, trivial predictors.
     mask
         (X, Y, Z) voxels in every image's mask: all are judged on the same ones.
-    regions
-        On its lattice.
-    clear
-        Its twin without noise, where it was simulated.
     maps_alone
         By row, of methods that give maps and no image: FA, mean diffusivity or colour FA by the
         keys of `MAPS`, on the target's lattice.
@@ -92,8 +86,6 @@ class Study:
     ----------
     values
         By row (`method`), target, shell, dataset, subject, region and quantity.
-    source
-        Platform that was predicted from.
     regions
         Where the regions come from, in words that go on after "Regions were".
     overlapping
@@ -126,10 +118,6 @@ class Column:
 
     Attributes
     ----------
-    description
-        What stands in it, in a sentence.
-    unit
-        Of its numbers; empty where there is none.
     levels
         What words in it mean, by word.
     """
@@ -171,15 +159,7 @@ class TidyTable:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A figure of a page.
-
-    Attributes
-    ----------
-    name
-        Of its file, without ending.
-    caption
-        Says what is seen.
-    """
+    """A figure of a page."""
 
     name: str
     caption: str
@@ -194,10 +174,6 @@ class Page:
     ----------
     lead
         Sentences on top: what was found.
-    more
-        Tables for the end of the report.
-    limits
-        What a reader must know before believing it, in sentences.
     files
         Tidy tables by file name without ending; a .csv and a .json each.
     methods
@@ -223,8 +199,6 @@ class Chapter:
 
     Attributes
     ----------
-    title
-        Of the page, also where it cannot be made.
     page
         Makes it when everything was measured; None where too few were for its question. A
         `UserError` stands in its place.

@@ -64,14 +64,10 @@ class SiteEffect:
 
     Attributes
     ----------
-    found
-        How well they agree.
     test
         Whether the bias is 0; None where nothing was tested, see `note`.
     change
         Of the mean absolute difference in percent of that before, with its interval.
-    note
-        Why a number is missing.
     """
 
     dataset: str
@@ -107,8 +103,6 @@ class Scanners:
     ----------
     of_signal
         Whether maps of scans' own signal are compared; else all comes through the SH series.
-    effects
-        Of every row but the target's own.
     identified
         By row; None where that cannot be known.
     """
@@ -279,8 +273,6 @@ class Resampled:
         Mean of the datasets' means.
     interval
         95 % bootstrap interval: datasets are drawn, then heads in each.
-    note
-        Why there is none; empty where there is one.
     """
 
     column: str

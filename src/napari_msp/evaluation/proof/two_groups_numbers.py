@@ -66,8 +66,6 @@ class Studies:
 
     Attributes
     ----------
-    design, row, region
-        Who was scanned where, what was compared, and where.
     false_positives
         Of studies without an effect, those that find one.
     power
@@ -90,16 +88,12 @@ class GroupDifference:
 
     Attributes
     ----------
-    studies
-        By design, row and region.
     spread
         By region: standard deviation between people on the target, in percent of their mean.
     effect
         By how much patients are lower, as a part of their own value.
     people, size, draws
         Everyone, and each group's; studies of each design.
-    notes
-        What a reader must know, in words.
     confounding
         Share of each group on its own scanner, where they are partly confounded.
     """

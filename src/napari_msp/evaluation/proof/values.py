@@ -45,14 +45,6 @@ class Quantity:
 
     Attributes
     ----------
-    key
-        Its name in files.
-    label
-        For people.
-    unit
-        Of its values.
-    explanation
-        One sentence.
     of
         The map of `MAPS` that it is taken from; empty where it needs the SH image.
     compute

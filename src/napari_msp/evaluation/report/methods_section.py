@@ -16,16 +16,8 @@ class EvaluationRun:
 
     Attributes
     ----------
-    splits
-        Subjects by dataset.
-    input
-        The platform that was harmonized.
-    simulated
-        Whether the heads were simulated.
     seeds
         Of the training; the first dataset was run with each, the others with the first one.
-    tested
-        The method that is tested against the others, chosen beforehand; None: no tests.
     methods
         What each method is, half a sentence by name.
     terms
@@ -33,16 +25,8 @@ class EvaluationRun:
     training
         Rows of the training table, such as method, parameters, steps, learning rate, trials and
         seconds; the heading is the key. All rows have the first one's keys.
-    settings
-        Further settings by name, such as steps and patch sizes, as text.
-    b_value
-        Of the shell, or those of several, in s/mm²; None where platforms differ.
-    machine
-        Processor and accelerator, in words.
     folds
         Where each subject was test once: the split of each, the same in every dataset.
-    ended
-        How each training ended, in words.
     doubts
         Who was measured though a model may have learned from them, in words.
     unfit

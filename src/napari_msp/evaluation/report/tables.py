@@ -33,10 +33,6 @@ class Cell:
 
     Attributes
     ----------
-    main
-        What is read first.
-    more
-        Smaller, behind or beneath it.
     bold
         Whether `main` stands out.
     """
@@ -55,12 +51,6 @@ class Table:
 
     Attributes
     ----------
-    caption
-        Says what the numbers are, with their unit.
-    columns
-        Headings.
-    rows
-        As many cells each.
     groups
         Headings over the columns but the first, with the number of columns that each spans.
     """
@@ -109,8 +99,6 @@ class Tables:
         One a truth of the tested measure: methods in rows, targets (and shells) in columns.
     subjects
         One a truth, target and shell: methods in rows, each subject; where folds overlap.
-    effects, tests
-        See `effect_tables` and `pvalue_tables`.
     tests_title
         Where nothing may be tested, they are comparisons.
     others
