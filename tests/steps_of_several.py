@@ -19,7 +19,7 @@ from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.sampling import Batch
 from napari_msp.learning.settings import training_settings
-from napari_msp.networks.reversible import ReversibleStack
+from napari_msp.networks.diqt import ReversibleStack
 
 RUNS: dict[str, dict[str, Any]] = {
     "shresnet": {"kind": "shresnet", "targets": ("prisma_st",), "steps": 12},

@@ -17,8 +17,8 @@ from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.validation import validate, validate_together
 from napari_msp.model_file import load_model, read_tensors
 from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.diqt import ReversibleStack
 from napari_msp.networks.msp import SharedMSP
-from napari_msp.networks.reversible import ReversibleStack
 
 TARGETS = ("prisma_st", "connectom_sa")
 SHARED = {"kind": "msp", "first_stages": "shared", "singles_first": "no", "unison_epochs": 2}

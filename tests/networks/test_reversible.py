@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from napari_msp.networks.reversible import ReversibleStack
+from napari_msp.networks.diqt import ReversibleStack
 
 
 def stacks(channels: int = 6, depth: int = 4) -> tuple[ReversibleStack, ReversibleStack]:

@@ -1,22 +1,20 @@
 """Numbers by region: what maps are in regions of a head, and how far they are off there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import entities, nifti_stem
-from napari_msp.data.beside import is_scan, look_for_mask
-from napari_msp.data.lattice import Lattice, resample_with_mask
-from napari_msp.data.masks import read_mask
+from napari_msp.bids import nifti_stem
+from napari_msp.data.beside import is_scan
+from napari_msp.data.lattice import resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
 from napari_msp.evaluation.line_up import line_scans_up
 from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.files import write_text
@@ -44,15 +42,6 @@ MEASURED: Mapping[str, Map] = {
     **{name: each for name, each in MAPS.items() if not each.coloured},
 }
 """What can be measured of a DWI or SH image: one number a voxel."""
-
-NEVER_ZERO = {"fa", "md", "ad", "rd", "adc", *(each.parameter for each in MEASURED.values())}
-"""`param` of maps that are 0 only where nothing was measured."""
-
-NAMED_SO = {"fa", "md", "adc"}
-"""Last words of names that other programs give to such maps."""
-
-MOST_ZERO_INSIDE = 0.01
-"""Share of a brain mask that such a map may be 0 in, as fits fail in a few voxels (our choice)."""
 
 TRUTH = "truth"
 """What it is called among the images."""
@@ -416,75 +405,6 @@ def measure_regions(
     return replace(found, notes=[*found.notes, *of_zeros])
 
 
-@dataclass(frozen=True, eq=False)
-class _PlainMap:
-    """A map that is measured as it is.
-
-    Attributes
-    ----------
-    left_out, unsure
-        (X, Y, Z) zeros from the image's edge on: outside of what was measured; or perhaps so.
-    """
-
-    values: FloatArray
-    lattice: Lattice
-    left_out: MaskArray
-    unsure: MaskArray
-
-    @property
-    def inside(self) -> MaskArray:
-        """(X, Y, Z) where it was measured."""
-        return np.asarray(np.isfinite(self.values) & ~self.left_out)
-
-    def notes(self, regions: Regions) -> Iterator[str]:
-        """Say how many labelled voxels are such zeros."""
-        if not (self.left_out.any() or self.unsure.any()):
-            return
-        labelled = np.zeros(self.lattice.shape, dtype=bool)
-        with suppress(UserError):  # no label lies there
-            labelled = regions.on(self.lattice).labels > 0
-        for zeros, so in (
-            (self.left_out, "as outside a brain mask, and are not counted"),
-            (self.unsure, "and are counted: if nothing was measured there, leave them unlabelled"),
-        ):
-            if count := int((zeros & labelled).sum()):
-                of = int(labelled.sum())
-                yield (
-                    f"{count:,} of {of:,} labelled voxels ({100 * count / of:.1f} %) are exactly 0 "
-                    f"up to the image's edge, {so}"
-                )
-
-
-def _plain_map(path: Path, values: FloatArray, lattice: Lattice) -> _PlainMap:
-    """Tell a map's zeros that are numbers (no lesion) from those where nothing was measured."""
-    finite, nowhere = np.isfinite(values), np.zeros(values.shape, dtype=bool)
-    known = values[finite]
-    as_it_is = _PlainMap(values, lattice, nowhere, nowhere)
-    if not (known == 0).any() or ((known == known.min()) | (known == known.max())).all():
-        return as_it_is  # without zeros, or of two values: a mask
-    empty, _ = ndimage.label(np.pad(~finite | (values == 0), 1, constant_values=True))
-    zeros = np.asarray(finite & (empty == empty[0, 0, 0])[1:-1, 1:-1, 1:-1])
-    parameter = entities(path).get("param", "").lower()
-    last_word = nifti_stem(path).lower().replace("-", "_").rpartition("_")[2]
-    if parameter not in NEVER_ZERO and last_word not in NAMED_SO:
-        mask = _mask_of(path, lattice)
-        if mask is None:
-            return replace(as_it_is, unsure=zeros)
-        if (values[mask] == 0).mean() > MOST_ZERO_INSIDE:
-            return as_it_is
-        zeros &= ~mask
-    if (known == np.rint(known)).all():  # counts or labels, whatever it is called
-        return replace(as_it_is, unsure=zeros)
-    return replace(as_it_is, left_out=zeros)
-
-
-def _mask_of(path: Path, lattice: Lattice) -> MaskArray | None:
-    with suppress(UserError):  # one that cannot be read, or chosen, says nothing
-        found = look_for_mask(path, lattice).path
-        return None if found is None else read_mask(found, lattice).inside
-    return None
-
-
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
     """Name files for what they are called, and those of one name for where they lie, too."""
     paths = list(paths)
@@ -501,14 +421,14 @@ def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
 
 def _scan_or_map(
     image: ScanLike, b_value: float | None, b0_threshold: float | None
-) -> Scan | _PlainMap:
+) -> Scan | FinishedMap:
     if isinstance(image, str | Path):
         opened = open_nifti(Path(image))
         shape = opened.shape
         flat = len(shape) > 3 and all(length == 1 for length in shape[3:]) and not is_scan(image)
         if len(shape) == 3 or flat:
             values = read_voxels(opened, Path(image)).reshape(shape[:3])
-            return _plain_map(Path(image), values, lattice_of(opened))
+            return finished_map(Path(image), values, lattice_of(opened))
     scan = as_scan(image, b_value, b0_threshold)
     return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
 
@@ -535,7 +455,7 @@ def _of_scans(
 
 
 def _of_maps(
-    maps: Mapping[str, _PlainMap], regions: Regions, *, compared: bool
+    maps: Mapping[str, FinishedMap], regions: Regions, *, compared: bool
 ) -> Iterator[Measurable]:
     """Give maps as they are, or on truth's voxels, where all of them were measured."""
     if not compared or not maps:

@@ -24,9 +24,9 @@ from napari_msp.learning.schedule import EPOCHS, FALL, WARM_UP, Course, Recipe, 
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.diqt import keep_activations
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
-from napari_msp.networks.reversible import keep_activations
 from napari_msp.signal.channels import Standardisation
 
 SMALL_BATCH = 20_000
