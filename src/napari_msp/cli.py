@@ -158,10 +158,7 @@ def _leave_output_that_is_full() -> None:
 class _Parser(ArgumentParser):
     """Says what is wrong with an option in one line, as is said of everything else.
 
-    Attributes
-    ----------
-    silent
-        Leave it to the first of several processes.
+    A `silent` one leaves it to the first of several processes.
     """
 
     silent = False

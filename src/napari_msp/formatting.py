@@ -101,25 +101,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """One power of ten and as many decimals in a whole table.
-
-    Attributes
-    ----------
-    exponent
-        Numbers are divided by ten to this power.
-    """
+    """Numbers over ten to the power of `exponent`, with as many decimals in a whole table."""
 
     exponent: int
     decimals: int
 
     @classmethod
     def of(cls, values: Iterable[float], exponent: int | None = None) -> "NumberFormat":
-        """Choose one in which the middle one of the values is easily read.
+        """Choose one in which the middle value is easily read.
 
-        Parameters
-        ----------
-        exponent
-            None: 0, or for values below 0.1 the one that makes them 1 to 10.
+        `exponent` None: 0, or for values below 0.1 the one that makes them 1 to 10.
         """
         sizes = [abs(value) for value in values if value != 0]
         middle = median(sizes) if sizes else 1.0

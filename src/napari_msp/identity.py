@@ -86,10 +86,7 @@ def same_person(first: Person, second: Person) -> bool | None:
 def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
     """Give the names under which scans stand that stand under another name too, and that name.
 
-    Parameters
-    ----------
-    people
-        By name; the first of those who share a scan is the one that the others are copies of.
+    The first of those who share a scan is the one that the others are copies of.
 
     Examples
     --------

@@ -22,13 +22,7 @@ def base_model() -> Path | None:
 
 
 def packaged_model(title: str) -> Path:
-    """Give the path of a teaching model.
-
-    Parameters
-    ----------
-    title
-        One of `TEACHING`.
-    """
+    """Give the path of a teaching model, one of `TEACHING`."""
     return _models() / f"{title.lower()}-teaching.safetensors"
 
 

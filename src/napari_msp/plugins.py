@@ -33,13 +33,7 @@ def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
 
 
 def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
-    """Load a class that one of the packages has.
-
-    Parameters
-    ----------
-    base
-        What it must be a kind of.
-    """
+    """Load a class that one of the packages has; it must be a kind of `base`."""
     try:
         found = entry.load()
     except Exception as error:  # another package's code runs here

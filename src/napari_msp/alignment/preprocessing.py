@@ -20,10 +20,8 @@ from napari_msp.errors import UserError
 class Step:
     """A correction that scanners leave to others.
 
-    Attributes
-    ----------
-    signs
-        What sidecars and descriptions say when it was done, in small letters without spaces.
+    `signs` are what sidecars and descriptions say when it was done, in small letters without
+    spaces.
     """
 
     name: str

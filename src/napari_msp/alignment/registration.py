@@ -83,10 +83,8 @@ GAIN_REACH = 50.0
 class BrainImage:
     """The images of a head that tell how it lies.
 
-    Attributes
-    ----------
-    weighted, b0
-        (X, Y, Z) direction-averaged signal of a shell and of b=0, meaningful in the mask only.
+    `weighted` and `b0` are (X, Y, Z) direction averages of a shell and of b=0, meaningful in the
+    mask only.
     """
 
     weighted: FloatArray
@@ -287,13 +285,7 @@ class _Pair:
         return found, _correlation(self._values(points, found), wanted)
 
     def starts(self, shift: FloatArray) -> list[FloatArray]:
-        """Give the likeliest motions to start from, the best first.
-
-        Parameters
-        ----------
-        shift
-            (3,) from the fixed brain's centre to the moving one's, in mm.
-        """
+        """Give the likeliest motions to start from, the best first, near a (3,) shift in mm."""
         turns = np.radians(SEARCH_TURN) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
         thin = slice(None, None, 1 + len(self.points) // SEARCH_VOXELS)
         points, wanted = self.points[thin], self.wanted[thin]

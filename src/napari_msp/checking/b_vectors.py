@@ -400,10 +400,8 @@ def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair
 class _Explanation:
     """Which tables are wrong, and how.
 
-    Attributes
-    ----------
-    merit
-        Evidence of the scans' own fibres in standard errors, less the cost of wrong tables.
+    `merit` is the evidence of the scans' own fibres in standard errors, less the cost of wrong
+    tables.
     """
 
     turns: dict[str, FloatArray]

@@ -33,13 +33,7 @@ LEAST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class DroppedSlice:
-    """A slice of one volume that lost signal.
-
-    Attributes
-    ----------
-    depth
-        Share of the expected signal that is missing, from 0 to 1.
-    """
+    """A slice of one volume that lost signal; `depth` is the share of it that is missing."""
 
     volume: int
     slice: int

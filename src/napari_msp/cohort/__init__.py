@@ -300,13 +300,7 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of the model.
-
-    Attributes
-    ----------
-    platform
-        To predict from, where subjects have several scans to choose from.
-    """
+    """What is asked of the model; `platform` where subjects have several scans to predict from."""
 
     targets: tuple[str, ...]
     platform: str | None

@@ -56,13 +56,7 @@ class CohortResult:
 
 @dataclass(frozen=True)
 class Task:
-    """One scan's job, small enough to send to another machine.
-
-    Attributes
-    ----------
-    subject, scan
-        As in `CohortResult`.
-    """
+    """One scan's job, small enough to send to another machine."""
 
     job: Job
     subject: str

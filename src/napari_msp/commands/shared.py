@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 class Command(Protocol):
-    """What a file of this folder contains.
-
-    Attributes
-    ----------
-    EXAMPLE
-        A command line that shows how, for its help; several on lines of their own.
-    """
+    """What a file of this folder contains; several command lines of an example have their own."""
 
     SUMMARY: str
     EXAMPLE: str

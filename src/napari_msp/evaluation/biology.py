@@ -215,15 +215,7 @@ def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, numbe
 
 @dataclass(frozen=True)
 class Recovery:
-    """How much of a true effect was found again.
-
-    Attributes
-    ----------
-    ratio
-        Mean recovered effect over mean true effect: 1 keeps the effect whole.
-    interval
-        Percentile bootstrap of `ratio` over heads; None for fewer than `FOR_INTERVAL`.
-    """
+    """How much of a true effect was found again, 1 being all, with an interval over heads."""
 
     heads: int
     ratio: float

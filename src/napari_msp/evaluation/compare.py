@@ -144,13 +144,7 @@ class CompareResult:
 
 
 class CompareResults(Mapping[int, CompareResult]):
-    """What the comparison of several shells found, by the names of the shells.
-
-    Parameters
-    ----------
-    by_shell
-        Lowest b-value first. Tests are corrected within a shell.
-    """
+    """What the comparison of several shells found, by name; tests are corrected within each."""
 
     def __init__(self, by_shell: Mapping[int, CompareResult]) -> None:
         self._by_shell = dict(by_shell)
@@ -172,13 +166,7 @@ class CompareResults(Mapping[int, CompareResult]):
     __hash__ = object.__hash__
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
-        """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none.
-
-        Parameters
-        ----------
-        out, figure_format
-            As for `CompareResult.save`.
-        """
+        """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none."""
         truth = next(iter(self.values())).truth
         measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
         numbers = numbers_csv_by_shell(measured, "" if truth is None else _short_name(truth))

@@ -62,9 +62,7 @@ def map_onto(
 ) -> tuple[FloatArray, MaskArray]:
     """Interpolate a map, of three channels or none, linearly between in-mask voxels.
 
-    Returns
-    -------
-    The map on `lattice`, 0 where there is none, and where there is one.
+    Gives the map on `lattice`, 0 where there is none, and where there is one.
     """
     channels = values if values.ndim == 4 else values[..., None]
     found, inside = resample_with_mask(channels, mask, source, lattice)
@@ -73,12 +71,7 @@ def map_onto(
 
 
 def placement(source: Lattice, target: Lattice) -> str:
-    """Say in words what `on_lattice` does between two lattices.
-
-    Returns
-    -------
-    "as stored", "reordered", or "interpolated linearly from … mm to … mm".
-    """
+    """Say in words what `on_lattice` does between two lattices, such as "reordered"."""
     if source.matches(target):
         return AS_STORED
     if source.canonical.matches(target.canonical):
@@ -229,15 +222,7 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
 
 @dataclass(frozen=True, eq=False)
 class AtShell:
-    """Scans of one shell that are compared.
-
-    Attributes
-    ----------
-    truth, predictions
-        As for `line_scans_up`.
-    scan
-        The input, of any shells.
-    """
+    """Scans of one shell that are compared, see `line_scans_up`; `scan` may be of any shells."""
 
     truth: Scan | None
     predictions: Mapping[str, Scan]

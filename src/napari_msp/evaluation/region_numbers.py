@@ -79,13 +79,7 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class RegionTable:
-    """A map by region.
-
-    Attributes
-    ----------
-    edges
-        Of the histograms' bins, one more than bins.
-    """
+    """A map by region; `edges` are of the histograms' bins, one more than bins."""
 
     rows: tuple[RegionRow, ...]
     edges: tuple[float, ...]
@@ -111,11 +105,9 @@ class RegionVoxels:
         self._at = tuple(axis[order] for axis in at)
 
     def of(self, *maps: FloatArray) -> Iterator[tuple[int, str, list[FloatArray]]]:
-        """Give the values of maps, (X, Y, Z) or (X, Y, Z, C), where all of them are finite.
+        """Give label and name of each region, and its (N, C) float64 values of each map.
 
-        Yields
-        ------
-        Label and name of each region, and (N, C) float64 of each map.
+        Maps are (X, Y, Z) or (X, Y, Z, C); a voxel counts where all of them are finite.
         """
         found = [_channels(each[self._at]) for each in maps]
         finite = np.all([np.isfinite(each).all(axis=1) for each in found], axis=0)
@@ -256,14 +248,9 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionNumbers:
-    """What images are in regions.
+    """What images are in regions, by image and map; histograms of one map share their bins.
 
-    Attributes
-    ----------
-    tables
-        By image and map; histograms of one map share their bins.
-    through
-        By image and map, "signal" or "SH series" where a tensor was fitted to that.
+    `through` is "signal" or "SH series" where a tensor was fitted to that.
     """
 
     tables: Mapping[tuple[str, str], RegionTable]

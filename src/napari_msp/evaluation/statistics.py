@@ -196,13 +196,7 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
 
 
 def relative_change(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """By how many percent the mean of `first` is above (+) or below (-) that of `second`.
-
-    Parameters
-    ----------
-    first, second
-        Errors; None where those of `second` are 0.
-    """
+    """By how many percent the mean of `first` exceeds that of `second`; None where that is 0."""
     if not np.mean(second) > 0:
         return None
     return float(_change(np.asarray(first), np.asarray(second)))

@@ -217,15 +217,7 @@ def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """The terms of equation (1) for one target, on one lattice: any α can be had of them.
-
-    Attributes
-    ----------
-    first
-        ŷ¹_T.
-    branches
-        N_iT(z_i) by platform i.
-    """
+    """The terms ŷ¹_T and N_iT(z_i) of equation (1), on one lattice: any α can be had of them."""
 
     first: Maps
     branches: Mapping[str, Maps]

@@ -292,10 +292,7 @@ def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[
 def _rescaling(shell: Shell, wanted: float, asked: bool = False) -> tuple[str, ...]:
     """Say how a shell's signal is brought to another b-value; nothing where it need not be.
 
-    Parameters
-    ----------
-    asked
-        Whether that was asked for: then small differences count, too.
+    Where that was `asked` for small differences count, too.
     """
     near = abs(shell.b_value / wanted - 1) <= SAME_B_VALUE
     if near or (not asked and same_shell(shell.b_value, wanted)):

@@ -122,15 +122,7 @@ class Without:
 
 @dataclass(frozen=True)
 class MadeFrom:
-    """The files that the maps of a prediction are made from.
-
-    Attributes
-    ----------
-    scan
-        What it was predicted from; None: as its sidecar says.
-    truth
-        The target platform's scan of the same head; None: the one in the scan's dataset.
-    """
+    """The files that a prediction's maps are made from; None: those that its sidecar leads to."""
 
     prediction: Path
     scan: Path | Without | None = None

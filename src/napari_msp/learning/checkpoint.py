@@ -76,13 +76,7 @@ class Position(BaseModel):
     falls: int | None = Field(default=None, ge=0)
 
     def check(self, phases: Mapping[str, int]) -> None:
-        """See that a run has this position.
-
-        Parameters
-        ----------
-        phases
-            Steps of each phase at most, by its name.
-        """
+        """See that a run of so many steps at most in each phase has this position."""
         if self.phase >= len(phases):
             raise ValueError(f"phase {self.phase} of {len(phases)}")
         begun = [*phases][: self.phase + 1]
@@ -273,10 +267,7 @@ def _restore_random(tensors: Mapping[str, Tensor]) -> None:
 def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, int]) -> Checkpoint:
     """Read a checkpoint of the run that `identity` describes.
 
-    Parameters
-    ----------
-    phases
-        Steps of each phase of the run, by its name.
+    `phases` are the steps of each of its phases.
     """
     try:
         metadata, tensors = read_tensors(path)

@@ -80,13 +80,7 @@ class OneProcess:
         """Make a network one of all processes: the same weights, BatchNorm over all examples."""
 
     def check_alike(self, given: Any) -> None:
-        """Refuse to train on what is not the same for all.
-
-        Parameters
-        ----------
-        given
-            As plain JSON types. Numbers may differ by what machines differ by.
-        """
+        """Refuse to train on JSON that is not the same for all, but for what machines differ by."""
 
     def device(self, name: str) -> torch.device:
         """Choose the device that this process computes on, see `choose_device`."""

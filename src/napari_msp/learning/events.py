@@ -24,13 +24,7 @@ EVENTS: dict[str, type["Event"]] = {}
 
 @dataclass(frozen=True)
 class Event:
-    """Anything that a run reports.
-
-    Attributes
-    ----------
-    name
-        The event's kind in the JSON lines.
-    """
+    """Anything that a run reports; `name` is its kind in the JSON lines."""
 
     name: ClassVar[str] = "event"
 
@@ -115,13 +109,7 @@ class StartedFrom(Event):
 
 @dataclass(frozen=True)
 class Aligned(Event):
-    """The line to beat: subjects that are not learned from, predicted by statistical alignment.
-
-    Attributes
-    ----------
-    errors, validation
-        For each target, measured as in `Validated`.
-    """
+    """The line to beat, statistical alignment: its errors by target, measured as in `Validated`."""
 
     errors: dict[str, float]
     validation: dict[str, float] = field(default_factory=dict)
@@ -181,13 +169,7 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Shortened(Event):
-    """A phase will end before its time, as nothing is gained on the validation subjects any more.
-
-    Attributes
-    ----------
-    steps
-        Of the whole run, from now on.
-    """
+    """A phase will end early, as nothing is gained any more; `steps` are then of the whole run."""
 
     phase: str
     epoch: Count
@@ -232,13 +214,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run cannot go on.
-
-    Attributes
-    ----------
-    reason
-        An error's `to_json`.
-    """
+    """The run cannot go on; `reason` is an error's `to_json`."""
 
     reason: dict[str, Any]
 

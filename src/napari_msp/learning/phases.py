@@ -336,13 +336,7 @@ class TookLonger(UserWarning):
 
 
 def tell_if_longer(seconds: float, passed: float) -> None:
-    """Say that a run took longer than it was given.
-
-    Parameters
-    ----------
-    seconds, passed
-        Time that was given, and that the run took.
-    """
+    """Say that a run took longer than the seconds that it was given."""
     if passed > seconds:
         told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
         warnings.warn(told, TookLonger, stacklevel=2)
@@ -350,14 +344,9 @@ def tell_if_longer(seconds: float, passed: float) -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a phase goes.
+    """How fast a phase goes: seconds of a step, and of predicting all heads after an epoch.
 
-    Attributes
-    ----------
-    step, validation
-        Seconds of a step, and of predicting all heads that are to be predicted after an epoch.
-    before
-        Whether they are predicted before the first step, too.
+    `before`: whether they are predicted before the first step, too.
     """
 
     unison: bool

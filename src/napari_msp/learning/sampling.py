@@ -177,13 +177,7 @@ class Examples:
 
 
 class Symmetry:
-    """A grid symmetry that turns an example's voxels and its SH coefficients together.
-
-    Parameters
-    ----------
-    matrix
-        (3, 3) signed permutation.
-    """
+    """A (3, 3) signed permutation that turns an example's voxels and its SH together."""
 
     def __init__(self, matrix: FloatArray) -> None:
         goes_to = np.abs(matrix).argmax(axis=0)  # input axis j becomes output axis goes_to[j]

@@ -9,13 +9,7 @@ from napari_msp.learning.settings import TrainingSettings
 
 
 class Length(NamedTuple):
-    """How long a phase is: so many steps, or so many epochs, each as long as the voxels are many.
-
-    Attributes
-    ----------
-    steps, epochs
-        One of them.
-    """
+    """How long a phase is: steps, or epochs, each as long as the voxels are many."""
 
     steps: int | None = None
     epochs: int | None = None

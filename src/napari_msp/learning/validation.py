@@ -22,15 +22,7 @@ from napari_msp.signal.spherical_harmonics import default_regularisation
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How a network does on subjects that it has not learned from.
-
-    Attributes
-    ----------
-    error
-        Mean squared error of SH coefficients over their brains.
-    first
-        Prediction of the first one, on the network's own lattice.
-    """
+    """How a network does on subjects it has not learned from: SH MSE, and the first one's image."""
 
     error: float
     first: GridImage
@@ -117,10 +109,7 @@ def validate_together(
 def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = None) -> float:
     """Give what statistical alignment does on these heads, measured as in `validate`.
 
-    Parameters
-    ----------
-    heads
-        Scanned on the target; None: the held-out ones that were.
+    None: on the held-out heads that were scanned on the target.
     """
     aligned = statistical_alignment(study, target)
     errors = SquaredError()

@@ -25,16 +25,9 @@ CONFIDENT = 1.959964
 
 @dataclass(frozen=True)
 class Kappa:
-    """Agreement beyond chance.
+    """Agreement beyond chance, with its large-sample error (Fleiss, Cohen and Everitt 1969).
 
-    Attributes
-    ----------
-    value
-        None where it is not defined: nothing is rated, or all said the same of everything.
-    error
-        Standard error for large samples (Fleiss, Cohen and Everitt 1969); None where unknown.
-    observed, expected
-        Shares of agreement seen, and expected by chance.
+    `value` is None where nothing is rated, or all said the same of everything.
     """
 
     value: float | None
@@ -91,10 +84,7 @@ def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool =
 def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
     """Give the kappa of several raters (Fleiss 1971).
 
-    Parameters
-    ----------
-    counts
-        (N, C) by how many raters each was put into each category; the same number for each.
+    (N, C) counts: by how many raters, the same number for each, each was put into each category.
     """
     given = np.asarray(counts, dtype=float)
     if given.size == 0:
@@ -156,13 +146,7 @@ class Agreement:
 
 
 def agreement(ratings: AllRatings) -> Agreement:
-    """Compare all raters of a folder.
-
-    Parameters
-    ----------
-    ratings
-        See `read_all_ratings`. A rating without verdict counts as none.
-    """
+    """Compare all raters of a folder; a rating without verdict counts as none."""
     given = {
         rater: {key: each for key, each in theirs.items() if each.verdict is not None}
         for rater, theirs in ratings.by_rater.items()

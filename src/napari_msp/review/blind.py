@@ -23,10 +23,7 @@ Side = Literal["scan", "prediction"]
 class Blind:
     """How entries are shown to a rater who is not to know what they are.
 
-    Attributes
-    ----------
-    hide_roles
-        Whether input and prediction are shown as "A" and "B", in an order of each entry's own.
+    With `hide_roles` input and prediction are "A" and "B", in an order of each entry's own.
     """
 
     seed: int
@@ -53,10 +50,7 @@ class Blind:
 def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> Blind:
     """Give how a rater is to be shown a folder: as kept from the first time, else a new seed.
 
-    Parameters
-    ----------
-    hide_roles
-        As for `Blind`; a change of it keeps the seed.
+    A change of `hide_roles` keeps the seed.
     """
     check_rater(folder, rater)
     path = Path(folder) / FOLDER / f"rater-{rater}_blind.json"

@@ -45,12 +45,9 @@ COLOURS = {"expected error": "inferno", "disagreement": "viridis"}
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Three planes of one image, beside each other: axial, coronal, sagittal.
+    """Axial, coronal and sagittal plane of one image, beside each other; nan outside of it.
 
-    Attributes
-    ----------
-    values
-        (H, W) numbers, or (H, W, 3) colours in [0, 1]; nan outside the image.
+    `values` are (H, W) numbers, or (H, W, 3) colours in [0, 1].
     """
 
     values: FloatArray
@@ -59,15 +56,7 @@ class Planes:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """What is drawn of one prediction, before contrast is known.
-
-    Attributes
-    ----------
-    planes
-        In the order in which they are drawn.
-    bright, bright_error
-        What is to be white, by this prediction alone; nan where there is nothing to show.
-    """
+    """What is drawn of a prediction before contrast is known: nan where nothing is to be white."""
 
     planes: tuple[Planes, ...]
     bright: float = float("nan")
@@ -77,15 +66,7 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One prediction's picture.
-
-    Attributes
-    ----------
-    image
-        WebP; empty where nothing could be drawn.
-    names
-        Of the images that stand beside each other in it, each of equal width.
-    """
+    """One prediction's WebP, empty where nothing could be drawn, and the names of what it shows."""
 
     image: bytes = b""
     width: int = 0
@@ -243,10 +224,7 @@ def _median(values: Sequence[float]) -> float:
 def draw(of: Cut, white: float, white_error: float) -> Picture:
     """Draw a prediction: all that goes with it in one strip.
 
-    Parameters
-    ----------
-    white, white_error
-        Upper ends of the scales of SH average and of how sure a prediction is; black is 0.
+    `white` and `white_error` end the scales of SH average and of how sure it is; black is 0.
     """
     from PIL import Image, ImageDraw
 

@@ -244,14 +244,7 @@ def of_raters(ratings: AllRatings, raters: Sequence[str] | None) -> AllRatings:
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of a table that was merged.
-
-    Attributes
-    ----------
-    new, later, older
-        Ratings that were not there, that took the place of earlier ones, and that were left out
-        because a later one was there.
-    """
+    """What a merged table brought: ratings that are new, later than ours, or older."""
 
     rater: str
     new: int

@@ -177,15 +177,7 @@ def _lead(review: Review, ratings: AllRatings) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number in the table.
-
-    Attributes
-    ----------
-    text, value
-        As it is written and sorted; empty and None where it is not known.
-    score
-        How unusual it is, in robust standard deviations; empty where that is not known.
-    """
+    """A number as it is written and sorted, with its robust deviations; empty where not known."""
 
     text: str
     value: float | None
@@ -195,17 +187,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction in the table.
-
-    Attributes
-    ----------
-    number
-        Its place by risk, from 0.
-    why
-        What is unusual, in words.
-    ratings
-        Of each rater: label, state, the rating's words.
-    """
+    """One prediction in the table; `number` is its place by risk from 0, `source` a data URI."""
 
     number: int
     entry: Entry
@@ -341,10 +323,7 @@ class Dot:
 class Strip:
     """The distribution of a number over predictions of one kind.
 
-    Attributes
-    ----------
-    median, low, high
-        Where the median lies, and what is called unusual; None where there are too few.
+    Median and what is called unusual, `low` and `high`, are None where there are too few.
     """
 
     name: str
@@ -369,13 +348,7 @@ class Plot:
 
 
 def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -> Plot | None:
-    """Lay out the distribution of a number; None where it is known of nobody.
-
-    Parameters
-    ----------
-    numbers
-        Of each entry's row, by key.
-    """
+    """Lay out the distribution of a number; None where it is known of nobody."""
     key = measure.key
     names = review.kind_names
     known = {

@@ -144,13 +144,7 @@ SMALLEST_DEVIATION = 1e-6
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and deviation of every coefficient over a platform's training subjects.
-
-    Attributes
-    ----------
-    mean, deviation
-        (C,) in SH units; of several shells one after the other.
-    """
+    """Mean and deviation of every coefficient over a platform's training subjects, (C,)."""
 
     mean: FloatArray
     deviation: FloatArray

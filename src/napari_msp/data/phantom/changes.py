@@ -103,13 +103,7 @@ class Atrophy:
 
 @dataclass(frozen=True)
 class Ageing:
-    """A head that is older: every bundle's FA falls, ventricles and sulci widen (our choice).
-
-    Attributes
-    ----------
-    years
-        Over the head as it was drawn, below 100.
-    """
+    """A head `years`, below 100, older: lower FA, wider ventricles and sulci (our choice)."""
 
     years: float
 

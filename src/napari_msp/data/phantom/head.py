@@ -21,13 +21,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A lattice along the scanner's axes, described by one coordinate vector an axis.
-
-    Attributes
-    ----------
-    axes
-        Voxel centres along x, y, z in mm.
-    """
+    """A lattice along the scanner's axes: voxel centres along x, y, z in mm."""
 
     axes: tuple[FloatArray, FloatArray, FloatArray]
 

@@ -166,13 +166,7 @@ def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """From what a dataset's heads can be made again.
-
-    Attributes
-    ----------
-    size, seed, misalignment, b_values, noise
-        As for `simulate`.
-    """
+    """From what a dataset's heads can be made again, see `simulate`."""
 
     size: str
     seed: int

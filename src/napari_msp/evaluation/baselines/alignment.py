@@ -80,12 +80,8 @@ def find_regions(images: Sequence[SHImage]) -> Regions:
     """Cluster the training subjects' voxels by k-means with three centres (our choice).
 
     The features are the coefficient of order 0 and the root of the RISH of order 2: fluid has
-    little signal left, white matter is anisotropic. Neither changes as a head turns.
-
-    Parameters
-    ----------
-    images
-        Of the input platform.
+    little signal left, white matter is anisotropic. Neither changes as a head turns. `images` are
+    of the input platform.
     """
     features = np.concatenate([_features(image) for image in images])
     spread = np.maximum(features.std(axis=0), np.finfo(float).tiny)

@@ -206,12 +206,7 @@ class CommonSpace:
     scan that covers another part of the brain than the others is so misplaced. Heads are not turned
     to each other: a rigid motion estimated between two people follows their anatomy (it turned
     simulated slabs, in which no head was turned, by 5 to 19°). What remains is covered by a
-    Gaussian over neighbouring places.
-
-    Attributes
-    ----------
-    lattice
-        In mm from the centre.
+    Gaussian over neighbouring places. `lattice` is in mm from the centre.
     """
 
     lattice: Lattice

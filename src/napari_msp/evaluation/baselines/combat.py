@@ -26,13 +26,7 @@ SOURCE, TARGET = 0, 1
 
 @dataclass(frozen=True)
 class ScannerEffect:
-    """How values of the input platform become the target's: gain · value + offset.
-
-    Attributes
-    ----------
-    gain, offset
-        (F,) for each value of a person.
-    """
+    """How values of the input platform become the target's: gain · value + offset, (F,) each."""
 
     gain: FloatArray
     offset: FloatArray

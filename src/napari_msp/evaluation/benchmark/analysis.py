@@ -99,10 +99,7 @@ Summaries = dict[tuple[str, str, str, str], Summary]
 def summarise(results: Results[Result], *, overlapping: bool = False) -> Summaries:
     """Summarise every method on every target, shell by shell, by every measure.
 
-    Parameters
-    ----------
-    overlapping
-        Whether each subject was test once and taught otherwise, see `OVERLAP`.
+    `overlapping`: whether each subject was test once and taught otherwise, see `OVERLAP`.
     """
     cells = results.groups("method", "column", "reference", "measure")
     means = {
@@ -288,14 +285,9 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that tables are made of.
+    """Everything that tables are made of; `tests` is empty where no method was chosen to be tested.
 
-    Attributes
-    ----------
-    tests
-        Of one method against every other; empty where none was chosen.
-    overlapping
-        Whether each subject was test once and taught otherwise, see `OVERLAP`.
+    `overlapping`: whether each subject was test once and taught otherwise, see `OVERLAP`.
     """
 
     results: Results[Result]

@@ -186,13 +186,7 @@ def find_predictions(
 
 
 def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> str:
-    """Name the platform that finished predictions say they were made from; empty for none or two.
-
-    Parameters
-    ----------
-    folders
-        As for `find_predictions`, of which the first prediction is asked.
-    """
+    """Name what the folders' first predictions were made from; empty for none or two platforms."""
     said = set()
     for folder in map(Path, folders):
         inside = folder / dataset.root.name

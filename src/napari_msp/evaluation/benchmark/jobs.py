@@ -49,13 +49,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """How far a benchmark is after a job.
-
-    Attributes
-    ----------
-    share
-        Of all work, from 0 to 1.
-    """
+    """How far a benchmark is after a job; `share` is of all work, from 0 to 1."""
 
     job: str
     share: float
@@ -73,13 +67,7 @@ OnPart = Callable[[str, float], None]
 
 @dataclass
 class Progress:
-    """Counts a benchmark's jobs.
-
-    Attributes
-    ----------
-    total
-        Weight of all jobs of the benchmark, also of those that come later.
-    """
+    """Counts a benchmark's jobs; `total` is the weight of all, also of those that come later."""
 
     on_progress: OnProgress
     total: float

@@ -30,13 +30,7 @@ SEEDS = 1000
 
 @dataclass(frozen=True)
 class Round:
-    """One dataset with one training seed.
-
-    Attributes
-    ----------
-    fold
-        Who is left out, where each subject is test once; else empty.
-    """
+    """One dataset with one training seed; `fold` is who is left out, empty where nobody is."""
 
     dataset: Path
     seed: int

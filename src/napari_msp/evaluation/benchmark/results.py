@@ -54,13 +54,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result(Sample):
-    """One measure of one predicted head.
-
-    Attributes
-    ----------
-    measure
-        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
-    """
+    """One measure of one predicted head, by its key in `catalogue.MEASURES`."""
 
     measure: str
     value: float
@@ -68,13 +62,7 @@ class Result(Sample):
 
 @dataclass(frozen=True)
 class PatchResult(Sample):
-    """SH MSE of one non-overlapping patch.
-
-    Attributes
-    ----------
-    value
-        In SH units squared.
-    """
+    """SH MSE of one non-overlapping patch, in SH units squared."""
 
     patch: str
     value: float
@@ -84,12 +72,8 @@ class PatchResult(Sample):
 class RegionValue(Sample):
     """What one image is in one region of one head.
 
-    The reference is "scan" of who is measured, and "training" of who is learned from.
-
-    Attributes
-    ----------
-    quantity
-        A key of what pages of proof measure, see `napari_msp.evaluation.proof.chapters`.
+    The reference is "scan" of who is measured, and "training" of who is learned from. Quantities
+    are those of `napari_msp.evaluation.proof.chapters`.
     """
 
     region: str
@@ -99,17 +83,7 @@ class RegionValue(Sample):
 
 @dataclass(frozen=True)
 class EffectResult(Sample):
-    """An effect that was put into one head, as it was predicted.
-
-    Attributes
-    ----------
-    effect
-        A key of `napari_msp.evaluation.biology.EFFECTS`.
-    true
-        The effect in truth, in its unit.
-    value
-        In the prediction.
-    """
+    """An effect of `biology.EFFECTS` in one head: as it is in truth, and in the prediction."""
 
     effect: str
     true: float

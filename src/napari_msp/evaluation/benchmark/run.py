@@ -41,15 +41,7 @@ FINE_PATCH = 19
 
 @dataclass(frozen=True)
 class Trial:
-    """What one learning rate did in a short training.
-
-    Attributes
-    ----------
-    error
-        Mean over the tuning targets of the SH MSE on validation subjects.
-    fold
-        Who was left out; empty where there is one split.
-    """
+    """What a learning rate did: its SH MSE on validation subjects, mean over the tuning targets."""
 
     method: str
     rate: float
@@ -59,17 +51,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a benchmark found.
-
-    Attributes
-    ----------
-    trainings
-        Those behind the methods, by round and method.
-    values
-        What was measured by region, see `napari_msp.evaluation.proof`.
-    notes
-        What went wrong with single heads, in words.
-    """
+    """Everything that a benchmark found, and the trainings behind it by round and method."""
 
     results: Results[Result]
     patches: Results[PatchResult]

@@ -57,10 +57,7 @@ STEPS = 40
 class Training:
     """Train one model, and keep what happened.
 
-    Attributes
-    ----------
-    folder
-        Contains model.safetensors, its checkpoint, and events.jsonl.
+    `folder` has model.safetensors, its checkpoint, and events.jsonl.
     """
 
     name: str

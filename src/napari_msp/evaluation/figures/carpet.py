@@ -42,13 +42,7 @@ def write_carpets(folder: str | Path, scans: Sequence[ScanSummary]) -> list[Path
 
 
 def carpet_figure(quality: ScanQuality, name: str) -> Figure:
-    """Draw how good a scan is.
-
-    Parameters
-    ----------
-    name
-        Above the picture.
-    """
+    """Draw how good a scan is, its name above."""
     order = np.argsort(quality.b_values, kind="stable")
     figure = Figure(figsize=(9.5, 6.0), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -39,12 +39,8 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Draw validation error over training steps, one column a target.
 
     Above the curves; beneath, by how many percent each still changes over the last fifth of its
-    steps, after the straight line through these points. The names beneath are the legend.
-
-    Parameters
-    ----------
-    curves
-        (step, error) by target and method; errors above 0. A method has one colour everywhere.
+    steps, after the straight line through these points. The names beneath are the legend. `curves`
+    are (step, error) by target and method, errors above 0; a method has one colour everywhere.
     """
     methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
     if not methods:

@@ -39,15 +39,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of a picture mean.
-
-    Attributes
-    ----------
-    colours
-        A colour map of matplotlib's.
-    extend
-        At which ends values go on: "both" or "max".
-    """
+    """What the colours of a picture mean; they go on at "both" ends, or at the "max"."""
 
     low: float
     high: float
@@ -57,13 +49,7 @@ class Scale:
 
 
 class Page:
-    """A figure without pyplot.
-
-    Parameters
-    ----------
-    size
-        Width and height in inches.
-    """
+    """A figure without pyplot; its size is in inches."""
 
     def __init__(self, size: Point) -> None:
         self.figure = Figure(figsize=size, dpi=DPI, facecolor=PAPER)
@@ -333,10 +319,7 @@ def _draw_letters(axes: Axes, letters: str) -> None:
 def _draw_scale_bar(axes: Axes, size: Point, inches: Point) -> None:
     """Draw a white line of a round length, with the length, at the bottom left of a panel.
 
-    Parameters
-    ----------
-    size, inches
-        Width and height of the panel in mm, and on the page.
+    `size` is the panel's in mm, `inches` that on the page.
     """
     length = round_length(SCALE_BAR_SHARE * size[0])
     width, height = inches

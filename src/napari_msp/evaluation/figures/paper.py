@@ -199,13 +199,7 @@ class _Power:
 
 
 def _short(name: str, room: int = 0) -> str:
-    """Fit a name over a panel, its middle left out where it is too long.
-
-    Parameters
-    ----------
-    room
-        Characters to leave free.
-    """
+    """Fit a name over a panel with `room` characters left free, its middle left out if too long."""
     most = LONGEST_TITLE - room
     if len(name) > most:
         kept = most - 1

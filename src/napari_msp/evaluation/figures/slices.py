@@ -146,12 +146,7 @@ def choose_slice(
 class Nearest:
     """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
 
-    Attributes
-    ----------
-    indices
-        (3, X, Y, Z) voxel indices, kept inside the source.
-    inside
-        (X, Y, Z) whether the source reaches there.
+    (3, X, Y, Z) indices are kept inside the source; `inside` says where it reaches.
     """
 
     indices: IntArray

@@ -147,10 +147,7 @@ def _noise_lost(
 ) -> float:
     """Give the energy of noise that interpolation took from a prediction, in SH units squared.
 
-    Parameters
-    ----------
-    still, moved, truth
-        (C, V) prediction before and after interpolation, and truth, in the voxels of `inside`.
+    All are (C, V) in the voxels of `inside`: the prediction before and after, and truth.
     """
     before, after, true = (_volume(values, inside) for values in (still, moved, truth))
     energies = [
@@ -184,13 +181,7 @@ def _mse(values: FloatArray, truth: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What shows position in a smoothed truth.
-
-    Attributes
-    ----------
-    values
-        (C, X, Y, Z) smoothed coefficients.
-    """
+    """What shows position in a smoothed truth, whose values are (C, X, Y, Z)."""
 
     values: FloatArray
     inside: MaskArray

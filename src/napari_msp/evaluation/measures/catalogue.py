@@ -457,15 +457,7 @@ SH_ERRORS = ("patch_mse", "sh_mse")
 
 @dataclass(frozen=True, eq=False)
 class HeadMeasures:
-    """What was measured.
-
-    Attributes
-    ----------
-    values
-        By key of `MEASURES`, in that order; nan where there is nothing to measure.
-    patches
-        SH errors patch by patch; `patch_mse` is their mean.
-    """
+    """What was measured: values by key of `MEASURES`, nan where there is nothing to measure."""
 
     values: dict[str, float]
     patches: PatchErrors

@@ -166,13 +166,7 @@ class Peaks:
 
 
 def peaks_of(distributions: FloatArray) -> Peaks:
-    """Find the peaks of fibre distributions from `SEEN` on, `MOST_PEAKS` at most in a voxel.
-
-    Parameters
-    ----------
-    distributions
-        (V, C), see `fibre_distributions`.
-    """
+    """Find peaks of (V, C) fibre distributions from `SEEN` on, `MOST_PEAKS` at most in a voxel."""
     from dipy.data import default_sphere as sphere
     from dipy.direction.peaks import peak_directions
 
@@ -200,9 +194,7 @@ def _refined(
 ) -> tuple[FloatArray, FloatArray]:
     """Move (N, 3) peaks to the top of the paraboloid through their neighbourhood, twice.
 
-    Returns
-    -------
-    (N, 3) unit vectors and (N,) amplitudes there.
+    Gives (N, 3) unit vectors, and (N,) amplitudes there.
     """
     step = np.radians(REACH)
     u, v = (each.ravel() for each in np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"))

@@ -93,12 +93,7 @@ def measure_mapped(
 ) -> Metrics:
     """Measure a prediction that already lies on truth's lattice.
 
-    Sums are in float64, whatever type the images have.
-
-    Parameters
-    ----------
-    mask
-        (X, Y, Z) where errors count; in both images' masks.
+    Sums are in float64, whatever type the images have. Errors count in the mask.
     """
     pair = Pair(prediction, Truth(truth.image, given_maps=truth), mask, patch_size)
     values = {key: MEASURES[key].compute(pair) for key in MEASURED}

@@ -234,17 +234,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A prediction on truth's lattice.
-
-    Attributes
-    ----------
-    prediction, truth
-        On one lattice.
-    mask
-        (X, Y, Z) where errors count; in both masks.
-    patch_size
-        Edge of a patch in voxels, odd.
-    """
+    """A prediction on truth's lattice; errors count in the mask, and patches have an odd edge."""
 
     prediction: Maps
     truth: Truth

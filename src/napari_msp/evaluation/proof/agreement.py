@@ -80,13 +80,7 @@ class Agreement:
 
 
 def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
-    """Compare paired values.
-
-    Parameters
-    ----------
-    values, truth
-        (N,) of the same subjects in the same order; at least one.
-    """
+    """Compare (N,) values with those of the same subjects in the target's scans; at least one."""
     a, b = np.asarray(values, dtype=float), np.asarray(truth, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
         raise ValueError(f"paired values must be two lists of one length, not {a.shape}, {b.shape}")

@@ -114,13 +114,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a tidy table.
-
-    Attributes
-    ----------
-    levels
-        What words in it mean, by word.
-    """
+    """A column of a tidy table; `levels` says what words in it mean."""
 
     name: str
     description: str
@@ -130,13 +124,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TidyTable:
-    """One fact a row, for any program of statistics.
-
-    Attributes
-    ----------
-    rows
-        As many values each; None where there is none.
-    """
+    """One fact a row, for any program of statistics; None where there is no value."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[object]]

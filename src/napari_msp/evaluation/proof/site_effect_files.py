@@ -202,13 +202,7 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
 
 
 def read_site_effect(folder: str | Path) -> list[Scanners]:
-    """Read back what was measured and found, dataset by dataset, target by target.
-
-    Parameters
-    ----------
-    folder
-        Where `evaluate` wrote.
-    """
+    """Read back what `evaluate` measured and found, dataset by dataset, target by target."""
     read = {
         name: _read(Path(folder) / f"{name}.csv", columns)
         for name, columns in ((VALUES_FILE, VALUES), (EFFECTS_FILE, EFFECTS), (PEOPLE_FILE, PEOPLE))

@@ -62,12 +62,8 @@ def role_of(row: str) -> str:
 class SiteEffect:
     """One row against the target's scans, in one region and quantity.
 
-    Attributes
-    ----------
-    test
-        Whether the bias is 0; None where nothing was tested, see `note`.
-    change
-        Of the mean absolute difference in percent of that before, with its interval.
+    `change` is of the mean absolute difference, in percent of that before, with its interval;
+    `note` says why a number is missing.
     """
 
     dataset: str
@@ -99,12 +95,8 @@ Values = Mapping[Place, Mapping[str, float]]
 class Scanners:
     """The numbers of one dataset on one target and shell.
 
-    Attributes
-    ----------
-    of_signal
-        Whether maps of scans' own signal are compared; else all comes through the SH series.
-    identified
-        By row; None where that cannot be known.
+    `of_signal`: whether maps of scans' own signal are compared; else all comes through the SH
+    series.
     """
 
     dataset: str
@@ -265,14 +257,9 @@ def _identified(own: Values, scans: Values) -> Identified | None:
 
 @dataclass(frozen=True)
 class Resampled:
-    """The bias of a row over datasets, in percent of the target's mean.
+    """The bias of a row over datasets, in percent of the target's mean, with a bootstrap interval.
 
-    Attributes
-    ----------
-    bias
-        Mean of the datasets' means.
-    interval
-        95 % bootstrap interval: datasets are drawn, then heads in each.
+    Datasets are drawn, then heads in each; `note` says why there is no interval.
     """
 
     column: str

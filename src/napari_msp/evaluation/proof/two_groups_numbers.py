@@ -64,14 +64,8 @@ class Rate:
 class Studies:
     """All studies of one design, analysed in one way, in one region.
 
-    Attributes
-    ----------
-    false_positives
-        Of studies without an effect, those that find one.
-    power
-        Of studies with the effect, those that find it in its true direction.
-    reversed_
-        Of studies with the effect, those that find its opposite.
+    Rates are of studies without an effect that find one, and of studies with one that find it
+    (`power`), or its opposite.
     """
 
     design: Design

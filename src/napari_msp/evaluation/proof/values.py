@@ -250,11 +250,7 @@ def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | st
     """Harmonize the input's regional means as most do: ComBat, each quantity over its regions.
 
     Learned from the pairs of who was learned from, in the regions that all of them have; where
-    ComBat is a row.
-
-    Yields
-    ------
-    Values, and in words what cannot be had of which dataset and quantity.
+    ComBat is a row. What cannot be had of a dataset and quantity is given in words.
     """
     if not len(values.select(method=ComBat.name)):
         return

@@ -29,13 +29,7 @@ SH_MSE_EXPONENT = -5
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
-
-    Attributes
-    ----------
-    bold
-        Whether `main` stands out.
-    """
+    """One cell: what is read first, and what stands smaller behind or beneath it."""
 
     main: str
     more: str = ""
@@ -49,10 +43,7 @@ EMPTY = Cell("–")
 class Table:
     """A table whose first column names the rows.
 
-    Attributes
-    ----------
-    groups
-        Headings over the columns but the first, with the number of columns that each spans.
+    `groups` are headings over the other columns, with the number of columns that each spans.
     """
 
     caption: str
