@@ -150,8 +150,6 @@ def interpolated(
         (4, 4) of scanner coordinates in mm: from the input's head to the scan's.
     turn
         (3, 3) its rotation, by which directions turn (the finite strain of Alexander 2001).
-    lattice
-        Where the result lies.
     poll
         Called before each volume; may raise to end the work.
     """

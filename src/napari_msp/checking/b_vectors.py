@@ -295,13 +295,6 @@ def check_turns(
 ) -> tuple[list[Finding], list[Correction]]:
     """Say which tables of a subject have wrong axes, by each scan's fibres and between scans.
 
-    Parameters
-    ----------
-    scans
-        Of one subject, compared with the input.
-    source
-        The input among them.
-
     Returns
     -------
     The findings, and the corrections that are sure: of the order of rows, of the axes, or of both.

@@ -431,17 +431,7 @@ class Correction:
 def write_corrected(
     folder: str | Path, corrections: Sequence[Correction], dataset: str | Path
 ) -> None:
-    """Write corrected tables in the layout of their dataset, with what was wrong in a README.
-
-    Parameters
-    ----------
-    folder
-        To make; it may exist when it is empty.
-    corrections
-        At least one.
-    dataset
-        Where the wrong tables are.
-    """
+    """Write corrected tables in the layout of their dataset, with what was wrong in a README."""
     with new_folder(folder) as stage:
         said = [README.format(dataset=Path(dataset).resolve().name)]
         for each in corrections:

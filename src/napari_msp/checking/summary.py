@@ -175,15 +175,7 @@ def measured_distance(scan: ScanSummary) -> float | None:
 
 
 def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike.
-
-    Parameters
-    ----------
-    source
-        The input.
-    targets
-        The subject's other scans, compared with it.
-    """
+    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike."""
     shifts = [
         target.comparison.displacement.shift
         for target in targets

@@ -283,11 +283,6 @@ def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH)
 
     Above that, where there are several, how they lie on the input. A scan whose protocol differs
     from those of its platform stands under a heading of its own.
-
-    Parameters
-    ----------
-    width
-        Of a line, in characters.
     """
     text, width = [], max(width, NARROWEST)
     if len(rows) > 1:

@@ -392,15 +392,7 @@ MOST_NAMED = 20
 
 
 class _Table:
-    """The table of a cohort that runs.
-
-    Parameters
-    ----------
-    out_dir
-        Where it lies.
-    words
-        In which it says why a scan failed.
-    """
+    """The table of a cohort that runs."""
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
@@ -474,11 +466,6 @@ class CohortSummary:
 
 def summarise_cohort(out_dir: str | Path) -> CohortSummary:
     """Read what became of a cohort's subjects from the table in its folder.
-
-    Parameters
-    ----------
-    out_dir
-        Where `run_cohort` wrote.
 
     Raises
     ------

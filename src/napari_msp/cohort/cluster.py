@@ -50,8 +50,6 @@ def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["C
 
     Parameters
     ----------
-    scheduler
-        Its address.
     needed
         What every worker must be able to read.
     tell
@@ -137,17 +135,7 @@ async def _ask_who(dask: Any, address: str) -> Any:
 
 
 class Cluster:
-    """Workers that do jobs, a few of them handed out at a time.
-
-    Parameters
-    ----------
-    client
-        Connected to Dask's scheduler.
-    name
-        What to call it.
-    needed, tell
-        As for `connected`.
-    """
+    """Workers that do jobs, a few of them handed out at a time."""
 
     def __init__(self, client: Any, name: str, needed: Sequence[Path], tell: Tell) -> None:
         self._client, self._name, self._tell = client, name, tell
@@ -218,15 +206,7 @@ class Cluster:
         return self._client.submit(pickle.loads, packed, key=f"harmonize-{uuid.uuid4().hex}")
 
     def _outcome(self, future: Any, task: Task, times: int) -> CohortResult | None:
-        """Give the result of a job that ended; None where another worker shall try it again.
-
-        Parameters
-        ----------
-        future, task
-            The job.
-        times
-            That it was tried again before.
-        """
+        """Give the result of a job that ended; None where another worker shall try it again."""
         if future.status == "finished":
             # What ended with its worker before it was fetched, Dask would have done anew.
             with suppress(Exception):
@@ -373,15 +353,7 @@ _BUSY = threading.Lock()
 
 
 def _run_alone(task: Task, per_host: Mapping[str, int]) -> CohortResult:
-    """Do a job on a worker, one at a time: a job is as large as a brain, and has its threads.
-
-    Parameters
-    ----------
-    task
-        What to do.
-    per_host
-        How many workers each machine has.
-    """
+    """Do a job on a worker, one at a time: a job is as large as a brain, and has its threads."""
     from distributed import get_worker
 
     worker = get_worker()

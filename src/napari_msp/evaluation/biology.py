@@ -233,8 +233,6 @@ def recovery(
         (N,) effects in the target's noise-free twins; they do not average to 0.
     recovered
         (N,) effects in the predictions of the same heads.
-    seed
-        Of the bootstrap, which draws heads, keeping each one's pair together.
     """
     pairs = np.array([true, recovered], dtype=float)
     if pairs.ndim != 2 or not pairs.shape[1]:

@@ -183,8 +183,6 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
     ----------
     truth
         Never resampled.
-    predictions
-        By name; at least one.
 
     Raises
     ------

@@ -136,12 +136,6 @@ def region_table(
     ----------
     values
         (X, Y, Z), or (X, Y, Z, C): channels are averaged, their errors too.
-    regions
-        On the map's lattice, see `Regions.on`.
-    mask
-        (X, Y, Z) where voxels count; None: everywhere.
-    truth
-        What the map should be, of its shape.
     bins
         Of the histograms.
     span

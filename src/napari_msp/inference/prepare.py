@@ -193,8 +193,6 @@ def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[
 
     Parameters
     ----------
-    model
-        That is run on all of them.
     scans
         Looked at up to the first that is not known to be simulated.
     whose
@@ -216,13 +214,6 @@ def fitting_shells(
     model: Model, acquisition: Acquisition, options: Options, *others: UserError
 ) -> dict[float, Shell]:
     """Give the shell for each of the model's b-values, of a scan that the model is valid for.
-
-    Parameters
-    ----------
-    model, acquisition, options
-        As for `prepare_input`.
-    *others
-        What else is wrong.
 
     Raises
     ------

@@ -55,8 +55,6 @@ def maps_of_prediction(
         What `harmonize` gave.
     truth
         The target platform's scan of the same head; or why there is none.
-    cancelled
-        Polled between images.
     """
     parts = prediction.by_shell()
     made: dict[int | None, ReviewMaps] = {}
@@ -88,8 +86,6 @@ def make_review_maps(
         What it was predicted from; None: as its sidecar says; `Without`: no scan is opened.
     truth
         The target platform's scan of the same head; None: the one in the scan's dataset.
-    cancelled
-        Polled between images.
 
     Returns
     -------
@@ -140,8 +136,6 @@ def open_review_maps(
         What they are of.
     shell
         Which, where there are several; None: the first.
-    cancelled
-        As for `make_review_maps`.
 
     Returns
     -------

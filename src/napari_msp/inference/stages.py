@@ -51,12 +51,8 @@ def run_stages(
 
     Parameters
     ----------
-    network
-        Single network or MSP.
     x
         (B, 28·S, X, Y, Z) standardised input.
-    alpha
-        α of eq. (1); single networks have none.
     deviation
         (28·S,) deviations of the target's standardisation.
     far
@@ -143,14 +139,10 @@ def predict_on_grid(
     network
         In eval mode, on `device`. Of one target, or MSPs that share their first stages, which are
         run once.
-    image
-        Input SH image.
     source
         Standardisation of the input.
     targets
         Standardisation of what is predicted: of one target, or of each that `network` has.
-    alpha
-        α of eq. (1).
     device, progress, cancelled
         As for `run_whole_image`.
     options
@@ -215,15 +207,7 @@ def _stages(
 
 
 class _Units:
-    """A platform's standardisation where the network is run.
-
-    Parameters
-    ----------
-    standardisation
-        In SH units.
-    device
-        What is computed on.
-    """
+    """A platform's standardisation where the network is run."""
 
     def __init__(self, standardisation: Standardisation, device: torch.device) -> None:
         self.deviation = torch.from_numpy(standardisation.deviation).to(device)

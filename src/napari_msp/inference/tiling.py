@@ -197,8 +197,6 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> l
     ----------
     mask
         (X, Y, Z) input voxels whose surroundings are wanted.
-    halo
-        Input voxels that the network reads around a tile.
     edge
         Edges of a tile's core in voxels, or the one of a cube; None: one tile for all.
 

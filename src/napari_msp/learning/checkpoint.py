@@ -116,12 +116,8 @@ def write_checkpoint(
 
     Parameters
     ----------
-    path
-        See `napari_msp.learning.runs.checkpoint_path`.
     networks, optimiser
         As they are after `position.step` steps.
-    position
-        Where the run is.
     identity
         What must be the same for the run to go on: settings, subjects, statistics.
     averages

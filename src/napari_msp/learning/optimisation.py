@@ -67,10 +67,6 @@ class Optimisation:
 
         Parameters
         ----------
-        number
-            Of the step, from 0.
-        alpha
-            α of eq. (1).
         rate
             Learning rate; None: the recipe's.
 

@@ -62,10 +62,6 @@ class TrainedNetworks(nn.Module):
 
     Parameters
     ----------
-    scales
-        Lattice scale of each target, in order.
-    standardisation
-        Of each platform; some networks compute with it.
     start
         What weights begin as; None: nothing. An MSP that begins as a trained one is tuned as a
         whole: tuning single networks first would change the features that its branches read.
@@ -235,8 +231,6 @@ class Lengths:
         Of the run. The course may be replaced before the first step.
     validated
         Names of the phases whose targets validation subjects were scanned on.
-    position
-        Where the run is; it knows which phases ended before their time.
     """
 
     def __init__(

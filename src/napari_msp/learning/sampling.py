@@ -92,8 +92,6 @@ class Examples:
 
     Parameters
     ----------
-    scales
-        Lattice scale of each target.
     source, standardisation
         The input platform's name, and the statistics of all platforms.
     """
@@ -261,8 +259,6 @@ class PatchSampler:
     ----------
     edge, batch
         Of a patch in voxels, and patches a step.
-    seed
-        Of the order.
     voxels_per_head
         A random choice of in-mask voxels that stands for all; None: all.
     steps_per_epoch
@@ -324,12 +320,8 @@ class CropSampler:
     ----------
     edge, batch
         Of a crop in input voxels, and crops a step.
-    seed
-        Of places and symmetries.
     steps_per_epoch
         Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
-    augment
-        Turn crops.
     processes
         That share a batch; the draw is of the whole one.
     """

@@ -65,8 +65,6 @@ class Trail(BaseModel):
 
         Parameters
         ----------
-        step
-            Steps done at its end.
         total, squares, rates
             Sums of its losses, of their squares, and of its learning rates.
         error

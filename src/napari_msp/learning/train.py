@@ -135,8 +135,6 @@ def run_in_folder(
 
     Parameters
     ----------
-    folder
-        Of the run.
     resume
         Go on from the checkpoint. Without one the run starts anew either way.
     on_event, stop_requested

@@ -45,8 +45,6 @@ def validate(
     ----------
     network
         Predicts `target`; it is left in eval mode.
-    cancelled
-        Polled before every convolution.
     heads
         At least one, scanned on the target; None: the held-out ones that were.
     """
@@ -142,13 +140,6 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
 
     It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
     order, coefficients in scanner axes, on the lattice of the prediction.
-
-    Parameters
-    ----------
-    folder
-        Made when missing.
-    prediction
-        In grid axes.
 
     Returns
     -------

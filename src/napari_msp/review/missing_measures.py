@@ -54,8 +54,6 @@ def measure(
 
     Parameters
     ----------
-    review
-        See `open_review`.
     progress
         Called with an entry's name, how many are done and how many there are.
     cancelled

@@ -96,8 +96,6 @@ def draw_all(
 
     Parameters
     ----------
-    review
-        See `open_review`.
     progress
         Called with an entry's name, how many are done and how many there are.
     cancelled

@@ -478,15 +478,7 @@ def stamps_of(prediction: Path, scan: Path | None, truth: Path | None) -> dict[s
 def still_known(
     kept: Mapping[str, Any], key: str, stamps: Mapping[str, list[int] | None]
 ) -> dict[str, Any]:
-    """Leave what was measured of files as they are now; one that is not there is not compared.
-
-    Parameters
-    ----------
-    kept
-        See `read_measured`.
-    stamps
-        See `stamps_of`.
-    """
+    """Leave what was measured of files as they are now; one that is not there is not compared."""
     before = kept.get(key)
     if not isinstance(before, Mapping) or before.get("file") != stamps["file"]:
         return {}

@@ -19,15 +19,6 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     """Write a review for a terminal, riskiest first.
 
     What is unusual stands beneath its row, as do warnings.
-
-    Parameters
-    ----------
-    review
-        See `open_review`.
-    ratings
-        Of the raters who are to be shown.
-    width
-        Of a line, in characters.
     """
     width = max(width, NARROWEST)
     known = [each for key, each in MEASURES.items() if _has(review, key)]

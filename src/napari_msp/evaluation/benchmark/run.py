@@ -63,15 +63,7 @@ class Outcome:
 
 
 class Benchmark:
-    """A plan that was found to be feasible.
-
-    Parameters
-    ----------
-    out
-        Folder for trainings and measurements.
-    workers
-        Processes beside each other.
-    """
+    """A plan that was found to be feasible."""
 
     def __init__(
         self, plan: Plan, out: Path, device: str, workers: int, on_progress: OnProgress

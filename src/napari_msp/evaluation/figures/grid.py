@@ -123,8 +123,6 @@ def cells(
 
     Parameters
     ----------
-    comparison
-        Images on one lattice, see `line_up`.
     quantity
         A key of `MAPS`.
     input_image

@@ -128,8 +128,6 @@ def group_difference(
         tables too.
     predicted
         By method: the target's values as predicted from the input's scans, (S, R) each.
-    regions
-        Their names.
     effect
         By how much patients are lower, as a part of their own value. It is put into the values.
     kept
@@ -142,8 +140,6 @@ def group_difference(
         People in each group; an even number.
     draws
         Studies of each design.
-    seed
-        Of what is drawn.
 
     Raises
     ------

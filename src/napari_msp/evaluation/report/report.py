@@ -200,17 +200,7 @@ def report_html(
     pages: Sequence[Page],
     drawings: Mapping[str, bytes],
 ) -> str:
-    """Fill in the page, report.html beside this file.
-
-    Parameters
-    ----------
-    paragraph
-        See `methods_paragraph`.
-    pictures
-        PNG bytes by caption.
-    drawings
-        PNG bytes of the pages' drawings, by name.
-    """
+    """Fill in the page, report.html beside this file."""
     page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
     return page.get_template("report.html").render(
         run=run,
