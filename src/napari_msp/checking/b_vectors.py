@@ -10,40 +10,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, map_coordinates
+from scipy.ndimage import map_coordinates
 
-from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.gradients import Correction, judge_order
 from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
+    FIBRE_VOXELS,
+    LEAST_LINEAR,
     NO_TURN,
     Found,
     TurnEvidence,
     angle,
     as_said,
+    coherence_of,
     describe,
     nearest_order,
+    principal,
     settled,
 )
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import (
     B0_MAXIMUM,
     GradientTable,
-    Shell,
     image_to_scanner_axes,
     scanner_to_image_axes,
 )
-from napari_msp.data.lattice import direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, Give, Remedy, either
-
-FIBRE_VOXELS = 20_000
-"""Voxels in which fibres are compared at most: more take time, and the anatomy's own variety, not
-noise, limits what is found (our choice)."""
-
-LEAST_LINEAR = 0.1
-"""Linear anisotropy below which a voxel has no fibre direction to speak of (our choice)."""
 
 SURE = 4.0
 """Standard errors by which turned b-vectors must fit better to be called wrong. Right tables stay
@@ -107,7 +102,7 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         remedy = Advice("find the table that belongs to this image")
         findings.append(Finding("warning", where, problem, remedy, "b-vectors unlike signal"))
     shells = GradientTable(b_values, vectors).shells
-    coherence = _coherence(acquisition, b_values, vectors, shells[0]) if shells else None
+    coherence = coherence_of(acquisition, b_values, vectors, shells[0]) if shells else None
     return findings, TableInFile(stated, vectors, to_scanner, slip, coherence)
 
 
@@ -125,114 +120,11 @@ CORRECT: Remedy = either(Give("corrected", "a folder for the corrected table"), 
 """What helps against a table whose right form is known."""
 
 
-def fit_tensors(ratio: FloatArray, directions: FloatArray) -> FloatArray:
-    """Fit diffusion tensors by linear least squares, quick and good enough for directions.
-
-    Parameters
-    ----------
-    ratio
-        (N, M) signal over b=0.
-    directions
-        (M, 3) unit vectors.
-
-    Returns
-    -------
-    (N, 6): xx, yy, zz, xy, xz, yz times b, in the axes of the directions.
-    """
-    x, y, z = directions.T
-    design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
-    tensors: FloatArray = -np.log(np.clip(ratio, 1e-3, 1.0)) @ np.linalg.pinv(design).T
-    return tensors
-
-
-def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
-    """Fit a tensor to every voxel of the mask.
-
-    Returns
-    -------
-    (X, Y, Z, 6) float32 in scanner axes; 0 outside the mask.
-    """
-    mask = acquisition.mask
-    b0 = np.maximum(acquisition.b0[mask], 1e-6)[:, None]
-    tensors = np.zeros((*mask.shape, 6), dtype=np.float32)
-    ratio = acquisition.voxels[mask][:, shell.volumes] / b0
-    tensors[mask] = fit_tensors(ratio, acquisition.directions(shell))
-    return tensors
-
-
 def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
     """Give an acquisition the right order of rows, for what is measured of it later."""
     directions = image_to_scanner_axes(table.vectors, acquisition.affine)
     threshold = acquisition.gradients.b0_threshold
     return acquisition.with_gradients(GradientTable(table.b_values, directions, threshold))
-
-
-def _coherence(
-    acquisition: Acquisition, b_values: FloatArray, vectors: FloatArray, shell: Shell
-) -> TurnEvidence | None:
-    """Ask the fibres: the score of a turn is minus how fast directions change along fibres.
-
-    Relative to the mean over all axes: -1 for unrelated axes, towards 0 for right ones. Everything
-    is in the axes of the .bvec file.
-    """
-    mask, voxels = acquisition.mask, acquisition.voxels
-    if len(shell.volumes) < 6:
-        return None
-    b0 = voxels[..., b_values <= B0_MAXIMUM].mean(axis=-1)
-    inner = np.argwhere(binary_erosion(mask & (b0 > 0)))  # all six neighbours are inside, too
-    if len(inner) > 3 * FIBRE_VOXELS:
-        chosen = np.random.default_rng(0).choice(len(inner), 3 * FIBRE_VOXELS, replace=False)
-        inner = inner[np.sort(chosen)]
-    directions = vectors[shell.volumes]
-
-    def fibres_at(index: IntArray) -> tuple[FloatArray, FloatArray]:
-        at = tuple(index.T)
-        signal = voxels[at][:, shell.volumes]
-        return principal(fit_tensors(signal / b0[at][:, None], directions))
-
-    linear, fibres = fibres_at(inner)
-    kept = linear > LEAST_LINEAR
-    step = max(1, int(kept.sum()) // FIBRE_VOXELS)
-    inner, fibres, weight = inner[kept][::step], fibres[kept][::step], linear[kept][::step]
-    if len(inner) < 2:
-        return None
-    gradient = np.zeros((len(inner), 3, 6))
-    for axis, size in enumerate(voxel_sizes(acquisition.affine)):
-        ahead, behind = inner.copy(), inner.copy()
-        ahead[:, axis] += 1
-        behind[:, axis] -= 1
-        change = dyads(fibres_at(ahead)[1]) - dyads(fibres_at(behind)[1])
-        gradient[:, axis] = change / (2 * size)
-    # From voxel axes to those of the file, which are the same but for a sign.
-    to_file = image_to_scanner_axes(np.eye(3), acquisition.affine) @ direction_cosines(
-        acquisition.affine
-    )
-    gradient = np.einsum("ij,njc->nic", to_file, gradient)
-    change = np.einsum("nic,njc->nij", gradient, gradient)
-    along = np.einsum("ni,nj->nij", fibres, fibres)
-    counts = weight * np.trace(change, axis1=1, axis2=2) / 3
-    if counts.sum() == 0:
-        return None
-    change = -(weight / counts.sum())[:, None, None] * change
-    points = inner * voxel_sizes(acquisition.affine)
-    return TurnEvidence.of(change, along, counts, points)
-
-
-def principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
-    xx, yy, zz, xy, xz, yz = np.moveaxis(tensors.astype(float), -1, 0)
-    matrices = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), -1, 0)
-    values, vectors = np.linalg.eigh(matrices)
-    values = np.maximum(values, 1e-9)
-    linear = (values[:, 2] - values[:, 1]) / values.sum(axis=1)
-    return linear, vectors[:, :, 2]
-
-
-def dyads(fibres: FloatArray) -> FloatArray:
-    """(N, 6) of (N, 3) unit vectors: what they are but for their sign, distances kept."""
-    x, y, z = fibres.T
-    root = np.sqrt(2)
-    return np.stack([x * x, y * y, z * z, root * x * y, root * x * z, root * y * z], axis=1)
 
 
 # --- Two scans of one head ---------------------------------------------------------------------

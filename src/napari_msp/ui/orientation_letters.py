@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import Sides, obliquity, picture_sides
+from napari_msp.evaluation.figures.slices import Sides, obliquity, picture_sides
 from napari_msp.ui.grid_fit import shown_name
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import picture_sides
 from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.evaluation.figures.slices import picture_sides
 from napari_msp.signal.maps import Maps
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.crosshair import crosshair_of

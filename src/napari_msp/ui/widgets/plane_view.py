@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import Sides
+from napari_msp.evaluation.figures.slices import Sides
 from napari_msp.ui.widgets.colours import SKY_BLUE, resized
 
 SMALLEST, USUAL = 90, 200

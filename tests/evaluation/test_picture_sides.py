@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.data.lattice import Lattice, obliquity, picture_sides, side_of
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.figures.slices import obliquity, picture_sides, side_of
 from napari_msp.ui.layers import shown_affine, to_shown
 
 ORIENTATIONS = [
