@@ -55,13 +55,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Advice(Remedy):
-    """Something to do outside this program, or that needs no parameter.
-
-    Attributes
-    ----------
-    text
-        Such as "check the path"; names no parameter.
-    """
+    """Something to do outside this program, such as "check the path"; names no parameter."""
 
     text: str
 
@@ -74,12 +68,7 @@ class Advice(Remedy):
 class Give(Remedy):
     """Give a parameter that was left out, or another value for it.
 
-    Attributes
-    ----------
-    parameter
-        Its Python name.
-    what
-        What to give: "it", "one", "the scan's own b-vectors".
+    `what` is "it", "one", or "the scan's own b-vectors".
     """
 
     parameter: str
@@ -92,15 +81,7 @@ class Give(Remedy):
 
 @dataclass(frozen=True)
 class Choose(Remedy):
-    """Choose one of several values.
-
-    Attributes
-    ----------
-    parameter
-        Its Python name.
-    choices
-        Shells in s/mm², platforms, names …; empty where there are too many to list.
-    """
+    """Choose one of several values; none are named where there are too many to list."""
 
     parameter: str
     choices: tuple[Any, ...] = ()
@@ -113,15 +94,7 @@ class Choose(Remedy):
 
 @dataclass(frozen=True)
 class Change(Remedy):
-    """Change a parameter.
-
-    Attributes
-    ----------
-    parameter
-        Its Python name.
-    how
-        Such as "a smaller", "fewer", "another".
-    """
+    """Change a parameter; `how` is "a smaller", "fewer" or "another"."""
 
     parameter: str
     how: str
@@ -133,13 +106,7 @@ class Change(Remedy):
 
 @dataclass(frozen=True)
 class Allow(Remedy):
-    """Allow what is not done unasked.
-
-    Attributes
-    ----------
-    why
-        What is then done, such as "replace it".
-    """
+    """Allow what is not done unasked; `why` is what is then done, such as "replace it"."""
 
     parameter: ClassVar[str]
     value: ClassVar[Any] = True
@@ -170,15 +137,7 @@ class Resume(Allow):
 
 @dataclass(frozen=True)
 class Resample(Allow):
-    """Interpolate the SH image.
-
-    Attributes
-    ----------
-    sizes
-        Edges of the given voxels in mm.
-    wanted
-        Edge of the model's voxels, in mm.
-    """
+    """Interpolate the SH image: `sizes` of given voxels and `wanted` edge of the model's, in mm."""
 
     parameter: ClassVar[str] = "resample"
     sizes: tuple[float, ...] = ()
@@ -188,13 +147,7 @@ class Resample(Allow):
 
 @dataclass(frozen=True)
 class RescaleBValue(Allow):
-    """Bring the signal to another b-value.
-
-    Attributes
-    ----------
-    measured, wanted
-        b-values in s/mm².
-    """
+    """Bring the signal to another b-value, in s/mm²."""
 
     parameter: ClassVar[str] = "rescale_b_value"
     measured: float = 0.0
@@ -217,13 +170,7 @@ class StartAfresh(Allow):
 
 @dataclass(frozen=True)
 class CountAsB0(Remedy):
-    """Let volumes of a low b-value count as b=0.
-
-    Attributes
-    ----------
-    threshold
-        Largest b-value that must count, in s/mm².
-    """
+    """Let volumes of a low b-value, up to `threshold` in s/mm², count as b=0."""
 
     parameter: ClassVar[str] = "b0_threshold"
     threshold: float
@@ -238,16 +185,9 @@ class CountAsB0(Remedy):
 
 @dataclass(frozen=True)
 class RunJob(Remedy):
-    """Run another job of this package.
+    """Run another job of this package, such as "import", where it matters with a `setting`.
 
-    Attributes
-    ----------
-    job
-        Such as "import".
-    why
-        What it does here, such as "bring the data into that form".
-    setting, value
-        A parameter of that job by its Python name, and what it is to be; empty where none matters.
+    `why` is what it does here, such as "bring the data into that form".
     """
 
     job: str

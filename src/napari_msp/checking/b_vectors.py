@@ -72,9 +72,7 @@ DECIDED = 2.0
 def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], TableInFile]:
     """Find out which rows belong to which volumes, and what the fibres say about turns.
 
-    Returns
-    -------
-    The findings on the order of rows, and the table with its rows in the right order.
+    Gives the findings on the order of rows, and the table with its rows in the right order.
     """
     table, affine = acquisition.gradients, acquisition.affine
     stated, vectors = table.b_values, scanner_to_image_axes(table.directions, affine)

@@ -216,9 +216,7 @@ def _compare_platforms(
 ) -> tuple[list[Finding], list[ScanSummary]]:
     """Compare the scans of one subject with its input, where there is one.
 
-    Returns
-    -------
-    The findings, and the scans with what was measured.
+    Gives the findings, and the scans with what was measured.
     """
     source = _of_platform(scans, input_platform)
     if source is None:

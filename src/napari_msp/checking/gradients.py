@@ -224,15 +224,9 @@ class TableOrder:
 class OrderVerdict:
     """How well the given order of rows explains the signal, and whether another does better.
 
-    Attributes
-    ----------
-    z
-        Standard errors by which the best other order is better than the given one.
-    left
-        Residual of the best other order over that of the given one, geometric mean over voxels.
-    outstanding
-        By how many standard deviations the given order, or the better one, is better than the mean
-        of random ones.
+    `z`: standard errors by which the best other order is better; `left`: its residual over that of
+    the given one, geometric mean over voxels; `outstanding`: standard deviations by which the
+    better of both surpasses random ones.
     """
 
     better: TableOrder | None
@@ -414,13 +408,7 @@ which step of the processing went wrong: other scans went through it.
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A table that is wrong, and the right one.
-
-    Attributes
-    ----------
-    b_values, vectors
-        (N,) in s/mm² and (N, 3), as they should stand in the files.
-    """
+    """A table that is wrong, and the right one (s/mm²), as it should stand in the files."""
 
     where: str
     reasons: tuple[str, ...]

@@ -60,12 +60,8 @@ class TableInFile:
 class Comparison:
     """A scan beside the input scan of its subject.
 
-    Attributes
-    ----------
-    dice
-        Overlap of both masks on the input's lattice, from 0 to 1.
-    displacement
-        From the input's head to the scan's; None when it cannot be measured.
+    `dice` is the overlap of both masks; `displacement`, from the input's head to the scan's, is
+    None when it cannot be measured.
     """
 
     dice: float
@@ -144,9 +140,7 @@ def compare_with_input(
 ) -> tuple[list[Finding], Comparison | None]:
     """Measure how far the head of `target` lies from that of `source`, the input.
 
-    Returns
-    -------
-    The findings, and what was measured; None when one of them has no images.
+    Gives the findings, and what was measured; None when one of them has no images.
     """
     if source.images is None or target.images is None:
         return [], None

@@ -61,14 +61,9 @@ def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
 class Found:
     """The turn that fits best.
 
-    Attributes
-    ----------
-    turn
-        (3, 3) proper rotation that makes given b-vectors right, in the axes of the .bvec file.
-    z
-        How much better it is than no turn, in standard errors.
-    given, turned
-        Score as given, and turned.
+    `turn` is a (3, 3) proper rotation that makes given b-vectors right, in the axes of the .bvec
+    file, and `z` how much better it is than none, in standard errors. Scores are as given, and
+    turned.
     """
 
     turn: FloatArray

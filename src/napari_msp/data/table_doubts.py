@@ -217,12 +217,7 @@ def refuse_too_few(
 class Deviation:
     """The error of taking the table's gradients for those that voxels feel.
 
-    Attributes
-    ----------
-    b_mean, b_95
-        Of b, in percent: mean and 95th percentile over voxels, of the mean size over volumes.
-    angle_mean, angle_95
-        Of the direction, in degrees.
+    Of b in percent and of the direction in degrees: mean and 95th percentile over voxels.
     """
 
     b_mean: float

@@ -101,15 +101,7 @@ class OddVolume:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What looking at all volumes came to.
-
-    Attributes
-    ----------
-    odd
-        Volumes that are not what they should be, in their order.
-    doubts
-        What else is to be known, in words.
-    """
+    """What looking at all volumes came to: those that are odd, and what else is to be known."""
 
     odd: tuple[OddVolume, ...] = ()
     doubts: tuple[str, ...] = ()

@@ -89,12 +89,7 @@ class Lesion:
 class Atrophy:
     """Less tissue and more fluid: wider ventricles and sulci.
 
-    Attributes
-    ----------
-    ventricles
-        Added to the relative widening of the ventricles, see `Subject`.
-    sulci
-        Multiplies the odds of CSF.
+    `ventricles` adds to their relative widening, see `Subject`; `sulci` multiplies the odds of CSF.
     """
 
     ventricles: float = 0.2
