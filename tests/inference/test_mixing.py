@@ -73,6 +73,8 @@ def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, t
     model = make_model(b_value=(1200.0, 3000.0))
     prediction = harmonize(model, acquisition, "prisma_st", keep_stages=True)
     assert prediction.at_alpha(ALPHA) is prediction
+    with pytest.raises(UserError, match="several shells"):
+        prediction.terms  # noqa: B018
     mixed = prediction.at_alpha(0.0)
     assert isinstance(mixed.sh, dict)
     for shell, part in prediction.by_shell().items():

@@ -172,13 +172,14 @@ class Prediction(Scan):
 
     @property
     def terms(self) -> Terms:
-        """What is kept of eq. (1), of one shell.
+        """What is kept of eq. (1) for its only shell.
 
         Raises
         ------
         UserError
-            Where the kind of model has no stages, or they were not kept.
+            Where there are several, the kind of model has no stages, or they were not kept.
         """
+        self.at_shell()
         if self.first_stage is None:
             raise UserError("a prediction of a single network has no stages, and so no α")
         if self.disagreement_by_order is not None and not self.branches:
