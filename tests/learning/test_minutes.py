@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from napari_msp.errors import UserError
-from napari_msp.learning.phases import LEAST, Pace, TookLonger, fitted, seconds_of, tell_if_longer
-from napari_msp.learning.schedule import Course
+from napari_msp.learning.schedule import (
+    LEAST,
+    Course,
+    Pace,
+    TookLonger,
+    fitted,
+    seconds_of,
+    tell_if_longer,
+)
 from napari_msp.learning.settings import TrainingSettings, put_over
 from napari_msp.model_file import load_model
 

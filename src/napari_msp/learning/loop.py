@@ -33,25 +33,20 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import Head, Study, finished_model
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
-from napari_msp.learning.phases import (
-    LONGEST,
-    Lengths,
-    Pace,
-    Phase,
-    TrainedNetworks,
-    advice_on,
-    fitted,
-    seconds_of,
-    tell_if_longer,
-)
+from napari_msp.learning.phases import Lengths, Phase, TrainedNetworks, advice_on
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import (
+    LONGEST,
+    Pace,
     alpha_at,
     course_for,
     end_of_fall,
+    fitted,
     learning_rate,
     recipe_for,
+    seconds_of,
+    tell_if_longer,
 )
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.start_matching import started_from
