@@ -41,6 +41,8 @@ def test_a_dataset_fills_in_the_rest(form, heads, qtbot):
     assert form.rows.said("dataset") == "3 subjects on 3 platforms."
     assert form.input.currentText() == "ge_st"
     assert form.out.path == heads.with_name(f"{heads.name}-aligned")
+    for each in (form.dataset, form.out):  # whole, where the line is too short for it
+        assert each.line.toolTip() == str(each.path)
     qtbot.mouseClick(form.button, Qt.LeftButton)
     [wanted] = form.wanted
     assert wanted == Choice(heads, form.out.path, "ge_st")

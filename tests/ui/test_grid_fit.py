@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from napari_msp.ui.grid_fit import (
+    EDGE,
     LEGEND,
+    NAME,
+    NAME_LINE,
     SPACE,
     broken,
     fit_legend,
@@ -52,9 +55,14 @@ def test_a_legend_is_seen_in_a_narrow_window_and_whole_again_in_a_wide_one():
     assert high > 4 * 8
 
 
-def test_a_bar_below_a_brain_has_the_room_that_is_free():
+def test_a_head_stands_in_the_middle_of_its_cell_and_clear_of_words():
     brain = (0.0, 100.0, 0.0, 100.0, 0.0, 100.0)
-    order = (0, 1, 2)
-    low, high = (frame((each, 120.0), brain, order, bar=True) for each in (260.0, 330.0))
-    assert low.zoom == high.zoom  # the width decides
-    assert high.bar > low.bar >= 60
+    for high, foot in ((400.0, 60.0), (260.0, 60.0), (400.0, 180.0)):
+        look = frame((high, 156.0), brain, (0, 1, 2), foot=foot)
+        above = high / 2 - look.centre[0] * look.zoom
+        below = high - above - 100 * look.zoom
+        if (high, foot) == (400.0, 60.0):  # as far from the letter above as from that below
+            assert above - (NAME + NAME_LINE) == pytest.approx(below - EDGE)
+        else:
+            assert below == pytest.approx(foot)
+            assert above >= NAME + NAME_LINE - 1e-9

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import MAPS, sh_average
 from napari_msp.ui.layers import make_layer, map_layer
+from napari_msp.ui.orientation_letters import bar_of
 
 PATIENCE = 20_000
 
@@ -86,14 +87,19 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
 
 
 def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
+    from napari_msp.ui.canvas_drawing import show_colour_bar
+
     before = Canvas(viewer, pixels())
-    bars = [layer for layer in viewer.layers if layer.visible and layer.colorbar.visible]
+    bars = [layer for layer in viewer.layers if layer.visible and bar_of(layer)]
     assert [bar.name for bar in bars] == ["sub-01 MSP · MSE"]
-    bars[0].colorbar.visible = False
+    show_colour_bar(bars, None)
     without = Canvas(viewer, pixels())
     changed = np.abs(before.picture - without.picture).sum(-1) > 0.1
     rows, columns = np.nonzero(changed)
-    assert changed.sum() > 500
+    colours = before.picture[changed]
+    for each in colormaps["inferno"](np.linspace(0, 1, 5))[:, :3]:
+        assert np.abs(colours - each).sum(-1).min() < 0.1  # dark at 0, bright at the largest error
+    assert rows.max() - rows.min() < 40  # no higher than the words beside it
     assert rows.min() > before.picture.shape[0] / 2
     assert columns.min() > before.picture.shape[1] * 2 / 3
     # Of what the bar covered, nothing was brain.

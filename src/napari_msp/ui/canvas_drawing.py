@@ -24,7 +24,16 @@ from vispy.scene.visuals import Compound, Image, Line
 from vispy.visuals.transforms import STTransform
 
 from napari_msp.ui.crosshair import lines_on, place_of
-from napari_msp.ui.grid_fit import LEGEND, LEGEND_SIZE, shown_name
+from napari_msp.ui.grid_fit import (
+    BAR_LINE,
+    BAR_NUMBERS,
+    BAR_SIZE,
+    COLOUR_BAR,
+    LEGEND,
+    LEGEND_SIZE,
+    extent_of,
+    shown_name,
+)
 from napari_msp.ui.layers import is_ours
 from napari_msp.ui.orientation_letters import (
     KEY,
@@ -40,15 +49,15 @@ from napari_msp.ui.orientation_letters import (
 from napari_msp.ui.widgets.colours import SKY_BLUE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
 Colour = tuple[float, ...]
 
 
 CROSSHAIR: Colour = (*map(float, Color(SKY_BLUE).rgb), 0.9)
-
-DRAWN_LARGER = 96 / 72
-"""Size of napari's texts on the canvas over what it thinks they have, as measured."""
 
 PADDING = 4
 """Canvas pixels of a box beside its text, both sides together."""
@@ -141,17 +150,18 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
 
 
 class Boxed:
-    """Draws a text's box as large as the text: napari measures it as smaller than it draws it."""
+    """Draws a text's box as large as the text: napari's is too small for small letters."""
 
     x_size: float
     y_size: float
     node: Any
+    overlay: Any
     box: Any
 
     def _on_box_change(self) -> None:
         super()._on_box_change()  # type: ignore[misc]
         across, along = self.node.anchors
-        wide, high = self.x_size * DRAWN_LARGER, self.y_size * DRAWN_LARGER
+        wide, high = extent_of(self.node.text or "", self.overlay.font_size)
         left = {"left": 0.0, "center": (self.x_size - wide) / 2}.get(across, self.x_size - wide)
         top = 0.0 if along == "bottom" else self.y_size - high
         self.box.width, self.box.height = wide + PADDING, high + PADDING
@@ -193,6 +203,53 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
         rim = (*(1 - each for each in ink[:3]), 1.0)
         visual.pos = [(each.x + x, each.y + y) for x, y in shifts for each in texts]
         visual.color = [rim] * (len(AROUND) * len(texts)) + [ink] * len(texts)
+
+
+class ColourBar(CanvasOverlay):
+    """The colours of a layer and the numbers at their ends, at the right foot of its cell."""
+
+
+def show_colour_bar(layers: Iterable[Layer], chosen: Layer | None) -> None:
+    """Show the colour bar of one of some layers (None: of none), and hide those of the others."""
+    for layer in layers:
+        if layer is chosen:
+            layer._overlays.setdefault(COLOUR_BAR, ColourBar())
+        if COLOUR_BAR in layer._overlays:
+            layer._overlays[COLOUR_BAR].visible = layer is chosen
+
+
+class ColourBarDrawn(LayerOverlayMixin, VispyCanvasOverlay):
+    """Draws a bar that lies: one that stands, as napari's, takes room from heads."""
+
+    def __init__(self, *, font_info: Any, **options: Any) -> None:
+        wide, high = BAR_SIZE
+        self._colours = Image(np.zeros((1, 1, 4), np.float32))
+        corners = np.array([(0, 0), (wide, 0), (wide, high), (0, high), (0, 0)])
+        self._rim = Line(corners, width=1)
+        self._ends = [
+            Text(font_info=font_info, anchor_x=side, anchor_y="center", pos=(x, high + BAR_LINE / 2))
+            for side, x in (("left", 0), ("right", wide))
+        ]
+        for end in self._ends:
+            end.font_size = BAR_NUMBERS
+        node = Compound([self._colours, self._rim, *self._ends])
+        super().__init__(node=node, font_info=font_info, **options)
+        self.x_size, self.y_size = wide, high + BAR_LINE
+        events = self.layer.events
+        for event in (events.colormap, events.contrast_limits, events.gamma):
+            event.connect(self._renew)
+        self.viewer.canvas.events.background_color.connect(self._renew)
+        self._renew()
+        self.reset()
+
+    def _renew(self, event: Any = None) -> None:
+        """Draw the colours that the layer has now."""
+        (wide, high), ink = BAR_SIZE, self._get_fgcolor()
+        shades = self.layer.colormap.map(np.linspace(0, 1, wide) ** self.layer.gamma)
+        self._colours.set_data(np.repeat(shades[None], high, axis=0).astype(np.float32))
+        self._rim.set_data(color=ink)
+        for end, value in zip(self._ends, self.layer.contrast_limits, strict=True):
+            end.text, end.color = f"{value:.2g}", ink
 
 
 class SlicePicture(SceneOverlay):
@@ -240,6 +297,7 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
 
 
 overlay_to_visual[Marks] = MarksDrawn
+overlay_to_visual[ColourBar] = ColourBarDrawn
 overlay_to_visual[LayerNameOverlay] = NameDrawn
 overlay_to_visual[Legend] = LegendDrawn
 overlay_to_visual[SlicePicture] = SlicePictureDrawn

@@ -31,23 +31,21 @@ EDGE, NAME, NAME_LINE, FOOT = 18, 28, 18, 60
 """Canvas pixels of a cell beside the brain, above it without names, for each line of a name, and
 below it: letters stand on all four sides."""
 
-BAR, BAR_WIDTH, TALLEST_BAR = 84, 14, 150
-"""Canvas pixels that the colour bar needs with its numbers, and of the bar itself."""
+COLOUR_BAR = "napari_msp_colour_bar"
+"""Key of the colour bar among a layer's overlays."""
 
-BELOW = 104
-"""Canvas pixels that it needs below a brain."""
-
-BAR_NUMBERS, LARGEST_NUMBERS = 7, 7.0
-"""Numbers beside a bar at most, and their size where there is room."""
-
-LEADING = 1.25
-"""Height of a line of text for that of its letters."""
+BAR_SIZE, BAR_NUMBERS, BAR_LINE = (90, 10), 7.0, 16
+"""Canvas pixels of it, points of the numbers at its ends, and canvas pixels of their line: beside
+the legend, not in a head's room, as a bar that stands."""
 
 SMALLEST, LARGEST = 4.6, 8.5
 """Sizes of names, in what napari's canvas calls points."""
 
 PIXELS_PER_POINT = (96 / 72) ** 2
 """On that canvas, as measured; its points are larger than others'."""
+
+LINE_HEIGHT = 1.25 * PIXELS_PER_POINT
+"""Canvas pixels that a line takes for each such point, with what is left between lines."""
 
 MARGIN = 12
 """Canvas pixels that napari leaves before a name, and we after it."""
@@ -81,7 +79,7 @@ class Head(Protocol):
 
 
 class GridFit:
-    """Camera, names and colour bar of the cells on one canvas.
+    """Camera and names of the cells on one canvas.
 
     Parameters
     ----------
@@ -92,7 +90,6 @@ class GridFit:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: Sequence[Layer] = ()
-        self._bar: Layer | None = None
         self._brain: Extent | None = None
         self._put: tuple[Any, ...] = ()
         self._close: tuple[Any, ...] = ()
@@ -128,19 +125,17 @@ class GridFit:
             self.fit()
         self._close = ()
 
-    def take(self, layers: Sequence[Layer], bar: Layer | None, reference: Head) -> None:
+    def take(self, layers: Sequence[Layer], reference: Head) -> None:
         """Fit other layers from now on.
 
         Parameters
         ----------
         layers
             Of the cells.
-        bar
-            The layer with the colour bar.
         reference
             Whose brain must fit.
         """
-        self._layers, self._bar, self._brain = layers, bar, brain_extent(reference)
+        self._layers, self._brain = layers, brain_extent(reference)
 
     def follow(self) -> None:
         """Fit to another canvas; a camera that was moved stays where it is."""
@@ -165,19 +160,12 @@ class GridFit:
             self._cell(),
             self._brain,
             viewer.dims.order,
-            bar=self._bar is not None,
             lines=max(len(shown_name(layer).splitlines()) for layer in self._layers),
             foot=max(FOOT, EDGE + legend_height(viewer)),
         )
         viewer.scene.camera.center = (0.0, *look.centre)
         viewer.scene.camera.zoom = look.zoom
         self._put = self._camera()
-        if self._bar is not None:
-            overlay = self._bar.colorbar
-            numbers = look.bar / BAR_NUMBERS / PIXELS_PER_POINT
-            overlay.font_size = min(LARGEST_NUMBERS, max(SMALLEST, numbers))
-            overlay.position, overlay.box = "bottom_right", True
-            overlay.size = (BAR_WIDTH, look.bar)
 
     def letter(self) -> None:
         """Give all names the largest size at which each fits its cell, and fit the legend.
@@ -229,13 +217,10 @@ class Frame:
         Row and column in mm that lie in the middle of a cell.
     zoom
         Canvas pixels for a mm.
-    bar
-        Height of the colour bar in pixels.
     """
 
     centre: tuple[float, float]
     zoom: float
-    bar: float
 
 
 def brain_extent(image: Head) -> Extent:
@@ -272,13 +257,10 @@ def frame(
     brain: Extent,
     order: tuple[int, ...],
     *,
-    bar: bool,
     lines: int = 1,
     foot: float = FOOT,
 ) -> Frame:
-    """Fit the brain into a cell, under the name, with room for the colour bar.
-
-    The bar stands below the brain or at its right, wherever the brain stays larger.
+    """Fit the brain into a cell, in the middle between its name and the words below it.
 
     Parameters
     ----------
@@ -288,38 +270,26 @@ def frame(
         See `brain_extent`.
     order
         The viewer's order of axes; the last two of space are shown.
-    bar
-        Whether there is a colour bar.
     lines
         Of the longest name.
     foot
-        Pixels that words below the brain need.
+        Pixels that words below the brain need; only where they would be run into is it higher up.
     """
     name = NAME + NAME_LINE * lines
     rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
     tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
-
-    def fitted(right: float, bottom: float) -> tuple[float, float, float]:
-        room = (max(cell[0] - name - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
-        return min(room[0] / tall, room[1] / wide), right, bottom
-
-    zoom, right, bottom = fitted(EDGE, foot)
-    if bar:
-        zoom, right, bottom = max(fitted(EDGE, max(foot, BELOW)), fitted(BAR, foot))
-    below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
+    room = max(cell[0] - name - foot, 20.0), max(cell[1] - 2 * EDGE, 20.0)
+    zoom = min(room[0] / tall, room[1] / wide)
+    free = cell[0] - tall * zoom
+    below = max(foot, (free - name + EDGE) / 2)
     # A row is a mm further down on the screen, but where it is a mm further up in the head.
     down = -1 if is_upright(order) else 1
-    centre = (
-        sum(rows) / 2 + down * (bottom - name) / 2 / zoom,
-        sum(columns) / 2 + (right - EDGE) / 2 / zoom,
-    )
-    free = cell[0] - name - 3 * EDGE if right == BAR else below - 3 * EDGE
-    return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))
+    return Frame((sum(rows) / 2 + down * (below - free / 2) / zoom, sum(columns) / 2), zoom)
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:
     """Give the size, at most `largest`, at which all lines fit a width in canvas pixels."""
-    longest = max(map(_width, lines), default=0.0)
+    longest = max(map(width_of, lines), default=0.0)
     return min(largest, width / max(longest, 1.0))
 
 
@@ -340,7 +310,7 @@ def broken(text: str, width: float, size: float, between: str = " ", mark: str =
         done, (kept, *parts) = "", line.split(between)
         for part in parts:
             longer = f"{kept}{between}{part}"
-            if size * _width(longer) <= width:
+            if size * width_of(longer) <= width:
                 kept = longer
             else:
                 done, kept = f"{done}{kept}{mark}", part
@@ -348,11 +318,17 @@ def broken(text: str, width: float, size: float, between: str = " ", mark: str =
     return "\n".join(lines)
 
 
-def _width(line: str) -> float:
+def width_of(line: str) -> float:
     """Give the canvas pixels that a line takes for each point of its size."""
     font = QFont(QGuiApplication.font().family())
     font.setPixelSize(100)
     return float(QFontMetricsF(font).horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
+
+
+def extent_of(text: str, size: float) -> tuple[float, float]:
+    """Give the canvas pixels that a text of some lines takes across and along."""
+    lines = text.splitlines()
+    return size * max(map(width_of, lines), default=0.0), len(lines) * size * LINE_HEIGHT
 
 
 def fit_legend(viewer: Viewer) -> None:
@@ -380,7 +356,7 @@ def legend_height(viewer: Viewer) -> float:
     legend = viewer.canvas.overlays.get(LEGEND)
     if legend is None or not legend.visible:
         return 0.0
-    return float(len(legend.text.splitlines()) * legend.font_size * PIXELS_PER_POINT * LEADING)
+    return extent_of(legend.text, legend.font_size)[1]
 
 
 def remove_legend(viewer: Viewer) -> None:

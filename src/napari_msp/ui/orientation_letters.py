@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.slices import Sides, obliquity, picture_sides
-from napari_msp.ui.grid_fit import shown_name
+from napari_msp.ui.grid_fit import BAR_LINE, BAR_SIZE, COLOUR_BAR, LINE_HEIGHT, shown_name
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 
 if TYPE_CHECKING:
@@ -27,14 +27,8 @@ KEY = "napari_msp_letters"
 SIZE, SMALL = 8.0, 6.5
 """Of letters, and of words, in what napari's canvas calls points."""
 
-LINE = 1.78 * 1.25
-"""Canvas pixels that a line takes for each such point."""
-
 EDGE = 10
 """Canvas pixels between a letter's middle and its cell's edge."""
-
-BESIDE = 90
-"""Canvas pixels that a colour bar takes with its numbers."""
 
 BAR = "words\nbar"
 """As high as a scale bar is."""
@@ -124,18 +118,18 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
     cells = list(cells_of(viewer) if cells is None else cells)
     # As high in each cell, whatever stands in one of them.
     head = max(map(_taken_above, cells), default=0.0)
-    foot = _taken_below(viewer, "bottom")
+    bars = (bar_of(layer) for cell in cells for layer in cell.layers)
+    foot = max(_taken_below(viewer, "bottom"), *bars)
     for cell in cells:
         known = (sides_of(viewer, layer) for layer in reversed(cell.layers))
         sides = next((each for each in known if each is not None), None)
         if sides is None:
             continue
         x, y = cell.left + cell.width / 2, cell.top + (head + cell.height - foot) / 2
-        lowest = max(foot, _taken_by_bar(cell))
         inset = EDGE + SIZE / 2 * (max(len(sides.left), len(sides.right)) - 1)
         found += [
             Written(sides.top, x, cell.top + head + EDGE),
-            Written(sides.bottom, x, cell.top + cell.height - lowest - EDGE),
+            Written(sides.bottom, x, cell.top + cell.height - foot - EDGE),
             Written(sides.left, cell.left + inset, y),
             Written(sides.right, cell.left + cell.width - inset, y),
         ]
@@ -150,8 +144,8 @@ def words_on(viewer: Viewer) -> list[Written]:
     if widest > viewer.canvas.viewbox_size(viewer.layers)[1] / 2 - EDGE:
         # Or it would run into the letter in the middle.
         letter_at = viewer.canvas.size[0] - _taken_below(viewer, "bottom") - EDGE
-        foot = min(foot, letter_at) - LINE * SIZE
-    heights = (foot - number * LINE * SMALL for number in range(len(lines)))
+        foot = min(foot, letter_at) - LINE_HEIGHT * SIZE
+    heights = (foot - number * LINE_HEIGHT * SMALL for number in range(len(lines)))
     return [Written(line, EDGE / 2, y) for line, y in zip(reversed(lines), heights, strict=True)]
 
 
@@ -198,29 +192,23 @@ def _words_and_bar(layer: Layer) -> tuple[Any, ...]:
 def _taken_above(cell: Cell) -> float:
     """Canvas pixels of a cell that names of layers take at its top."""
     heights = [
-        EDGE + LINE * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
+        EDGE + LINE_HEIGHT * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
         for layer in cell.layers
         if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
     ]
     return max(heights, default=0.0)
 
 
-def _taken_by_bar(cell: Cell) -> float:
-    """Canvas pixels that a colour bar takes at the foot of a cell too narrow to stand beside it."""
-    narrow = cell.width / 2 < BESIDE
-    return max((bar_of(layer) for layer in cell.layers if narrow), default=0.0)
-
-
 def bar_of(layer: Layer) -> float:
-    """Canvas pixels that a layer's colour bar is high, with its margin; 0: there is none."""
-    bar = getattr(layer, "colorbar", None)
-    return 0.0 if bar is None or not bar.visible else float(bar.size[1]) + EDGE
+    """Canvas pixels that a layer's colour bar takes with its numbers; 0: there is none."""
+    bar = layer._overlays.get(COLOUR_BAR)
+    return 0.0 if bar is None or not bar.visible else float(EDGE + BAR_SIZE[1] + BAR_LINE)
 
 
 def _taken_below(viewer: Viewer, where: str) -> float:
     """Canvas pixels that overlays of napari's take at the foot of the canvas, or in its corner."""
     heights = [
-        EDGE + LINE * each.font_size * len(getattr(each, "text", BAR).splitlines())
+        EDGE + LINE_HEIGHT * each.font_size * len(getattr(each, "text", BAR).splitlines())
         for each in viewer.canvas.overlays.values()
         if each.visible and hasattr(each, "font_size") and str(each.position).startswith(where)
     ]

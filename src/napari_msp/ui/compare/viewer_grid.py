@@ -157,6 +157,8 @@ class ViewerGrid:
         """
         if self.refusal:
             return []
+        from napari_msp.ui.canvas_drawing import show_colour_bar  # loads napari's own
+
         viewer, first = self.viewer, not self.active
         if first:
             self._before = ViewerState(viewer)
@@ -190,11 +192,10 @@ class ViewerGrid:
                 viewer.dims.set_point(axis + self._extra, at)
         self._linking = True
         bar = None if cells.bar is None else self.layers[cells.bar]
-        for layer in self.layers:
-            layer.colorbar.visible = layer is bar
+        show_colour_bar(self.layers, bar)
         self._legend = cells.legend
         self.write(self._words())
-        self._fit.take(self.layers, bar, cells.reference)
+        self._fit.take(self.layers, cells.reference)
         if carry and brain is not None:
             self._carry_over(brain)
         if moved and (carry or not elsewhere):

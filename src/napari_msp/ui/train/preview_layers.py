@@ -191,7 +191,7 @@ class PreviewLayers(QObject):
             low, high = self._own[-1].extent.world
             axes = range(viewer.dims.ndim - len(low), viewer.dims.ndim)
             viewer.dims.set_point(axes, [float(each) for each in (low + high) / 2])
-        self._fit.take(self._own, None, picture.image)
+        self._fit.take(self._own, picture.image)
         self._fit.fit()
 
     def _show_legend(self) -> None:

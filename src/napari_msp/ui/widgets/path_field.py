@@ -63,6 +63,7 @@ class PathField(QWidget):
         self._pause.setSingleShot(True)
         self._pause.setInterval(PAUSE)
         self._pause.timeout.connect(self.settle)
+        self.line.textChanged.connect(self.line.setToolTip)  # the line may be too short for it
         self.line.textEdited.connect(lambda _: self._pause.start())
         self.line.editingFinished.connect(self.settle)
 
@@ -78,7 +79,6 @@ class PathField(QWidget):
         self._emitted = "" if path is None else str(path)
         if path != self.path:
             self.line.setText(self._emitted)  # its end, which tells files apart, is what is seen
-        self.line.setToolTip(self._emitted)
 
     def choose(self, path: str | Path) -> None:
         """Take a path as if it had been typed."""
