@@ -226,12 +226,9 @@ class ColourBarDrawn(LayerOverlayMixin, VispyCanvasOverlay):
         self._colours = Image(np.zeros((1, 1, 4), np.float32))
         corners = np.array([(0, 0), (wide, 0), (wide, high), (0, high), (0, 0)])
         self._rim = Line(corners, width=1)
-        self._ends = [
-            Text(font_info=font_info, anchor_x=side, anchor_y="center", pos=(x, high + BAR_LINE / 2))
-            for side, x in (("left", 0), ("right", wide))
-        ]
-        for end in self._ends:
-            end.font_size = BAR_NUMBERS
+        self._ends = [Text(font_info=font_info, anchor_x=side) for side in ("left", "right")]
+        for end, x in zip(self._ends, (0, wide), strict=True):
+            end.pos, end.font_size = (x, high + BAR_LINE / 2), BAR_NUMBERS
         node = Compound([self._colours, self._rim, *self._ends])
         super().__init__(node=node, font_info=font_info, **options)
         self.x_size, self.y_size = wide, high + BAR_LINE
