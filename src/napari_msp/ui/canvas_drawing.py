@@ -212,10 +212,11 @@ class ColourBar(CanvasOverlay):
 def show_colour_bar(layers: Iterable[Layer], chosen: Layer | None) -> None:
     """Show the colour bar of one of some layers (None: of none), and hide those of the others."""
     for layer in layers:
-        if layer is chosen:
-            layer._overlays.setdefault(COLOUR_BAR, ColourBar())
-        if COLOUR_BAR in layer._overlays:
-            layer._overlays[COLOUR_BAR].visible = layer is chosen
+        overlays = layer._overlays
+        if layer is chosen and COLOUR_BAR not in overlays:
+            overlays[COLOUR_BAR] = ColourBar()
+        if COLOUR_BAR in overlays:
+            overlays[COLOUR_BAR].visible = layer is chosen
 
 
 class ColourBarDrawn(LayerOverlayMixin, VispyCanvasOverlay):
