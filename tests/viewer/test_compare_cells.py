@@ -8,8 +8,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import MAPS, sh_average
+from napari_msp.ui.grid_fit import COLOUR_BAR
 from napari_msp.ui.layers import make_layer, map_layer
-from napari_msp.ui.orientation_letters import bar_of
 
 PATIENCE = 20_000
 
@@ -90,9 +90,8 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
     from napari_msp.ui.canvas_drawing import show_colour_bar
 
     before = Canvas(viewer, pixels())
-    bars = [layer for layer in viewer.layers if layer.visible and bar_of(layer)]
-    assert [bar.name for bar in bars] == ["sub-01 MSP · MSE"]
-    show_colour_bar(bars, None)
+    assert viewer.canvas.overlays[COLOUR_BAR].layer.name == "sub-01 MSP · MSE"
+    show_colour_bar(viewer, None)
     without = Canvas(viewer, pixels())
     changed = np.abs(before.picture - without.picture).sum(-1) > 0.1
     rows, columns = np.nonzero(changed)

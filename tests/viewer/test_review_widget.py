@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
 
 from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.review.keys import BEYOND_NAPARI, REBOUND, all_keys
@@ -109,7 +110,7 @@ def test_the_riskiest_is_shown_first_as_in_figure_3(opened):
     assert "low" in opened.judging.known.text()
 
 
-def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions):
+def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions, qtbot):
     opened.canvas.grid.layers[1].visible = False
     press("F")
     assert opened.message.text.startswith("Not rated: sub-03 → prisma_st is not seen: its layers")
@@ -122,6 +123,7 @@ def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions):
     press("F")
     assert "were deleted" in opened.message.text
     assert opened.canvas.judged  # they are drawn anew
+    check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot)
     assert not (predictions / "review" / "rater-anna_ratings.tsv").exists()
     press("5", Qt.Key_Return)
     assert opened.judging.writing
@@ -203,6 +205,16 @@ def test_what_is_seen(viewer, opened, press):
     check_flicker_changes_places_while_the_key_is_held(viewer, opened)
     check_maps_in_turn(opened, press)
     check_place_and_plane_stay_from_head_to_head(viewer, opened, press)
+
+
+def check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot):
+    canvas, entry = viewer.window._qt_viewer.canvas.native, opened.session.current
+    viewer.window.add_dock_widget(QLabel("in front"), tabify=True).raise_()
+    qtbot.wait_until(lambda: opened.visibleRegion().isEmpty(), timeout=PATIENCE)
+    QTest.keyClick(canvas, "F")
+    assert opened.session.current is entry
+    assert opened.message.text == "F did nothing: the review was behind another tab."
+    qtbot.wait_until(lambda: not opened.visibleRegion().isEmpty(), timeout=PATIENCE)
 
 
 def check_values_are_those_of_the_subject(opened, press):

@@ -300,6 +300,18 @@ def test_an_opened_eye_waits_until_the_grid_is_left(viewer, pixels):
     assert len(told) == 1
 
 
+def test_names_that_cells_took_for_a_while_are_given_back_as_they_were(viewer, grid):
+    data, options, _ = map_layer(named(head(), "x"), "SH average", sh_average(head()))
+    own = viewer.add_image(data, **(options | {"name": "image 0"}))
+    grid.show(grid_cells(head(), head(), names=["image 0", "one"]))
+    assert own.name == "image 0 (hidden)"
+    grid.show(grid_cells(head(), head(), names=["two", "three"]))  # into the same layers
+    assert own.name == "image 0"
+    grid.show(grid_cells(head(), head(), names=["image 0", "one"]))
+    grid.leave()
+    assert own.name == "image 0"
+
+
 def test_a_copy_of_a_cell_is_a_persons_own(viewer, grid, pixels):
     from napari.layers._layer_actions import _duplicate_layer
 

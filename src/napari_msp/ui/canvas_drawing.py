@@ -19,6 +19,7 @@ from napari._vispy.overlays.text import VispyLayerNameOverlay, VispyTextOverlay
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
 from napari.components.overlays import CanvasOverlay, LayerNameOverlay, SceneOverlay, TextOverlay
+from napari.utils.events import disconnect_events
 from vispy.color import Color
 from vispy.scene.visuals import Compound, Image, Line
 from vispy.visuals.transforms import STTransform
@@ -49,8 +50,6 @@ from napari_msp.ui.orientation_letters import (
 from napari_msp.ui.widgets.colours import SKY_BLUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari.layers import Layer
     from napari.viewer import Viewer
 
@@ -206,20 +205,23 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
 
 
 class ColourBar(CanvasOverlay):
-    """The colours of a layer and the numbers at their ends, at the right foot of its cell."""
+    """The colours of a layer and the numbers at their ends, at the right foot of the canvas."""
+
+    layer: Any
+    font_size: float = BAR_NUMBERS
+    visible: bool = True
 
 
-def show_colour_bar(layers: Iterable[Layer], chosen: Layer | None) -> None:
-    """Show the colour bar of one of some layers (None: of none), and hide those of the others."""
-    for layer in layers:
-        overlays = layer._overlays
-        if layer is chosen and COLOUR_BAR not in overlays:
-            overlays[COLOUR_BAR] = ColourBar()
-        if COLOUR_BAR in overlays:
-            overlays[COLOUR_BAR].visible = layer is chosen
+def show_colour_bar(viewer: Viewer, layer: Layer | None) -> None:
+    """Show the colour bar of a layer, in place of another one's; of none: None."""
+    overlays = viewer.canvas.overlays
+    if layer is None:
+        overlays.pop(COLOUR_BAR, None)
+    elif COLOUR_BAR not in overlays or overlays[COLOUR_BAR].layer is not layer:
+        overlays[COLOUR_BAR] = ColourBar(layer=layer)
 
 
-class ColourBarDrawn(LayerOverlayMixin, VispyCanvasOverlay):
+class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
     """Draws a bar that lies: one that stands, as napari's, takes room from heads."""
 
     def __init__(self, *, font_info: Any, **options: Any) -> None:
@@ -233,20 +235,25 @@ class ColourBarDrawn(LayerOverlayMixin, VispyCanvasOverlay):
         node = Compound([self._colours, self._rim, *self._ends])
         super().__init__(node=node, font_info=font_info, **options)
         self.x_size, self.y_size = wide, high + BAR_LINE
-        events = self.layer.events
+        events = self.overlay.layer.events
         for event in (events.colormap, events.contrast_limits, events.gamma):
             event.connect(self._renew)
         self.viewer.canvas.events.background_color.connect(self._renew)
         self._renew()
         self.reset()
 
+    def close(self) -> None:
+        """Draw no more."""
+        disconnect_events(self.overlay.layer.events, self)
+        super().close()
+
     def _renew(self, event: Any = None) -> None:
         """Draw the colours that the layer has now."""
-        (wide, high), ink = BAR_SIZE, self._get_fgcolor()
-        shades = self.layer.colormap.map(np.linspace(0, 1, wide) ** self.layer.gamma)
+        layer, (wide, high), ink = self.overlay.layer, BAR_SIZE, self._get_fgcolor()
+        shades = layer.colormap.map(np.linspace(0, 1, wide) ** layer.gamma)
         self._colours.set_data(np.repeat(shades[None], high, axis=0).astype(np.float32))
         self._rim.set_data(color=ink)
-        for end, value in zip(self._ends, self.layer.contrast_limits, strict=True):
+        for end, value in zip(self._ends, layer.contrast_limits, strict=True):
             end.text, end.color = f"{value:.2g}", ink
 
 

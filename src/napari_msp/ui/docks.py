@@ -139,6 +139,15 @@ class Docked(QWidget):
                 QTimer.singleShot(0, own.raise_)  # once it is a tab
                 return
 
+    def come_forward(self) -> bool:
+        """Bring the tab to the front; tell whether it was behind another."""
+        dock = _dock_of(self)
+        if dock is None or not self.visibleRegion().isEmpty():
+            return False
+        dock.show()
+        dock.raise_()
+        return True
+
     def on_escape(self, act: Callable[[], object]) -> None:
         """Do something when Escape is pressed anywhere in this widget."""
         on_keys(self, act, Qt.Key_Escape)

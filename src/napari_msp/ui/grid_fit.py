@@ -32,7 +32,7 @@ EDGE, NAME, NAME_LINE, FOOT = 18, 28, 18, 60
 below it: letters stand on all four sides."""
 
 COLOUR_BAR = "napari_msp_colour_bar"
-"""Key of the colour bar among a layer's overlays."""
+"""Key of the colour bar among the canvas's overlays."""
 
 BAR_SIZE, BAR_NUMBERS, BAR_LINE = (90, 10), 7.0, 16
 """Canvas pixels of it, points of the numbers at its ends, and canvas pixels of their line: beside
@@ -359,6 +359,7 @@ def legend_height(viewer: Viewer) -> float:
     return extent_of(legend.text, legend.font_size)[1]
 
 
-def remove_legend(viewer: Viewer) -> None:
-    """Take the lines away."""
-    viewer.canvas.overlays.pop(LEGEND, None)
+def remove_words(viewer: Viewer) -> None:
+    """Take the legend and the colour bar away."""
+    for key in (LEGEND, COLOUR_BAR):
+        viewer.canvas.overlays.pop(key, None)

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.slices import Sides, obliquity, picture_sides
-from napari_msp.ui.grid_fit import BAR_LINE, BAR_SIZE, COLOUR_BAR, LINE_HEIGHT, shown_name
+from napari_msp.ui.grid_fit import LINE_HEIGHT, shown_name
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EDGE = 10
 """Canvas pixels between a letter's middle and its cell's edge."""
 
 BAR = "words\nbar"
-"""As high as a scale bar is."""
+"""As high as a bar is with its numbers."""
 
 OBLIQUE = 1.0
 """Degrees of a tilted grid from which on it is said (our choice)."""
@@ -118,8 +118,7 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
     cells = list(cells_of(viewer) if cells is None else cells)
     # As high in each cell, whatever stands in one of them.
     head = max(map(_taken_above, cells), default=0.0)
-    bars = (bar_of(layer) for cell in cells for layer in cell.layers)
-    foot = max(_taken_below(viewer, "bottom"), *bars)
+    foot = _taken_below(viewer, "bottom")
     for cell in cells:
         known = (sides_of(viewer, layer) for layer in reversed(cell.layers))
         sides = next((each for each in known if each is not None), None)
@@ -160,7 +159,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
         canvas.size,
         (grid.enabled, grid.shape, grid.stride, grid.spacing),
         # Of others, too: a cell is a layer's place among all, and letters make room for any name.
-        [(id(layer), *_words_and_bar(layer)) for layer in viewer.layers],
+        [(id(layer), *_words(layer)) for layer in viewer.layers],
     )
     overlays = [
         (getattr(each, "text", ""), each.font_size, str(each.position))
@@ -181,12 +180,12 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
     return seen, overlays, layers
 
 
-def _words_and_bar(layer: Layer) -> tuple[Any, ...]:
+def _words(layer: Layer) -> tuple[Any, ...]:
     """Give what of a layer letters must not run into; False where it is not seen."""
     if not layer.visible:
         return (False,)
     name = layer.name_overlay
-    return shown_name(layer), name.visible, name.font_size, str(name.position), bar_of(layer)
+    return shown_name(layer), name.visible, name.font_size, str(name.position)
 
 
 def _taken_above(cell: Cell) -> float:
@@ -197,12 +196,6 @@ def _taken_above(cell: Cell) -> float:
         if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
     ]
     return max(heights, default=0.0)
-
-
-def bar_of(layer: Layer) -> float:
-    """Canvas pixels that a layer's colour bar takes with its numbers; 0: there is none."""
-    bar = layer._overlays.get(COLOUR_BAR)
-    return 0.0 if bar is None or not bar.visible else float(EDGE + BAR_SIZE[1] + BAR_LINE)
 
 
 def _taken_below(viewer: Viewer, where: str) -> float:

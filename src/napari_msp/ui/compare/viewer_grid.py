@@ -21,7 +21,7 @@ from napari_msp.ui.grid_fit import (
     GridFit,
     Head,
     fit_legend,
-    remove_legend,
+    remove_words,
     spatial,
 )
 from napari_msp.ui.layers import (
@@ -192,7 +192,7 @@ class ViewerGrid:
                 viewer.dims.set_point(axis + self._extra, at)
         self._linking = True
         bar = None if cells.bar is None else self.layers[cells.bar]
-        show_colour_bar(self.layers, bar)
+        show_colour_bar(viewer, bar)
         self._legend = cells.legend
         self.write(self._words())
         self._fit.take(self.layers, cells.reference)
@@ -217,10 +217,10 @@ class ViewerGrid:
             map(fits, there, cells.layers)
         ):
             return False
-        self._give_names_back({options["name"] for _, options, _ in cells.layers})
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
+        self._give_names_back({options["name"] for _, options, _ in cells.layers})
         self._linking = False
         for layer, cell, before in zip(there, cells.layers, known, strict=True):
             refill(layer, cell, before)
@@ -349,7 +349,7 @@ class ViewerGrid:
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
         viewer.dims.events.order.disconnect(self._fit.turn)
-        remove_legend(viewer)
+        remove_words(viewer)
         with viewer.layers.batched_update():
             self._replace([])
             for layer, visible in self._others.items():

@@ -67,6 +67,9 @@ COMMANDS: tuple[Command, ...] = (
 )
 """In the order of the sheet. Digits set tags, see `tag_keys`."""
 
+WRITING = {*(each.name for each in COMMANDS if each.group == JUDGE), "tag"}
+"""What must not be done where the widget is not seen that says what was done."""
+
 REBOUND: Mapping[str, str] = {
     "Left": "napari steps through slices with them, too; here also from the table",
     "Right": "as Left",

@@ -26,7 +26,7 @@ from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorte
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.review.key_sheet import KeySheet
-from napari_msp.ui.review.keys import all_keys, tag_keys
+from napari_msp.ui.review.keys import WRITING, all_keys, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
@@ -369,7 +369,9 @@ class Review(Docked):
         name = all_keys()[key]
         if self.session is None:
             return
-        if name == "tag":
+        if name in WRITING and self.come_forward():
+            self._warn(f"{key} did nothing: the review was behind another tab.")
+        elif name == "tag":
             tag = tag_keys(list(self.session.tags)).get(key)
             if tag is not None:
                 self.judging.finish_note()

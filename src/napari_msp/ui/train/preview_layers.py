@@ -22,7 +22,7 @@ from napari_msp.ui.grid_fit import (
     SPACE,
     GridFit,
     fit_legend,
-    remove_legend,
+    remove_words,
 )
 from napari_msp.ui.layers import (
     LayerData,
@@ -113,7 +113,7 @@ class PreviewLayers(QObject):
         self._pictures.clear()
         self._tell_who_has_it()
         if not self._shared.owner:
-            remove_legend(self._viewer)
+            remove_words(self._viewer)
 
     def _plan(self, picture: Picture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
@@ -224,7 +224,7 @@ class PreviewLayers(QObject):
     def _tidy(self) -> None:
         """Take the words away with the last layer that they are about."""
         if not self._there and not self._shared.owner:
-            remove_legend(self._viewer)
+            remove_words(self._viewer)
 
     @property
     def _there(self) -> bool:
