@@ -1,7 +1,7 @@
 #!/bin/sh
 # One part of what scripts/check.sh runs, which sets up what it needs; shown when it has ended.
 #
-#   scripts/check_part.sh static|windows-1|windows-2|learning|work|others
+#   scripts/check_part.sh static|windows-1|windows-2|learning|evaluation|commands|others
 set -u
 cd "$(dirname "$0")/.." || exit
 . scripts/phases.sh
@@ -31,13 +31,15 @@ run_part() {
         windows-1) tests $first_windows ;;
         windows-2) tests tests/viewer $(printf -- '--ignore %s ' $first_windows) ;;
         learning) tests tests/learning ;;
-        work) tests $work ;;
-        others) tests $(printf -- '--ignore %s ' tests/viewer tests/learning $work) ;;
+        evaluation) tests tests/evaluation ;;
+        commands) tests $commands ;;
+        others) tests $(printf -- '--ignore %s ' \
+            tests/viewer tests/learning tests/evaluation $commands) ;;
     esac
 }
 
 first_windows=$(echo tests/viewer/test_[a-h]*.py)
-work="tests/evaluation tests/commands tests/phantom tests/cohort"
+commands="tests/commands tests/phantom tests/cohort"
 screen=""
 case $part in
     windows-*)
