@@ -267,7 +267,8 @@ def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list
     """List what is named as a scan in a BIDS folder, in order of subject and name."""
     folders = [f"{subject}/dwi"] if session == "ses-*" else []
     places = [place for each in (*folders, f"{subject}/{session}/dwi") for place in root.glob(each)]
-    return sorted(path for place in places for path in place.iterdir() if is_dwi(path))
+    found = (path for place in places if place.is_dir() for path in place.iterdir())
+    return sorted(path for path in found if is_dwi(path))
 
 
 def choose_scan(

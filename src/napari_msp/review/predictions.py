@@ -4,7 +4,7 @@ Listing reads names, sidecars and the ends of images, no voxels: hundreds take a
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from napari_msp.bids import (
     study_root,
     without_shell,
 )
+from napari_msp.data.dataset import scans_in
 from napari_msp.data.nifti import content_hash
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json
@@ -432,15 +433,15 @@ class _Sources:
             return None
         subject = scan.relative_to(root).parts[0]
         if (root, subject) not in self._scans:
-            self._scans[root, subject] = _platforms(root / subject)
+            self._scans[root, subject] = _platforms(scans_in(root, subject))
         found = self._scans[root, subject].get(target, [])
         return found[0] if len(found) == 1 else None
 
 
-def _platforms(subject: Path) -> dict[str, list[Path]]:
+def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
     """Give a subject's scans by platform, by their names alone."""
     found: dict[str, list[Path]] = {}
-    for path in _scans(subject):
+    for path in scans:
         named = entities(path)
         if "desc" in named:
             continue
@@ -449,12 +450,6 @@ def _platforms(subject: Path) -> dict[str, list[Path]]:
         if nifti_stem(path) not in {nifti_stem(each) for each in others}:
             others.append(path)
     return found
-
-
-def _scans(subject: Path) -> Iterator[Path]:
-    for folder in (subject / "dwi", *sorted(subject.glob("ses-*/dwi"))):
-        if folder.is_dir():
-            yield from (path for path in sorted(folder.iterdir()) if is_dwi(path))
 
 
 def read_measured(folder: Path) -> dict[str, Any]:
