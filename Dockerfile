@@ -29,6 +29,8 @@ RUN pip install -c constraints.txt ".[cohort]"
 
 # Whoever runs it may be nobody, with no home to keep a cache in; Apptainer brings the user's own.
 ENV HOME=/tmp MPLBACKEND=Agg
+# A worker's profile grows for an hour, and nobody looks at it.
+ENV DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False
 WORKDIR /tmp
 ENTRYPOINT ["napari-msp", "cohort"]
 CMD ["--help"]

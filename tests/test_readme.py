@@ -67,13 +67,19 @@ class Block:
 
 def blocks() -> Iterator[Block]:
     for page, text in TEXTS.items():
+        found: dict[int, Block] = {}
+        """By where they begin: what one makes the next may need."""
         for number, each in enumerate(FENCED.finditer(text), 1):
-            yield Block(page, number, each["language"], each["code"], each["why"] or "")
-    text = FENCED.sub("", TEXTS["README.md"])
-    for number, each in enumerate(INDENTED.finditer(text), 101):
-        code = re.sub("^    ", "", each[0], flags=re.M)
-        why = "" if "napari-msp " in code else "installs"
-        yield Block("README.md", number, "bash", code, why)
+            found[each.start()] = Block(
+                page, number, each["language"], each["code"], each["why"] or ""
+            )
+        if page == "README.md":
+            others = FENCED.sub(lambda each: "-" * len(each[0]), text)
+            for number, each in enumerate(INDENTED.finditer(others), 101):
+                code = re.sub("^    ", "", each[0], flags=re.M)
+                why = "" if "napari-msp " in code else "installs"
+                found[each.start()] = Block(page, number, "bash", code, why)
+        yield from (found[place] for place in sorted(found))
 
 
 BLOCKS = list(blocks())

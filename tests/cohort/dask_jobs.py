@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
+
+import numpy as np
 
 from napari_msp.errors import UserError
 
@@ -16,14 +19,30 @@ def record(dwi, model, targets, out, **options):
 
 
 def means(dwi, model, targets, out, **options):
-    """Leave what the job may take: GiB, and threads of torch and of BLAS."""
+    """Leave what the job may take: GiB, threads of torch and of BLAS, and what it is spared.
+
+    That is whether its worker keeps no profile, and has the memory of an array for the next one.
+    """
     import torch
+    from distributed import get_worker
     from threadpoolctl import threadpool_info
 
     blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
     out.mkdir(parents=True)
-    found = [options["options"].memory, torch.get_num_threads(), max(blas)]
+    pages = new_pages()
+    for _ in range(8):
+        np.ones(2**20)  # 8 MiB
+    found = {
+        "memory": options["options"].memory,
+        "threads": [torch.get_num_threads(), max(blas)],
+        "profiled": "profile" in get_worker().periodic_callbacks,
+        "MiB cleared": (new_pages() - pages) * resource.getpagesize() / 2**20,
+    }
     (out / "means.json").write_text(json.dumps(found))
+
+
+def new_pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def bad_at_two(dwi, model, targets, out, **options):
