@@ -13,7 +13,7 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
 from napari_msp.alignment.registration import BrainImage, Displacement
-from napari_msp.checking.dataset import check
+from napari_msp.checking.dataset import check, check_alike
 from napari_msp.checking.gradients import check_b0, check_near_b_values
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
@@ -234,24 +234,27 @@ def test_b_values_that_are_nearly_the_inputs():
     assert high.problem.startswith("b = 2900 s/mm² where ge has 3000")
 
 
-def test_b0_images_of_unlike_b_values():
-    scan = scan_at
-    scans = [scan(subject, "ge", 0, 5, 1000) for subject in (1, 2, 3)]
-    scans += [scan(1, "prisma", 0, 10), scan(2, "prisma", 50, 50), scan(3, "prisma", 0)]
-    scans += [scan(1, "philips", 60 / 2, 50)]
-    odd, platform = check_b0(scans, "ge")
-    assert (odd.severity, odd.where) == ("warning", "2 prisma")
-    assert "b = 50 s/mm² on average, those of the others of prisma 5: " in odd.problem
-    assert "differs by some 4 %" in odd.problem
+def test_platforms_whose_b0_images_are_unlike_the_inputs():
+    scans = [scan_at(subject, "ge", 0, 5, 1000) for subject in (1, 2, 3)]
+    scans += [scan_at(1, "prisma", 0, 10), scan_at(1, "philips", 60 / 2, 50)]
+    (platform,) = check_b0(scans, "ge")
     assert (platform.severity, platform.where) == ("note", "philips")
     assert "b = 40 s/mm² on average, those of ge 2: " in platform.problem
 
 
-def test_of_two_scans_of_unlike_b0_none_is_the_odd_one():
-    scans = [scan_at(1, "ge", 0, 1000), scan_at(2, "ge", 50, 1000), scan_at(1, "prisma", 0)]
-    (found,) = check_b0(scans, "ge")
-    assert (found.severity, found.where) == ("warning", "ge")
-    assert "b from 0 to 50 s/mm² on average: " in found.problem
+def test_scans_unlike_the_others_of_their_platform(heads):
+    dataset = open_dataset(heads)
+    fine = replace(LATTICE, affine=np.diag([1.0, 1, 1, 1]))
+    scans = [scan_at(subject, "prisma_st", 0, 5, 1000) for subject in (1, 2, 3)]
+    scans += [scan_at(subject, "ge_st", 0, 1000) for subject in (1, 2, 3)]
+    scans[2] = replace(scans[2], lattice=fine)
+    scans[3] = scan_at(1, "ge_st", 50, 1000)
+    weak, voxels, field = check_alike(dataset, scans)
+    assert (weak.severity, weak.where, weak.flag) == ("warning", "1 ge_st", "b=0 unlike others")
+    assert "b = 50 s/mm² on average where 2 others of its platform have 0: " in weak.problem
+    assert (voxels.severity, voxels.where) == ("error", "3 prisma_st")
+    assert voxels.problem.endswith("training refuses that")
+    assert (field.severity, field.where) == ("warning", "3 prisma_st")
 
 
 @pytest.mark.parametrize(

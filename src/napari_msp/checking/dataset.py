@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, misplaced, subject_and_platform
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
-from napari_msp.checking.findings import Finding, finding_from, place_of
+from napari_msp.checking.findings import Finding, Severity, finding_from, place_of
 from napari_msp.checking.gradients import (
     Correction,
     check_b0,
@@ -16,7 +16,7 @@ from napari_msp.checking.gradients import (
     common_b_value,
     write_corrected,
 )
-from napari_msp.checking.outliers import check_outliers, check_platforms
+from napari_msp.checking.outliers import by_platform, check_outliers, check_platforms
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import (
     ScanSummary,
@@ -37,6 +37,7 @@ from napari_msp.data.dataset import (
     input_platform,
     open_dataset,
 )
+from napari_msp.data.in_common import ScanHeader, unlike
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, refuse_occupied
 from napari_msp.formatting import counted
@@ -166,6 +167,7 @@ def check(
     findings += check_b_values(scans, source)
     findings += check_near_b_values(scans, source)
     findings += check_b0(scans, source)
+    findings += check_alike(dataset, scans)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
     findings = _put_right(findings, scans, corrections, corrected, root)
@@ -311,6 +313,22 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
         problem = f"is the same image as the scan on {other}: one scan on two platforms"
         remedy = Advice("find out on which it was made, and put the other's scan in its place")
         yield Finding("error", f"{subject} {platform}", problem, remedy)
+
+
+def check_alike(dataset: TravellingHeads, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
+    """Look for scans that differ from most others of their platform by what their headers say."""
+    for platform, of_platform in by_platform(scans).items():
+        by_subject = {each.subject: each for each in of_platform}
+        headers = {
+            name: ScanHeader.of(dataset.scans[name, platform], each.lattice, each.gradients)
+            for name, each in by_subject.items()
+        }
+        for each in unlike(platform, headers):
+            severity: Severity = "error" if each.refused else "warning"
+            problem = each.problem + (": training refuses that" if each.refused else "")
+            advice = Advice("leave the scan out")
+            where = by_subject[each.subject].where
+            yield Finding(severity, where, problem, advice, f"{each.what} unlike others")
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:

@@ -123,36 +123,19 @@ NO_SCANNER = Advice("count that as no scanner's effect; FA and diffusivity are f
 
 
 def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Compare the b-values of b=0 images, within platforms and between them."""
-    usual: dict[str, float] = {}
-    for platform, of_platform in by_platform(scans).items():
-        found = np.array([scan.gradients.b0_weighting for scan in of_platform])
-        known = float(np.median(found))
-        odd = np.abs(found - known) > WEAK_B0
-        if 2 * odd.sum() >= len(found):  # nobody can say which is usual
-            problem = (
-                f"b=0 images have b from {found.min():.0f} to {found.max():.0f} s/mm² on average: "
-                f"for that alone S/S0 differs by some {in_tissue(np.ptp(found))}"
-            )
-            yield Finding("warning", platform, problem, Advice("compare like scans only"), "b=0")
-            continue
-        usual[platform] = known
-        for index in np.flatnonzero(odd):
-            problem = _b0_differ(found[index], known, f"the others of {platform}")
-            where = of_platform[index].where
-            yield Finding("warning", where, problem, Advice("leave the scan out"), "b=0")
-    known = usual.get(input_platform, 0.0)
+    """Compare the b-values of platforms' b=0 images with the input's."""
+    usual = {
+        platform: float(np.median([scan.gradients.b0_weighting for scan in of_platform]))
+        for platform, of_platform in by_platform(scans).items()
+    }
+    known = usual.get(input_platform)
     for platform, own in usual.items():
-        if input_platform in usual and abs(own - known) > WEAK_B0:
-            problem = _b0_differ(own, known, input_platform)
+        if known is not None and abs(own - known) > WEAK_B0:
+            problem = (
+                f"b=0 images have b = {own:.0f} s/mm² on average, those of {input_platform} "
+                f"{known:.0f}: for that alone S/S0 differs by some {in_tissue(own - known)}"
+            )
             yield Finding("note", platform, problem, NO_SCANNER, "b=0")
-
-
-def _b0_differ(own: float, known: float, whose: str) -> str:
-    return (
-        f"b=0 images have b = {own:.0f} s/mm² on average, those of {whose} {known:.0f}: for that "
-        f"alone S/S0 differs by some {in_tissue(own - known)}"
-    )
 
 
 def _has(scan: ScanSummary, b_value: float) -> bool:

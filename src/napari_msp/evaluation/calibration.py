@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
+from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
@@ -115,6 +117,7 @@ def with_expected_errors(
                 f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}"
             )
             raise UserError(problem, dataset.root, "subjects", Change("subjects", "other"))
+    _check_voxels(model, dataset, subjects)
     inputs = ((each, model.card.input) for each in subjects)
     scans = (dataset.scans[each] for each in inputs if dataset.has(*each))
     tell_unfit(model, scans, dataset.root.name)
@@ -140,6 +143,20 @@ def with_expected_errors(
 
 def _scanned(dataset: TravellingHeads, subject: str, model: Model, target: str) -> bool:
     return dataset.has(subject, model.card.input) and dataset.has(subject, target)
+
+
+def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str]) -> None:
+    """Refuse scans on a target whose voxels are not those that the model predicts there."""
+    for subject, target in product(subjects, model.targets):
+        if _scanned(dataset, subject, model, target):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is doubtful is told when it is read
+                lattice = dataset.acquisition(subject, target).lattice
+            wanted = model.card.voxel_size / model.card.scales[target]
+            if np.abs(lattice.voxel_sizes / wanted - 1).max() > SIZE_TOLERANCE:
+                problem = f"voxels are {lattice.edges}, those that the model predicts {wanted:.2f}"
+                remedy = Change("subjects", "other")
+                raise UserError(problem, dataset.scans[subject, target], "subjects", remedy)
 
 
 def _fit(dataset: TravellingHeads, heads: Mapping[str, tuple[FloatArray, FloatArray]]) -> ErrorFit:

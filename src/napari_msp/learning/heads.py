@@ -12,11 +12,11 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
+from napari_msp.data.in_common import check_alike, common_shells
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.identity import CopiedScan, Person, copies, known_among
-from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
@@ -159,6 +159,11 @@ def prepare_study(
         remedy = Change(field, "fewer")
         raise UserError("no subject is left to train on", dataset.root, field, remedy)
     check_apart(dataset, settings, training)
+    parts = {
+        name: [each for each in subjects if each in getattr(settings, name)]
+        for name in ("validation", "held_out")
+    }
+    check_alike(dataset, (settings.input, *targets), {"subjects": training} | parts)
     b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
     heads = {
         subject: load_head(dataset, subject, settings.input, targets, b_values, subject in kept_out)

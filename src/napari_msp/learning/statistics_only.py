@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.in_common import check_alike, common_shells
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
-from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.events import (
     EventHandler,
     Finished,
@@ -164,6 +164,8 @@ def _measured(
             raise UserError(problem, dataset.root, field, Change("held_out", "fewer"))
     learned = [each for each in subjects if any(each in those for those in scanned.values())]
     check_apart(dataset, settings, learned)
+    parts = {"subjects": learned, "held_out": settings.held_out}
+    check_alike(dataset, (source, *targets), parts)
     # Others' scans are held to these shells where they are fitted.
     b_values = common_shells(dataset, scanned[source], source, targets, settings.b_value)
 

@@ -15,6 +15,7 @@ import numpy as np
 from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
+from napari_msp.data.in_common import check_alike, common_b_value, common_shells
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
@@ -55,7 +56,6 @@ from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.identity import CopiedScan
 from napari_msp.inference.prepare import tell_unfit
-from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
 
@@ -116,6 +116,7 @@ def make_plan(
     check_people(opened, subjects)
     check_scans(opened, subjects, targets)
     _check_voxel_sizes(opened, subjects, source, loaded)
+    unlike = _unlike(opened, subjects, folds, (source, *targets), rows)
     scales = lattice_scales(opened[0], source, targets, subjects) if starting else {}
     return Plan(
         datasets=paths,
@@ -142,6 +143,7 @@ def make_plan(
         doubts=(
             *tell_doubts(teachers, opened, subjects.test),
             *_copied(opened, subjects.test),
+            *unlike,
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
@@ -207,6 +209,29 @@ def _who(
     seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
     folds = leave_one_out(opened[0], seen, complete, learned, asked)
     return everyone(folds), folds
+
+
+def _unlike(
+    datasets: Sequence[TravellingHeads],
+    subjects: Subjects,
+    folds: Sequence[Subjects],
+    platforms: Sequence[str],
+    rows: Sequence[str],
+) -> tuple[str, ...]:
+    """Say whose scans are unlike the others' of their platform; refuse what cannot be learned."""
+    parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
+    if not folds:
+        parts = {
+            "train": subjects.training,
+            "validation": subjects.validation,
+            "test": subjects.test,
+        }
+    learned = any(name != UNHARMONIZED for name in rows)
+    return tuple(
+        said
+        for dataset in datasets
+        for said in check_alike(dataset, platforms, parts, learned=learned)
+    )
 
 
 def _copied(datasets: Sequence[TravellingHeads], subjects: Sequence[str]) -> Iterator[str]:
