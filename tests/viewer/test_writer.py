@@ -3,14 +3,16 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from patterns import predicted
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.errors import UserError
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
-from napari_msp.ui.layers import make_layer, mask_layer, shown_by
-from napari_msp.ui.writer import write_map
+from napari_msp.ui.layers import make_layer, map_layer, mask_layer, shown_by
+from napari_msp.ui.writer import write_map, write_sh_image
 
 SH, MAP = "MSP Harmonization SH image (MRtrix3)", "MSP Harmonization Shown map"
 
@@ -54,6 +56,14 @@ def save(monkeypatch, viewer):
         return offered
 
     return save_selected
+
+
+def test_a_prediction_that_was_saved_is_one_when_it_is_opened(tmp_path):
+    made = predicted("MSP", "front left")
+    path, _ = write_sh_image(str(tmp_path / "a"), [map_layer(made, "SH average", made.b0)])
+    again = load_scan(path)
+    assert again.provenance == made.provenance
+    np.testing.assert_array_equal(again.image.coefficients, made.image.coefficients)
 
 
 def select(viewer, *quantities):

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import on_keys, stacked
 from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import MessageLine, MessagePlace
@@ -399,10 +400,11 @@ def current_viewer() -> napari.Viewer | None:
 
 
 def letter(viewer: napari.Viewer) -> None:
-    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
+    """Show letters in a viewer from now on, as long as it has heads, which are kept in view."""
     from napari_msp.ui import canvas_drawing  # loads napari's own
 
     canvas_drawing.letter(viewer)
+    shared_by(viewer)
 
 
 def open_sample(viewer: napari.Viewer) -> None:

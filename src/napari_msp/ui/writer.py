@@ -46,8 +46,9 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
         remedy = Advice("select layers of one")
         raise UserError(f"The layers show different SH images ({names})", remedy=remedy)
     scan = next(iter(scans.values()))
-    target = _with_suffix(path)
-    write_sh(target, scan.image, like=_like(scan))
+    target, made = _with_suffix(path), scan.provenance
+    # Or a prediction would be a scan to whoever opens it, and so its own ground truth.
+    write_sh(target, scan.image, None if made is None else made.to_sidecar(), _like(scan))
     return [str(target), str(sidecar_path(target))]
 
 

@@ -1,0 +1,48 @@
+"""Heads come into view, and stay there when the canvas gets another size."""
+
+from dataclasses import replace
+
+import numpy as np
+from patterns import head, named
+
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.docks import letter
+from napari_msp.ui.layers import make_layer, map_layer
+
+
+def shown(shift=(0.0, 0.0, 0.0), **options):
+    """A layer of a head that lies some mm to the right, in front and above."""
+    image, affine = head(), head().affine.copy()
+    affine[:3, 3] += shift
+    scan = named(replace(image, affine=affine), "ge_st")
+    return make_layer(map_layer(scan, "SH average", sh_average(scan.sh), **options))
+
+
+def test_a_head_that_the_slice_misses_is_gone_to(model, qtbot):
+    letter(model)
+    model.add_layer(shown())
+    here = model.dims.point
+    model.add_layer(shown((4, 0, 0)))
+    model.add_layer(shown((0, 0, 500), visible=False))
+    qtbot.wait(1)
+    assert model.dims.point == here
+    there = model.add_layer(shown((0, 0, 60)))
+    qtbot.wait_until(lambda: model.dims.point != here)
+    low, high = there.extent.world[:, 0]
+    assert low <= model.dims.point[0] <= high
+    assert model.dims.point[1:] == here[1:]
+    centre = model.scene.camera.center
+    model.add_layer(shown((5000, 0, 60)))
+    qtbot.wait_until(lambda: model.scene.camera.center != centre)
+
+
+def test_a_head_that_was_fitted_is_fitted_to_another_canvas(model, qtbot):
+    letter(model)
+    model.add_layer(shown())
+    qtbot.wait(1)
+    zoom = model.scene.camera.zoom
+    model.canvas.size = tuple(np.array(model.canvas.size) // 2)
+    assert model.scene.camera.zoom < zoom
+    model.scene.camera.zoom = 3.0
+    model.canvas.size = tuple(np.array(model.canvas.size) * 3)
+    assert model.scene.camera.zoom == 3.0
