@@ -62,7 +62,7 @@ def test_a_prediction_that_was_saved_is_one_when_it_is_opened(tmp_path):
     made = predicted("MSP", "front left")
     path, _ = write_sh_image(str(tmp_path / "a"), [map_layer(made, "SH average", made.b0)])
     again = load_scan(path)
-    assert again.provenance == made.provenance
+    assert (again.provenance.name, again.provenance.input) == ("MSP prisma_st", "ge_st")
     np.testing.assert_array_equal(again.image.coefficients, made.image.coefficients)
 
 

@@ -1,4 +1,4 @@
-"""What the widgets of one viewer share: who has its canvas, what a form said last, what is in view."""
+"""What the widgets of a viewer share: who has its canvas, what forms said last, heads in view."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ class InView:
 
     def _fit(self, event: Any = None) -> None:
         viewer = self._free
-        if viewer is not None and self._fitted == _looking(viewer):
-            if any(map(is_ours, viewer.layers)):
-                viewer.fit_to_view()
+        if viewer is None or not any(map(is_ours, viewer.layers)):
+            return
+        if self._fitted == _looking(viewer):
+            viewer.fit_to_view()
 
     def _come(self, event: Any) -> None:
         # Once napari knows how far its sliders reach now.
