@@ -95,9 +95,7 @@ class InView:
             axis
             for axis in range(3)
             if axis + dims.ndim - 3 not in dims.displayed
-            and not ends[0][axis] - half[axis]
-            <= dims.point[axis - 3]
-            <= ends[1][axis] + half[axis]
+            and not ends[0][axis] - half[axis] <= dims.point[axis - 3] <= ends[1][axis] + half[axis]
         ]
         for axis in missed:
             dims.set_point(axis + dims.ndim - 3, float(ends[:, axis].mean()))
