@@ -182,7 +182,7 @@ def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
     assert compared.scan is not None
     np.testing.assert_array_equal(compared.scan.image.coefficients, sh.coefficients)
     assert compared.reservations == [f"MSP: {how}"]
-    itself = read_and_line_up(Question(made[0], made), lambda _: None)
+    itself = read_and_line_up(Question(made[0], made, None), lambda _: None)
     assert itself.reservations[0] == "MSP is the ground truth itself, to the last bit"
     layout = comparison_cells(compared, compared.cells("sh_average"))
     first = layout.layers[0][1]["name"]
