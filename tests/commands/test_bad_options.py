@@ -111,7 +111,7 @@ def _rename_b(folder: Path, subject: str, b_value: str) -> None:
     [
         (lambda study: _shift(study, "ge", 0, stretch=1.3), "import --voxel-size auto"),
         (lambda study: _shift(study, "prisma", 0, stretch=0.7), "whole number"),
-        (lambda study: _shift(study, "prisma", 500), "does not overlap"),
+        (lambda study: _shift(study, "prisma", 500), "its brain overlaps by 0 %"),
         (lambda study: next(study.glob("sub-01/ses-ge/dwi/*.bvec")).unlink(), "bvec"),
         (_without_ge, "ge_st"),
         (shutil.rmtree, "no such folder"),

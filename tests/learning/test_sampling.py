@@ -1,12 +1,14 @@
 """Patches and crops: what they hold, and how symmetries turn them."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.learning.heads import Head, load_head
+from napari_msp.errors import UserError
+from napari_msp.learning.heads import Head, load_head, prepare_study
 from napari_msp.learning.optimisation import masked_error, sh_unit_weights, training_loss
 from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Symmetry
 from napari_msp.networks.msp import MSP
@@ -162,11 +164,9 @@ def test_two_stage_loss_by_hand(examples, branch_losses, second):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, tmp_path):
+def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_path):
     root = make_heads(tmp_path, subjects=1)
     path = next(root.glob("sub-01/ses-prisma/dwi/*_dwi.nii.gz"))
-    import nibabel as nib
-
     for each in (path, path.with_name(path.name.replace("_dwi", "_mask"))):
         image = nib.load(each)
         affine = image.affine.copy()
@@ -176,6 +176,21 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, tmp_path):
     head = load_head(open_dataset(root), "sub-01", "ge_st", list(SCALES), 1200.0)
     assert head.off_lattice == ("prisma_st",)
     assert head.targets["prisma_st"].lattice.matches(head.input.lattice)
+    study = prepare_study(open_dataset(root), quick(held_out=()))
+    (said,) = study.interpolated
+    assert said.startswith("on prisma_st 1 of 1 scan (sub-01) lie beside the input's voxels: ")
+
+
+@pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])
+def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, share):
+    root = make_heads(tmp_path, subjects=1)
+    for path in root.glob("sub-01/ses-prisma/dwi/*.nii.gz"):
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[0, 3] += shift
+        nib.save(nib.Nifti1Image(image.get_fdata(), affine), path)
+    with pytest.raises(UserError, match=rf"its brain overlaps by {share} % with the one on ge_st"):
+        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
 
 
 def test_axes_of_a_tilted_target_are_the_inputs(loaded):

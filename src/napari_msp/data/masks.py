@@ -50,6 +50,10 @@ MOST_SIGNAL_OUTSIDE = 0.25
 """Brain-like b=0 signal outside a mask, as a share of the mask, that eyes, scalp and muscle explain
 (our choice: 0.02 to 0.04 round good masks, 0.9 and more round halves)."""
 
+SMALLEST_OVERLAP = 0.5
+"""Share of the smaller brain that must lie in the other one of a head (our choice; a slab may be
+compared with a whole brain)."""
+
 NEXT_TO_NONE = 1 / 15
 """b=0 signal below this share of the bright voxels' is background (our choice)."""
 

@@ -15,16 +15,12 @@ from napari_msp.data.lattice import (
     resample_mask,
     resample_with_mask,
 )
+from napari_msp.data.masks import SMALLEST_OVERLAP
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-
-SMALLEST_OVERLAP = 0.5
-"""Share of the smaller brain that must lie in the other one (our choice; a slab may be compared
-with a whole brain)."""
-
 
 AS_STORED, REORDERED = "as stored", "reordered"
 """Placements that change no number."""

@@ -14,8 +14,10 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.in_common import check_alike, common_shells
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
+from napari_msp.data.masks import SMALLEST_OVERLAP
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
+from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, known_among
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -117,6 +119,21 @@ class Study:
     def choosing(self, target: str) -> list[Head]:
         """Give validation heads whose scan on a target is there to compare with."""
         return [head for head in self.validation if target in head.truths]
+
+    @property
+    def interpolated(self) -> list[str]:
+        """Say which targets' scans are interpolated to be learned from."""
+        off = {
+            target: [head.subject for head in self.paired(target) if target in head.off_lattice]
+            for target in self.scales
+        }
+        return [
+            f"on {target} {len(those)} of {counted(len(self.paired(target)), 'scan')} "
+            f"({', '.join(those)}) lie beside the input's voxels: to be learned from they are "
+            "interpolated, which smooths them"
+            for target, those in off.items()
+            if those
+        ]
 
     def shown(self, target: str) -> list[Head]:
         """Give heads whose prediction can be looked at while a run goes on, held-out ones first."""
@@ -271,12 +288,15 @@ def load_head(
         )
         if held_out:
             truths[target] = truth
+        brain = truth.mask.sum() * truth.lattice.voxel_sizes.prod() / lattice.voxel_sizes.prod()
         if not truth.lattice.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
-        inside = image.resampled(lattice).mask & truth.mask
-        if not inside.any():
-            problem = f"does not overlap with the scan on {source}"
+        known = image.resampled(lattice).mask
+        inside = known & truth.mask
+        share = inside.sum() / max(1, min(known.sum(), brain))
+        if share < SMALLEST_OVERLAP:
+            problem = f"its brain overlaps by {100 * share:.0f} % with the one on {source}"
             remedy = Advice("register the subject's scans to each other first")
             raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
         refined[target] = replace(truth, mask=inside, lattice=lattice)

@@ -416,7 +416,10 @@ class TrainingRun:
                 resumed_at=self.lengths.done,
                 start=self.start.name,
                 processes=self.processes.count,
-                advice=advice_on(self.settings, self.study.scales, self.start),
+                advice=[
+                    *self.study.interpolated,
+                    *advice_on(self.settings, self.study.scales, self.start),
+                ],
             )
         )
 
