@@ -5,16 +5,14 @@ from types import SimpleNamespace
 import pytest
 
 from napari_msp.ui.grid_fit import (
-    EDGE,
     LEGEND,
-    NAME,
-    NAME_LINE,
+    LETTER,
     SPACE,
     broken,
     fit_legend,
     fitting,
     frame,
-    legend_height,
+    taken_below,
 )
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -47,22 +45,19 @@ def test_a_legend_is_seen_in_a_narrow_window_and_whole_again_in_a_wide_one():
     assert legend.visible
     assert len(legend.text.splitlines()) > 2
     assert " ".join(legend.text.split()) == " ".join(text.replace("·", "").split())
-    high = legend_height(narrow)
+    high = taken_below(narrow)
     narrow.canvas.size = (500, 1600)
     fit_legend(narrow)
     assert legend.text == text
-    assert legend_height(narrow) > 0
+    assert taken_below(narrow) > 0
     assert high > 4 * 8
 
 
-def test_a_head_stands_in_the_middle_of_its_cell_and_clear_of_words():
+def test_a_head_stands_in_the_middle_of_what_words_leave():
     brain = (0.0, 100.0, 0.0, 100.0, 0.0, 100.0)
-    for high, foot in ((400.0, 60.0), (260.0, 60.0), (400.0, 180.0)):
-        look = frame((high, 156.0), brain, (0, 1, 2), foot=foot)
-        above = high / 2 - look.centre[0] * look.zoom
-        below = high - above - 100 * look.zoom
-        if (high, foot) == (400.0, 60.0):  # as far from the letter above as from that below
-            assert above - (NAME + NAME_LINE) == pytest.approx(below - EDGE)
-        else:
-            assert below == pytest.approx(foot)
-            assert above >= NAME + NAME_LINE - 1e-9
+    for high, above, below in ((400.0, 30.0, 60.0), (240.0, 30.0, 60.0), (400.0, 60.0, 0.0)):
+        look = frame((high, 156.0), brain, (0, 1, 2), above, below)
+        top = high / 2 - look.centre[0] * look.zoom
+        bottom = high - top - 100 * look.zoom
+        assert top - above == pytest.approx(bottom - below)
+        assert top - above >= LETTER - 1e-9

@@ -12,8 +12,10 @@ from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.grid_fit import LEGEND, LEGEND_SIZE, ORDERS, SMALLEST, frame
+from napari_msp.ui.docks import letter
+from napari_msp.ui.grid_fit import LEGEND, LEGEND_SIZE, ORDERS, SMALLEST, brain_extent, frame
 from napari_msp.ui.layers import map_layer, shown_by
+from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
 
 
@@ -95,7 +97,7 @@ def test_boxes_are_as_large_as_what_is_written_in_them(viewer, pixels):
 def test_a_frame_holds_the_brain(cell, upright):
     flat, tall = (10.0, 50.0), (-100.0, 60.0)
     brain = (*tall, *flat, 10.0, 150.0) if upright else (*flat, *tall, 10.0, 150.0)
-    look = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2))
+    look = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2), 12, 22)
     ends = [(-1 if upright else 1) * (end - look.centre[0]) * look.zoom for end in tall]
     top, bottom = (cell[0] / 2 + end for end in sorted(ends))
     left, right = (cell[1] / 2 + (end - look.centre[1]) * look.zoom for end in brain[4:])
@@ -103,6 +105,22 @@ def test_a_frame_holds_the_brain(cell, upright):
     if min(cell) >= 200:
         assert 30 <= top < bottom <= cell[0] - 40
         assert 8 - 1e-6 <= left < right <= cell[1] - 8 + 1e-6
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (800, 500)])
+def test_letters_at_the_sides_stand_in_the_middle_of_heads(viewer, grid, qtbot, size):
+    letter(viewer)
+    viewer.window._qt_window.resize(*size)
+    qtbot.wait(50)
+    grid.show(grid_cells(*[head()] * 4, bar=3))
+    (cell, *_), camera = cells_of(viewer), viewer.scene.camera
+    first, last = brain_extent(head())[2:4]
+    middle = cell.top + cell.height / 2 + ((first + last) / 2 - camera.center[1]) * camera.zoom
+    top, bottom, *sides = letters_on(viewer)[:4]
+    assert [each.y for each in sides] == pytest.approx([middle] * 2, abs=2)
+    ends = [cell.top + cell.height / 2 + (end - camera.center[1]) * camera.zoom
+            for end in (first, last)]
+    assert ends[0] - top.y == pytest.approx(bottom.y - ends[1], abs=2)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -27,9 +27,12 @@ BACKGROUND = "black"
 ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 """The order of S, P and L for each plane: slider, rows, columns."""
 
-EDGE, NAME, NAME_LINE, FOOT = 18, 28, 18, 60
-"""Canvas pixels of a cell beside the brain, above it without names, for each line of a name, and
-below it: letters stand on all four sides."""
+LETTER, EDGE = 18, 10
+"""Canvas pixels on each side of a brain that letters take, and between a letter's middle, or words,
+and a cell's edge."""
+
+BAR = "words\nbar"
+"""As high as a bar is with its numbers."""
 
 COLOUR_BAR = "napari_msp_colour_bar"
 """Key of the colour bar among the canvas's overlays."""
@@ -114,7 +117,7 @@ class GridFit:
     def come_closer(self, centre: tuple[float, float], mm: float) -> None:
         """Fill cells with so many mm around a row and a column, unless they show less."""
         camera, cell = self._viewer.scene.camera, self._cell()
-        zoom = max(min(cell[0] - NAME - FOOT, cell[1] - 2 * EDGE), 20.0) / mm
+        zoom = min(room_of(cell, *self._taken)) / mm
         if camera.zoom < zoom:
             camera.center, camera.zoom = (0.0, *centre), zoom
             self._close = self._camera()
@@ -156,13 +159,7 @@ class GridFit:
         if self._brain is None or viewer.dims.ndisplay != 2:
             return
         self.letter()
-        look = frame(
-            self._cell(),
-            self._brain,
-            viewer.dims.order,
-            lines=max(len(shown_name(layer).splitlines()) for layer in self._layers),
-            foot=max(FOOT, EDGE + legend_height(viewer)),
-        )
+        look = frame(self._cell(), self._brain, viewer.dims.order, *self._taken)
         viewer.scene.camera.center = (0.0, *look.centre)
         viewer.scene.camera.zoom = look.zoom
         self._put = self._camera()
@@ -184,6 +181,11 @@ class GridFit:
                 layer.events.name()
             layer.name_overlay.font_size = max(size, SMALLEST)
         fit_legend(self._viewer)
+
+    @property
+    def _taken(self) -> tuple[float, float]:
+        """Canvas pixels that words take above and below a brain."""
+        return taken_above(self._layers), taken_below(self._viewer)
 
     def _camera(self) -> tuple[Any, ...]:
         camera = self._viewer.scene.camera
@@ -252,15 +254,39 @@ def is_upright(order: tuple[int, ...]) -> bool:
     return spatial(order)[1] == 0
 
 
+def taken_above(layers: Iterable[Layer]) -> float:
+    """Canvas pixels that names of layers take at the top of their cells: of the highest."""
+    heights = (
+        EDGE + LINE_HEIGHT * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
+        for layer in layers
+        if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
+    )
+    return max(heights, default=0.0)
+
+
+def taken_below(viewer: Viewer, where: str = "bottom") -> float:
+    """Canvas pixels that words and bars take at the foot of the canvas, or in its corner."""
+    heights = (
+        EDGE + LINE_HEIGHT * each.font_size * len(getattr(each, "text", BAR).splitlines())
+        for each in viewer.canvas.overlays.values()
+        if each.visible and hasattr(each, "font_size") and str(each.position).startswith(where)
+    )
+    return max(heights, default=0.0)
+
+
+def room_of(cell: tuple[float, float], above: float, below: float) -> tuple[float, float]:
+    """Give the height and width in pixels that words and letters leave a brain."""
+    return max(cell[0] - above - below - 2 * LETTER, 20.0), max(cell[1] - 2 * LETTER, 20.0)
+
+
 def frame(
     cell: tuple[float, float],
     brain: Extent,
     order: tuple[int, ...],
-    *,
-    lines: int = 1,
-    foot: float = FOOT,
+    above: float,
+    below: float,
 ) -> Frame:
-    """Fit the brain into a cell, in the middle between its name and the words below it.
+    """Fit the brain into a cell, in the middle of what words leave, as letters at its sides are.
 
     Parameters
     ----------
@@ -270,21 +296,16 @@ def frame(
         See `brain_extent`.
     order
         The viewer's order of axes; the last two of space are shown.
-    lines
-        Of the longest name.
-    foot
-        Pixels that words below the brain need; only where they would be run into is it higher up.
+    above, below
+        Pixels that words take there.
     """
-    name = NAME + NAME_LINE * lines
     rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
     tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
-    room = max(cell[0] - name - foot, 20.0), max(cell[1] - 2 * EDGE, 20.0)
+    room = room_of(cell, above, below)
     zoom = min(room[0] / tall, room[1] / wide)
-    free = cell[0] - tall * zoom
-    below = max(foot, (free - name + EDGE) / 2)
     # A row is a mm further down on the screen, but where it is a mm further up in the head.
     down = -1 if is_upright(order) else 1
-    return Frame((sum(rows) / 2 + down * (below - free / 2) / zoom, sum(columns) / 2), zoom)
+    return Frame((sum(rows) / 2 + down * (below - above) / 2 / zoom, sum(columns) / 2), zoom)
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:
@@ -349,14 +370,6 @@ def fit_legend(viewer: Viewer) -> None:
     size = fitting(text.splitlines(), room, LEGEND_SIZE)
     legend.text, legend.visible = text, size >= SMALLEST
     legend.font_size = max(SMALLEST, size)
-
-
-def legend_height(viewer: Viewer) -> float:
-    """Give the canvas pixels that the legend takes."""
-    legend = viewer.canvas.overlays.get(LEGEND)
-    if legend is None or not legend.visible:
-        return 0.0
-    return extent_of(legend.text, legend.font_size)[1]
 
 
 def remove_words(viewer: Viewer) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.slices import Sides, obliquity, picture_sides
-from napari_msp.ui.grid_fit import LINE_HEIGHT, shown_name
+from napari_msp.ui.grid_fit import EDGE, LINE_HEIGHT, shown_name, taken_above, taken_below
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ KEY = "napari_msp_letters"
 
 SIZE, SMALL = 8.0, 6.5
 """Of letters, and of words, in what napari's canvas calls points."""
-
-EDGE = 10
-"""Canvas pixels between a letter's middle and its cell's edge."""
-
-BAR = "words\nbar"
-"""As high as a bar is with its numbers."""
 
 OBLIQUE = 1.0
 """Degrees of a tilted grid from which on it is said (our choice)."""
@@ -117,8 +111,8 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
     found: list[Written] = []
     cells = list(cells_of(viewer) if cells is None else cells)
     # As high in each cell, whatever stands in one of them.
-    head = max(map(_taken_above, cells), default=0.0)
-    foot = _taken_below(viewer, "bottom")
+    head = taken_above(layer for cell in cells for layer in cell.layers)
+    foot = taken_below(viewer)
     for cell in cells:
         known = (sides_of(viewer, layer) for layer in reversed(cell.layers))
         sides = next((each for each in known if each is not None), None)
@@ -138,11 +132,11 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
 def words_on(viewer: Viewer) -> list[Written]:
     """Give how the picture is to be read, in lines at the lower left, and where these stand."""
     lines = reading(viewer)
-    foot = viewer.canvas.size[0] - _taken_below(viewer, "bottom_left") - EDGE
+    foot = viewer.canvas.size[0] - taken_below(viewer, "bottom_left") - EDGE
     widest = max((len(line) for line in lines), default=0) * SMALL
     if widest > viewer.canvas.viewbox_size(viewer.layers)[1] / 2 - EDGE:
         # Or it would run into the letter in the middle.
-        letter_at = viewer.canvas.size[0] - _taken_below(viewer, "bottom") - EDGE
+        letter_at = viewer.canvas.size[0] - taken_below(viewer) - EDGE
         foot = min(foot, letter_at) - LINE_HEIGHT * SIZE
     heights = (foot - number * LINE_HEIGHT * SMALL for number in range(len(lines)))
     return [Written(line, EDGE / 2, y) for line, y in zip(reversed(lines), heights, strict=True)]
@@ -186,23 +180,3 @@ def _words(layer: Layer) -> tuple[Any, ...]:
         return (False,)
     name = layer.name_overlay
     return shown_name(layer), name.visible, name.font_size, str(name.position)
-
-
-def _taken_above(cell: Cell) -> float:
-    """Canvas pixels of a cell that names of layers take at its top."""
-    heights = [
-        EDGE + LINE_HEIGHT * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
-        for layer in cell.layers
-        if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
-    ]
-    return max(heights, default=0.0)
-
-
-def _taken_below(viewer: Viewer, where: str) -> float:
-    """Canvas pixels that overlays of napari's take at the foot of the canvas, or in its corner."""
-    heights = [
-        EDGE + LINE_HEIGHT * each.font_size * len(getattr(each, "text", BAR).splitlines())
-        for each in viewer.canvas.overlays.values()
-        if each.visible and hasattr(each, "font_size") and str(each.position).startswith(where)
-    ]
-    return max(heights, default=0.0)

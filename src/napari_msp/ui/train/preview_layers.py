@@ -21,7 +21,6 @@ from napari_msp.ui.grid_fit import (
     GAP,
     SPACE,
     GridFit,
-    fit_legend,
     remove_words,
 )
 from napari_msp.ui.layers import (
@@ -202,7 +201,7 @@ class PreviewLayers(QObject):
             return
         words = (how_far(each.event) for each in self._pictures.values())
         show_legend(self._viewer, SPACE.join(words))
-        fit_legend(self._viewer)
+        self._fit.follow()
 
     def _follow(self) -> None:
         if not self._shared.owner:
