@@ -118,8 +118,9 @@ def test_letters_at_the_sides_stand_in_the_middle_of_heads(viewer, grid, qtbot, 
     middle = cell.top + cell.height / 2 + ((first + last) / 2 - camera.center[1]) * camera.zoom
     top, bottom, *sides = letters_on(viewer)[:4]
     assert [each.y for each in sides] == pytest.approx([middle] * 2, abs=2)
-    ends = [cell.top + cell.height / 2 + (end - camera.center[1]) * camera.zoom
-            for end in (first, last)]
+    ends = [
+        cell.top + cell.height / 2 + (end - camera.center[1]) * camera.zoom for end in (first, last)
+    ]
     assert ends[0] - top.y == pytest.approx(bottom.y - ends[1], abs=2)
 
 
