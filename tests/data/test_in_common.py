@@ -18,6 +18,7 @@ from napari_msp.errors import Change, UserError
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.calibration import with_expected_errors
+from napari_msp.inference.prepare import UnlikeTraining
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
@@ -134,6 +135,14 @@ def test_an_evaluation_refuses_what_it_would_train_on_and_tells_of_the_rest(with
     with pytest.warns(UnlikeOthers):
         plan = make_plan([root], methods=["no harmonization"])
     assert any("sub-03 on prisma_st has voxels" in each for each in plan.doubts)
+
+
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")
+def test_what_a_model_predicts_on_other_voxels_is_said(with_odd):
+    root = with_odd(0.5, "sub-01 prisma", "sub-02 prisma", "sub-03 prisma")
+    with pytest.warns(UnlikeTraining, match=r"prisma_st have voxels of 1.20 mm, .* predicts 2.40"):
+        plan = make_plan([root], models=[packaged_model("MSP")], targets=["prisma_st"])
+    assert any("its predictions are interpolated to be measured" in each for each in plan.doubts)
 
 
 def test_what_is_calibrated_on_has_the_models_voxels(with_odd):

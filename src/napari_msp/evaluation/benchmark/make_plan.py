@@ -55,7 +55,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.identity import CopiedScan
-from napari_msp.inference.prepare import tell_unfit
+from napari_msp.inference.prepare import UnlikeTraining, tell_unfit
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
 
@@ -144,6 +144,7 @@ def make_plan(
             *tell_doubts(teachers, opened, subjects.test),
             *_copied(opened, subjects.test),
             *unlike,
+            *(said for each in opened for said in _interpolated(each, subjects.test, loaded)),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
@@ -385,6 +386,28 @@ def _check_voxel_sizes(
                 problem = f"voxels are {given} mm, those of {model.name} {known:.2f} mm"
                 remedy = Advice("evaluate it on data of its own voxel size")
                 raise UserError(problem, dataset.scans[subject, source], "models", remedy)
+
+
+def _interpolated(
+    dataset: TravellingHeads, subjects: Sequence[str], models: Sequence[Model]
+) -> Iterator[str]:
+    """Say, and warn of, which models predict other voxels than the targets' scans have."""
+    for model, (target, scale) in ((m, each) for m in models for each in m.card.scales.items()):
+        wanted = model.card.voxel_size / scale
+        sizes = (
+            dataset.acquisition(each, target).lattice.voxel_sizes
+            for each in subjects
+            if dataset.has(each, target)
+        )
+        other = next((s for s in sizes if np.abs(s / wanted - 1).max() > SIZE_TOLERANCE), None)
+        if other is not None:
+            said = (
+                f"{dataset.root.name}: scans on {target} have voxels of {other.mean():.2f} mm, "
+                f"{Path(model.name).name} predicts {wanted:.2f} mm: its predictions are "
+                "interpolated to be measured"
+            )
+            warnings.warn(said, UnlikeTraining, stacklevel=3)
+            yield said
 
 
 def _b_values(
