@@ -51,27 +51,15 @@ def shown(image):
     return to_shown(np.where(image.mask, sh_average(image), 0), image.lattice)
 
 
-def test_a_held_key_shows_truth_and_input_in_place(viewer, compared, truth, scan):
-    layers = compared.grid.layers
-    own = [layer.data.copy() for layer in layers]
-    names = [layer.name for layer in layers]
-    canvas = viewer.window._qt_viewer.canvas.native
-    viewer.window._qt_window.activateWindow()
-    for key, held in ((Qt.Key_G, truth), (Qt.Key_H, scan)):
-        QTest.keyPress(canvas, key)
-        for number in (1, 2):
-            np.testing.assert_array_equal(layers[number].data, shown(held.sh))
-            assert layers[number].name.strip() == f"sub-01 {held.platform} · SH average"
-        QTest.keyRelease(canvas, key)
-        for layer, data, name in zip(layers, own, names, strict=True):
-            np.testing.assert_array_equal(layer.data, data)
-            assert layer.name == name
-    compared.leave()
-    QTest.keyPress(canvas, Qt.Key_G)  # nothing happens any more
-    QTest.keyRelease(canvas, Qt.Key_G)
+def test_what_stands_beside_a_comparison(viewer, compared, truth, scan, monkeypatch, qtbot):
+    """One comparison for all: to make it takes longer than to look."""
+    check_differences_have_a_sign_and_one_scale(compared, truth)
+    check_contrast_is_linked_within_a_row(viewer, compared)
+    check_a_held_key_shows_truth_and_input_in_place(viewer, compared, truth, scan)
+    check_there_are_words_while_numbers_are_made(compared, monkeypatch, qtbot)
 
 
-def test_differences_have_a_sign_and_one_scale(compared, truth):
+def check_differences_have_a_sign_and_one_scale(compared, truth):
     compared.form.errors.setCurrentIndex(1)
     _, diqt, msp = (compared.comparing.compared.comparison.predictions.get(name) for name in
                     ("", "DIQT", "MSP"))  # fmt: skip
@@ -92,7 +80,7 @@ def test_differences_have_a_sign_and_one_scale(compared, truth):
     compared.form.errors.setCurrentIndex(0)
 
 
-def test_contrast_is_linked_within_a_row(viewer, compared):
+def check_contrast_is_linked_within_a_row(viewer, compared):
     layers = compared.grid.layers
     errors = [tuple(each.contrast_limits) for each in layers[4:]]
     layers[1].contrast_limits = (0.01, 0.05)
@@ -102,6 +90,41 @@ def test_contrast_is_linked_within_a_row(viewer, compared):
     layers[5].contrast_limits = (0.0, 1e-4)
     assert tuple(layers[4].contrast_limits) == (0.0, 1e-4)
     assert tuple(layers[0].contrast_limits) == (0.01, 0.05)
+
+
+def check_a_held_key_shows_truth_and_input_in_place(viewer, compared, truth, scan):
+    layers = compared.grid.layers
+    own = [layer.data.copy() for layer in layers]
+    names = [layer.name for layer in layers]
+    canvas = viewer.window._qt_viewer.canvas.native
+    viewer.window._qt_window.activateWindow()
+    for key, held in ((Qt.Key_G, truth), (Qt.Key_H, scan)):
+        QTest.keyPress(canvas, key)
+        for number in (1, 2):
+            np.testing.assert_array_equal(layers[number].data, shown(held.sh))
+            assert layers[number].name.strip() == f"sub-01 {held.platform} · SH average"
+        QTest.keyRelease(canvas, key)
+        for layer, data, name in zip(layers, own, names, strict=True):
+            np.testing.assert_array_equal(layer.data, data)
+            assert layer.name == name
+    compared.leave()
+    QTest.keyPress(canvas, Qt.Key_G)  # nothing happens any more
+    QTest.keyRelease(canvas, Qt.Key_G)
+
+
+def check_there_are_words_while_numbers_are_made(widget, monkeypatch, qtbot):
+    said = []
+    real = widget.table.clear
+
+    def clear(*words):
+        said.append(words)
+        real(*words)
+
+    monkeypatch.setattr(widget.table, "clear", clear)
+    widget.show_comparison()
+    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    assert said
+    assert all(words and "being measured" in words[0] for words in said)
 
 
 def test_worse_than_before_is_said(compare, truth):
@@ -140,20 +163,3 @@ def test_a_calibrated_model_beside_another_hides_no_disagreement(viewer, compare
     assert names == ["sub-01 MSP · disagreement", "sub-01 older · disagreement"]
     words = viewer.canvas.overlays["napari_msp_legend"].text
     assert "disagreement (not all models are calibrated): 0 to " in words
-
-
-def test_there_are_words_while_numbers_are_made(viewer, compare, truth, scan, monkeypatch, qtbot):
-    widget = compare([predicted("MSP", "front left", scan)], truth, scan)
-    widget.leave()
-    said = []
-    real = widget.table.clear
-
-    def clear(*words):
-        said.append(words)
-        real(*words)
-
-    monkeypatch.setattr(widget.table, "clear", clear)
-    widget.show_comparison()
-    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
-    assert said
-    assert all(words and "being measured" in words[0] for words in said)

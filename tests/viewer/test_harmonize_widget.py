@@ -127,7 +127,14 @@ def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
     assert "Load acquisition (MSP Harmonization)" in docks
 
 
-def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
+def test_scans_and_models_are_offered(viewer, harmonize, heads, qtbot, tmp_path):
+    """One window for all: opening one takes longer than to look."""
+    check_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path)
+    check_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path)
+    check_the_selected_layers_scan_is_chosen(viewer, harmonize, heads)
+
+
+def check_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
     add(viewer, load_scan(heads.scans["sub-01", "connectom_st"]))
     assert harmonize.form.scan.currentText() == "sub-01 connectom_st"
     viewer.layers.selection.active = viewer.layers["sub-01 ge_st · b0"]
@@ -138,7 +145,7 @@ def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
     assert not harmonize.form.button.isEnabled()
 
 
-def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path):
+def check_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path):
     path = tmp_path / "run" / "model.safetensors"
     path.parent.mkdir()
     shutil.copy(packaged_model("MSP"), path)
@@ -150,7 +157,7 @@ def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot
     qtbot.wait_until(lambda: "MSP run" not in harmonize.form.models.boxes, timeout=SOON)
 
 
-def test_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path):
+def check_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(packaged_model("MSP").read_bytes()[:5000])
     harmonize.shelf.add(path)
@@ -211,7 +218,18 @@ def test_memory_and_precision_are_the_machines(harmonize, qtbot, monkeypatch):
     assert (request.options.memory, request.options.precision) == (1.5, "float16")
 
 
-def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
+def test_predictions_are_made_again_saved_and_offered_again(
+    viewer, harmonize, open_widget, qtbot, finish, tmp_path
+):
+    """One window for all: a prediction takes longer than to look."""
+    check_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish)
+    check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_path)
+    check_predictions_are_offered_again_when_the_dock_was_closed(
+        viewer, harmonize, open_widget, qtbot
+    )
+
+
+def check_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     only(harmonize)
     press(qtbot, harmonize.form.button)
     finish(harmonize)
@@ -224,12 +242,33 @@ def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     assert harmonize.results.lines.text().count("\n") == 0
 
 
-def test_predictions_are_offered_again_when_the_dock_was_closed(
-    viewer, harmonize, open_widget, qtbot, finish
+def check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_path):
+    press(qtbot, harmonize.results.save)
+    form = harmonize.saving.form
+    form.folder.line.setText(str(tmp_path / "out"))
+
+    def save(button):
+        form.message.clear()
+        press(qtbot, button)
+        qtbot.wait_until(lambda: bool(form.message.text), timeout=SOON)
+
+    save(form.save)
+    assert "1 prediction written" in form.message.text
+    dwi = tmp_path / "out" / "sub-01_ses-ge_acq-st_desc-prismastDiqt_dwi.nii.gz"
+    written = dwi.stat().st_mtime_ns
+    qtbot.wait_until(form.save.isEnabled)
+    save(form.save)
+    assert "there already" in form.message.text
+    assert dwi.stat().st_mtime_ns == written
+    (replace_button,) = form.message.buttons
+    press(qtbot, replace_button)
+    qtbot.wait_until(lambda: "written" in form.message.text, timeout=SOON)
+    assert dwi.stat().st_mtime_ns > written
+
+
+def check_predictions_are_offered_again_when_the_dock_was_closed(
+    viewer, harmonize, open_widget, qtbot
 ):
-    only(harmonize)
-    press(qtbot, harmonize.form.button)
-    finish(harmonize)
     viewer.window.remove_dock_widget(harmonize)
     again = open_widget("Harmonize")
     assert again is not harmonize
@@ -293,40 +332,22 @@ def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, fin
     assert predicted(viewer) == MSP_LAYERS[2:]
 
 
-def test_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, finish, tmp_path):
-    only(harmonize)
-    press(qtbot, harmonize.form.button)
-    finish(harmonize)
-    press(qtbot, harmonize.results.save)
-    form = harmonize.saving.form
-    form.folder.line.setText(str(tmp_path / "out"))
-
-    def save(button):
-        form.message.clear()
-        press(qtbot, button)
-        qtbot.wait_until(lambda: bool(form.message.text), timeout=SOON)
-
-    save(form.save)
-    assert "1 prediction written" in form.message.text
-    dwi = tmp_path / "out" / "sub-01_ses-ge_acq-st_desc-prismastDiqt_dwi.nii.gz"
-    written = dwi.stat().st_mtime_ns
-    qtbot.wait_until(form.save.isEnabled)
-    save(form.save)
-    assert "there already" in form.message.text
-    assert dwi.stat().st_mtime_ns == written
-    (replace_button,) = form.message.buttons
-    press(qtbot, replace_button)
-    qtbot.wait_until(lambda: "written" in form.message.text, timeout=SOON)
-    assert dwi.stat().st_mtime_ns > written
-
-
 # --- Every other end --------------------------------------------------------------------------
 
 
-def test_out_of_memory_offers_a_smaller_tile_and_then_works(
+def test_failures_are_told_of_and_then_it_works(viewer, harmonize, qtbot, finish, monkeypatch):
+    """One window for all: opening one takes longer than to fail."""
+    only(harmonize)
+    check_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch)
+    check_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch)
+    check_out_of_memory_offers_a_smaller_tile_and_then_works(
+        viewer, harmonize, qtbot, finish, monkeypatch
+    )
+
+
+def check_out_of_memory_offers_a_smaller_tile_and_then_works(
     viewer, harmonize, qtbot, finish, monkeypatch
 ):
-    only(harmonize)
     failing(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."))
     press(qtbot, harmonize.form.button)
     finish(harmonize)
@@ -340,6 +361,27 @@ def test_out_of_memory_offers_a_smaller_tile_and_then_works(
     assert harmonize.form.choices.options.tile == 32
     assert not harmonize.message.isVisible()
     assert predicted(viewer) == DIQT_LAYERS
+
+
+def check_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
+    with monkeypatch.context() as patch:
+        failing(patch, RuntimeError("CUDA error: device-side assert triggered"))
+        press(qtbot, harmonize.form.button)
+        finish(harmonize)
+    assert "GPU failed or is gone" in harmonize.message.text
+
+
+def check_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch):
+    with monkeypatch.context() as patch:
+        failing(patch, KeyError("prisma"))
+        press(qtbot, harmonize.form.button)
+        finish(harmonize)
+    assert "KeyError: 'prisma'" in harmonize.message.text
+    (details,) = harmonize.message.buttons
+    press(qtbot, details)
+    qtbot.wait_until(lambda: harmonize.details is not None and harmonize.details.isVisible())
+    assert "conv3d" in harmonize.details.trace.toPlainText()
+    harmonize.details.close()
 
 
 def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(
@@ -362,27 +404,6 @@ def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS + MSP_LAYERS
     assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).scan is kept
-
-
-def test_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
-    only(harmonize)
-    failing(monkeypatch, RuntimeError("CUDA error: device-side assert triggered"))
-    press(qtbot, harmonize.form.button)
-    finish(harmonize)
-    assert "GPU failed or is gone" in harmonize.message.text
-
-
-def test_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch):
-    only(harmonize)
-    failing(monkeypatch, KeyError("prisma"))
-    press(qtbot, harmonize.form.button)
-    finish(harmonize)
-    assert "KeyError: 'prisma'" in harmonize.message.text
-    (details,) = harmonize.message.buttons
-    press(qtbot, details)
-    qtbot.wait_until(lambda: harmonize.details is not None and harmonize.details.isVisible())
-    assert "conv3d" in harmonize.details.trace.toPlainText()
-    harmonize.details.close()
 
 
 def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, heads, qtbot, finish):

@@ -50,10 +50,16 @@ def placed(window):
     """Where everything is that can be used now, in the window; not what is offered in messages."""
     offered = {id(each) for place in messages(window) for each in place.findChildren(INTERACTIVE)}
     return {
-        each: (each.mapTo(window, QPoint(0, 0)), each.size())
+        each: where(each, window)
         for each in window.findChildren(INTERACTIVE)
         if each.isVisible() and id(each) not in offered and not isinstance(each, QScrollBar)
     }
+
+
+def where(widget, window):
+    """Where a widget is in the window, and how large; None where it is not seen."""
+    seen = widget.isVisible()
+    return (widget.mapTo(window, QPoint(0, 0)), widget.size()) if seen else None
 
 
 def settled(window, qtbot):
@@ -180,11 +186,10 @@ def test_nothing_moves_when_something_is_said(
         for words, say in said(widget):
             say()
             qtbot.wait(5)
-            now = placed(window)
             moved = {
-                (each, each.accessibleName() or getattr(each, "text", str)()): (was, now.get(each))
+                (each, each.accessibleName() or getattr(each, "text", str)()): (was, now)
                 for each, was in before.items()
-                if now.get(each) != was
+                if (now := where(each, window)) != was
             }
             assert not moved, (name, words)
         (foot,) = widget.findChildren(Foot)

@@ -95,7 +95,14 @@ def names(review):
     return [" ".join(layer.name.split()) for layer in review.canvas.grid.layers]
 
 
-def test_the_riskiest_is_shown_first_as_in_figure_3(opened):
+def test_the_canvas_takes_the_keys_of_the_list(viewer, opened, press_on_canvas):
+    """One window for all: opening one takes longer than to look."""
+    check_the_riskiest_is_shown_first_as_in_figure_3(opened)
+    check_the_canvas_takes_the_same_keys(viewer, opened, press_on_canvas)
+    check_no_key_is_taken_from_napari_unsaid(viewer, opened)
+
+
+def check_the_riskiest_is_shown_first_as_in_figure_3(opened):
     assert opened.session.current.subject == "sub-03"
     assert names(opened) == [
         "sub-03 ge_st · SH average",
@@ -147,7 +154,7 @@ def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions, qtbot):
     )
 
 
-def test_the_canvas_takes_the_same_keys(viewer, opened, press_on_canvas, predictions):
+def check_the_canvas_takes_the_same_keys(viewer, opened, press_on_canvas):
     before = opened.session.current
     press_on_canvas("N")
     assert opened.session.row == 1
@@ -164,7 +171,7 @@ def test_the_canvas_takes_the_same_keys(viewer, opened, press_on_canvas, predict
     assert opened.session.state(before) == "fail"
 
 
-def test_no_key_is_taken_from_napari_unsaid(viewer, opened):
+def check_no_key_is_taken_from_napari_unsaid(viewer, opened):
     from napari._app_model import get_app_model
     from napari.utils.key_bindings import coerce_keybinding
 
