@@ -51,45 +51,12 @@ def shown(image):
     return to_shown(np.where(image.mask, sh_average(image), 0), image.lattice)
 
 
-def test_what_stands_beside_a_comparison(viewer, compared, truth, scan, monkeypatch, qtbot):
-    """One comparison for all: to make it takes longer than to look."""
-    check_differences_have_a_sign_and_one_scale(compared, truth)
-    check_contrast_is_linked_within_a_row(viewer, compared)
+def test_a_held_key_and_words_while_numbers_are_made(
+    viewer, compared, truth, scan, monkeypatch, qtbot
+):
+    """One comparison for both: to make it takes longer than to look."""
     check_a_held_key_shows_truth_and_input_in_place(viewer, compared, truth, scan)
     check_there_are_words_while_numbers_are_made(compared, monkeypatch, qtbot)
-
-
-def check_differences_have_a_sign_and_one_scale(compared, truth):
-    compared.form.errors.setCurrentIndex(1)
-    _, diqt, msp = (compared.comparing.compared.comparison.predictions.get(name) for name in
-                    ("", "DIQT", "MSP"))  # fmt: skip
-    layers = compared.grid.layers[4:]
-    for layer, maps in zip(layers, (diqt, msp), strict=True):
-        wanted = maps["sh_average"] - sh_average(truth.sh)
-        expected = to_shown(np.where(truth.sh.mask, wanted, 0), truth.sh.lattice)
-        np.testing.assert_allclose(layer.data, expected, atol=1e-7)
-        low, high = layer.contrast_limits
-        assert low == -high
-        assert layer.name.endswith("minus truth")
-        below, zero, above = layer.colormap.map(np.array([0.0, 0.5, 1.0]))[:, :3]
-        assert below[2] > below[0]  # blue
-        assert above[0] > above[2]  # orange
-        assert zero.max() < 0.02
-    assert layers[0].contrast_limits == layers[1].contrast_limits
-    compared.form.maps.setCurrentText("colour FA")  # has no sign
-    compared.form.errors.setCurrentIndex(0)
-
-
-def check_contrast_is_linked_within_a_row(viewer, compared):
-    layers = compared.grid.layers
-    errors = [tuple(each.contrast_limits) for each in layers[4:]]
-    layers[1].contrast_limits = (0.01, 0.05)
-    assert {tuple(each.contrast_limits) for each in layers[:4]} == {(0.01, 0.05)}
-    assert [tuple(each.contrast_limits) for each in layers[4:]] == errors
-    assert "SH average now 0.01 to 0.05" in viewer.canvas.overlays["napari_msp_legend"].text
-    layers[5].contrast_limits = (0.0, 1e-4)
-    assert tuple(layers[4].contrast_limits) == (0.0, 1e-4)
-    assert tuple(layers[0].contrast_limits) == (0.01, 0.05)
 
 
 def check_a_held_key_shows_truth_and_input_in_place(viewer, compared, truth, scan):
@@ -125,6 +92,39 @@ def check_there_are_words_while_numbers_are_made(widget, monkeypatch, qtbot):
     qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
     assert said
     assert all(words and "being measured" in words[0] for words in said)
+
+
+def test_differences_have_a_sign_and_one_scale(compared, truth):
+    compared.form.errors.setCurrentIndex(1)
+    _, diqt, msp = (compared.comparing.compared.comparison.predictions.get(name) for name in
+                    ("", "DIQT", "MSP"))  # fmt: skip
+    layers = compared.grid.layers[4:]
+    for layer, maps in zip(layers, (diqt, msp), strict=True):
+        wanted = maps["sh_average"] - sh_average(truth.sh)
+        expected = to_shown(np.where(truth.sh.mask, wanted, 0), truth.sh.lattice)
+        np.testing.assert_allclose(layer.data, expected, atol=1e-7)
+        low, high = layer.contrast_limits
+        assert low == -high
+        assert layer.name.endswith("minus truth")
+        below, zero, above = layer.colormap.map(np.array([0.0, 0.5, 1.0]))[:, :3]
+        assert below[2] > below[0]  # blue
+        assert above[0] > above[2]  # orange
+        assert zero.max() < 0.02
+    assert layers[0].contrast_limits == layers[1].contrast_limits
+    compared.form.maps.setCurrentText("colour FA")  # has no sign
+    compared.form.errors.setCurrentIndex(0)
+
+
+def test_contrast_is_linked_within_a_row(viewer, compared):
+    layers = compared.grid.layers
+    errors = [tuple(each.contrast_limits) for each in layers[4:]]
+    layers[1].contrast_limits = (0.01, 0.05)
+    assert {tuple(each.contrast_limits) for each in layers[:4]} == {(0.01, 0.05)}
+    assert [tuple(each.contrast_limits) for each in layers[4:]] == errors
+    assert "SH average now 0.01 to 0.05" in viewer.canvas.overlays["napari_msp_legend"].text
+    layers[5].contrast_limits = (0.0, 1e-4)
+    assert tuple(layers[4].contrast_limits) == (0.0, 1e-4)
+    assert tuple(layers[0].contrast_limits) == (0.01, 0.05)
 
 
 def test_worse_than_before_is_said(compare, truth):

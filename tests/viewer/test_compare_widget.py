@@ -278,9 +278,9 @@ def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, p
 
 
 def test_cancelling_leaves_a_usable_form(
-    viewer, add, compare, settle, truth, predictions, qtbot
+    viewer, add, compare, settle, scan, truth, predictions, qtbot
 ):
-    add(truth, *predictions)
+    add(truth, scan, *predictions)
     compare.compare_predictions(predictions)
     compare.progress.cancel.click()
     settle()
