@@ -106,6 +106,8 @@ class Tour:
         for size in self.sizes:
             self.window.resize(*size)
             self.live(1)
+            if not self.viewer.canvas.grid.enabled:
+                self.viewer.reset_view()
             for theme, end in THEMES.items():
                 self.viewer.theme = theme
                 self.live(0.5)
@@ -323,7 +325,7 @@ def train(tour: Tour) -> None:
     widget.form.simulate.click()
     tour.wait(lambda: widget.form.request is not None)
     widget.train_button.click()
-    tour.wait(lambda: not widget.run.running, 1200)
+    tour.wait(lambda: not widget.run.running, 3600)
     tour.live(2)
     tour.picture("trained")
     tour.close(widget)

@@ -131,6 +131,7 @@ def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions, qtbot):
     assert "were deleted" in opened.message.text
     assert opened.canvas.judged  # they are drawn anew
     check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot)
+    check_keys_do_not_reach_a_persons_own_layer(viewer, opened, qtbot)
     assert not (predictions / "review" / "rater-anna_ratings.tsv").exists()
     press("5", Qt.Key_Return)
     assert opened.judging.writing
@@ -222,6 +223,17 @@ def check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot):
     assert opened.session.current is entry
     assert opened.message.text == "F did nothing: the review was behind another tab."
     qtbot.wait_until(lambda: not opened.visibleRegion().isEmpty(), timeout=PATIENCE)
+
+
+def check_keys_do_not_reach_a_persons_own_layer(viewer, opened, qtbot):
+    points = viewer.add_points(np.zeros((2, 3)), name="lesion")
+    points.selected_data = {0, 1}
+    viewer.layers.selection.active = points
+    qtbot.wait_until(lambda: viewer.layers.selection.active in opened.canvas.grid.layers)
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Backspace)
+    assert len(points.data) == 2
+    assert opened.message.text == "There is nothing to take back."
+    viewer.layers.remove(points)
 
 
 def check_values_are_those_of_the_subject(opened, press):

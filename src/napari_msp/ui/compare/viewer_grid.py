@@ -331,8 +331,13 @@ class ViewerGrid:
         else:  # as it was before, whatever was done to the one image
             camera = self.viewer.scene.camera
             _, camera.center, camera.zoom = self._view
-        if self.layers and self.layers[0] in self.viewer.layers:
-            self.viewer.layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+        self.select()
+
+    def select(self) -> None:
+        """Select a cell: the second, which is a prediction's, or another where that has gone."""
+        there = [layer for layer in self.layers if layer in self.viewer.layers]
+        if there:
+            self.viewer.layers.selection.active = there[min(1, len(there) - 1)]
 
     def name_of(self, layer: Layer) -> str:
         """Give a layer's own name, also while a cell bears it."""
@@ -375,8 +380,7 @@ class ViewerGrid:
         for layer in self.layers:
             layer.name_overlay.visible = True
             layer.events.contrast_limits.connect(self._link)
-        if self.layers:
-            layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+        self.select()
 
     def _link(self, event: Any) -> None:
         """Give a contrast that a person chose to all cells on the same scale, and say it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_msp.errors import UserError
 from napari_msp.review.predictions import Entry
@@ -95,6 +95,7 @@ class Canvas(QObject):
         self.ahead.failed.connect(self.cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
         viewer.dims.events.order.connect(self._follow_plane)
+        viewer.layers.selection.events.active.connect(self._selected)
         self._shared = shared_by(viewer)
         self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
 
@@ -190,6 +191,16 @@ class Canvas(QObject):
         first = entry is not self.shown or pictures.subject is not self._subject
         self.shown, self.pictures = entry, pictures
         self.seen.emit(first)
+
+    def _selected(self, event: Any = None) -> None:
+        """Keep a cell selected: keys would go to a hidden layer, and delete what is in it."""
+        if self.grid.active and not self._showing:
+            QTimer.singleShot(0, self._select_a_cell)
+
+    def _select_a_cell(self) -> None:
+        active = self.viewer.layers.selection.active
+        if self.grid.active and active is not None and active not in self.grid.layers:
+            self.grid.select()
 
     @property
     def _subject(self) -> object:
