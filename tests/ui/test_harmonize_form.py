@@ -63,6 +63,13 @@ def test_without_a_scan_it_says_so_and_offers_two_ways(form, qtbot):
         form.sample.click()
 
 
+def test_what_all_models_are_for_is_said_once(filled):
+    said = [row.about.text() for row in filled.models._rows]
+    assert said[-1].endswith("\nAll for teaching.")
+    assert [each for each in said if "teaching" in each] == said[-1:]
+    assert all("teaching" in box.accessibleDescription() for box in filled.models.boxes.values())
+
+
 def test_with_a_scan_and_models_it_is_ready(filled):
     assert not filled.empty.isVisible()
     assert filled.button.isEnabled()

@@ -100,6 +100,11 @@ def press(qtbot, button):
     qtbot.mouseClick(button, Qt.LeftButton)
 
 
+def whole(widget):
+    """Whether nothing of it lies under an edge."""
+    return widget.isVisible() and widget.visibleRegion().boundingRect().size() == widget.size()
+
+
 def only(harmonize, model="DIQT"):
     """Leave one model ticked."""
     for label, box in harmonize.form.models.boxes.items():
@@ -230,9 +235,12 @@ def test_predictions_are_made_again_saved_and_offered_again(
 
 
 def check_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
+    viewer.window._qt_window.resize(1089, 629)
+    qtbot.wait_until(lambda: whole(harmonize.form.button), timeout=SOON)
     only(harmonize)
     press(qtbot, harmonize.form.button)
     finish(harmonize)
+    qtbot.wait_until(lambda: whole(harmonize.results.compare), timeout=SOON)
     layer = viewer.layers[DIQT_LAYERS[-1]]
     first = shown_by(layer).scan
     press(qtbot, harmonize.form.button)

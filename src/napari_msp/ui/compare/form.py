@@ -269,8 +269,7 @@ class CompareForm(QWidget):
             ("glyphs", self.glyphs, GLYPHS),
             ("axis", self.planes, PLANE),
         ):
-            keys = wrapped(KEYS) if name == "axis" else None
-            rows.add(name, LABELS[name], entry, meaning, keys)
+            rows.add(name, LABELS[name], entry, meaning, beside=name == "axis")
         buttons.setStretchFactor(self.show_button, 1)
-        stacked(self, rows, buttons)
+        stacked(self, rows, wrapped(KEYS), buttons)
         return rows

@@ -429,7 +429,7 @@ class Compare(Docked):
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         buttons = in_row(self.save_figure, self.save_numbers)
-        inside = stacked(numbers, buttons, self.table)
+        inside = stacked(numbers, self.table, buttons)  # in a low window numbers come first
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.tabs.addTab(_scrolled(numbers), "Numbers")

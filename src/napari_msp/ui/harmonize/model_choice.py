@@ -67,7 +67,13 @@ class ModelChoice(QWidget):
         for row in self._rows:
             row.hide()
             row.deleteLater()
-        self._rows = [_Row(model, model.label in checked) for model in models]
+        said = [model.purpose for model in models]
+        if len(said) > 1 and said[0] and len(set(said)) == 1:  # once: a low window has little room
+            said = [*[""] * (len(said) - 1), f"All {said[0][0].lower()}{said[0][1:]}"]
+        self._rows = [
+            _Row(model, model.label in checked, purpose)
+            for model, purpose in zip(models, said, strict=True)
+        ]
         for row in self._rows:
             self._layout.addWidget(row)
             row.box.toggled.connect(self.changed)
@@ -115,7 +121,7 @@ class _Row(Themed):
 
     INDENT = 22
 
-    def __init__(self, model: ModelRow, checked: bool) -> None:
+    def __init__(self, model: ModelRow, checked: bool, purpose: str) -> None:
         super().__init__()
         self.model = model
         route = f"{model.input} → {', '.join(model.targets)}"
@@ -128,7 +134,7 @@ class _Row(Themed):
         self.remove.setAccessibleName(f"Remove {model.label}")
         self.remove.setToolTip("Take this model off the list; its file stays.")
         self.remove.setVisible(model.removable)
-        self.about = _words(f"{route}\n{model.purpose}".strip())
+        self.about = _words(f"{route}\n{purpose}".strip())
         self.words = _words("")
         top = in_row(self.box, self.remove)
         top.setStretch(0, 1)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration
 from napari_msp.ui.background import JobRow
-from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, with_messages
+from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.models import ModelShelf
 from napari_msp.ui.harmonize.results import ResultLayers, Results
@@ -78,7 +78,7 @@ class Harmonize(Docked):
         self._request: Request | None = None
         self._done, self._began = 0, 0.0
         self._offers: tuple[Offer, ...] = ()
-        self._trace = ""
+        self._trace, self._fresh = "", False
         self.details: Details | None = None
         said = (self.message, self.saving.form.message)
         running = (self.progress, self.saving.progress)
@@ -185,6 +185,7 @@ class Harmonize(Docked):
 
     def _take(self, result: Predicted) -> None:
         self._done += 1
+        self._fresh = True
         self.layers.add(result)
 
     def _fail(self, error: UserError) -> None:
@@ -231,6 +232,9 @@ class Harmonize(Docked):
         source = source_of(results[0].prediction) if results else None
         scan = f"{source.owner}{apart(source)}" if source is not None else ""
         self.results.show_results(scan, [each.summary for each in results], tuple(notes))
+        if results and self._fresh:
+            self._fresh = False
+            reveal(self.results)  # in a low window they lie below what is seen
         self.saving.list_results()
         if not self.layers.results:
             self.saving.hide()

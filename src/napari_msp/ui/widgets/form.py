@@ -71,6 +71,7 @@ class FormRows(Themed):
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setColumnStretch(1, 1)
+        self._inside = QHBoxLayout()  # of the last row
 
     @property
     def names(self) -> list[str]:
@@ -78,7 +79,13 @@ class FormRows(Themed):
         return list(self._rows)
 
     def add(
-        self, name: str, label: str, entry: QWidget, tooltip: str, more: QWidget | None = None
+        self,
+        name: str,
+        label: str,
+        entry: QWidget,
+        tooltip: str,
+        more: QWidget | None = None,
+        beside: bool = False,
     ) -> None:
         """Append a row.
 
@@ -92,6 +99,8 @@ class FormRows(Themed):
             What is filled in, and what belongs under it.
         tooltip
             Of label and entry.
+        beside
+            Whether it stands beside the row before, as short ones may where height is scarce.
         """
         row = _Row(QLabel(label), QWidget(), entry)
         shown = (each for each in (entry, more) if each is not None)
@@ -102,10 +111,16 @@ class FormRows(Themed):
         for each in (row.label, entry):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
-        number = len(self._rows)
-        self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
-        self._layout.addWidget(row.cell, number, 1, Qt.AlignTop)
         self._rows[name] = row
+        if beside:
+            self._inside.addWidget(row.label, 0, Qt.AlignTop)
+            self._inside.addWidget(row.cell, 1, Qt.AlignTop)
+            return
+        number = self._layout.rowCount()
+        self._inside = QHBoxLayout()
+        self._inside.addWidget(row.cell, 1, Qt.AlignTop)
+        self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
+        self._layout.addLayout(self._inside, number, 1, Qt.AlignTop)
 
     def enable(self, name: str, enabled: bool) -> None:
         """Let a row be filled in, or not."""
