@@ -26,6 +26,7 @@ def test_simulate_check_and_import(tmp_path):
         assert (data / f"derivatives/brainmask/{stem}_desc-brain_mask.nii.gz").exists()
 
     assert not (data / "sub-02").exists()
+    assert [each.name for each in (data / "derivatives").iterdir()] == ["brainmask"]
 
     assert call("check", data).status == 0
 

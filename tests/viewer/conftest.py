@@ -2,15 +2,17 @@
 
 import gc
 import os
+import re
 
 # No settings of whoever runs the tests are read or written.
 os.environ["NAPARI_CONFIG"] = ""
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication, QWidget
 
 PLUGIN = "napari-msp"
+SIZE = (1400, 900)
+PASSING = {"layers", "cursor", "tooltip", "status", "help", "mouse_over_canvas"}
+"""Of a viewer: what follows from layers, or from where the mouse is."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,14 +50,19 @@ def window(qapp: QApplication) -> Iterator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = napari.Viewer(show=False)
-    made.window._qt_window.resize(1400, 900)
+    made.window._qt_window.resize(*SIZE)
     made.window._qt_window.show()
     while not made.window._qt_window.isVisible():
         qapp.processEvents()
     yield made
-    if hasattr(made.window, "_qt_window"):
+    if is_open(made):
         made.close()
     qapp.processEvents()
+
+
+def is_open(viewer) -> bool:
+    """Whether nobody has closed a viewer."""
+    return hasattr(viewer.window, "_qt_window")
 
 
 @pytest.fixture
@@ -67,6 +77,76 @@ def viewer_of_all(qapp: QApplication, napari_there: None) -> Iterator:
     """One viewer for all tests of a file, which look at the same layers."""
     with window(qapp) as made:
         yield made
+
+
+def state(viewer) -> str:
+    """All that a viewer holds beside its layers, who listens to the mouse, and to which keys."""
+    held = viewer.model_dump(exclude=PASSING)
+    del held["canvas"]["size"]
+    keys = sorted({str(key) for key in viewer.keymap} - {"Shift+X"})  # the crosshair's, for good
+    listening = len(viewer.mouse_move_callbacks), len(viewer.mouse_wheel_callbacks)
+    return re.sub(r"(\d)\.0\b", r"\1", repr((held, keys, listening)))  # 10.0 is 10
+
+
+class Kept:
+    """The window that one test leaves to the next, where it can be made blank again.
+
+    Parameters
+    ----------
+    qapp
+        Qt's application.
+    """
+
+    def __init__(self, qapp: QApplication) -> None:
+        self._qapp, self._open = qapp, ExitStack()
+        self._viewer: Any = None
+        self._new, self._overlays = "", set[str]()
+
+    def lend(self) -> Any:
+        """Give a blank viewer."""
+        if self._viewer is None:
+            self._viewer = self._open.enter_context(window(self._qapp))
+            self._new = state(self._viewer)
+            self._overlays = set(self._viewer.canvas.overlays)
+        return self._viewer
+
+    def take_back(self) -> None:
+        """Make the viewer blank; close it where it is not as a new one then."""
+        viewer = self._viewer
+        if is_open(viewer):
+            viewer.window.remove_dock_widget("all")
+            viewer.layers.clear()
+            viewer.dims.ndisplay = 2
+            overlays = viewer.canvas.overlays
+            for name in set(overlays) - self._overlays:
+                del overlays[name]
+            for part in (viewer.dims, viewer.scene.camera, viewer.canvas.grid, *overlays.values()):
+                part.reset()
+            viewer.dims.axis_labels = tuple(str(-n) for n in range(viewer.dims.ndim, 0, -1))
+            viewer.window._qt_window.resize(*SIZE)
+            self._qapp.processEvents()
+        if not (is_open(viewer) and state(viewer) == self._new):
+            self.close()
+
+    def close(self) -> None:
+        """Close the window, if one is open."""
+        self._viewer = None
+        self._open.close()
+
+
+@pytest.fixture(scope="module")
+def kept(qapp: QApplication, napari_there: None) -> Iterator[Kept]:
+    """One window for the tests of a file that leave no trace in it."""
+    made = Kept(qapp)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kept_viewer(kept: Kept, qtbot: QtBot) -> Iterator:
+    """A blank viewer in a window that the test before had, which is there at once."""
+    yield kept.lend()
+    kept.take_back()
 
 
 @pytest.fixture

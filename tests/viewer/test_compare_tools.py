@@ -15,6 +15,11 @@ PATIENCE = 20_000
 
 
 @pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
+@pytest.fixture
 def compare(viewer, open_widget, qtbot):
     """Compare scans: gives a function that does, and waits."""
     widget = open_widget("Compare")

@@ -16,6 +16,11 @@ PATIENCE = 20_000
 
 
 @pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
+@pytest.fixture
 def add(viewer, qtbot):
     """Show a scan's SH average as the other widgets do."""
 

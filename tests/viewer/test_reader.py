@@ -25,6 +25,11 @@ from napari_msp.ui.reader import get_reader, read
 TITLE = "MSP Harmonization"
 
 
+@pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
 def drop(viewer, path):
     """Drop a file as a file manager does, and choose us where napari asks who shall read it."""
     mime = QMimeData()

@@ -19,6 +19,11 @@ from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
 
 
+@pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
 def grid_cells(*images, columns=2, bar=None, names=None):
     names = names or [f"image {n}" for n in range(len(images))]
     cells = [
