@@ -35,6 +35,20 @@ def test_names_of_ours_take_two_lines_and_others_are_left_alone(viewer, qtbot):
     qtbot.wait(50)
 
 
+def test_a_hidden_map_has_its_small_picture(model):
+    letter(model)
+    scan = measured("ge_st", "front left")
+    grey = sh_average(scan.sh)
+    for values in (grey, np.repeat(grey[..., None] / grey.max(), 3, axis=-1)):
+        layers = [
+            model.add_layer(make_layer(map_layer(scan, "SH average", values, visible=seen)))
+            for seen in (False, True)
+        ]
+        hidden, shown = (layer.thumbnail[..., :3].astype(float) for layer in layers)
+        assert shown.max() > 100
+        assert np.abs(hidden - shown).mean() < 10
+
+
 @pytest.mark.parametrize("problem", [ImportError, AttributeError])
 def test_another_napari_keeps_its_own_list(viewer, monkeypatch, problem):
     def fail():

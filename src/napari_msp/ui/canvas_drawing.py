@@ -35,7 +35,7 @@ from napari_msp.ui.grid_fit import (
     extent_of,
     shown_name,
 )
-from napari_msp.ui.layers import is_ours
+from napari_msp.ui.layers import draw_thumbnail, is_ours
 from napari_msp.ui.orientation_letters import (
     KEY,
     SIZE,
@@ -80,7 +80,13 @@ def letter(viewer: Viewer) -> None:
         elif not ours:
             overlays.pop(KEY, None)
 
+    def come(event: Any) -> None:
+        layer = event.value
+        if is_ours(layer) and not layer.visible and hasattr(layer, "contrast_limits"):
+            draw_thumbnail(layer)
+
     viewer.layers.events.inserted.connect(renew)
+    viewer.layers.events.inserted.connect(come)
     viewer.layers.events.removed.connect(renew)
     renew()
 
