@@ -13,6 +13,7 @@ import pytest
 
 import napari_msp as msp
 from napari_msp.data.dataset import open_dataset
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.provenance import Provenance
 
 STUB = Path(msp.__file__).with_suffix(".pyi")
@@ -34,6 +35,23 @@ def test_there_is_one_list_and_every_name_on_it_is_there() -> None:
     for name, module in listed().items():
         assert getattr(msp, name) is getattr(sys.modules[module], name)
     assert set(msp.__all__) <= set(dir(msp))
+
+
+def test_names_stand_alone_or_in_any_collection(heads: Path, tmp_path: Path) -> None:
+    given = {"held_out": "sub-03", "subjects": np.array(["sub-01", "sub-03"])}
+    settings = TrainingSettings.model_validate(given)
+    assert (settings.held_out, settings.subjects) == (("sub-03",), ("sub-01", "sub-03"))
+    file = heads / "dataset_description.json"
+    jobs: list[Callable[[], object]] = [
+        lambda: msp.align(heads, tmp_path / "aligned", subjects="sub-09"),
+        lambda: msp.run_cohort(heads, tmp_path, file, "all", participants="sub-09"),
+        lambda: msp.simulate(tmp_path / "new", targets="sub-09"),
+        lambda: msp.measure_regions({}, "labels", maps="sub-09"),
+        lambda: msp.compare(None, {}, maps="sub-09"),
+    ]
+    for job in jobs:
+        with pytest.raises(msp.UserError, match="sub-09"):
+            job()
 
 
 @pytest.mark.parametrize(

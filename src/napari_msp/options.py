@@ -5,7 +5,7 @@ And whether this process runs it alone, or as one of several.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
@@ -29,6 +29,15 @@ class OptionSettings(TypedDict, total=False):
     keep_stages: bool
     b0_threshold: float | None
     b_value: float | Sequence[float] | None
+
+
+def several(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Take one name, or names in any form that can be gone through once.
+
+    >>> several("sub-01"), several(f"sub-{each}" for each in ("01", "02"))
+    (('sub-01',), ('sub-01', 'sub-02'))
+    """
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
     lines = []
-    calibrated = calibrate(model, heads, ["sub-02"], on_progress=lines.append)
+    asked = (each for each in ["sub-02"])  # one that can be gone through once
+    calibrated = calibrate(model, heads, asked, on_progress=lines.append)
     assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
 
     save_model(tmp_path / "c.safetensors", calibrated)
@@ -82,7 +83,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
 
 
 def test_what_is_unlike_the_calibration_is_told_and_bounded(model, heads):
-    scan, calibrated = heads.acquisition("sub-03", "ge_st"), calibrate(model, heads, ["sub-02"])
+    scan, calibrated = heads.acquisition("sub-03", "ge_st"), calibrate(model, heads, "sub-02")
     fit = calibrated.card.expected_error["prisma_st"]
     moved = [mean + 100 * spread for mean, spread in zip(fit.mean, fit.deviation, strict=True)]
 

@@ -56,6 +56,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, stop_if
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
+from napari_msp.options import several
 from napari_msp.signal.fitting import fit_sh, supported_order
 from napari_msp.signal.spherical_harmonics import rish
 
@@ -87,7 +88,7 @@ def align(
     out: str | Path,
     *,
     input: str | None = None,
-    subjects: Sequence[str] = (),
+    subjects: str | Iterable[str] = (),
     run: int | str | None = None,
     b0_threshold: float | None = None,
     affine: bool = False,
@@ -144,7 +145,7 @@ def align(
     """
     heads, out = open_dataset(dataset, run=run, b0_threshold=b0_threshold), Path(out)
     source = input_platform(heads, input)
-    chosen = _subjects(heads, subjects)
+    chosen = _subjects(heads, several(subjects))
     if affine and not (resample or voxel_size is not None):
         raise UserError(
             "a stretched image cannot be told by its affine alone",

@@ -6,7 +6,7 @@
 import csv
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -47,7 +47,7 @@ from napari_msp.errors import (
 from napari_msp.files import write_text
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
-from napari_msp.options import Options, OptionSettings
+from napari_msp.options import Options, OptionSettings, several
 
 __all__ = ["CohortResult", "CohortSummary", "run_cohort", "summarise_cohort"]
 
@@ -58,8 +58,8 @@ def run_cohort(
     model: str | Path,
     target: str | Sequence[str],
     *,
-    participants: Sequence[str] | None = None,
-    sessions: Sequence[str] | None = None,
+    participants: str | Iterable[str] | None = None,
+    sessions: str | Iterable[str] | None = None,
     platform: str | None = None,
     run: int | None = None,
     workers: int = 1,
@@ -248,7 +248,9 @@ ALL_TARGETS = "all"
 
 
 def _find_scans(
-    bids_dir: Path, participants: Sequence[str] | None, sessions: Sequence[str] | None
+    bids_dir: Path,
+    participants: str | Iterable[str] | None,
+    sessions: str | Iterable[str] | None,
 ) -> dict[str, list[Path]]:
     """Give the scans of each subject asked for, subjects in order."""
     if not bids_dir.is_dir():
@@ -257,13 +259,13 @@ def _find_scans(
         folder.name: [] for folder in sorted(bids_dir.glob("sub-*/")) if folder.is_dir()
     }
     if participants is not None:
-        wanted = {f"sub-{name.removeprefix('sub-')}" for name in participants}
+        wanted = {f"sub-{name.removeprefix('sub-')}" for name in several(participants)}
         unknown = ", ".join(sorted(wanted - set(scans)))
         if unknown:
             choice = Choose("participants", tuple(scans))
             raise UserError(f"has no {unknown}", bids_dir, "participants", choice)
         scans = {subject: paths for subject, paths in scans.items() if subject in wanted}
-    labels = None if sessions is None else [name.removeprefix("ses-") for name in sessions]
+    labels = None if sessions is None else [name.removeprefix("ses-") for name in several(sessions)]
     for subject, paths in scans.items():
         for session in ["ses-*"] if labels is None else [f"ses-{label}" for label in labels]:
             paths += scans_in(bids_dir, subject, session)

@@ -1,7 +1,7 @@
 """Teach a model what error to expect of it, on subjects that it has not learned from."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,7 @@ from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
 from napari_msp.model_card import ErrorFit
 from napari_msp.model_file import Model, load_model
+from napari_msp.options import several
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
@@ -32,7 +33,7 @@ VOXELS = 200_000
 def calibrate(
     model: Model | str | Path,
     dataset: TravellingHeads | str | Path,
-    subjects: Sequence[str] = (),
+    subjects: str | Iterable[str] = (),
     *,
     run: int | None = None,
     device: str = "auto",
@@ -76,6 +77,7 @@ def calibrate(
     model = model if isinstance(model, Model) else load_model(model)
     dataset = as_dataset(dataset, run, b0_threshold)
     learned = learned_from([model], [dataset], dataset.subjects)
+    subjects = several(subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:
         raise none_left(dataset, "subjects")
@@ -86,7 +88,7 @@ def calibrate(
             )
         if subject in learned:
             raise learned[subject].error("subjects")
-    chosen = tuple(subjects) or unseen
+    chosen = subjects or unseen
     tell_doubts([model], [dataset], chosen)
     return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 

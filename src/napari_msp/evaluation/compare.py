@@ -1,7 +1,7 @@
 """Compare predictions with truth: Figure 3 and the numbers. The job of `napari-msp compare`."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -201,7 +201,7 @@ def compare(
     slice_index: int | None = None,
     b_value: float | Sequence[float] | None = None,
     figure_format: str = "png",
-    maps: Sequence[str] = SHOWN,
+    maps: str | Iterable[str] = SHOWN,
     b0_threshold: float | None = None,
 ) -> CompareResult | Any:
     """Compare predictions of one head, with the truth where it exists; shell by shell.
@@ -253,7 +253,7 @@ def compare(
         wanted = wanted_b_values(b_value)
         b_value = wanted if len(wanted) > 1 else wanted[0]
     check_format(Path(f"{FIGURE}.{figure_format}"))
-    check_maps(maps)
+    maps = check_maps(maps)
     if input_image is not None and BEFORE in predictions:
         problem = f"is called {BEFORE}, as is the input"
         raise UserError(problem, field="predictions", remedy=Advice("give it another name"))

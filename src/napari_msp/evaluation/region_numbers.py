@@ -19,6 +19,7 @@ from napari_msp.evaluation.line_up import line_scans_up
 from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
+from napari_msp.options import several
 from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 
@@ -327,7 +328,7 @@ def measure_regions(
     images: Mapping[str, ScanLike] | Iterable[str | Path],
     labels: str | Path | Regions,
     truth: ScanLike | None = None,
-    maps: Iterable[str] = REGION_MAPS,
+    maps: str | Iterable[str] = REGION_MAPS,
     *,
     names: str | Path | None = None,
     b_value: float | None = None,
@@ -364,7 +365,7 @@ def measure_regions(
         subject = image if isinstance(image, str | Path) else None
         problem = f"is called {TRUTH}, as is what images are compared with"
         raise UserError(problem, subject, "images", Advice("rename it"))
-    wanted = tuple(maps)
+    wanted = several(maps)
     for each in wanted:
         if each not in MEASURED:
             problem, known = f"{each} is no map of one number a voxel", tuple(MEASURED)

@@ -18,6 +18,7 @@ from pydantic import (
 
 from napari_msp.foreign_errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
+from napari_msp.options import several
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
@@ -202,6 +203,11 @@ class TrainingSettings(BaseModel):
         description="MSP: layer of each single network whose features the branches read",
     )
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
+
+    @field_validator("targets", "held_out", "validation", "subjects", mode="before")
+    @classmethod
+    def _one_name_or_several(cls, given: Any) -> Any:
+        return several(given) if isinstance(given, str | Iterable) else given
 
     @field_validator("targets")
     @classmethod

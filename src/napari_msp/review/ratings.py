@@ -15,6 +15,7 @@ from pathlib import Path
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import locked, read_json
 from napari_msp.formatting import counted
+from napari_msp.options import several
 from napari_msp.review.predictions import FOLDER, Entry
 from napari_msp.review.rating_table import (
     VERDICTS,
@@ -97,7 +98,7 @@ class Ratings:
         entry: Entry,
         verdict: Verdict | None,
         note: str | None = None,
-        tags: Iterable[str] | None = None,
+        tags: str | Iterable[str] | None = None,
     ) -> Rating:
         """Rate an entry; on the disk when this returns.
 
@@ -118,6 +119,7 @@ class Ratings:
         with self._writing():
             before = self._known.get(entry.key)
             kept = before if before is not None and before.is_of(entry) else None
+            chosen = several(tags) if tags is not None else kept.tags if kept else ()
             rating = Rating(
                 key=entry.key,
                 subject=entry.subject,
@@ -125,7 +127,7 @@ class Ratings:
                 platform=entry.platform,
                 target=entry.target,
                 verdict=verdict,
-                tags=tuple(dict.fromkeys(tags if tags is not None else kept.tags if kept else ())),
+                tags=tuple(dict.fromkeys(chosen)),
                 note=note if note is not None else kept.note if kept else "",
                 rater=self.rater,
                 time=now(),
@@ -141,7 +143,7 @@ class Ratings:
         return rating
 
     def annotate(
-        self, entry: Entry, note: str | None = None, tags: Iterable[str] | None = None
+        self, entry: Entry, note: str | None = None, tags: str | Iterable[str] | None = None
     ) -> Rating:
         """Set an entry's note or tags, and keep its verdict, see `rate`."""
         before = self.of(entry)
@@ -252,7 +254,7 @@ class Merged:
     older: int
 
 
-def merge_ratings(folder: str | Path, tables: Sequence[str | Path]) -> list[Merged]:
+def merge_ratings(folder: str | Path, tables: str | Path | Iterable[str | Path]) -> list[Merged]:
     """Bring ratings that were made of a copy of a folder into it; the later of two counts.
 
     Parameters
@@ -268,7 +270,7 @@ def merge_ratings(folder: str | Path, tables: Sequence[str | Path]) -> list[Merg
         Before anything is written, when one of them is no such table.
     """
     given: list[tuple[str, dict[str, Rating]]] = []
-    for table in map(Path, tables):
+    for table in map(Path, [tables] if isinstance(tables, str | Path) else tables):
         rater = rater_of(table)
         if not rater:
             remedy = Advice("give a file named rater-<label>_ratings.tsv")

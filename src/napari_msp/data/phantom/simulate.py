@@ -1,7 +1,7 @@
 """Write a simulated travelling-heads dataset."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -34,6 +34,7 @@ from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, read_json, write_json, write_text
 from napari_msp.formatting import counted, listed
+from napari_msp.options import several
 
 DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
@@ -76,7 +77,7 @@ def simulate(
     noise: bool = True,
     noise_free: bool = True,
     repeats: int = 1,
-    targets: Sequence[str] | None = None,
+    targets: str | Iterable[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
@@ -123,7 +124,7 @@ def simulate(
         remedy = Give("repeats", f"1 to {MOST_REPEATS}")
         raise UserError(f"{repeats} scans of a head are none", field="repeats", remedy=remedy)
     b_values = _shells(b_value)
-    scanners = _scanners(targets)
+    scanners = _scanners(None if targets is None else several(targets))
     again = tuple(each for each in scanners if each.name != INPUT_PLATFORM)
     total = subjects * (len(scanners) + (repeats - 1) * len(again))
     with new_folder(out) as folder:

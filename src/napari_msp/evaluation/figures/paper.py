@@ -10,7 +10,7 @@ Images of a block share one contrast, error maps one scale. Without truth, the i
 its place, and a last block shows the disagreement of a model's branches, where it is known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_lowercase
@@ -26,6 +26,7 @@ from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_
 from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import power_of_ten
+from napari_msp.options import several
 from napari_msp.scan import ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 from napari_msp.signal.sh_image import SHImage
@@ -52,7 +53,7 @@ def figure3(
     comparison: Comparison,
     input_image: Maps | None = None,
     *,
-    maps: Sequence[str] = SHOWN,
+    maps: str | Iterable[str] = SHOWN,
     axis: str = "axial",
     slice_index: int | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
@@ -102,8 +103,9 @@ def figure3(
     return draw_blocks(blocks, view)
 
 
-def check_maps(maps: Sequence[str]) -> Sequence[str]:
+def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
     """Refuse names of maps that there are not: before the work, not after."""
+    maps = several(maps)
     unknown = [name for name in maps if name not in MAPS]
     if unknown or not maps:
         raise UserError(
