@@ -217,6 +217,18 @@ class TestGradients:
         replace_scan(dataset, scan(AFFINE, along, shape=SHAPE))
         only(dataset, "error", "the directions of b = 1200 hardly differ")
 
+    @pytest.mark.parametrize(
+        ("directions", "why"),
+        [
+            ([(np.cos(a), np.sin(a), 0) for a in np.linspace(0, 3, 45)], "lie in one plane"),
+            ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 45)], "are too much alike"),
+        ],
+    )
+    def test_directions_that_are_too_poor(self, dataset, scan, directions, why):
+        units = np.array(directions) / np.linalg.norm(directions, axis=1, keepdims=True)
+        replace_scan(dataset, scan(AFFINE, units, shape=SHAPE))
+        only(dataset, "error", f"the directions of b = 1200 {why}", "spread over the sphere")
+
     def test_near_duplicates(self, dataset, scan, spread_out):
         directions = spread_out(16)
         rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from napari_msp.errors import UserError
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import (
     IllConditionedScheme,
+    check_scheme,
     condition_number,
     evaluate_sh,
     fit_sh,
@@ -201,6 +202,22 @@ def test_sh2amp_of_the_slabs_image_gives_what_a_series_can_of_the_signal(
     left_over = measured - nib.load(files[2]).get_fdata()[mask]
     np.testing.assert_allclose(left_over @ design_matrix(directions, 6), 0, atol=1e-4)
     assert np.abs(left_over).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("directions", "why"),
+    [
+        ([(0.6, 0, 0.8)] * 30, "hardly differ"),
+        ([*np.eye(3), *-np.eye(3)] * 5, "are 3 alone, each acquired several times"),
+        ([(np.cos(a), np.sin(a), 0.01) for a in np.linspace(0, 3, 30)], "lie in one plane"),
+        ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 30)], "are too much alike"),
+    ],
+)
+def test_in_what_directions_are_too_poor(directions, why):
+    units = np.array(directions) / np.linalg.norm(directions, axis=1, keepdims=True)
+    with pytest.raises(UserError, match=f"its gradient directions {why}, so they") as caught:
+        check_scheme(units, 6, "scan")
+    assert ("own b-vectors" in str(caught.value)) == (why == "hardly differ")
 
 
 def test_outside_the_mask_all_is_0(tmp_path, scan):

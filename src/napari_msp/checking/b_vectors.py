@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.gradients import Correction, judge_order
-from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
+from napari_msp.checking.summary import ScanSummary, TableInFile
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
     FIBRE_VOXELS,
@@ -38,6 +38,7 @@ from napari_msp.data.gradients import (
     image_to_scanner_axes,
     scanner_to_image_axes,
 )
+from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, Remedy, either
 
 SURE = 4.0
@@ -144,6 +145,8 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
     if found is None:
         return None
     fixed, moving = source.images, target.images
+    if fixed.tensors is None or moving.tensors is None:
+        return None
     index = np.argwhere(fixed.brain.mask)
     linear, fibres = principal(fixed.tensors[tuple(index.T)])
     kept = linear > LEAST_LINEAR
@@ -152,7 +155,7 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
     index, linear, fibres = kept_index[::step], linear[kept][::step], fibres[kept][::step]
     affine = fixed.brain.lattice.affine
     points = index @ affine[:3, :3].T + affine[:3, 3]
-    tensors = _tensors_at(moving, found.apply(points))
+    tensors = _tensors_at(moving.tensors, moving.brain.lattice, found.apply(points))
     other_linear, others = principal(tensors)
     shared = (other_linear > LEAST_LINEAR) & (np.abs(tensors).sum(axis=1) > 0)
     if shared.sum() < 2:
@@ -169,11 +172,11 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
     )
 
 
-def _tensors_at(images: HeadImages, points: FloatArray) -> FloatArray:
+def _tensors_at(images: FloatArray, lattice: Lattice, points: FloatArray) -> FloatArray:
     """(N, 6) tensors at (N, 3) scanner points, 0 off the brain."""
-    to_voxel = np.linalg.inv(images.brain.lattice.affine)
+    to_voxel = np.linalg.inv(lattice.affine)
     at = to_voxel[:3, :3] @ points.T + to_voxel[:3, 3:]
-    parts = [map_coordinates(images.tensors[..., k], at, order=1) for k in range(6)]
+    parts = [map_coordinates(images[..., k], at, order=1) for k in range(6)]
     return np.stack(parts, axis=1)
 
 

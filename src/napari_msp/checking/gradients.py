@@ -16,7 +16,12 @@ from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted
-from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
+from napari_msp.signal.fitting import (
+    CONDITION_LIMIT,
+    condition_number,
+    poor_directions,
+    supported_order,
+)
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 
@@ -43,9 +48,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
             continue
         condition = condition_number(directions, ORDER)
         if condition > CONDITION_LIMIT and supported_order(directions) == 0:
-            problem = f"the directions of b = {shell.b_value:.0f} hardly differ"
-            own = Advice("give the scan's own b-vectors")
-            yield Finding("error", where, problem, own, "conditioning")
+            why, remedy = poor_directions(directions)
+            problem = f"the directions of b = {shell.b_value:.0f} {why}"
+            yield Finding("error", where, problem, remedy, "conditioning")
         elif condition > CONDITION_LIMIT:
             problem = (
                 f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "

@@ -20,7 +20,7 @@ from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
-from napari_msp.checking.turns import quick_tensors
+from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
@@ -223,7 +223,9 @@ def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | N
     if not acquisition.gradients.shells:
         return None
     shell = acquisition.gradients.shells[0]
-    return HeadImages(brain_image(acquisition, shell), quick_tensors(acquisition, shell))
+    fitted = determine_tensors(acquisition.directions(shell))
+    tensors = quick_tensors(acquisition, shell) if fitted else None
+    return HeadImages(brain_image(acquisition, shell), tensors)
 
 
 # --- Files beside the image -------------------------------------------------------------------

@@ -23,11 +23,12 @@ class HeadImages:
     Attributes
     ----------
     tensors
-        (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
+        (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask. None
+        where directions do not determine them.
     """
 
     brain: BrainImage
-    tensors: FloatArray
+    tensors: FloatArray | None
 
 
 @dataclass(frozen=True, eq=False)

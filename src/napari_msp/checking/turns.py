@@ -19,6 +19,7 @@ from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import B0_MAXIMUM, Shell, image_to_scanner_axes
 from napari_msp.data.lattice import direction_cosines, voxel_sizes
+from napari_msp.signal.fitting import supported_order
 
 BLOCK = 15.0
 """Edge in mm of the blocks of the brain whose spread tells how sure a score is (our choice)."""
@@ -204,6 +205,11 @@ def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
     return tensors
 
 
+def determine_tensors(directions: FloatArray) -> bool:
+    """Tell whether (N, 3) directions determine a tensor: of others' fibres nothing can be said."""
+    return supported_order(directions, 2) == 2
+
+
 def coherence_of(
     acquisition: Acquisition, b_values: FloatArray, vectors: FloatArray, shell: Shell
 ) -> TurnEvidence | None:
@@ -213,7 +219,7 @@ def coherence_of(
     is in the axes of the .bvec file.
     """
     mask, voxels = acquisition.mask, acquisition.voxels
-    if len(shell.volumes) < 6:
+    if not determine_tensors(vectors[shell.volumes]):
         return None
     b0 = voxels[..., b_values <= B0_MAXIMUM].mean(axis=-1)
     inner = np.argwhere(binary_erosion(mask & (b0 > 0)))  # all six neighbours are inside, too

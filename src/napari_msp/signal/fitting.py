@@ -14,7 +14,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray, InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition, normalise
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.data.table_doubts import DIRECTIONS_DIFFER
+from napari_msp.errors import Advice, UserError
 from napari_msp.formatting import counted
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
@@ -28,6 +29,11 @@ from napari_msp.signal.spherical_harmonics import (
 
 CONDITION_LIMIT = 100.0
 """Condition number of the design matrix above which an order is not supported (our choice)."""
+
+
+FLAT = 0.005
+"""Mean squared sine of the angle to a line, or a plane, from which on directions lie in it (ours:
+4°)."""
 
 
 class IllConditionedScheme(UserWarning):
@@ -97,9 +103,29 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     doubt = scheme_doubt(directions, order)
     if doubt:
         if order > 0 and supported_order(directions) == 0:
-            problem = "its gradient directions hardly differ, so they determine no SH order above 0"
-            raise UserError(problem, what, "bvec", Give("bvec", "the scan's own b-vectors"))
+            why, remedy = poor_directions(directions)
+            problem = f"its gradient directions {why}, so they determine no SH order above 0"
+            raise UserError(problem, what, "bvec", remedy)
         warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
+
+
+def poor_directions(directions: FloatArray) -> tuple[str, Advice]:
+    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what helps."""
+    distinct: list[FloatArray] = []
+    for each in directions:
+        if all(abs(each @ other) < np.cos(np.radians(DIRECTIONS_DIFFER)) for other in distinct):
+            distinct.append(each)
+    # Of one direction the largest is 1, of a plane the smallest 0.
+    smallest, _, largest = np.linalg.eigvalsh(directions.T @ directions / len(directions))
+    least = coefficient_count(2)
+    if largest > 1 - FLAT:
+        return "hardly differ", Advice("give the scan's own b-vectors")
+    spread = Advice(f"give a scan of {least} directions or more that are spread over the sphere")
+    if len(distinct) < least:
+        return f"are {len(distinct)} alone, each acquired several times", spread
+    if smallest < FLAT:
+        return "lie in one plane", spread
+    return "are too much alike", spread
 
 
 def scheme_doubt(directions: FloatArray, order: int) -> str:
@@ -137,7 +163,8 @@ def unfit_for_sh(table: GradientTable) -> dict[int, str]:
             count = counted(len(directions), "direction")
             found[shell.name] = f"b = {shell.name} has {count}, and maps need {needed}"
         elif supported_order(directions, 2) == 0:
-            found[shell.name] = f"the directions of b = {shell.name} hardly differ"
+            why, _ = poor_directions(directions)
+            found[shell.name] = f"the directions of b = {shell.name} {why}"
     return found
 
 

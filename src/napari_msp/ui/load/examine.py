@@ -25,7 +25,7 @@ from napari_msp.data.table_doubts import file_doubts, table_doubts
 from napari_msp.errors import Advice, Give, Remedy, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.scan import Scan
-from napari_msp.signal.fitting import supported_order, unfit_for_sh
+from napari_msp.signal.fitting import poor_directions, supported_order, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
 from napari_msp.ui.reading import usual_shell
@@ -263,7 +263,10 @@ class _Examination:
         needed = coefficient_count(ORDER)
         unfit = unfit_for_sh(acquisition.given_gradients).get(shell_name(shell.b_value))
         if unfit is not None and shell.order == 0 and shell.directions >= coefficient_count(2):
-            self.problems["bvec"] = "Its directions hardly differ; give the scan's own b-vectors"
+            table = acquisition.given_gradients
+            (own,) = (each for each in table.shells if each.b_value == shell.b_value)
+            why, remedy = poor_directions(table.directions[own.volumes])
+            self.problems["bvec"] = f"Its directions {why}; {remedy.text}"
         elif unfit is not None:
             self.problems["b_value"] = _sentence(unfit)
         elif shell.directions < needed:
