@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
@@ -43,6 +44,18 @@ def no_packaged_base() -> Generator[None, None, None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packaged, "BASE", "none.safetensors")
         yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Generator[None, None, None]:
+    """Keep to one thread: tensors are small here, and more would mostly wait for each other."""
+    torch = sys.modules.get("torch")  # which is not for every test
+    before = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(1)
+    yield
+    if torch:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

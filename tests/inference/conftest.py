@@ -1,6 +1,6 @@
 """Untrained models and a scan for them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,6 @@ from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
 SHALLOW: dict[str, dict[str, Any]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def untrained(kind: str, target: str, width: float = 0.15, **shells: Any) -> Any:
