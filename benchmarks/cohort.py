@@ -27,7 +27,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from napari_msp.cohort import run_cohort, summarise_cohort
+from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
 from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
 from napari_msp.review.predictions import open_review
@@ -36,7 +36,7 @@ from napari_msp.review.report import review_report
 TARGET = "prisma_st"
 SUBJECTS = 1_000
 WORKERS = 2
-EDGE = 10
+EDGE = 8
 """Of a scan, in voxels."""
 
 
@@ -84,7 +84,10 @@ def cluster(folder: Path) -> Iterator[Any]:
     scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     worker = ["distributed.cli.dask_worker", "--nthreads", "1"]
     commands = [scheduler, *[worker] * WORKERS]
-    processes = [subprocess.Popen([*start, *each, *common], **quiet) for each in commands]
+    unwatched = os.environ | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+    processes = [
+        subprocess.Popen([*start, *each, *common], env=unwatched, **quiet) for each in commands
+    ]
     try:
         with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
             client.wait_for_workers(WORKERS)
@@ -128,6 +131,12 @@ def measure(name: str, bids: Path, out: Path, spent: Spent, **how: Any) -> None:
 def largest() -> float:
     """Give the most memory that this process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def taken() -> float:
+    """Give the memory that this process has, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def in_the_middle(bids: Path, out: Path, whose: list[str]) -> None:
@@ -179,8 +188,12 @@ def main() -> None:
                 bids, folder / "c", all_of_them, job=nothing, participants=few, **through,
             )  # fmt: skip
             measure("… nothing", bids, folder / "d", all_of_them, job=nothing, **through)
-            print("most memory:", *(f"{each:.0f} MiB" for each in client.run(largest).values()))
-            measure("… harmonize", bids, folder / "e", all_of_them, **through)
+
+            def look(_: CohortResult, done: int, total: int) -> None:
+                if done in {10, total // 10, total // 2, total}:
+                    print(f"memory after {done}:", *map(round, client.run(taken).values()), "MiB")
+
+            measure("… harmonize", bids, folder / "e", all_of_them, progress=look, **through)
             print("most memory:", *(f"{each:.0f} MiB" for each in client.run(largest).values()))
         review(folder / "e")
 

@@ -219,6 +219,22 @@ def test_one_process_s_own_writing_does_not_meet_itself(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c", "x"]
 
 
+def test_in_a_stage_a_file_needs_no_folder_and_leaves_nothing_when_it_fails(tmp_path):
+    with staged_folder(tmp_path) as stage:
+        for name in ("first.nii.gz", "inside/second.json"):
+            with atomic_path(stage / name) as temporary:
+                assert temporary.parent == (stage / name).parent
+                assert temporary.suffixes == Path(name).suffixes
+                temporary.write_text(name)
+        with pytest.raises(KeyError), atomic_path(stage / "first.nii.gz") as temporary:
+            temporary.write_text("half")
+            raise KeyError
+        (stage / "inside/second.json").replace(stage / "second.json")
+        (stage / "inside").rmdir()
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {"first.nii.gz": "first.nii.gz", "second.json": "inside/second.json"}
+
+
 @pytest.mark.parametrize(
     "owner",
     [None, b"", b"host another", b"\xff\xfe", b"system 5f8b\nhost 77"],
