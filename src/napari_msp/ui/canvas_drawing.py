@@ -6,7 +6,6 @@ napari finds the drawing part of an overlay in a table, to which ours is added h
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 from napari._vispy.overlays.base import (
@@ -65,30 +64,29 @@ AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""
 
 
-def letter(viewer: Viewer) -> None:
-    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
-    if viewer in _LETTERED:
-        return
-    _LETTERED.add(viewer)
+class Letters:
+    """Shows letters in a viewer as long as it has layers of ours, and their names whole."""
 
-    def renew(event: Any = None) -> None:
-        overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        viewer.layers.events.inserted.connect(self._renew)
+        viewer.layers.events.inserted.connect(self._come)
+        viewer.layers.events.removed.connect(self._renew)
+        self._renew()
+
+    def _renew(self, event: Any = None) -> None:
+        overlays, ours = self._viewer.canvas.overlays, any(map(is_ours, self._viewer.layers))
         if ours and KEY not in overlays:
             overlays[KEY] = Marks()
-            if hasattr(viewer, "window"):  # else it is a viewer in memory
+            if hasattr(self._viewer, "window"):  # else it is a viewer in memory
                 _show_whole_names()
         elif not ours:
             overlays.pop(KEY, None)
 
-    def come(event: Any) -> None:
+    def _come(self, event: Any) -> None:
         layer = event.value
         if is_ours(layer) and not layer.visible and hasattr(layer, "contrast_limits"):
             draw_thumbnail(layer)
-
-    viewer.layers.events.inserted.connect(renew)
-    viewer.layers.events.inserted.connect(come)
-    viewer.layers.events.removed.connect(renew)
-    renew()
 
 
 def _show_whole_names() -> None:
@@ -99,9 +97,6 @@ def _show_whole_names() -> None:
         show_whole_names()
     except (ImportError, AttributeError):  # parts of napari's that another version may lack
         return
-
-
-_LETTERED: WeakSet[Viewer] = WeakSet()
 
 
 class Marks(CanvasOverlay):

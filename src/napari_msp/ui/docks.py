@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.crosshair import InView, crosshair_of
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import on_keys, stacked
@@ -403,8 +403,8 @@ def letter(viewer: napari.Viewer) -> None:
     """Show letters in a viewer from now on, as long as it has heads, which are kept in view."""
     from napari_msp.ui import canvas_drawing  # loads napari's own
 
-    canvas_drawing.letter(viewer)
-    shared_by(viewer)
+    shared_by(viewer).one(canvas_drawing.Letters)
+    shared_by(viewer).one(InView)
 
 
 def open_sample(viewer: napari.Viewer) -> None:

@@ -1,19 +1,19 @@
-"""What the widgets of a viewer share: who has its canvas, what forms said last, heads in view."""
+"""What the widgets of a viewer share: its canvas, which one of them has at a time, and more."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
-
-from napari_msp.ui.layers import is_ours
+from qtpy.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
+
+
+One = TypeVar("One")
 
 
 class Shared(QObject):
@@ -33,9 +33,19 @@ class Shared(QObject):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._in_view = InView(viewer, self)
+        self._viewer = ref(viewer)
+        self._ones: dict[Any, Any] = {}
         self.owner = ""
         self.last: dict[str, Any] = {}
+
+    def one(self, kind: Callable[[Viewer], One]) -> One:
+        """Give the one of a kind that the viewer has, such as its crosshair; made when asked for."""
+        if kind not in self._ones:
+            viewer = self._viewer()
+            assert viewer is not None
+            self._ones[kind] = kind(viewer)
+        one: One = self._ones[kind]
+        return one
 
     def take(self, owner: str) -> None:
         """Give the canvas to somebody."""
@@ -47,71 +57,6 @@ class Shared(QObject):
         self.take("")
 
 
-class InView:
-    """Keeps heads in view as long as nobody has the canvas to itself.
-
-    A head that comes is gone to where the slice on show misses it: another's slice would be taken
-    for its own. What was fitted to the canvas is fitted again where that gets another size.
-    """
-
-    def __init__(self, viewer: Viewer, shared: Shared) -> None:
-        self._viewer, self._shared = ref(viewer), ref(shared)
-        self._fitted: tuple[Any, ...] = ()
-        viewer.events.reset_view.connect(self._remember)
-        viewer.canvas.events.size.connect(self._fit)
-        viewer.layers.events.inserted.connect(self._come)
-
-    @property
-    def _free(self) -> Viewer | None:
-        """The viewer, where one plane of everything is seen and nobody has it to itself."""
-        viewer, shared = self._viewer(), self._shared()
-        if viewer is None or shared is None or shared.owner or viewer.canvas.grid.enabled:
-            return None
-        return viewer if viewer.dims.ndisplay == 2 and viewer.dims.ndim >= 3 else None
-
-    def _remember(self, event: Any = None) -> None:
-        viewer = self._viewer()
-        if viewer is not None:
-            self._fitted = _looking(viewer)
-
-    def _fit(self, event: Any = None) -> None:
-        viewer = self._free
-        if viewer is None or not any(map(is_ours, viewer.layers)):
-            return
-        if self._fitted == _looking(viewer):
-            viewer.fit_to_view()
-
-    def _come(self, event: Any) -> None:
-        # Once napari knows how far its sliders reach now.
-        QTimer.singleShot(0, partial(self._go_to, event.value))
-
-    def _go_to(self, layer: Layer) -> None:
-        viewer = self._free
-        if viewer is None or layer not in viewer.layers or not (layer.visible and is_ours(layer)):
-            return
-        ends, dims = layer.extent.world, viewer.dims
-        half = np.abs(layer.scale) / 2
-        missed = [
-            axis
-            for axis in range(3)
-            if axis + dims.ndim - 3 not in dims.displayed
-            and not ends[0][axis] - half[axis] <= dims.point[axis - 3] <= ends[1][axis] + half[axis]
-        ]
-        for axis in missed:
-            dims.set_point(axis + dims.ndim - 3, float(ends[:, axis].mean()))
-        centre, reach = viewer.scene.camera.center, np.array(viewer.canvas.size) / 2
-        seen = [axis - dims.ndim + 3 for axis in dims.displayed]
-        shift = ends[:, seen] - np.array(centre[1:])
-        reach /= viewer.scene.camera.zoom
-        if (shift[1] < -reach).any() or (shift[0] > reach).any():
-            viewer.fit_to_view()
-
-
-def _looking(viewer: Viewer) -> tuple[Any, ...]:
-    camera = viewer.scene.camera
-    return tuple(camera.center), camera.zoom
-
-
 _KNOWN: WeakKeyDictionary[Viewer, Shared] = WeakKeyDictionary()
 
 
@@ -120,3 +65,157 @@ def shared_by(viewer: Viewer) -> Shared:
     if viewer not in _KNOWN:
         _KNOWN[viewer] = Shared(viewer)
     return _KNOWN[viewer]
+
+
+SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
+"""What is set of the scale bar by who has the canvas."""
+
+
+class CanvasLease:
+    """A viewer's canvas while one of its widgets has it to itself.
+
+    Layers of others are hidden, also those that come later or are made visible; one with the name
+    of a layer of the owner's bears another meanwhile, as napari has no name twice.
+
+    Parameters
+    ----------
+    viewer
+        Whose canvas it is.
+    owner
+        Who wants it, and what people are to leave to see a hidden layer, such as "the review".
+    warn
+        Called with words for people about a layer that stays hidden.
+
+    Attributes
+    ----------
+    active
+        Whether the owner has it.
+    own
+        The owner's layers.
+    guest
+        Somebody else's layer that is seen nevertheless; None: none is.
+    """
+
+    def __init__(
+        self, viewer: Viewer, owner: str, warn: Callable[[str], object] | None = None
+    ) -> None:
+        self._viewer, self._owner, self._warn = viewer, owner, warn
+        self._shared = shared_by(viewer)
+        self._before: ViewerState | None = None
+        self.active = False
+        # Layers of others, and whether they are to be seen when the canvas is free again.
+        self._others: dict[Layer, bool] = {}
+        self._renamed: dict[Layer, str] = {}
+        self.own: Sequence[Layer] = ()
+        self.guest: Layer | None = None
+
+    @property
+    def refusal(self) -> str:
+        """What to say where somebody else has the canvas; "" else."""
+        holder = self._shared.owner
+        free = self.active or not holder
+        return "" if free else f"Leave {holder} first: {self._owner} needs the whole canvas."
+
+    def begin(self) -> None:
+        """Take the canvas; layers that are there are still seen."""
+        self._before, self.active = ViewerState(self._viewer), True
+        self._shared.take(self._owner)
+        self._viewer.layers.events.inserted.connect(self._take_in)
+
+    def keep_out(self, *layers: Layer) -> None:
+        """Hide layers until the canvas is free: one more would shift every cell after it."""
+        for layer in layers:
+            if layer not in self._others:
+                layer.events.visible.connect(self._hide_again)
+            self._others[layer] = self._others.get(layer, False) or bool(layer.visible)
+            layer.visible = False
+
+    def free_names(self, taken: Collection[str]) -> None:
+        """Let hidden layers have their names again, but for those that the owner takes now."""
+        for layer, name in list(self._renamed.items()):
+            if name not in taken:
+                del self._renamed[layer]
+                layer.name = name
+        for layer in self._viewer.layers:
+            if layer.name in taken and layer not in self.own:
+                self._renamed[layer] = layer.name
+                layer.name = f"{layer.name} (hidden)"
+
+    def name_of(self, layer: Layer) -> str:
+        """Give a layer's own name, also while one of the owner's bears it."""
+        return str(self._renamed.get(layer, layer.name))
+
+    def end(self) -> None:
+        """Have the canvas no longer; nothing is brought back yet."""
+        self._viewer.layers.events.inserted.disconnect(self._take_in)
+        self.active = False
+
+    def restore(self) -> None:
+        """Bring layers, names and the view back as they were; the owner's layers have gone."""
+        for layer, visible in self._others.items():
+            layer.events.visible.disconnect(self._hide_again)
+            layer.visible = visible
+        assert self._before is not None
+        self._before.apply(self._viewer)
+        self.free_names(())
+        self._others, self._before = {}, None
+
+    def release(self) -> None:
+        """Let others have the canvas, once it is as it was before."""
+        self._shared.release()
+
+    def _take_in(self, event: Any) -> None:
+        """Keep a layer that comes meanwhile out, also a copy of the owner's."""
+        if event.value not in self.own:
+            self.keep_out(event.value)
+
+    def _hide_again(self, event: Any) -> None:
+        """Keep a layer out whose eye was opened, and say so."""
+        layer = event.source
+        if layer.visible and layer is not self.guest:
+            self.keep_out(layer)
+            if self._warn is not None:
+                name = " ".join(self.name_of(layer).split())
+                self._warn(f"Leave {self._owner} to see “{name}”.")
+
+
+class ViewerState:
+    """How a viewer was before somebody took its canvas, so that it can be again."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        canvas = viewer.canvas
+        self.active = viewer.layers.selection.active
+        self.grid = _taken(canvas.grid, ("stride", "shape", "spacing", "enabled"))
+        self.camera = _taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom"))
+        self.dims = _taken(viewer.dims, ("ndisplay", "order", "point"))
+        self.scale_bar = _taken(canvas.overlays.scale_bar, SCALE_BAR_SET)
+        self.background = canvas.background_color_override
+
+    def apply(self, viewer: Viewer) -> None:
+        """Bring it back; the selected layer only if it is still there."""
+        if self.active in viewer.layers:
+            viewer.layers.selection.active = self.active
+        _put(viewer.canvas.grid, self.grid)
+        _put(viewer.dims, self._dims_now(viewer.dims))
+        _put(viewer.scene.camera, self.camera)
+        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
+        viewer.canvas.background_color_override = self.background
+
+    def _dims_now(self, dims: Any) -> dict[str, Any]:
+        """Count axes from the end: with other layers there may be more or fewer at the front."""
+        order, point = self.dims["order"], self.dims["point"]
+        more = dims.ndim - len(order)
+        moved = (axis + more for axis in order if axis + more >= 0)
+        return self.dims | {
+            "order": (*range(more), *moved),
+            "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
+        }
+
+
+def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in names}
+
+
+def _put(model: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(model, name, value)

@@ -35,7 +35,7 @@ from napari_msp.ui.layers import (
     stored_index,
     to_shown,
 )
-from napari_msp.ui.shared import shared_by
+from napari_msp.ui.shared import CanvasLease
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -44,19 +44,12 @@ if TYPE_CHECKING:
 SCALE_BARS = (50, 20, 10, 5, 2, 1)
 """Lengths in mm, of which the longest is drawn that does not reach the legend."""
 
-SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
-"""What is set of it."""
-
-
 NEAR = 10.0
 """Heads whose ends lie within so many mm of each other count as lying alike (our choice)."""
 
 
 class ViewerGrid:
-    """A viewer's grid while a comparison has it.
-
-    Layers of others are hidden, also those that come later or are made visible; one with the name
-    of a cell bears another meanwhile, as napari has no name twice.
+    """A viewer's grid while a comparison, or a review, has its canvas.
 
     Parameters
     ----------
@@ -75,31 +68,24 @@ class ViewerGrid:
         owner: str = "the comparison",
     ) -> None:
         self.viewer = viewer
-        self._warn, self._owner, self._shared = warn, owner, shared_by(viewer)
+        self._lease = CanvasLease(viewer, owner, warn)
         self.layers: list[Layer] = []
         self._fit = GridFit(viewer)
-        self._before: ViewerState | None = None
-        # Layers of others, and whether they are to be seen when the grid is left.
-        self._others: dict[Layer, bool] = {}
-        self._renamed: dict[Layer, str] = {}
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
         self._legend = self._remark = ""
         self._linking = False
-        self._beside: Layer | None = None
         self._view: tuple[str, Any, float] | None = None
 
     @property
     def active(self) -> bool:
         """Whether the comparison has the viewer."""
-        return self._before is not None
+        return self._lease.active
 
     @property
     def refusal(self) -> str:
         """What to say where somebody else has the viewer, which is not shared; "" else."""
-        holder = self._shared.owner
-        free = self.active or not holder
-        return "" if free else f"Leave {holder} first: {self._owner} needs the whole canvas."
+        return self._lease.refusal
 
     def unseen(self, places: Collection[int]) -> str:
         """Say why these cells cannot be seen, and what helps; "" where they can."""
@@ -161,9 +147,7 @@ class ViewerGrid:
 
         viewer, first = self.viewer, not self.active
         if first:
-            self._before = ViewerState(viewer)
-            self._shared.take(self._owner)
-            viewer.layers.events.inserted.connect(self._take_in)
+            self._lease.begin()
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
             viewer.dims.events.order.connect(self._fit.turn)
@@ -174,8 +158,7 @@ class ViewerGrid:
             # In one batch: else the window is drawn anew for each of many small changes.
             with viewer.layers.batched_update():
                 if first:
-                    for layer in viewer.layers:
-                        self._keep_out(layer)
+                    self._lease.keep_out(*viewer.layers)
                 self._replace(cells.layers)
                 grid = viewer.canvas.grid
                 grid.stride, grid.spacing = 1, GAP
@@ -220,7 +203,7 @@ class ViewerGrid:
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
-        self._give_names_back({options["name"] for _, options, _ in cells.layers})
+        self._lease.free_names({options["name"] for _, options, _ in cells.layers})
         self._linking = False
         for layer, cell, before in zip(there, cells.layers, known, strict=True):
             refill(layer, cell, before)
@@ -296,7 +279,7 @@ class ViewerGrid:
             self.come_back()
             return
         camera, moved = self.viewer.scene.camera, self._fit.moved
-        before, self._beside = self._beside, layer
+        before, self._lease.guest = self._lease.guest, layer
         if before is None:
             self._view = (self.plane, tuple(camera.center), camera.zoom) if moved else None
         with self.viewer.layers.batched_update():
@@ -304,7 +287,7 @@ class ViewerGrid:
             for other in self.layers[1:]:
                 other.visible = False
             if before is not None and before in self.viewer.layers:
-                self._keep_out(before)
+                self._lease.keep_out(before)
             layer.visible = True
         self.viewer.layers.selection.active = layer
         if before is None and not moved:
@@ -313,16 +296,16 @@ class ViewerGrid:
     @property
     def aside(self) -> bool:
         """Whether one image stands alone, to be painted on."""
-        return self._beside is not None
+        return self._lease.guest is not None
 
     def come_back(self) -> None:
         """Show all cells again after `step_aside`."""
-        layer, self._beside = self._beside, None
+        layer, self._lease.guest = self._lease.guest, None
         if layer is None:
             return
         with self.viewer.layers.batched_update():
             if layer in self.viewer.layers:
-                self._keep_out(layer)
+                self._lease.keep_out(layer)
             for other in self.layers:
                 other.visible = True
             self.viewer.canvas.grid.enabled = True
@@ -341,30 +324,27 @@ class ViewerGrid:
 
     def name_of(self, layer: Layer) -> str:
         """Give a layer's own name, also while a cell bears it."""
-        return str(self._renamed.get(layer, layer.name))
+        return self._lease.name_of(layer)
 
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""
-        before, viewer = self._before, self.viewer
-        if before is None:
+        if not self.active:
             return
+        viewer = self.viewer
         self.come_back()
-        self._before = None
-        viewer.layers.events.inserted.disconnect(self._take_in)
+        self._lease.end()
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
         viewer.dims.events.order.disconnect(self._fit.turn)
         remove_words(viewer)
+        point = viewer.dims.point[-3:]
         with viewer.layers.batched_update():
             self._replace([])
-            for layer, visible in self._others.items():
-                layer.events.visible.disconnect(self._hide_again)
-                layer.visible = visible
-            before.apply(viewer)
-        self._give_names_back(())
-        self._others, self._reference, self._cells = {}, None, ()
-        self._fit = GridFit(viewer)
-        self._shared.release()
+            self._lease.restore()
+        if crosshair_of(viewer).shown:
+            crosshair_of(viewer).put(point)
+        self._reference, self._cells, self._fit = None, (), GridFit(viewer)
+        self._lease.release()
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer
@@ -374,8 +354,9 @@ class ViewerGrid:
             if layer in layers:
                 layers.remove(layer)
         self.layers = []
-        self._give_names_back({options["name"] for _, options, _ in cells})
+        self._lease.free_names({options["name"] for _, options, _ in cells})
         self.layers = [Layer.create(*cell) for cell in cells]
+        self._lease.own = self.layers
         layers.extend(self.layers)
         for layer in self.layers:
             layer.name_overlay.visible = True
@@ -411,38 +392,6 @@ class ViewerGrid:
 
     def _words(self) -> str:
         return SPACE.join(filter(None, (self._legend, self._remark)))
-
-    def _give_names_back(self, taken: Collection[str]) -> None:
-        """Let hidden layers have their names again, but for those that cells take now."""
-        for layer, name in list(self._renamed.items()):
-            if name not in taken:
-                del self._renamed[layer]
-                layer.name = name
-        for layer in self.viewer.layers:
-            if layer.name in taken and layer not in self.layers:
-                self._renamed[layer] = layer.name
-                layer.name = f"{layer.name} (hidden)"
-
-    def _take_in(self, event: Any) -> None:
-        """Keep a layer that comes meanwhile out of the grid, also a copy of a cell."""
-        if event.value not in self.layers:
-            self._keep_out(event.value)
-
-    def _keep_out(self, layer: Any) -> None:
-        """Hide a layer until the grid is left: one more would shift every cell after it."""
-        if layer not in self._others:
-            layer.events.visible.connect(self._hide_again)
-        self._others[layer] = self._others.get(layer, False) or bool(layer.visible)
-        layer.visible = False
-
-    def _hide_again(self, event: Any) -> None:
-        """Keep a layer out whose eye was opened, and say so."""
-        layer = event.source
-        if layer.visible and layer is not self._beside:
-            self._keep_out(layer)
-            name = " ".join(self._renamed.get(layer, layer.name).split())
-            if self._warn is not None:
-                self._warn(f"Leave {self._owner} to see “{name}”.")
 
     def _dress(self) -> None:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
@@ -502,42 +451,6 @@ class ViewerGrid:
             self.viewer.dims.set_point(axis + self._extra, at)
 
 
-class ViewerState:
-    """How a viewer was before a comparison took its grid, so that it can be again."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        canvas = viewer.canvas
-        self.active = viewer.layers.selection.active
-        self.grid = _taken(canvas.grid, ("stride", "shape", "spacing", "enabled"))
-        self.camera = _taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom"))
-        self.dims = _taken(viewer.dims, ("ndisplay", "order", "point"))
-        self.scale_bar = _taken(canvas.overlays.scale_bar, SCALE_BAR_SET)
-        self.background = canvas.background_color_override
-
-    def apply(self, viewer: Viewer) -> None:
-        """Bring it back; the selected layer only if it is still there."""
-        if self.active in viewer.layers:
-            viewer.layers.selection.active = self.active
-        _put(viewer.canvas.grid, self.grid)
-        point = viewer.dims.point[-3:]
-        _put(viewer.dims, self._dims_now(viewer.dims))
-        if crosshair_of(viewer).shown:
-            crosshair_of(viewer).put(point)
-        _put(viewer.scene.camera, self.camera)
-        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
-        viewer.canvas.background_color_override = self.background
-
-    def _dims_now(self, dims: Any) -> dict[str, Any]:
-        """Count axes from the end: with other layers there may be more or fewer at the front."""
-        order, point = self.dims["order"], self.dims["point"]
-        more = dims.ndim - len(order)
-        moved = (axis + more for axis in order if axis + more >= 0)
-        return self.dims | {
-            "order": (*range(more), *moved),
-            "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
-        }
-
-
 def _scale(cell: LayerData) -> tuple[Any, ...] | None:
     """Give what cells on one scale have in common; None for colours and for words."""
     _, options, _ = cell
@@ -547,15 +460,6 @@ def _scale(cell: LayerData) -> tuple[Any, ...] | None:
     if "contrast_limits" not in options or (known is not None and known.quantity == BLANK):
         return None
     return name, options["contrast_limits"]
-
-
-def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(model, name) for name in names}
-
-
-def _put(model: Any, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        setattr(model, name, value)
 
 
 def _count(lattice: Lattice, axis: int) -> int:
