@@ -39,7 +39,7 @@ class Shared(QObject):
         self.last: dict[str, Any] = {}
 
     def one(self, kind: Callable[[Viewer], One]) -> One:
-        """Give the one of a kind that the viewer has, such as its crosshair; made when asked for."""
+        """Give the one of a kind that the viewer has, such as its crosshair, made once."""
         if kind not in self._ones:
             viewer = self._viewer()
             assert viewer is not None
