@@ -82,7 +82,7 @@ def viewer_of_all(qapp: QApplication, napari_there: None) -> Iterator:
 def state(viewer) -> str:
     """All that a viewer holds beside its layers, who listens to the mouse, and to which keys."""
     held = viewer.model_dump(exclude=PASSING)
-    del held["canvas"]["size"]
+    held["canvas"]["size"] = viewer.window._qt_window.size()  # the canvas has what docks leave
     keys = sorted({str(key) for key in viewer.keymap} - {"Shift+X"})  # the crosshair's, for good
     listening = len(viewer.mouse_move_callbacks), len(viewer.mouse_wheel_callbacks)
     return re.sub(r"(\d)\.0\b", r"\1", repr((held, keys, listening)))  # 10.0 is 10
@@ -123,7 +123,6 @@ class Kept:
             for part in (viewer.dims, viewer.scene.camera, viewer.canvas.grid, *overlays.values()):
                 part.reset()
             viewer.dims.axis_labels = tuple(str(-n) for n in range(viewer.dims.ndim, 0, -1))
-            viewer.window._qt_window.resize(*SIZE)
             self._qapp.processEvents()
         if not (is_open(viewer) and state(viewer) == self._new):
             self.close()

@@ -29,6 +29,11 @@ SOON, LATER = 20_000, 90_000
 """Milliseconds."""
 
 
+@pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     """One simulated head, tiny, on all platforms."""

@@ -15,6 +15,11 @@ from napari_msp.ui.widgets.message import Picture
 
 
 @pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
+@pytest.fixture
 def widget(viewer, open_widget, qtbot):
     opened = open_widget("Load acquisition")
     viewer.window.activate()  # keys go to the active window

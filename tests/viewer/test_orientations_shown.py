@@ -12,6 +12,11 @@ from napari_msp.ui.reader import read
 
 
 @pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
+@pytest.fixture
 def head(scan):
     """A scan with nothing symmetric about it, and a mask that shows it."""
     made = scan(np.diag([2.0, 2.5, 3.0, 1.0]), 30, shape=(7, 6, 5))

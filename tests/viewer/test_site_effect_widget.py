@@ -20,6 +20,11 @@ from napari_msp.ui.site_effect.widget import WORDS, Known
 PATIENCE = 20_000
 
 
+@pytest.fixture
+def viewer(kept_viewer):
+    return kept_viewer
+
+
 def write(folder, after):
     """Write the site effect of three people's FA, 20 % lower before."""
     scans = (0.40, 0.44, 0.48)

@@ -1,7 +1,6 @@
 """Read and write NIfTI images without losing what their headers say; read MRtrix3's through it."""
 
 import gzip
-import logging
 import os
 import shutil
 import subprocess
@@ -241,12 +240,12 @@ def _run(program: str, *arguments: str | Path) -> str:
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
     """Keep nibabel's remarks on a header off standard error: what matters becomes an error."""
-    level = nibabel_logger.level
-    nibabel_logger.setLevel(logging.CRITICAL + 1)
+    before = nibabel_logger.disabled
+    nibabel_logger.disabled = True  # setting its level would go through every logger there is
     try:
         yield
     finally:
-        nibabel_logger.setLevel(level)
+        nibabel_logger.disabled = before
 
 
 def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
