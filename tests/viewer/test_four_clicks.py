@@ -77,7 +77,7 @@ def test_from_blank_napari_to_figure_3(
     qtbot.wait_until(button.isEnabled, timeout=MINUTE)
 
     qtbot.mouseClick(button, Qt.LeftButton)
-    qtbot.wait_until(lambda: not harmonize.running, timeout=3 * MINUTE)
+    qtbot.wait_until(lambda: not harmonize.running, timeout=15 * MINUTE)
 
     qtbot.mouseClick(harmonize.results.compare, Qt.LeftButton)
     compare = docked(window, Compare)
