@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import absolute, dataset_root, read_description
+from napari_msp.bids import absolute, dataset_root, read_description, read_sidecar
+from napari_msp.errors import UserError
 
 
 def source_uri(path: Path | None) -> str:
@@ -42,8 +43,12 @@ def linked_source(root: Path) -> Path | None:
     return None if source is None else root / source
 
 
-Stage = Literal["last", "first"]
-"""Of equation (1): ŷ²_T, which is all that a single network gives, or ŷ¹_T."""
+Stage = Literal["last", "first", "learning"]
+"""Of equation (1): ŷ²_T, which is all that a single network gives, or ŷ¹_T; or of a network that is
+still learning."""
+
+STAGES: Mapping[Stage, str] = {"last": "", "first": " first stage", "learning": " while learning"}
+"""What each adds to a prediction's name."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,7 @@ class Provenance:
     @property
     def name(self) -> str:
         """What was predicted by what, such as "MSP prisma_st" or "MSP prisma_st first stage"."""
-        stage = " first stage" if self.stage == "first" else ""
-        return f"{self.title} {self.target}{stage}".strip()
+        return f"{self.title} {self.target}{STAGES[self.stage]}".strip()
 
     def to_sidecar(self) -> dict[str, Any]:
         """Give the fields of a JSON sidecar."""
@@ -150,11 +154,11 @@ class Provenance:
         if not isinstance(target, str) or not isinstance(source, str):
             return None
         model = _mapping(sidecar.get("Model"))
-        person = sidecar.get("Person")
+        person, stage = sidecar.get("Person"), sidecar.get("Stage")
         return cls(
             target=target,
             input=source,
-            stage="first" if sidecar.get("Stage") == "first" else "last",
+            stage=next((each for each in STAGES if each == stage), "last"),
             title=_text(model.get("Title")) or "",
             kind=_text(model.get("Kind")) or "",
             label=_text(model.get("Label")) or "",
@@ -172,6 +176,14 @@ class Provenance:
             checksums={str(k): str(v) for k, v in _mapping(sidecar.get("Checksums")).items()},
             options=dict(_mapping(sidecar.get("Options"))),
         )
+
+
+def provenance_of(path: Path) -> Provenance | None:
+    """Say how an image came to be, by its sidecar; None for a measured one."""
+    try:
+        return Provenance.from_sidecar(read_sidecar(path))
+    except UserError:  # what cannot be read says nothing
+        return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

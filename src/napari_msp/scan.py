@@ -31,7 +31,7 @@ from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
-from napari_msp.provenance import Provenance
+from napari_msp.provenance import Provenance, provenance_of
 from napari_msp.signal.fitting import (
     check_given_shells,
     fit_sh,
@@ -228,13 +228,17 @@ class Scan:
 
     @property
     def subject(self) -> str:
-        """Such as "sub-01"; the file's stem where it names nobody."""
+        """Such as "sub-01"; the file's stem where neither it nor a prediction's sidecar says it."""
         if self.given_subject is not None:
             return self.given_subject
         if self.path is None:
             return ""
         label = entities(self.path).get("sub")
-        return f"sub-{label}" if label else bare_stem(self.path)
+        if label:
+            return f"sub-{label}"
+        made = self.provenance
+        known = "" if made is None or made.person is None else Person.from_json(made.person).label
+        return known or bare_stem(self.path)
 
     @property
     def platform(self) -> str:
@@ -362,12 +366,22 @@ class Scan:
         """Write the files of one shell; its sidecar has the doubts about the whole scan."""
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
-        write_sh(folder / names[0], self.sh, self._sidecar(doubts), like=like)
+        write_sh(folder / names[0], self.sh, self.sidecar(doubts), like=like)
         for name, each in zip(names[1:], MAPS, strict=True):
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
-    def _sidecar(self, of_whole: Sequence[str]) -> dict[str, Any]:
-        """Give what the SH image's sidecar says of its scan: what was used, doubted, left out."""
+    def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
+        """Give what the SH image's sidecar says of its scan.
+
+        That is how it was predicted; of a measured one what was used, doubted and left out.
+
+        Parameters
+        ----------
+        of_whole
+            Doubts about the whole scan, of which this is one shell.
+        """
+        if self.provenance is not None:
+            return self.provenance.to_sidecar()
         scan = self.acquisition
         if scan is None:
             return {}
@@ -442,7 +456,7 @@ def load_scan(
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
         check_given_shells(acquisition, b_value)  # what cannot be chosen is an error at once
-        return Scan(acquisition=acquisition, shell=b_value, path=path)
+        return as_scan(acquisition, b_value)
     image = load_sh(path)
     if image.b_value is None:
         remedy = Advice(f"add BValue to {sidecar_path(path)}")
@@ -518,7 +532,8 @@ def as_scan(
     if isinstance(scan, str | Path | Sequence):
         return load_scan(scan, b_value, b0_threshold=b0_threshold)
     if isinstance(scan, Acquisition):
-        known = Scan(acquisition=scan, shell=b_value, path=scan.path)
+        made = None if scan.path is None else provenance_of(scan.path)
+        known = Scan(acquisition=scan, shell=b_value, path=scan.path, provenance=made)
         b_value = None
     else:
         known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)

@@ -1,6 +1,7 @@
 """Harmonizing a scan: frames, stages, refusals and what they mend."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -11,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
-from napari_msp.data.acquisition import DoubtfulScan
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
@@ -22,8 +23,10 @@ from napari_msp.inference.prepare import (
 )
 from napari_msp.inference.stages import run_stages
 from napari_msp.options import Options
+from napari_msp.scan import load_scan
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import write_sh
 from napari_msp.signal.spherical_harmonics import order_slices, rotate
 
 ORIENTATIONS = [
@@ -407,6 +410,31 @@ class TestUnlikeTheTrainingScans:
     def test_a_prediction_is_no_scan(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")
         written = harmonize(make_model(), path, "prisma_st").save(tmp_path / "out")
-        with pytest.raises(UserError, match="is a prediction itself") as error:
-            harmonize(make_model(), written[0], "prisma_st")
-        assert error.value.field == "scan"
+        renamed = tmp_path / "a.nii.gz"
+        for suffix in (".nii.gz", ".bval", ".bvec", ".json"):
+            copied = f"a{suffix}", written[0].name.replace(".nii.gz", suffix)
+            shutil.copy(tmp_path / "out" / copied[1], tmp_path / copied[0])
+        for each in (written[0], renamed, load_acquisition(renamed)):
+            with pytest.raises(UserError, match="is a prediction itself") as error:
+                harmonize(make_model(), each, "prisma_st")
+            assert error.value.field == "scan"
+
+    def test_whatever_is_written_of_a_prediction_says_so(self, make_model, small_scan, tmp_path):
+        path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")
+        prediction = harmonize(make_model(), path, "prisma_st")
+        dwi, *written = prediction.save(tmp_path / "out")
+        sh = next(
+            each
+            for each in written
+            if each.name.endswith("Msp_model-sh_param-coefficients_dwimap.nii.gz")
+        )
+        for each in (dwi, sh):
+            load_scan(each).save(tmp_path / f"maps of {each.name}")
+        alone = tmp_path / "a.nii.gz"
+        write_sh(alone, prediction.sh, prediction.sidecar())
+        assert load_scan(alone).owner == "sub-01 MSP prisma_st"
+        again = list(tmp_path.glob("maps of */*_param-coefficients_dwimap.nii.gz"))
+        assert len(again) == 2
+        assert load_scan(sh).provenance is not None
+        for each in (alone, dwi, *again):
+            assert load_scan(each).provenance == load_scan(sh).provenance, each

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.evaluation.compare import compare
 from napari_msp.identity import Person
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan, load_scan
@@ -43,6 +44,26 @@ def test_another_datasets_sub_01_is_no_truth():
     own = measured("prisma_st", HERE)
     choices = Choices.of([prediction, truth, own])
     assert choices.truths[choices.truth_for([prediction])] is own
+
+
+def test_a_truth_that_is_predicted_or_is_the_prediction_itself_is_said():
+    truth = measured("prisma_st", HERE)
+    values = np.random.default_rng(0).random((2, 2, 2, 28), dtype=np.float32)
+    image = replace(truth.image, coefficients=values, b_value=1200.0)
+    truth, other = (
+        replace(each, given_sh=image) for each in (truth, predicted(HERE, "connectom_st"))
+    )
+    close = replace(predicted(HERE), given_sh=replace(image, coefficients=values + 1e-6))
+    for made, given, said in (
+        (close, truth, []),
+        (other, truth, ["MSP is the ground truth itself, to the last bit"]),
+        (close, other, ["the ground truth was not measured: it is a prediction (MSP conn"]),
+    ):
+        found = read_and_line_up(Question(given, [made], None), lambda words: None).reservations
+        assert len(found) == len(said)
+        assert all(each.startswith(words) for each, words in zip(found, said, strict=True))
+    notes = compare(truth, {"MSP": other}).notes
+    assert any("MSP is the ground truth itself" in each for each in notes)
 
 
 def test_the_same_scan_under_another_name_is_a_truth():

@@ -10,8 +10,9 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Question, read_and_line_up
+from napari_msp.ui.compare.grid_cells import comparison_cells
 from napari_msp.ui.compare.stages import ModelOutputs, Stages, repaint_slice
-from napari_msp.ui.layers import to_shown
+from napari_msp.ui.layers import shown_in, to_shown
 
 SHAPE = (5, 6, 4)
 
@@ -74,6 +75,16 @@ def test_branches_add_up(compared, prediction):
     for alpha in (0.0, 0.25, 1.0):
         added = sum(stages.contribution(each, alpha) for each in stages.branches)
         np.testing.assert_allclose(stages.contributions(alpha), added, atol=1e-6)
+
+
+def test_what_stands_for_a_prediction_is_a_prediction_and_is_what_is_saved(compared, prediction):
+    stages = Stages.of(prediction, compared.comparison.lattice)
+    for variant, name in (("first stage", "MSP t first stage"), ("α=0.30", "MSP α=0.30 t")):
+        changed = compared.with_prediction("MSP", stages.image(0.3), variant)
+        seen = comparison_cells(changed, changed.cells("sh_average"))
+        scan = shown_in(seen.layers[seen.places["MSP"][0]]).scan
+        assert (scan.name, scan.image) == (name, changed.comparison.predictions["MSP"].image)
+        assert scan.sidecar()["Target"] == "t"
 
 
 def test_every_part_has_an_output_and_a_name(compared, prediction):

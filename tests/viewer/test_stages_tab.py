@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 from napari_msp.signal.maps import colour_fa, sh_average
-from napari_msp.ui.layers import map_layer
+from napari_msp.ui.layers import map_layer, shown_in
 
 PATIENCE = 20_000
 
@@ -227,6 +227,13 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     assert names[2] == "MSP · branch connectom_st"
     assert names[6] == "MSP · added by connectom_st"
     assert "0.50" in names[4]
+    # What is saved from a branch's cell is what is seen in it, and is no measured scan.
+    branch = shown_in(compare.grid.layers[2].as_layer_data_tuple()).scan
+    np.testing.assert_allclose(
+        branch.image.coefficients, head("back right").coefficients, atol=1e-6
+    )
+    assert branch.sidecar()["Target"] == "prisma_st"
+    assert branch.name == "MSP branch connectom_st prisma_st"
 
     compare.stages.panel.slider.setValue(0)
     qtbot.wait(120)

@@ -7,12 +7,12 @@ from patterns import predicted
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.errors import UserError
-from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
-from napari_msp.ui.layers import make_layer, map_layer, mask_layer, shown_by
-from napari_msp.ui.writer import write_map, write_sh_image
+from napari_msp.ui.compare.compared import Choices
+from napari_msp.ui.layers import make_layer, map_layer, mask_layer, scans_of, shown_by
+from napari_msp.ui.writer import write_map
 
 SH, MAP = "MSP Harmonization SH image (MRtrix3)", "MSP Harmonization Shown map"
 
@@ -56,14 +56,6 @@ def save(monkeypatch, viewer):
         return offered
 
     return save_selected
-
-
-def test_a_prediction_that_was_saved_is_one_when_it_is_opened(tmp_path):
-    made = predicted("MSP", "front left")
-    path, _ = write_sh_image(str(tmp_path / "a"), [map_layer(made, "SH average", made.b0)])
-    again = load_scan(path)
-    assert (again.provenance.name, again.provenance.input) == ("MSP prisma_st", "ge_st")
-    np.testing.assert_array_equal(again.image.coefficients, made.image.coefficients)
 
 
 def select(viewer, *quantities):
@@ -139,6 +131,20 @@ def test_a_forgotten_suffix_is_added_and_nothing_is_overwritten(in_window, save,
     with pytest.raises(UserError, match="exists already"):
         save(tmp_path / "sub-01 ge_st · SH average", MAP)
     assert saved.read_bytes() == before
+
+
+def test_a_prediction_that_is_saved_is_no_ground_truth_when_it_is_opened_again(model, tmp_path):
+    made = predicted("MSP", "front right")
+    layer = model.add_layer(make_layer(map_layer(made, "SH average", made.b0)))
+    layer.save(str(tmp_path / "a.nii.gz"), plugin="napari-msp")
+    model.layers.clear()
+    model.open(tmp_path / "a.nii.gz", plugin="napari-msp")
+    assert [each.name for each in model.layers] == [
+        "a MSP prisma_st · colour FA",
+        "a MSP prisma_st · SH average",
+    ]
+    choices = Choices.of(scans_of(model.layers))
+    assert (list(choices.truths), list(choices.predictions)) == ([], ["a MSP prisma_st"])
 
 
 def test_a_mask_goes_with_its_scan(in_window, save, tmp_path):

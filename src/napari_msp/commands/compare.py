@@ -75,6 +75,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Compare predictions with the truth, and write figure and numbers."""
     from napari_msp.evaluation.compare import CompareResults, compare
+    from napari_msp.evaluation.line_up import doubts_of_truth
 
     result = compare(
         _one_or_several(options.truth),
@@ -86,9 +87,13 @@ def run(options: Namespace, console: Console) -> int:
         maps=options.maps,
         b0_threshold=options.b0_threshold,
     )
+    said: dict[str, None] = {}
     found = result.values() if isinstance(result, CompareResults) else [result]
-    for said in dict.fromkeys(each for one in found for each in one.comparison.interpolated):
-        console.warn(f"warning: {said}")
+    for one in found:
+        doubts = doubts_of_truth(one.truth, one.comparison)
+        said.update(dict.fromkeys([*one.comparison.interpolated, *doubts]))
+    for each in said:
+        console.warn(f"warning: {each}")
     for path in result.save(options.out, options.figure_format):
         console.result(path)
     return 0

@@ -19,12 +19,11 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Write the maps."""
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.scan import Scan
+    from napari_msp.scan import as_scan
 
     acquisition = load_acquisition(
         options.dwi, options.bval, options.bvec, options.mask, b0_threshold=options.b0_threshold
     )
-    scan = Scan(acquisition=acquisition, shell=options.b_value, path=options.dwi)
-    for path in scan.save(options.out, force=options.force):
+    for path in as_scan(acquisition, options.b_value).save(options.out, force=options.force):
         console.result(path)
     return 0

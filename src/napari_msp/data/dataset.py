@@ -14,7 +14,6 @@ from napari_msp.bids import (
     marked_input,
     misplaced,
     nifti_stem,
-    read_sidecar,
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
@@ -22,7 +21,7 @@ from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of, same_scan
-from napari_msp.provenance import Provenance
+from napari_msp.provenance import provenance_of
 
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
 """How scans are named, for messages."""
@@ -347,12 +346,7 @@ def _runs(paths: Sequence[Path]) -> dict[Path, str]:
 
 def is_prediction(path: Path) -> bool:
     """Return whether an image was written by this package as a prediction."""
-    if "desc" not in entities(path):
-        return False
-    try:
-        return Provenance.from_sidecar(read_sidecar(path)) is not None
-    except UserError:
-        return False
+    return "desc" in entities(path) and provenance_of(path) is not None
 
 
 def _format(path: Path) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from napari_msp.evaluation.line_up import (
     Comparison,
     at_b_value,
     called,
+    doubts_of_truth,
     line_scans_up,
     line_up,
     same_b_value,
@@ -313,7 +314,13 @@ def _compare(
         if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
     }
     metrics, tests, before, said = _measure(comparison, reference, scan)
-    notes = [*comparison.interpolated, *_notes(reference, sources, scan), *left_out, *said]
+    notes = [
+        *comparison.interpolated,
+        *doubts_of_truth(true, comparison),
+        *_notes(reference, sources, scan),
+        *left_out,
+        *said,
+    ]
     return CompareResult(
         true,
         scan,

@@ -167,6 +167,26 @@ class Comparison:
         return self.reference.lattice
 
 
+def doubts_of_truth(truth: Scan | None, comparison: Comparison) -> list[str]:
+    """Say where errors say nothing of a target: truth is predicted, or the prediction itself."""
+    if truth is None or comparison.truth is None:
+        return []
+    found = [
+        f"{name} is the ground truth itself, to the last bit: its errors say nothing"
+        for name, each in comparison.predictions.items()
+        if _same_bits(each.image, comparison.truth.image)
+    ]
+    if truth.provenance is not None:
+        found.insert(0, f"the ground truth was not measured: it is a prediction ({truth.name})")
+    return found
+
+
+def _same_bits(image: SHImage, other: SHImage) -> bool:
+    one, two = image.coefficients, other.coefficients
+    middle = len(one) // 2  # nearly all that differ do so here, and a whole head is large
+    return np.array_equal(one[middle], two[middle]) and np.array_equal(one, two)
+
+
 def as_maps(image: Comparable) -> Maps:
     """Give an image's maps, each computed when first asked for, through the SH route."""
     return image if isinstance(image, Maps) else as_scan(image).at_shell().maps()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,14 @@ class Prediction(Scan):
     def siblings(self) -> Mapping[str, Path]:
         """Scans of the same person on other platforms, the target's among them: possible truths."""
         return {} if self.source is None else self.source.siblings
+
+    def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
+        """Give what its sidecars say, with the digests of model and input."""
+        from napari_msp.inference.outputs import provenance
+
+        if self.model is None or self.source is None:
+            return super().sidecar(of_whole)
+        return provenance(self, "target").to_sidecar()
 
     def save(
         self,

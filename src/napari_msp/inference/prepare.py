@@ -13,7 +13,6 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
-from napari_msp.data.dataset import is_prediction
 from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue
@@ -127,10 +126,9 @@ def prepare_input(
         problem = "is an SH image, without the b=0 image that a prediction needs"
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
-    path = acquisition.path
-    if path is not None and is_prediction(path):
+    if scan.provenance is not None:
         remedy = Advice("give the scan that was measured")
-        raise UserError("is a prediction itself", path, "scan", remedy)
+        raise UserError("is a prediction itself", scan.path or scan.owner, "scan", remedy)
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
     said: tuple[str, ...] = ()

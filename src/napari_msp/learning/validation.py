@@ -10,6 +10,7 @@ import torch
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.heads import Head, Study
 from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.provenance import Provenance
 from napari_msp.signal.channels import (
     GridImage,
     measure_standardisation,
@@ -160,7 +161,8 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
         b0_weighting=study.gradients[target].b0_weighting,
     )
     path = folder / f"{head.subject}_{target}.nii.gz"
-    write_sh(path, image)
+    made = Provenance(target=target, input=study.settings.input, stage="learning")
+    write_sh(path, image, made.to_sidecar())
     return path
 
 

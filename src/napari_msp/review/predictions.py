@@ -399,7 +399,7 @@ def stamp_of(path: Path) -> list[int] | None:
 
 def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
     made = Provenance.from_sidecar(sidecar)
-    return None if made is None or made.stage == "first" else made
+    return None if made is None or made.stage != "last" else made
 
 
 class _Sources:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @reason_first()
 def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Save the SH image that layers show, as MRtrix3 reads it, with its sidecar.
+    """Save the SH image that layers show, as MRtrix3 reads it; its sidecar says how it was made.
 
     Parameters
     ----------
@@ -46,9 +46,8 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
         remedy = Advice("select layers of one")
         raise UserError(f"The layers show different SH images ({names})", remedy=remedy)
     scan = next(iter(scans.values()))
-    target, made = _with_suffix(path), scan.provenance
-    # Or a prediction would be a scan to whoever opens it, and so its own ground truth.
-    write_sh(target, scan.image, None if made is None else made.to_sidecar(), _like(scan))
+    target = _with_suffix(path)
+    write_sh(target, scan.image, scan.sidecar(), like=_like(scan))
     return [str(target), str(sidecar_path(target))]
 
 

@@ -20,6 +20,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.line_up import (
     Comparison,
+    doubts_of_truth,
     line_scans_up,
     on_lattice,
     same_b_value,
@@ -214,19 +215,13 @@ class Compared:
             for name, scan in self.predictions.items()
             if not scan.lattice.canonical.matches(lattice.canonical)
         ]
-        truth = self.comparison.truth
-        found += [
-            f"{name} is the ground truth itself, to the last bit"
-            for name, each in self.comparison.predictions.items()
-            if truth is not None
-            and np.array_equal(each.image.coefficients, truth.image.coefficients)
-        ]
         of: dict[str, list[str]] = {}
         for name, scan in self.predictions.items():
             made = scan.provenance
             for words in () if made is None else (*made.approximations, *made.warnings):
                 of.setdefault(words, []).append(name)
-        return found + [f"{', '.join(names)}: {words}" for words, names in of.items()]
+        found += [f"{', '.join(names)}: {words}" for words, names in of.items()]
+        return doubts_of_truth(self.truth, self.comparison) + found
 
     @property
     def input_b_value(self) -> str:

@@ -19,7 +19,10 @@ from napari_msp.evaluation.figures.grid import (
     Cells,
     doubt_shown,
 )
+from napari_msp.provenance import STAGES
 from napari_msp.scan import Scan
+from napari_msp.signal.maps import Maps
+from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.grid_fit import SPACE, Head
@@ -176,10 +179,15 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
     limit = stages.limit
 
     def cell(
-        quantity: str, title: str, values: FloatArray, limits: tuple[float, float], **options: Any
+        quantity: str,
+        title: str,
+        values: FloatArray,
+        limits: tuple[float, float],
+        of: Scan = scan,
+        **options: Any,
     ) -> LayerData:
         return map_layer(
-            scan,
+            of,
             quantity,
             np.where(image.mask, values, 0),
             lattice=lattice,
@@ -190,8 +198,9 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
             **options,
         )
 
-    def picture(title: str, values: FloatArray) -> LayerData:
-        return cell(shown.map.title, title, values, shown.window)
+    def picture(title: str, map_: Maps) -> LayerData:
+        part = _part_of(scan, title, map_.image)
+        return cell(shown.map.title, title, map_["sh_average"], shown.window, of=part)
 
     def added(title: str, values: FloatArray) -> LayerData:
         colours = _diverging()
@@ -199,9 +208,9 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
 
     rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
     cells = [
-        picture("first stage", stages.first["sh_average"]),
-        *(picture(f"branch {each}", map_["sh_average"]) for each, map_ in stages.branches.items()),
-        picture("second stage", stages.sh_average(alpha)),
+        picture("first stage", stages.first),
+        *(picture(f"branch {each}", map_) for each, map_ in stages.branches.items()),
+        cell(shown.map.title, "second stage", stages.sh_average(alpha), shown.window),
         words_cell(scan, lattice, rule),
         *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
         added("all branches", stages.contributions(alpha)),
@@ -286,7 +295,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     if cell.name in compared.variants:
         # What is saved from the layer is what is seen in it.
         image = compared.comparison.predictions[cell.name].image
-        scan = Scan(given_sh=image, given_subject=scan.subject, given_platform=title)
+        scan = _part_of(scan, compared.variants[cell.name], image)
     layer = map_layer(
         scan,
         shown.map.title,
@@ -300,6 +309,16 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     if shown.coloured:
         layer[1]["metadata"]["colours multiplied by"] = 1 / shown.window[1]
     return layer
+
+
+def _part_of(scan: Scan, part: str, image: SHImage) -> Scan:
+    """Give what stands in a prediction's place, such as its first stage, as a prediction too."""
+    made = scan.provenance
+    if made is not None and part == STAGES["first"].strip():
+        made = replace(made, stage="first")
+    elif made is not None:
+        made = replace(made, title=f"{made.title} {part}", alpha=None)
+    return Scan(given_sh=image, given_subject=scan.subject, provenance=made)
 
 
 def _doubt_of(compared: Compared) -> str:

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed, kind_and_targets
 from napari_msp.networks.registry import title
+from napari_msp.provenance import provenance_of
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
@@ -267,9 +268,8 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
         scan = load_scan(truth, image.b_value)
         shown = map_layer(scan, QUANTITY, sh_average(scan.image))
         limits = shown[1]["contrast_limits"]
-    scan = Scan(
-        given_sh=image, given_subject=subject, given_platform=f"{event.target} while learning"
-    )
+    made = provenance_of(Path(event.path))
+    scan = Scan(given_sh=image, given_subject=subject, provenance=made)
     layer = map_layer(scan, QUANTITY, sh_average(image), limits=limits, view=VIEW)
     return Picture(event, image, layer, shown)
 
