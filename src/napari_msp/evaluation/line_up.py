@@ -172,12 +172,12 @@ def doubts_of_truth(truth: Scan | None, comparison: Comparison) -> list[str]:
     if truth is None or comparison.truth is None:
         return []
     found = [
-        f"{name} is the ground truth itself, to the last bit: its errors say nothing"
+        f"{name} is the ground truth itself, to the last bit"
         for name, each in comparison.predictions.items()
         if _same_bits(each.image, comparison.truth.image)
     ]
     if truth.provenance is not None:
-        found.insert(0, f"the ground truth was not measured: it is a prediction ({truth.name})")
+        found.append(f"the ground truth was not measured: it is a prediction ({truth.name})")
     return found
 
 
