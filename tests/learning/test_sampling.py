@@ -10,7 +10,14 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.learning.heads import Head, load_head, prepare_study
 from napari_msp.learning.optimisation import masked_error, sh_unit_weights, training_loss
-from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Symmetry
+from napari_msp.learning.sampling import (
+    CropSampler,
+    Examples,
+    PatchSampler,
+    Symmetry,
+    smaller_crops,
+)
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.channels import GridImage, Standardisation, measure_standardisation
@@ -179,6 +186,9 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_
     study = prepare_study(open_dataset(root), quick(held_out=()))
     (said,) = study.interpolated
     assert said.startswith("on prisma_st 1 of 1 scan (sub-01) lie beside the input's voxels: ")
+    assert smaller_crops(study, recipe_for(quick(crop=11))) == []
+    (said,) = smaller_crops(study, recipe_for(quick(crop=12)))
+    assert said.startswith("crops have an edge of 11 voxels and not of 12, as the image of sub-01")
 
 
 @pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])

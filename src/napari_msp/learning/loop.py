@@ -35,7 +35,7 @@ from napari_msp.learning.heads import Head, Study, finished_model
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
 from napari_msp.learning.phases import Lengths, Phase, TrainedNetworks, advice_on
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.sampling import sampler_for
+from napari_msp.learning.sampling import sampler_for, smaller_crops
 from napari_msp.learning.schedule import (
     LONGEST,
     Pace,
@@ -418,6 +418,7 @@ class TrainingRun:
                 processes=self.processes.count,
                 advice=[
                     *self.study.interpolated,
+                    *smaller_crops(self.study, self.recipe),
                     *advice_on(self.settings, self.study.scales, self.start),
                 ],
             )

@@ -362,6 +362,18 @@ class CropSampler:
         return self._examples.cut(places[mine], self._edge, symmetries[mine], False, platforms)
 
 
+def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
+    """Say that, and whose image, makes all crops smaller than they are to be."""
+    lengths = {head.subject: min(head.input.lattice.shape) for head in study.heads}
+    smallest = min(lengths, key=lambda each: lengths[each])
+    if not recipe.dense or lengths[smallest] >= recipe.patch:
+        return []
+    return [
+        f"crops have an edge of {lengths[smallest]} voxels and not of {recipe.patch}, as the image "
+        f"of {smallest} has no more along an axis"
+    ]
+
+
 def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> Sampler:
     """Give the sampler that a recipe asks for."""
     settings = study.settings
