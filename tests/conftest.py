@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,19 @@ from scipy.spatial.transform import Rotation
 from napari_msp import packaged
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.phantom import scan as phantom
+from napari_msp.data.phantom.head import Grid, Head, make_head
+from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.files import write_json
 
 SLAB = Path(__file__).parents[2] / "shared/data/philips_slab/sub-01_dwi.nii.gz"
 """A slab of a real scan that some checkouts have beside them."""
+
+TINY = 150_000
+"""Voxels of the grid on which a tiny head is made, at most."""
+
+HEADS = 8
+"""That are kept."""
 
 settings.register_profile(
     "ours",
@@ -56,6 +66,26 @@ def one_thread() -> Generator[None, None, None]:
     yield
     if torch:
         torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heads_made_once() -> Generator[None, None, None]:
+    """Keep the last tiny simulated heads: to make one takes longer than to scan it once more."""
+    kept: dict[bytes, Head] = {}
+
+    def once(subject: Subject, pose: Pose, grid: Grid, *bundles: Any) -> Head:
+        if np.prod(grid.shape) > TINY:
+            return make_head(subject, pose, grid, *bundles)
+        key = pickle.dumps((subject, pose, grid, bundles))
+        if key not in kept:
+            kept[key] = make_head(subject, pose, grid, *bundles)
+        if len(kept) > HEADS:
+            kept.pop(next(iter(kept)))
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phantom, "make_head", once)
+        yield
 
 
 @pytest.fixture

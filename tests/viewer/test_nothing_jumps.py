@@ -1,6 +1,7 @@
 """Nothing moves under the mouse when something is said, is cut off, or scrolls sideways."""
 
 import shutil
+from functools import partial
 
 import pytest
 from qtpy.QtCore import QPoint, QRect
@@ -79,10 +80,10 @@ def messages(widget):
 def said(widget):
     """Say everything that can be said, one thing after the other."""
     for rows in widget.findChildren(FormRows):
-        for name in rows.names:
+        for names in (rows.names[:1], rows.names):
             for kind in ("problem", "doubt", "note"):
-                yield f"{kind} of {name}", lambda r=rows, n=name, k=kind: r.say(n, **{k: LONG})
-            yield f"nothing of {name}", lambda r=rows, n=name: r.say(n)
+                yield f"{kind} of {names}", partial(say_of, names, rows, **{kind: LONG})
+            yield f"nothing of {names}", partial(say_of, names, rows)
     for line in widget.findChildren(MessageLine):
         for words, offers in (("Saved.", ()), (LONG, ("Interpolate", "Details …"))):
             yield words, lambda w=words, o=offers, m=line: m.show_message("warning", w, o)
@@ -100,6 +101,12 @@ def said(widget):
     for judging in widget.findChildren(Judging):
         for number in (3, 0):
             yield "known", lambda j=judging, n=number: j.show_entry("sub-01", "", (), [LONG] * n)
+
+
+def say_of(names, rows, **words):
+    """Say the same of some entries of a form."""
+    for name in names:
+        rows.say(name, **words)
 
 
 def unseen(foot, qtbot):

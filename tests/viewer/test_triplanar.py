@@ -48,7 +48,13 @@ def grey(view):
     return pixels / 255
 
 
-def test_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
+def test_planes_follow_the_crosshair_and_move_it(viewer, compare, qtbot):
+    """One comparison for both: to make it takes longer than to look."""
+    check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot)
+    check_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot)
+
+
+def check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
     planes = compare.planes
     assert planes.image.currentText() == "truth prisma_st"
     assert planes.beside.currentText() == "MSP"
@@ -69,7 +75,7 @@ def test_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
     assert truth["coronal"]._cross[1] < 0.5
 
 
-def test_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot):
+def check_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot):
     view = compare.planes.views[0]["axial"]
     box = view._box()
     spot = QPoint(round(box.left() + 0.75 * box.width()), round(box.top() + 0.25 * box.height()))
