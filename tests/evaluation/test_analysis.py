@@ -8,12 +8,14 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.analysis import (
     FEW_HEADS,
     MethodTest,
+    analyse,
     compare_methods,
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
+from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.report.report import findings
-from napari_msp.evaluation.report.tables import pvalue_tables
+from napari_msp.evaluation.report.tables import Tables, pvalue_tables
 from napari_msp.evaluation.statistics import mean_interval
 
 NO_PATCHES = Results[PatchResult]([])
@@ -60,6 +62,27 @@ def test_spreads_do_not_hang_on_the_order_of_runs():
     key = ("MSP", "t", "scan", "m")
     assert one[key].dataset_spread == other[key].dataset_spread
     assert one[key].seed_spread == other[key].seed_spread
+
+
+def test_a_mean_of_fewer_subjects_than_others_is_neither_best_nor_set_beside_them():
+    """The method failed on the hard head: its mean is lower for want of that head alone."""
+    errors = {"no harmonization": (7.0, 74.0), "MSP": (6.5,), FLOOR: (1.0, 2.0)}
+    rows = [
+        Result(method, "t", "d", 0, subject, "scan", key, value)
+        for method, values in errors.items()
+        for subject, value in zip(("sub-01", "sub-02"), values, strict=False)
+        for key in ("sh_mse", "patch_mse")
+    ]
+    tables = Tables.of(analyse(Results(rows), NO_PATCHES, None), MEASURES)
+    for table in (
+        *tables.headline,
+        *(each for others in tables.others.values() for each in others),
+    ):
+        cells = {row[0].main: row[1] for row in table.rows}
+        assert cells["MSP"].more == "n = 1" and not cells["MSP"].bold
+        assert cells["no harmonization"].bold and "n =" not in cells["no harmonization"].more
+        assert FLOOR not in {name for name, cell in cells.items() if cell.bold}
+        assert "n of its own is of fewer subjects" in table.caption
 
 
 def test_one_run_has_no_spread_and_one_subject_no_interval():

@@ -190,6 +190,9 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
         b_value=None,
     )
     text = methods_paragraph(plain)
+    assert "without intervals: 1 subject do" in text
+    few = replace(plain, splits={"mine": Subjects(("a",), (), ("b", "c", "d"))})
+    assert "95 % intervals of Student's t over the 3 subjects" in methods_paragraph(few)
     assert "noise-free" not in text
     assert "repeated" not in text
     assert "every choice" not in text

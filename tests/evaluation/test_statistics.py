@@ -11,7 +11,9 @@ import scipy.stats
 from napari_msp.evaluation.statistics import (
     bonferroni,
     change_interval,
+    interval_name,
     mean_interval,
+    nested_interval,
     relative_change,
     wilcoxon,
 )
@@ -163,4 +165,36 @@ def test_constant_values_have_an_interval_without_width():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
-        assert change_interval([1.0, 1.0], [2.0, 2.0]) == (-50.0, -50.0)
+        assert change_interval([1.0] * 3, [2.0] * 3) == (-50.0, -50.0)
+        assert change_interval([1.0] * 6, [2.0] * 6) == (-50.0, -50.0)
+
+
+@pytest.mark.reference("SciPy")
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_few_subjects_have_students_interval_which_holds_what_it_says(count):
+    values = np.random.default_rng(1).normal(5, 1, (2000, count))
+    found = np.array([mean_interval(list(each)) for each in values])
+    expected = scipy.stats.t.interval(
+        0.95, count - 1, values.mean(axis=1), scipy.stats.sem(values, axis=1)
+    )
+    np.testing.assert_allclose(found.T, expected)
+    # A bootstrap of three holds the mean in three of four studies at most.
+    assert np.mean((found[:, 0] < 5) & (found[:, 1] > 5)) == pytest.approx(0.95, abs=0.015)
+    second = np.random.default_rng(2).normal(50, 5, (2000, count))
+    first = 0.8 * second + values - 5
+    found = np.array(
+        [change_interval(list(a), list(b)) for a, b in zip(first, second, strict=True)]
+    )
+    assert np.mean((found[:, 0] < -20) & (found[:, 1] > -20)) == pytest.approx(0.95, abs=0.015)
+    sets = [[each - 1, each + 1] for each in values[0]]
+    assert nested_interval(sets) == pytest.approx(mean_interval(list(values[0])))
+
+
+def test_two_subjects_have_no_interval():
+    assert mean_interval([46.3, 71.3]) is None
+    assert change_interval([46.3, 71.3], [150.0, 200.0]) is None
+    assert nested_interval([[1.0, 2.0], [3.0, 5.0]]) is None
+    assert interval_name([2]) == "no interval of fewer than 3 subjects"
+    assert interval_name([2, 4]) == "95 % interval, Student's t"
+    assert interval_name([10]) == "95 % bootstrap interval"
+    assert "bootstrap, of fewer than 6 heads Student's t" in interval_name([4, 9], "heads")

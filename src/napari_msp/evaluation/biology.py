@@ -32,15 +32,12 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.statistics import CONFIDENCE
+from napari_msp.evaluation.statistics import CONFIDENCE, FOR_BOOTSTRAP, ratio_students_interval
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
 RESAMPLES = 10_000
 """Bootstrap samples: their quantiles are stable to 1 % of the interval (our choice)."""
-
-FOR_INTERVAL = 3
-"""Heads from which there is an interval; fewer cannot say how much heads differ (our choice)."""
 
 BUNDLE = "corticospinal tract"
 """It runs through every size of simulated head."""
@@ -241,8 +238,8 @@ def recovery(
         raise ValueError("effects must be finite, and there must be a true one")
     heads = pairs.shape[1]
     ratio = float(pairs[1].mean() / pairs[0].mean())
-    if heads < FOR_INTERVAL:
-        return Recovery(heads, ratio, None)
+    if heads < FOR_BOOTSTRAP:
+        return Recovery(heads, ratio, ratio_students_interval(pairs[1], pairs[0]))
     drawn = np.random.default_rng(seed).integers(heads, size=(RESAMPLES, heads))
     means = pairs[:, drawn].mean(axis=2)
     tails = (1 - CONFIDENCE) / 2

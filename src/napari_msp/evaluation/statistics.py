@@ -1,10 +1,10 @@
 """Statistics of errors: paired tests as in the paper, permutations, effect sizes, intervals.
 
-Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals are over subjects,
-with fixed random numbers: one table, one interval.
+Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals are over subjects:
+Student's t of a few, else a bootstrap with fixed random numbers: one table, one interval.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +23,13 @@ CONFIDENCE = 0.95
 
 RESAMPLES = 5000
 """Draws of a bootstrap (our choice)."""
+
+FOR_INTERVAL = 3
+"""Subjects from whom there is an interval: two do not say how much subjects differ (our choice)."""
+
+FOR_BOOTSTRAP = 6
+"""Subjects from whom it is a bootstrap's, which of a few is no wider than they are: the one of
+two has the mean in it half the time. Of fewer it is Student's (our choice)."""
 
 FEWEST = 6
 """Subjects without whom nothing is tested: five give no p below 0.06 (our choice)."""
@@ -175,9 +182,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
     Returns
     -------
-    Lower and upper end of the percentile bootstrap; None for fewer than two subjects.
+    Lower and upper end, see `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
     """
-    return _interval(np.mean, values)
+    if len(values) < FOR_BOOTSTRAP:
+        return students_interval(float(np.mean(values)), np.asarray(values) - np.mean(values))
+    return _bootstrap(np.mean, values)
 
 
 def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
@@ -190,9 +199,55 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
 
     Returns
     -------
-    In percent; None for fewer than two subjects, and where a value of `second` is not above 0.
+    In percent; None for fewer than `FOR_INTERVAL` subjects, and where a value of `second` is not
+    above 0.
     """
-    return _interval(_change, first, second) if min(second, default=0) > 0 else None
+    if min(second, default=0) <= 0:
+        return None
+    if len(first) < FOR_BOOTSTRAP:
+        ends = ratio_students_interval(first, second)
+        return None if ends is None else (100 * (ends[0] - 1), 100 * (ends[1] - 1))
+    return _bootstrap(_change, first, second)
+
+
+def ratio_students_interval(
+    first: Sequence[float] | FloatArray, second: Sequence[float] | FloatArray
+) -> Interval | None:
+    """Give Student's interval of a ratio of two paired means, linear in what each subject adds."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    ratio = float(a.mean() / b.mean())
+    return students_interval(ratio, (a - ratio * b) / b.mean())
+
+
+def students_interval(estimate: float, deviations: FloatArray) -> Interval | None:
+    """Give Student's interval of an estimate; None for fewer than `FOR_INTERVAL` subjects.
+
+    Parameters
+    ----------
+    deviations
+        (N,) by how much each subject's own value differs from the estimate.
+    """
+    n = len(deviations)
+    if n < FOR_INTERVAL:
+        return None
+    error = float(np.sqrt(np.square(deviations).sum() / (n * (n - 1))))
+    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    return estimate - reach, estimate + reach
+
+
+def interval_name(subjects: Iterable[int], of: str = "subjects") -> str:
+    """Name the intervals of so many subjects each, such as "95 % bootstrap interval"."""
+    few, many = (
+        [each for each in subjects if FOR_INTERVAL <= each < FOR_BOOTSTRAP],
+        [each for each in subjects if each >= FOR_BOOTSTRAP],
+    )
+    if not few and not many:
+        return f"no interval of fewer than {FOR_INTERVAL} {of}"
+    if not few:
+        return "95 % bootstrap interval"
+    if not many:
+        return "95 % interval, Student's t"
+    return f"95 % interval: bootstrap, of fewer than {FOR_BOOTSTRAP} {of} Student's t"
 
 
 def relative_change(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -206,10 +261,8 @@ def _change(first: FloatArray, second: FloatArray, axis: int = -1) -> Any:
     return 100 * (first.mean(axis=axis) / second.mean(axis=axis) - 1)
 
 
-def _interval(statistic: Callable[..., Any], *samples: Sequence[float]) -> Interval | None:
+def _bootstrap(statistic: Callable[..., Any], *samples: Sequence[float]) -> Interval:
     """Percentile bootstrap of a statistic; several samples are drawn pair by pair."""
-    if len(samples[0]) < 2:
-        return None
     drawn: Any = tuple(np.asarray(sample) for sample in samples)  # the stubs know one sample only
     interval = scipy.stats.bootstrap(
         drawn,
@@ -234,11 +287,12 @@ def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
 
     Returns
     -------
-    Lower and upper end of the percentile bootstrap; None for fewer than two datasets:
-    nothing then says how datasets differ.
+    Lower and upper end, see `interval_name`, of so many datasets; None for fewer than
+    `FOR_INTERVAL`: they do not say how datasets differ.
     """
-    if len(datasets) < 2:
-        return None
+    if len(datasets) < FOR_BOOTSTRAP:
+        own = np.array([np.mean(values) for values in datasets])
+        return students_interval(float(own.mean()), own - own.mean())
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(datasets), size=(RESAMPLES, len(datasets)))
     means = np.empty(drawn.shape)

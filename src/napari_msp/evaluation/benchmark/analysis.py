@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -64,8 +64,7 @@ class Summary:
     mean, deviation
         Over subjects, in the measure's unit; deviation with N - 1, None for one subject.
     interval
-        95 % bootstrap interval of the mean over subjects; None for one subject, and where folds
-        overlap.
+        95 % interval of the mean over subjects, see `mean_interval`; None where folds overlap.
     dataset_spread
         Standard deviation of the datasets' means at the seed that most datasets have, with the
         difference of their subjects. None for one dataset.
@@ -73,7 +72,10 @@ class Summary:
         Standard deviation of the seeds' means on the dataset that was run with most seeds; None
         for one seed.
     best
-        Whether no other method's mean is nearer to 0; never of the floor.
+        Whether no other method's mean is nearer to 0; never of the floor, nor where subjects lack
+        that another method has.
+    complete
+        Whether it has every subject that another method has.
     """
 
     method: str
@@ -90,6 +92,7 @@ class Summary:
     seed_spread: float | None
     best: bool
     shell: int | None = None
+    complete: bool = True
 
 
 Summaries = dict[tuple[str, str, str, str], Summary]
@@ -102,17 +105,20 @@ def summarise(results: Results[Result], *, overlapping: bool = False) -> Summari
     `overlapping`: whether each subject was test once and taught otherwise, see `OVERLAP`.
     """
     cells = results.groups("method", "column", "reference", "measure")
-    means = {
-        key: list(cell.sample_means("dataset", "subject").values()) for key, cell in cells.items()
-    }
+    by_subject = {key: cell.sample_means("dataset", "subject") for key, cell in cells.items()}
+    everybody: dict[tuple[str, ...], set[Any]] = {}
+    for (method, *where), found in by_subject.items():
+        everybody.setdefault(tuple(where), set()).update(() if method == FLOOR else found)
     nearest: dict[tuple[str, ...], float] = {}
-    for (method, *where), values in means.items():
-        if method != FLOOR:
+    for (method, *where), found in by_subject.items():
+        if method != FLOOR and found.keys() >= everybody[tuple(where)]:
             least = nearest.get(tuple(where), np.inf)
-            nearest[tuple(where)] = min(least, abs(float(np.mean(values))))
+            nearest[tuple(where)] = min(least, abs(float(np.mean(list(found.values())))))
     summaries: Summaries = {}
     for (method, column, reference, measure), cell in cells.items():
-        values = means[method, column, reference, measure]
+        subjects = by_subject[method, column, reference, measure]
+        values = list(subjects.values())
+        complete = subjects.keys() >= everybody[column, reference, measure]
         mean = float(np.mean(values))
         lowest = nearest.get((column, reference, measure))
         summaries[method, column, reference, measure] = Summary(
@@ -128,8 +134,9 @@ def summarise(results: Results[Result], *, overlapping: bool = False) -> Summari
             interval=None if overlapping else mean_interval(values),
             dataset_spread=_spread(cell, over="dataset", at="seed"),
             seed_spread=_spread(cell, over="seed", at="dataset"),
-            best=method != FLOOR and abs(mean) == lowest,
+            best=method != FLOOR and complete and abs(mean) == lowest,
             shell=cell.rows[0].shell,
+            complete=complete,
         )
     return summaries
 
@@ -164,9 +171,8 @@ class MethodTest:
         By how many percent the first mean is above (+) or below (-) the second; None where the
         second is 0.
     interval
-        95 % bootstrap interval of `change` over subjects; None for patches, which are not
-        independent, for fewer than two subjects, where folds overlap, and where an error of the
-        second is 0.
+        95 % interval of `change` over subjects, see `change_interval`; None for patches, which are
+        not independent, and where folds overlap.
     """
 
     level: Level

@@ -49,7 +49,13 @@ from napari_msp.evaluation.proof.values import (
     VOXELS,
 )
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
-from napari_msp.evaluation.statistics import FEWEST, LEVEL, RESAMPLES
+from napari_msp.evaluation.statistics import (
+    FEWEST,
+    FOR_BOOTSTRAP,
+    LEVEL,
+    RESAMPLES,
+    interval_name,
+)
 from napari_msp.files import versions_of
 from napari_msp.formatting import NumberFormat, counted, listed, number, p_text
 
@@ -321,10 +327,13 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
         )
         return Cell(f"{number(each.bias, 1, signed=True)} %", ends)
 
+    counts = [each.datasets for each in shown]
+    interval = interval_name(counts, "datasets")
+    if max(counts, default=0) >= FOR_BOOTSTRAP:
+        interval += ": datasets are drawn, then heads in each"
     without = {each.row: each.note for each in shown if each.note}
     return Table(
-        "All datasets: mean of the datasets' mean biases [95 % bootstrap interval: datasets are "
-        "drawn, then heads in each]."
+        f"All datasets: mean of the datasets' mean biases [{interval}]."
         + "".join(f" {row} has no interval ({why})." for row, why in without.items()),
         ["target, quantity, region", *rows],
         [
@@ -497,8 +506,12 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         )
     if over:
         sentences.append(
-            f"Datasets were analysed one by one and resampled together ({RESAMPLES} draws of "
-            "datasets, then of heads)."
+            "Datasets were analysed one by one and put together: "
+            + (
+                f"{RESAMPLES} draws of datasets, then of heads."
+                if max(each.datasets for each in over) >= FOR_BOOTSTRAP
+                else "their means, with Student's interval from three on."
+            )
         )
     versions = versions_of("numpy", "scipy")
     sentences.append(

@@ -67,7 +67,7 @@ EFFECTS = (
     Column("bias_low", "Lower end of its 95 % confidence interval (Student's t)", "see unit"),
     Column("bias_high", "Upper end of it", "see unit"),
     Column("bias_percent", "Bias over target_mean", "%"),
-    Column("bias_percent_low", "Lower end of its 95 % interval; over datasets by bootstrap", "%"),
+    Column("bias_percent_low", "Lower end of its 95 % interval", "%"),
     Column("bias_percent_high", "Upper end of it", "%"),
     Column("difference_sd", "Standard deviation of the differences, N - 1", "see unit"),
     Column("limit_low", "Lower limit of agreement, bias - 1.96 difference_sd", "see unit"),
@@ -83,7 +83,7 @@ EFFECTS = (
     Column("p_corrected", "The same, corrected over regions and quantities of the row (max |t|)"),
     Column("p_smallest", "Smallest p-value that so many subjects can give"),
     Column("change_percent", "Change of mean_difference from that of the input scan", "%"),
-    Column("change_low", "Lower end of its 95 % bootstrap interval over subjects", "%"),
+    Column("change_low", "Lower end of its 95 % interval over subjects", "%"),
     Column("change_high", "Upper end of it", "%"),
     Column("note", "Why numbers are missing"),
 )

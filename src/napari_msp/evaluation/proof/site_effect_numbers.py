@@ -257,9 +257,9 @@ def _identified(own: Values, scans: Values) -> Identified | None:
 
 @dataclass(frozen=True)
 class Resampled:
-    """The bias of a row over datasets, in percent of the target's mean, with a bootstrap interval.
+    """The bias of a row over datasets, in percent of the target's mean, with an interval.
 
-    Datasets are drawn, then heads in each; `note` says why there is no interval.
+    Of many datasets these are drawn, then heads in each; `note` says why there is no interval.
     """
 
     column: str

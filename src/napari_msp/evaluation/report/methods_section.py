@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.settings import Subjects
-from napari_msp.evaluation.statistics import RESAMPLES
+from napari_msp.evaluation.statistics import FOR_BOOTSTRAP, FOR_INTERVAL, RESAMPLES
 from napari_msp.formatting import counted, listed
 from napari_msp.signal.spherical_harmonics import ORDER
 
@@ -173,6 +173,16 @@ def _measures(run: EvaluationRun) -> str:
     )
 
 
+def _intervals(subjects: int) -> str:
+    """Say what intervals means over so many subjects have."""
+    if subjects < FOR_INTERVAL:
+        return f"without intervals: {counted(subjects, 'subject')} do not say how subjects differ"
+    if subjects < FOR_BOOTSTRAP:
+        return f"with 95 % intervals of Student's t over the {subjects} subjects"
+    few = f"of Student's t where fewer than {FOR_BOOTSTRAP} have a value"
+    return f"with 95 % percentile bootstrap intervals over subjects ({RESAMPLES} resamples; {few})"
+
+
 def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
     if run.folds:
         return (
@@ -181,8 +191,8 @@ def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
             "neither intervals nor p-values are given."
         )
     sentences = [
-        "Values are means over test subjects, each first averaged over training seeds, with 95 % "
-        f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."
+        "Values are means over test subjects, each first averaged over training seeds, "
+        f"{_intervals(sum(len(each.test) for each in run.splits.values()))}."
     ]
     families = {(t.level, t.reference, t.shell): t for t in tests if t.comparisons}
     each_shell = any(test.shell is not None for test in tests)
@@ -197,7 +207,7 @@ def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
             f"{first.first} was compared with each other method on each target by Wilcoxon's "
             f"signed-rank test, two-sided, on subjects{corrected}; effect sizes "
             "are the rank-biserial correlation and "
-            "the relative change of the mean error with its bootstrap interval over subjects."
+            "the relative change of the mean error, with its interval where there is one."
         )
     if any(level == "patch" for level, *_ in families):
         sentences.append(

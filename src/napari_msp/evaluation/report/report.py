@@ -61,14 +61,14 @@ SUMMARY_COLUMNS = (
     "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
     "sd", "low", "high", "sd_datasets", "sd_seeds", "best",
 )  # fmt: skip
-"""`low` and `high` end the 95 % bootstrap interval of the mean over subjects."""
+"""`low` and `high` end the 95 % interval of the mean over subjects, see `mean_interval`."""
 
 TEST_COLUMNS = (
     "level", "reference", "target", "first", "second", "pairs", "unequal", "first_mean",
     "second_mean", "change_percent", "low_percent", "high_percent", "rank_biserial",
     "median_difference", "p_value", "comparisons", "corrected_p_value", "note",
 )  # fmt: skip
-"""`low` and `high` end the 95 % bootstrap interval of the change over subjects."""
+"""`low` and `high` end the 95 % interval of the change over subjects, see `change_interval`."""
 
 
 def write_report(

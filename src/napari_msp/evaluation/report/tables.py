@@ -14,8 +14,9 @@ from napari_msp.evaluation.benchmark.analysis import (
     Summary,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results
-from napari_msp.evaluation.biology import EFFECTS, FOR_INTERVAL, recovery
+from napari_msp.evaluation.biology import EFFECTS, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
+from napari_msp.evaluation.statistics import interval_name
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 
 BIOLOGY = "Biology put in"
@@ -195,8 +196,7 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
     counts = sorted({len(part.select(method=m, effect=e)) for m in part.methods for e in names})
     heads = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
     truth = against(part.references[0])
-    by_heads = f"[95 % bootstrap interval over heads, from {FOR_INTERVAL} on]"
-    interval = f"({OVERLAP})" if overlapping else by_heads
+    interval = f"({OVERLAP})" if overlapping else f"[{interval_name(counts, 'heads')}]"
     return Table(
         f"What part of an effect put into heads is predicted on {where}: mean recovered over mean "
         f"true effect in {truth} {interval}; 1 keeps it whole, 0.9 is the goal for lesions. "
@@ -247,7 +247,11 @@ def _headline(
     caption = (
         f"{measures[key].label} against {against(reference)}, in "
         f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')}"
-        + (f"; {OVERLAP}" if found.overlapping else " [95 % bootstrap interval]")
+        + (
+            f"; {OVERLAP}"
+            if found.overlapping
+            else f" [{interval_name(each.subjects for each in shown)}]"
+        )
     )
     if repeated:
         datasets = max(each.datasets for each in shown)
@@ -257,18 +261,30 @@ def _headline(
             f"{counted(seeds, 'training seed')}"
         )
     rows = [[Cell(m), *(cell(m, column) for column in part.columns)] for m in rows_of(part)]
-    return Table(f"{caption}. Lowest mean in bold.", ["method", *part.columns], rows)
+    some = "" if all(each.complete for each in shown) else f" {OF_FEWER}"
+    return Table(f"{caption}. Lowest mean in bold.{some}", ["method", *part.columns], rows)
 
 
 def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> Cell:
     text = display.text
-    more = []
+    more = [_not_of_all(summary)] * (not summary.complete)
     if summary.interval is not None:
         more.append(f"[{text(summary.interval[0])}, {text(summary.interval[1])}]")
     if repeated:
         more.append(f"± {text(summary.dataset_spread)} ± {text(summary.seed_spread)}")
     main = f"{text(summary.mean)} ({text(summary.deviation)})"
     return Cell(main, " ".join(more), summary.best)
+
+
+OF_FEWER = (
+    "A mean with an n of its own is of fewer subjects than others', and is not marked as best: it "
+    "may be low because the hard heads are missing."
+)
+
+
+def _not_of_all(summary: Summary) -> str:
+    """Say of how few subjects a mean is that others have more of."""
+    return f"n = {summary.subjects}"
 
 
 def _other(found: Analysis, measures: Measures, key: str) -> Table:
@@ -281,14 +297,16 @@ def _other(found: Analysis, measures: Measures, key: str) -> Table:
         if summary is None:
             return EMPTY
         text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
-        return Cell(text, bold=summary.best)
+        return Cell(text, "" if summary.complete else _not_of_all(summary), summary.best)
 
     measure = measures[key]
     unit = display.unit(measure.unit)
+    cells = (found.summaries.get((m, c, r, key)) for m in rows_of(part) for r, c in columns)
+    some = "" if all(each is None or each.complete for each in cells) else f" {OF_FEWER}"
     name = measure.label[:1].upper() + measure.label[1:]
     return Table(
         f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
-        f"In bold: {measure.better}.",
+        f"In bold: {measure.better}.{some}",
         ["method", *(column for _, column in columns)],
         [[Cell(m), *(cell(m, r, c) for r, c in columns)] for m in rows_of(part)],
         [
@@ -332,7 +350,7 @@ def _tests_of(
         return Table(f"{caption}. Nothing is tested: {FEW_HEADS}.", ["against", *targets], rows)
     caption = (
         compared
-        + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
+        + (f" [{interval_name(samples)}]" if level == "subject" else "")
         + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
         f"signed-rank test, two-sided, {_correction(first.comparisons)}. Bold: p < 0.05."
     )
