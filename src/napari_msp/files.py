@@ -5,6 +5,7 @@ away by the next that writes there: a lock says whether anybody still works in o
 """
 
 import errno
+import fnmatch
 import hashlib
 import importlib.metadata
 import json
@@ -314,6 +315,36 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, through linked folders too; none is gone into from itself.
+
+    A study is often a farm of links. What is taken out of the list of folders is not gone into.
+    """
+    above: dict[Path, frozenset[tuple[int, int]]] = {}
+    for here, folders, names in os.walk(folder, followlinks=True):
+        place = Path(here)
+        inside = above.pop(place, frozenset()) | {_identity(place)}
+        folders[:] = sorted(each for each in folders if _identity(place / each) not in inside)
+        yield place, folders, sorted(names)
+        above.update((place / each, inside) for each in folders)
+
+
+def files_under(folder: str | Path, pattern: str = "*") -> list[Path]:
+    """List all files in a folder, and in those in it, whose names fit; see `walk`."""
+    found = (
+        place / name for place, _, names in walk(folder) for name in fnmatch.filter(names, pattern)
+    )
+    return sorted(path for path in found if path.is_file())
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        about = folder.stat()
+    except OSError:  # a link to nowhere
+        return -1, -1
+    return about.st_dev, about.st_ino
 
 
 def sha256(path: str | Path) -> str:

@@ -75,6 +75,17 @@ def test_one_pattern_takes_compressed_images_and_others(
     assert imported(tree, "{subject}/{scanner}_dwi.nii.gz", mask=mask) == expected
 
 
+def test_linked_folders_are_gone_into(tree: Path, put: Callable[..., Path]) -> None:
+    put("elsewhere/dwi.nii.gz", "dwi.bval", "dwi.bvec", "mask.nii.gz")
+    farm = tree.parent / "farm"
+    (farm / "s1").mkdir(parents=True)
+    (farm / "s1/ge").symlink_to(tree / "elsewhere")
+    (farm / "s2").symlink_to(farm / "s1")
+    (farm / "s1/itself").symlink_to(farm)  # it ends all the same
+    found = imported(farm, "{subject}/{scanner}/dwi.nii.gz", mask="{subject}/{scanner}/mask.nii.gz")
+    assert sorted(found) == [("sub-s1", "ge"), ("sub-s2", "ge")]
+
+
 def test_hcp(tree: Path, put: Callable[..., Path]) -> None:
     for subject in ("100307", "100408"):
         folder = f"{subject}/T1w/Diffusion"

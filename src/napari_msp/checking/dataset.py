@@ -39,7 +39,7 @@ from napari_msp.data.dataset import (
 )
 from napari_msp.data.in_common import ScanHeader, unlike
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json, refuse_occupied
+from napari_msp.files import files_under, read_json, refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.identity import copies
 
@@ -296,7 +296,8 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
         remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
         yield Finding("note", place, problem, remedy)
     known = {*dataset.scans.values(), *dataset.passed_over}
-    for path in sorted(dataset.root.glob("sub-*/**/*_dwi.nii*")):
+    folders = sorted(each for each in dataset.root.glob("sub-*") if each.is_dir())
+    for path in (path for each in folders for path in files_under(each, "*_dwi.nii*")):
         if path not in known:
             problem = f"is passed over: scans are named {SCAN_NAMES}"
             advice = Advice("rename or remove it")

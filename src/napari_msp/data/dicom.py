@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,14 @@ from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.data.source_tree import ImportedScan, pattern_expression
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
-from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder, write_json
+from napari_msp.files import (
+    files_under,
+    new_folder,
+    read_json,
+    refuse_occupied,
+    scratch_folder,
+    write_json,
+)
 from napari_msp.formatting import counted
 
 DEPTH = 9
@@ -196,7 +202,7 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
         Where conversions are kept; made when missing.
     """
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = files_under(folder)
     marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = hashlib.sha256(repr((str(folder.resolve()), marks)).encode()).hexdigest()[:16]
     kept = Path(cache) / "dicom" / key
@@ -210,8 +216,7 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
 
 def looks_like_dicom(folder: str | Path) -> bool:
     """Return whether any of a folder's first files is DICOM, by the mark that each begins with."""
-    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
-    return any(_is_dicom(path) for path in islice(files, FIRST_FILES))
+    return any(_is_dicom(path) for path in files_under(folder)[:FIRST_FILES])
 
 
 def _is_dicom(path: Path) -> bool:

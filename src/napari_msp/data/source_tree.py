@@ -22,6 +22,7 @@ from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Give, Remedy, UserError, either
+from napari_msp.files import files_under
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
 """Endings of which each stands for all of its group in a pattern."""
@@ -156,7 +157,7 @@ def _fitting(
     source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
     expression = pattern_expression(pattern, constants)
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files = files_under(source)
     fitting = {
         path: match
         for path in files

@@ -24,7 +24,7 @@ from napari_msp.data.lattice import Lattice, voxel_coordinates
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.files import read_whole, sha256
+from napari_msp.files import files_under, read_whole, sha256
 
 TISSUE = "tissue"
 """What stands for kinds of tissue where a label image is asked for."""
@@ -248,7 +248,7 @@ def regions_state(source: str | Path) -> list[str]:
 def _label_images(folder: Path, start: str) -> list[Path]:
     return [
         path
-        for path in sorted(folder.rglob(f"{start}*"))
+        for path in files_under(folder, f"{start}*")
         if image_suffix(path) and nifti_stem(path).endswith("_dseg")
     ]
 

@@ -3,7 +3,6 @@
 Listing reads names, sidecars and the ends of images, no voxels: hundreds take a second.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from napari_msp.bids import (
 from napari_msp.data.dataset import scans_in
 from napari_msp.data.nifti import content_hash
 from napari_msp.errors import Advice, RunJob, UserError
-from napari_msp.files import read_json
+from napari_msp.files import read_json, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
@@ -316,12 +315,9 @@ COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
 def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
     """Give all that may be predictions, by their names without endings."""
     found: dict[Path, _Files] = {}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            each for each in folders if each not in SKIPPED and not each.startswith(".")
-        )
-        here = Path(place)
-        for name in sorted(names):
+    for here, folders, names in walk(folder):
+        folders[:] = [each for each in folders if each not in SKIPPED and not each.startswith(".")]
+        for name in names:
             if name.startswith("."):
                 continue
             if name.endswith(("_dwi.nii.gz", "_dwi.nii")):

@@ -27,6 +27,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up, map_onto
+from napari_msp.files import files_under
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.provenance import Provenance
@@ -215,7 +216,7 @@ def _images_of(folder: Path, subject: str) -> Iterator[Path]:
 def _files_of(folder: Path, pattern: str) -> list[Path]:
     """List files of a subject: in its folder, as of cohorts, and beside those of others."""
     subject = pattern.partition("_")[0]
-    return sorted({*folder.glob(pattern), *(folder / subject).rglob(pattern)})
+    return sorted({*folder.glob(pattern), *files_under(folder / subject, pattern)})
 
 
 MAPS_ALONE = ("fa", "md", "colour_fa")
