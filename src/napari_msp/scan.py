@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from napari_msp.bids import (
+    absolute,
     bare_stem,
     dataset_root,
     describe_derivative,
@@ -31,7 +32,7 @@ from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
-from napari_msp.provenance import Provenance, provenance_of
+from napari_msp.provenance import Provenance, provenance_of, source_path
 from napari_msp.signal.fitting import (
     check_given_shells,
     fit_sh,
@@ -272,17 +273,24 @@ class Scan:
 
     @cached_property
     def siblings(self) -> Mapping[str, Path]:
-        """Scans of the same person on other platforms of its dataset, by platform."""
-        known = None if self.path is None else subject_and_platform(self.path)
-        root = None if self.path is None else dataset_root(self.path)
-        if known is None or root is None:
+        """Scans of the same person on other platforms of its dataset, by platform.
+
+        Of a prediction on disk: all scans of the dataset that it was made from.
+        """
+        if self.path is None:
             return {}
-        subject, own = known
+        if self.provenance is None:
+            return _scanned_elsewhere(self.path)
+        root = dataset_root(self.path) or absolute(self.path).parent
         try:
-            scans = open_dataset(root, subject, undecided=[]).scans
-        except UserError:  # the scan lies somewhere else in the dataset
+            found = [source_path(each, root) for each in self.provenance.sources]
+        except UserError:  # the description is damaged
             return {}
-        return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}
+        source = next(filter(None, found), None)
+        known = None if source is None else subject_and_platform(source)
+        if source is None or known is None:
+            return {}
+        return {known[1]: source, **_scanned_elsewhere(source)}
 
     @cached_property
     def person(self) -> Person:
@@ -409,6 +417,19 @@ class Scan:
             return self.given_subject
         remedy = Advice("write it to a file and load it from there, or name its subject")
         raise UserError("was made in memory, so its files have no name", "scan", remedy=remedy)
+
+
+def _scanned_elsewhere(path: Path) -> dict[str, Path]:
+    """Give scans of the same person on other platforms of the dataset, by platform."""
+    known, root = subject_and_platform(path), dataset_root(path)
+    if known is None or root is None:
+        return {}
+    subject, own = known
+    try:
+        scans = open_dataset(root, subject, undecided=[]).scans
+    except UserError:  # the scan lies somewhere else in the dataset
+        return {}
+    return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}
 
 
 def _file_names(stem: str) -> list[str]:

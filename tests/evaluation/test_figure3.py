@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.compare import disagreements
 from napari_msp.evaluation.figures.layout import round_length, write_figure
 from napari_msp.evaluation.figures.paper import figure3 as draw
 from napari_msp.evaluation.figures.slices import choose_slice
-from napari_msp.evaluation.line_up import as_maps, line_up
+from napari_msp.evaluation.line_up import as_maps, doubt_maps, line_up
 from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.signal.sh_image import write_sh
 
@@ -309,7 +308,7 @@ def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
     values = np.full(fine.mask.shape, 0.03, dtype=np.float32)
     comparison = line_up(None, {"a": head(), "b": fine})
     prediction: Any = SimpleNamespace(disagreement=values, lattice=fine.lattice, path=None)
-    placed = disagreements({"b": prediction}, comparison)
+    placed = doubt_maps({"b": prediction}, comparison, "disagreement")
     figure = draw(comparison, disagreement=placed)
     drawn = np.asarray(axes_of(figure, f"{C} · b · map").images[0].get_array())
     assert drawn.max() == pytest.approx(3)  # in 10⁻²

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.nifti import write_nifti
 from napari_msp.evaluation.compare import compare
+from napari_msp.files import write_json
 from napari_msp.identity import Person
-from napari_msp.provenance import Provenance
+from napari_msp.provenance import Provenance, source_uri
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.sh_image import SHImage, write_sh
 from napari_msp.ui.compare.compared import Choices, Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import comparison_cells
 
@@ -90,6 +92,31 @@ def test_the_input_is_the_same_persons_scan_on_the_models_input_platform():
     scans = [measured("ge_st", ELSEWHERE), measured("prisma_st", HERE), measured("ge_st", HERE)]
     assert Choices.of([prediction, *scans]).input_of([prediction]) is scans[2]
     assert Choices.of([prediction, *scans[:2]]).input_of([prediction]) is None
+
+
+def test_a_prediction_on_disk_has_its_truth_its_input_and_its_maps(heads, tmp_path):
+    """As Review finds them: by what its sidecar and the description of its folder say."""
+    dwi = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    scan = load_scan(dwi)
+    made = Provenance("prisma_st", "ge_st", title="MSP", sources=(source_uri(dwi),))
+    folder = tmp_path / "out/sub-01/ses-ge/dwi"
+    folder.mkdir(parents=True)
+    write_json(tmp_path / "out/dataset_description.json", {"DatasetLinks": {"source": str(heads)}})
+    stem = "sub-01_ses-ge_acq-st_desc-prismastMsp_model-sh_param"
+    write_sh(folder / f"{stem}-coefficients_dwimap.nii.gz", scan.image, made.to_sidecar())
+    for what in ("disagreement", "expectederror"):
+        doubt = np.full(scan.mask.shape, 0.5, dtype=np.float32)
+        write_nifti(folder / f"{stem}-{what}_dwimap.nii.gz", doubt, scan.image.affine)
+    read = load_scan(folder / f"{stem}-coefficients_dwimap.nii.gz")
+    choices = Choices.of([read])
+    truth = choices.truths[choices.truth_for([read])]
+    source = choices.input_of([read])
+    assert (truth.owner, source.owner) == ("sub-01 prisma_st (on disk)", "sub-01 ge_st (on disk)")
+    compared = read_and_line_up(Question(truth, [read], source), lambda words: None)
+    assert compared.before is not None
+    assert compared.input_title == "input ge_st"
+    for doubts in (compared.disagreement, compared.expected_error):
+        np.testing.assert_array_equal(doubts["MSP"][compared.comparison.mask], 0.5)
 
 
 def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):

@@ -9,11 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from napari_msp.arrays import FloatArray
-from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell, wanted_b_values
-from napari_msp.data.lattice import Lattice, resample
-from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.figures.layout import check_format, write_figure
 from napari_msp.evaluation.figures.paper import SHOWN, check_maps, figure3
@@ -22,6 +18,7 @@ from napari_msp.evaluation.line_up import (
     Comparison,
     at_b_value,
     called,
+    doubt_maps,
     doubts_of_truth,
     line_scans_up,
     line_up,
@@ -338,7 +335,7 @@ def _compare(
             maps=maps,
             axis=axis,
             slice_index=slice_index,
-            disagreement=disagreements(sources, comparison) if true is None else None,
+            disagreement=doubt_maps(sources, comparison, "disagreement") if true is None else None,
         ),
     )
 
@@ -413,27 +410,6 @@ def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> l
                 f"with {weight:g}; for other numbers of directions that is as it should be"
             )
     return list(dict.fromkeys(notes))
-
-
-def disagreements(sources: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
-    """Give the disagreement maps of predictions in memory, or that lie beside their files."""
-    found: dict[str, FloatArray] = {}
-    for name, source in sources.items():
-        values = getattr(source, "disagreement", None)  # of a `Prediction`, whose file loads torch
-        lattice = source.lattice
-        beside = None if source.path is None else map_beside(source.path, "disagreement")
-        if values is None and beside is not None and beside.exists():
-            image = open_nifti(beside)
-            values = read_voxels(image, beside)
-            if values.ndim != 3:
-                raise UserError(
-                    "a disagreement map has three axes", beside, remedy=Advice("write it anew")
-                )
-            x, y, z = values.shape
-            lattice = Lattice((x, y, z), image.affine)
-        if values is not None:
-            found[name] = resample(values, lattice, comparison.lattice)
-    return found
 
 
 def _short_name(scan: Scan) -> str:

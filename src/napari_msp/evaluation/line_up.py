@@ -3,19 +3,23 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
 from napari_msp.data.lattice import (
     CanonicalGrid,
     Lattice,
+    resample,
     resample_in_mask,
     resample_mask,
     resample_with_mask,
 )
 from napari_msp.data.masks import SMALLEST_OVERLAP
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan, ScanLike, as_scan
@@ -165,6 +169,36 @@ class Comparison:
     def lattice(self) -> Lattice:
         """Where all its voxels lie."""
         return self.reference.lattice
+
+
+def doubt_maps(
+    sources: Mapping[str, Scan],
+    comparison: Comparison,
+    kind: Literal["disagreement", "expected_error"],
+) -> dict[str, FloatArray]:
+    """Give how sure predictions are, in memory or beside their files, on the comparison's lattice.
+
+    Raises
+    ------
+    UserError
+        When a file is no map.
+    """
+    found: dict[str, FloatArray] = {}
+    for name, source in sources.items():
+        values = getattr(source, kind, None)  # of a `Prediction`, whose file loads torch
+        lattice = source.lattice
+        beside = None if source.path is None else map_beside(source.path, kind.replace("_", ""))
+        if values is None and beside is not None and beside.exists():
+            image = open_nifti(beside)
+            values = read_voxels(image, beside)
+            if values.ndim != 3:
+                problem = f"a map of {kind.replace('_', ' ')} has three axes"
+                raise UserError(problem, beside, remedy=Advice("write it anew"))
+            x, y, z = values.shape
+            lattice = Lattice((x, y, z), image.affine)
+        if values is not None:
+            found[name] = resample(values, lattice, comparison.lattice)
+    return found
 
 
 def doubts_of_truth(truth: Scan | None, comparison: Comparison) -> list[str]:

@@ -13,11 +13,11 @@ from typing import Any
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import same_shell, shell_name
-from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.line_up import (
     Comparison,
+    doubt_maps,
     doubts_of_truth,
     line_scans_up,
     on_lattice,
@@ -29,7 +29,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.layers import is_prediction, source_of, titled
+from napari_msp.ui.layers import source_of, titled
 from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
@@ -126,7 +126,7 @@ class Choices:
         found = {self._truth_of(each) for each in predictions}
         return found.pop() if len(found) == 1 else ""
 
-    def input_of(self, predictions: Sequence[Scan]) -> Scan | None:
+    def input_of(self, predictions: Sequence[Scan]) -> Scan | OnDisk | None:
         """Give the scan that predictions were made from: the first that is known."""
         for each in predictions:
             if source_of(each) is not each:
@@ -135,6 +135,8 @@ class Choices:
             for scan in self.scans.values():
                 if known is not None and _is_of(scan, known.input, each):
                     return scan
+            if known is not None and known.input in each.siblings:
+                return OnDisk(each, known.input)
         return None
 
     def _truth_of(self, prediction: Scan) -> str:
@@ -160,12 +162,12 @@ class Question:
     predictions
         One to four, in the order of their columns.
     scan
-        The input; None where there is none to show.
+        The input, loaded or not; None where there is none to show.
     """
 
     truth: Scan | OnDisk | None
     predictions: Sequence[Scan]
-    scan: Scan | None
+    scan: Scan | OnDisk | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +342,10 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
         truth = truth.read(b_value)
     elif truth is not None:
         truth = at_shell_of(truth, b_value)
-    if scan is not None:
+    if isinstance(scan, OnDisk):
+        say(f"Reading {scan.owner}")
+        scan = scan.read(question.predictions[0].image.rescaled_from or b_value)
+    elif scan is not None:
         scan = as_networks_got_it(at_shell_of(scan, b_value), question.predictions)
     say("Lining images up")
     predictions = short_names(question.predictions)
@@ -350,8 +355,8 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
         predictions,
         scan,
         comparison,
-        _doubts(predictions, comparison, "disagreement"),
-        _doubts(predictions, comparison, "expected_error"),
+        doubt_maps(predictions, comparison, "disagreement"),
+        doubt_maps(predictions, comparison, "expected_error"),
         _before(truth, scan, comparison),
     )
 
@@ -430,18 +435,6 @@ def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
             return dict(zip(each, scans, strict=True))
     numbered = zip(names, scans, range(1, len(scans) + 1), strict=True)
     return {f"{name} ({number})": scan for name, scan, number in numbered}
-
-
-def _doubts(
-    predictions: Mapping[str, Scan], comparison: Comparison, kind: str
-) -> dict[str, FloatArray]:
-    """Give what predictions that were made here say of themselves, on the comparison's lattice."""
-    own = {name: getattr(scan, kind) for name, scan in predictions.items() if is_prediction(scan)}
-    return {
-        name: resample(values, predictions[name].lattice, comparison.lattice)
-        for name, values in own.items()
-        if values is not None
-    }
 
 
 def _before(truth: Scan | None, scan: Scan | None, comparison: Comparison) -> Maps | None:
