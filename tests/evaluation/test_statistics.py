@@ -177,7 +177,7 @@ def test_a_few_subjects_have_students_interval_which_holds_what_it_says(count):
     expected = scipy.stats.t.interval(
         0.95, count - 1, values.mean(axis=1), scipy.stats.sem(values, axis=1)
     )
-    np.testing.assert_allclose(found.T, expected)
+    np.testing.assert_allclose(found.T, np.array(expected))
     # A bootstrap of three holds the mean in three of four studies at most.
     assert np.mean((found[:, 0] < 5) & (found[:, 1] > 5)) == pytest.approx(0.95, abs=0.015)
     second = np.random.default_rng(2).normal(50, 5, (2000, count))
