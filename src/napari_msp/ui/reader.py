@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,16 +50,24 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
-        return read if _scans_in(listed[0]) else None
+        scans = _scans_in(listed[0])
+        return partial(read, scans=scans) if scans else None
     return read if all(_is_scan(each) or _is_sh(each) for each in listed) else None
 
 
 @reason_first()
-def read(path: Paths) -> list[Any]:
+def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
     """Read layers of b0 (of a scan), colour FA and SH average, as layer data tuples.
 
     Of a scan with several shells, the lowest that has enough directions is shown. What the window
     shows already is not added again: the same file twice is one scan.
+
+    Parameters
+    ----------
+    path
+        Of files, or of a folder.
+    scans
+        The folder's, where somebody has looked through it already.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def read(path: Paths) -> list[Any]:
 
     viewer, paths = current_viewer(), _listed(path)
     if paths[0].is_dir():
-        folder, paths = paths[0], _scans_in(paths[0])
+        folder, paths = paths[0], _scans_in(paths[0]) if scans is None else list(scans)
         if len(paths) > 1:
             remedy = Advice(f"drop the folder on {LOAD} (menu Plugins, MSP Harmonization)")
             raise UserError("holds several scans", folder, remedy=remedy)
