@@ -1,13 +1,18 @@
 """Heads come into view, and stay there when the canvas gets another size."""
 
+import gc
 from dataclasses import replace
+from weakref import ref
 
 import numpy as np
 from patterns import head, named
+from qtpy.QtWidgets import QApplication
 
 from napari_msp.signal.maps import sh_average
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer
+from napari_msp.ui.shared import shared_by
 
 
 def shown(shift=(0.0, 0.0, 0.0), **options):
@@ -34,6 +39,36 @@ def test_a_head_that_the_slice_misses_is_gone_to(model, qtbot):
     centre = model.scene.camera.center
     model.add_layer(shown((5000, 0, 60)))
     qtbot.wait_until(lambda: model.scene.camera.center != centre)
+
+
+def test_what_happened_while_somebody_had_the_canvas_is_caught_up_with(model, qtbot):
+    letter(model)
+    model.add_layer(shown())
+    qtbot.wait(1)
+    here, zoom = model.dims.point, model.scene.camera.zoom
+    shared_by(model).take("the review")
+    model.canvas.size = tuple(np.array(model.canvas.size) // 2)
+    there = model.add_layer(shown((0, 0, 60)))
+    qtbot.wait(1)
+    assert (model.dims.point, model.scene.camera.zoom) == (here, zoom)
+    shared_by(model).release()
+    low, high = there.extent.world[:, 0]
+    assert low <= model.dims.point[0] <= high
+    assert model.scene.camera.zoom < zoom
+
+
+def test_a_viewer_that_nobody_has_is_forgotten():
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    letter(viewer)
+    crosshair_of(viewer)
+    viewer.add_layer(shown())
+    known = ref(viewer)
+    del viewer
+    QApplication.sendPostedEvents()
+    gc.collect()
+    assert known() is None
 
 
 def test_a_head_that_was_fitted_is_fitted_to_another_canvas(model, qtbot):

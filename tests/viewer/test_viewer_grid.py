@@ -13,7 +13,15 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.docks import letter
-from napari_msp.ui.grid_fit import LEGEND, LEGEND_SIZE, ORDERS, SMALLEST, brain_extent, frame
+from napari_msp.ui.grid_fit import (
+    COLOUR_BAR,
+    LEGEND,
+    LEGEND_SIZE,
+    ORDERS,
+    SMALLEST,
+    brain_extent,
+    frame,
+)
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
@@ -332,8 +340,26 @@ def test_names_that_cells_took_for_a_while_are_given_back_as_they_were(viewer, g
     grid.show(grid_cells(head(), head(), names=["two", "three"]))  # into the same layers
     assert own.name == "image 0"
     grid.show(grid_cells(head(), head(), names=["image 0", "one"]))
+    late = viewer.add_image(data, **(options | {"name": "one"}))
+    assert late.name == "one (hidden)"
+    own.name = "mine"
     grid.leave()
-    assert own.name == "image 0"
+    assert (own.name, late.name) == ("mine", "one")
+
+
+def test_the_colour_bar_is_that_of_a_cell_that_is_seen(viewer, grid):
+    cells = grid.show(grid_cells(*[head()] * 4, bar=3))
+    overlays = viewer.canvas.overlays
+    assert overlays[COLOUR_BAR].layer is cells[3]
+    viewer.layers.remove(cells[3])
+    assert overlays[COLOUR_BAR].layer is cells[2]
+    cells[0].contrast_limits = (0.0, 0.05)
+    assert tuple(overlays[COLOUR_BAR].layer.contrast_limits) == (0.0, 0.05)
+    for each in cells[:3]:
+        each.visible = False
+    assert COLOUR_BAR not in overlays
+    cells[1].visible = True
+    assert overlays[COLOUR_BAR].layer is cells[1]
 
 
 def test_a_copy_of_a_cell_is_a_persons_own(viewer, grid, pixels):

@@ -15,7 +15,7 @@ from napari_msp.arrays import FloatArray, InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition, normalise
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.table_doubts import DIRECTIONS_DIFFER
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
@@ -34,6 +34,10 @@ CONDITION_LIMIT = 100.0
 FLAT = 0.005
 """Mean squared sine of the angle to a line, or a plane, from which on directions lie in it (ours:
 4°)."""
+
+
+ALIKE = "hardly differ"
+"""What is wrong with directions where others may be given."""
 
 
 class IllConditionedScheme(UserWarning):
@@ -103,8 +107,10 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     doubt = scheme_doubt(directions, order)
     if doubt:
         if order > 0 and supported_order(directions) == 0:
-            why, remedy = poor_directions(directions)
+            why, advice = poor_directions(directions)
             problem = f"its gradient directions {why}, so they determine no SH order above 0"
+            own = why == ALIKE
+            remedy = Give("bvec", advice.text.removeprefix("give ")) if own else advice
             raise UserError(problem, what, "bvec", remedy)
         warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
 
@@ -119,7 +125,7 @@ def poor_directions(directions: FloatArray) -> tuple[str, Advice]:
     smallest, _, largest = np.linalg.eigvalsh(directions.T @ directions / len(directions))
     least = coefficient_count(2)
     if largest > 1 - FLAT:
-        return "hardly differ", Advice("give the scan's own b-vectors")
+        return ALIKE, Advice("give the scan's own b-vectors")
     spread = Advice(f"give a scan of {least} directions or more that are spread over the sphere")
     if len(distinct) < least:
         return f"are {len(distinct)} alone, each acquired several times", spread

@@ -46,6 +46,7 @@ from napari_msp.ui.orientation_letters import (
     state_of,
     words_on,
 )
+from napari_msp.ui.shared import OfViewer
 from napari_msp.ui.widgets.colours import SKY_BLUE
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""
 
 
-class Letters:
+class Letters(OfViewer):
     """Shows letters in a viewer as long as it has layers of ours, and their names whole."""
 
     def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
+        super().__init__(viewer)
         viewer.layers.events.inserted.connect(self._renew)
         viewer.layers.events.inserted.connect(self._come)
         viewer.layers.events.removed.connect(self._renew)

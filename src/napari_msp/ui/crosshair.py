@@ -3,25 +3,23 @@
 As it is the viewer's own point, it outlives whatever is shown: another plane cuts there, another
 map, subject or comparison is seen there. It goes with the last image of a head. A click without
 dragging sets it, which napari leaves free as long as no layer is painted on or edited; Shift+X
-hides and shows it. A head that comes is gone to where that point misses it.
+hides and shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.layers import is_ours
 from napari_msp.ui.orientation_letters import Cell
-from napari_msp.ui.shared import shared_by
+from napari_msp.ui.shared import OfViewer, shared_by
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
     from napari.viewer import Viewer
 
 KEY = "Shift-X"
@@ -33,7 +31,7 @@ STILL = 4
 """Canvas pixels within which a press and a release are a click (our choice)."""
 
 
-class Crosshair(QObject):
+class Crosshair(OfViewer):
     """A viewer's crosshair; see `crosshair_of`.
 
     Attributes
@@ -45,8 +43,7 @@ class Crosshair(QObject):
     moved = Signal()
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
+        super().__init__(viewer)
         self._shown = False
         viewer.mouse_drag_callbacks.append(self._pressed)
         viewer.dims.events.point.connect(lambda event: self._follow())
@@ -148,66 +145,3 @@ def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
                 inside = np.clip((first, second), cell.top, last[1])
                 ends += [(x, float(each)) for each in inside] if first < second else []
     return np.array(ends).reshape(-1, 2)
-
-
-class InView:
-    """Keeps heads in view as long as nobody has the canvas to itself.
-
-    A head that comes is gone to where the slice on show misses it: another's slice would be taken
-    for its own. What was fitted to the canvas is fitted again where that gets another size.
-    """
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer, self._shared = viewer, shared_by(viewer)
-        self._fitted: tuple[Any, ...] = ()
-        viewer.events.reset_view.connect(self._remember)
-        viewer.canvas.events.size.connect(self._fit)
-        viewer.layers.events.inserted.connect(self._come)
-
-    @property
-    def _free(self) -> Viewer | None:
-        """The viewer, where one plane of everything is seen and nobody has it to itself."""
-        viewer = self._viewer
-        if self._shared.owner or viewer.canvas.grid.enabled:
-            return None
-        return viewer if viewer.dims.ndisplay == 2 and viewer.dims.ndim >= 3 else None
-
-    def _remember(self, event: Any = None) -> None:
-        self._fitted = _looking(self._viewer)
-
-    def _fit(self, event: Any = None) -> None:
-        viewer = self._free
-        if viewer is None or not any(map(is_ours, viewer.layers)):
-            return
-        if self._fitted == _looking(viewer):
-            viewer.fit_to_view()
-
-    def _come(self, event: Any) -> None:
-        # Once napari knows how far its sliders reach now.
-        QTimer.singleShot(0, partial(self._go_to, event.value))
-
-    def _go_to(self, layer: Layer) -> None:
-        viewer = self._free
-        if viewer is None or layer not in viewer.layers or not (layer.visible and is_ours(layer)):
-            return
-        ends, dims = layer.extent.world, viewer.dims
-        half = np.abs(layer.scale) / 2
-        missed = [
-            axis
-            for axis in range(3)
-            if axis + dims.ndim - 3 not in dims.displayed
-            and not ends[0][axis] - half[axis] <= dims.point[axis - 3] <= ends[1][axis] + half[axis]
-        ]
-        for axis in missed:
-            dims.set_point(axis + dims.ndim - 3, float(ends[:, axis].mean()))
-        centre, reach = viewer.scene.camera.center, np.array(viewer.canvas.size) / 2
-        seen = [axis - dims.ndim + 3 for axis in dims.displayed]
-        shift = ends[:, seen] - np.array(centre[1:])
-        reach /= viewer.scene.camera.zoom
-        if (shift[1] < -reach).any() or (shift[0] > reach).any():
-            viewer.fit_to_view()
-
-
-def _looking(viewer: Viewer) -> tuple[Any, ...]:
-    camera = viewer.scene.camera
-    return tuple(camera.center), camera.zoom

@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.crosshair import InView, crosshair_of
+from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import on_keys, stacked

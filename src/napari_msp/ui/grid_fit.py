@@ -1,18 +1,21 @@
-"""Fit brains, names and a legend to the cells of a viewer's grid, as long as nobody moves them."""
+"""Fit brains to the canvas, or with names and a legend to its cells, unless somebody moves them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
 from napari_msp.arrays import MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.ui.layers import corner, sizes_shown, to_shown
+from napari_msp.ui.layers import corner, is_ours, sizes_shown, to_shown
+from napari_msp.ui.shared import OfViewer, shared_by
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -100,7 +103,7 @@ class GridFit:
     @property
     def moved(self) -> bool:
         """Whether the camera is no longer where it was put."""
-        return bool(self._put) and self._put != self._camera()
+        return bool(self._put) and self._put != looking(self._viewer)
 
     @property
     def brain(self) -> Extent | None:
@@ -120,11 +123,11 @@ class GridFit:
         zoom = min(room_of(cell, *self._taken)) / mm
         if camera.zoom < zoom:
             camera.center, camera.zoom = (0.0, *centre), zoom
-            self._close = self._camera()
+            self._close = looking(self._viewer)
 
     def go_back(self) -> None:
         """Show whole brains again, unless the camera was moved since `come_closer`."""
-        if self._close and self._close == self._camera():
+        if self._close and self._close == looking(self._viewer):
             self.fit()
         self._close = ()
 
@@ -162,7 +165,7 @@ class GridFit:
         look = frame(self._cell(), self._brain, viewer.dims.order, *self._taken)
         viewer.scene.camera.center = (0.0, *look.centre)
         viewer.scene.camera.zoom = look.zoom
-        self._put = self._camera()
+        self._put = looking(self._viewer)
 
     def letter(self) -> None:
         """Give all names the largest size at which each fits its cell, and fit the legend.
@@ -185,15 +188,88 @@ class GridFit:
     @property
     def _taken(self) -> tuple[float, float]:
         """Canvas pixels that words take above and below a brain."""
-        return taken_above(self._layers), taken_below(self._viewer)
-
-    def _camera(self) -> tuple[Any, ...]:
-        camera = self._viewer.scene.camera
-        return tuple(camera.center), camera.zoom
+        viewer = self._viewer
+        seen = (each for each in self._layers if each.visible and each in viewer.layers)
+        return taken_above(seen), taken_below(viewer)
 
     def _cell(self) -> tuple[float, float]:
         rows, columns = self._viewer.canvas.viewbox_size(self._viewer.layers)
         return float(rows), float(columns)
+
+
+class InView(OfViewer):
+    """Keeps heads in view as long as nobody has the canvas to itself.
+
+    A head that comes is gone to where the slice on show misses it: another's slice would be taken
+    for its own. What was fitted to the canvas is fitted again where that gets another size. What
+    happens while somebody has the canvas is caught up with when it is free again.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self._shared = shared_by(viewer)
+        self._fitted: tuple[Any, ...] = ()
+        self._was_fitted = False
+        self._waiting: list[Layer] = []
+        viewer.events.reset_view.connect(self._remember)
+        viewer.canvas.events.size.connect(self._follow)
+        viewer.layers.events.inserted.connect(self._come)
+        self._shared.changed.connect(self._follow_owner)
+
+    def _remember(self, event: Any = None) -> None:
+        self._fitted = looking(self._viewer)
+
+    def _follow(self, event: Any = None) -> None:
+        if not self._shared.owner and self._fitted == looking(self._viewer):
+            self._fit()
+
+    def _follow_owner(self) -> None:
+        if self._shared.owner:  # nothing is moved yet
+            self._was_fitted = self._fitted == looking(self._viewer)
+            return
+        if self._was_fitted:
+            self._fit()
+        waiting, self._waiting = self._waiting, []
+        for layer in waiting:
+            self._go_to(layer)
+
+    def _fit(self) -> None:
+        viewer = self._viewer
+        flat = viewer.dims.ndisplay == 2 and not viewer.canvas.grid.enabled
+        if flat and any(map(is_ours, viewer.layers)):
+            viewer.fit_to_view()
+
+    def _come(self, event: Any) -> None:
+        # Once napari knows how far its sliders reach now.
+        QTimer.singleShot(0, partial(self._go_to, event.value))
+
+    def _go_to(self, layer: Layer) -> None:
+        viewer = self._known()
+        if viewer is None or layer not in viewer.layers or not is_ours(layer):
+            return
+        if self._shared.owner:
+            self._waiting.append(layer)
+            return
+        dims, camera = viewer.dims, viewer.scene.camera
+        if not layer.visible or dims.ndisplay != 2 or layer.ndim != 3:
+            return
+        extra = dims.ndim - 3
+        cut, *across = spatial(dims.order)
+        (low, high), half = layer.extent.world[:, cut], abs(layer.scale[cut]) / 2
+        if not low - half <= dims.point[cut + extra] <= high + half:
+            dims.set_point(cut + extra, float(low + high) / 2)
+        if viewer.canvas.grid.enabled or [each + extra for each in across] != [*dims.displayed]:
+            return
+        ends = layer.extent.world[:, across] - np.array(camera.center[1:])
+        reach = np.array(viewer.canvas.size) / 2 / camera.zoom
+        if (ends[1] < -reach).any() or (ends[0] > reach).any():
+            viewer.fit_to_view()
+
+
+def looking(viewer: Viewer) -> tuple[Any, ...]:
+    """Give where the camera of a viewer is."""
+    camera = viewer.scene.camera
+    return tuple(camera.center), camera.zoom
 
 
 _BROKEN: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()

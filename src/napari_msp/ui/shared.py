@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -13,10 +14,24 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-One = TypeVar("One")
+class OfViewer(QObject):
+    """What a viewer has one of; it does not keep the viewer, or no viewer would ever go."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._known = ref(viewer)
+
+    @property
+    def _viewer(self) -> Viewer:
+        viewer = self._known()
+        assert viewer is not None  # who asks was called by it
+        return viewer
 
 
-class Shared(QObject):
+One = TypeVar("One", bound=OfViewer)
+
+
+class Shared(OfViewer):
     """Of one viewer; see `shared_by`.
 
     Attributes
@@ -32,18 +47,15 @@ class Shared(QObject):
     changed = Signal()
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = ref(viewer)
+        super().__init__(viewer)
         self._ones: dict[Any, Any] = {}
         self.owner = ""
         self.last: dict[str, Any] = {}
 
-    def one(self, kind: Callable[[Viewer], One]) -> One:
+    def one(self, kind: type[One]) -> One:
         """Give the one of a kind that the viewer has, such as its crosshair, made once."""
         if kind not in self._ones:
-            viewer = self._viewer()
-            assert viewer is not None
-            self._ones[kind] = kind(viewer)
+            self._ones[kind] = kind(self._viewer)
         one: One = self._ones[kind]
         return one
 
@@ -69,6 +81,10 @@ def shared_by(viewer: Viewer) -> Shared:
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
 """What is set of the scale bar by who has the canvas."""
+
+
+HIDDEN, NUMBERED = " (hidden)", re.compile(r" \[\d+\]$")
+"""What is put behind the name of a layer that has to bear another, by us and by napari."""
 
 
 class CanvasLease:
@@ -135,11 +151,15 @@ class CanvasLease:
         for layer, name in list(self._renamed.items()):
             if name not in taken:
                 del self._renamed[layer]
-                layer.name = name
+                if layer.name.startswith(f"{name}{HIDDEN}"):  # else a person has named it
+                    layer.name = name
         for layer in self._viewer.layers:
             if layer.name in taken and layer not in self.own:
-                self._renamed[layer] = layer.name
-                layer.name = f"{layer.name} (hidden)"
+                self._hide_name(layer, layer.name)
+
+    def _hide_name(self, layer: Layer, name: str) -> None:
+        self._renamed[layer] = name
+        layer.name = f"{name}{HIDDEN}"
 
     def name_of(self, layer: Layer) -> str:
         """Give a layer's own name, also while one of the owner's bears it."""
@@ -166,8 +186,13 @@ class CanvasLease:
 
     def _take_in(self, event: Any) -> None:
         """Keep a layer that comes meanwhile out, also a copy of the owner's."""
-        if event.value not in self.own:
-            self.keep_out(event.value)
+        layer = event.value
+        if layer in self.own:
+            return
+        self.keep_out(layer)
+        name = NUMBERED.sub("", layer.name)  # napari numbers it, as an own one bears its name
+        if name != layer.name and name in {each.name for each in self.own}:
+            self._hide_name(layer, name)
 
     def _hide_again(self, event: Any) -> None:
         """Keep a layer out whose eye was opened, and say so."""

@@ -74,6 +74,7 @@ class ViewerGrid:
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
         self._legend = self._remark = ""
+        self._bar: tuple[Any, ...] | None = None
         self._linking = False
         self._view: tuple[str, Any, float] | None = None
 
@@ -143,14 +144,14 @@ class ViewerGrid:
         """
         if self.refusal:
             return []
-        from napari_msp.ui.canvas_drawing import show_colour_bar  # loads napari's own
-
         viewer, first = self.viewer, not self.active
         if first:
             self._lease.begin()
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
             viewer.dims.events.order.connect(self._fit.turn)
+            viewer.dims.events.ndisplay.connect(self._fit.follow)
+            viewer.layers.events.removed.connect(self._cells_changed)
         self.come_back()
         moved, kept = self._fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
@@ -174,8 +175,8 @@ class ViewerGrid:
             for axis, at in kept.items():
                 viewer.dims.set_point(axis + self._extra, at)
         self._linking = True
-        bar = None if cells.bar is None else self.layers[cells.bar]
-        show_colour_bar(viewer, bar)
+        self._bar = None if cells.bar is None else _scale(cells.layers[cells.bar])
+        self._show_bar()
         self._legend = cells.legend
         self.write(self._words())
         self._fit.take(self.layers, cells.reference)
@@ -336,6 +337,8 @@ class ViewerGrid:
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
         viewer.dims.events.order.disconnect(self._fit.turn)
+        viewer.dims.events.ndisplay.disconnect(self._fit.follow)
+        viewer.layers.events.removed.disconnect(self._cells_changed)
         remove_words(viewer)
         point = viewer.dims.point[-3:]
         with viewer.layers.batched_update():
@@ -361,7 +364,26 @@ class ViewerGrid:
         for layer in self.layers:
             layer.name_overlay.visible = True
             layer.events.contrast_limits.connect(self._link)
+            layer.events.visible.connect(self._cells_changed)
         self.select()
+
+    def _show_bar(self) -> None:
+        """Show the colour bar of the last cell that is seen of those on its scale; else none."""
+        from napari_msp.ui.canvas_drawing import show_colour_bar  # loads napari's own
+
+        seen = [
+            layer
+            for layer, cell in zip(self.layers, self._cells, strict=True)
+            if layer in self.viewer.layers and layer.visible and self._bar
+            if _scale(cell) == self._bar
+        ]
+        show_colour_bar(self.viewer, seen[-1] if seen else None)
+
+    def _cells_changed(self, event: Any = None) -> None:
+        """Follow a person who deletes or hides a cell."""
+        if self._linking:
+            self._show_bar()
+            self._fit.follow()
 
     def _link(self, event: Any) -> None:
         """Give a contrast that a person chose to all cells on the same scale, and say it."""
