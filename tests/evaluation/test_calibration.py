@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from napari_msp.data.dataset import open_dataset
+from napari_msp.data.masks import NotRegistered
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.calibration import calibrate
@@ -107,6 +109,23 @@ def test_what_is_unlike_the_calibration_is_told_and_bounded(model, heads):
 def test_everyone_held_out_is_fitted_on(model, heads):
     fits = calibrate(model, heads).card.expected_error
     assert all(fit.subjects == ["sub-02", "sub-03"] for fit in fits.values())
+
+
+@pytest.mark.parametrize("shift", [7.2, 100.0])
+def test_a_displaced_head_does_not_pass_for_the_models_error(model, make_heads, tmp_path, shift):
+    root = make_heads(tmp_path / "h", shape=(9, 8, 7))
+    for path in root.glob("sub-02/ses-prisma/dwi/*.nii.gz"):
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[0, 3] += shift
+        nib.save(nib.Nifti1Image(image.get_fdata(), affine), path)
+    if shift > 50:
+        with pytest.raises(UserError, match="overlaps the reference's by 0 %") as error:
+            calibrate(model, root, ["sub-02"])
+        assert error.value.subject == "sub-02 on prisma_st"
+    else:
+        with pytest.warns(NotRegistered, match=r"sub-02 on prisma_st: its brain lies 7\.2 mm"):
+            calibrate(model, root, ["sub-02"])
 
 
 def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):

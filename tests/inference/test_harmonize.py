@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -406,6 +407,15 @@ class TestUnlikeTheTrainingScans:
             assert prepare_input(model, acquisition).warnings == (
                 f"{acquisition.name}: {acquisition.header_doubts[0]}",
             )
+
+    def test_a_scan_of_a_slice_or_three_is_told(self, make_model, small_scan, tmp_path):
+        for slices, words in ((1, "it is 1 slice thick"), (3, "it is 3 slices thick"), (4, "")):
+            acquisition = small_scan(shape=(9, 8, slices)).load(tmp_path)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                prepared = prepare_input(make_model(), acquisition)
+            for found in (prepared.warnings, [str(each.message) for each in said]):
+                assert any(words and words in each for each in found) == bool(words)
 
     def test_a_prediction_is_no_scan(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")

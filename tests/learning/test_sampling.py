@@ -7,6 +7,7 @@ import torch
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import NotRegistered
 from napari_msp.errors import UserError
 from napari_msp.learning.heads import Head, load_head, prepare_study
 from napari_msp.learning.optimisation import masked_error, sh_unit_weights, training_loss
@@ -191,14 +192,25 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_
     assert said.startswith("crops have an edge of 11 voxels and not of 12, as the image of sub-01")
 
 
-@pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])
-def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, share):
-    root = make_heads(tmp_path, subjects=1)
+def shifted(root, shift):
     for path in root.glob("sub-01/ses-prisma/dwi/*.nii.gz"):
         image = nib.load(path)
         affine = image.affine.copy()
         affine[0, 3] += shift
         nib.save(nib.Nifti1Image(image.get_fdata(), affine), path)
+    return root
+
+
+def test_a_head_that_lies_elsewhere_on_a_target_is_told(make_heads, tmp_path):
+    root = shifted(make_heads(tmp_path, subjects=1), 7.2)
+    words = r"sub-01 on prisma_st: its brain lies 7\.2 mm beside that on ge_st: they are not reg"
+    with pytest.warns(NotRegistered, match=words):
+        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+
+
+@pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])
+def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, share):
+    root = shifted(make_heads(tmp_path, subjects=1), shift)
     with pytest.raises(UserError, match=rf"its brain overlaps by {share} % with the one on ge_st"):
         load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
 

@@ -1,5 +1,6 @@
 """Read a brain mask as its tool meant it, make one where there is none, and say what is odd."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from scipy.ndimage import (
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.data.nifti import how_far_apart, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 
@@ -53,6 +54,19 @@ MOST_SIGNAL_OUTSIDE = 0.25
 SMALLEST_OVERLAP = 0.5
 """Share of the smaller brain that must lie in the other one of a head (our choice; a slab may be
 compared with a whole brain)."""
+
+MOST_APART = 5.0
+"""Millimetres between the centres of two brains of one head that masks may leave (our choice).
+
+Sessions have other lattices, but scans of one head are registered before they are compared.
+"""
+
+NOT_REGISTERED = "they are not registered, or one is cut off"
+
+
+class NotRegistered(UserWarning):
+    """Two scans of one head do not lie on each other."""
+
 
 NEXT_TO_NONE = 1 / 15
 """b=0 signal below this share of the bright voxels' is background (our choice)."""
@@ -254,6 +268,25 @@ def largest_piece(mask: MaskArray) -> MaskArray:
 def volume_of(mask: MaskArray, affine: FloatArray) -> float:
     """Give the volume of a mask in ml."""
     return int(mask.sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+
+
+def centres_apart(mask: MaskArray, affine: FloatArray, other: MaskArray, of: FloatArray) -> float:
+    """Measure the distance between the centres of two brains in mm."""
+    first, second = (scanner_points(*each).mean(axis=0) for each in ((mask, affine), (other, of)))
+    return float(np.linalg.norm(first - second))
+
+
+def warn_if_apart(apart: float, whose: str, other: str) -> None:
+    """Warn of two brains of one head that do not lie on each other.
+
+    Warns
+    -----
+    NotRegistered
+        Above `MOST_APART` mm.
+    """
+    if apart > MOST_APART:
+        said = f"{whose}: its brain lies {apart:.1f} mm beside that {other}: {NOT_REGISTERED}"
+        warnings.warn(said, NotRegistered, stacklevel=3)
 
 
 def coverage(mask: MaskArray, affine: FloatArray) -> str:

@@ -24,6 +24,7 @@ from napari_msp.errors import (
     UserError,
     together,
 )
+from napari_msp.formatting import counted
 from napari_msp.model_file import Model
 from napari_msp.options import Options, OptionSettings
 from napari_msp.scan import Scan, as_scan
@@ -38,6 +39,10 @@ SAME_B_VALUE = 0.001
 
 UNUSUAL_SHIFT = 1.0
 """Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
+
+
+FEWEST_SLICES = 4
+"""Voxels along each axis from which nothing is said of a scan's thinness (our choice)."""
 
 
 class UnlikeTraining(UserWarning):
@@ -151,6 +156,7 @@ def prepare_input(
         *_platform_doubts(model, scan),
         *(() if options.rescale_b_value else _b_value_doubts(chosen)),
         *_b0_doubts(model, acquisition),
+        *_thin(image),
     )
     doubts = tuple(f"{acquisition.name}: {each}" for each in unlike)
     doubts += _doubts(mean_signal, model, acquisition.name)
@@ -386,6 +392,16 @@ def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
                 f"b = {shell.b_value:.0f} is taken for the model's {wanted:.0f} s/mm²: unless it "
                 f"is rescaled, diffusivities come out {100 * off:.0f} % off"
             )
+
+
+def _thin(image: GridImage) -> Iterator[str]:
+    """Say that a scan is so thin that a network sees hardly a voxel with all that is round it."""
+    slices = min(image.mask.shape)
+    if slices < FEWEST_SLICES:
+        yield (
+            f"it is {counted(slices, 'slice')} thick: networks look at what lies above and below, "
+            "find nothing there, and have not learned from such scans"
+        )
 
 
 def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:

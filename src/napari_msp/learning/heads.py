@@ -14,7 +14,7 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.in_common import check_alike, common_shells
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
-from napari_msp.data.masks import SMALLEST_OVERLAP
+from napari_msp.data.masks import SMALLEST_OVERLAP, centres_apart, warn_if_apart
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted
@@ -263,6 +263,11 @@ def load_head(
     UserError
         When the input is missing, a scan is unreadable or lacks a shell or directions, or its
         voxels are no whole fraction of the input's.
+
+    Warns
+    -----
+    NotRegistered
+        When its brain lies elsewhere on a target.
     """
     b_values = [b_value] if isinstance(b_value, int | float) else b_value
 
@@ -288,6 +293,7 @@ def load_head(
         )
         if held_out:
             truths[target] = truth
+        apart = centres_apart(image.mask, image.lattice.affine, truth.mask, truth.lattice.affine)
         brain = truth.mask.sum() * truth.lattice.voxel_sizes.prod() / lattice.voxel_sizes.prod()
         if not truth.lattice.matches(lattice):
             truth = truth.resampled(lattice)
@@ -299,6 +305,7 @@ def load_head(
             problem = f"its brain overlaps by {100 * share:.0f} % with the one on {source}"
             remedy = Advice("register the subject's scans to each other first")
             raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
+        warn_if_apart(apart, f"{subject} on {target}", f"on {source}")
         refined[target] = replace(truth, mask=inside, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
 

@@ -21,7 +21,8 @@ from napari_msp.bids import (
     without_shell,
 )
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.lattice import Lattice, scanner_points
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import MOST_APART, NOT_REGISTERED, centres_apart
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
@@ -305,11 +306,8 @@ class FinishedOnTarget:
                 if lined_up.interpolated:
                     self.interpolated.setdefault(each.name, {})[subject] = apart
                 if apart > MOST_APART:
-                    said = (
-                        f"its brain lies {apart:.1f} mm beside that of the target's scan: they are "
-                        "not registered, or one is cut off"
-                    )
-                    self._note(each.name, subject, said)
+                    said = f"its brain lies {apart:.1f} mm beside that of the target's scan"
+                    self._note(each.name, subject, f"{said}: {NOT_REGISTERED}")
                 if scan.provenance is not None and not may_be_same(person, scan.person):
                     raise UserError("was made of another person's scan")
                 found[each.name], compared[each.name] = scan.maps(), lined_up
@@ -392,17 +390,10 @@ class FinishedOnTarget:
 LEAST_SHARED = 0.98
 """Share of the voxels of the row that has most, from which rows are comparable (our choice)."""
 
-MOST_APART = 5.0
-"""Millimetres between the centres of two brains that masks may leave (our choice).
-
-Sessions have other lattices, but scans of one head are registered before they are compared.
-"""
-
 
 def _apart(one: SHImage, other: SHImage) -> float:
     """Measure the distance between the centres of two brains in mm."""
-    first, second = (scanner_points(each.mask, each.affine).mean(axis=0) for each in (one, other))
-    return float(np.linalg.norm(first - second))
+    return centres_apart(one.mask, one.affine, other.mask, other.affine)
 
 
 LARGEST_MD = 0.02
