@@ -285,7 +285,10 @@ class _Pair:
         return found, _correlation(self._values(points, found), wanted)
 
     def starts(self, shift: FloatArray) -> list[FloatArray]:
-        """Give the likeliest motions to start from, the best first, near a (3,) shift in mm."""
+        """Give the likeliest motions to start from, the best first.
+
+        `shift` is (3,) from the fixed brain's centre to the moving one's, in mm.
+        """
         turns = np.radians(SEARCH_TURN) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
         thin = slice(None, None, 1 + len(self.points) // SEARCH_VOXELS)
         points, wanted = self.points[thin], self.wanted[thin]

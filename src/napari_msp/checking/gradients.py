@@ -396,7 +396,7 @@ which step of the processing went wrong: other scans went through it.
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A table that is wrong, and the right one (s/mm²), as it should stand in the files."""
+    """A scan's table that is wrong, and what should stand in its files: (N,) s/mm² and (N, 3)."""
 
     where: str
     reasons: tuple[str, ...]

@@ -33,7 +33,7 @@ LEAST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class DroppedSlice:
-    """A slice of one volume that lost signal; `depth` is the share of it that is missing."""
+    """A slice of one volume, both counted from 0 as stored, and the share of signal it lost."""
 
     volume: int
     slice: int

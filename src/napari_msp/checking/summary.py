@@ -59,7 +59,7 @@ class TableInFile:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A scan beside the input scan of its subject.
+    """A scan beside the input scan of its subject, whose lattice is in closest-canonical order.
 
     `dice` is the overlap of both masks; `displacement`, from the input's head to the scan's, is
     None when it cannot be measured.
@@ -89,7 +89,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """What later comparisons need of one scan; its voxels are let go.
+    """What later comparisons need of one scan, its lattice as stored; its voxels are let go.
 
     Attributes
     ----------

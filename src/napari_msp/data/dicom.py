@@ -53,7 +53,7 @@ DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 
 @dataclass(frozen=True)
 class Series:
-    """One image that dcm2niix made.
+    """One image that dcm2niix made; `number` is the scanner's for its series, 0 where unknown.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ Table = str | Path | FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Shell:
-    """Volumes of (nearly) one b-value.
+    """Volumes of (nearly) one b-value, as indices along the image's last axis.
 
     Attributes
     ----------

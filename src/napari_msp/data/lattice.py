@@ -55,8 +55,8 @@ class CanonicalGrid:
 
     Attributes
     ----------
-    stored_affine
-        (4, 4) affine of the stored order.
+    shape, stored_affine
+        Spatial shape and (4, 4) affine, both of the stored order.
     """
 
     shape: tuple[int, int, int]

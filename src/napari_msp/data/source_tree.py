@@ -43,6 +43,8 @@ class ImportedScan:
     ----------
     image
         The image's path relative to the dataset.
+    mask, sidecar
+        In the old tree; None where there is none.
     bval, bvec
         Gradient files in the old tree; one file, where that is MRtrix3's table.
     interpolated

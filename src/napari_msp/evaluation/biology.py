@@ -212,7 +212,10 @@ def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, numbe
 
 @dataclass(frozen=True)
 class Recovery:
-    """How much of a true effect was found again, 1 being all, with an interval over heads."""
+    """How much of a true effect was found again, 1 being all.
+
+    The interval is over heads, of few ones Student's; None where there are too few for that.
+    """
 
     heads: int
     ratio: float

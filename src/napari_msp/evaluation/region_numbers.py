@@ -137,6 +137,8 @@ def region_table(
     ----------
     values
         (X, Y, Z), or (X, Y, Z, C): channels are averaged, their errors too.
+    regions, mask
+        On the map's lattice; the mask is (X, Y, Z) where voxels count, None: everywhere.
     bins
         Of the histograms.
     span

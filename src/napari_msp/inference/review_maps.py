@@ -70,6 +70,8 @@ class ReviewImage:
         (X, Y, Z, 3) float32, |e₁| · FA.
     fa
         (X, Y, Z) float32.
+    mask, affine
+        (X, Y, Z) where there is brain; (4, 4) from voxels to scanner axes in mm.
     """
 
     average: FloatArray

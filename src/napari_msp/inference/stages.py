@@ -107,6 +107,8 @@ class GridPrediction:
 
     Attributes
     ----------
+    first_stage
+        ŷ¹_T; None for a single network.
     disagreement
         (X, Y, Z, 4·S) in SH units, by shell and order, 0 outside the mask; None where there are
         fewer than two terms.

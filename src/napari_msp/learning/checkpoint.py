@@ -42,6 +42,8 @@ class Position(BaseModel):
 
     Attributes
     ----------
+    phase, step, validated
+        Index of the phase under way, steps done in it, and after which of them it was validated.
     alpha
         α of the last step; None while single networks are trained.
     errors, validation

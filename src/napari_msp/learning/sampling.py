@@ -175,7 +175,7 @@ class Examples:
 
 
 class Symmetry:
-    """A (3, 3) signed permutation that turns an example's voxels and its SH together."""
+    """A grid symmetry, from its (3, 3) signed permutation: turns an example's voxels and its SH."""
 
     def __init__(self, matrix: FloatArray) -> None:
         goes_to = np.abs(matrix).argmax(axis=0)  # input axis j becomes output axis goes_to[j]

@@ -31,6 +31,8 @@ class Recipe:
 
     Attributes
     ----------
+    patch
+        Edge of a patch or crop in input voxels.
     length, unison_length
         Of every single network's phase, and of every MSP's phase.
     learning_rate

@@ -37,8 +37,8 @@ class Start:
     ----------
     before
         Settings of the run, as they were given.
-    name
-        "nothing", "base", or the file's name.
+    loaded, name
+        The model, None where there is none; "nothing", "base", or the file's name.
     platforms
         Platform of the model that each target's network begins as; targets that begin from nothing
         are not mentioned.

@@ -23,7 +23,10 @@ from napari_msp.signal.spherical_harmonics import default_regularisation
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How a network does on subjects it has not learned from: SH MSE, and the first one's image."""
+    """How a network does on subjects it has not learned from: SH MSE, and the first one's image.
+
+    The image is on the network's own lattice.
+    """
 
     error: float
     first: GridImage
@@ -140,7 +143,7 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     """Write the prediction of the first subject in `shown` over the one before.
 
     It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
-    order, coefficients in scanner axes, on the lattice of the prediction.
+    order, coefficients in scanner axes, on the lattice of `prediction`, which is in grid axes.
 
     Returns
     -------

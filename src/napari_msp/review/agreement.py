@@ -27,7 +27,8 @@ CONFIDENT = 1.959964
 class Kappa:
     """Agreement beyond chance, with its large-sample error (Fleiss, Cohen and Everitt 1969).
 
-    `value` is None where nothing is rated, or all said the same of everything.
+    `value` is None where nothing is rated, or all said the same of everything; `error` where it is
+    unknown. Shares of agreement are those seen, and those expected by chance.
     """
 
     value: float | None

@@ -144,7 +144,10 @@ SMALLEST_DEVIATION = 1e-6
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and deviation of every coefficient over a platform's training subjects, (C,)."""
+    """Mean and deviation of every coefficient over a platform's training subjects.
+
+    (C,) in SH units, of several shells one after the other.
+    """
 
     mean: FloatArray
     deviation: FloatArray

@@ -35,7 +35,7 @@ SPREAD_SHELL = 100.0
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Volumes of one kind: those of b=0, or of one shell.
+    """Volumes of one kind, by their indices: those of b=0, or of one shell.
 
     Attributes
     ----------

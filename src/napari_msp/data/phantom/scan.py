@@ -258,7 +258,7 @@ def add_noise(images: FloatArray, sigma: float, seed: list[int]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedScan:
-    """A simulated acquisition.
+    """A simulated acquisition in the platform's order of voxels, its table in scanner axes.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ class Tissue:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One simulated person.
+    """One simulated person; `index` is 0 for sub-01.
 
     Attributes
     ----------

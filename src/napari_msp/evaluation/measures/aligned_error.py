@@ -181,7 +181,7 @@ def _mse(values: FloatArray, truth: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What shows position in a smoothed truth, whose values are (C, X, Y, Z)."""
+    """What shows position in a smoothed truth, (C, X, Y, Z), and which voxels are compared."""
 
     values: FloatArray
     inside: MaskArray

@@ -93,7 +93,8 @@ def measure_mapped(
 ) -> Metrics:
     """Measure a prediction that already lies on truth's lattice.
 
-    Sums are in float64, whatever type the images have. Errors count in the mask.
+    Sums are in float64, whatever type the images have. Errors count in the mask, which
+    is (X, Y, Z) and within both images' own.
     """
     pair = Pair(prediction, Truth(truth.image, given_maps=truth), mask, patch_size)
     values = {key: MEASURES[key].compute(pair) for key in MEASURED}

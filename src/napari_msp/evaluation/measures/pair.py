@@ -234,7 +234,10 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A prediction on truth's lattice; errors count in the mask, and patches have an odd edge."""
+    """A prediction on truth's lattice, and where errors count: in both masks.
+
+    The edge of patches is odd, in voxels.
+    """
 
     prediction: Maps
     truth: Truth

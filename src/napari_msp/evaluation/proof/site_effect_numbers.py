@@ -63,7 +63,7 @@ class SiteEffect:
     """One row against the target's scans, in one region and quantity.
 
     `change` is of the mean absolute difference, in percent of that before, with its interval;
-    `note` says why a number is missing.
+    `test` is of whether the bias is 0; `note` says why a number, or the test, is missing.
     """
 
     dataset: str
@@ -96,7 +96,7 @@ class Scanners:
     """The numbers of one dataset on one target and shell.
 
     `of_signal`: whether maps of scans' own signal are compared; else all comes through the SH
-    series.
+    series. Who was `identified` stands by row; None where that cannot be known.
     """
 
     dataset: str

@@ -16,6 +16,10 @@ class EvaluationRun:
 
     Attributes
     ----------
+    tested
+        The method that is tested against the others, chosen beforehand; None: no tests.
+    b_value
+        Of the shell or the shells, in s/mm²; None where platforms differ.
     seeds
         Of the training; the first dataset was run with each, the others with the first one.
     methods
