@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
-from napari_msp.errors import Advice, Change, Choose, RunJob, UserError
+from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError
 from napari_msp.files import atomic_path, no_room, parse_json
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
@@ -141,6 +141,9 @@ class Model:
 
     def single(self, target: str) -> Network:
         """Give the network of one target."""
+        if not isinstance(target, str):
+            problem = f"predicts one target at a time, not {type(target).__name__}"
+            raise UserError(problem, self.name, "target", Give("target", "its name"))
         if target not in self.card.scales:
             remedy = Choose("target", tuple(self.targets))
             raise UserError(f"does not predict {target}", self.name, "target", remedy)

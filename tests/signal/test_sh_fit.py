@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from napari_msp.signal.fitting import (
     fit_sh,
     supported_order,
 )
+from napari_msp.signal.maps import fractional_anisotropy
 from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
@@ -334,3 +336,39 @@ class TestFiles:
     def test_a_mask_of_another_shape_cannot_be_put_together(self):
         with pytest.raises(ValueError, match="do not go with a mask"):
             SHImage(np.zeros((2, 2, 2, 28), np.float32), np.eye(4), np.ones((2, 2, 3), bool))
+
+
+class TestRanges:
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("rescale_to", -1200.0),
+            ("rescale_to", 0.0),
+            ("rescale_to", 1e6),
+            ("rescale_to", np.nan),
+            ("regularisation", -1.0),
+            ("regularisation", np.inf),
+            ("order", 5),
+            ("order", -2),
+        ],
+    )
+    def test_what_means_nothing_is_refused(self, tmp_path, scan, setting, value):
+        with pytest.raises(ValueError, match={"rescale_to": "rescaled"}.get(setting, setting)):
+            fit_sh(scan().load(tmp_path), **{setting: value})
+
+    def test_directions_are_unit_vectors_in_rows(self, tmp_path, scan):
+        image = fit_sh(scan().load(tmp_path))
+        assert evaluate_sh(image, np.array([[0, 0, 1.0]])).shape == (*image.mask.shape, 1)
+        columns = [[1.0, 0], [0, 1], [0, 0]]
+        for wrong in map(
+            np.array, ([[0.0, 0, 0]], [[np.nan, 0, 1]], [[0, 0, 2.0]], columns, [0.0])
+        ):
+            with pytest.raises(ValueError, match="directions must be"):
+                evaluate_sh(image, wrong)
+
+    def test_maps_are_of_acquisitions_and_sh_images(self, tmp_path, scan):
+        path = scan().write(tmp_path)
+        wrong: Any
+        for wrong in (path, load_scan(path)):
+            with pytest.raises(TypeError, match="neither an acquisition nor an SH image"):
+                fractional_anisotropy(wrong)

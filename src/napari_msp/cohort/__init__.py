@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from napari_msp.bids import (
     HARMONIZED,
@@ -49,13 +49,16 @@ from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several
 
+if TYPE_CHECKING:
+    from napari_msp.model_file import Model
+
 __all__ = ["CohortResult", "CohortSummary", "run_cohort", "summarise_cohort"]
 
 
 def run_cohort(
     bids_dir: str | Path,
     out_dir: str | Path,
-    model: str | Path,
+    model: "Model | str | Path",
     target: str | Sequence[str],
     *,
     participants: str | Iterable[str] | None = None,
@@ -141,6 +144,11 @@ def run_cohort(
     """
     options = replace(options or Options(device="cpu"), **settings)
     # Absolute, as a worker may stand in another folder.
+    if not isinstance(model, str | Path):
+        if model.path is None:
+            problem = "is in memory, where workers cannot read it"
+            raise UserError(problem, model.name, "model", Advice("save it, and give its file"))
+        model = model.path
     bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
     if workers < 1:
         raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))

@@ -284,6 +284,8 @@ def fit_sh(
     UserError
         When a shell has fewer directions than coefficients, its b-values are no shell, or there is
         no b=0 signal in the mask.
+    ValueError
+        When a setting is out of its range.
 
     Warns
     -----
@@ -304,6 +306,25 @@ def fit_sh(
     return images[shells[0].name] if one else images
 
 
+MOST_RESCALED = 10.0
+"""Ratio of b-values up to which a signal is rescaled, up or down (our choice)."""
+
+
+def _check_fit(
+    shell: Shell, order: int | None, regularisation: float | None, rescale_to: float | None
+) -> None:
+    """Refuse settings that no fit can be made with, or that give numbers without a meaning."""
+    if order is not None and (order < 0 or order % 2):
+        raise ValueError(f"the SH order of a signal is even, such as 6, not {order}")
+    if regularisation is not None and not 0 <= regularisation < np.inf:
+        raise ValueError(f"regularisation must be 0 or more, not {regularisation}")
+    if rescale_to is not None:
+        ratio = rescale_to / shell.b_value
+        if not 1 / MOST_RESCALED <= ratio <= MOST_RESCALED:
+            problem = f"b = {shell.b_value:.0f} s/mm² cannot be rescaled to {rescale_to:g}"
+            raise ValueError(f"{problem}: give a b-value in s/mm² near the shell's own")
+
+
 def _fit_shell(
     acquisition: Acquisition,
     shell: Shell,
@@ -311,6 +332,7 @@ def _fit_shell(
     regularisation: float | None,
     rescale_to: float | None,
 ) -> SHImage:
+    _check_fit(shell, order, regularisation, rescale_to)
     directions = acquisition.directions(shell)
     wanted = order_for(directions) if order is None else order
     check_scheme(directions, wanted, acquisition.name)
@@ -351,14 +373,28 @@ def _fit_shell(
     )
 
 
+NO_LONGER_UNIT = 0.02
+"""By how much rounding may leave a direction's length beside 1 (our choice)."""
+
+
 def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
     """Evaluate an SH image: the normalised signal along (N, 3) scanner directions.
 
     Returns
     -------
     (X, Y, Z, N) float32; 0 outside the mask.
+
+    Raises
+    ------
+    ValueError
+        When directions are not (N, 3) unit vectors.
     """
-    matrix = design_matrix(directions, image.order)
+    given = np.asarray(directions, dtype=float)
+    if given.ndim != 2 or given.shape[1] != 3:
+        raise ValueError(f"directions must be (N, 3), one a row, not {given.shape}")
+    if not np.allclose(np.linalg.norm(given, axis=1), 1, atol=NO_LONGER_UNIT):
+        raise ValueError("directions must be unit vectors, and not all of these are")
+    matrix = design_matrix(given, image.order)
     signal = np.zeros((*image.mask.shape, len(directions)), dtype=np.float32)
     signal[image.mask] = image.coefficients[image.mask] @ matrix.T
     return signal

@@ -123,6 +123,9 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
     """
     if isinstance(source, SHImage):
         return _of_sh(source)
+    if not isinstance(source, Acquisition):
+        problem = f"{type(source).__name__} is neither an acquisition nor an SH image"
+        raise TypeError(f"{problem}: give load_acquisition(path), or a scan's .acquisition or .sh")
     shell = source.shell(b_value)
     known = _of_scans.setdefault(source, {})
     if shell.name not in known:
