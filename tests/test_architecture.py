@@ -180,6 +180,15 @@ def loaded_at_once(tree: ast.Module) -> ast.Module:
 # --- Walls -----------------------------------------------------------------------------------
 
 
+ONLY_ON_UNIX = {"fcntl", "grp", "pwd", "resource", "termios"}
+
+
+def test_all_files_of_tests_can_be_collected_on_windows():
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        at_once = loaded_at_once(ast.parse(path.read_text(encoding="utf-8")))
+        assert not ONLY_ON_UNIX & set(imports(at_once)), path
+
+
 def test_only_ui_knows_qt_and_napari():
     found = {
         f"{module} imports {name}"

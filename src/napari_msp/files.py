@@ -79,7 +79,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
+def staged_folder(
+    folder: str | Path, last: str = "", replaced: re.Pattern[str] | None = None
+) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` together when the block ends well.
 
     For jobs that write several files: a failure half-way leaves none of them.
@@ -91,6 +93,8 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
     last
         Ending of files that move after all others, older ones of their names being taken away
         first: where one stands, so do the others, even if the process is killed while they move.
+    replaced
+        Whole names of older files that are taken away before, though nothing takes their places.
     """
     folder = Path(folder)
     with _stage(folder, folder) as stage:
@@ -101,6 +105,9 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
             _refuse_folder(folder / path.name)
         for path in at_last:
             (folder / path.name).unlink(missing_ok=True)
+        for path in [*folder.iterdir()] if replaced is not None else ():
+            if replaced is not None and replaced.fullmatch(path.name) and path.is_file():
+                path.unlink()
         for path in files:
             path.replace(folder / path.name)
 

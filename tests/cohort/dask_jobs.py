@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import threading
 import time
@@ -29,20 +28,23 @@ def means(dwi, model, targets, out, **options):
 
     blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
     out.mkdir(parents=True)
-    pages = new_pages()
+    before = mib_cleared()
     for _ in range(8):
         np.ones(2**20)  # 8 MiB
     found = {
         "memory": options["options"].memory,
         "threads": [torch.get_num_threads(), max(blas)],
         "profiled": "profile" in get_worker().periodic_callbacks,
-        "MiB cleared": (new_pages() - pages) * resource.getpagesize() / 2**20,
+        "MiB cleared": mib_cleared() - before,
     }
     (out / "means.json").write_text(json.dumps(found))
 
 
-def new_pages():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def mib_cleared():
+    import resource  # there is none on Windows
+
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return pages * resource.getpagesize() / 2**20
 
 
 def bad_at_two(dwi, model, targets, out, **options):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 import threading
 import warnings
 from contextlib import suppress
@@ -445,7 +446,8 @@ class TestOnDask:
         for each in found:
             assert 0 < each["memory"] < 0.3 * free  # a quarter, were none taken
             assert not each["profiled"]
-            assert each["MiB cleared"] < 24  # 64 as Dask starts workers
+            if sys.platform == "linux":  # other C libraries are left as they are
+                assert each["MiB cleared"] < 24  # 64 as Dask starts workers
 
     def test_a_running_scheduler(self, bids, model, tmp_path):
         distributed = pytest.importorskip("distributed")

@@ -145,7 +145,8 @@ class TestProcesses:
         for each in found:
             assert 0.25 < each["memory"] < 1.0  # half of what 2 GiB leave beside torch
             assert each["threads"] == [4, 4]
-            assert each["MiB cleared"] < 24  # 64 as Dask starts workers
+            if sys.platform == "linux":  # other C libraries are left as they are
+                assert each["MiB cleared"] < 24  # 64 as Dask starts workers
 
     def test_a_silent_worker_is_refused(
         self, connected, processes, bids, one_target_model, tmp_path, monkeypatch

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ PATTERN = "{subject}/ses-{scanner}/dwi/{subject}_ses-{scanner}_acq-{protocol}_dw
 @contextlib.contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
     """Let every write beyond so many bytes fail, as on a full disk."""
+    resource = pytest.importorskip("resource")  # there is none on Windows
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -176,6 +176,37 @@ def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_pat
     prediction.save(out, force=True)
 
 
+def test_a_forced_save_leaves_nothing_of_the_earlier_prediction(dwi, saved_model, tmp_path):
+    """Whatever the new one lacks would be read as its own: no expected error at another α."""
+    kept = harmonize(load_model(saved_model), load_acquisition(dwi), "prisma_st", keep_stages=True)
+    expecting = replace(kept, expected_error=np.ones_like(kept.b0))
+    out, stem = tmp_path / "out", f"{STEM}_desc-prismastMsp"
+    of_shell = "B3000_model-sh_param-coefficients_dwimap.nii.gz"
+
+    def files():
+        return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+    kept.save(out)
+    plain = files()
+    expecting.save(out, force=True)
+    assert len([name for name in files() - plain if "expectederror" in name]) == 2
+    theirs = {
+        f"{stem}_notes.txt",
+        f"{stem}_model-tensor_param-fa_dwimap.nii.gz",
+        f"other_{of_shell}",
+    }
+    older = {f"{stem}{of_shell}", f"{stem}FirstStage{of_shell}"}
+    for again in (
+        lambda: kept.at_alpha(0.3).save(out, force=True),
+        lambda: harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, force=True),
+    ):
+        expecting.save(out, force=True)
+        for name in theirs | older:
+            (out / name).touch()
+        again()
+        assert files() == plain | theirs
+
+
 def _disk_full(*_: object, **__: object) -> None:
     raise OSError(28, "the disk is full")
 

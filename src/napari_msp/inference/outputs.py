@@ -1,7 +1,8 @@
 """Write predictions as files that keep the input's BIDS entities."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from napari_msp.inference.review_making import (
     place_of,
     truth_of,
 )
-from napari_msp.inference.review_maps import sidecar_of, write_review_maps
+from napari_msp.inference.review_maps import older, sidecar_of, write_review_maps
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
@@ -86,7 +87,7 @@ def harmonize_to_folder(
     options, **settings
         As for `harmonize`.
     force
-        Replace files that are there already.
+        Replace files that are there already; those of an earlier prediction of the name go, too.
     describe
         Write dataset_description.json where there is none.
     review_maps
@@ -124,10 +125,11 @@ def harmonize_to_folder(
     if wrong:
         fitting_shells(model, acquisition, options, *wrong)
     prepared = prepare_input(model, scan, options)
-    stem = next(iter(stems.values()))
     with (
-        _review_stage(out, stem, describe) if review_maps else nullcontext() as for_review,
-        _staged(out, describe, acquisition) as stage,
+        _review_stage(out, stems.values(), describe)
+        if review_maps
+        else nullcontext() as for_review,
+        _staged(out, describe, acquisition, stems.values() if force else ()) as stage,
     ):
         for prediction in predict_targets(
             model, prepared, list(stems), options, progress=progress, cancelled=cancelled
@@ -173,8 +175,8 @@ def save_prediction(
     stem = _free(out, prediction.file_stem, force)
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     with (
-        _review_stage(out, stem, describe) as for_review,
-        _staged(out, describe, acquisition) as stage,
+        _review_stage(out, [stem], describe) as for_review,
+        _staged(out, describe, acquisition, [stem] if force else ()) as stage,
     ):
         made = _write(stage, stem, prediction, table_of, acquisition, gradients)
         for_review(stage, stem, prediction, made, None)
@@ -283,10 +285,19 @@ def _free(out: Path, stem: str, force: bool) -> str:
 
 
 @contextmanager
-def _staged(out: Path, describe: bool, source: Acquisition) -> Iterator[Path]:
-    """Give a folder whose files move into `out` together, with a description where it has none."""
+def _staged(
+    out: Path, describe: bool, source: Acquisition, replaced: Iterable[str]
+) -> Iterator[Path]:
+    """Give a folder whose files move into `out` together, with a description where it has none.
+
+    All files of predictions that are `replaced`, by their stems, go: an expected error that the new
+    one does not have would be read as its own.
+    """
+    stems = "|".join(map(re.escape, replaced))
+    written = rf"dwi|mask|model-sh_param-(coefficients|{'|'.join(_SURE)})_dwimap"
+    older = re.compile(rf"({stems})(FirstStage)?(B\d+)?_({written})\..+") if stems else None
     # A DWI last: where it stands the whole prediction does, whenever a process was killed.
-    with staged_folder(out, last="_dwi.nii.gz") as stage:
+    with staged_folder(out, last="_dwi.nii.gz", replaced=older) as stage:
         yield stage
         if describe:
             root = None if source.path is None else dataset_root(source.path)
@@ -298,13 +309,14 @@ ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 
 @contextmanager
-def _review_stage(out: Path, stem: str, describe: bool) -> Iterator[ForReview]:
+def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[ForReview]:
     """Give what makes the maps of each prediction for a review; they move to their place last.
 
     The root is that of `place_of`, or `out` itself where it is about to be described.
     """
-    root = out if describe else place_of(out / f"{stem}_dwi.nii.gz")[0]
-    with staged_folder(sidecar_of(root, stem, out).parent) as stage:
+    stems = list(stems)
+    root = out if describe else place_of(out / f"{stems[0]}_dwi.nii.gz")[0]
+    with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older(stems)) as stage:
 
         def write(
             folder: Path,
@@ -425,6 +437,10 @@ def _write(
     return made
 
 
+_SURE = "disagreement", "disagreement0", "expectederror"
+"""How sure a prediction is, by what names of maps have as `param`."""
+
+
 def _write_shell(
     folder: Path,
     stem: str,
@@ -445,10 +461,7 @@ def _write_shell(
         write_sh(
             name("coefficients", f"{stem}FirstStage"), prediction.first_stage, first, like=like
         )
-    for what, values in (
-        ("disagreement", prediction.disagreement),
-        ("disagreement0", prediction.order_0_disagreement),
-        ("expectederror", prediction.expected_error),
-    ):
+    sure = prediction.disagreement, prediction.order_0_disagreement, prediction.expected_error
+    for what, values in zip(_SURE, sure, strict=True):
         if values is not None:
             write_nifti(name(what), values, affine, like=like)

@@ -190,13 +190,23 @@ def write_review_maps(
     if place is None and sources:
         place = next(iter(sources.values())).parent
     sidecar = sidecar_of(folder, stem, place)
-    with nullcontext(stage) if stage is not None else staged_folder(sidecar.parent) as made_in:
+    with (
+        nullcontext(stage)
+        if stage is not None
+        else staged_folder(sidecar.parent, replaced=older([stem])) as made_in
+    ):
         for shell, each in maps.items():
             source = (sources or {}).get(shell)
             noted = None if source is None else _source(source, place or source.parent, folder)
             notes["Shells"].append(_write_shell(made_in, stem, shell, each) | {"Made": noted})
         write_json(made_in / sidecar.name, notes)
     return sidecar
+
+
+def older(stems: Iterable[str]) -> re.Pattern[str]:
+    """Give the names of all maps of predictions, by their stems, that new ones are to replace."""
+    names = "|".join(map(re.escape, stems))
+    return re.compile(rf"({names})(B\d+)?(Scan|Truth)?_(mask|dwiref|review|model-.+_dwimap)\..+")
 
 
 def _source(source: Path, place: Path, folder: Path) -> dict[str, str]:
