@@ -233,7 +233,15 @@ def check_keys_do_not_reach_a_persons_own_layer(viewer, opened, qtbot):
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Backspace)
     assert len(points.data) == 2
     assert opened.message.text == "There is nothing to take back."
+    for each in opened.canvas.grid.layers:  # by a person
+        viewer.layers.remove(each)
+    viewer.layers.selection.active = points
+    qtbot.wait_until(lambda: viewer.layers.selection.active is None)
+    assert opened.message.text == "Leave the review to see “lesion”."
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key_Backspace)
+    assert len(points.data) == 2
     viewer.layers.remove(points)
+    opened.canvas.draw()
 
 
 def check_values_are_those_of_the_subject(opened, press):

@@ -199,9 +199,13 @@ class CanvasLease:
         layer = event.source
         if layer.visible and layer is not self.guest:
             self.keep_out(layer)
-            if self._warn is not None:
-                name = " ".join(self.name_of(layer).split())
-                self._warn(f"Leave {self._owner} to see “{name}”.")
+            self.tell_hidden(layer)
+
+    def tell_hidden(self, layer: Layer) -> None:
+        """Say what is to be left to see a layer."""
+        if self._warn is not None:
+            name = " ".join(self.name_of(layer).split())
+            self._warn(f"Leave {self._owner} to see “{name}”.")
 
 
 class ViewerState:

@@ -108,7 +108,7 @@ class CompareForm(QWidget):
         for kind, title in GLYPH_TITLES.items():
             self.glyphs.addItem(title, kind)
         self.predictions_list = CheckList()
-        for combo in (self.truths, self.scans):
+        for combo in (self.truths, self.scans, self.glyphs, self.planes):
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.planes.addItems(list(ORDERS))
         for number, (name, each) in enumerate(MAPS.items()):

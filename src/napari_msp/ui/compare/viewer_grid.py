@@ -322,6 +322,12 @@ class ViewerGrid:
         there = [layer for layer in self.layers if layer in self.viewer.layers]
         if there:
             self.viewer.layers.selection.active = there[min(1, len(there) - 1)]
+        elif self.active:
+            self.viewer.layers.selection.active = None
+
+    def tell_hidden(self, layer: Layer) -> None:
+        """Say what is to be left to see a layer of somebody else's."""
+        self._lease.tell_hidden(layer)
 
     def name_of(self, layer: Layer) -> str:
         """Give a layer's own name, also while a cell bears it."""

@@ -201,6 +201,7 @@ class Canvas(QObject):
         active = self.viewer.layers.selection.active
         if self.grid.active and active is not None and active not in self.grid.layers:
             self.grid.select()
+            self.grid.tell_hidden(active)
 
     @property
     def _subject(self) -> object:
