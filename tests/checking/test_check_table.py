@@ -13,7 +13,7 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
 from napari_msp.alignment.registration import BrainImage, Displacement
-from napari_msp.checking.dataset import check, check_alike
+from napari_msp.checking.dataset import check, check_unlike
 from napari_msp.checking.gradients import check_b0, check_near_b_values
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
@@ -249,7 +249,7 @@ def test_scans_unlike_the_others_of_their_platform(heads):
     scans += [scan_at(subject, "ge_st", 0, 1000) for subject in (1, 2, 3)]
     scans[2] = replace(scans[2], lattice=fine)
     scans[3] = scan_at(1, "ge_st", 50, 1000)
-    weak, voxels, field = check_alike(dataset, scans)
+    weak, voxels, field = check_unlike(dataset, scans)
     assert (weak.severity, weak.where, weak.flag) == ("warning", "1 ge_st", "b=0 unlike others")
     assert "b = 50 s/mm² on average where 2 others of its platform have 0: " in weak.problem
     assert (voxels.severity, voxels.where) == ("error", "3 prisma_st")

@@ -242,11 +242,11 @@ def test_other_data_or_settings_are_refused(group, monkeypatch):
     rounded = {**given, "data": {"ge_st": [0.5 + 1e-7, 0.25]}}
     others = [{**given, "data": {"ge_st": [0.5, 0.26]}}, {"settings": {"batch": 4}}]
     monkeypatch.setattr(group, "_of_all", lambda mine: [mine, rounded])
-    group.check_alike(given)
+    group.check_same(given)
     for other in others:
         monkeypatch.setattr(group, "_of_all", lambda mine, other=other: [mine, other])
         with pytest.raises(UserError, match="process 2 of 1 was given other data or settings"):
-            group.check_alike(given)
+            group.check_same(given)
 
 
 def test_more_processes_than_examples_are_refused(heads, quick, group, monkeypatch, tmp_path):

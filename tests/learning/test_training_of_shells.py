@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.common_shells import LeftOut
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.in_common import LeftOut
 from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.heads import load_head, prepare_study

@@ -25,6 +25,7 @@ from napari_msp.checking.summary import (
     compare_with_input,
 )
 from napari_msp.checking.table import ScanRow, scan_row, unusable_row
+from napari_msp.data.alike import ScanHeader, unlike
 from napari_msp.data.dataset import (
     MISPLACED,
     NAME_PLATFORMS,
@@ -37,7 +38,6 @@ from napari_msp.data.dataset import (
     input_platform,
     open_dataset,
 )
-from napari_msp.data.in_common import ScanHeader, unlike
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import files_under, read_json, refuse_occupied
 from napari_msp.formatting import counted
@@ -167,7 +167,7 @@ def check(
     findings += check_b_values(scans, source)
     findings += check_near_b_values(scans, source)
     findings += check_b0(scans, source)
-    findings += check_alike(dataset, scans)
+    findings += check_unlike(dataset, scans)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
     findings = _put_right(findings, scans, corrections, corrected, root)
@@ -316,7 +316,7 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
         yield Finding("error", f"{subject} {platform}", problem, remedy)
 
 
-def check_alike(dataset: TravellingHeads, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
+def check_unlike(dataset: TravellingHeads, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
     """Look for scans that differ from most others of their platform by what their headers say."""
     for platform, of_platform in by_platform(scans).items():
         by_subject = {each.subject: each for each in of_platform}

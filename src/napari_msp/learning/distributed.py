@@ -79,7 +79,7 @@ class OneProcess:
     def join(self, network: nn.Module) -> None:
         """Make a network one of all processes: the same weights, BatchNorm over all examples."""
 
-    def check_alike(self, given: Any) -> None:
+    def check_same(self, given: Any) -> None:
         """Refuse to train on JSON that is not the same for all, but for what machines differ by."""
 
     def device(self, name: str) -> torch.device:
@@ -189,7 +189,7 @@ class SeveralProcesses(OneProcess):
             for value in network.state_dict().values():
                 dist.broadcast(value, src=0)
 
-    def check_alike(self, given: Any) -> None:
+    def check_same(self, given: Any) -> None:
         """Refuse to train on what is not the same for all."""
         everybody = self._of_all(given)
         for number, other in enumerate(everybody):

@@ -134,7 +134,7 @@ class TrainingRun:
             restored = self._restored() if resume else None
             if restored is not None:
                 restored.restore_networks(self.networks)
-        self.processes.check_alike(self._identity())
+        self.processes.check_same(self._identity())
         self.processes.join(self.networks)
         # Which takes time, too.
         before = self.processes.by_first(partial(self._measured_before, restored is not None))

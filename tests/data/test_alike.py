@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.data.alike import ScanHeader, UnlikeOthers, check_alike, unlike
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import GradientTable
-from napari_msp.data.in_common import ScanHeader, UnlikeOthers, check_alike, unlike
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Change, UserError
 from napari_msp.evaluation.benchmark.make_plan import make_plan
