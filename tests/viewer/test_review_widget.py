@@ -200,6 +200,10 @@ def test_closing_gives_keys_and_layers_back(viewer, review, begin, predictions):
     assert dict(viewer.keymap) == before
     assert [layer.name for layer in viewer.layers] == ["mine"]
     assert viewer.layers["mine"].visible
+    events = viewer.dims.events.order, viewer.layers.selection.events.active
+    listening = [each[0]() for event in events for each in event.callbacks if type(each) is tuple]
+    assert listening
+    assert review.canvas not in listening
 
 
 @pytest.mark.slow
@@ -221,7 +225,7 @@ def check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot):
     qtbot.wait_until(lambda: opened.visibleRegion().isEmpty(), timeout=PATIENCE)
     QTest.keyClick(canvas, "F")
     assert opened.session.current is entry
-    assert opened.message.text == "F did nothing: the review was behind another tab."
+    assert opened.message.text == "F did nothing: the review was out of sight."
     qtbot.wait_until(lambda: not opened.visibleRegion().isEmpty(), timeout=PATIENCE)
 
 

@@ -142,7 +142,7 @@ class Docked(QWidget):
                 return
 
     def come_forward(self) -> bool:
-        """Bring the tab to the front; tell whether it was behind another."""
+        """Bring the dock to the front; tell whether it was hidden or behind another."""
         dock = _dock_of(self)
         if dock is None or not self.visibleRegion().isEmpty():
             return False

@@ -94,8 +94,6 @@ class Canvas(QObject):
         self.ahead.ready.connect(self._ready)
         self.ahead.failed.connect(self.cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
-        viewer.dims.events.order.connect(self._follow_plane)
-        viewer.layers.selection.events.active.connect(self._selected)
         self._shared = shared_by(viewer)
         self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
 
@@ -104,6 +102,8 @@ class Canvas(QObject):
         self.ahead.close()
         self._forget()
         self.session = session
+        self.viewer.dims.events.order.connect(self._follow_plane)
+        self.viewer.layers.selection.events.active.connect(self._selected)
         self.look = replace(self.look, shell=None)
         self.ahead.open(session.rows)
 
@@ -115,6 +115,9 @@ class Canvas(QObject):
 
     def _forget(self) -> None:
         """Look at nothing, and give the canvas back."""
+        if self.session is not None:
+            self.viewer.dims.events.order.disconnect(self._follow_plane)
+            self.viewer.layers.selection.events.active.disconnect(self._selected)
         self.session, self.shown, self.pictures, self.failure = None, None, None, None
         if self.grid.active:
             self.grid.leave()

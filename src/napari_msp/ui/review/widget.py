@@ -370,7 +370,7 @@ class Review(Docked):
         if self.session is None:
             return
         if name in WRITING and self.come_forward():
-            self._warn(f"{key} did nothing: the review was behind another tab.")
+            self._warn(f"{key} did nothing: the review was out of sight.")
         elif name == "tag":
             tag = tag_keys(list(self.session.tags)).get(key)
             if tag is not None:
