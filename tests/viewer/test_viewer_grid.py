@@ -420,3 +420,25 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
     settle()
     assert viewer.canvas.overlays[LEGEND].text == "prisma_st: SHResNet, epoch 1, step 1"
     previews.stop()
+
+
+def test_what_drew_cells_is_deleted_in_the_canvas_own_context(viewer, grid, qtbot, monkeypatch):
+    """In another one, some drivers crash at the next draw where no image is left to be drawn."""
+    from qtpy.QtGui import QOpenGLContext
+    from vispy.gloo.glir import GlirProgram
+
+    native, delete, contexts = viewer.window._qt_viewer.canvas.native, GlirProgram.delete, []
+
+    def deleted(program):
+        contexts.append(QOpenGLContext.currentContext())
+        delete(program)
+
+    monkeypatch.setattr(GlirProgram, "delete", deleted)
+    grid.show(grid_cells(head(), head()))
+    viewer.add_points(np.zeros((2, 3)), name="lesion")
+    qtbot.wait(100)
+    contexts.clear()
+    grid.leave()
+    assert contexts
+    assert all(context is native.context() for context in contexts)
+    qtbot.wait(100)
