@@ -19,7 +19,7 @@ class OfViewer(QObject):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._known = ref(viewer)
+        self._known = ref(itself(viewer))
 
     @property
     def _viewer(self) -> Viewer:
@@ -74,9 +74,16 @@ _KNOWN: WeakKeyDictionary[Viewer, Shared] = WeakKeyDictionary()
 
 def shared_by(viewer: Viewer) -> Shared:
     """Give what all widgets of a viewer share."""
+    viewer = itself(viewer)
     if viewer not in _KNOWN:
         _KNOWN[viewer] = Shared(viewer)
     return _KNOWN[viewer]
+
+
+def itself(viewer: Viewer) -> Viewer:
+    """Give the viewer behind the stand-in that napari gives to plugins, which may go before it."""
+    whole: Viewer = getattr(viewer, "__wrapped__", viewer)
+    return whole
 
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
