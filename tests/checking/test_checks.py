@@ -227,7 +227,12 @@ class TestGradients:
     def test_directions_that_are_too_poor(self, dataset, scan, directions, why):
         units = np.array(directions) / np.linalg.norm(directions, axis=1, keepdims=True)
         replace_scan(dataset, scan(AFFINE, units, shape=SHAPE))
-        only(dataset, "error", f"the directions of b = 1200 {why}", "spread over the sphere")
+        only(
+            dataset,
+            "error",
+            f"the directions of b = 1200 {why}",
+            "28 directions or more that are spread",
+        )
 
     def test_near_duplicates(self, dataset, scan, spread_out):
         directions = spread_out(16)

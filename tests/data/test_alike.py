@@ -149,7 +149,9 @@ def test_what_is_calibrated_on_has_the_models_voxels(with_odd):
     root = with_odd(0.5, "sub-02 prisma")
     whole = load_model(packaged_model("MSP"))
     model = replace(whole, card=whole.card.model_copy(update={"scales": {"prisma_st": 1}}))
-    with pytest.raises(UserError, match=r"sub-02_ses-prisma.*voxels are 1\.20 .* predicts 2\.40"):
+    with pytest.raises(
+        UserError, match=r"sub-02_ses-prisma.*voxels are 1\.20 .* predicts 2\.40 mm"
+    ):
         with_expected_errors(model, open_dataset(root), ["sub-02"])
 
 

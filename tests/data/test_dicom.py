@@ -226,3 +226,16 @@ def test_dicom_is_known_by_its_content(session, tmp_path):
     assert looks_like_dicom(session)
     text(tmp_path / "text")
     assert not looks_like_dicom(tmp_path / "text")
+
+
+def test_a_folder_that_leads_to_an_archive_is_not_walked_to_its_end(tmp_path, monkeypatch):
+    names = [f"{number}.txt" for number in range(dicom.FIRST_FILES)]
+    for name in names:
+        (tmp_path / name).touch()
+
+    def walk(folder):
+        yield folder, [], names
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(dicom, "walk", walk)
+    assert not looks_like_dicom(tmp_path)

@@ -190,7 +190,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
         b_value=None,
     )
     text = methods_paragraph(plain)
-    assert "without intervals: 1 subject do" in text
+    assert "without intervals: fewer than 3 subjects do not" in text
     few = replace(plain, splits={"mine": Subjects(("a",), (), ("b", "c", "d"))})
     assert "95 % intervals of Student's t over the 3 subjects" in methods_paragraph(few)
     assert "noise-free" not in text

@@ -125,6 +125,10 @@ def test_unpaired_or_broken_errors_are_refused(first, second):
         wilcoxon(first, second)
 
 
+def test_too_few_have_no_interval():
+    assert [mean_interval([]), mean_interval([1, 2]), nested_interval([])] == [None] * 3
+
+
 @pytest.mark.reference("SciPy")
 def test_the_interval_of_a_mean_is_near_students():
     values = np.random.default_rng(3).normal(5, 1, 200)

@@ -75,7 +75,7 @@ def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, t
     assert prediction.at_alpha(ALPHA) is prediction
     with pytest.raises(UserError, match="several shells"):
         prediction.terms  # noqa: B018
-    mixed = prediction.at_alpha(0.0)
+    mixed = prediction.at_alpha(np.float32(0))
     assert isinstance(mixed.sh, dict)
     for shell, part in prediction.by_shell().items():
         assert part.first_stage is not None
@@ -91,10 +91,12 @@ def test_what_has_no_other_alpha_says_why(make_model, small_scan, tmp_path):
     kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
     expecting = replace(kept, expected_error=np.ones_like(kept.b0))
     assert expecting.at_alpha(0.2).expected_error is None  # it was calibrated at the model's α
-    for alpha in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UserError, match=r"lie in \[0, 1\]"):
+    for alpha in (-0.1, 1.1, float("nan"), "much", None):
+        with pytest.raises(
+            UserError, match=r"lie in \[0, 1\], .* give a number from 0 to 1 with al"
+        ):
             kept.at_alpha(alpha)
     with pytest.raises(UserError, match=r"not kept; predict again .*keep_stages=True"):
         harmonize(make_model(), acquisition, "prisma_st").at_alpha(0.2)
-    with pytest.raises(UserError, match="no stages"):
+    with pytest.raises(UserError, match=r"no stages, .*; predict with an MSP"):
         harmonize(make_model("cpm"), acquisition, "prisma_st").at_alpha(0.2)

@@ -186,19 +186,33 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_
     assert head.targets["prisma_st"].lattice.matches(head.input.lattice)
     study = prepare_study(open_dataset(root), quick(held_out=()))
     (said,) = study.interpolated
-    assert said.startswith("on prisma_st 1 of 1 scan (sub-01) lie beside the input's voxels: ")
+    assert said.startswith("on prisma_st 1 of 1 scan (sub-01) lies beside the input's voxels: ")
     assert smaller_crops(study, recipe_for(quick(crop=11))) == []
     (said,) = smaller_crops(study, recipe_for(quick(crop=12)))
     assert said.startswith("crops have an edge of 11 voxels and not of 12, as the image of sub-01")
 
 
-def shifted(root, shift):
-    for path in root.glob("sub-01/ses-prisma/dwi/*.nii.gz"):
+def changed(root, platform, change):
+    """Change voxels and affine of sub-01's scan, and of its mask."""
+    for path in root.glob(f"sub-01/ses-{platform}/dwi/*.nii.gz"):
         image = nib.load(path)
-        affine = image.affine.copy()
-        affine[0, 3] += shift
-        nib.save(nib.Nifti1Image(image.get_fdata(), affine), path)
+        nib.save(nib.Nifti1Image(*change(image.get_fdata(), image.affine.copy())), path)
     return root
+
+
+def moved(affine, millimetres):
+    affine[0, 3] += millimetres
+    return affine
+
+
+def shifted(root, shift):
+    return changed(root, "prisma", lambda data, affine: (data, moved(affine, shift)))
+
+
+def with_air(data, affine):
+    """Put 7 voxels of air to the left and to the right."""
+    beside = [(7, 7)] + [(0, 0)] * (data.ndim - 1)
+    return np.pad(data, beside), moved(affine, -7 * affine[0, 0])
 
 
 def test_a_head_that_lies_elsewhere_on_a_target_is_told(make_heads, tmp_path):
@@ -211,8 +225,23 @@ def test_a_head_that_lies_elsewhere_on_a_target_is_told(make_heads, tmp_path):
 @pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])
 def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, share):
     root = shifted(make_heads(tmp_path, subjects=1), shift)
+    for platform in ("ge", "prisma"):
+        changed(root, platform, with_air)
     with pytest.raises(UserError, match=rf"its brain overlaps by {share} % with the one on ge_st"):
         load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+
+
+def test_slabs_of_one_head_that_share_some_slices_teach(make_heads, tmp_path):
+    """Brain that the other scan did not see says nothing against their places."""
+    root = make_heads(tmp_path, subjects=1)
+    changed(root, "ge", lambda data, affine: (data[:7], affine))
+    changed(root, "prisma", lambda data, affine: (data[4:], moved(affine, 4 * affine[0, 0])))
+    with pytest.warns(NotRegistered, match="or one is cut off"):
+        head = load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+    taught, known = head.targets["prisma_st"].mask, head.input.mask
+    shared = taught.any(axis=(1, 2))
+    assert shared.sum() == 3
+    np.testing.assert_array_equal(taught[shared], known[shared])
 
 
 def test_axes_of_a_tilted_target_are_the_inputs(loaded):

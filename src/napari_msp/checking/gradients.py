@@ -48,7 +48,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
             continue
         condition = condition_number(directions, ORDER)
         if condition > CONDITION_LIMIT and supported_order(directions) == 0:
-            why, remedy = poor_directions(directions)
+            why, remedy = poor_directions(directions, ORDER)
             problem = f"the directions of b = {shell.b_value:.0f} {why}"
             yield Finding("error", where, problem, remedy, "conditioning")
         elif condition > CONDITION_LIMIT:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from napari_msp.files import (
     read_json,
     refuse_occupied,
     scratch_folder,
+    walk,
     write_json,
 )
 from napari_msp.formatting import counted
@@ -216,7 +218,9 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
 
 def looks_like_dicom(folder: str | Path) -> bool:
     """Return whether any of a folder's first files is DICOM, by the mark that each begins with."""
-    return any(_is_dicom(path) for path in files_under(folder)[:FIRST_FILES])
+    # Taken one by one: a link may lead to all of an archive.
+    found = (place / name for place, _, names in walk(folder) for name in names)
+    return any(_is_dicom(path) for path in islice(filter(Path.is_file, found), FIRST_FILES))
 
 
 def _is_dicom(path: Path) -> bool:

@@ -52,8 +52,8 @@ MOST_SIGNAL_OUTSIDE = 0.25
 (our choice: 0.02 to 0.04 round good masks, 0.9 and more round halves)."""
 
 SMALLEST_OVERLAP = 0.5
-"""Share of the smaller brain that must lie in the other one of a head (our choice; a slab may be
-compared with a whole brain)."""
+"""Share of the smaller brain, in the field of view of both scans, that must lie in the other one of
+a head (our choice)."""
 
 MOST_APART = 5.0
 """Millimetres between the centres of two brains of one head that masks may leave (our choice).

@@ -157,7 +157,7 @@ def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str
                 lattice = dataset.acquisition(subject, target).lattice
             wanted = model.card.voxel_size / model.card.scales[target]
             if np.abs(lattice.voxel_sizes / wanted - 1).max() > SIZE_TOLERANCE:
-                problem = f"voxels are {lattice.edges}, those that the model predicts {wanted:.2f}"
+                problem = f"voxels are {lattice.edges}, the model predicts {wanted:.2f} mm"
                 remedy = Change("subjects", "other")
                 raise UserError(problem, dataset.scans[subject, target], "subjects", remedy)
 

@@ -184,6 +184,8 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     -------
     Lower and upper end, see `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
     """
+    if len(values) < FOR_INTERVAL:
+        return None
     if len(values) < FOR_BOOTSTRAP:
         return students_interval(float(np.mean(values)), np.asarray(values) - np.mean(values))
     return _bootstrap(np.mean, values)
@@ -290,6 +292,8 @@ def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
     Lower and upper end, see `interval_name`, of so many datasets; None for fewer than
     `FOR_INTERVAL`: they do not say how datasets differ.
     """
+    if len(datasets) < FOR_INTERVAL:
+        return None
     if len(datasets) < FOR_BOOTSTRAP:
         own = np.array([np.mean(values) for values in datasets])
         return students_interval(float(own.mean()), own - own.mean())

@@ -14,7 +14,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import prediction_stem, shell_stem
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import RunJob, UserError
+from napari_msp.errors import Advice, Give, RunJob, UserError
 from napari_msp.identity import Person
 from napari_msp.networks.equation import contribution, second_stage
 from napari_msp.scan import Scan
@@ -159,8 +159,12 @@ class Prediction(Scan):
         UserError
             For an α outside [0, 1], and where there are no stages or they were not kept.
         """
+        try:
+            alpha = float(alpha)  # NumPy's could not be saved
+        except (TypeError, ValueError):
+            raise _no_alpha(repr(alpha)) from None
         if not 0.0 <= alpha <= 1.0:
-            raise UserError(f"α must lie in [0, 1], not {alpha:g}", field="alpha")
+            raise _no_alpha(f"{alpha:g}")
         if alpha == self.alpha:
             return self
         if self.parts:
@@ -189,7 +193,8 @@ class Prediction(Scan):
         """
         self.at_shell()
         if self.first_stage is None:
-            raise UserError("a prediction of a single network has no stages, and so no α")
+            problem = "a prediction of a single network has no stages, and so no α"
+            raise UserError(problem, remedy=Advice("predict with an MSP"))
         if self.disagreement_by_order is not None and not self.branches:
             remedy = RunJob("harmonize", "predict again", "keep_stages")
             raise UserError("the stages of this prediction were not kept", remedy=remedy)
@@ -216,6 +221,11 @@ class Prediction(Scan):
             share = (part.stop - part.start) / self.image.coefficients.shape[-1]
             total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
         return np.sqrt(total)
+
+
+def _no_alpha(given: str) -> UserError:
+    remedy = Give("alpha", "a number from 0 to 1")
+    return UserError(f"α must lie in [0, 1], not {given}", field="alpha", remedy=remedy)
 
 
 def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:

@@ -14,7 +14,7 @@ from napari_msp.data.alike import check_alike
 from napari_msp.data.common_shells import common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
-from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
+from napari_msp.data.lattice import Lattice, direction_cosines, resample_mask, scale_between
 from napari_msp.data.masks import SMALLEST_OVERLAP, centres_apart, warn_if_apart
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
@@ -130,8 +130,8 @@ class Study:
         }
         return [
             f"on {target} {len(those)} of {counted(len(self.paired(target)), 'scan')} "
-            f"({', '.join(those)}) lie beside the input's voxels: to be learned from they are "
-            "interpolated, which smooths them"
+            f"({', '.join(those)}) {'lies' if len(those) == 1 else 'lie'} beside the input's "
+            "voxels: interpolated to be learned from, which smooths"
             for target, those in off.items()
             if those
         ]
@@ -295,13 +295,14 @@ def load_head(
         if held_out:
             truths[target] = truth
         apart = centres_apart(image.mask, image.lattice.affine, truth.mask, truth.lattice.affine)
-        brain = truth.mask.sum() * truth.lattice.voxel_sizes.prod() / lattice.voxel_sizes.prod()
+        seen = resample_mask(np.ones_like(truth.mask), truth.lattice, lattice)
         if not truth.lattice.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
         known = image.resampled(lattice).mask
         inside = known & truth.mask
-        share = inside.sum() / max(1, min(known.sum(), brain))
+        # Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
+        share = inside.sum() / max(1, min((known & seen).sum(), truth.mask.sum()))
         if share < SMALLEST_OVERLAP:
             problem = f"its brain overlaps by {100 * share:.0f} % with the one on {source}"
             remedy = Advice("register the subject's scans to each other first")

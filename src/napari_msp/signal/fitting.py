@@ -107,7 +107,7 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     doubt = scheme_doubt(directions, order)
     if doubt:
         if order > 0 and supported_order(directions) == 0:
-            why, advice = poor_directions(directions)
+            why, advice = poor_directions(directions, order)
             problem = f"its gradient directions {why}, so they determine no SH order above 0"
             own = why == ALIKE
             remedy = Give("bvec", advice.text.removeprefix("give ")) if own else advice
@@ -115,19 +115,22 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
         warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
 
 
-def poor_directions(directions: FloatArray) -> tuple[str, Advice]:
-    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what helps."""
+def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, Advice]:
+    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what helps.
+
+    `order` is the one that is wanted in the end.
+    """
     distinct: list[FloatArray] = []
     for each in directions:
         if all(abs(each @ other) < np.cos(np.radians(DIRECTIONS_DIFFER)) for other in distinct):
             distinct.append(each)
     # Of one direction the largest is 1, of a plane the smallest 0.
     smallest, _, largest = np.linalg.eigvalsh(directions.T @ directions / len(directions))
-    least = coefficient_count(2)
+    needed = coefficient_count(order)
     if largest > 1 - FLAT:
         return ALIKE, Advice("give the scan's own b-vectors")
-    spread = Advice(f"give a scan of {least} directions or more that are spread over the sphere")
-    if len(distinct) < least:
+    spread = Advice(f"give a scan of {needed} directions or more that are spread over the sphere")
+    if len(distinct) < coefficient_count(2):
         return f"are {len(distinct)} alone, each acquired several times", spread
     if smallest < FLAT:
         return "lie in one plane", spread

@@ -419,7 +419,9 @@ def _measures(run: EvaluationRun) -> str:
 def _intervals(subjects: int) -> str:
     """Say what intervals means over so many subjects have."""
     if subjects < FOR_INTERVAL:
-        return f"without intervals: {counted(subjects, 'subject')} do not say how subjects differ"
+        return (
+            f"without intervals: fewer than {FOR_INTERVAL} subjects do not say how subjects differ"
+        )
     if subjects < FOR_BOOTSTRAP:
         return f"with 95 % intervals of Student's t over the {subjects} subjects"
     few = f"of Student's t where fewer than {FOR_BOOTSTRAP} have a value"
