@@ -140,9 +140,33 @@ def test_an_evaluation_refuses_what_it_would_train_on_and_tells_of_the_rest(with
 @pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")
 def test_what_a_model_predicts_on_other_voxels_is_said(with_odd):
     root = with_odd(0.5, "sub-01 prisma", "sub-02 prisma", "sub-03 prisma")
-    with pytest.warns(UnlikeTraining, match=r"prisma_st have voxels of 1.20 mm, .* predicts 2.40"):
+    with pytest.warns(
+        UnlikeTraining, match=r"3 of 3 scans on prisma_st have voxels of 1.20 mm, .* predicts 2.40"
+    ):
         plan = make_plan([root], models=[packaged_model("MSP")], targets=["prisma_st"])
     assert any("its predictions are interpolated to be measured" in each for each in plan.doubts)
+    elsewhere = make_plan([root], models=[packaged_model("MSP")], targets=["connectom_sa"])
+    assert not any("interpolated" in each for each in elsewhere.doubts)
+
+
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")
+def test_a_finished_models_test_subjects_are_unlike_the_whole_dataset(with_odd):
+    """Of two who are tested, or of one alone, nobody knows which is usual."""
+    root, model = with_odd(0.5, "sub-02 prisma"), packaged_model("MSP")
+    for test in (["sub-02"], ["sub-02", "sub-03"]):
+        with pytest.warns(UnlikeTraining), pytest.warns(UnlikeOthers):
+            plan = make_plan([root], models=[model], targets=["prisma_st"], test=test)
+        (unlike_others,) = (each for each in plan.doubts if "one size" in each)
+        others = NAMED.format("1.20", "2 others", "have", "2.40")
+        assert unlike_others == f"odd: sub-02 on prisma_st {others}"
+        (interpolated,) = (each for each in plan.doubts if "interpolated" in each)
+        few = " (sub-02)" * (len(test) > 1)
+        of = f"1 of {len(test)} scan{'s' * (len(test) > 1)} on prisma_st{few}"
+        assert interpolated.startswith(f"odd: {of} has voxels of 1.20 mm, ")
+    for path in root.glob("sub-02/ses-prisma/dwi/*.bvec"):
+        path.unlink()  # a damaged scan of somebody else hinders nobody
+    plan = make_plan([root], models=[model], targets=["prisma_st"], test=["sub-03"])
+    assert not any("sub-03" in each for each in plan.doubts)
 
 
 def test_what_is_calibrated_on_has_the_models_voxels(with_odd):

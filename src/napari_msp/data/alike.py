@@ -1,7 +1,7 @@
 """Whether scans of a platform are alike: one unlike the others is refused, or told of, by name."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,8 @@ def check_alike(
         Subjects by the parameter that names them. Those of the first part who have a scan say what
         is usual.
     learned
-        Whether networks are to learn from them; else everything is told, and nothing refused.
+        Whether networks are to learn from them; else all of the dataset's scans say what is usual,
+        everything is told, and nothing refused.
 
     Returns
     -------
@@ -136,13 +137,15 @@ def check_alike(
         view, and what sidecars state.
     """
     parameter = {subject: name for name, part in parts.items() for subject in part}
-    first = next((part for part in parts.values() if part), ())
+    known = parameter if learned else dict.fromkeys((*dataset.subjects, *parameter))
+    first = next((part for part in parts.values() if part), ()) if learned else ()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is told when the scans are read
         found = [
             each
             for platform in platforms
-            for each in unlike(platform, _headers(dataset, platform, parameter), first)
+            for each in unlike(platform, _headers(dataset, platform, known, parameter), first)
+            if each.subject in parameter
         ]
     places: dict[tuple[str, str, bool], list[str]] = {}
     for each in found:
@@ -164,12 +167,18 @@ def check_alike(
 
 
 def _headers(
-    dataset: TravellingHeads, platform: str, subjects: Iterable[str]
+    dataset: TravellingHeads, platform: str, subjects: Iterable[str], asked: Container[str]
 ) -> dict[str, ScanHeader]:
+    """Read headers by subject; of those who are not `asked` for only what can be read."""
     headers = {}
     for subject in subjects:
         if dataset.has(subject, platform):
-            scan = dataset.acquisition(subject, platform)
+            try:
+                scan = dataset.acquisition(subject, platform)
+            except UserError:
+                if subject in asked:
+                    raise
+                continue
             path = dataset.scans[subject, platform]
             headers[subject] = ScanHeader.of(path, scan.lattice, scan.given_gradients)
     return headers

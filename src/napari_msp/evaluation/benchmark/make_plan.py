@@ -55,6 +55,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 )
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
+from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan
 from napari_msp.inference.prepare import UnlikeTraining, tell_unfit
 from napari_msp.model_file import Model, load_model
@@ -145,7 +146,11 @@ def make_plan(
             *tell_doubts(teachers, opened, subjects.test),
             *_copied(opened, subjects.test),
             *unlike,
-            *(said for each in opened for said in _interpolated(each, subjects.test, loaded)),
+            *(
+                said
+                for each in opened
+                for said in _interpolated(each, subjects.test, targets, loaded)
+            ),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
@@ -390,20 +395,32 @@ def _check_voxel_sizes(
 
 
 def _interpolated(
-    dataset: TravellingHeads, subjects: Sequence[str], models: Sequence[Model]
+    dataset: TravellingHeads,
+    subjects: Sequence[str],
+    targets: Sequence[str],
+    models: Sequence[Model],
 ) -> Iterator[str]:
     """Say, and warn of, which models predict other voxels than the targets' scans have."""
-    for model, (target, scale) in ((m, each) for m in models for each in m.card.scales.items()):
-        wanted = model.card.voxel_size / scale
-        sizes = (
-            dataset.acquisition(each, target).lattice.voxel_sizes
+    for model, target in product(models, targets):
+        if target not in model.card.scales:
+            continue
+        wanted = model.card.voxel_size / model.card.scales[target]
+        sizes = {
+            each: dataset.acquisition(each, target).lattice.voxel_sizes
             for each in subjects
             if dataset.has(each, target)
-        )
-        other = next((s for s in sizes if np.abs(s / wanted - 1).max() > SIZE_TOLERANCE), None)
-        if other is not None:
+        }
+        others = {
+            each: f"{size.mean():.2f}"
+            for each, size in sizes.items()
+            if np.abs(size / wanted - 1).max() > SIZE_TOLERANCE
+        }
+        if others:
+            few = f" ({', '.join(others)})" if len(others) < len(sizes) else ""
+            have = "has" if len(others) == 1 else "have"
             said = (
-                f"{dataset.root.name}: scans on {target} have voxels of {other.mean():.2f} mm, "
+                f"{dataset.root.name}: {len(others)} of {counted(len(sizes), 'scan')} on {target}"
+                f"{few} {have} voxels of {' and '.join(dict.fromkeys(others.values()))} mm, "
                 f"{Path(model.name).name} predicts {wanted:.2f} mm: its predictions are "
                 "interpolated to be measured"
             )
