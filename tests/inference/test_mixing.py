@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, t
     assert prediction.at_alpha(ALPHA) is prediction
     with pytest.raises(UserError, match="several shells"):
         prediction.terms  # noqa: B018
-    mixed = prediction.at_alpha(np.float32(0))
+    zero: Any = np.float32(0)
+    mixed = prediction.at_alpha(zero)
     assert isinstance(mixed.sh, dict)
     for shell, part in prediction.by_shell().items():
         assert part.first_stage is not None
@@ -91,7 +93,8 @@ def test_what_has_no_other_alpha_says_why(make_model, small_scan, tmp_path):
     kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
     expecting = replace(kept, expected_error=np.ones_like(kept.b0))
     assert expecting.at_alpha(0.2).expected_error is None  # it was calibrated at the model's α
-    for alpha in (-0.1, 1.1, float("nan"), "much", None):
+    wrong: Any = (-0.1, 1.1, float("nan"), "much", None)
+    for alpha in wrong:
         with pytest.raises(
             UserError, match=r"lie in \[0, 1\], .* give a number from 0 to 1 with al"
         ):
