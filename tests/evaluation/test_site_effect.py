@@ -47,7 +47,7 @@ from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.site_effect_files import effects_table, read_site_effect
 from napari_msp.evaluation.proof.site_effect_numbers import effect_words, resampled, scanners
 from napari_msp.evaluation.regions import read_regions
-from napari_msp.evaluation.report.methods_section import row_to_test
+from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh

@@ -26,7 +26,7 @@ from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, Study
 from napari_msp.evaluation.proof.site_effect_files import PROOF
 from napari_msp.evaluation.regions import TISSUE
-from napari_msp.evaluation.report.methods_section import describe
+from napari_msp.evaluation.report.description import describe
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.report.tables import at_shell
 from napari_msp.files import locked, new_folder, refuse_unwritable

@@ -10,8 +10,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
-from napari_msp.data.alike import check_alike
-from napari_msp.data.common_shells import common_shells
+from napari_msp.data.alike import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, resample_mask, scale_between

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from napari_msp.data.alike import check_alike
-from napari_msp.data.common_shells import common_shells
+from napari_msp.data.alike import check_alike, common_shells
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError

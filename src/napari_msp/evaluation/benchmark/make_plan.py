@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp import packaged
-from napari_msp.data.alike import check_alike
-from napari_msp.data.common_shells import common_b_value, common_shells
+from napari_msp.data.alike import check_alike, common_b_value, common_shells
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE

@@ -1,0 +1,236 @@
+"""Gather what a reader must know of a benchmark: from its plan, its trainings and their models."""
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from napari_msp.device import choose_device
+from napari_msp.evaluation.benchmark.methods import all_methods
+from napari_msp.evaluation.benchmark.plan import Plan
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
+from napari_msp.evaluation.benchmark.run import Outcome
+from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
+from napari_msp.evaluation.biology import EFFECTS
+from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
+from napari_msp.evaluation.regions import TISSUE
+from napari_msp.evaluation.report.methods_section import EvaluationRun
+from napari_msp.files import versions_of
+from napari_msp.model_file import Model, load_model
+from napari_msp.signal.spherical_harmonics import ORDER
+
+
+def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
+    """Name the row that is tested against the others; none that could not be measured.
+
+    Finished predictions may be maps alone, or fit nobody; those that were made in folds are not
+    tested.
+    """
+    row = plan.tested
+    return row if row in results.methods and row not in plan.made_in_folds else None
+
+
+def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> EvaluationRun:
+    """Gather what a reader must know of a benchmark that was run."""
+    training = _training_rows(plan, outcome)
+    methods = all_methods()
+    return EvaluationRun(
+        command=command,
+        splits={path.name: plan.subjects for path in plan.datasets},
+        input=plan.source,
+        targets=plan.targets,
+        simulated="noise-free" in outcome.results.references,
+        seeds=plan.seeds,
+        tested=row_to_test(plan, outcome.results),
+        methods={
+            name: methods[name].explanation.rstrip(".")
+            if name in methods and name not in dict(plan.predictions)
+            else _given(plan, name)
+            for name in outcome.results.methods
+            if name != FLOOR
+        },
+        terms={
+            name: (methods[name].needs, methods[name].gives) if name in methods else GIVEN
+            for name in outcome.results.methods
+            if name != FLOOR
+        },
+        training=training,
+        settings=_settings(plan) if training else {},
+        b_value=plan.b_value,
+        versions=versions_of("torch", "numpy", "scipy", "dipy"),
+        machine=f"{platform.machine()}, {choose_device(device)}",
+        folds=plan.folds,
+        ended=_ended(plan, outcome),
+        doubts=plan.doubts,
+        unfit=plan.unfit,
+        notes=outcome.notes,
+        also_measured=_also_measured(plan),
+    )
+
+
+GIVEN = ("nothing: it is trained", "image")
+"""What a model that was given needs and gives."""
+
+
+def _also_measured(plan: Plan) -> list[str]:
+    """Say in a methods section's words what was measured beside errors."""
+    sentences = []
+    if plan.fibres or plan.bundle:
+        whose = "training" if plan.subjects.training else "test"
+        sentences.append(
+            "Fibre distributions are of constrained spherical deconvolution (Tournier 2007, "
+            f"DIPY) of the SH series, of order {ORDER}, with one response a target, measured in "
+            f"the voxels of highest FA in the {whose} subjects' scans on it."
+        )
+    if plan.fibres:
+        sentences.append(
+            f"Peaks from {COUNTED:.0%} of a voxel's largest were matched within "
+            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head"
+            + (", all in the regions." if plan.regions not in ("", TISSUE) else ".")
+        )
+    if plan.bundle:
+        sentences.append(
+            f"Left-right fibres were tracked deterministically from up to {SEEDS} seeds of truth, "
+            "and the voxels visited compared by Dice's overlap."
+        )
+    if plan.biology:
+        sentences.append(
+            f"Effects ({', '.join(EFFECTS)}) were put into the simulated test heads, which were "
+            "scanned again with the same noise and predicted again; the part of each that is left "
+            "is the mean recovered over the mean true effect."
+        )
+    return sentences
+
+
+def _given(plan: Plan, name: str) -> str:
+    """Say what was given."""
+    if name in dict(plan.predictions):
+        made = {
+            each.title or each.kind
+            for dataset in plan.datasets
+            for finished in plan.finished(dataset)
+            if finished.name == name
+            for each in finished.provenance.values()
+        }
+        told = made and made != {name}
+        return "finished predictions" + (f" of {', '.join(sorted(made))}" if told else "")
+    shared = any(_shares(load_model(path)) for path in plan.models if path.stem == name)
+    return "a trained model" + ", first stages shared by all targets" * shared
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    """Say what every network was given."""
+    budget = plan.budget
+    tried = list(dict.fromkeys(plan.rates_in(each) for each in plan.rounds))
+    rates = "; or ".join(
+        f"{_list(rates)} tried for every network on validation subjects, "
+        f"{budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; controls of the single "
+        "networks' own width have theirs"
+        if len(rates) > 1
+        else f"{rates[0]:g} for every network, none tried"
+        for rates in tried
+    )
+    ending = (
+        f"at most {budget.steps} a target, fewer where nothing was gained on the validation "
+        f"subjects for {budget.patience} times {budget.epoch} steps: the best averaged weights "
+        "are kept"
+        if plan.rounds[0].subjects.validation
+        else f"{budget.steps} a target, fixed beforehand"
+    )
+    of_base = (
+        "; from base as wide as the base, an MSP tuned as a whole from the first step"
+        if plan.base is not None
+        else ""
+    )
+    return {
+        "Steps": f"{ending}; for an MSP {budget.first_steps} of its first stage "
+        f"(each target's own) and {budget.steps - budget.first_steps} in unison, all in unison "
+        "where first stages are shared",
+        "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
+        + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
+        "Width": f"{budget.width:g} of the full one{of_base}",
+        "Learning rates": rates,
+    }
+
+
+def _list(things: Sequence[object]) -> str:
+    return ", ".join(map(str, things))
+
+
+def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
+    """Say what each method was given and took, on the first round, or that of all folds."""
+    rows: list[dict[str, object]] = []
+    first = plan.rounds[0]
+    tried = Counter(each.method for each in outcome.trials if each.fold == first.fold)
+    chosen = len(plan.rates_in(first)) > 1
+    for method, by_target in outcome.trainings[first].items():
+        trainings = trainings_of(outcome.trainings[each][method] for each in plan.first_rounds)
+        models = {training.model: load_model(training.model) for training in trainings}
+        rows.append(
+            {
+                "method": method,
+                "kinds": ", ".join(_kinds(by_target))
+                + " shared by all targets" * any(map(_shares, models.values())),
+                "weights a target": _weights(by_target, models),
+                "learning rate": ", ".join(
+                    dict.fromkeys(_rate(training.settings.learning_rate) for training in trainings)
+                ),
+                "rates tried": tried.get(method, "–") if chosen else "–",
+                "steps a target": _steps(trainings, models),
+                "seconds": round(sum(model.training["seconds"] for model in models.values())),
+            }
+        )
+    return rows
+
+
+def _rate(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:g}"
+
+
+def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
+    """Say after how many steps trainings ended; shared first stages learn for all targets."""
+    done = []
+    for training in trainings:
+        model = models[training.model]
+        phases = 1 if _shares(model) else len(model.targets)
+        done.append(round(model.training["steps"] / phases))
+    low, high = min(done), max(done)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """Say how each training of the first round ended, phase by phase."""
+    trained = outcome.trainings[plan.rounds[0]]
+    return {
+        f"{method}: {phase}": words
+        for method, by_target in trained.items()
+        for training in trainings_of([by_target])
+        for phase, words in load_model(training.model).training.get("ended", {}).items()
+    } | {
+        f"{method}: {platform}": f"no step of training; people its statistics are of: {people}"
+        for method, by_target in trained.items()
+        for training in trainings_of([by_target])
+        for platform, people in load_model(training.model).training.get("statistics", {}).items()
+    }
+
+
+def _kinds(by_target: Trainings) -> dict[str, None]:
+    return dict.fromkeys(
+        f"{target} {training.settings.first_stage.get(target, training.settings.kind)}"
+        for target, trainings in by_target.items()
+        for training in trainings[:1]
+    )
+
+
+def _shares(model: Model) -> bool:
+    return model.card.first_stages == "shared"
+
+
+def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:
+    """Count the weights that answer for each target."""
+    counts = []
+    for target, trainings in by_target.items():
+        networks = [models[training.model].single(target) for training in trainings]
+        counts.append(sum(p.numel() for network in networks for p in network.parameters()))
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
