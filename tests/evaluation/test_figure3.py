@@ -424,3 +424,39 @@ def test_pyplot_torch_and_qt_stay_out():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_signed_differences_stand_in_place_of_squared_errors_and_a_caption_below(pair):
+    truth, predictions = pair
+    lower = replace(truth, coefficients=truth.coefficients * 0.9)
+    words = "ground truth: sub-01 b · axial slice at S 2.0 mm · " + "for teaching only " * 9
+    squared = figure3(truth, {"higher": predictions["MSP"], "lower": lower})
+    figure = figure3(
+        truth, {"higher": predictions["MSP"], "lower": lower}, signed=True, caption=words
+    )
+    for name, sign in (("higher", 1), ("lower", -1)):
+        axes = axes_of(figure, f"{A} · {name} · map")
+        (shown,) = axes.images
+        values, (low, high) = shown.get_array(), shown.get_clim()
+        assert (sign * values >= 0).all()
+        assert low == -high
+        pixels = pixels_of(without_marks(figure), f"{A} · {name} · map")
+        wrong = np.abs(values) > 0.5 * high
+        assert wrong.any()
+        assert (sign * (pixels[wrong, 0] - pixels[wrong, 2]) > 0).all()  # orange above, blue below
+        # Colours have no sign, and the numbers above stay those of the paper.
+        assert axes_of(figure, f"{B} · {name} · map").images[0].get_array().min() == 0
+    bar = axes_of(figure, f"{A} · map · bar")
+    assert bar.get_ylabel().startswith("minus truth")
+    assert [each for each in texts(figure) if "MSE" in each] == [
+        each for each in texts(squared) if "MSE" in each
+    ]
+    below = [each for each in texts(figure) if each not in texts(squared)]
+    assert len(below) > 1
+    assert " ".join(below) == words.strip()
+    drawn = [each for each in figure.texts if each.get_text() in below]
+    width, _ = figure.canvas.get_width_height()
+    boxes = [each.get_window_extent() for each in drawn]
+    assert all(min(box.x0, box.y0) > 0 and box.x1 < width for box in boxes)
+    lowest = min(axes.get_window_extent().y0 for axes in figure.axes)
+    assert all(box.y1 < lowest for box in boxes)

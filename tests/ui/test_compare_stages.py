@@ -1,5 +1,8 @@
 """What a prediction's cells show for another α, in every map that there is."""
 
+from dataclasses import replace
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -100,3 +103,21 @@ def test_every_part_has_an_output_and_a_name(compared, prediction):
         assert outputs.name(part, 1.0) == words
         np.testing.assert_array_equal(outputs.of(part, 1.0).coefficients, expected.coefficients)
     assert outputs.name("second", 0.5) == "α=0.50"
+
+
+def test_a_saved_figure_says_whose_it_is_and_follows_the_errors(compared, tmp_path):
+    made = replace(
+        compared.predictions["MSP"],
+        provenance=Provenance(target="t", input="i", title="MSP", label="For teaching only."),
+    )
+    compared = replace(compared, predictions={"MSP": made})
+    for signed in (False, True):
+        path = tmp_path / f"{signed}.svg"
+        compared.save_figure(path, "fa", "axial", 3, signed=signed)
+        found = ElementTree.fromstring(path.read_text()).iter("{http://www.w3.org/2000/svg}text")
+        words = " ".join(each.text or "" for each in found)
+        # Slices lie 2 mm from each other, the first at 3 mm.
+        assert "ground truth: sub-01 t · axial slice at S 9.0 mm" in words
+        assert "MSP: For teaching only." in words
+        assert words.count("minus truth") == (2 if signed else 0)  # SH average, FA; not colours
+        assert words.count("squared error") == (1 if signed else 3)

@@ -5,7 +5,7 @@ from patterns import SIZE, Canvas, measured, predicted
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.errors import UserError
-from napari_msp.signal.maps import sh_average
+from napari_msp.signal.maps import MAPS, sh_average
 from napari_msp.ui.layers import make_layer, map_layer
 
 PATIENCE = 20_000
@@ -51,6 +51,26 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     assert [each.autoSIPrefixScale for each in axes] == [1, 1]  # a new theme scales no numbers
     regions.copy()
     assert QApplication.clipboard().text().count("\n") == 1 + 3
+    # While other images are measured, those of before are greyed and cannot be saved.
+    assert regions.save.isEnabled()
+    shown = compare.comparing.compared
+    changed = shown.with_prediction("MSP", truth.sh, "α=0.30")
+    regions.follow(changed, MAPS["sh_average"])
+    assert "MSP" in rows()
+    assert not regions.save.isEnabled()
+    assert not regions.table.isEnabled()
+    QApplication.clipboard().setText("kept")
+    regions.copy()
+    assert QApplication.clipboard().text() == "kept"
+    qtbot.wait_until(regions.save.isEnabled, timeout=PATIENCE)
+    assert regions.table.isEnabled()
+    np.testing.assert_allclose(rows()["MSP α=0.30"].mean, bright, rtol=1e-5)
+    drawn.paint((2, 6, 8), 3)
+    assert not regions.save.isEnabled()
+    assert regions.table.isEnabled()
+    drawn.paint((2, 6, 8), 0)
+    regions.follow(shown, MAPS["sh_average"])
+    qtbot.wait_until(regions.save.isEnabled, timeout=PATIENCE)
     # Back in the comparison all cells show where it is, and no others.
     regions.draw.setChecked(False)
     assert viewer.canvas.grid.enabled

@@ -1,5 +1,8 @@
 """α, parts and branches in the cells of a comparison: no network is run, every pixel follows."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from patterns import Canvas, axial, head, measured, predicted
@@ -8,6 +11,8 @@ from qtpy.QtCore import Qt
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.sh_image import load_sh
+from napari_msp.ui.compare.stages import repaint_slice
 from napari_msp.ui.layers import map_layer, shown_in
 
 PATIENCE = 20_000
@@ -144,6 +149,14 @@ def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
         "sub-01 MSP α=0.00 · SH average",
         "sub-01 MSP α=0.00 · MSE",
     ]
+    for layer in compare.grid.layers[1::2]:  # what is saved from either is what is seen
+        shown = shown_in(layer.as_layer_data_tuple())
+        np.testing.assert_allclose(shown.seen.image.coefficients, first(), atol=1e-6)
+    # A slice that was computed for an α bears its name, though the slider has gone on.
+    compared, cells = compare.comparing.compared, compare.comparing.cells["sh_average"]
+    slice_ = repaint_slice(compared, cells, compare.stages._stages, 0.26, *compare.grid.where)
+    compare.stages._paint(slice_)
+    assert compare.grid.layers[1].name == "sub-01 MSP α=0.26 · SH average"
     compare.stages.panel.reset.click()
     settle()
     after = compare.comparing.numbers["MSP"]
@@ -202,7 +215,7 @@ def test_a_part_of_the_diagram_shows_its_output(
         assert list(compare.comparing.numbers) == [name]
 
 
-def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, truth):
+def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, truth, tmp_path):
     compare.stages.panel.slider.setValue(50)
     settle()
     qtbot.mouseClick(compare.stages.panel.branches, Qt.LeftButton)
@@ -234,6 +247,16 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     )
     assert branch.sidecar()["Target"] == "prisma_st"
     assert branch.name == "MSP branch connectom_st prisma_st"
+
+    for place, alpha in ((3, 0.5), (6, 0.5), (3, 0.3)):
+        compare.stages.panel.slider.setValue(round(100 * alpha))
+        qtbot.wait(120)
+        (saved, sidecar) = compare.grid.layers[place].save(
+            str(tmp_path / f"{place}-{alpha}.nii.gz")
+        )
+        wanted = (1 - alpha) * first() + alpha * mean()
+        np.testing.assert_allclose(load_sh(saved).coefficients, wanted, atol=1e-6)
+        assert json.loads(Path(sidecar).read_text())["Model"]["Alpha"] == alpha
 
     compare.stages.panel.slider.setValue(0)
     qtbot.wait(120)

@@ -1,5 +1,7 @@
 """Three planes through the crosshair: the right slices, letters, and clicks that move it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from patterns import SHAPE, SIZE, head, measured, named, predicted
@@ -51,6 +53,7 @@ def grey(view):
 def test_planes_follow_the_crosshair_and_move_it(viewer, compare, qtbot):
     """One comparison for both: to make it takes longer than to look."""
     check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot)
+    check_a_choice_is_kept_when_its_title_changes(compare, qtbot)
     check_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot)
 
 
@@ -73,6 +76,30 @@ def check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
         assert grey(made[plane])[i, j] < 0.3  # the prediction's is on the other side
     # In the coronal plane the square stands at the screen's left: the patient's right.
     assert truth["coronal"]._cross[1] < 0.5
+
+
+def check_a_choice_is_kept_when_its_title_changes(compare, qtbot):
+    planes, shown = compare.planes, compare.comparing.compared
+    cells = compare.comparing.cells["sh_average"]
+    for words in ("α=0.22", "α=0.50", ""):
+        image = shown.comparison.predictions["MSP"].image
+        planes.follow(shown.with_prediction("MSP", image, words), cells)
+        assert planes.image.currentText() == "truth prisma_st"
+        assert planes.beside.currentText() == f"MSP {words}".strip()
+    planes.beside.setCurrentText("nothing")
+    planes.follow(shown, cells)
+    assert planes.beside.currentText() == "nothing"
+    # What is gone is not replaced by what is seen already.
+    planes.image.setCurrentText("MSP")
+    planes.beside.setCurrentText("truth prisma_st")
+    without = replace(shown, truth=None, comparison=replace(shown.comparison, truth=None))
+    planes.follow(without, cells)
+    assert planes.image.currentText() == "MSP"
+    assert planes.beside.currentText() == "input ge_st"
+    planes.image.setCurrentText("input ge_st")
+    planes.follow(shown, cells)
+    planes.image.setCurrentText("truth prisma_st")
+    planes.beside.setCurrentText("MSP")
 
 
 def check_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot):

@@ -79,11 +79,21 @@ class Shown:
         The map, such as "SH average"; last part of the layer's name.
     view
         The view that made the layer and may replace it; empty for layers of the user's.
+    alpha
+        α of equation (1) of what is seen; None: the prediction's own, as of any other scan.
     """
 
     scan: Scan
     quantity: str
     view: str = ""
+    alpha: float | None = None
+
+    @property
+    def seen(self) -> Scan:
+        """The scan as it is seen: a prediction is mixed at its α only when somebody asks."""
+        if self.alpha is None or not is_prediction(self.scan):
+            return self.scan
+        return self.scan.at_alpha(self.alpha)
 
 
 def shown_by(layer: Layer) -> Shown | None:
@@ -387,6 +397,7 @@ def map_layer(
     limits: tuple[float, float] | None = None,
     name: str | None = None,
     view: str = "",
+    alpha: float | None = None,
     visible: bool = True,
     **options: Any,
 ) -> LayerData:
@@ -406,7 +417,7 @@ def map_layer(
         Contrast limits; None: the quantity's percentiles inside the mask.
     name
         Of the layer; None: `layer_name`'s.
-    view, visible
+    view, alpha, visible
         As for `Shown` and for napari.
     **options
         More of napari's image options, put over these.
@@ -419,7 +430,7 @@ def map_layer(
         scan.image.mask if mask is None else mask,
         limits=limits,
         visible=visible,
-        about={KEY: Shown(scan, quantity, view)},
+        about={KEY: Shown(scan, quantity, view, alpha)},
         **options,
     )
 

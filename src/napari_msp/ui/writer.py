@@ -40,12 +40,12 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     from napari_msp.bids import sidecar_path
     from napari_msp.signal.sh_image import write_sh
 
-    scans = {id(each.scan): each.scan for each in map(_shown, layers)}
+    scans = {(id(each.scan), each.alpha): each for each in map(_shown, layers)}
     if len(scans) > 1:
-        names = ", ".join(scan.owner for scan in scans.values())
+        names = ", ".join(each.scan.owner for each in scans.values())
         remedy = Advice("select layers of one")
         raise UserError(f"The layers show different SH images ({names})", remedy=remedy)
-    scan = next(iter(scans.values()))
+    scan = next(iter(scans.values())).seen
     target = _with_suffix(path)
     write_sh(target, scan.image, scan.sidecar(), like=_like(scan))
     return [str(target), str(sidecar_path(target))]

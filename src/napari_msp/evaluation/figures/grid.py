@@ -32,6 +32,9 @@ COLOUR_GAIN_PERCENTILE = 98.0
 """In-mask percentile of truth's FA (or length, of vectors) that is shown at full brightness (our
 choice)."""
 
+SIGNED_COLOURS = ((0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0))
+"""Below, at and above 0: told apart by the colour-blind, too (Okabe 2008)."""
+
 GROUND_TRUTH, INPUT_SCAN = "ground truth", "input scan"
 
 Kind = Literal["image", "error", "disagreement", "expected error", "none"]
@@ -174,6 +177,23 @@ def cells(
         unit=chosen.unit,
         map_unit=chosen.error_unit if truth is not None else DOUBT_UNITS[doubt],
     )
+
+
+def differences(shown: Cells) -> tuple[dict[str, FloatArray], float]:
+    """Give prediction minus truth by prediction, and where the one scale of all ends, as it begins.
+
+    Parameters
+    ----------
+    shown
+        With errors; not in colours, which have no sign.
+    """
+    truth, *images = shown.images
+    found = {
+        image.name: np.where(error.shown, image.values - truth.values, 0)
+        for image, error in zip(images, shown.maps[1:], strict=True)
+    }
+    sizes = [np.abs(found[error.name][error.shown]) for error in shown.maps[1:]]
+    return found, float(np.percentile(sizes, ERROR_PERCENTILE)) or 1.0
 
 
 def doubt_shown(

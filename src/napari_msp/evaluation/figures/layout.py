@@ -6,6 +6,7 @@ For a screen (PNG) or for print (PDF, SVG), the same bytes every time.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal
 
 import matplotlib
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -43,7 +44,7 @@ class Scale:
 
     low: float
     high: float
-    colours: str
+    colours: str | Colormap
     label: str
     extend: str
 
@@ -168,6 +169,10 @@ EDGE = 0.12
 BAR_GAP = 0.10
 BAR_SPACE = 0.78
 BLOCK_GAP = 0.28
+CAPTION_LINE, CAPTION_CHARACTER = 0.14, 0.054
+"""Height of a line of the caption, and the width that a character takes at most on average."""
+CAPTION_SIZE = 7
+"""Points."""
 WIDEST_PAGE = 14.0
 """Blocks stand side by side where all of them fit into this, else one under the other."""
 
@@ -225,7 +230,7 @@ class Block:
     rows: list[Row]
 
 
-def draw_blocks(blocks: list[Block], view: Slice) -> Figure:
+def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
     """Draw blocks side by side or one under the other.
 
     Every axes carries a label, "<block> · <panel> · image" or "… · map", by which it can be found.
@@ -236,6 +241,8 @@ def draw_blocks(blocks: list[Block], view: Slice) -> Figure:
         All with as many columns.
     view
         Gives the panels' proportions in mm and the letters of a block's first panel.
+    caption
+        Written small below all, in as many lines as it needs.
     """
     width, height = view.size
     # A flat slab is drawn wider, so that letters and bars find room.
@@ -247,11 +254,13 @@ def draw_blocks(blocks: list[Block], view: Slice) -> Figure:
     edges = 2 * EDGE + (len(blocks) - 1) * BLOCK_GAP
     wide_page = len(blocks) * block_width + edges
     beside = wide_page <= WIDEST_PAGE
-    page = Page(
-        (wide_page, 2 * EDGE + max(heights))
-        if beside
-        else (2 * EDGE + block_width, sum(heights) + edges)
-    )
+    page_width = wide_page if beside else 2 * EDGE + block_width
+    used = 2 * EDGE + max(heights) if beside else sum(heights) + edges
+    lines = wrap(caption, int((page_width - 2 * EDGE) / CAPTION_CHARACTER))
+    page = Page((page_width, used + len(lines) * CAPTION_LINE))
+    for number, line in enumerate(lines):
+        at = (EDGE, used + number * CAPTION_LINE)
+        page.write(at, line, size=CAPTION_SIZE, colour=SOFT_INK)
     left = top = EDGE
     for block, block_height in zip(blocks, heights, strict=True):
         _draw_block(page, block, view, (left, top), panel)

@@ -16,12 +16,20 @@ from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.evaluation.figures.grid import WINDOW, Cell, Cells, cells
+from napari_msp.evaluation.figures.grid import (
+    SIGNED_COLOURS,
+    WINDOW,
+    Cell,
+    Cells,
+    cells,
+    differences,
+)
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
@@ -42,6 +50,8 @@ BAR_LABELS = {"MSE": "squared error"}
 ERROR_COLOURS = "inferno"
 """Black at 0, even in brightness, readable without colour vision."""
 
+SIGNED = LinearSegmentedColormap.from_list("blue-orange", SIGNED_COLOURS)
+
 LONGEST_TITLE = 26
 """Characters that fit over a panel."""
 
@@ -58,6 +68,8 @@ def figure3(
     slice_index: int | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
     expected_error: Mapping[str, FloatArray] | None = None,
+    signed: bool = False,
+    caption: str = "",
 ) -> Figure:
     """Draw Figure 3.
 
@@ -75,6 +87,11 @@ def figure3(
         In truth's closest-canonical order; None: the slice with the most brain near the middle.
     disagreement
         By name of a prediction, (X, Y, Z) on the comparison's lattice, in SH units.
+    signed
+        Show prediction minus truth in place of squared errors; not of maps in colours, which have
+        no sign.
+    caption
+        In small letters below.
 
     Returns
     -------
@@ -91,7 +108,7 @@ def figure3(
         cells(comparison, each, input_image, disagreement, expected_error)
         for each in check_maps(maps)
     ]
-    titled = [(_title(grid.map), _rows(grid, view)) for grid in grids]
+    titled = [(_title(grid.map), _rows(grid, view, signed)) for grid in grids]
     # These are of all coefficients, so they belong to no map and are shown once.
     for kind, title in DOUBTS.items():
         if any(cell.kind == kind for cell in grids[0].maps):
@@ -100,7 +117,7 @@ def figure3(
         Block(f"({letter}) {title}", rows)
         for letter, (title, rows) in zip(ascii_lowercase, titled, strict=False)
     ]
-    return draw_blocks(blocks, view)
+    return draw_blocks(blocks, view, caption)
 
 
 def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
@@ -116,9 +133,11 @@ def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
     return list(dict.fromkeys(maps))
 
 
-def _rows(shown: Cells, view: Slice) -> list[Row]:
-    with_truth = any(cell.kind == "error" for cell in shown.maps)
-    return [_images(shown, view), *([_errors(shown, view)] if with_truth else [])]
+def _rows(shown: Cells, view: Slice, signed: bool) -> list[Row]:
+    rows = [_images(shown, view)]
+    if any(cell.kind == "error" for cell in shown.maps):
+        rows.append(_errors(shown, view, signed=signed and not shown.coloured))
+    return rows
 
 
 def _images(shown: Cells, view: Slice) -> Row:
@@ -127,12 +146,23 @@ def _images(shown: Cells, view: Slice) -> Row:
     return Row("image", panels[_first_column(shown) :], scale)
 
 
-def _errors(shown: Cells, view: Slice) -> Row:
+def _errors(shown: Cells, view: Slice, *, signed: bool) -> Row:
     power = _Power.of(shown)
     error = shown.map.error_title
-    scale = power.scale(shown, BAR_LABELS.get(error, error))
     corner, *maps = shown.maps
-    panels = [_map(cell, f"{error} {power.text(cell)}", scale, power, view) for cell in maps]
+    titles = [f"{error} {power.text(cell)}" for cell in maps]
+    if signed:
+        values, limit = differences(shown)
+        scale = Scale(-limit, limit, SIGNED, f"minus truth\n({shown.unit})", "both")
+        panels: list[Panel | None] = [
+            Panel(cell.name, title, view.cut(values[cell.name]), scale)
+            for cell, title in zip(maps, titles, strict=True)
+        ]
+    else:
+        scale = power.scale(shown, BAR_LABELS.get(error, error))
+        panels = [
+            _map(cell, title, scale, power, view) for cell, title in zip(maps, titles, strict=True)
+        ]
     return Row("map", [_image(corner, shown, view), *panels], scale)
 
 

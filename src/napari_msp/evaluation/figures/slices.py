@@ -112,6 +112,21 @@ class Slice:
         ]
 
 
+def slice_position(lattice: Lattice, axis: str, index: int) -> str:
+    """Say where the middle of a slice lies in the scanner, such as "S 24.4 mm".
+
+    Parameters
+    ----------
+    axis, index
+        As `Slice` has them.
+    """
+    grid, normal = lattice.canonical, PLANES[axis].normal
+    at = (np.array(grid.shape) - 1) / 2
+    at[normal] = index
+    place = float((grid.affine @ [*at, 1.0])[normal])
+    return f"{'RAS'[normal] if place >= 0 else 'LPI'[normal]} {abs(place):.1f} mm"
+
+
 def choose_slice(
     mask: MaskArray, lattice: Lattice, axis: str = "axial", index: int | None = None
 ) -> Slice:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.figures.grid import Cells, cells
+from napari_msp.evaluation.figures.slices import slice_position
 from napari_msp.evaluation.line_up import (
     Comparison,
     doubt_maps,
@@ -25,11 +27,12 @@ from napari_msp.evaluation.line_up import (
 )
 from napari_msp.evaluation.measures.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
+from napari_msp.provenance import STAGES
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.layers import source_of, titled
+from napari_msp.ui.layers import apart, source_of, titled
 from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
@@ -241,6 +244,27 @@ class Compared:
         at = f" ({self.input_b_value})" if self.input_b_value else ""
         return f"input {self.scan.name}{at}"
 
+    @property
+    def scans_in_words(self) -> list[str]:
+        """Say which scans are seen, such as "ground truth: sub-01 prisma_st"."""
+        roles = (("ground truth", self.truth), ("input", self.scan))
+        scans = [f"{role}: {scan.owner}{apart(scan)}" for role, scan in roles if scan is not None]
+        if self.input_b_value:
+            made = next(iter(self.predictions.values())).b_value
+            scans[-1] += f", {self.input_b_value} s/mm² (predictions: b = {made:.0f})"
+        return scans
+
+    @cached_property
+    def seen(self) -> Mapping[str, Scan]:
+        """What cells show of each prediction: what is saved from them is what is seen in them."""
+        images = self.comparison.predictions
+        return {
+            name: part_of(scan, self.variants[name], images[name].image)
+            if self.variants.get(name)
+            else scan
+            for name, scan in self.predictions.items()
+        }
+
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
         return f"{name} {self.variants.get(name, '')}".strip()
@@ -275,7 +299,27 @@ class Compared:
             [subject, *(self.title(each).replace(" ", "-") for each in self.predictions)]
         )
 
-    def save_figure(self, path: Path, shown: str, plane: str, index: int) -> None:
+    def caption(self, plane: str, index: int) -> str:
+        """Say below a figure whose heads and which slice it shows, and what models are said to be.
+
+        Whoever finds the file without its name must be able to tell.
+        """
+        made = list(self.predictions.values())
+        words = self.scans_in_words
+        if self.truth is None:
+            words.append("predicted: " + ", ".join(dict.fromkeys(each.owner for each in made)))
+        words.append(f"{plane} slice at {slice_position(self.comparison.lattice, plane, index)}")
+        labels: dict[str, list[str]] = {}
+        for name, scan in self.predictions.items():
+            if scan.provenance is not None and scan.provenance.label:
+                labels.setdefault(scan.provenance.label, []).append(name)
+        if self.truth is not None:
+            words.append("numbers above errors: means over the whole mask")
+        return " · ".join([*words, *(f"{', '.join(of)}: {label}" for label, of in labels.items())])
+
+    def save_figure(
+        self, path: Path, shown: str, plane: str, index: int, *, signed: bool = False
+    ) -> None:
         """Draw and write Figure 3 of one slice, in the format of the path's suffix.
 
         Parameters
@@ -286,6 +330,8 @@ class Compared:
             Name of a map that is added to those of the paper.
         plane, index
             Which slice.
+        signed
+            Show prediction minus truth in place of squared errors, where that has a sign.
 
         Raises
         ------
@@ -305,6 +351,8 @@ class Compared:
             slice_index=index,
             disagreement={self.title(name): each for name, each in self.disagreement.items()},
             expected_error={self.title(name): each for name, each in self.expected_error.items()},
+            signed=signed,
+            caption=self.caption(plane, index),
         )
         write_figure(path, figure)
 
@@ -359,6 +407,16 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
         doubt_maps(predictions, comparison, "expected_error"),
         _before(truth, scan, comparison),
     )
+
+
+def part_of(scan: Scan, part: str, image: SHImage) -> Scan:
+    """Give what stands in a prediction's place, such as its first stage, as a prediction too."""
+    made = scan.provenance
+    if made is not None and part == STAGES["first"].strip():
+        made = replace(made, stage="first")
+    elif made is not None:
+        made = replace(made, title=f"{made.title} {part}", alpha=None)
+    return Scan(given_sh=image, given_subject=scan.subject, provenance=made)
 
 
 def at_shell_of(scan: Scan, b_value: float | None) -> Scan:

@@ -12,18 +12,17 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import (
     DISAGREEMENT,
-    ERROR_PERCENTILE,
     EXPECTED,
     INPUT_SCAN,
+    SIGNED_COLOURS,
     Cell,
     Cells,
+    differences,
     doubt_shown,
 )
-from napari_msp.provenance import STAGES
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
-from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.compared import Compared, part_of
 from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.grid_fit import SPACE, Head
 from napari_msp.ui.layers import LayerData, apart, is_prediction, map_layer
@@ -36,10 +35,6 @@ SCALED = ("error", "disagreement", "expected error")
 
 BLANK = "blank"
 """Quantity of a cell that holds words only."""
-
-
-BLUE, BLACK, ORANGE = (0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0)
-"""Below, at and above 0: told apart by the colour-blind, too (Okabe 2008)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,20 +124,14 @@ def signed_cells(compared: Compared, shown: Cells, layout: GridCells) -> GridCel
     layout
         The same as `comparison_cells` lays them out.
     """
-    truth, mask, name = compared.comparison.truth, compared.comparison.mask, shown.map.name
-    if truth is None or shown.coloured:
+    if compared.truth is None or shown.coloured:
         return None
-    differences = {
-        each: np.where(mask, maps[name] - truth[name], 0)
-        for each, maps in compared.comparison.predictions.items()
-    }
-    sizes = [np.abs(values[mask]) for values in differences.values()]
-    limit = float(np.percentile(sizes, ERROR_PERCENTILE)) or 1.0
-    layers = list(layout.layers)
-    for each, values in differences.items():
+    signed, limit = differences(shown)
+    mask, layers = compared.comparison.mask, list(layout.layers)
+    for each, values in signed.items():
         scan = compared.predictions[each]
         layers[layout.places[each][1]] = map_layer(
-            scan,
+            compared.seen[each],
             "difference",
             values,
             lattice=shown.lattice,
@@ -199,18 +188,21 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
         )
 
     def picture(title: str, map_: Maps) -> LayerData:
-        part = _part_of(scan, title, map_.image)
+        part = part_of(scan, title, map_.image)
         return cell(shown.map.title, title, map_["sh_average"], shown.window, of=part)
 
     def added(title: str, values: FloatArray) -> LayerData:
         colours = _diverging()
-        return cell("contribution", f"added by {title}", values, (-limit, limit), colormap=colours)
+        bounds = (-limit, limit)
+        return cell(
+            "contribution", f"added by {title}", values, bounds, alpha=alpha, colormap=colours
+        )
 
     rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
     cells = [
         picture("first stage", stages.first),
         *(picture(f"branch {each}", map_) for each, map_ in stages.branches.items()),
-        cell(shown.map.title, "second stage", stages.sh_average(alpha), shown.window),
+        cell(shown.map.title, "second stage", stages.sh_average(alpha), shown.window, alpha=alpha),
         words_cell(scan, lattice, rule),
         *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
         added("all branches", stages.contributions(alpha)),
@@ -236,11 +228,7 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
     of_maps
         What the second row shows, where it is not errors or doubts.
     """
-    roles = (("ground truth", compared.truth), ("input", compared.scan))
-    scans = [f"{role}: {scan.owner}{apart(scan)}" for role, scan in roles if scan is not None]
-    if compared.input_b_value:
-        made = next(iter(compared.predictions.values())).b_value
-        scans[-1] += f", {compared.input_b_value} s/mm² (predictions: b = {made:.0f})"
+    scans = compared.scans_in_words
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
@@ -266,7 +254,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> La
     error = cell.kind == "error"
     quantity = shown.map.error_title if error else cell.kind
     return map_layer(
-        scan,
+        compared.seen.get(cell.name, scan),
         quantity,
         # Viridis is not black at 0: what is nowhere defined is not coloured at all.
         cell.values if error else np.where(cell.shown, cell.values, np.nan),
@@ -292,12 +280,8 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     name = cell_name(scan, title, shown.map.title)
     if cell.name == INPUT_SCAN and compared.input_b_value:
         name = f"{name} ({compared.input_b_value})"
-    if cell.name in compared.variants:
-        # What is saved from the layer is what is seen in it.
-        image = compared.comparison.predictions[cell.name].image
-        scan = _part_of(scan, compared.variants[cell.name], image)
     layer = map_layer(
-        scan,
+        compared.seen.get(cell.name, scan),
         shown.map.title,
         shown.shades(values, inside) if shown.coloured else np.where(inside, values, 0),
         lattice=lattice,
@@ -309,16 +293,6 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     if shown.coloured:
         layer[1]["metadata"]["colours multiplied by"] = 1 / shown.window[1]
     return layer
-
-
-def _part_of(scan: Scan, part: str, image: SHImage) -> Scan:
-    """Give what stands in a prediction's place, such as its first stage, as a prediction too."""
-    made = scan.provenance
-    if made is not None and part == STAGES["first"].strip():
-        made = replace(made, stage="first")
-    elif made is not None:
-        made = replace(made, title=f"{made.title} {part}", alpha=None)
-    return Scan(given_sh=image, given_subject=scan.subject, provenance=made)
 
 
 def _doubt_of(compared: Compared) -> str:
@@ -355,4 +329,4 @@ def _why_empty(compared: Compared, prediction: str) -> LayerData:
 def _diverging() -> Any:
     from napari.utils.colormaps import Colormap
 
-    return Colormap([BLUE, BLACK, ORANGE], name="blue-orange")
+    return Colormap(SIGNED_COLOURS, name="blue-orange")

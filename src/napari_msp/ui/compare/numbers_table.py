@@ -20,7 +20,7 @@ from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
-SHORTEST_NAME, LONGEST_NAME = "prediction", "sub-01 MSP prisma_st"
+SHORTEST_NAME, LONGEST_NAME = "MSP α=0.26", "sub-01 MSP prisma_st"
 """Texts as wide as the column of names is at least and, for names that are wider, need not be."""
 
 SAME = 0.05

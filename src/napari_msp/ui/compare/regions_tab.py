@@ -156,6 +156,8 @@ def picture_of(labels: IntArray, colours: Callable[[IntArray], Any]) -> Picture:
 class RegionsTab(Themed):
     """Measures regions whenever they, the images or the map change, in a thread.
 
+    What was measured before is greyed meanwhile where it is of other images, and never saved.
+
     Parameters
     ----------
     viewer
@@ -174,6 +176,7 @@ class RegionsTab(Themed):
         self._layer: Labels | None = None
         self._offered: list[Labels] = []
         self.numbers: RegionNumbers | None = None
+        self._stale = False
         self._regions: Regions | None = None
         self._volumes: list[tuple[Lattice, IntArray]] = []
         self._texts: tuple[list[Text], list[list[Text]]] = [], []
@@ -206,6 +209,7 @@ class RegionsTab(Themed):
         """Measure the images of a comparison, in the map that is shown."""
         if compared is not self._compared or shown is not self._map:
             self._compared, self._map = compared, shown
+            self.table.setEnabled(False)  # numbers of other images, until these are measured
             self.measure()
         with signals_blocked(self.draw):  # another map or image brings all cells back
             self.draw.setChecked(self._grid.aside)
@@ -218,8 +222,8 @@ class RegionsTab(Themed):
         """Let everything go but the labels, which are the viewer's."""
         self._work.stop()
         self.draw.setChecked(False)
-        self._compared, self._map, self.numbers, self._regions = None, None, None, None
-        self._show()
+        self._compared, self._map = None, None
+        self._show_found(None, None)
 
     def paint(self) -> None:
         """Show the regions of the slice in every cell, unless they are being drawn."""
@@ -257,9 +261,10 @@ class RegionsTab(Themed):
         compared, shown, layer = self._compared, self._map, self._layer
         if compared is None or shown is None or layer is None:
             self._work.stop()
-            self.numbers = self._regions = None
-            self._show()
+            self._show_found(None, None)
             return
+        self._stale = True
+        self._enable()
 
         lattices = [lattice_of(cell) for cell in self._grid.layers]
 
@@ -275,7 +280,7 @@ class RegionsTab(Themed):
 
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard, with full precision."""
-        if self.numbers is not None:
+        if self.numbers is not None and self.table.isEnabled():
             chosen = self.table.chosen_rows()
             label = COLUMNS.index("label")
             by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
@@ -347,13 +352,17 @@ class RegionsTab(Themed):
         self.histogram.setLabel("bottom", f"{named} in {unit}: {tables[0][1].rows[region].name}")
 
     def _take(self, found: _Found) -> None:
-        self.numbers, self._regions, self._volumes = found
+        numbers, regions, self._volumes = found
+        self._show_found(numbers, regions)
+
+    def _show_found(self, numbers: RegionNumbers | None, regions: Regions | None) -> None:
+        self.numbers, self._regions, self._stale = numbers, regions, False
+        self.table.setEnabled(True)
         self._show()
 
     def _fail(self, error: UserError) -> None:
         """Say here why there are no numbers: it goes when something is painted."""
-        self.numbers = self._regions = None
-        self._show()
+        self._show_found(None, None)
         self.message.show_message("warning", sentence(said(error, WORDS)))
 
     def _warn_of_numbers(self) -> None:
@@ -390,6 +399,7 @@ class RegionsTab(Themed):
                 self._set_drawing(True)
         else:
             self.draw.setChecked(False)
+        self.table.setEnabled(False)
         self.measure()
         self._enable()
 
@@ -397,6 +407,8 @@ class RegionsTab(Themed):
         return [layer.events.paint, layer.events.labels_update, layer.events.set_data]
 
     def _follow_labels(self, event: Any = None) -> None:
+        self._stale = self._layer is not None and self._compared is not None
+        self._enable()
         self._pace.throttle()
 
     def _enable(self) -> None:
@@ -404,7 +416,7 @@ class RegionsTab(Themed):
         self.new.setEnabled(compared)
         self.open.setEnabled(compared)
         self.draw.setEnabled(compared and self._layer is not None)
-        self.save.setEnabled(self.numbers is not None)
+        self.save.setEnabled(self.numbers is not None and not self._stale)
 
     def _add(self, name: str, regions: Regions) -> None:
         """Add labels to the viewer, where they lie, and measure them."""

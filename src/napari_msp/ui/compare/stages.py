@@ -121,6 +121,8 @@ class RepaintedSlice:
     ----------
     map
         What they show.
+    alpha
+        Of equation (1), which may have moved on since.
     image, error
         (rows, columns) of the prediction's cell and of the one beneath; None without truth.
     axis, index
@@ -128,6 +130,7 @@ class RepaintedSlice:
     """
 
     map: Map
+    alpha: float
     image: FloatArray
     error: FloatArray | None
     axis: int
@@ -167,7 +170,7 @@ def repaint_slice(
         true = cut(truth[chosen.name], stages.lattice, axis, index)[None]
         mask = cut(compared.comparison.mask, stages.lattice, axis, index)[None]
         error = chosen.error(values, true, mask)[0]
-    return RepaintedSlice(chosen, image[0], error, axis, index)
+    return RepaintedSlice(chosen, alpha, image[0], error, axis, index)
 
 
 def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:

@@ -285,7 +285,7 @@ class StagesTab(QWidget):
             return
         if new.map.name != self.shown:
             return  # another map has been chosen meanwhile
-        title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
+        title = f"{self.name} {outputs.name(SECOND, new.alpha)}".strip()
         image, error = (self._grid.layers[place] for place in cells.places[self.name])
         if self.shown in self._comparing.signed and self.signed():
             new = replace(new, error=None)  # the signed difference follows when α rests

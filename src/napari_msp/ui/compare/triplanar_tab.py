@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 ALONE = "nothing"
 
+_Role = tuple[str, str]
+"""What an image is in a comparison, and a prediction's short name: titles change with α."""
+
+NOBODY: _Role = ("", "")
+
 HIGH = 1.25
 """Height over width from which on planes of two images are larger above each other."""
 
@@ -45,6 +50,7 @@ class TriplanarTab(QWidget):
         super().__init__()
         self._viewer, self._crosshair = viewer, crosshair_of(viewer)
         self._images: dict[str, Maps] = {}
+        self._roles: dict[str, _Role] = {}
         self._shown: Cells | None = None
         self._volumes: dict[str, FloatArray] = {}
         self._high: bool | None = None
@@ -66,19 +72,17 @@ class TriplanarTab(QWidget):
 
     def follow(self, compared: Compared, shown: Cells) -> None:
         """Look at the images of a comparison, in the map and the contrast of its cells."""
-        images = {compared.title(name): m for name, m in compared.comparison.predictions.items()}
-        if compared.truth is not None and compared.comparison.truth is not None:
-            images = {f"truth {compared.truth.name}": compared.comparison.truth, **images}
-        if compared.scan is not None and compared.scan_maps is not None:
-            images[compared.input_title] = compared.scan_maps
+        kept = [self._roles.get(each.currentText(), NOBODY) for each in (self.image, self.beside)]
+        images, roles = _images_of(compared)
         self._images, self._shown, self._volumes = images, shown, {}
-        names = list(images)
-        for combo, there, usual in (
-            (self.image, names, names[0]),
-            (self.beside, [ALONE, *names], names[1] if len(names) > 1 else ALONE),
-        ):
-            chosen = combo.currentText()
-            offer(combo, there, chosen if chosen in there else usual)
+        self._roles = {ALONE: ("alone", ""), **roles}
+        titles = {role: title for title, role in self._roles.items()}
+        image, beside = (titles.get(role, "") for role in kept)
+        # Where a choice is gone, the other is not shown twice.
+        image = image or next((each for each in images if each != beside), beside)
+        beside = beside or next((each for each in images if each != image), ALONE)
+        offer(self.image, list(images), image)
+        offer(self.beside, [ALONE, *images], beside)
         self.look()
 
     def stop(self) -> None:
@@ -176,3 +180,20 @@ class TriplanarTab(QWidget):
         layout = stacked(self)
         layout.addLayout(choices)
         layout.addLayout(self._pictures, 1)
+
+
+def _images_of(compared: Compared) -> tuple[dict[str, Maps], dict[str, _Role]]:
+    """Give what there is to look at by title, and what each is."""
+    images: dict[str, Maps] = {}
+    roles: dict[str, _Role] = {}
+
+    def offer_image(title: str, maps: Maps, role: _Role) -> None:
+        images[title], roles[title] = maps, role
+
+    if compared.truth is not None and compared.comparison.truth is not None:
+        offer_image(f"truth {compared.truth.name}", compared.comparison.truth, ("truth", ""))
+    for name, maps in compared.comparison.predictions.items():
+        offer_image(compared.title(name), maps, ("prediction", name))
+    if compared.scan is not None and compared.scan_maps is not None:
+        offer_image(compared.input_title, compared.scan_maps, ("input", ""))
+    return images, roles

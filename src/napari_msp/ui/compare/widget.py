@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,9 @@ class Compare(Docked):
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
         self.verdict = MessageLine()
         self.save_figure = push_button(
-            "Save fi&gure …", "<p>The shown slice as a figure: PNG, PDF or SVG.</p>"
+            "Save fi&gure …",
+            "<p>The shown slice as a figure, with squared or signed errors as they are shown: PNG, "
+            "PDF or SVG.</p>",
         )
         self.save_numbers = push_button(
             "Save num&bers …", "<p>The errors with full precision, as CSV.</p>"
@@ -343,10 +346,11 @@ class Compare(Docked):
     def _save_figure(self) -> None:
         compared, grid, shown = self.comparing.compared, self.grid, self.form.map_name
         if compared is not None:
-            plane, index = grid.plane, grid.index
+            plane, index, signed = grid.plane, grid.index, self.form.signed
             name = f"{compared.file_stem}_{plane}-{index}.png"
             path = self._ask_path("Save figure", name, FIGURES)
-            self._write(path, lambda: compared.save_figure(path, shown, plane, index))
+            save = partial(compared.save_figure, path, shown, plane, index, signed=signed)
+            self._write(path, save)
 
     def _save_numbers(self) -> None:
         compared, measured = self.comparing.compared, self.comparing.rows
