@@ -429,7 +429,7 @@ def test_pyplot_torch_and_qt_stay_out():
 def test_signed_differences_stand_in_place_of_squared_errors_and_a_caption_below(pair):
     truth, predictions = pair
     lower = replace(truth, coefficients=truth.coefficients * 0.9)
-    words = "ground truth: sub-01 b · axial slice at S 2.0 mm · " + "for teaching only " * 9
+    words = "ground truth: sub-01 b · axial slice at S 2.0 mm · " + "for teaching only " * 20
     squared = figure3(truth, {"higher": predictions["MSP"], "lower": lower})
     figure = figure3(
         truth, {"higher": predictions["MSP"], "lower": lower}, signed=True, caption=words
