@@ -81,6 +81,13 @@ def check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
 def check_a_choice_is_kept_when_its_title_changes(compare, qtbot):
     planes, shown = compare.planes, compare.comparing.compared
     cells = compare.comparing.cells["sh_average"]
+    # One before it in the list, to which a lost choice would fall.
+    both = {"DIQT": shown.comparison.predictions["MSP"], **shown.comparison.predictions}
+    shown = replace(
+        shown,
+        predictions={"DIQT": shown.predictions["MSP"], **shown.predictions},
+        comparison=replace(shown.comparison, predictions=both),
+    )
     for words in ("α=0.22", "α=0.50", ""):
         image = shown.comparison.predictions["MSP"].image
         planes.follow(shown.with_prediction("MSP", image, words), cells)
@@ -95,7 +102,7 @@ def check_a_choice_is_kept_when_its_title_changes(compare, qtbot):
     without = replace(shown, truth=None, comparison=replace(shown.comparison, truth=None))
     planes.follow(without, cells)
     assert planes.image.currentText() == "MSP"
-    assert planes.beside.currentText() == "input ge_st"
+    assert planes.beside.currentText() == "DIQT"
     planes.image.setCurrentText("input ge_st")
     planes.follow(shown, cells)
     planes.image.setCurrentText("truth prisma_st")
