@@ -151,7 +151,7 @@ class TrainingCurves(Themed):
         self.loss.setAccessibleName("Loss against step")
         self.errors.setAccessibleName("Held-out SH MSE against step")
         self.alpha.setAccessibleName("α against step")
-        loss_title = _title("Loss (MSE of standardised SH coefficients)", "loss")
+        loss_title = _title("Loss (MSE, summed over a phase’s outputs)", "loss")
         above = (self.now, loss_title, self.loss, self.phases)
         below = (self._error_title, self.errors, self.targets, self._alpha_title, self.alpha)
         layout = stacked(self, *above, *below)
