@@ -105,9 +105,10 @@ def staged_folder(
             _refuse_folder(folder / path.name)
         for path in at_last:
             (folder / path.name).unlink(missing_ok=True)
-        for path in [*folder.iterdir()] if replaced is not None else ():
-            if replaced is not None and replaced.fullmatch(path.name) and path.is_file():
-                path.unlink()
+        if replaced is not None:
+            for path in [*folder.iterdir()]:
+                if replaced.fullmatch(path.name) and path.is_file():
+                    path.unlink()
         for path in files:
             path.replace(folder / path.name)
 

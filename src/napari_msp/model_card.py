@@ -256,6 +256,10 @@ class ModelCard(_Stated):
         """
         return not self.simulated_only and "saw" not in self.training
 
+    def voxel_size_of(self, target: str) -> float:
+        """Give the voxel size that is predicted on a target, in mm."""
+        return self.voxel_size / self.scales[target]
+
     def fit_name(self, target: str, shell: int) -> str:
         """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
         return f"{target} b{shell}" if self.sh.shells else target

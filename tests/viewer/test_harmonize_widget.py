@@ -376,19 +376,26 @@ def check_out_of_memory_offers_a_smaller_tile_and_then_works(
     assert predicted(viewer) == DIQT_LAYERS
 
 
-def check_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
+def press_and_fail(harmonize, qtbot, finish, monkeypatch, error):
     with monkeypatch.context() as patch:
-        failing(patch, RuntimeError("CUDA error: device-side assert triggered"))
+        failing(patch, error)
         press(qtbot, harmonize.form.button)
         finish(harmonize)
+
+
+def check_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
+    press_and_fail(
+        harmonize,
+        qtbot,
+        finish,
+        monkeypatch,
+        RuntimeError("CUDA error: device-side assert triggered"),
+    )
     assert "GPU failed or is gone" in harmonize.message.text
 
 
 def check_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch):
-    with monkeypatch.context() as patch:
-        failing(patch, KeyError("prisma"))
-        press(qtbot, harmonize.form.button)
-        finish(harmonize)
+    press_and_fail(harmonize, qtbot, finish, monkeypatch, KeyError("prisma"))
     assert "KeyError: 'prisma'" in harmonize.message.text
     (details,) = harmonize.message.buttons
     press(qtbot, details)

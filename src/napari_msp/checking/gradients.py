@@ -48,9 +48,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
             continue
         condition = condition_number(directions, ORDER)
         if condition > CONDITION_LIMIT and supported_order(directions) == 0:
-            why, remedy = poor_directions(directions, ORDER)
+            why, better = poor_directions(directions, ORDER)
             problem = f"the directions of b = {shell.b_value:.0f} {why}"
-            yield Finding("error", where, problem, remedy, "conditioning")
+            yield Finding("error", where, problem, Advice(f"give {better}"), "conditioning")
         elif condition > CONDITION_LIMIT:
             problem = (
                 f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "

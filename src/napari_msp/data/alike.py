@@ -16,7 +16,7 @@ from napari_msp.bids import read_metadata
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b_values
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.table_doubts import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, together
 from napari_msp.formatting import counted
@@ -190,7 +190,7 @@ def _headers(
 
 def _voxel_sizes(own: ScanHeader, other: ScanHeader) -> Difference | None:
     one, two = own.lattice.canonical, other.lattice.canonical
-    if np.abs(one.voxel_sizes / two.voxel_sizes - 1).max() <= SIZE_TOLERANCE:
+    if one.has_voxels_of(two.voxel_sizes):
         return None
     return f"voxels of {_edges(one)}", _edges(two), ", and a network knows one size"
 

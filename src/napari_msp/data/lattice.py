@@ -134,6 +134,10 @@ class Lattice:
         sizes = self.voxel_sizes
         return bool(np.ptp(sizes) <= SIZE_TOLERANCE * sizes.mean())
 
+    def has_voxels_of(self, size: float | FloatArray) -> bool:
+        """Tell whether voxels have a size in mm, or (3,) sizes along the axes, but for rounding."""
+        return bool(np.abs(self.voxel_sizes / size - 1).max() <= SIZE_TOLERANCE)
+
     @property
     def edges(self) -> str:
         """Its voxel sizes in words, such as "2.00 × 2.00 × 4.00 mm"."""

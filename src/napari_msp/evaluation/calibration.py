@@ -11,7 +11,6 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
-from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.masks import centres_apart, warn_if_apart
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
@@ -155,8 +154,8 @@ def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is doubtful is told when it is read
                 lattice = dataset.acquisition(subject, target).lattice
-            wanted = model.card.voxel_size / model.card.scales[target]
-            if np.abs(lattice.voxel_sizes / wanted - 1).max() > SIZE_TOLERANCE:
+            wanted = model.card.voxel_size_of(target)
+            if not lattice.has_voxels_of(wanted):
                 problem = f"voxels are {lattice.edges}, the model predicts {wanted:.2f} mm"
                 remedy = Change("subjects", "other")
                 raise UserError(problem, dataset.scans[subject, target], "subjects", remedy)

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
-
-from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import Shell, same_shell, shell_name
-from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.errors import (
     Advice,
@@ -300,30 +296,21 @@ def _rescaling(shell: Shell, wanted: float, asked: bool = False) -> tuple[str, .
 
 def _check_voxels(model: Model, acquisition: Acquisition, options: Options) -> None:
     """Refuse voxels of another size than the model's, unless they may be interpolated."""
-    wanted, sizes = model.card.voxel_size, acquisition.lattice.canonical.voxel_sizes
-    if options.resample or _has_size(sizes, wanted):
+    wanted, lattice = model.card.voxel_size, acquisition.lattice.canonical
+    if options.resample or lattice.has_voxels_of(wanted):
         return
-    problem = f"voxels are {_edges(sizes)} mm, the model's {wanted:.2f} mm isotropic"
-    remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
+    problem = f"voxels are {lattice.edges}, the model's {wanted:.2f} mm isotropic"
+    remedy = Resample(sizes=tuple(float(size) for size in lattice.voxel_sizes), wanted=wanted)
     raise UserError(problem, acquisition.name, "resample", remedy)
-
-
-def _has_size(sizes: FloatArray, wanted: float) -> bool:
-    return bool(np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE)
-
-
-def _edges(sizes: FloatArray) -> str:
-    return " × ".join(f"{size:.2f}" for size in sizes)
 
 
 def _on_model_grid(
     model: Model, image: GridImage, options: Options
 ) -> tuple[GridImage, tuple[str, ...]]:
-    wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
-    if _has_size(sizes, wanted):
+    wanted = model.card.voxel_size
+    if image.lattice.has_voxels_of(wanted):
         return image, ()
-    given = _edges(sizes)
-    said = f"SH image of {given} mm voxels interpolated linearly to {wanted:.2f} mm"
+    said = f"SH image of {image.lattice.edges} voxels interpolated linearly to {wanted:.2f} mm"
     if options.lattice == "model":
         return image.resampled(image.lattice.scaled_to(wanted)), (said,)
     cubes = image.lattice.scaled_to(wanted, covering=True)

@@ -298,7 +298,7 @@ def load_head(
         if not truth.lattice.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
-        known = image.resampled(lattice).mask
+        known = image.resampled_mask(lattice)
         inside = known & truth.mask
         # Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
         share = inside.sum() / max(1, min((known & seen).sum(), truth.mask.sum()))

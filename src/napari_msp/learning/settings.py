@@ -458,13 +458,8 @@ def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
 
 def _alike(dataset: "TravellingHeads", source: str, platform: str) -> bool:
     """Compare the voxels of the first subject who was scanned on both."""
-    from napari_msp.data.lattice import SIZE_TOLERANCE
-
     for subject in dataset.subjects:
         if dataset.has(subject, source) and dataset.has(subject, platform):
-            sizes = [
-                dataset.acquisition(subject, each).lattice.voxel_sizes
-                for each in (source, platform)
-            ]
-            return bool(abs(sizes[1] / sizes[0] - 1).max() <= SIZE_TOLERANCE)
+            own, other = (dataset.acquisition(subject, each).lattice for each in (source, platform))
+            return other.has_voxels_of(own.voxel_sizes)
     return False

@@ -36,8 +36,8 @@ FLAT = 0.005
 4°)."""
 
 
-ALIKE = "hardly differ"
-"""What is wrong with directions where others may be given."""
+OWN_VECTORS = "the scan's own b-vectors"
+"""What is to be given where a table's directions are one and the same."""
 
 
 class IllConditionedScheme(UserWarning):
@@ -107,16 +107,16 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     doubt = scheme_doubt(directions, order)
     if doubt:
         if order > 0 and supported_order(directions) == 0:
-            why, advice = poor_directions(directions, order)
+            why, better = poor_directions(directions, order)
             problem = f"its gradient directions {why}, so they determine no SH order above 0"
-            own = why == ALIKE
-            remedy = Give("bvec", advice.text.removeprefix("give ")) if own else advice
+            table_alone = better == OWN_VECTORS
+            remedy = Give("bvec", better) if table_alone else Advice(f"give {better}")
             raise UserError(problem, what, "bvec", remedy)
         warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
 
 
-def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, Advice]:
-    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what helps.
+def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, str]:
+    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what to give.
 
     `order` is the one that is wanted in the end.
     """
@@ -128,8 +128,8 @@ def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, Advice
     smallest, _, largest = np.linalg.eigvalsh(directions.T @ directions / len(directions))
     needed = coefficient_count(order)
     if largest > 1 - FLAT:
-        return ALIKE, Advice("give the scan's own b-vectors")
-    spread = Advice(f"give a scan of {needed} directions or more that are spread over the sphere")
+        return "hardly differ", OWN_VECTORS
+    spread = f"a scan of {needed} directions or more that are spread over the sphere"
     if len(distinct) < coefficient_count(2):
         return f"are {len(distinct)} alone, each acquired several times", spread
     if smallest < FLAT:

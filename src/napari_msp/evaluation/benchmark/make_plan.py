@@ -10,13 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_msp import packaged
 from napari_msp.data.alike import check_alike, common_b_value, common_shells
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
-from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
@@ -383,12 +380,11 @@ def _check_voxel_sizes(
 ) -> None:
     """See that the voxels of all test subjects are of the size that the models know."""
     for dataset, subject in product(datasets, subjects.test):
-        sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
+        lattice = dataset.acquisition(subject, source).lattice
         for model in models:
             known = model.card.voxel_size
-            if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
-                given = " × ".join(f"{size:.2f}" for size in sizes)
-                problem = f"voxels are {given} mm, those of {model.name} {known:.2f} mm"
+            if not lattice.has_voxels_of(known):
+                problem = f"voxels are {lattice.edges}, those of {model.name} {known:.2f} mm"
                 remedy = Advice("evaluate it on data of its own voxel size")
                 raise UserError(problem, dataset.scans[subject, source], "models", remedy)
 
@@ -403,24 +399,24 @@ def _interpolated(
     for model, target in product(models, targets):
         if target not in model.card.scales:
             continue
-        wanted = model.card.voxel_size / model.card.scales[target]
-        sizes = {
-            each: dataset.acquisition(each, target).lattice.voxel_sizes
+        wanted = model.card.voxel_size_of(target)
+        lattices = {
+            each: dataset.acquisition(each, target).lattice
             for each in subjects
             if dataset.has(each, target)
         }
         others = {
-            each: f"{size.mean():.2f}"
-            for each, size in sizes.items()
-            if np.abs(size / wanted - 1).max() > SIZE_TOLERANCE
+            each: f"{lattice.voxel_sizes.mean():.2f}"
+            for each, lattice in lattices.items()
+            if not lattice.has_voxels_of(wanted)
         }
         if others:
-            few = f" ({', '.join(others)})" if len(others) < len(sizes) else ""
+            few = f" ({', '.join(others)})" if len(others) < len(lattices) else ""
             have = "has" if len(others) == 1 else "have"
             said = (
-                f"{dataset.root.name}: {len(others)} of {counted(len(sizes), 'scan')} on {target}"
-                f"{few} {have} voxels of {' and '.join(dict.fromkeys(others.values()))} mm, "
-                f"{Path(model.name).name} predicts {wanted:.2f} mm: its predictions are "
+                f"{dataset.root.name}: {len(others)} of {counted(len(lattices), 'scan')} on "
+                f"{target}{few} {have} voxels of {' and '.join(dict.fromkeys(others.values()))} "
+                f"mm, {Path(model.name).name} predicts {wanted:.2f} mm: its predictions are "
                 "interpolated to be measured"
             )
             warnings.warn(said, UnlikeTraining, stacklevel=3)

@@ -381,10 +381,9 @@ class ViewerGrid:
         seen = [
             layer
             for layer, cell in zip(self.layers, self._cells, strict=True)
-            if layer in self.viewer.layers and layer.visible and self._bar
-            if _scale(cell) == self._bar
+            if layer in self.viewer.layers and layer.visible and _scale(cell) == self._bar
         ]
-        show_colour_bar(self.viewer, seen[-1] if seen else None)
+        show_colour_bar(self.viewer, seen[-1] if seen and self._bar else None)
 
     def _cells_changed(self, event: Any = None) -> None:
         """Follow a person who deletes or hides a cell."""

@@ -265,8 +265,8 @@ class _Examination:
         if unfit is not None and shell.order == 0 and shell.directions >= coefficient_count(2):
             table = acquisition.given_gradients
             (own,) = (each for each in table.shells if each.b_value == shell.b_value)
-            why, remedy = poor_directions(table.directions[own.volumes])
-            self.problems["bvec"] = f"Its directions {why}; {remedy.text}"
+            why, better = poor_directions(table.directions[own.volumes])
+            self.problems["bvec"] = f"Its directions {why}; give {better}"
         elif unfit is not None:
             self.problems["b_value"] = _sentence(unfit)
         elif shell.directions < needed:
