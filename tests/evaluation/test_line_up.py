@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.line_up import common_mask, line_up, on_lattice, placement
+from napari_msp.evaluation.line_up import line_up, on_lattice, placement
 
 
 @pytest.mark.parametrize("storage", ["LAS", "permuted"])
@@ -78,7 +78,7 @@ def test_a_brain_elsewhere_is_refused_by_name(head):
     prediction.mask[:] = False
     prediction.mask[:3, :3, :3] = True
     with pytest.raises(UserError, match="MSP: its brain overlaps"):
-        common_mask(prediction, truth, "MSP")
+        line_up(truth, {"MSP": prediction})
     far = replace(head(), affine=truth.affine + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3))
     with pytest.raises(UserError, match="overlaps the reference's by 0 %"):
         line_up(truth, {"far": far})
@@ -88,8 +88,22 @@ def test_a_slab_may_be_compared_with_a_whole_brain(head):
     slab = head()
     slab.mask[:, :, :5] = False
     slab.mask[:, :, 8:] = False
-    whole = head()
-    assert np.array_equal(common_mask(slab, whole), slab.mask)
+    assert np.array_equal(line_up(head(), {"slab": slab}).mask, slab.mask)
+
+
+def test_of_slabs_what_both_scans_saw_must_agree(head, lattice):
+    """A loose mask in a thin field is larger than the brain, but lies on all that it could."""
+    whole, wanted = head(), lattice("RAS")
+    low = Lattice((*wanted.shape[:2], 3), wanted.affine)
+    loose = replace(head(low), mask=np.ones(low.shape, dtype=bool))
+    seen = whole.mask[:, :, :3]
+    assert 0 < seen.sum() < 0.5 * min(loose.mask.sum(), whole.mask.sum())
+    assert line_up(whole, {"slab": loose}).mask.sum() == seen.sum()
+    assert line_up(loose, {"whole": whole}).mask.sum() == seen.sum()
+    beside = replace(head(low), mask=np.zeros(low.shape, dtype=bool))
+    beside.mask[:5] = True
+    with pytest.raises(UserError, match="overlaps the reference's by 3 %"):
+        line_up(whole, {"slab": beside})
 
 
 def test_orders_must_agree(head):

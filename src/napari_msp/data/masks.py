@@ -19,7 +19,7 @@ from scipy.ndimage import (
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
-from napari_msp.data.lattice import Lattice, scanner_points
+from napari_msp.data.lattice import Lattice, resample_mask, scanner_points
 from napari_msp.data.nifti import how_far_apart, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 
@@ -274,6 +274,21 @@ def centres_apart(mask: MaskArray, affine: FloatArray, other: MaskArray, of: Flo
     """Measure the distance between the centres of two brains in mm."""
     first, second = (scanner_points(*each).mean(axis=0) for each in ((mask, affine), (other, of)))
     return float(np.linalg.norm(first - second))
+
+
+def overlap(mask: MaskArray, lattice: Lattice, moved: MaskArray, source: Lattice) -> float:
+    """Give the share of the smaller of two brains that lies in the other, of what both scans see.
+
+    Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
+
+    Parameters
+    ----------
+    mask, moved
+        (X, Y, Z) on `lattice`; the second was brought there from `source`.
+    """
+    seen = resample_mask(np.ones(source.shape, dtype=bool), source, lattice)
+    smaller = min(int((mask & seen).sum()), int(moved.sum()))
+    return int((mask & moved).sum()) / max(1, smaller)
 
 
 def warn_if_apart(apart: float, whose: str, other: str) -> None:

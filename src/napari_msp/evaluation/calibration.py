@@ -190,7 +190,7 @@ def _head(
         fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
         truth = on_lattice(fitted, image.lattice)
         # Else the model would expect the displacement as its own error.
-        mask = common_mask(image, truth, f"{subject} on {target}")
+        mask = common_mask(image, truth, fitted.lattice, f"{subject} on {target}")
         apart = centres_apart(image.mask, image.affine, fitted.mask, fitted.affine)
         warn_if_apart(apart, f"{subject} on {target}", f"on {model.card.input}")
         described = features_of(prepared.image.by_shell()[number], image, part.b0)

@@ -18,7 +18,7 @@ from napari_msp.data.lattice import (
     resample_mask,
     resample_with_mask,
 )
-from napari_msp.data.masks import SMALLEST_OVERLAP
+from napari_msp.data.masks import SMALLEST_OVERLAP, overlap
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
@@ -97,27 +97,27 @@ def _what_differs(source: Lattice, target: Lattice) -> str:
     return f"its voxels lie {shift:.2f} mm beside the others"
 
 
-def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -> MaskArray:
+def common_mask(reference: SHImage, moved: SHImage, source: Lattice, what: str) -> MaskArray:
     """Give the voxels in both masks of two images on one lattice.
 
     Parameters
     ----------
+    moved
+        The one that was brought there, from `source`.
     what
         Names the prediction in the error.
 
     Raises
     ------
     UserError
-        When the brains hardly overlap: they are not one head in one position.
+        When the brains hardly overlap where both were seen: they are not one head in one position.
     """
-    both = prediction.mask & truth.mask
-    smaller = min(int(prediction.mask.sum()), int(truth.mask.sum()))
-    # A brain that lies wholly off the lattice leaves an empty mask, and that is no overlap either.
-    if smaller == 0 or both.sum() < SMALLEST_OVERLAP * smaller:
-        share = 0 if smaller == 0 else round(100 * float(both.sum()) / smaller)
+    share = overlap(reference.mask, reference.lattice, moved.mask, source)
+    if share < SMALLEST_OVERLAP:
         remedy = Advice("give images of one head, registered to each other")
-        raise UserError(f"its brain overlaps the reference's by {share} %", what, remedy=remedy)
-    return both
+        problem = f"its brain overlaps the reference's by {100 * share:.0f} %"
+        raise UserError(problem, what, remedy=remedy)
+    return reference.mask & moved.mask
 
 
 Comparable = ScanLike | Maps
@@ -253,9 +253,10 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
             problem = f"is of SH order {maps.image.order}, the reference of {reference.order}"
             remedy = Advice("give images of one order")
             raise UserError(problem, name, field="predictions", remedy=remedy)
-        there = maps.image.lattice.matches(reference.lattice)
+        own = maps.image.lattice
+        there = own.matches(reference.lattice)
         placed[name] = maps if there else Maps(on_lattice(maps.image, reference.lattice))
-        mask = mask & common_mask(placed[name].image, reference, name)
+        mask = mask & common_mask(reference, placed[name].image, own, name)
     if not mask.any():
         problem = "no voxel lies in all masks"
         remedy = Advice("give images of one region")

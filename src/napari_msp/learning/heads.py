@@ -13,8 +13,8 @@ from napari_msp.bids import known_simulated
 from napari_msp.data.alike import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
-from napari_msp.data.lattice import Lattice, direction_cosines, resample_mask, scale_between
-from napari_msp.data.masks import SMALLEST_OVERLAP, centres_apart, warn_if_apart
+from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
+from napari_msp.data.masks import SMALLEST_OVERLAP, centres_apart, overlap, warn_if_apart
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted
@@ -294,20 +294,18 @@ def load_head(
         if held_out:
             truths[target] = truth
         apart = centres_apart(image.mask, image.lattice.affine, truth.mask, truth.lattice.affine)
-        seen = resample_mask(np.ones_like(truth.mask), truth.lattice, lattice)
-        if not truth.lattice.matches(lattice):
+        own = truth.lattice
+        if not own.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
         known = image.resampled_mask(lattice)
-        inside = known & truth.mask
-        # Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
-        share = inside.sum() / max(1, min((known & seen).sum(), truth.mask.sum()))
+        share = overlap(known, lattice, truth.mask, own)
         if share < SMALLEST_OVERLAP:
             problem = f"its brain overlaps by {100 * share:.0f} % with the one on {source}"
             remedy = Advice("register the subject's scans to each other first")
             raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
         warn_if_apart(apart, f"{subject} on {target}", f"on {source}")
-        refined[target] = replace(truth, mask=inside, lattice=lattice)
+        refined[target] = replace(truth, mask=known & truth.mask, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
 
 
