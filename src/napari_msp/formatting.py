@@ -3,18 +3,40 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 
-def number(value: float, decimals: int, signed: bool = False) -> str:
-    """Write a number with a true minus.
+def number(value: float | None, decimals: int, signed: bool = False) -> str:
+    """Write a number with a true minus; a dash where there is none.
 
     >>> number(-0.52, 1)
     '−0.5'
     """
+    if value is None:
+        return "–"
     return f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
+
+
+def ends(interval: tuple[float, float] | None, decimals: int) -> str:
+    """Write an interval; nothing where there is none.
+
+    >>> ends((-0.52, 1), 1)
+    '[−0.5, 1.0]'
+    """
+    if interval is None:
+        return ""
+    return "[{}, {}]".format(*(number(end, decimals) for end in interval))
+
+
+def span(counts: Collection[int], form: str = "d") -> str:
+    """Write the least and the largest of some counts, or the one that all are.
+
+    >>> span([12, 9, 1050]), span([3, 3])
+    ('9 to 1050', '3')
+    """
+    return " to ".join(dict.fromkeys(format(end, form) for end in (min(counts), max(counts))))
 
 
 def short(value: float) -> str:
@@ -125,9 +147,7 @@ class NumberFormat:
 
     def text(self, value: float | None) -> str:
         """Write a number; a dash where there is none."""
-        if value is None:
-            return "–"
-        return number(value / 10.0**self.exponent, self.decimals)
+        return number(None if value is None else value / 10.0**self.exponent, self.decimals)
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -192,7 +192,7 @@ class Measurement:
                     if "noise-free" in truths:
                         predicted[FLOOR] = truths["noise-free"].mapped
                 if regional is not None:
-                    regional.add(subject, shell, b, truths, predicted, maps_alone)
+                    regional.add(subject, shell, b, truths["scan"], predicted, maps_alone)
                 for method, reference, row, patch in self._measured(predicted, truths):
                     where = (method, self.target, dataset.root.name, self.round.seed, subject)
                     rows += [

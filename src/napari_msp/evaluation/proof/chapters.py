@@ -4,9 +4,10 @@ A page is added by a `Chapter` in `CHAPTERS`; a row that is made of tables alone
 `DERIVED`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
@@ -47,6 +48,8 @@ from napari_msp.signal.maps import Maps, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
 
+T = TypeVar("T")
+
 CHAPTERS: tuple[Chapter, ...] = (
     Chapter("Site effect", site_effect_page, region_values),
     Chapter("Two groups", group_page),
@@ -61,7 +64,6 @@ def measure_for_pages(
     truth: Truth,
     images: Mapping[str, Maps],
     regions: Regions,
-    clear: Truth | None = None,
     maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
     signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
 ) -> tuple[list[Measured], list[str]]:
@@ -91,7 +93,7 @@ def measure_for_pages(
     for each in (each for maps in maps_alone.values() for each in maps.values()):
         known = np.isfinite(each) & (each != 0)
         mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
-    head = Head(truth, both.predictions, mask, here, clear, maps_alone, signal_maps)
+    head = Head(truth, both.predictions, mask, here, maps_alone, signal_maps)
     found: list[Measured] = []
     notes = [*here.notes, *_nothing_measured(here, mask)]
     for chapter in CHAPTERS:
@@ -114,7 +116,15 @@ def _nothing_measured(regions: Regions, mask: MaskArray) -> Iterator[str]:
 
 def make_pages(study: Study) -> list[Page]:
     """Make every page; one that cannot be made says why in its place."""
-    return list(_pages(with_derived(study)))
+    pages = []
+    whole = with_derived(study)
+    for chapter in CHAPTERS:
+        try:
+            page = chapter.page(whole)
+        except UserError as error:
+            page = Page(chapter.title, lead=(f"Not made: {error.phrase()}.",))
+        pages += [page] if page is not None else []
+    return pages
 
 
 def with_derived(study: Study) -> Study:
@@ -136,16 +146,6 @@ def with_derived(study: Study) -> Study:
     return replace(study, values=Results([*values, *derived]), notes=tuple(notes))
 
 
-def _pages(study: Study) -> Iterator[Page]:
-    for chapter in CHAPTERS:
-        try:
-            page = chapter.page(study)
-            if page is not None:
-                yield page
-        except UserError as error:
-            yield Page(chapter.title, lead=(f"Not made: {error.phrase()}.",))
-
-
 class InRegions:
     """Measures heads by region for the pages of proof.
 
@@ -165,28 +165,25 @@ class InRegions:
         subject: str,
         shell: int | None,
         b: float,
-        truths: Mapping[str, Truth],
+        truth: Truth,
         predicted: Mapping[str, Maps],
         maps_alone: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         """Measure who is predicted, with the rows that stand for nothing and for the best."""
-        truth = truths["scan"]
         before = predicted.get(BEFORE)
         if before is None:
-            scan = self._dataset.acquisition(subject, self._plan.source)
-            source = fit_sh(scan, b_value=b, order=ORDER)
+            source = _fitted(self._dataset.acquisition(subject, self._plan.source), b)
             before = Maps(on_lattice(source, truth.image.lattice))
         images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
-        repeat = self._repeat(subject, b)
+        repeat = self._of_repeat(subject, lambda scan: Maps(_fitted(scan, b)))
         if repeat is not None:
             images[REPEAT] = repeat
-        clear = truths.get("noise-free")
         of_signal = self._of_signal(subject, b, truth.image)
-        if clear is not None and FLOOR in predicted and of_signal:
+        if FLOOR in predicted and of_signal:
             twin = self._dataset.noise_free(subject, self._target)
             assert twin is not None
             of_signal[FLOOR] = _signal_maps(twin, b, truth.image.lattice)
-        self._measure(subject, shell, "scan", truth, images, clear, maps_alone, of_signal)
+        self._measure(subject, shell, "scan", truth, images, maps_alone, of_signal)
 
     def _of_signal(
         self, subject: str, b: float, truth: SHImage
@@ -206,10 +203,8 @@ class InRegions:
         found[SMOOTHED] = {
             key: blurred(values, mask, lattice) for key, values in found[BEFORE].items()
         }
-        other = self._other_run(subject)
-        if other is not None:
-            found[REPEAT] = _signal_maps(other, b, lattice)
-        return found
+        repeat = self._of_repeat(subject, lambda scan: _signal_maps(scan, b, lattice))
+        return found if repeat is None else {**found, REPEAT: repeat}
 
     def add_taught(self, subject: str) -> None:
         """Measure both scans of somebody who is learned from: rows of tables need them."""
@@ -217,15 +212,13 @@ class InRegions:
         # As of who is predicted: tissue is found best where there is no noise.
         twin = dataset.noise_free(subject, self._target) if plan.regions == TISSUE else None
         for shell, b in plan.shells.items():
-            tissue = None if twin is None else Truth(fit_sh(twin, b_value=b, order=ORDER)).tissue
-            truth = Truth(
-                fit_sh(dataset.acquisition(subject, self._target), b_value=b, order=ORDER), tissue
-            )
-            source = Maps(fit_sh(dataset.acquisition(subject, plan.source), b_value=b, order=ORDER))
+            tissue = None if twin is None else Truth(_fitted(twin, b)).tissue
+            truth = Truth(_fitted(dataset.acquisition(subject, self._target), b), tissue)
+            source = Maps(_fitted(dataset.acquisition(subject, plan.source), b))
             of_signal = self._of_signal(subject, b, truth.image)
             taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
             images = {BEFORE: source}
-            self._measure(subject, shell, "training", truth, images, None, signal_maps=taught)
+            self._measure(subject, shell, "training", truth, images, signal_maps=taught)
 
     def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
         """(X, Y, Z) voxels in some region; None where kinds of tissue stand in for regions."""
@@ -243,14 +236,13 @@ class InRegions:
         reference: str,
         truth: Truth,
         images: Mapping[str, Maps],
-        clear: Truth | None,
         maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
         signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
     ) -> None:
         target = self._target
         try:
             regions = self._regions(subject, truth)
-            found, notes = measure_for_pages(truth, images, regions, clear, maps_alone, signal_maps)
+            found, notes = measure_for_pages(truth, images, regions, maps_alone, signal_maps)
         except UserError as error:
             self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
             return
@@ -269,28 +261,22 @@ class InRegions:
             return tissue_regions(truth.tissue, truth.image.affine)
         return regions_of(self._plan.regions, subject, self._target)
 
-    def _repeat(self, subject: str, b: float) -> Maps | None:
-        """Give the maps of another run of the target's scan."""
-        other = self._other_run(subject)
+    def _of_repeat(self, subject: str, compute: Callable[[Acquisition], T]) -> T | None:
+        """Compute something of another run of the target's scan; None where that cannot be."""
+        where = (subject, self._target)
+        taken = self._dataset.scans[where]
+        other = next((path for path in self._runs.get(where, ()) if path != taken), None)
+        if other is None:
+            return None
         try:
-            return None if other is None else Maps(fit_sh(other, b_value=b, order=ORDER))
+            return compute(load_acquisition(other, b0_threshold=self._plan.b0_threshold))
         except UserError as error:
             self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
             return None
 
-    def _other_run(self, subject: str) -> Acquisition | None:
-        """Open another run of the target's scan."""
-        where = (subject, self._target)
-        taken = self._dataset.scans[where]
-        others = [path for path in self._runs.get(where, ()) if path != taken]
-        if not others:
-            return None
-        threshold = self._plan.b0_threshold
-        try:
-            return load_acquisition(others[0], b0_threshold=threshold)
-        except UserError as error:
-            self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
-            return None
+
+def _fitted(scan: Acquisition, b: float) -> SHImage:
+    return fit_sh(scan, b_value=b, order=ORDER)
 
 
 def _signal_maps(scan: Acquisition, b: float, lattice: Lattice) -> dict[str, FloatArray]:

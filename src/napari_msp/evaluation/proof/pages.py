@@ -69,7 +69,6 @@ class Head:
     images: Mapping[str, Maps]
     mask: MaskArray
     regions: Regions
-    clear: Truth | None = None
     maps_alone: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     signal_maps: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
 

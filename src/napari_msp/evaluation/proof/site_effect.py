@@ -30,7 +30,6 @@ from napari_msp.evaluation.proof.site_effect_files import (
     values_table,
 )
 from napari_msp.evaluation.proof.site_effect_numbers import (
-    DEPENDENT,
     Resampled,
     Scanners,
     SiteEffect,
@@ -57,7 +56,7 @@ from napari_msp.evaluation.statistics import (
     interval_name,
 )
 from napari_msp.files import versions_of
-from napari_msp.formatting import NumberFormat, counted, listed, number, p_text
+from napari_msp.formatting import NumberFormat, counted, ends, listed, number, p_text, span
 
 SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
 """Quantities of the figure of biases."""
@@ -178,13 +177,12 @@ def _essence(each: Scanners, several: bool) -> Table:
         clear = sum(test.corrected_p_value < LEVEL for test in tests)
         # Of the mean of the others, an ICC follows from the number of subjects alone.
         icc = None if row == MEAN_OF_OTHERS else each.middle(row, "icc", signed=True)
-        effect = each.middle(row, "effect")
         return [
             Cell(row, role_of(row) if role_of(row) not in row else ""),
             Cell(_percent(each.middle(row, "bias_percent"), 2)),
             Cell(_percent(each.middle(row, "variation"), 2)),
-            Cell("–" if icc is None else number(icc, 2)),
-            Cell("–" if effect is None else number(effect, 2)),
+            Cell(number(icc, 2)),
+            Cell(number(each.middle(row, "effect"), 2)),
             Cell(_percent(each.middle(row, "variance_kept"), 0)),
             EMPTY if known is None else Cell(f"{known.right:.3g} of {known.subjects}"),
             EMPTY if known is None else Cell(f"{known.right_unbiased:.3g} of {known.subjects}"),
@@ -241,17 +239,15 @@ def _cell(effect: SiteEffect | None) -> Cell:
     bias = found.bias_percent
     if bias is None:
         return Cell("–", "its mean is not above 0")
-    interval = ""
-    if found.interval_percent is not None and effect.note not in (OVERLAP, DEPENDENT):
-        low, high = (number(end, 1) for end in found.interval_percent)
-        interval = f" [{low}, {high}]"
+    interval = ends(None if effect.dependent else found.interval_percent, 1)
     parts = [f"CV {_percent(found.variation)}"]
     if found.icc is not None and effect.row != MEAN_OF_OTHERS:
         parts.append(f"ICC {number(found.icc, 2)}")
     if effect.test is not None:
         parts.append(p_text(effect.test.corrected_p_value))
     clear = effect.test is not None and effect.test.corrected_p_value < LEVEL
-    return Cell(f"{number(bias, 1, signed=True)} %{interval}", ", ".join(parts), clear)
+    said = f"{number(bias, 1, signed=True)} % {interval}".rstrip()
+    return Cell(said, ", ".join(parts), clear)
 
 
 def _individual(each: Scanners, key: str, several: bool) -> Table:
@@ -320,12 +316,7 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
     def cell(each: Resampled | None) -> Cell:
         if each is None:
             return EMPTY
-        ends = (
-            ""
-            if each.interval is None
-            else (f"[{number(each.interval[0], 1)}, {number(each.interval[1], 1)}]")
-        )
-        return Cell(f"{number(each.bias, 1, signed=True)} %", ends)
+        return Cell(f"{number(each.bias, 1, signed=True)} %", ends(each.interval, 1))
 
     counts = [each.datasets for each in shown]
     interval = interval_name(counts, "datasets")
@@ -402,8 +393,7 @@ def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
         bias = effect.found.bias_percent
         if effect.quantity != key or effect.region not in shown or bias is None:
             continue
-        hidden = effect.note in (OVERLAP, DEPENDENT)
-        interval = None if hidden else effect.found.interval_percent
+        interval = None if effect.dependent else effect.found.interval_percent
         found.setdefault(effect.region, {})[effect.row] = (bias, interval)
     return found
 
@@ -461,8 +451,7 @@ def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
 
 
 def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled]) -> str:
-    counts = sorted({len(each.subjects) for each in found})
-    heads = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    heads = span([len(each.subjects) for each in found])
     rows = list(dict.fromkeys(row for each in found for row in each.rows))
     after = [row for row in rows if role_of(row) == "after"]
     tests = [each.test for one in found for each in one.effects if each.test is not None]

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.benchmark.analysis import OVERLAP
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
 from napari_msp.evaluation.proof.agreement import Agreement, Identified
 from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
 from napari_msp.evaluation.proof.site_effect_numbers import (
-    DEPENDENT,
     Place,
     Resampled,
     Scanners,
@@ -166,7 +164,7 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
 
 def effect_record(effect: SiteEffect) -> dict[str, object]:
     """Give what was found of a row's quantity in a region, by column; None is unknown."""
-    f, test, hidden = effect.found, effect.test, effect.note in (OVERLAP, DEPENDENT)
+    f, test, hidden = effect.found, effect.test, effect.dependent
     none = (None, None)
     values = [
         effect.dataset, effect.column, effect.row, role_of(effect.row), effect.region,
@@ -228,7 +226,7 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
         # Of a row of images and maps of the signal, by images, which come first.
         people.setdefault(line.where, {}).setdefault(line["row"], found)
     return [
-        Scanners(*where, None, of, effects[where], people.get(where, {}))
+        Scanners(*where, of, effects[where], people.get(where, {}))
         for where, of in values.items()
         if TARGET in of and where in effects
     ]
@@ -301,7 +299,6 @@ def _effect(line: _Line) -> SiteEffect:
     )
     return SiteEffect(
         *line.where,
-        None,
         line["row"],
         line["region"],
         line["quantity"],

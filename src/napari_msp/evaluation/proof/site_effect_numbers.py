@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.benchmark.results import RegionValue, Results, column_name
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.agreement import Agreement, Identified, agreement, identify
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -62,13 +62,13 @@ def role_of(row: str) -> str:
 class SiteEffect:
     """One row against the target's scans, in one region and quantity.
 
-    `change` is of the mean absolute difference, in percent of that before, with its interval;
-    `test` is of whether the bias is 0; `note` says why a number, or the test, is missing.
+    `column` is the target, with its shell where there are several; `change` is of the mean absolute
+    difference, in percent of that before, with its interval; `test` is of whether the bias is 0;
+    `note` says why a number, or the test, is missing.
     """
 
     dataset: str
-    target: str
-    shell: int | None
+    column: str
     row: str
     region: str
     quantity: str
@@ -79,9 +79,9 @@ class SiteEffect:
     note: str
 
     @property
-    def column(self) -> str:
-        """The target, with its shell where there are several."""
-        return column_name(self.target, self.shell)
+    def dependent(self) -> bool:
+        """Whether subjects depend on each other, so that no interval over them means anything."""
+        return self.note in (OVERLAP, DEPENDENT)
 
 
 Place = tuple[str, str]
@@ -93,24 +93,18 @@ Values = Mapping[Place, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Scanners:
-    """The numbers of one dataset on one target and shell.
+    """The numbers of one dataset in one column, see `SiteEffect`.
 
     `of_signal`: whether maps of scans' own signal are compared; else all comes through the SH
     series. Who was `identified` stands by row; None where that cannot be known.
     """
 
     dataset: str
-    target: str
-    shell: int | None
+    column: str
     values: Mapping[str, Values]
     effects: Sequence[SiteEffect]
     identified: Mapping[str, Identified | None]
     of_signal: bool = False
-
-    @property
-    def column(self) -> str:
-        """The target, with its shell where there are several."""
-        return column_name(self.target, self.shell)
 
     @property
     def subjects(self) -> list[str]:
@@ -155,8 +149,8 @@ def scanners(study: Study) -> list[Scanners]:
     Finished maps are compared with those of scans' own signal, apart from all images.
     """
     found = []
-    places = study.measured.groups("dataset", "target", "shell").items()
-    for ((dataset, target, shell), part), of_signal in product(places, (False, True)):
+    places = study.measured.groups("dataset", "column").items()
+    for ((dataset, column), part), of_signal in product(places, (False, True)):
         alike = (row for row in part if _is_of(row.quantity, of_signal))
         of_rows = Results(alike).groups("method").items()
         values = {row: _values(of_row) for (row,), of_row in of_rows}
@@ -167,20 +161,9 @@ def scanners(study: Study) -> list[Scanners]:
         for row in sorted((row for row in values if row != TARGET), key=rank):
             untested = OVERLAP if row in study.overlapping else ""
             untested = DEPENDENT if row == MEAN_OF_OTHERS else untested
-            where = (dataset, target, None if shell is None else int(shell), row)
-            effects += _effects(where, values, untested)
+            effects += _effects((dataset, column, row), values, untested)
             identified[row] = _identified(values[row], values[TARGET])
-        found.append(
-            Scanners(
-                dataset,
-                target,
-                None if shell is None else int(shell),
-                values,
-                effects,
-                identified,
-                of_signal,
-            )
-        )
+        found.append(Scanners(dataset, column, values, effects, identified, of_signal))
     return found
 
 
@@ -196,7 +179,7 @@ def _values(part: Results[RegionValue]) -> Values:
 
 
 def _effects(
-    where: tuple[str, str, int | None, str], values: Mapping[str, Values], untested: str
+    where: tuple[str, str, str], values: Mapping[str, Values], untested: str
 ) -> Iterator[SiteEffect]:
     own, scans, before = values[where[-1]], values[TARGET], values.get(BEFORE, {})
     places = [place for place in own if place[1] in MEANS and place in scans]
@@ -285,7 +268,7 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
                 continue
             own = each.values[effect.row][place]
             key = (each.column, effect.row, *place)
-            if effect.note in (OVERLAP, DEPENDENT):
+            if effect.dependent:
                 untested[key] = effect.note
             gathered.setdefault(key, []).append(
                 [

@@ -33,7 +33,7 @@ from napari_msp.evaluation.proof.two_groups_numbers import (
 from napari_msp.evaluation.proof.values import OF_SIGNAL
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import LEVEL
-from napari_msp.formatting import listed, number
+from napari_msp.formatting import ends, listed, number
 
 FALSE = 2 * LEVEL
 """Rate of false alarms from which what is found is not called power (our choice)."""
@@ -110,8 +110,8 @@ def _in_part(share: float) -> str:
 def _rate_cell(rate: Rate | None) -> Cell:
     if rate is None:
         return EMPTY
-    low, high = (number(100 * end, 1) for end in rate.interval)
-    return Cell(number(100 * rate.value, 1), f"[{low}, {high}]")
+    low, high = rate.interval
+    return Cell(number(100 * rate.value, 1), ends((100 * low, 100 * high), 1))
 
 
 def group_rows(found: GroupDifference, quantity: str) -> TidyTable:

@@ -16,6 +16,7 @@ from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
+from napari_msp.formatting import span
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.spherical_harmonics import ORDER
 
@@ -194,8 +195,7 @@ def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
         model = models[training.model]
         phases = 1 if _shares(model) else len(model.targets)
         done.append(round(model.training["steps"] / phases))
-    low, high = min(done), max(done)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return span(done, ",")
 
 
 def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
@@ -232,5 +232,4 @@ def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:
     for target, trainings in by_target.items():
         networks = [models[training.model].single(target) for training in trainings]
         counts.append(sum(p.numel() for network in networks for p in network.parameters()))
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return span(counts, ",")

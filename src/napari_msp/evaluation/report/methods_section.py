@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.statistics import FOR_BOOTSTRAP, FOR_INTERVAL, RESAMPLES
-from napari_msp.formatting import counted, listed
+from napari_msp.formatting import counted, listed, span
 from napari_msp.signal.spherical_harmonics import ORDER
 
 
@@ -131,8 +131,7 @@ def _split(run: EvaluationRun) -> str:
 
 def _left_out(run: EvaluationRun) -> str:
     """Say who taught, validated and was measured where each subject was test once."""
-    training = sorted({len(fold.training) for fold in run.folds})
-    sizes = " to ".join(str(each) for each in dict.fromkeys((training[0], training[-1])))
+    sizes = span([len(fold.training) for fold in run.folds])
     always = next(iter(run.splits.values())).training
     validating = (
         "another one, the next in the list, validated: every choice was made on it"

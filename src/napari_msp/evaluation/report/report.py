@@ -37,7 +37,7 @@ from napari_msp.evaluation.report.tables import (
     at_shell,
 )
 from napari_msp.files import staged_folder
-from napari_msp.formatting import counted, csv_text, number
+from napari_msp.formatting import counted, csv_text, ends, number
 
 LIMITS = (
     "Patches of one head are not independent, so p-values over patches overstate the evidence; "
@@ -283,14 +283,8 @@ def _beside(test: MethodTest) -> str:
     if test.change is None:
         nor = f", nor has {test.first}" if test.first_mean == 0 else ""
         return f"{test.second} has no error{nor}"
-    return f"{number(test.change, 1, signed=True)} %{_interval(test)} against {test.second}"
-
-
-def _interval(test: MethodTest) -> str:
-    if test.interval is None:
-        return ""
-    low, high = (number(end, 1) for end in test.interval)
-    return f" [{low}, {high}]"
+    change = f"{number(test.change, 1, signed=True)} % {ends(test.interval, 1)}".rstrip()
+    return f"{change} against {test.second}"
 
 
 def _terms(run: EvaluationRun) -> Table | None:

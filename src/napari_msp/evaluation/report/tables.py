@@ -17,7 +17,7 @@ from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result,
 from napari_msp.evaluation.biology import EFFECTS, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.evaluation.statistics import interval_name
-from napari_msp.formatting import NumberFormat, counted, number, p_text
+from napari_msp.formatting import NumberFormat, counted, ends, number, p_text, span
 
 BIOLOGY = "Biology put in"
 
@@ -193,14 +193,13 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
             mine = part.select(method=method, effect=name).rows
             cells.append(_kept(mine, overlapping) if mine else EMPTY)
         rows.append(cells)
-    counts = sorted({len(part.select(method=m, effect=e)) for m in part.methods for e in names})
-    heads = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
+    counts = {len(part.select(method=m, effect=e)) for m in part.methods for e in names}
     truth = against(part.references[0])
     interval = f"({OVERLAP})" if overlapping else f"[{interval_name(counts, 'heads')}]"
     return Table(
         f"What part of an effect put into heads is predicted on {where}: mean recovered over mean "
         f"true effect in {truth} {interval}; 1 keeps it whole, 0.9 is the goal for lesions. "
-        f"n = {heads}. "
+        f"n = {span(counts)}. "
         + " ".join(f"{name[0].upper()}{name[1:]}: {EFFECTS[name].explanation}" for name in names),
         ["method", *names],
         rows,
@@ -209,10 +208,7 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
 
 def _kept(rows: Sequence[EffectResult], overlapping: bool) -> Cell:
     found = recovery([row.true for row in rows], [row.value for row in rows])
-    if found.interval is None or overlapping:
-        return Cell(number(found.ratio, 2))
-    low, high = (number(end, 2) for end in found.interval)
-    return Cell(number(found.ratio, 2), f"[{low}, {high}]")
+    return Cell(number(found.ratio, 2), ends(None if overlapping else found.interval, 2))
 
 
 def against(reference: str) -> str:
@@ -331,11 +327,10 @@ def _tests_of(
     targets = list(dict.fromkeys(test.target for test in family))
     others = list(dict.fromkeys(test.second for test in family))
     first = family[0]
-    samples = sorted({test.test.pairs for test in family})
-    count = " to ".join(str(each) for each in dict.fromkeys((samples[0], samples[-1])))
+    samples = {test.test.pairs for test in family}
     notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
     compared = (
-        f"{first.first} against each other method {LEVELS[level]} (n = {count}), truth: "
+        f"{first.first} against each other method {LEVELS[level]} (n = {span(samples)}), truth: "
         f"{against(reference)}{at_shell(shell)}. Change of the mean SH MSE"
     )
     rows = [
@@ -375,12 +370,8 @@ def _test_cell(test: MethodTest | None) -> Cell:
         return EMPTY
     if test.change is None:
         return Cell("–", f"{test.second} has no error")
-    change = f"{number(test.change, 1, signed=True)} %"
-    if test.interval is not None:
-        low, high = (number(end, 1) for end in test.interval)
-        change += f" [{low}, {high}]"
-    effect = test.test.rank_biserial
-    r = "–" if effect is None else number(effect, 2)
+    change = f"{number(test.change, 1, signed=True)} % {ends(test.interval, 1)}".rstrip()
+    r = number(test.test.rank_biserial, 2)
     if test.test.note in (OVERLAP, FEW_HEADS):
         return Cell(change, f"r = {r}")
     return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)
