@@ -184,6 +184,10 @@ def map_name(stem: str, model: str, parameter: str) -> str:
     return f"{stem}_model-{model}_param-{parameter}_dwimap.nii.gz"
 
 
+COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
+"""How names of SH images end."""
+
+
 def shell_stem(stem: str, shell: int) -> str:
     """Tell the files of one of several shells apart, by what `desc` says of them.
 

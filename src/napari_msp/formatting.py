@@ -19,6 +19,11 @@ def number(value: float | None, decimals: int, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
 
 
+def shown(value: float | None, form: str) -> str:
+    """Write a number in a form of Python's; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
 def ends(interval: tuple[float, float] | None, decimals: int) -> str:
     """Write an interval; nothing where there is none.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from napari_msp.bids import (
+    COEFFICIENTS,
     absolute,
     bare_stem,
     dataset_root,
@@ -411,7 +412,7 @@ class Scan:
             When it was made in memory, and has no name.
         """
         if self.path is not None:
-            stem = bare_stem(self.path).removesuffix("_model-sh_param-coefficients_dwimap")
+            stem = bare_stem(self.path).removesuffix(COEFFICIENTS)
             return without_shell(stem) if isinstance(self.given_sh, Mapping) else stem
         if self.given_subject:
             return self.given_subject

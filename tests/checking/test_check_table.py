@@ -19,10 +19,8 @@ from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
 from napari_msp.checking.summary import (
     Comparison,
-    HeadImages,
     ScanSummary,
     check_input_position,
-    dice,
 )
 from napari_msp.checking.table import table_text, write_table
 from napari_msp.cli import main
@@ -183,15 +181,12 @@ def test_dice_on_a_finer_flipped_lattice():
         Nifti1Image(masks[1].astype(np.uint8), fine.affine), (coarse.shape, coarse.affine), order=0
     )
     expected = 1 - scipy_dissimilarity(masks[0].ravel(), other.get_fdata().ravel() > 0)
-    assert dice(*map(images_of, masks, (coarse, fine))) == pytest.approx(expected)
-    assert 0.3 < expected < 0.9  # so that neither 0 nor 1 passes
-
-
-def images_of(mask, lattice):
-    return HeadImages(
-        BrainImage(mask.astype(float), mask.astype(float), mask, lattice),
-        np.zeros((*mask.shape, 6)),
+    fixed, moving = (
+        BrainImage(mask.astype(float), mask.astype(float), mask, lattice)
+        for mask, lattice in zip(masks, (coarse, fine), strict=True)
     )
+    assert Comparison.of(fixed, moving, None).dice == pytest.approx(expected)
+    assert 0.3 < expected < 0.9  # so that neither 0 nor 1 passes
 
 
 # --- Outliers --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.data.masks import dice
 from napari_msp.data.phantom import Recipe
 from napari_msp.data.phantom.subjects import aligned, draw_subject
 from napari_msp.evaluation.benchmark.measuring import SIMULATED
@@ -17,7 +18,6 @@ from napari_msp.evaluation.measures.fibres import (
     Fibres,
     PeakErrors,
     Peaks,
-    dice,
     fibre_distributions,
     peaks_of,
     peaks_of_populations,

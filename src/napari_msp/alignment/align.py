@@ -13,7 +13,6 @@ from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_
 from napari_msp.alignment.preprocessing import Step, advice, missing_steps
 from napari_msp.alignment.registration import (
     BrainImage,
-    Displacement,
     Freedom,
     brain_image,
     estimate_displacement,
@@ -35,13 +34,7 @@ from napari_msp.bids import (
     write_participants,
 )
 from napari_msp.checking.findings import Finding, place_of
-from napari_msp.checking.summary import (
-    LEAST_CORRELATION,
-    MISALIGNMENT_LIMIT,
-    Comparison,
-    HeadImages,
-    dice,
-)
+from napari_msp.checking.summary import LEAST_CORRELATION, MISALIGNMENT_LIMIT, Comparison
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import (
@@ -321,17 +314,12 @@ def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) ->
         subject,
         platform,
         image,
-        _comparison(reference.brain, brain, found),
-        _comparison(reference.brain, after, left),
+        Comparison.of(reference.brain, brain, found),
+        Comparison.of(reference.brain, after, left),
         placed.clipped,
         _kept_energy(scan, placed),
         heads_figure(reference.brain, brain, after),
     )
-
-
-def _comparison(fixed: BrainImage, moving: BrainImage, found: Displacement) -> Comparison:
-    overlap = dice(*(HeadImages(each, np.zeros((0, 6))) for each in (fixed, moving)))
-    return Comparison(overlap, found, fixed.lattice.canonical)
 
 
 def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from napari_msp.checking.slices import (
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError
+from napari_msp.formatting import shown
 from napari_msp.signal.noise import SAMPLE, Group, contrast_to_noise, groups_of, noise_of
 
 LEAST_MOVE = 0.5
@@ -165,12 +166,12 @@ class ScanQuality:
         """What was measured, by what it is, as it is shown."""
         noise = " (noise by residuals)" if self.noise_from == "residuals" else ""
         return {
-            "neighbour correlation": _shown(self.ndc, ".2f"),
-            "SNR of b = 0": _shown(self.snr, ".1f") + noise,
+            "neighbour correlation": shown(self.ndc, ".2f"),
+            "SNR of b = 0": shown(self.snr, ".1f") + noise,
             **{f"CNR of b = {b_value:.0f}": f"{value:.2f}" for b_value, value in self.cnr.items()},
-            "framewise displacement": f"{_shown(self.framewise, '.2f')} mm",
-            "ghost": _shown(self.ghost, ".1%"),
-            "wrap-around": _shown(self.wrap, ".1%"),
+            "framewise displacement": f"{shown(self.framewise, '.2f')} mm",
+            "ghost": shown(self.ghost, ".1%"),
+            "wrap-around": shown(self.wrap, ".1%"),
         }
 
     @property
@@ -184,10 +185,6 @@ class ScanQuality:
         """Largest framewise displacement in mm."""
         known = self.motion.framewise[np.isfinite(self.motion.framewise)]
         return float(known.max()) if len(known) else None
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def measure_quality(acquisition: Acquisition) -> ScanQuality:

@@ -13,6 +13,7 @@ from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask, scale_between
+from napari_msp.data.masks import dice
 from napari_msp.errors import Advice, UserError
 
 
@@ -68,6 +69,12 @@ class Comparison:
     dice: float
     displacement: Displacement | None
     input_lattice: Lattice
+
+    @classmethod
+    def of(cls, fixed: BrainImage, moving: BrainImage, found: Displacement | None) -> "Comparison":
+        """Compare a brain with the input's, from which it was `found` displaced."""
+        mask = resample_mask(moving.mask, moving.lattice, fixed.lattice)
+        return cls(dice(fixed.mask, mask), found, fixed.lattice.canonical)
 
     @property
     def shift(self) -> FloatArray | None:
@@ -145,15 +152,14 @@ def compare_with_input(
     """
     if source.images is None or target.images is None:
         return [], None
-    overlap = dice(source.images, target.images)
-    lattice = source.lattice.canonical
+    brains = source.images.brain, target.images.brain
     try:
-        found = estimate_displacement(source.images.brain, target.images.brain)
+        found = estimate_displacement(*brains)
     except UserError as error:
         problem = f"cannot be aligned with {source.platform}: {error.problem}"
         found_none = Finding("warning", target.name, problem, error.remedy, "not aligned")
-        return [found_none], Comparison(overlap, None, lattice)
-    comparison = Comparison(overlap, found, lattice)
+        return [found_none], Comparison.of(*brains, None)
+    comparison = Comparison.of(*brains, found)
     return list(_judge(target.name, source.platform, comparison)), comparison
 
 
@@ -243,14 +249,3 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
     )
     remedy = Advice("reslice it from the original in one step")
     yield Finding("warning", target.where, problem, remedy, "lattice")
-
-
-def dice(source: HeadImages, target: HeadImages) -> float:
-    """Give the Dice coefficient of two masks on the lattice of `source`.
-
-    Twice the shared voxels over the sum of both: 1 for equal masks, 0 for masks that do not meet.
-    """
-    mask = source.brain.mask
-    other = resample_mask(target.brain.mask, target.brain.lattice, source.brain.lattice)
-    total = int(mask.sum() + other.sum())
-    return 2 * int((mask & other).sum()) / total if total else 0.0

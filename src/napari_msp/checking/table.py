@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.summary import Comparison, ScanSummary
+from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
-from napari_msp.formatting import counted, csv_text, padded
+from napari_msp.formatting import counted, csv_text, padded, shown
 from napari_msp.signal.fitting import condition_number, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
@@ -129,7 +130,7 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
     """
     lattice, places = scan.lattice.canonical, (scan.name, scan.where, scan.platform)
     flags = [finding.flag for finding in findings if finding.flag and finding.where in places]
-    row = ScanRow(
+    return ScanRow(
         subject=scan.subject,
         platform=scan.platform,
         voxel_xyz_mm=_triple(lattice.voxel_sizes),
@@ -138,79 +139,67 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
         mask_voxels=scan.mask_voxels,
         mask_ml=scan.mask_ml,
         flags=tuple(dict.fromkeys(flags)),
+        **_scheme(scan.gradients, b_value),
+        **({} if scan.quality is None else _quality(scan.quality)),
+        **({} if scan.comparison is None else _place(scan.comparison)),
     )
-    row = _with_scheme(row, scan, b_value)
-    if scan.quality is not None:
-        row = _with_quality(row, scan.quality)
-    return row if scan.comparison is None else _with_comparison(row, scan.comparison)
 
 
-def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> ScanRow:
-    nearest = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
+def _scheme(gradients: GradientTable, b_value: float | None) -> dict[str, Any]:
+    nearest = gradients.nearest_shell(0.0 if b_value is None else b_value)
     if nearest is None:
-        return row
+        return {}
     counts, orders, conditions = {}, {}, {}
-    for shell in scan.gradients.shells:
+    for shell in gradients.shells:
         name = f"{shell.b_value:.0f}"
-        directions = scan.gradients.directions[shell.volumes]
+        directions = gradients.directions[shell.volumes]
         enough = len(directions) >= coefficient_count(ORDER)
         counts[name] = len(directions)
         orders[name] = supported_order(directions)
         conditions[name] = condition_number(directions, ORDER) if enough else None
     name = f"{nearest.b_value:.0f}"
-    return replace(
-        row,
-        b_value=nearest.b_value,
-        directions=counts[name],
-        sh_order=orders[name],
-        condition=conditions[name],
-        shell_directions=counts,
-        shell_sh_order=orders,
-        shell_condition=conditions,
-    )
+    return {
+        "b_value": nearest.b_value,
+        "directions": counts[name],
+        "sh_order": orders[name],
+        "condition": conditions[name],
+        "shell_directions": counts,
+        "shell_sh_order": orders,
+        "shell_condition": conditions,
+    }
 
 
-def _with_quality(row: ScanRow, quality: ScanQuality) -> ScanRow:
-    row = replace(
-        row,
-        snr=quality.snr,
-        noise=quality.noise,
-        noise_from=quality.noise_from,
-        cnr={f"{b_value:.0f}": value for b_value, value in quality.cnr.items()},
-        ndc=quality.ndc,
-        ndc_whole=quality.ndc_whole,
-        dropped_slices=len(quality.dropped),
-        moved_volumes=len(quality.moved),
-        framewise_mean_mm=quality.framewise,
-        framewise_max_mm=quality.framewise_most,
-        ghost=quality.ghost,
-        wrap=quality.wrap,
-    )
-    if quality.dropped:
-        worst = quality.dropped[0]
-        row = replace(
-            row, worst_volume=worst.volume, worst_slice=worst.slice, worst_depth=worst.depth
-        )
-    if quality.moved:
-        far = quality.moved[0]
-        row = replace(row, moved_volume=far.volume, moved_mm=far.shift, moved_degrees=far.turn)
-    return row
+def _quality(quality: ScanQuality) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "cnr": {f"{b_value:.0f}": value for b_value, value in quality.cnr.items()},
+        "dropped_slices": len(quality.dropped),
+        "moved_volumes": len(quality.moved),
+        "framewise_mean_mm": quality.framewise,
+        "framewise_max_mm": quality.framewise_most,
+    }
+    for name in ("snr", "noise", "noise_from", "ndc", "ndc_whole", "ghost", "wrap"):
+        found[name] = getattr(quality, name)
+    for worst in quality.dropped[:1]:
+        found |= {"worst_volume": worst.volume, "worst_slice": worst.slice}
+        found["worst_depth"] = worst.depth
+    for far in quality.moved[:1]:
+        found |= {"moved_volume": far.volume, "moved_mm": far.shift, "moved_degrees": far.turn}
+    return found
 
 
-def _with_comparison(row: ScanRow, comparison: Comparison) -> ScanRow:
-    row = replace(row, dice=comparison.dice)
+def _place(comparison: Comparison) -> dict[str, Any]:
     found, shift = comparison.displacement, comparison.shift
     if found is None or shift is None:
-        return row
-    return replace(
-        row,
-        shift_mm=float(np.linalg.norm(found.shift)),
-        shift_voxels=float(np.linalg.norm(shift)),
-        shift_xyz_voxels=_triple(shift),
-        rotation_degrees=found.angle,
-        displacement_voxels=comparison.distance,
-        correlation=found.correlation,
-    )
+        return {"dice": comparison.dice}
+    return {
+        "dice": comparison.dice,
+        "shift_mm": float(np.linalg.norm(found.shift)),
+        "shift_voxels": float(np.linalg.norm(shift)),
+        "shift_xyz_voxels": _triple(shift),
+        "rotation_degrees": found.angle,
+        "displacement_voxels": comparison.distance,
+        "correlation": found.correlation,
+    }
 
 
 def _triple(values: FloatArray) -> Triple:
@@ -237,15 +226,15 @@ Columns = Mapping[str, Callable[["ScanRow"], str]]
 PLACE: Columns = {
     "subject": lambda row: row.subject,
     "cond": lambda row: _of_shells(row.shell_condition, _condition),
-    "ml": lambda row: _number(row.mask_ml, 0),
-    "Dice": lambda row: _number(row.dice, 2),
-    "shift": lambda row: _number(row.shift_voxels, 2),
+    "ml": lambda row: shown(row.mask_ml, ".0f"),
+    "Dice": lambda row: shown(row.dice, ".2f"),
+    "shift": lambda row: shown(row.shift_voxels, ".2f"),
     "right": lambda row: _component(row, 0),
     "front": lambda row: _component(row, 1),
     "up": lambda row: _component(row, 2),
-    "turn": lambda row: _number(row.rotation_degrees, 1),
-    "away": lambda row: _number(row.displacement_voxels, 2),
-    "r": lambda row: _number(row.correlation, 2),
+    "turn": lambda row: shown(row.rotation_degrees, ".1f"),
+    "away": lambda row: shown(row.displacement_voxels, ".2f"),
+    "r": lambda row: shown(row.correlation, ".2f"),
 }
 
 PLACE_LEGEND = """\
@@ -257,12 +246,12 @@ r: correlation when aligned.
 
 QUALITY: Columns = {
     "subject": lambda row: row.subject,
-    "NDC": lambda row: _number(row.ndc, 2),
-    "SNR": lambda row: _number(row.snr, 1) + ("*" if row.noise_from == "residuals" else ""),
-    "CNR": lambda row: _of_shells(row.cnr, lambda cnr: _number(cnr, 2)),
-    "slices": lambda row: _number(row.dropped_slices, 0),
-    "moved": lambda row: _number(row.moved_volumes, 0),
-    "FD": lambda row: _number(row.framewise_mean_mm, 2),
+    "NDC": lambda row: shown(row.ndc, ".2f"),
+    "SNR": lambda row: shown(row.snr, ".1f") + ("*" if row.noise_from == "residuals" else ""),
+    "CNR": lambda row: _of_shells(row.cnr, lambda cnr: shown(cnr, ".2f")),
+    "slices": lambda row: shown(row.dropped_slices, ".0f"),
+    "moved": lambda row: shown(row.moved_volumes, ".0f"),
+    "FD": lambda row: shown(row.framewise_mean_mm, ".2f"),
     "ghost": lambda row: _percent(row.ghost),
     "wrap": lambda row: _percent(row.wrap),
     "flags": lambda row: ", ".join(row.flags),
@@ -328,7 +317,7 @@ def _protocol(row: ScanRow) -> str:
     ]
     return (
         f"{row.platform or 'scan'}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
-        f"{_number(row.b0_volumes, 0)} b=0, {'; '.join(shells) or 'no directions'}"
+        f"{shown(row.b0_volumes, '.0f')} b=0, {'; '.join(shells) or 'no directions'}"
     )
 
 
@@ -431,16 +420,12 @@ def _cells(name: str, value: Any) -> Iterator[Any]:
         yield value
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+    return shown(share and 100 * share, ".1f")
 
 
 def _component(row: ScanRow, axis: int) -> str:
-    return "–" if row.shift_xyz_voxels is None else f"{row.shift_xyz_voxels[axis]:+.2f}"
+    return shown(row.shift_xyz_voxels and row.shift_xyz_voxels[axis], "+.2f")
 
 
 def _sizes(sizes: tuple[float, float, float] | None) -> str:

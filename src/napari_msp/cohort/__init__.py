@@ -72,7 +72,7 @@ def run_cohort(
     force: bool = False,
     review_maps: bool = True,
     progress: Callable[[CohortResult, int, int], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
     cancelled: Poll | None = None,
     job: Job | None = None,
     words: Words = PYTHON,
@@ -158,7 +158,7 @@ def run_cohort(
         cluster: Cluster | None = None
         if scheduler is not None:  # before all else: it may not be there
             seen = (bids_dir, model)
-            cluster = stack.enter_context(connected(scheduler, seen, tell or _say_nothing))
+            cluster = stack.enter_context(connected(scheduler, seen, tell))
         found = {
             subject: _by_platform(subject, paths, run)
             for subject, paths in _find_scans(bids_dir, participants, sessions).items()
@@ -244,10 +244,6 @@ def _tell_copies(tasks: Sequence[Task]) -> None:
             }
             for copy, scan in copies(people):
                 warnings.warn(f"{copy}: is the same image as {scan}", CopiedScan, stacklevel=3)
-
-
-def _say_nothing(_: str) -> None:
-    pass
 
 
 # --- Which scans -----------------------------------------------------------------------------

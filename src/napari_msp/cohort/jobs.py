@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -156,42 +156,19 @@ def _version(file: Path) -> tuple[int, int]:
 # --- What is finished ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What a prediction was made from and by: all that changes it.
-
-    Attributes
-    ----------
-    model_file, model_sha256
-        Name and digest of the model.
-    options
-        As `Provenance.options`, with the choice of gradients.
-    checksums
-        As `Provenance.checksums`.
-    warnings
-        Of a prediction that was made.
-    """
-
-    model_file: str | None
-    model_sha256: str | None
-    options: Mapping[str, Any]
-    checksums: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-    def difference(self, other: "_Made") -> str:
-        """Say what another prediction was made of; empty where of the same."""
-        if (self.model_file, self.model_sha256) != (other.model_file, other.model_sha256):
-            return f"by another model ({other.model_file})"
-        if self.options != other.options:
-            changed = [
-                name for name in self.options if self.options[name] != other.options.get(name)
-            ]
-            return f"with other options ({', '.join(changed) or 'more of them'})"
-        names = {"Image": "image", "Gradients": "gradient table", "Mask": "mask"}
-        for name in {**self.checksums, **other.checksums}:
-            if self.checksums.get(name) != other.checksums.get(name):
-                return f"from another {names.get(name, 'table of directions')}"
-        return ""
+def _difference(wanted: Provenance, made: Provenance) -> str:
+    """Say what a prediction was made of, in all that changes it; empty where of what is wanted."""
+    if (wanted.model_file, wanted.model_sha256) != (made.model_file, made.model_sha256):
+        return f"by another model ({made.model_file})"
+    own, other = ({**each.options, "Gradients": each.gradients} for each in (wanted, made))
+    if own != other:
+        changed = [name for name in own if own[name] != other.get(name)]
+        return f"with other options ({', '.join(changed) or 'more of them'})"
+    names = {"Image": "image", "Gradients": "gradient table", "Mask": "mask"}
+    for name in {**wanted.checksums, **made.checksums}:
+        if wanted.checksums.get(name) != made.checksums.get(name):
+            return f"from another {names.get(name, 'table of directions')}"
+    return ""
 
 
 def unfinished(task: Task) -> Iterator[str]:
@@ -205,14 +182,14 @@ def unfinished(task: Task) -> Iterator[str]:
     UserError
         When one is there that was made otherwise: what it is worth only a person knows.
     """
-    wanted: _Made | None = None
+    wanted: Provenance | None = None
     for target in task.targets:
         there = dict(_predictions(task, target))
         if not there:
             yield target
             continue
         wanted = wanted or _to_be_made(task)
-        differences = {path: wanted.difference(made) for path, made in there.items()}
+        differences = {path: _difference(wanted, made) for path, made in there.items()}
         if not all(differences.values()):
             continue
         path, how = next(iter(differences.items()))
@@ -227,7 +204,7 @@ def has_predictions(task: Task) -> bool:
     return not task.options["force"] and all(any(_predictions(task, t)) for t in task.targets)
 
 
-def _predictions(task: Task, target: str) -> Iterator[tuple[Path, _Made]]:
+def _predictions(task: Task, target: str) -> Iterator[tuple[Path, Provenance]]:
     """Give the sidecars of a target's predictions that are there, and how they were made."""
     stem = prediction_stem(task.dwi, target, task.kind)
     for path in sorted(task.out.glob(f"{stem}{'' if task.kind else '[A-Z]*'}_dwi.json")):
@@ -238,12 +215,10 @@ def _predictions(task: Task, target: str) -> Iterator[tuple[Path, _Made]]:
         except UserError:
             continue
         if made is not None:
-            options = {**made.options, "Gradients": made.gradients}
-            by = (made.model_file, made.model_sha256)
-            yield path, _Made(*by, options, made.checksums, made.warnings)
+            yield path, made
 
 
-def _to_be_made(task: Task) -> _Made:
+def _to_be_made(task: Task) -> Provenance:
     from napari_msp.data.acquisition import load_acquisition
     from napari_msp.inference.outputs import checksums
 
@@ -252,11 +227,14 @@ def _to_be_made(task: Task) -> _Made:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is told when the scan is harmonized
         acquisition = load_acquisition(task.dwi, b0_threshold=options.b0_threshold)
-    return _Made(
-        task.model.name,
-        _digest_as_of(task.model, *_version(task.model)),
-        {**options.recorded(), "Gradients": str(gradients)},
-        checksums(acquisition, gradients),
+    return Provenance(
+        target="",
+        input="",
+        model_file=task.model.name,
+        model_sha256=_digest_as_of(task.model, *_version(task.model)),
+        gradients=str(gradients),
+        checksums=checksums(acquisition, gradients),
+        options=options.recorded(),
     )
 
 

@@ -291,6 +291,15 @@ def overlap(mask: MaskArray, lattice: Lattice, moved: MaskArray, source: Lattice
     return int((mask & moved).sum()) / max(1, smaller)
 
 
+def dice(one: MaskArray, other: MaskArray) -> float:
+    """Give Dice's overlap of two masks on one lattice: 1 for the same; nan for two that are empty.
+
+    Twice the shared voxels over the sum of both.
+    """
+    both = int(one.sum()) + int(other.sum())
+    return 2 * float((one & other).sum()) / both if both else float("nan")
+
+
 def warn_if_apart(apart: float, whose: str, other: str) -> None:
     """Warn of two brains of one head that do not lie on each other.
 

@@ -1,7 +1,7 @@
 """What is known of a prediction as numbers, how unusual each is in its cohort, and the risk."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -172,12 +172,8 @@ def robust_scores(values: Sequence[float]) -> FloatArray | None:
     return scores
 
 
-def unusual_in(groups: Iterable[Sequence[Mapping[str, float]]]) -> list[list[dict[str, float]]]:
-    """Give, for each group of entries' numbers, how unusual each number is; see `robust_scores`."""
-    return [_unusual(list(group)) for group in groups]
-
-
-def _unusual(group: list[Mapping[str, float]]) -> list[dict[str, float]]:
+def unusual_in(group: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Give how unusual each number of some entries is among theirs; see `robust_scores`."""
     scores: list[dict[str, float]] = [{} for _ in group]
     for key in MEASURES:
         having = [number for number, each in enumerate(group) if key in each]

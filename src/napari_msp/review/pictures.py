@@ -5,9 +5,10 @@ one contrast, so that a glance down a page compares them. They are drawn from th
 `cohort` and `harmonize` write, which are made where they are missing.
 """
 
+import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -74,24 +75,17 @@ class Picture:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-
-@dataclass(eq=False)
-class Pictures:
-    """Pictures of a cohort, by the entries' keys."""
-
-    by_key: dict[str, Picture] = field(default_factory=dict)
-
     @property
-    def size(self) -> int:
-        """Of all images, in bytes."""
-        return sum(len(each.image) for each in self.by_key.values())
+    def source(self) -> str:
+        """The image as a data URI."""
+        return f"data:image/webp;base64,{base64.b64encode(self.image).decode()}"
 
 
 def draw_all(
     review: Review,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     cancelled: Callable[[], bool] | None = None,
-) -> Pictures:
+) -> dict[str, Picture]:
     """Draw every prediction of a folder.
 
     Parameters
@@ -103,8 +97,7 @@ def draw_all(
 
     Returns
     -------
-    Pictures
-        Where one cannot be drawn its notes say why.
+    By the entries' keys; where one cannot be drawn its notes say why.
     """
     cuts: dict[str, Cut] = {}
     for number, entry in enumerate(review.entries):
@@ -112,11 +105,11 @@ def draw_all(
         progress(f"picture of {entry.name}", number, len(review.entries))
         cuts[entry.key] = cut_entry(entry, cancelled)
     white = _median([cut.bright for cut in cuts.values()])
-    drawn = Pictures()
+    drawn: dict[str, Picture] = {}
     for entries in review.kinds.values():
         white_error = _median([cuts[entry.key].bright_error for entry in entries])
         for entry in entries:
-            drawn.by_key[entry.key] = draw(cuts.pop(entry.key), white, white_error)
+            drawn[entry.key] = draw(cuts.pop(entry.key), white, white_error)
     return drawn
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.bids import (
+    COEFFICIENTS,
     absolute,
     bare_stem,
     dataset_root,
@@ -208,12 +209,10 @@ def by_kind(entries: Iterable[Entry]) -> dict[tuple[str, str, str, str], list[En
 
 def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Say what is unusual of each entry among those of its kind, and sort them by risk."""
-    groups = list(by_kind(entries).values())
-    scores = unusual_in([entry.numbers for entry in group] for group in groups)
     found = [
         replace(entry, unusual=unusual, risk=risk_of(unusual, len(entry.warnings)))
-        for group, unusuals in zip(groups, scores, strict=True)
-        for entry, unusual in zip(group, unusuals, strict=True)
+        for group in by_kind(entries).values()
+        for entry, unusual in zip(group, unusual_in([e.numbers for e in group]), strict=True)
     ]
     return tuple(sorted(found, key=lambda entry: (-entry.risk, entry.key)))
 
@@ -308,8 +307,6 @@ class _Files:
 
 SKIPPED = {FOLDER, "sourcedata", "code"}
 """Folders that have no predictions."""
-
-COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
 
 
 def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:

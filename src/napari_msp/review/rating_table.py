@@ -82,6 +82,21 @@ class Rating:
         return self.verdict if self.is_of(entry) else "remade"
 
 
+FIELDS: Mapping[str, str] = {
+    "prediction": "key",
+    "participant_id": "subject",
+    "session_id": "session",
+    "input": "platform",
+    "target": "target",
+    "note": "note",
+    "rated_at": "time",
+    "software": "software",
+    "model": "model",
+    "model_sha256": "model_hash",
+    "prediction_hash": "prediction_hash",
+}
+"""Columns that have the text of a field of `Rating`."""
+
 COLUMNS: Mapping[str, str] = {
     "prediction": "File without its ending, relative to the folder that was reviewed",
     "participant_id": "Subject",
@@ -186,31 +201,16 @@ def table_of(ratings: Iterable[Rating]) -> str:
     added = list(dict.fromkeys(name for each in ratings for name, _ in each.more))
     writer.writerow([*COLUMNS, *added])
     for each in ratings:
-        more = dict(each.more)
-        cells = (
-            each.key,
-            each.subject,
-            each.session,
-            each.platform,
-            each.target,
-            each.verdict or "",
-            ";".join(_escaped(tag).replace(";", r"\u003b") for tag in each.tags),
-            each.note,
-            each.rater,
-            each.time,
-            each.software,
-            each.model,
-            each.model_hash,
-            each.prediction_hash,
-            "true" if each.blind else "false",
-            *(more.get(name, "") for name in added),
-        )
-        escaped = (cell if number == TAGS else _escaped(cell) for number, cell in enumerate(cells))
-        writer.writerow(cell or MISSING for cell in escaped)
+        cells = {
+            **{name: _escaped(getattr(each, field)) for name, field in FIELDS.items()},
+            "verdict": each.verdict,
+            "tags": ";".join(_escaped(tag).replace(";", r"\u003b") for tag in each.tags),
+            "rater": each.rater,
+            "blind": "true" if each.blind else "false",
+            **{name: _escaped(said) for name, said in each.more},
+        }
+        writer.writerow(cells.get(name) or MISSING for name in (*COLUMNS, *added))
     return stream.getvalue()
-
-
-TAGS = list(COLUMNS).index("tags")
 
 
 def read_ratings(path: Path) -> dict[str, Rating]:
@@ -248,21 +248,12 @@ def _rating(row: Mapping[str, str], rater: str, number: int) -> Rating:
     if verdict and verdict not in VERDICTS:
         raise ValueError(f"row {number} has the verdict {verdict!r}")
     tags = row.get("tags", "")
+    known: dict[str, Any] = {field: text(name) for name, field in FIELDS.items()}
     return Rating(
-        key=text("prediction"),
-        subject=text("participant_id"),
-        session=text("session_id"),
-        platform=text("input"),
-        target=text("target"),
+        **known,
         verdict=next((each for each in VERDICTS if each == verdict), None),
         tags=() if tags in ("", MISSING) else tuple(_plain(each) for each in tags.split(";")),
-        note=text("note"),
         rater=rater,
-        time=text("rated_at"),
-        software=text("software"),
-        model=text("model"),
-        model_hash=text("model_sha256"),
-        prediction_hash=text("prediction_hash"),
         blind=text("blind").lower() == "true",
         # An empty cell says nothing: a rating stays the same where somebody adds a column.
         more=tuple(

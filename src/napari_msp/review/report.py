@@ -33,7 +33,7 @@ from napari_msp.review.measures import (
     robust_scale,
     score_text,
 )
-from napari_msp.review.pictures import Picture, Pictures, draw_all
+from napari_msp.review.pictures import Picture, draw_all
 from napari_msp.review.predictions import FOLDER, Entry, Review
 from napari_msp.review.rating_table import Rating
 from napari_msp.review.ratings import AllRatings, read_all_ratings
@@ -89,7 +89,7 @@ def review_report(
     return path
 
 
-def report_html(review: Review, ratings: AllRatings, pictures: Pictures) -> str:
+def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Picture]) -> str:
     """Fill in the page, report.html beside this file."""
     here = files(__package__)
     style, script = ((here / f"report.{each}").read_text("utf-8") for each in ("css", "js"))
@@ -111,7 +111,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Pictures) -> str:
             measures,
             ratings,
             agreed,
-            pictures.by_key.get(entry.key, Picture()),
+            pictures.get(entry.key, Picture()),
         )
         for number, entry in enumerate(review.entries)
     ]
@@ -143,7 +143,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Pictures) -> str:
         fewest=FEWEST,
         unusual=UNUSUAL,
         warning_weight=f"{WARNING_WEIGHT:.0f}",
-        enough=any(row.unusual_known for row in rows),
+        enough=any(entry.unusual for entry in review.entries),
     )
 
 
@@ -187,7 +187,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction in the table; `number` is its place by risk from 0, `source` a data URI."""
+    """One prediction in the table; `number` is its place by risk from 0."""
 
     number: int
     entry: Entry
@@ -198,13 +198,7 @@ class Row:
     ratings: tuple[tuple[str, str, Rating], ...]
     statuses: tuple[str, ...]
     picture: Picture
-    source: str
     search: str
-
-    @property
-    def unusual_known(self) -> bool:
-        """Whether there were enough to compare it with."""
-        return bool(self.entry.unusual)
 
 
 def _row(
@@ -232,7 +226,6 @@ def _row(
         ratings=tuple(said),
         statuses=tuple(statuses),
         picture=picture,
-        source=_data_uri(picture.image),
         search=" ".join(words).casefold(),
     )
 
@@ -242,10 +235,6 @@ def _cell(measure: Measure, entry: Entry) -> Cell:
     bad = score is not None and badness(measure.key, score) >= UNUSUAL
     text = "" if score is None else score_text(score)
     return Cell(measure.text(value), value, text, bad)
-
-
-def _data_uri(image: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else ""
 
 
 # --- Ratings ----------------------------------------------------------------------------------

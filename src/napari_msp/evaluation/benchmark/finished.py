@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
+    COEFFICIENTS,
     bare_stem,
     entities,
     image_suffix,
@@ -201,10 +202,6 @@ def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> s
         first = next((each for each in made if each is not None), None)
         said |= {first.input} if first is not None and first.input in dataset.platforms else set()
     return said.pop() if len(said) == 1 else ""
-
-
-COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
-"""How names of SH images end."""
 
 
 def _images_of(folder: Path, subject: str) -> Iterator[Path]:

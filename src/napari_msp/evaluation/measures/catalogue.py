@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.data.masks import dice
 from napari_msp.evaluation.line_up import Comparable
-from napari_msp.evaluation.measures.fibres import dice, visited_by
+from napari_msp.evaluation.measures.fibres import visited_by
 from napari_msp.evaluation.measures.pair import (
     PATCH_SIZE,
     Pair,

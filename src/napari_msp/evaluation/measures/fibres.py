@@ -516,9 +516,3 @@ def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
         inside = ((at >= 0) & (at < white.shape)).all(axis=1)
         visited[tuple(at[inside].T)] = True
     return visited & white
-
-
-def dice(one: MaskArray, other: MaskArray) -> float:
-    """Give the overlap of two masks: 1 for the same; nan for two that are empty."""
-    both = int(one.sum()) + int(other.sum())
-    return 2 * float((one & other).sum()) / both if both else float("nan")
