@@ -29,12 +29,16 @@ def write_series(
     *,
     kind: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "ND"),
     suffix: str = "",
+    lost: tuple[int, ...] = (),
 ) -> None:
-    """Write (X, Y, Z, N) whole numbers as one file a slice; x runs to the left, y to the back."""
+    """Write (X, Y, Z, N) whole numbers as one file a slice; x runs to the left, y to the back.
+
+    Slices that are `lost` are not written, of no volume.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
     for volume in range(values.shape[3]):
-        for z in range(values.shape[2]):
+        for z in sorted({*range(values.shape[2])} - {*lost}):
             instance = volume * values.shape[2] + z + 1
             meta = FileMetaDataset()
             meta.MediaStorageSOPClassUID = MRImageStorage
@@ -54,6 +58,8 @@ def write_series(
             ds.ImageType = list(kind)
             ds.EchoTime, ds.RepetitionTime, ds.MagneticFieldStrength = 89.0, 1000.0, 3.0
             ds.ScanningSequence, ds.SequenceVariant, ds.MRAcquisitionType = "EP", "NONE", "2D"
+            philips = ds.private_block(0x2001, "Philips Imaging DD 001", create=True)
+            philips.add_new(0x18, "SL", values.shape[2])  # slices of a volume
             ds.SliceThickness = ds.SpacingBetweenSlices = VOXEL[2]
             ds.PixelSpacing = [VOXEL[1], VOXEL[0]]
             ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]

@@ -11,7 +11,13 @@ import pytest
 from dicom_files import B_VALUES, DIRECTIONS, VOXEL, voxels, write_series, write_session
 from napari_msp.data import dicom
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.dicom import DicomWarning, convert, import_dicom, looks_like_dicom
+from napari_msp.data.dicom import (
+    DicomWarning,
+    convert,
+    import_dicom,
+    kept_conversion,
+    looks_like_dicom,
+)
 from napari_msp.errors import Choose, Either, UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.dicom.DicomWarning")
@@ -220,6 +226,36 @@ def test_what_dcm2niix_warns_of_is_passed_on(tmp_path, monkeypatch):
     )
     with pytest.warns(DicomWarning, match="dcm2niix: Warning: odd"):
         import_dicom(folder, tmp_path / "out", subject="1", session="a", protocol="b")
+
+
+def test_a_slice_lost_inside_every_volume_is_no_scan(tmp_path):
+    """dcm2niix writes the five that are left as if they lay side by side."""
+    write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES, lost=(2,))
+    write_series(tmp_path / "in", 8, "whole", voxels(seed=1), B_VALUES, suffix="w")
+    with pytest.raises(UserError) as error:
+        import_dicom(
+            tmp_path / "in", tmp_path / "out", subject="1", session="a", protocol="b", series=5
+        )
+    assert "slices are missing inside it: export it anew" in error.value.problem
+    assert not (tmp_path / "out").exists()
+    first, again = (kept_conversion(tmp_path / "in", tmp_path / "cache") for _ in range(2))
+    assert first == again
+    assert [each.number for each in again.usable] == [8]
+    assert any("missing" in line for line in again.warnings)
+
+
+@pytest.mark.parametrize("lost", [(0,), (5,)])
+def test_slices_cut_off_an_end_are_told_alone(lost, tmp_path):
+    write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES, lost=lost)
+    with pytest.warns(DicomWarning, match=r"images may be missing, .* but found 5\."):
+        import_dicom(tmp_path / "in", tmp_path / "out", subject="1", session="a", protocol="b")
+
+
+def test_a_series_that_dcm2niix_gives_up_is_not_left_unsaid(session, tmp_path):
+    made = convert(session, tmp_path)
+    made = dicom.Converted(session, made.series[:1], ("Error: Converted 6 of 191 files",))
+    with pytest.raises(UserError, match="; dcm2niix: Error: Converted 6 of 191 files"):
+        made.choose()
 
 
 def test_dicom_is_known_by_its_content(session, tmp_path):

@@ -12,6 +12,7 @@ from napari_msp.data.gradients import (
     scanner_to_image_axes,
     write_gradients,
 )
+from napari_msp.data.table_doubts import table_doubts
 from napari_msp.errors import UserError
 
 
@@ -105,6 +106,75 @@ def test_vectors_are_brought_to_unit_length_and_those_of_b_0_to_zero(tmp_path):
     table = read_gradients(*files, np.eye(4))
     np.testing.assert_allclose(table.directions, [[0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
     assert table.b0_volumes.tolist() == [0, 2, 3]
+    np.testing.assert_allclose(table.b_values, [0, 1000 * 0.97**2, 5, 5])
+
+
+def in_part(spread_out, share, count=12):
+    """One b=0 and 24 volumes at b = 2000, the first of them with shorter b-vectors."""
+    vectors = np.concatenate([np.zeros((1, 3)), spread_out(24)])
+    vectors[1 : 1 + count] *= share
+    return np.array([0.0] + [2000.0] * 24), vectors
+
+
+@pytest.mark.reference("MRtrix mrinfo")
+@pytest.mark.parametrize(
+    ("share", "count", "b0"),
+    [(np.sqrt(0.5), 12, 0), (0.93, 12, 0), (0.95, 1, 0), (1.06, 24, 0), (0.6, 12, 2000)],
+)
+def test_lengths_that_code_b_values_scale_them_as_mrtrix_does(
+    share, count, b0, tmp_path, scan, affine, mrtrix, spread_out
+):
+    path = scan(affine, directions=23).write(tmp_path)
+    b_values, vectors = in_part(spread_out, share, count)
+    b_values[0] = b0  # also where the whole table has one b-value, and b=0 no direction
+    bval, bvec = write_table(tmp_path, b_values, vectors)
+    printed = mrtrix("mrinfo", path, "-fslgrad", bvec, bval, "-dwgrad")
+    reference = np.array([line.split() for line in printed.splitlines()], dtype=float)
+    table = read_gradients(bval, bvec, affine, 25)
+    np.testing.assert_allclose(table.b_values, reference[:, 3], rtol=1e-6)
+    np.testing.assert_allclose(table.directions, reference[:, :3], atol=1e-6)
+    assert table.scaled == pytest.approx((0 if b0 else min(share**2, 1), max(share**2, 1)))
+    (said,) = table_doubts(table)
+    assert "b-values were multiplied by their squared lengths" in said
+
+
+def test_lengths_rounded_to_two_decimals_mean_nothing(spread_out):
+    b_values, vectors = in_part(spread_out, 1.0)
+    assert np.abs(np.linalg.norm(vectors.round(2)[1:], axis=1) - 1).max() > 0.002
+    table = read_gradients(b_values, vectors.round(2), np.eye(4))
+    np.testing.assert_array_equal(table.b_values, b_values)
+    assert table.scaled is None
+    assert not list(table_doubts(table))
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 24), (0.5, 3), (1.4, 12)])
+def test_lengths_that_may_be_a_slip_are_refused(share, count, spread_out):
+    b_values, vectors = in_part(spread_out, share, count)
+    with pytest.raises(UserError, match="where their lengths code b-values, give b·"):
+        read_gradients(b_values, vectors, np.eye(4))
+
+
+def test_b_values_that_are_as_their_lengths_are_not_scaled_once_more(spread_out):
+    b_values, vectors = in_part(spread_out, np.sqrt(0.5))
+    b_values[1:13] = 1000
+    with pytest.raises(UserError, match="unit length"):
+        read_gradients(b_values, vectors, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("rows", "field", "says"),
+    [
+        (np.full((1, 34), 1000.0), "bvec", r"has 1 row of 34 numbers; give the b-vectors"),
+        (np.ones((3, 34)), "bval", r"has 3 rows of 34 numbers; give the b-values"),
+        (np.ones((34, 3)), "bval", r"has 34 rows of 3 numbers; give the b-values"),
+        (np.ones((34, 4)), "bval", r"t\.bval: has 34 b-values but the image has 33 volumes"),
+    ],
+)
+def test_one_file_given_as_both_is_told_where_it_does_not_belong(tmp_path, rows, field, says):
+    bval, _ = write_table(tmp_path, rows, [1])
+    with pytest.raises(UserError, match=says) as caught:
+        read_gradients(bval, bval, np.eye(4), 33)
+    assert (caught.value.subject, caught.value.field) == (str(bval), field)
 
 
 def test_near_b_values_are_one_shell_and_low_ones_b0(spread_out):

@@ -52,7 +52,7 @@ def test_the_last_tenth_by_hand():
     assert (by_error.by, by_error.part) == ("validation", pytest.approx(0.05))
     assert by_error.still
     assert "still lowered the error on the validation subjects by 5 %" in str(by_error)
-    worse = trail_of([9.0, 2.0, 3.0]).last_tenth()
+    worse = trail_of([9.0, 2.0, 2.5, 2.5, 3.0]).last_tenth()
     assert worse.part == 0
     assert "hardly lowered" in str(worse)
     losses = [1.0] * 16 + [0.8, 0.8, 0.6, 0.6]  # the last two of twenty against the two before
@@ -60,6 +60,22 @@ def test_the_last_tenth_by_hand():
     assert (by_loss.by, by_loss.part) == ("loss", pytest.approx(0.25))
     assert "still lowered the training loss by 25 %" in str(by_loss)
     assert trail_of([None]).last_tenth() is None
+
+
+def test_few_long_epochs_have_no_last_tenth():
+    """A lecture's: the last two are two thirds of the steps, and fell from the first one alone."""
+    falling = [learning_rate(FAST, step, 120, 1) for step in range(120)]
+    rates = [sum(falling[at : at + 40]) / 10 for at in (0, 40, 80)]
+    assert rates[2] < 0.1 * sum(rates) < rates[1]
+    for errors in ([None] * 3, [9.0, 6.6, 6.5]):
+        trail = trail_of(errors, [0.0907, 0.0660, 0.0651], rates)
+        assert trail.last_tenth() is None
+        words = how_they_ended({"a": trail}, {"a": 30})["a"]
+        assert words.startswith("too few epochs or steps to tell whether more would help")
+    # The last two of seven are a tenth; what they would be held against is half of it.
+    uneven = [1.0, 1.0, 1.0, 1.0, 5.0, 0.5, 0.5]
+    assert trail_of([None] * 7, [1.0] * 7, uneven).last_tenth() is None
+    assert trail_of([1.0] * 7, [1.0] * 7, uneven).last_tenth() is not None
 
 
 def test_a_rate_that_falls_does_not_make_a_run_look_finished():
@@ -77,9 +93,9 @@ def test_a_rate_that_falls_does_not_make_a_run_look_finished():
 def test_a_loss_that_falls_within_what_examples_differ_by_has_not_fallen():
     """Means 1 and 0.9 of 10 steps each: standard errors of 0.5/√10 hide a fall of 10 %."""
     trail = Trail()
-    for step, mean in ((10, 1.0), (20, 0.9)):
-        trail.add(step, 10 * mean, 10 * (mean**2 + 0.5**2), 1.0, None)
-    assert trail.spreads == pytest.approx([0.5, 0.5])
+    for step, mean in enumerate([*[1.0] * 9, 0.9], start=1):
+        trail.add(10 * step, 10 * mean, 10 * (mean**2 + 0.5**2), 1.0, None)
+    assert trail.spreads == pytest.approx([0.5] * 10)
     gain = trail.last_tenth()
     assert gain.part == pytest.approx(0.1)
     pooled = (10 * 0.5**2 + 10 * 0.5**2) / 18

@@ -256,6 +256,12 @@ def test_missing_gradient_files_are_missed_each_at_its_field(path):
     assert list(problems_of(path)) == ["bval", "bvec"]
 
 
+def test_b_values_chosen_as_b_vectors_are_told_there(path):
+    problems = problems_of(path, bvec=path.with_name("sub-01_dwi.bval"))
+    assert list(problems) == ["bvec"]
+    assert problems["bvec"].startswith("sub-01_dwi.bval: has 1 row of 62 numbers; give the b-vec")
+
+
 def test_gradient_files_may_lie_elsewhere(path, tmp_path):
     moved = {}
     (tmp_path / "tables").mkdir()

@@ -49,6 +49,22 @@ FIRST_FILES = 50
 SAID = "dcm2niix.json"
 """Keeps what dcm2niix warned of, beside the images of a conversion that is kept."""
 
+DOUBTS = (
+    "Warning", "Error", "DICOM images may be missing", "Missing", "Slice positions repeated",
+    "Expected", "Unable", "Interslice",
+)  # fmt: skip
+"""How lines of dcm2niix begin that a person should read; not all of them are called warnings."""
+
+SLICE = re.compile(
+    r"^ patient position \(?0020,0032\)?((?:\s+[-+.\de]+){3})\s*\n orient [^\n]*\n"
+    r" acq \S+ img \S+ ser (\d+) dim \d+x\d+x1x1 ",
+    re.MULTILINE,
+)
+"""What dcm2niix says of a file that holds one slice, where it is asked to say more."""
+
+OFF_PLACE = 0.25
+"""Part of the distance between slices by which one may lie beside its place (our choice)."""
+
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words of an image's DICOM type that say it was computed from the DWI."""
 
@@ -129,6 +145,8 @@ class Converted:
             problem = f"has no series that is a DWI ({_listed(self.series)})"
         else:
             problem = f"has no series {wanted} ({_listed(self.series)})"
+        if not self.usable and (errors := [e for e in self.warnings if e.startswith("Error")]):
+            problem += f"; dcm2niix: {'; '.join(errors)}"
         choices = tuple(str(each.number) for each in self.usable)
         remedy = Choose("series", choices) if choices else Advice("give a folder with a DWI")
         raise UserError(problem, self.folder, "series", remedy)
@@ -165,7 +183,9 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
     if not folder.is_dir():
         raise UserError("there is no such folder", folder, "source", Give("source", "a folder"))
     # %s series number, %d description; every image, as what is no DWI is to be listed, too.
+    # -v 1 also says where each slice lies.
     options = ["-b", "y", "-ba", "y", "-z", "i", "-w", "2", "-d", str(DEPTH), "-f", "%s_%d"]
+    options += ["-v", "1"]
     done = subprocess.run(
         [_program(), *options, "-o", str(into), str(folder)],
         capture_output=True,
@@ -182,8 +202,32 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         raise UserError(
             f"cannot be converted ({errors[0]})", folder, "source", Advice("export it anew")
         )
-    warned = (line for line in said if line.startswith(("Warning", "Error")))
-    return Converted(folder, _series_in(into), tuple(dict.fromkeys(warned)))
+    warned = (line for line in said if line.startswith(DOUBTS))
+    series = tuple(_in_place(each, done.stdout) for each in _series_in(into))
+    return Converted(folder, series, tuple(dict.fromkeys(warned)))
+
+
+def _in_place(series: Series, said: str) -> Series:
+    """Say of a series whether slices were lost inside it, so that the image has others there.
+
+    dcm2niix only counts them: what lies above a gap in every volume is moved down. Nothing is known
+    of files that hold several slices each.
+    """
+    of_it = [place.split() for place, number in SLICE.findall(said) if int(number) == series.number]
+    if series.flaw or not of_it:
+        return series
+    affine = open_nifti(series.path).affine
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    normal /= np.linalg.norm(normal)
+    # NIfTI's first two axes go right and forward, DICOM's left and backward.
+    found = np.unique(np.array(of_it, dtype=float) @ (normal * [-1, -1, 1]))
+    stored = normal @ (affine[:3, 2:3] * np.arange(series.shape[2]) + affine[:3, 3:])
+    reach = OFF_PLACE * abs(normal @ affine[:3, 2])
+    places = 1 + int((np.diff(found) > reach).sum())
+    all_there = (np.abs(stored[:, None] - found).min(axis=1) <= reach).all()
+    if all_there or places < len(stored):
+        return series
+    return replace(series, flaw="slices are missing inside it: export it anew")
 
 
 @contextmanager
@@ -211,9 +255,12 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     if not kept.exists():
         with new_folder(kept) as stage:
             made = convert(folder, stage)
-            write_json(stage / SAID, {"Warnings": list(made.warnings)})
-    said = read_json(kept / SAID)["Warnings"]
-    return Converted(folder, _series_in(kept), tuple(said))
+            flaws = {each.path.name: each.flaw for each in made.series}
+            write_json(stage / SAID, {"Warnings": list(made.warnings), "Flaws": flaws})
+    said = read_json(kept / SAID)
+    flaws = said.get("Flaws", {})
+    found = (replace(s, flaw=flaws.get(s.path.name, s.flaw)) for s in _series_in(kept))
+    return Converted(folder, tuple(found), tuple(said["Warnings"]))
 
 
 def looks_like_dicom(folder: str | Path) -> bool:

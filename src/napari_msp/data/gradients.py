@@ -30,8 +30,11 @@ SHELL_GAP = 80.0
 SHELL_REACH = 0.05
 """Volumes of a shell lie within this share of its mean b-value, or `SHELL_GAP` (our choice)."""
 
+ROUNDING = 0.01
+"""By how much two decimals may change the length of a b-vector: no b-value is scaled by it."""
+
 NORM_TOLERANCE = 0.1
-"""A b-vector this far from unit length is an error, less is rounding (our choice)."""
+"""Lengths this far from 1 are taken for parts of a gradient only where all others are 1 (ours)."""
 
 LOW_B_VALUES = 0.2
 """Share of the highest b-value up to which low ones are likely to be b=0 (our choice)."""
@@ -99,11 +102,14 @@ class GradientTable:
         means over directions. Volumes that count as b=0 and are weighted (b = 50) have theirs.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
+    scaled
+        Smallest and largest squared length of a b-vector, where b-values were multiplied by them.
     """
 
     b_values: FloatArray
     directions: FloatArray
     b0_threshold: float = B0_MAXIMUM
+    scaled: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.directions.shape != (len(self.b_values), 3):
@@ -199,7 +205,7 @@ def read_gradients(
     volumes: int | None = None,
     b0_threshold: float | None = None,
 ) -> GradientTable:
-    """Read an FSL gradient table into scanner axes.
+    """Read an FSL gradient table into scanner axes; lengths that code b-values scale them.
 
     Parameters
     ----------
@@ -215,18 +221,17 @@ def read_gradients(
     """
     threshold = check_b0_threshold(b0_threshold)
     if _is_mrtrix(bval, bvec):
-        bval, bvec = _mrtrix_table(bval, affine)
-    b_values = read_b_values(bval, bvec)
-    vectors = np.atleast_2d(_numbers(bvec, "bvec"))
+        b_values, vectors = _mrtrix_table(bval, affine)
+    else:
+        b_values, vectors = read_b_values(bval, bvec), np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
         raise _wrong_count(_name(bval, "b-values"), count, volumes)
     if vectors.shape == (3, count):
         vectors = vectors.T
     if vectors.shape != (count, 3):
-        problem = f"has {vectors.shape[0]} rows of {vectors.shape[1]} numbers"
         remedy = Advice(f"give 3 rows (or columns) of {count}, one for each b-value")
-        raise UserError(problem, _name(bvec, "b-vectors"), "bvec", remedy)
+        raise UserError(_has_rows(vectors), _name(bvec, "b-vectors"), "bvec", remedy)
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
@@ -234,8 +239,43 @@ def read_gradients(
         problem = f"b-values reach {b_values.max():g}, as in {unit}; they are read in s/mm²"
         remedy = Advice(f"{OTHER_UNITS[unit]}, if so")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
+    scales = length_scales(vectors, b_values, threshold)
+    scaled = None
+    if scales is not None:
+        b_values, scaled = b_values * scales, (float(scales.min()), float(scales.max()))
+        vectors = vectors / np.sqrt(np.where(scales > 0, scales, 1.0))[:, None]
     units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
-    return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold)
+    return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold, scaled)
+
+
+def length_scales(
+    vectors: FloatArray, b_values: FloatArray, b0_threshold: float
+) -> FloatArray | None:
+    """Give what b-values are multiplied by, where the lengths of b-vectors code them.
+
+    Scanners play a lower shell as the highest one with shorter gradients, and some tables say just
+    that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
+    lengths are off by 0.5 %. Here two decimals' rounding is none, and lengths far from 1 are
+    refused (by `_unit`) unless they are parts of one b-value that other volumes have whole.
+
+    Returns
+    -------
+    (N,) |g|², 1 where there is no direction; None where lengths mean nothing.
+    """
+    lengths = np.linalg.norm(vectors, axis=1)
+    directed = (b_values > b0_threshold) & (lengths > 0)
+    off = np.abs(lengths[directed] - 1)
+    if not (off > ROUNDING).any():
+        return None
+    several = LEAST_WEIGHTED <= (off > ROUNDING).sum() < len(off)
+    one_b = np.ptp(b_values[directed]) <= SHELL_GAP
+    parts = several and one_b and lengths[directed].max() <= 1 + ROUNDING
+    if not parts and off.max() > NORM_TOLERANCE:
+        return None
+    scales = np.where(directed, lengths**2, 1.0)
+    if (b_values > b0_threshold).all():
+        scales[lengths == 0] = 0  # b=0 is then no gradient of the one b-value
+    return scales
 
 
 MOST_IN_OTHER_UNITS = 12.0
@@ -354,10 +394,21 @@ def _is_mrtrix(bval: Table, bvec: Table) -> bool:
 def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
     table = np.atleast_2d(_numbers(path, "bval"))
-    if table.ndim != 2 or table.shape[1] < 4:
+    rows, columns = table.shape
+    if rows == 1 and columns > 4:  # one of FSL's two files, given as both
+        remedy = Advice("give the b-vectors: 3 rows (or columns), one number for each volume")
+        raise UserError(_has_rows(table), _name(path, "table"), "bvec", remedy)
+    if rows > 1 and (columns == 3 or (rows == 3 and columns > 4)):
+        remedy = Advice("give the b-values: one number for each volume")
+        raise UserError(_has_rows(table), _name(path, "table"), "bval", remedy)
+    if columns < 4:
         problem = "is no table of x, y, z and b in each row"
         raise UserError(problem, _name(path, "table"), "bval", Advice("give FSL's two files"))
     return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
+
+
+def _has_rows(table: FloatArray) -> str:
+    return f"has {counted(table.shape[0], 'row')} of {counted(table.shape[1], 'number')}"
 
 
 def _numbers(table: Table, field: str) -> FloatArray:
@@ -425,7 +476,10 @@ def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
     """Say what helps against lengths that do not fit the b-values."""
     by = _shift(lengths, weighted)
     if not by:
-        return Advice("b-vectors must have unit length")
+        return Advice(
+            "b-vectors must have unit length; where their lengths code b-values, give b·|g|² and "
+            "unit vectors, as MRtrix3's mrconvert -export_grad_fsl writes them"
+        )
     count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
     way = "forward" if by > 0 else "back"
     return Advice(f"the b-vectors are shifted by {count} {way} against the b-values: move them")

@@ -11,6 +11,7 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradients import (
     GradientTable,
+    length_scales,
     likely_b0,
     read_gradients,
     scanner_to_image_axes,
@@ -54,7 +55,14 @@ def in_tissue(difference: float) -> str:
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:
-    """Say that what counts as b=0 has decayed by its own b-values."""
+    """Say that b-vectors scaled b-values, and that b=0 has decayed by its own b-values."""
+    if table.scaled is not None:
+        low, high = table.scaled
+        yield (
+            f"its b-vectors are not of unit length: b-values were multiplied by their squared "
+            f"lengths ({low:.2g} to {high:.2g}), as MRtrix3 does; give unit b-vectors if their "
+            "lengths mean nothing"
+        )
     mean = table.b0_weighting
     if mean <= WEAK_B0:
         return
@@ -109,7 +117,9 @@ def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator
         if rows is not None and rows.ndim == 2 and rows.shape[1] == 4:
             lengths = np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
             units = np.divide(rows[:, :3], lengths, out=np.zeros((len(rows), 3)), where=lengths > 0)
-            for difference in _differences(table, rows[:, 3], units):
+            scales = length_scales(rows[:, :3], rows[:, 3], table.b0_threshold)
+            b_values = rows[:, 3] if scales is None else rows[:, 3] * scales
+            for difference in _differences(table, b_values, units):
                 yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
     for field in B_VALUES:
         values = _array(sidecar.get(field))

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 LEAST_GAIN = 0.005
 """Part of the validation error that counts as a gain while a phase goes on (our choice)."""
 
+COARSE = 0.2
+"""Part of the learning that what stands for a tenth may be: epochs may be longer (our choice)."""
+
 STILL = 0.01
 """Part that the last tenth must have gained for more steps to be advised (our choice)."""
 
@@ -96,17 +99,21 @@ class Trail(BaseModel):
     def last_tenth(self) -> "Gain | None":
         """Say what the last tenth of the learning gained.
 
-        None where there are too few epochs; without validation, too few steps of a tenth.
+        None where epochs are so few that what they end with is more than two tenths; without
+        validation, where a tenth has too few steps.
         """
         last = self._tenth_before(len(self.ends))
-        if last == 0:
+        if last == 0 or self._too_coarse(last, len(self.ends)):
             return None
         if self.errors:
             first = self._all_errors[: len(self._all_errors) - len(self.ends) + last]
             before, after = min(first), min(self._all_errors)
             gain = 1 - after / before if math.isfinite(before) and before > 0 else 0.0
             return Gain("validation", gain, STILL)
-        earlier = self._steps(self._tenth_before(last), last)
+        tenth_before = self._tenth_before(last)
+        if self._too_coarse(tenth_before, last):
+            return None
+        earlier = self._steps(tenth_before, last)
         later = self._steps(last, len(self.ends))
         if min(earlier.count, later.count) < FEWEST or earlier.mean <= 0:
             return None
@@ -122,6 +129,9 @@ class Trail(BaseModel):
         while start > 0 and sum(self.rates[start:stop]) < (1 - 1e-9) * tenth:
             start -= 1
         return max(0, min(start, stop - 1))
+
+    def _too_coarse(self, start: int, stop: int) -> bool:
+        return sum(self.rates[start:stop]) > (1 + 1e-9) * COARSE * sum(self.rates)
 
     @property
     def _all_errors(self) -> list[float]:
@@ -214,7 +224,7 @@ def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> d
         elif (gain := trail.last_tenth()) is not None:
             words[phase] = str(gain)
         else:
-            words[phase] = "too short to tell whether more steps would help"
+            words[phase] = "too few epochs or steps to tell whether more would help"
         if kept := trail.kept():
             words[phase] += f"; {kept}"
     return words
