@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from napari_msp.errors import Cancelled
 from napari_msp.signal.expected_error import (
@@ -114,6 +114,36 @@ def test_brightness_and_distance(image, mask, describe, rng):
 def test_what_is_even_stays_so_when_smoothed(mask):
     even = np.where(mask[..., None], 3.0, 0.0).astype(np.float32)
     np.testing.assert_allclose(smoothed(even, mask, 1.0)[mask], 3.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_smoothing_is_a_filter_of_what_lies_in_the_mask(width, rng):
+    """Longer along an axis than what is smoothed at a time, and at the image's ends too."""
+    values = rng.uniform(1, 2, (150, 9, 11, 2)).astype(np.float32)
+    mask = np.zeros(values.shape[:3], dtype=bool)
+    mask[3:, :7] = rng.random((147, 7, 11)) < 0.7
+    weight = np.maximum(gaussian_filter(mask.astype(float), width), 1e-3)
+    for number in range(2):
+        by_hand = gaussian_filter(values[..., number].astype(float) * mask, width) / weight
+        found = smoothed(values, mask, width)[..., number]
+        np.testing.assert_allclose(found[mask], by_hand[mask], rtol=2e-6)
+        assert not found[~mask].any()
+
+
+def test_what_lies_empty_around_a_head_changes_nothing(image, mask, rng):
+    b0, energy = rng.uniform(100, 900, mask.shape), energies(image)
+    alone = error_features(image, mask, energy, b0, 1.0)
+    inside = (slice(9, 21), slice(8, 21), slice(None))
+    wide = [np.zeros((30, 28, 11, *each.shape[3:]), each.dtype) for each in (image, energy, b0)]
+    around = np.zeros((30, 28, 11), dtype=bool)
+    for place, each in zip([*wide, around], (image, energy, b0, mask), strict=True):
+        place[inside] = each
+    found = error_features(wide[0], around, wide[1], wide[2], 1.0)
+    smooth = slice(SLOPE_AROUND - 4, INPUT)  # which knows the image's ends
+    np.testing.assert_allclose(
+        np.delete(found, smooth, axis=1), np.delete(alone, smooth, axis=1), rtol=1e-6
+    )
+    assert error_features(image, mask & False, energy, b0, 1.0).shape == (0, FEATURES)
 
 
 def test_it_can_be_ended(image, mask):
