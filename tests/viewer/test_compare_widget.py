@@ -193,7 +193,7 @@ def test_without_truth_disagreement_stands_below(
     assert compare.table.words.text().startswith("No numbers")
 
 
-def test_four_predictions_have_a_column_each(viewer, add, compare, settle, pixels, truth):
+def test_four_predictions_have_a_column_each(viewer, add, compare, settle, pixels, truth, qtbot):
     corners = ["front left", "back left", "back right", "front right"]
     predictions = [predicted(f"P{n}", corner) for n, corner in enumerate(corners)]
     add(truth, *predictions)
@@ -207,6 +207,24 @@ def test_four_predictions_have_a_column_each(viewer, add, compare, settle, pixel
     assert compare.grid.layers[5].name == "no input scan"
     cells = [layer for layer in viewer.layers if shown_by(layer).view == "compare"]
     assert len(cells) == 10
+    check_a_low_window_folds_the_choice_away(viewer, compare, settle, qtbot)
+
+
+def check_a_low_window_folds_the_choice_away(viewer, compare, settle, qtbot):
+    window, form, tabs = viewer.window._qt_window, compare.form, compare.tabs
+    assert form.what.isChecked()
+    window.resize(1089, 629)
+    qtbot.wait_until(lambda: tabs.currentWidget().height() < 180)
+    form.show_button.click()
+    settle()
+    assert not form.truths.isVisible()
+    assert form.maps.isVisible()
+    for number in range(tabs.count()):
+        tabs.setCurrentIndex(number)
+        qtbot.wait(20)
+        assert tabs.currentWidget().height() >= 180, tabs.tabText(number)
+    form.leave_button.click()
+    assert form.truths.isVisible()
 
 
 def test_leaving_brings_everything_back(

@@ -109,25 +109,42 @@ def say_of(names, rows, **words):
         rows.say(name, **words)
 
 
-def unseen(foot, qtbot):
-    """What lies outside of its place of what is said, and offered, while work goes on."""
+def unseen(foot, qtbot, low):
+    """What lies outside of its place of what is said, and offered, also while work goes on.
+
+    In a low window that is scrolled to while work goes on.
+    """
     (place,) = messages(foot)
     row = foot.findChildren(ProgressRow)[0]
     for line in foot.findChildren(MessageLine):
-        row.start("Reading")
-        line.show_message("warning", LONG, ("Interpolate", "Details …"))
-        qtbot.wait(20)
-        for words in ("Reading", LONG):
-            row.report(1, 2, words)
+        for running in (False, True):
+            if running:
+                row.start("Reading")
+            line.show_message("warning", LONG, ("Interpolate", "Details …"))
             qtbot.wait(20)
-            for part in (line.words, *line.buttons):
-                corner = part.mapTo(place.viewport(), QPoint(0, 0))
-                if not place.viewport().rect().contains(QRect(corner, part.size())):
-                    yield part.text()
-        if row.cancel.visibleRegion().boundingRect().size() != row.cancel.size():
-            yield row.cancel.text()
-        line.clear()
+            for words in ("Reading", LONG):
+                row.report(1, 2, words)
+                qtbot.wait(20)
+                scrolled = low and running
+                yield from outside(place.widget() if scrolled else place.viewport(), line)
+            if running and row.cancel.visibleRegion().boundingRect().size() != row.cancel.size():
+                yield row.cancel.text()
+            line.clear()
         row.end()
+
+
+def outside(place, line):
+    """What lies outside of a place of the words and buttons of a line."""
+    for part in (line.words, *line.buttons):
+        corner = part.mapTo(place, QPoint(0, 0))
+        if not place.rect().contains(QRect(corner, part.size())):
+            yield part.text()
+
+
+def blanks(widget):
+    """What napari adds below a widget that seems not to want its height."""
+    items = (widget.layout().itemAt(number) for number in range(widget.layout().count()))
+    return [each for each in items if each.spacerItem() is not None]
 
 
 def sideways(widget):
@@ -164,6 +181,8 @@ def prepared(name, widget, heads, reviewed, qtbot):
         widget.open()
         qtbot.wait_until(lambda: widget.session is not None, timeout=PATIENCE)
         qtbot.wait_until(lambda: not widget.canvas.ahead.busy, timeout=PATIENCE)
+        table = widget.list.table
+        assert table.viewport().height() >= 4 * table.rowHeight(0)
         widget.what.unfold(True)
     elif name == "Train":
         widget.form.dataset.write(heads)
@@ -200,7 +219,8 @@ def test_nothing_moves_when_something_is_said(
             }
             assert not moved, (name, words)
         (foot,) = widget.findChildren(Foot)
-        assert list(unseen(foot, qtbot)) == [], name
+        assert list(unseen(foot, qtbot, size is SIZES[0])) == [], name
+        assert blanks(widget) == [], name
         assert widget.minimumSizeHint().height() <= LOW, name
         assert sideways(widget) == [], name
         assert cut(widget) == [], name

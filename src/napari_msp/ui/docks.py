@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QMainWindow,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -36,10 +37,11 @@ USUAL_WIDTH = 370
 
 
 SHARE = 6
-"""Of a widget's height, one part is usually for messages."""
+"""Of a widget's height, one part is for messages."""
 
-LINES = 9
-"""That what is said has room for at least: four lines of words, buttons, and a row of progress."""
+LINES = 7
+"""That what is said has room for at least: four lines of words, and buttons. Where a row of
+progress stands there, too, words are scrolled in a low window."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
@@ -323,9 +325,7 @@ class Foot(QWidget):
             self._place.bring(row.words)
 
 
-def with_messages(
-    owner: QWidget, upper: QWidget, *said: QWidget, share: int = SHARE
-) -> QVBoxLayout:
+def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout:
     """Lay out a widget: at its foot the one place for what goes on and what is said.
 
     The place has its share of the height, whatever is said.
@@ -336,12 +336,11 @@ def with_messages(
         All else.
     *said
         Messages and progress, from top to bottom.
-    share
-        Of so many parts of the height one is theirs.
     """
     foot = Foot(*said)
+    upper.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)  # or napari adds a blank
     column = stacked(owner, upper, foot)
-    column.setStretchFactor(upper, share - 1)
+    column.setStretchFactor(upper, SHARE - 1)
     column.setStretchFactor(foot, 1)
     return column
 

@@ -16,6 +16,7 @@ from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import (
     CheckList,
+    FoldButton,
     FormRows,
     in_row,
     offer,
@@ -36,6 +37,9 @@ LABELS = {
     "axis": "Pla&ne",
 }
 """Of the rows, by the library's name of the parameter."""
+
+CHOICE = ("b_value", "predictions", "truth", "input_image")
+"""Rows that act when Show is pressed; the others do so at once."""
 
 SHOW, ANOTHER = "&Show", "&Show this choice"
 """The button, and as long as the picture is of another choice."""
@@ -80,6 +84,8 @@ class CompareForm(QWidget):
 
     Attributes
     ----------
+    what
+        Folds away what is chosen, for a low window; to be put above it.
     map_changed, plane_changed : str
         Another map (its name in `MAPS`) or plane is chosen.
     errors_changed
@@ -119,7 +125,9 @@ class CompareForm(QWidget):
         self.leave_button = push_button(
             "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
         )
+        self.notices, self.keys = Notices(), wrapped(KEYS)
         self.rows = self._arranged()
+        self.what = FoldButton("What to compare", True)
         self.show_active(False)
         self.offer((), (), ())
         self._connect()
@@ -170,6 +178,8 @@ class CompareForm(QWidget):
     def mark_drawn(self, asked: tuple[Any, ...] | None) -> None:
         """Take which choice the picture is of, None: there is none; Show says if it is another."""
         self._drawn = asked
+        if asked is None:
+            self.what.setChecked(True)
         self._check()
 
     def next_glyphs(self) -> None:
@@ -225,7 +235,13 @@ class CompareForm(QWidget):
             for shell in shells if several else ():
                 self.shells.addItem(f"b = {shell} s/mm²", shell)
         self.choose_shell(chosen)
-        self.rows.show_row("b_value", several)
+        self._fold(self.what.isChecked())
+
+    def _fold(self, unfolded: bool) -> None:
+        """Show what is chosen, or what acts at once alone."""
+        for name in CHOICE:
+            self.rows.show_row(name, unfolded and (name != "b_value" or self.shells.count() > 0))
+        self.keys.setVisible(unfolded)
 
     def _check(self) -> None:
         """Say what is wrong before it is asked for."""
@@ -250,6 +266,7 @@ class CompareForm(QWidget):
         self.predictions_list.changed.connect(self._check)
         self.truths.currentIndexChanged.connect(self._check)
         self.scans.currentIndexChanged.connect(self._check)
+        self.what.toggled.connect(self._fold)
         self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
@@ -257,7 +274,6 @@ class CompareForm(QWidget):
         self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 
     def _arranged(self) -> FormRows:
-        self.notices = Notices()
         rows, buttons = FormRows(self.notices), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
             ("b_value", self.shells, SHELL),
@@ -271,5 +287,5 @@ class CompareForm(QWidget):
         ):
             rows.add(name, LABELS[name], entry, meaning, beside=name == "axis")
         buttons.setStretchFactor(self.show_button, 1)
-        stacked(self, rows, wrapped(KEYS), buttons)
+        stacked(self, rows, self.keys, buttons)
         return rows

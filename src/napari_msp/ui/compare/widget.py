@@ -61,11 +61,8 @@ NEXT_GLYPHS = "Q"
 
 EDGE = 6
 
-LOW = 10
-"""Parts of the height of which one is for messages: the numbers want it more."""
-
-LOWEST = 50
-"""Pixels of a tab, in a low window."""
+LOWEST, ROOMY = 50, 240
+"""Pixels of a tab at least, and of all tabs where there is room for what was chosen, too."""
 
 NARROWEST = 240
 """Pixels that the table asks for."""
@@ -173,6 +170,8 @@ class Compare(Docked):
         assert compared is not None
         self.stages.take(compared)
         self._computed = self._asked
+        if self.tabs.height() < ROOMY:
+            self.form.what.setChecked(False)
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
         if compared.reservations:
             self._warn_of_reservations()
@@ -441,11 +440,11 @@ class Compare(Docked):
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
         self.tabs.addTab(_scrolled(self.regions), "Regions")
-        upper = QWidget()
-        stacked(upper, self.heading, self.form, self.tabs).setStretchFactor(self.tabs, 1)
+        upper, head = QWidget(), in_row(self.form.what, self.heading)
+        head.setAlignment(self.form.what, Qt.AlignLeft | Qt.AlignTop)
+        stacked(upper, head, self.form, self.tabs).setStretchFactor(self.tabs, 1)
         said = (self.message, self.verdict, self.regions.message)
-        running, notices = self.progress, self.form.notices
-        column = with_messages(self, upper, *said, running, notices, share=LOW)
+        column = with_messages(self, upper, *said, self.progress, self.form.notices)
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
 
 

@@ -33,6 +33,9 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 LEAST_LINES, ENTRY_LINES = 3, 5
 """That are seen at once of what is known of a prediction, in a low window and else."""
 
+NARROW = "QPushButton { padding: 2px 5px; }"
+"""Of the buttons of tags, which are many: in few rows they leave the list of predictions room."""
+
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
 
 
@@ -80,6 +83,7 @@ class Judging(Themed):
         }
         self.tags: dict[str, QPushButton] = {}
         self._tags = QWidget()
+        self._tags.setStyleSheet(NARROW)
         self._tag_rows = QFlowLayout(self._tags)
         self._tag_rows.setContentsMargins(0, 0, 0, 0)
         self._tag_rows.setHorizontalSpacing(2)

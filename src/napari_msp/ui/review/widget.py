@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QElidingLabel
 
 from napari_msp.errors import UserError
@@ -30,7 +30,7 @@ from napari_msp.ui.review.keys import WRITING, all_keys, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.form import Section, in_row, key_name, stacked
+from napari_msp.ui.widgets.form import Section, key_name, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
@@ -59,8 +59,9 @@ class Review(Docked):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form, self.message = ReviewForm(), MessageLine()
-        self.what = Section("What to review", self.form, unfolded=True)
         self.progress, self.making = QElidingLabel(), ProgressRow()
+        beside = self.progress, self.heading
+        self.what = Section("What to review", self.form, *beside, unfolded=True)
         self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
         self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
         self.reporting = JobRow()
@@ -480,11 +481,11 @@ class Review(Docked):
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
-        upper, judging = QWidget(), self.judging
-        head = in_row(self.progress, self.heading)
-        head.setStretchFactor(self.progress, 1)
-        column = stacked(upper, head, self.what, self.list, judging.entry, Pane(judging))
-        column.setStretch(2, 1)  # where there is room, the list has it
+        upper, buttons = QWidget(), Pane(self.judging)
+        buttons.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
+        column = stacked(upper, self.what, self.list, self.judging.entry, buttons)
+        column.setStretch(1, 1)  # where there is room, the list has it; else both have half
+        column.setStretch(3, 1)
         column.addStretch()
         said = (self.message, self.reporting, self.making, self.form.notices)
         with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)

@@ -287,8 +287,33 @@ class CheckList(QListWidget):
         return QSize(120, rows * row + 2 * self.frameWidth() + 2)
 
 
+class FoldButton(QToolButton):
+    """A title whose arrow says whether what belongs to it is seen, by mouse and by keyboard.
+
+    Parameters
+    ----------
+    title
+        May hold a mnemonic.
+    unfolded
+        Whether it is seen at first; `toggled` tells of a change.
+    """
+
+    def __init__(self, title: str, unfolded: bool) -> None:
+        super().__init__()
+        self.setText(title)
+        self.setCheckable(True)
+        self.setAutoRaise(True)
+        self.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
+        self.toggled.connect(self._turn)
+        self.setChecked(unfolded)
+        self._turn(unfolded)
+
+    def _turn(self, unfolded: bool) -> None:
+        self.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
+
+
 class Section(QWidget):
-    """A title that shows and hides what is under it, by mouse and by keyboard.
+    """A title that shows and hides what is under it.
 
     Parameters
     ----------
@@ -296,30 +321,25 @@ class Section(QWidget):
         May hold a mnemonic.
     body
         What is folded away.
+    *beside
+        What stands right of the title.
     unfolded
         Whether it is seen at first.
     """
 
-    def __init__(self, title: str, body: QWidget, unfolded: bool = False) -> None:
+    def __init__(self, title: str, body: QWidget, *beside: QWidget, unfolded: bool = False) -> None:
         super().__init__()
         self.body = body
-        self.button = QToolButton()
-        self.button.setText(title)
-        self.button.setCheckable(True)
-        self.button.setAutoRaise(True)
-        self.button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
-        self.button.toggled.connect(self._fold)
-        stacked(self, self.button, body)
-        self.button.setChecked(unfolded)
-        self._fold(unfolded)
+        self.button = FoldButton(title, unfolded)
+        head = in_row(self.button, *beside)
+        head.setAlignment(self.button, Qt.AlignLeft | Qt.AlignTop)
+        stacked(self, head, body)
+        body.setVisible(unfolded)
+        self.button.toggled.connect(body.setVisible)
 
     def unfold(self, unfolded: bool) -> None:
         """Show or hide the body."""
         self.button.setChecked(unfolded)
-
-    def _fold(self, unfolded: bool) -> None:
-        self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
-        self.body.setVisible(unfolded)
 
 
 def wrapped(text: str = "") -> QLabel:

@@ -64,6 +64,7 @@ class MessageLine(QWidget):
         self._offers = QWidget()
         QFlowLayout(self._offers).setContentsMargins(0, 0, 0, 0)
         right = QVBoxLayout()
+        right.setSpacing(2)
         right.addWidget(self.words)
         right.addWidget(self._offers)
         layout = QHBoxLayout(self)
