@@ -1,7 +1,7 @@
 """Compare predictions with truth: Figure 3 and the numbers. The job of `napari-msp compare`."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -141,27 +141,11 @@ class CompareResult:
         }
 
 
-class CompareResults(Mapping[int, CompareResult]):
+class CompareResults(dict[int, CompareResult]):
     """What the comparison of several shells found, by name; tests are corrected within each."""
-
-    def __init__(self, by_shell: Mapping[int, CompareResult]) -> None:
-        self._by_shell = dict(by_shell)
-
-    def __getitem__(self, shell: int) -> CompareResult:
-        return self._by_shell[shell]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._by_shell)
-
-    def __len__(self) -> int:
-        return len(self._by_shell)
 
     def __repr__(self) -> str:
         return "\n".join(f"b = {shell}: {each!r}" for shell, each in self.items())
-
-    # By identity, as everything that has arrays.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
         """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none."""

@@ -128,8 +128,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
         ratings=ratings,
         raters=[_of_rater(rater, review, ratings) for rater in ratings.raters],
         agreed=agreed,
-        pairs=[_of_pair(pair) for pair in agreed.pairs],
-        all_raters=None if agreed.all_raters is None else kappa_text(agreed.all_raters),
+        kappa=kappa_text,
         differing=[
             (numbers.get(key), key, listed([f"{who}: {what}" for who, what in said.items()]))
             for key, said in list(agreed.differing.items())[:MOST_FIRST]
@@ -259,19 +258,6 @@ def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]
         "elsewhere": sum(key not in review for key in theirs),
         "blind": sum(each.blind for each in theirs.values()),
         "tags": [f"{tag} ({count})" for tag, count in tags.most_common()],
-    }
-
-
-def _of_pair(pair: Any) -> dict[str, Any]:
-    return {
-        "raters": pair.raters,
-        "count": pair.kappa.count,
-        "observed": f"{100 * pair.kappa.observed:.0f} %" if pair.kappa.count else "–",
-        "kappa": kappa_text(pair.kappa),
-        "weighted": kappa_text(pair.weighted),
-        "differing": len(pair.differing),
-        "table": pair.table,
-        "other_files": pair.other_files,
     }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -19,7 +18,7 @@ from napari_msp.bids import nifti_stem
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.evaluation.figures.curves import INK, SOFT
-from napari_msp.evaluation.figures.layout import DPI, write_figure
+from napari_msp.evaluation.figures.layout import plain_figure, tidy, write_figure
 
 REACH = 0.5
 """Share of signal, missing or too much, at which colours are full."""
@@ -44,8 +43,7 @@ def write_carpets(folder: str | Path, scans: Sequence[ScanSummary]) -> list[Path
 def carpet_figure(quality: ScanQuality, name: str) -> Figure:
     """Draw how good a scan is, its name above."""
     order = np.argsort(quality.b_values, kind="stable")
-    figure = Figure(figsize=(9.5, 6.0), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = plain_figure(9.5, 6.0)
     axes = figure.subplot_mosaic(
         [["motion", "words"], ["likeness", "words"], ["carpet", "words"]],
         height_ratios=(0.8, 0.8, 3.4),
@@ -75,7 +73,7 @@ def _draw_motion(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     axes.bar(range(len(order)), np.nan_to_num(values), color=colours, width=0.8)
     axes.set_ylim(0, max(1.0, 1.15 * float(np.nanmax(np.append(values, 0)))))
     axes.set_ylabel("moved by\n[mm]", color=INK, fontsize=8)
-    _tidy(axes)
+    tidy(axes, INK, SOFT, 7)
 
 
 def _draw_likeness(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
@@ -84,7 +82,7 @@ def _draw_likeness(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     known = np.append(values[np.isfinite(values)], 1.0)
     axes.set_ylim(min(0.5, float(known.min()) - 0.05), 1)
     axes.set_ylabel("neighbour\ncorrelation", color=INK, fontsize=8)
-    _tidy(axes)
+    tidy(axes, INK, SOFT, 7)
 
 
 def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArray) -> None:
@@ -167,9 +165,3 @@ def _first(lines: Sequence[str]) -> list[str]:
     """Keep the worst, and say how many more there are."""
     more = len(lines) - NAMED
     return [*lines[:NAMED], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.tick_params(colors=INK, labelsize=7, length=3, color=SOFT)

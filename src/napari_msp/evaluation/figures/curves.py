@@ -3,15 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from napari_msp.evaluation.figures.layout import DPI
+from napari_msp.evaluation.figures.layout import plain_figure, tidy
 from napari_msp.formatting import power_of_ten
 
 Curve = Sequence[tuple[int, float]]
@@ -51,8 +49,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     exponent = math.floor(math.log10(min(errors))) - 1
     below = 0.5 + 0.2 * len(methods)
     height = 2.9 + 0.9 + below
-    figure = Figure(figsize=(1.7 + 3.0 * len(curves), height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plain_figure(1.7 + 3.0 * len(curves), height)
     axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=(2.9, below))
     for column, (target, by_method) in enumerate(curves.items()):
         _draw_curves(axes[0, column], by_method, colours, 10.0**exponent)
@@ -111,7 +108,8 @@ def _draw_curves(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("step", color=INK, fontsize=9)
-    _tidy(axes, grid="both")
+    axes.grid(True, color="#e3e7ec", linewidth=0.6)
+    tidy(axes, INK, SOFT)
 
 
 def _draw_changes(
@@ -129,12 +127,5 @@ def _draw_changes(
         color=INK,
         fontsize=9,
     )
-    _tidy(axes, grid="x")
-
-
-def _tidy(axes: Axes, grid: Literal["both", "x"]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.grid(True, axis=grid, color="#e3e7ec", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=8, length=3, color=SOFT)
+    axes.grid(True, axis="x", color="#e3e7ec", linewidth=0.6)
+    tidy(axes, INK, SOFT)

@@ -49,13 +49,28 @@ class Scale:
     extend: str
 
 
+def plain_figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
+    """Give an empty figure without pyplot; its size is in inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, ink: str = INK, soft: str = SOFT_INK, size: float = 8) -> None:
+    """Leave two sides of axes, and write small at them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(soft)
+    axes.tick_params(colors=ink, labelsize=size, length=3, color=soft)
+    axes.set_axisbelow(True)
+
+
 class Page:
-    """A figure without pyplot; its size is in inches."""
+    """A figure on which places are in inches."""
 
     def __init__(self, size: Point) -> None:
-        self.figure = Figure(figsize=size, dpi=DPI, facecolor=PAPER)
-        FigureCanvasAgg(self.figure)
-        self.size = size
+        self.figure, self.size = plain_figure(*size, layout=None), size
 
     def axes(self, corner: Point, size: Point, label: str) -> Axes:
         """Add black axes without ticks, which can be found by their label."""

@@ -1,15 +1,15 @@
 """Figures of the site effect: biases by region, Bland-Altman plots, who is told right."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from napari_msp.evaluation.figures.curves import COLOURS
-from napari_msp.evaluation.figures.layout import DPI, INK, PAPER, SOFT_INK
+from napari_msp.evaluation.figures.layout import INK, PAPER, SOFT_INK, plain_figure, tidy
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, number
@@ -32,17 +32,8 @@ def _colours(roles: Mapping[str, str]) -> dict[str, str]:
     return {row: OF_ROLES.get(role) or free[row] for row, role in roles.items()}
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(SOFT_INK)
-    axes.tick_params(colors=INK, labelsize=8, length=3, color=SOFT_INK)
-    axes.set_axisbelow(True)
+def _marker(colour: str, role: str) -> dict[str, Any]:
+    return {"color": colour, "markerfacecolor": PAPER if role == "trivial" else colour}
 
 
 def bias_figure(
@@ -60,7 +51,7 @@ def bias_figure(
     colours = _colours(roles)
     regions = list(dict.fromkeys(region for panel in panels.values() for region in panel))
     height = 0.9 + len(regions) * (0.18 + 0.13 * len(roles)) + 0.22 * ((len(roles) + 3) // 4)
-    figure = _figure(2.0 + 2.3 * len(panels), height)
+    figure = plain_figure(2.0 + 2.3 * len(panels), height)
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     step = 0.8 / max(1, len(roles))
     for one, (title, panel) in zip(axes, panels.items(), strict=True):
@@ -82,19 +73,11 @@ def bias_figure(
                     continue
                 if interval is not None:
                     one.plot(interval, [at, at], color=colours[row], linewidth=1.3)
-                hollow = role == "trivial"
-                one.plot(
-                    bias,
-                    at,
-                    "o",
-                    color=colours[row],
-                    markerfacecolor=PAPER if hollow else colours[row],
-                    markersize=4.5,
-                )
+                one.plot(bias, at, "o", markersize=4.5, **_marker(colours[row], role))
         one.set_title(title, color=INK, fontsize=10, parse_math=False)
         one.set_xlabel("bias [%]", color=INK, fontsize=9)
         one.grid(True, axis="x", color=GRID, linewidth=0.6)
-        _tidy(one)
+        tidy(one)
     axes[0].set_yticks(range(len(regions)), [_short(region) for region in regions])
     for label in axes[0].get_yticklabels():
         label.set_parse_math(False)
@@ -118,13 +101,7 @@ def _reach(panel: Mapping[str, Mapping[str, Bias]], roles: Mapping[str, str]) ->
 def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]) -> None:
     marks = [
         figure.axes[0].plot(
-            [],
-            [],
-            "o",
-            color=colours[row],
-            markerfacecolor=PAPER if role == "trivial" else colours[row],
-            markersize=5,
-            label=_short(row),
+            [], [], "o", markersize=5, label=_short(row), **_marker(colours[row], role)
         )[0]
         for row, role in roles.items()
     ]
@@ -153,7 +130,7 @@ def bland_altman_figure(
     every = [value for each in pairs.values() for pair in each for value in pair]
     display = NumberFormat.of(every)
     scale = 10.0**display.exponent
-    figure = _figure(1.0 + 2.1 * len(rows), 0.7 + 1.75 * len(regions))
+    figure = plain_figure(1.0 + 2.1 * len(rows), 0.7 + 1.75 * len(regions))
     grid = figure.subplots(len(regions), len(rows), squeeze=False, sharex="row", sharey="row")
     for line, region in enumerate(regions):
         for column, row in enumerate(rows):
@@ -170,7 +147,7 @@ def bland_altman_figure(
 
 def _bland_altman(axes: Axes, pairs: np.ndarray) -> None:
     axes.axhline(0, color=SOFT_INK, linewidth=0.6)
-    _tidy(axes)
+    tidy(axes)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(pairs) == 0:
@@ -201,7 +178,7 @@ def people_figure(
         Of each row.
     """
     colours = _colours(roles)
-    figure = _figure(9.0, 3.0 + 0.22 * ((len(roles) + 3) // 4))
+    figure = plain_figure(9.0, 3.0 + 0.22 * ((len(roles) + 3) // 4))
     axes = figure.subplots()
     axes.axhline(chance, color=SOFT_INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.text(
@@ -209,17 +186,9 @@ def people_figure(
         transform=axes.get_yaxis_transform(),
     )  # fmt: skip
     for row, (bias, rate) in points.items():
-        hollow = roles[row] == "trivial"
-        axes.plot(
-            bias,
-            rate,
-            "o",
-            color=colours[row],
-            markerfacecolor=PAPER if hollow else colours[row],
-            markersize=8 if roles[row] not in ("floor", "noise-free") else 12,
-            clip_on=False,
-            zorder=3 if roles[row] not in ("floor", "noise-free") else 2,
-        )
+        size, above = (12, 2) if roles[row] in ("floor", "noise-free") else (8, 3)
+        style = _marker(colours[row], roles[row])
+        axes.plot(bias, rate, "o", markersize=size, zorder=above, clip_on=False, **style)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_yticks(
@@ -230,7 +199,7 @@ def people_figure(
     )
     axes.set_ylabel("subjects told right", color=INK, fontsize=9)
     axes.grid(True, color=GRID, linewidth=0.6)
-    _tidy(axes)
+    tidy(axes)
     _legend(figure, {row: colours[row] for row in points}, {row: roles[row] for row in points})
     return figure
 
