@@ -102,9 +102,18 @@ def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
     """
     if not is_dwi(scan):
         return None
-    named = entities(scan)
-    platform = platform_name(named.get("ses", ""), named.get("acq", ""))
-    return (f"sub-{named['sub']}", platform) if platform else None
+    platform = platform_of(scan)
+    return (f"sub-{entities(scan)['sub']}", platform) if platform else None
+
+
+def platform_of(path: str | Path) -> str:
+    """Say on what platform an image was made, by its name; empty where it does not say.
+
+    >>> platform_of("sub-01_ses-ge_acq-st_dseg.nii.gz")
+    'ge_st'
+    """
+    named = entities(path)
+    return platform_name(named.get("ses", ""), named.get("acq", ""))
 
 
 def misplaced(path: str | Path) -> str:

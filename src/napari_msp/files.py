@@ -18,7 +18,7 @@ import stat
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -359,6 +359,15 @@ def sha256(path: str | Path) -> str:
     """Give the SHA-256 digest of a file in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def state_of(paths: Iterable[Path]) -> str:
+    """Give a digest of which files these are, their sizes, and when they were written."""
+    state = hashlib.sha256()
+    for path in paths:
+        about = path.stat()
+        state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return state.hexdigest()[:16]
 
 
 _REPAIR = Advice("repair or replace it")

@@ -17,8 +17,7 @@ from napari_msp.bids import (
     HARMONIZED,
     MRTRIX_SUFFIXES,
     describe_derivative,
-    entities,
-    platform_name,
+    platform_of,
 )
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
@@ -288,7 +287,7 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
     """Choose a scan of each platform; a platform without one is left out."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        groups.setdefault(_platform(path), []).append(path)
+        groups.setdefault(platform_of(path), []).append(path)
     found: Found = {}
     for platform, group in groups.items():
         try:
@@ -377,11 +376,6 @@ def _choose_scan(folder: Path, found: Found, platform: str | None) -> Path:
     where = "" if platform is None else f" on {platform}"
     problem = f"has several DWI{where} ({', '.join(found)})" if found else f"has no DWI{where}"
     raise UserError(problem, folder, "platform", known)
-
-
-def _platform(scan: Path) -> str:
-    named = entities(scan)
-    return platform_name(named.get("ses", ""), named.get("acq", ""))
 
 
 # --- What became of everybody ----------------------------------------------------------------

@@ -9,6 +9,7 @@ from napari_msp.commands.shared import (
     add_b0_threshold,
     add_force,
     add_input,
+    add_names,
     add_run,
     add_voxel_size,
 )
@@ -27,9 +28,7 @@ def add_options(command: ArgumentParser) -> None:
     add_input(command)
     add_run(command)
     add_b0_threshold(command)
-    command.add_argument(
-        "--subjects", nargs="+", default=(), metavar="sub-01", help="which ones (default: all)"
-    )
+    add_names(command, "--subjects", "sub-01", "which ones (default: all)")
     command.add_argument(
         "--affine", action="store_true", help="undo stretch and shear too; needs --resample"
     )

@@ -4,7 +4,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_device, add_force, add_out, add_run
+from napari_msp.commands.shared import (
+    add_b0_threshold,
+    add_device,
+    add_force,
+    add_names,
+    add_out,
+    add_run,
+)
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "teach a model what error to expect of it, on subjects held out"
@@ -15,13 +22,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the model and the subjects."""
     command.add_argument("model", type=Path, metavar="M.safetensors", help="trained file")
     command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
-    command.add_argument(
-        "--subjects",
-        nargs="+",
-        default=(),
-        metavar="SUBJECT",
-        help="default: those that it has not learned from",
-    )
+    add_names(command, "--subjects", "SUBJECT", "default: those that it has not learned from")
     add_run(command)
     add_device(command)
     add_b0_threshold(command)

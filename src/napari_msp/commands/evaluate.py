@@ -12,6 +12,7 @@ from napari_msp.commands.shared import (
     add_b0_threshold,
     add_device,
     add_input,
+    add_names,
     add_out,
     add_regions,
     add_run,
@@ -41,13 +42,8 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--models", type=model_file, nargs="+", default=(), metavar="M", help="trained files"
     )
-    command.add_argument(
-        "--methods",
-        nargs="+",
-        default=(),
-        metavar="NAME",
-        help="trained here, on training subjects only: 'all', or names as in the table",
-    )
+    of_rows = "trained here, on training subjects only: 'all', or names as in the table"
+    add_names(command, "--methods", "NAME", of_rows)
     command.add_argument(
         "--list-methods",
         action=_ListMethods,
@@ -64,13 +60,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_regions(command, "default with --predictions")
     add_input(command)
-    command.add_argument(
-        "--targets",
-        nargs="+",
-        default=(),
-        metavar="PLATFORM",
-        help="default: the models', or all other platforms",
-    )
+    add_names(command, "--targets", "PLATFORM", "default: the models', or all other platforms")
     for names, parameter, use in (
         (("--train",), "train", "learned from"),
         (("--validation",), "validation", "choose learning rates and single networks"),

@@ -110,6 +110,11 @@ def add_scan(command: ArgumentParser) -> None:
     add_out(command, "DIR", "folder")
 
 
+def add_names(command: ArgumentParser, option: str, metavar: str, what: str) -> None:
+    """Add one name or several."""
+    command.add_argument(option, nargs="+", default=(), metavar=metavar, help=what)
+
+
 def add_out(command: ArgumentParser, metavar: str, what: str) -> None:
     """Add where the results go."""
     command.add_argument("--out", type=Path, required=True, metavar=metavar, help=what)

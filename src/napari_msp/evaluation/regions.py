@@ -5,7 +5,6 @@ Labels come from an image (an atlas, a segmentation); where there is none, kinds
 
 import codecs
 import csv
-import hashlib
 import io
 import re
 import warnings
@@ -19,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import applicable, entities, image_suffix, nifti_stem, platform_name
+from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
 from napari_msp.data.lattice import Lattice, voxel_coordinates
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.files import files_under, read_whole, sha256
+from napari_msp.files import files_under, read_whole, sha256, state_of
 
 TISSUE = "tissue"
 """What stands for kinds of tissue where a label image is asked for."""
@@ -216,8 +215,8 @@ def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
     if not source.is_dir():
         return read_regions(source)
     found = _label_images(source, f"{subject}_")
-    own = [path for path in found if _platform(path) == platform]
-    shared = [path for path in found if not _platform(path)]
+    own = [path for path in found if platform_of(path) == platform]
+    shared = [path for path in found if not platform_of(path)]
     chosen = own or shared or found
     if len(chosen) != 1:
         names = f": {', '.join(path.name for path in chosen)}" if chosen else ""
@@ -237,12 +236,8 @@ def regions_state(source: str | Path) -> list[str]:
     source = Path(source)
     if source.is_file():
         return [sha256(path) for path in (source, _names_beside(source)) if path]
-    state = hashlib.sha256()
-    for image in _label_images(source, "sub-"):
-        for path in (each for each in (image, _names_beside(image)) if each):
-            about = path.stat()
-            state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
-    return [state.hexdigest()[:16]]
+    images = _label_images(source, "sub-")
+    return [state_of(path for image in images for path in (image, _names_beside(image)) if path)]
 
 
 def _label_images(folder: Path, start: str) -> list[Path]:
@@ -251,11 +246,6 @@ def _label_images(folder: Path, start: str) -> list[Path]:
         for path in files_under(folder, f"{start}*")
         if image_suffix(path) and nifti_stem(path).endswith("_dseg")
     ]
-
-
-def _platform(path: Path) -> str:
-    named = entities(path)
-    return platform_name(named.get("ses", ""), named.get("acq", ""))
 
 
 def _names_beside(image: Path) -> Path | None:

@@ -16,7 +16,7 @@ from napari_msp.bids import (
     entities,
     is_dwi,
     nifti_stem,
-    platform_name,
+    platform_of,
     sidecar_path,
     study_root,
     without_shell,
@@ -435,11 +435,9 @@ def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
     """Give a subject's scans by platform, by their names alone."""
     found: dict[str, list[Path]] = {}
     for path in scans:
-        named = entities(path)
-        if "desc" in named:
+        if "desc" in entities(path):
             continue
-        platform = platform_name(named.get("ses", ""), named.get("acq", ""))
-        others = found.setdefault(platform, [])
+        others = found.setdefault(platform_of(path), [])
         if nifti_stem(path) not in {nifti_stem(each) for each in others}:
             others.append(path)
     return found

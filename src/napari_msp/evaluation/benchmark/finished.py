@@ -1,6 +1,5 @@
 """Predictions that were made elsewhere: found in a folder, and opened subject by subject."""
 
-import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from napari_msp.bids import (
     is_dwi,
     nifti_stem,
     plain_label,
-    platform_name,
+    platform_of,
     read_sidecar,
     without_shell,
 )
@@ -29,7 +28,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up, map_onto
-from napari_msp.files import files_under
+from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.provenance import Provenance
@@ -71,12 +70,8 @@ class FinishedPredictions:
     @property
     def state(self) -> str:
         """Digest of which files they are, and when these were written."""
-        state = hashlib.sha256()
-        alone = (path for paths in self.maps.values() for path in paths.values())
-        for path in (*(path for paths in self.images.values() for path in paths), *alone):
-            about = path.stat()
-            state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
-        return state.hexdigest()[:16]
+        alone = (paths.values() for paths in self.maps.values())
+        return state_of(path for paths in (*self.images.values(), *alone) for path in paths)
 
     def overlapping(self, subjects: Collection[str]) -> bool:
         """Return whether several models predicted some of these, and others of these taught them.
@@ -234,11 +229,10 @@ def _predicted(path: Path, made: Provenance | None, targets: Sequence[str]) -> s
     """Say what a file predicts; None for what is no prediction of a target's last stage."""
     if made is not None:
         return made.target if made.stage == "last" and made.target in targets else None
-    named = entities(path)
-    platform = platform_name(named.get("ses", ""), named.get("acq", ""))
+    platform = platform_of(path)
     if platform in targets:
         return platform
-    described = named.get("desc", "").casefold()
+    described = entities(path).get("desc", "").casefold()
     fit = [each for each in targets if plain_label(each).casefold() in described]
     if len(fit) == 1:
         return fit[0]

@@ -30,6 +30,7 @@ from napari_msp.evaluation.proof.site_effect_files import (
     values_table,
 )
 from napari_msp.evaluation.proof.site_effect_numbers import (
+    MOST_REGIONS,
     Resampled,
     Scanners,
     SiteEffect,
@@ -63,9 +64,6 @@ SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
 
 DRAWN = ("fa", "md", "fa_signal", "md_signal")
 """Quantities of Bland-Altman plots."""
-
-MOST_REGIONS = 4
-"""Of a Bland-Altman figure, and of tables voxel by voxel: the largest ones."""
 
 MOST_BIASES = 12
 """Regions of a figure of biases: the largest ones."""
@@ -131,7 +129,7 @@ def _percent(value: float | None, decimals: int = 1) -> str:
 def _largest_words(each: Scanners) -> list[str]:
     """Say the same of FA in the largest region, which a reader can picture."""
     fa = f"fa{OF_SIGNAL}" if each.of_signal else "fa"
-    return [effect_words(each, region, fa) for region in _largest(each, fa, 1)]
+    return [effect_words(each, region, fa) for region in each.largest(fa, 1)]
 
 
 def _sentence(each: Scanners, several: bool) -> str:
@@ -285,7 +283,7 @@ def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
     rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
     places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
     measured = next(key for key in MEANS if any(place[1] == key for place in each.values[TARGET]))
-    for region in _largest(each, measured):
+    for region in each.largest(measured):
         lines = []
         for key in (key for key in ERRORS if (region, key) in places):
             means = {
@@ -354,7 +352,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
                 f"{named}: site effect (median bias) and how many subjects are told right when "
                 "biases are taken away. Good is top left; the trivial predictors show that left "
                 "alone is easy.",
-                people_figure(points, 1 / len(each.subjects), _roles(each)),
+                people_figure(points, 1 / len(each.subjects), each.roles),
             )
         drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
         drawn = {label: panel for label, panel in drawn.items() if panel}
@@ -362,10 +360,10 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
             yield Drawing(
                 f"bias_{end}",
                 f"{named}: bias by region in percent of the target's mean, with 95 % intervals.",
-                bias_figure(drawn, _roles(each)),
+                bias_figure(drawn, each.roles),
             )
         for key in DRAWN:
-            regions = _largest(each, key)
+            regions = each.largest(key)
             pairs = {
                 (region, row): each.pairs(row, (region, key))
                 for region in regions
@@ -381,14 +379,10 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
                 )
 
 
-def _roles(each: Scanners) -> dict[str, str]:
-    return {row: role_of(row) for row in each.rows}
-
-
 def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
     """Give the biases of a quantity by region and row, in percent."""
     found: dict[str, dict[str, Bias]] = {}
-    shown = _largest(each, key, MOST_BIASES)
+    shown = each.largest(key, MOST_BIASES)
     for effect in each.effects:
         bias = effect.found.bias_percent
         if effect.quantity != key or effect.region not in shown or bias is None:
@@ -396,18 +390,6 @@ def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
         interval = None if effect.dependent else effect.found.interval_percent
         found.setdefault(effect.region, {})[effect.row] = (bias, interval)
     return found
-
-
-def _largest(each: Scanners, key: str, most: int = MOST_REGIONS) -> list[str]:
-    """Give the regions with most voxels, in their order."""
-    regions = [region for region, of in each.values[TARGET] if of == key]
-
-    def voxels(region: str) -> float:
-        of = each.values[TARGET].get((region, VOXELS), {})
-        return -sum(of.values())
-
-    kept = sorted(regions, key=voxels)[:most]
-    return [region for region in regions if region in kept]
 
 
 # --- Words ------------------------------------------------------------------------------------

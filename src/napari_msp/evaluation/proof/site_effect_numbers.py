@@ -34,6 +34,9 @@ from napari_msp.formatting import counted, number
 SAME = 0.05
 """Percent below which a bias is called none: it would be written as 0.0."""
 
+MOST_REGIONS = 4
+"""Of a Bland-Altman figure, and of tables voxel by voxel: the largest ones."""
+
 FEW = f"fewer than {FEWEST} subjects: nothing is tested"
 DEPENDENT = "made of the others' scans, so that subjects depend on each other: nothing is tested"
 
@@ -130,6 +133,19 @@ class Scanners:
         """Give a row's value and the target's of each subject who has both."""
         own, scans = self.values[row].get(place, {}), self.values[TARGET].get(place, {})
         return [(own[who], scans[who]) for who in sorted(own.keys() & scans.keys())]
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What each row stands for, see `role_of`."""
+        return {row: role_of(row) for row in self.rows}
+
+    def largest(self, quantity: str, most: int = MOST_REGIONS) -> list[str]:
+        """Give the regions in which a quantity has most voxels, in their order."""
+        scans = self.values[TARGET]
+        regions = [region for region, of in scans if of == quantity]
+        sizes = {each: sum(scans.get((each, VOXELS), {}).values()) for each in regions}
+        kept = sorted(regions, key=lambda each: -sizes[each])[:most]
+        return [region for region in regions if region in kept]
 
     def middle(self, row: str, name: str, *, signed: bool = False) -> float | None:
         """Give the median over regions and quantities of a number, or of its size."""
