@@ -94,6 +94,17 @@ def test_a_time_takes_the_place_of_a_lectures_epochs():
     assert put_over(given, {"minutes": 2}) == {"seed": 1, "minutes": 2}
     assert put_over({"minutes": 2}, {"steps": 9}) == {"steps": 9}
     assert put_over(given, {"minutes": None}) == given | {"minutes": None}
+    lecture = TrainingSettings(preset="lecture", minutes=2)
+    assert (lecture.minutes, lecture.epochs, lecture.steps_per_epoch) == (2, None, None)
+    assert (lecture.preset, lecture.width) == ("lecture", 0.2)
+
+
+def test_a_lecture_of_one_network_has_what_this_has():
+    """Unison phases are an MSP's alone; what is read again is what was written."""
+    lecture = TrainingSettings(preset="lecture", kind="shresnet")
+    assert (lecture.epochs, lecture.unison_epochs, lecture.first_stages) == (3, None, "preset")
+    written = lecture.model_copy(update={"batch": None}).model_dump_json()
+    assert TrainingSettings.model_validate_json(written, strict=True).batch is None
 
 
 def same_weights(one, other):

@@ -12,6 +12,7 @@ from napari_msp.learning.events import (
     Shortened,
     Started,
     Step,
+    Stopped,
     Validated,
 )
 from napari_msp.ui.train.curves import TrainingCurves, round_ticks
@@ -286,6 +287,22 @@ def test_clear_forgets_the_run(curves):
     assert curves.errors._lines == [] and curves.errors._level_lines == []
     assert curves.loss._borders == []
     assert "Nothing is trained" in curves.now.text()
+
+
+def test_a_run_that_is_stopped_before_its_first_step_says_so(curves):
+    def numbers():
+        return curves.loss.getAxis("left").style["showValues"]
+
+    feed(curves, [started(PHASES, 240), Aligned(ALIGNED)])
+    assert "The run begins" in curves.now.text()
+    feed(curves, [Stopped(0, "x")])
+    assert "ended before its first step" in curves.now.text()
+    assert not numbers()
+    feed(curves, [started(PHASES, 240)])
+    assert "The run begins" in curves.now.text()
+    feed(curves, [*steps(PHASES[0], 1, 3), Stopped(3, "x")])
+    assert "step 3" in curves.now.text()
+    assert numbers()
 
 
 def test_plots_follow_the_theme(curves):

@@ -14,7 +14,7 @@ from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
-from napari_msp.learning.settings import LECTURE, TrainingSettings
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks import registry
 from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
 from napari_msp.ui.train.form import TrainingForm
@@ -118,7 +118,7 @@ def test_targets_are_the_other_platforms(filled):
 def test_presets_fill_in_values(filled):
     filled.entries["preset"].write("lecture")
     settings = filled.request.settings
-    assert settings == LECTURE.model_copy(
+    assert settings == TrainingSettings(preset="lecture").model_copy(
         update={
             "input": "ge_st",
             "targets": ("connectom_sa", "prisma_st"),
@@ -189,6 +189,28 @@ def test_validation_subjects_and_minutes_are_asked_for_first(filled):
     assert "at least one subject" in filled.first.said("held_out")
     filled.entries["preset"].write("lecture")
     assert filled.entries["minutes"].read() is None
+
+
+def test_a_time_takes_the_place_of_the_lectures_epochs_and_gives_it_back(filled):
+    """Epochs are folded away, and nobody gave them."""
+    filled.entries["preset"].write("lecture")
+    lengths = ("epochs", "unison_epochs", "steps_per_epoch")
+    shown = [filled.entries[name].native.text() for name in lengths]
+    assert shown == ["3 (preset)", "6 (preset)", "40 (preset)"]
+    filled.entries["minutes"].write("1")
+    settings = filled.request.settings
+    assert (settings.minutes, settings.epochs, settings.unison_epochs) == (1.0, None, None)
+    assert (settings.preset, settings.width, settings.steps_per_epoch) == ("lecture", 0.2, None)
+    assert filled.entries["steps_per_epoch"].native.text() == "a phase is 30 epochs"
+    assert filled.first.said("preset").endswith("Other than lecture: Minutes: 1.")
+    filled.entries["minutes"].write(None)
+    filled.entries["kind"].write("shresnet")
+    settings = filled.request.settings
+    assert (settings.preset, settings.epochs, settings.unison_epochs) == ("lecture", 3, None)
+    assert settings.first_stages == "preset"
+    filled.show_run(TrainingSettings(preset="lecture", input="ge_st"), "cpu")
+    filled.entries["minutes"].write("1")
+    assert filled.request.settings.minutes == 1
 
 
 def test_a_time_beside_steps_is_told_where_it_stands(filled):
@@ -505,31 +527,31 @@ def test_the_packaged_base_is_offered_where_there_is_one(qtbot, tmp_path, monkey
 
 
 def test_a_reopened_lesson_says_so_and_leaves_nothing_to_the_next_dataset(filled, tmp_path):
-    lesson = LECTURE.model_copy(update={"input": "ge_st", "targets": ("prisma_st",)})
+    lesson = TrainingSettings(preset="lecture").model_copy(
+        update={"input": "ge_st", "targets": ("prisma_st",)}
+    )
     filled.show_run(lesson, "cpu")
     assert filled.entries["preset"].read() == "lecture"
     assert filled.entries["width"].read() == "0.2"
     told = "It predicts platforms with the input’s voxel size."
     assert filled.first.said("preset") == told
     changed = lesson.model_copy(update={"width": 0.3})
-    filled.show_run(changed, "cpu")  # no preset any more, so all of it is told
-    assert filled.entries["preset"].read() == "fast"
-    for words in ("Other than fast: ", "Width: 0.3", "For teaching only"):
-        assert words in filled.first.said("preset")
+    filled.show_run(changed, "cpu")
+    assert filled.entries["preset"].read() == "lecture"
+    assert filled.first.said("preset") == f"{told} Other than lecture: Width: 0.3."
     filled.dataset.write(tmp_path / "another")  # as a person does
-    assert filled.entries["width"].read() is None
-    assert not filled.entries["label"].read()
-    assert filled.first.said("preset") == ""
+    assert filled.entries["width"].read() == "0.2"
+    assert filled.first.said("preset") == told
 
 
 def test_a_reopened_lesson_leaves_nothing_to_heads_that_a_button_brings(filled, tmp_path):
-    filled.show_run(LECTURE.model_copy(update={"width": 0.3, "input": "ge_st"}), "cpu")
-    assert filled.entries["label"].read()
+    lesson = TrainingSettings(preset="lecture", width=0.3, input="ge_st")
+    filled.show_run(lesson, "cpu")
+    assert filled.entries["width"].read() == "0.3"
     (tmp_path / "lesson").mkdir()
     filled.show_dataset(study(tmp_path / "lesson"))  # of Simulated heads: no folder was typed
-    assert filled.entries["width"].read() is None
-    assert not filled.entries["label"].read()
-    assert filled.first.said("preset") == ""
+    assert filled.entries["width"].read() == "0.2"
+    assert "Other than" not in filled.first.said("preset")
 
 
 def test_what_a_person_set_is_told_too_and_stays(filled, tmp_path):

@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from napari_msp.foreign_errors import from_validation
@@ -42,7 +43,7 @@ Kind = Annotated[str, AfterValidator(_any_kind)]
 SingleKind = Annotated[str, AfterValidator(_single_kind)]
 """One that an MSP can combine."""
 
-Preset = Literal["paper", "fast"]
+Preset = Literal["paper", "fast", "lecture"]
 Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
 FirstStages = Literal["preset", "own", "shared"]
@@ -56,6 +57,35 @@ NOTHING, BASE = "nothing", "base"
 
 MOST = 1_000_000
 """Of steps, epochs, voxels and the like: beyond it somebody has mistyped."""
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {},
+    "paper": {},
+    "lecture": {
+        "kind": MULTI_STAGE,
+        "width": 0.2,
+        "epochs": 3,
+        "unison_epochs": 6,
+        "batch": 2,
+        "steps_per_epoch": 40,
+        "learning_rate": 3e-3,
+        "first_stages": "own",
+        "singles_first": "yes",
+        "start_from": NOTHING,
+        "label": "For teaching only: a minute of training. Not for studies.",
+    },
+}
+"""What each preset stands for besides its recipe; what is given takes its place.
+
+A lecture is a live lesson on three heads of size tiny, one of them held out: a minute on two CPU
+cores, with the recipe of "fast". An epoch takes some two to four seconds. Both single networks pass
+statistical alignment in their second epoch; the unison phase starts from there and ends a quarter
+below it.
+"""
+
+OF_AN_MSP = ("first_stages", "singles_first", "features", "unison_steps", "unison_epochs")
+"""Settings that no other kind has."""
 
 
 class TrainingSettings(BaseModel):
@@ -73,7 +103,8 @@ class TrainingSettings(BaseModel):
         "shresnet from the base errs as little as an msp of two, in two fifths of its time",
     )
     preset: Preset = Field(
-        default="fast", description="paper: the paper's recipe; fast: dense crops"
+        default="fast",
+        description="paper: the paper's recipe; fast: dense crops; lecture: a minute of fast",
     )
     input: str = Field(
         default="",
@@ -204,6 +235,12 @@ class TrainingSettings(BaseModel):
     )
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _over_its_preset(cls, given: Any) -> Any:
+        """Put what is given over what the preset stands for."""
+        return put_over(values_of_preset(given), given) if isinstance(given, dict) else given
+
     @field_validator("targets", "held_out", "validation", "subjects", mode="before")
     @classmethod
     def _one_name_or_several(cls, given: Any) -> Any:
@@ -319,7 +356,7 @@ class TrainingSettings(BaseModel):
             raise ValueError("belongs to a start from a model")
         return names
 
-    @field_validator("first_stages", "singles_first", "features", "unison_steps", "unison_epochs")
+    @field_validator(*OF_AN_MSP)
     @classmethod
     def _form_of_an_msp(cls, form: Any, others: ValidationInfo) -> Any:
         usual = cls.model_fields[str(others.field_name)].default
@@ -344,46 +381,24 @@ class TrainingSettings(BaseModel):
         return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
 
 
-LECTURE = TrainingSettings(
-    kind="msp",
-    width=0.2,
-    epochs=3,
-    unison_epochs=6,
-    batch=2,
-    steps_per_epoch=40,
-    learning_rate=3e-3,
-    first_stages="own",
-    singles_first="yes",
-    start_from=NOTHING,
-    label="For teaching only: a minute of training. Not for studies.",
-)
-"""For a live lesson on three heads of size tiny, one of them held out: a minute on two CPU cores.
-
-An epoch takes some two to four seconds. Both single networks pass statistical alignment in their
-second epoch; the unison phase starts from there and ends a quarter below it.
-"""
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"preset": "fast"},
-    "paper": {"preset": "paper"},
-    "lecture": {"preset": LECTURE.preset, **LECTURE.model_dump(exclude_unset=True)},
-}
-"""What each preset that a user may name stands for; what is given besides takes its place."""
-
-
 def choices_of(name: str) -> tuple[str, ...]:
     """Give what there is to choose from for a setting; for `first_stage`, for each target.
 
     Empty where it is no choice, or where the dataset decides.
     """
-    if name == "preset":
-        return tuple(PRESETS)
     if name == "kind":
         return kinds()
     if name == "first_stage":
         return single_kinds()
     annotation = TrainingSettings.model_fields[name].annotation
     return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def values_of_preset(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what the preset of some settings stands for, as far as their kind of network has it."""
+    usual = PRESETS.get(given.get("preset", "fast"), {})
+    of_kind = given.get("kind", MULTI_STAGE) == MULTI_STAGE
+    return {name: value for name, value in usual.items() if of_kind or name not in OF_AN_MSP}
 
 
 OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
@@ -418,7 +433,7 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
     dataset
         What is learned from. It says what a lecture predicts.
     **values
-        Of `TrainingSettings`; the preset may be any of `PRESETS`, "lecture" among them.
+        Of `TrainingSettings`.
 
     Raises
     ------
@@ -427,10 +442,7 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
     """
     from napari_msp.data.dataset import input_platform
 
-    preset = str(values.get("preset", "fast"))
-    if preset in PRESETS:
-        values = put_over(PRESETS[preset], values) | {"preset": PRESETS[preset]["preset"]}
-    if preset == "lecture" and not values.get("targets"):
+    if values.get("preset") == "lecture" and not values.get("targets"):
         values["input"] = input_platform(dataset, values.get("input"))
         values["targets"] = same_lattice(dataset, values["input"])
     try:

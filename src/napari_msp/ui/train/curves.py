@@ -179,6 +179,8 @@ def _title(text: str, term: str) -> QLabel:
 
 def _now(history: RunHistory) -> str:
     last, started = history.last, history.started
+    if last is None and history.broken_off:
+        return "The run ended before its first step."
     if last is None:
         return "Nothing is trained yet." if started is None else "The run begins …"
     of_all = f" of {started.steps}" if started is not None else ""
@@ -279,8 +281,9 @@ class Plot(StillPlot):
         return self._add(pg.InfiniteLine(self._heights(np.array(height)), angle=0, pen=pen))
 
     def show_heights(self, heights: FloatArray) -> None:
-        """Show all of these."""
+        """Show all of these; where there are none, no numbers stand at the left either."""
         shown = self._heights(heights)
+        self.getAxis("left").setStyle(showValues=len(shown) > 0)
         if len(shown):
             low, high = float(shown.min()), float(shown.max())
             # About ± 10 % around a single number.

@@ -22,7 +22,15 @@ from napari_msp.files import refuse_occupied
 from napari_msp.foreign_errors import validation_reason
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
-from napari_msp.learning.settings import BASE, NOTHING, PRESETS, TrainingSettings, choices_of
+from napari_msp.learning.settings import (
+    BASE,
+    NOTHING,
+    PRESETS,
+    TrainingSettings,
+    choices_of,
+    put_over,
+    values_of_preset,
+)
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import FormWords
@@ -41,7 +49,7 @@ class _Asked:
     term
         Of the glossary.
     only_for
-        Another parameter and the value that this one counts with.
+        Another parameter and the values that this one counts with.
     recipe
         What the preset's recipe calls the value that an empty entry stands for.
     empty
@@ -50,12 +58,13 @@ class _Asked:
 
     label: str = ""
     term: str = ""
-    only_for: tuple[str, str] | None = None
+    only_for: tuple[str, tuple[str, ...]] | None = None
     recipe: str = ""
     empty: str = ""
 
 
-_MSP, _FAST, _PAPER = ("kind", MULTI_STAGE), ("preset", "fast"), ("preset", "paper")
+_MSP, _PAPER = ("kind", (MULTI_STAGE,)), ("preset", ("paper",))
+_FAST = ("preset", ("fast", "lecture"))
 
 _ASKED: Mapping[str, _Asked] = {
     "preset": _Asked("P&reset", term="preset"),
@@ -154,12 +163,17 @@ def form_fields() -> dict[str, FormField]:
 def applies(name: str, values: Mapping[str, Any]) -> bool:
     """Tell whether a parameter counts, given the preset and the kind of network."""
     only_for = _asked(name).only_for
-    return only_for is None or values[only_for[0]] == only_for[1]
+    return only_for is None or values[only_for[0]] in only_for[1]
 
 
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
     """Say what an empty entry stands for: the preset's value, mostly."""
     asked = _asked(name)
+    own = {each: value for each, value in values.items() if each != name}
+    usual = put_over(values_of_preset(values), own)
+    if name in usual and name != "start_from" and not asked.recipe:
+        return f"{usual[name]} (preset)"
+    values = {**usual, **values}
     in_epochs = "epochs" in values or (values.get("preset") == "paper" and "steps" not in values)
     given = any(each in values for each in LENGTHS)
     if name == "steps_per_epoch" and not (in_epochs and "minutes" not in values):
@@ -187,7 +201,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
 
 def model_to_start_from(values: Mapping[str, Any]) -> Path | None:
     """Give the file of the model that a run would start from; None for nothing."""
-    chosen = values.get("start_from")
+    chosen = values.get("start_from") or values_of_preset(values).get("start_from")
     if chosen is None and values.get("preset") == "paper":
         return None
     if chosen in (None, BASE):
@@ -220,7 +234,8 @@ def _field(name: str, info: FieldInfo) -> FormField:
     if asked.term:
         text += tooltip(asked.term)
     if asked.only_for:
-        text += "<p>Counts only with {} {}.</p>".format(*asked.only_for)
+        name_of, values = asked.only_for
+        text += f"<p>Counts only with {name_of} {' or '.join(values)}.</p>"
     bounds = [each.ge for each in info.metadata if hasattr(each, "ge")]
     return FormField(
         name,
@@ -272,23 +287,13 @@ def _parameter(remedy: Remedy) -> str:
     return getattr(remedy, "parameter", "")
 
 
-def preset_of(settings: TrainingSettings) -> str:
-    """Give the preset that a run was begun with: the one that has most to say and is obeyed."""
-    obeyed = [
-        name
-        for name, values in PRESETS.items()
-        if all(_alike(getattr(settings, each), value) for each, value in values.items())
-    ]
-    return max(obeyed, key=lambda name: len(PRESETS[name]), default=settings.preset)
-
-
 def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> list[str]:
     """Give which of some settings are not as a preset has them.
 
     Parameters
     ----------
     values
-        What is set; what is missing is left to the preset.
+        What is set; what is missing is as the preset has it.
     preset
         A key of `PRESETS`.
     names
@@ -299,7 +304,7 @@ def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> 
         name: chosen.get(name, fields[name].get_default(call_default_factory=True))
         for name in names
     }
-    return [name for name, value in usual.items() if not _alike(values.get(name), value)]
+    return [name for name, value in usual.items() if not _alike(values.get(name, value), value)]
 
 
 def _alike(value: Any, other: Any) -> bool:

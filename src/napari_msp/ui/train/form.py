@@ -13,7 +13,12 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
-from napari_msp.learning.settings import PRESETS, TrainingSettings, same_lattice
+from napari_msp.learning.settings import (
+    OTHER_LENGTHS,
+    PRESETS,
+    TrainingSettings,
+    same_lattice,
+)
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, PerTarget, training_entries
 from napari_msp.ui.train.fields import (
@@ -30,7 +35,6 @@ from napari_msp.ui.train.fields import (
     likely_input,
     model_to_start_from,
     platforms_to_begin_as,
-    preset_of,
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
@@ -125,14 +129,15 @@ class TrainingForm(QWidget):
     def show_run(self, settings: TrainingSettings, device: str) -> None:
         """Fill the form as a run was; its dataset is shown already."""
         with self._at_once():
-            self.entries["preset"].write(preset_of(settings))
+            self.entries["preset"].write(settings.preset)
             self._take_preset()
             for name in ("kind", "input"):
                 self.entries[name].write(getattr(settings, name))
             self._offer_names()
             for name in self.fields:
                 value = getattr(settings, name)
-                if name != "preset" and (name != "targets" or value):
+                of_preset = name in OTHER_LENGTHS and value == self._preset.get(name)
+                if name != "preset" and not of_preset and (name != "targets" or value):
                     self.entries[name].write(value)
             self.entries["device"].write(device)
         self._from_run = True
@@ -156,7 +161,6 @@ class TrainingForm(QWidget):
     def _values(self) -> dict[str, Any]:
         """Give the parameters that are set and count."""
         values = {name: self.entries[name].read() for name in self.fields}
-        values["preset"] = self._preset["preset"]
         return {
             name: value
             for name, value in values.items()
@@ -217,11 +221,15 @@ class TrainingForm(QWidget):
             self._name_dataset()
 
     def _take_preset(self) -> None:
-        """Put the preset's values in, over what was there."""
+        """Put the preset's values in, over what was there.
+
+        Its lengths are what empty entries stand for: another one takes their place.
+        """
         preset = self._preset
         with self._at_once():
             for name in ("minutes", *self.others.names):
-                self.entries[name].write(preset.get(name, self.fields[name].default))
+                usual = {} if name in OTHER_LENGTHS else preset
+                self.entries[name].write(usual.get(name, self.fields[name].default))
             if "kind" in preset:
                 self.entries["kind"].write(preset["kind"])
             self.entries["start_from"].write(preset.get("start_from"))

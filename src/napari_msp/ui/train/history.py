@@ -13,11 +13,13 @@ from napari_msp.arrays import FloatArray
 from napari_msp.learning.events import (
     Aligned,
     Event,
+    Failed,
     Finished,
     Shortened,
     Started,
     StartedFrom,
     Step,
+    Stopped,
     Validated,
     kind_and_targets,
 )
@@ -51,6 +53,8 @@ class RunHistory:
         Error of statistical alignment on each target: the line to beat.
     finished
         How it ended, if it did: the errors of what was kept.
+    broken_off
+        Whether it was stopped, or failed, and has not gone on.
     """
 
     def __init__(self) -> None:
@@ -59,6 +63,7 @@ class RunHistory:
         self.begun: StartedFrom | None = None
         self.aligned: dict[str, float] = {}
         self.finished: Finished | None = None
+        self.broken_off = False
         self._validated: list[Validated] = []
         self._steps, self._losses, self._alphas = array("d"), array("d"), array("d")
         self._phases: list[tuple[str, int]] = []
@@ -82,8 +87,10 @@ class RunHistory:
             self.begun = event if event.errors or self.begun is None else self.begun
         elif isinstance(event, Finished):
             self.finished = event
+        elif isinstance(event, Stopped | Failed):
+            self.broken_off = True
         elif isinstance(event, Started):
-            self.started, self.finished = event, None
+            self.started, self.finished, self.broken_off = event, None, False
             self._forget_after(event.resumed_at)
 
     def _forget_after(self, step: int) -> None:

@@ -15,7 +15,7 @@ from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
-from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps, preset_of
+from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory, phase_title
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
@@ -153,7 +153,7 @@ def what_is_trained(folder: RunFolder, started: Started | None) -> str:
     settings = folder.settings
     device = folder.device if started is None else started.device
     whose = f"{settings.input} of {folder.dataset.name}"
-    words = f"{title(settings.kind)} from {whose}, preset {preset_of(settings)}, on {device}"
+    words = f"{title(settings.kind)} from {whose}, preset {settings.preset}, on {device}"
     if started is None:
         return words
     held_out = ", ".join(started.held_out) or "nobody"
