@@ -12,6 +12,8 @@ phase "set-up in all" sh scripts/setup.sh test
 # Processes that tests start read what the first has compiled.
 unset PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS=1
+# Pages of freed arrays are kept for the next: the GNU C library gives back those of each large one.
+export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_TOP_PAD_=67108864
 rm -rf .venv/checks
 mkdir .venv/checks
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)

@@ -115,6 +115,7 @@ def in_ci() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # what is imported until the tests begin is no garbage
     config.addinivalue_line("markers", "slow: by nature, left to `make test-slow`")
     config.stash[_RAN] = Counter()
     config.stash[_SKIPPED] = Counter()
@@ -134,9 +135,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was imported, which is most of all there is."""
+    """Let the garbage collector pass over what was imported, and look more seldom at the rest."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -241,7 +241,7 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
     for image in images:
         smooth = median_filter(image, 3)
         if smooth.min() < smooth.max():
-            found |= smooth > float(threshold_otsu(smooth))  # type: ignore[no-untyped-call]
+            found |= smooth > float(threshold_otsu(smooth))
     found = median_filter(found, 3)
     # What a border cuts off goes on beyond it.
     core = largest_piece(binary_erosion(found, iterations=CLEANING, border_value=True))
