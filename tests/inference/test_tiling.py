@@ -5,16 +5,20 @@ import threading
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import apply_orientation, ornt_transform
 
+from napari_msp.data.lattice import CANONICAL, reorder
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.inference.memory import LIVE_LAYERS, bytes_per_voxel, most_bytes_per_voxel
 from napari_msp.inference.tiling import (
     best_edges,
+    in_memorys_order,
     plan_tiles,
     polled,
     run_whole_image,
 )
 from napari_msp.options import Options
+from napari_msp.signal.channels import Standardisation
 
 CPU = torch.device("cpu")
 
@@ -63,6 +67,40 @@ def test_tiles_equal_one_untiled_pass(kind, target, tile, make_network):
     expected = untiled(network, channels)
     found = whole(network, channels, everywhere, tile=tile)
     assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize("stored", [[[0, -1], [1, 1], [2, 1]], [[2, 1], [0, -1], [1, -1]]])
+def test_results_lie_as_they_are_stored_in_their_units_and_mask(stored, tile, make_network):
+    network, orientation = make_network("hned", "connectom_sa", width=0.1), np.array(stored)
+    rng = np.random.default_rng(5)
+    channels = rng.normal(size=(6, 5, 7, 28)).astype(np.float32)
+    mask = rng.random((6, 5, 7)) < 0.8
+    fine = rng.random((11, 9, 13)) < 0.6
+    units = Standardisation(*rng.uniform(1, 2, (2, 28)).astype(np.float32))
+    plain = whole(network, channels, mask, tile=tile)
+    found = whole(
+        network,
+        channels,
+        mask,
+        tile=tile,
+        masks={2: fine},
+        units=lambda name: units if name == "y" else None,
+        stored=orientation,
+    )
+    wanted = plain * units.deviation + units.mean
+    # Where no tile is, results are 0 in any unit.
+    np.testing.assert_array_equal(found, np.where(fine[..., None] & (plain != 0), wanted, 0))
+    lies = reorder(found, ornt_transform(CANONICAL, orientation))
+    assert lies.flags.c_contiguous
+    assert np.shares_memory(lies, found)
+    # What a GPU writes there comes to the same.
+    again = np.zeros_like(lies)
+    place = apply_orientation(again, orientation)
+    ready, there = in_memorys_order(torch.from_numpy(np.moveaxis(found, -1, 0).copy()), place)
+    assert there.is_contiguous()
+    there.copy_(ready)
+    np.testing.assert_array_equal(again, lies)
 
 
 @pytest.mark.parametrize("tile", [None, 4])

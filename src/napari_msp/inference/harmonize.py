@@ -179,6 +179,7 @@ def _predicted(
             {target: model.standardisation(target) for target in targets},
             alpha=model.card.alpha,
             device=where,
+            stored_affine=prepared.acquisition.affine,
             options=options,
             progress=progress,
             cancelled=cancelled,

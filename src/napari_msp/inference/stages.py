@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from nibabel.orientations import io_orientation
 from torch import Tensor
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import CANONICAL
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks.base import order_channels
 from napari_msp.networks.msp import MSP, Network, SharedMSP, StageOutputs
@@ -130,6 +132,7 @@ def predict_on_grid(
     *,
     alpha: float = 1.0,
     device: torch.device,
+    stored_affine: FloatArray | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -147,11 +150,16 @@ def predict_on_grid(
         Standardisation of what is predicted: of one target, or of each that `network` has.
     device, progress, cancelled
         As for `run_whole_image`.
+    stored_affine
+        Of an image in whose stored order results lie in memory, so that it takes nothing to bring
+        them there; None: in canonical order.
     options
         Tile size or memory, and whether the branches are kept, each as large as the prediction.
     """
     options = options or Options()
-    units = {target: _Units(each, device) for target, each in targets.items()}
+    deviations = {
+        target: torch.from_numpy(each.deviation).to(device) for target, each in targets.items()
+    }
     if isinstance(network, SharedMSP):
         scales = {target: each.scale for target, each in network.networks.items()}
     else:
@@ -163,9 +171,13 @@ def predict_on_grid(
     def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         return {
             f"{target}/{name}": value
-            for target, stages in _stages(network, x, alpha, units, far).items()
-            for name, value in _named(stages, units[target], options).items()
+            for target, stages in _stages(network, x, alpha, deviations, far).items()
+            for name, value in _named(stages, options).items()
         }
+
+    def units(name: str) -> Standardisation | None:
+        target, _, output = name.partition("/")
+        return None if output == "disagreement" else targets[target]
 
     outputs = run_whole_image(
         run,
@@ -174,6 +186,8 @@ def predict_on_grid(
         image.mask,
         scale=scales,
         masks=masks,
+        units=units,
+        stored=CANONICAL if stored_affine is None else io_orientation(stored_affine),
         halo=network.halo,
         device=device,
         tile=options.tile,
@@ -194,46 +208,31 @@ def _stages(
     network: Network | SharedMSP,
     x: Tensor,
     alpha: float,
-    units: Mapping[str, _Units],
+    deviations: Mapping[str, Tensor],
     far: Mapping[str, Tensor] | None,
 ) -> dict[str, Stages]:
     """Run a network, or all that share their first stages, once."""
     if isinstance(network, SharedMSP):
         return {
-            target: _of_target(target, outputs, units[target].deviation)
+            target: _of_target(target, outputs, deviations[target])
             for target, outputs in network(x, alpha, far).items()
         }
     return {
-        target: run_stages(network, x, alpha, each.deviation, far) for target, each in units.items()
+        target: run_stages(network, x, alpha, deviation, far)
+        for target, deviation in deviations.items()
     }
 
 
-class _Units:
-    """A platform's standardisation where the network is run."""
-
-    def __init__(self, standardisation: Standardisation, device: torch.device) -> None:
-        self.deviation = torch.from_numpy(standardisation.deviation).to(device)
-        self._deviation = self.deviation.reshape(-1, 1, 1, 1)
-        self._mean = torch.from_numpy(standardisation.mean).to(device).reshape(-1, 1, 1, 1)
-
-    def restored(self, channels: Tensor) -> Tensor:
-        """Bring (B, C, X, Y, Z) standardised channels back to SH units, in their own memory."""
-        channels = channels.float()
-        for part in _planes(channels):
-            part.mul_(self._deviation).add_(self._mean)
-        return channels
-
-
-def _named(stages: Stages, units: _Units, options: Options) -> dict[str, Tensor]:
-    """Give the outputs that are there by name, in SH units."""
-    named = {"prediction": units.restored(stages.prediction)}
+def _named(stages: Stages, options: Options) -> dict[str, Tensor]:
+    """Give the outputs that are there by name."""
+    named = {"prediction": stages.prediction}
     if stages.first_stage is not None:
-        named["first_stage"] = units.restored(stages.first_stage)
+        named["first_stage"] = stages.first_stage
     if stages.disagreement is not None:
         named["disagreement"] = stages.disagreement
     if options.keep_stages:
         for platform, value in stages.branches.items():
-            named[BRANCH + platform] = units.restored(value)
+            named[BRANCH + platform] = value
     return named
 
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from nibabel.orientations import apply_orientation
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, MaskArray, for_each_block
+from napari_msp.data.lattice import CANONICAL
 from napari_msp.device import arithmetic
 from napari_msp.errors import stop_if
 from napari_msp.inference.memory import (
@@ -31,6 +33,7 @@ from napari_msp.inference.memory import (
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.options import Precision
+from napari_msp.signal.channels import Standardisation
 
 LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
@@ -288,6 +291,8 @@ def run_whole_image(
     halo: int,
     device: torch.device,
     masks: Mapping[int, MaskArray] | None = None,
+    units: Callable[[str], Standardisation | None] = lambda _: None,
+    stored: FloatArray = CANONICAL,
     tile: int | None = None,
     memory: float | None = None,
     precision: Precision = "float32",
@@ -311,6 +316,11 @@ def run_whole_image(
         Of the network. Where outputs differ in scale, by what stands before "/" in their names.
     masks
         By scale, outside which results are 0; None: they are as they come.
+    units
+        By an output's name, what it is brought back from; None: nothing.
+    stored
+        nibabel's orientation of an image in whose order results lie in memory: `reorder` into it
+        has nothing to copy.
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
@@ -338,7 +348,7 @@ def run_whole_image(
     whole = torch.from_numpy(np.ascontiguousarray(channels)).unsqueeze(0).permute(0, 4, 1, 2, 3)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     finest = scale if isinstance(scale, int) else max(scale.values())
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, FloatArray] = {}
     with torch.inference_mode(), arithmetic(device, precision), polled(network, cancelled):
         plan = _Plan(halo, tile)
         if tile is None:
@@ -363,15 +373,13 @@ def run_whole_image(
                     target, source = piece.output(k, shape), piece.within_crop(k, shape)
                     if name not in outputs:
                         fine = tuple(k * (length - 1) + 1 for length in shape)
-                        outputs[name] = _kept((*fine, value.shape[1]), device)
+                        outputs[name] = _kept((*fine, value.shape[1]), stored, device)
                     part = value[0][(slice(None), *source)]
-                    if masks is not None:
-                        outside = torch.from_numpy(~masks[k][target]).to(device)
-                        part.masked_fill_(outside, 0)
-                    copy(part, outputs[name][target])
+                    outside = None if masks is None else ~masks[k][target]
+                    copy(part, outputs[name][target], units(name), outside)
         if progress is not None:
             progress(total, total)
-    return {name: value.numpy() for name, value in outputs.items()}
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -443,37 +451,85 @@ def _sent(crop: Tensor, device: torch.device) -> Tensor:
     return crop.pin_memory().to(device, non_blocking=True)
 
 
-def _kept(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Give a result's memory, all 0: such that a GPU can write into by itself, where it allows."""
+def _kept(shape: tuple[int, ...], stored: FloatArray, device: torch.device) -> FloatArray:
+    """Give a result's memory, all 0, seen as (X, Y, Z, C) whatever order it lies in.
+
+    Such that a GPU can write into by itself, where the system allows.
+    """
+    lengths = (*(shape[int(axis)] for axis in stored[:, 0]), shape[3])
+    memory = None
     if device.type == "cuda":
         with suppress(RuntimeError):  # there is no more of such memory
-            return torch.zeros(shape, dtype=torch.float32, pin_memory=True)
-    return torch.zeros(shape, dtype=torch.float32)
+            memory = torch.zeros(lengths, dtype=torch.float32, pin_memory=True)
+    memory = torch.zeros(lengths, dtype=torch.float32) if memory is None else memory
+    seen: FloatArray = apply_orientation(memory.numpy(), stored)
+    return seen
+
+
+Copy = Callable[[Tensor, FloatArray, Standardisation | None, MaskArray | None], None]
+"""Brings (C, x, y, z) back from its units, into its (x, y, z, C) place, and to 0 where told so."""
 
 
 @contextmanager
-def _copies(device: torch.device) -> Iterator[Callable[[Tensor, Tensor], None]]:
-    """Give what copies (C, x, y, z) into (x, y, z, C) on the CPU; all is there after the block.
+def _copies(device: torch.device) -> Iterator[Copy]:
+    """Give what copies results to where they stay; all is there after the block.
 
     From a GPU the next tile is computed meanwhile: copies have a stream of their own.
     """
     if device.type != "cuda":
-
-        def copy_now(value: Tensor, place: Tensor) -> None:
-            place.copy_(value.permute(1, 2, 3, 0))
-
-        yield copy_now
+        yield _copy_now
         return
     stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def copy(value: Tensor, place: Tensor) -> None:
-        ready = value.permute(1, 2, 3, 0).float().contiguous()
+    def copy(
+        value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray | None
+    ) -> None:
+        value = value.float()
+        if units is not None:
+            deviation, mean = map(torch.from_numpy, (units.deviation, units.mean))
+            value.mul_(deviation.to(device).view(-1, 1, 1, 1))
+            value.add_(mean.to(device).view(-1, 1, 1, 1))
+        if outside is not None:
+            value.masked_fill_(torch.from_numpy(outside).to(device), 0)
+        ready, there = in_memorys_order(value, place)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            place.copy_(ready, non_blocking=True)
+            there.copy_(ready, non_blocking=True)
         ready.record_stream(stream)  # its memory is not given to another before it is copied
 
     try:
         yield copy
     finally:
         stream.synchronize()
+
+
+def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
+    """Give (C, x, y, z) values and their (x, y, z, C) place as memory lies, without a step back.
+
+    Torch knows none, and copies what lies alike in one piece.
+    """
+    back = tuple(axis for axis in range(3) if place.strides[axis] < 0)
+    order = sorted(range(3), key=lambda axis: -abs(place.strides[axis]))
+    there = torch.from_numpy(np.flip(place, back).transpose(*order, 3))
+    turned = value.flip([1 + axis for axis in back]).permute(*(1 + axis for axis in order), 0)
+    return turned.contiguous(), there
+
+
+def _copy_now(
+    value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray | None
+) -> None:
+    """Do all of it plane by plane, in a core's cache: results are too large to go through twice."""
+    found = value.permute(1, 2, 3, 0).float().cpu().numpy()
+
+    def copy(one: slice) -> None:
+        plane = found[one.start]
+        if units is not None:
+            lines = plane.reshape(len(plane), -1)  # what is long is quick
+            lines = lines * np.tile(units.deviation, plane.shape[1])
+            lines += np.tile(units.mean, plane.shape[1])
+            plane = lines.reshape(plane.shape)
+        place[one.start] = plane
+        if outside is not None:
+            place[one.start][outside[one.start]] = 0
+
+    for_each_block(copy, len(found), 1)

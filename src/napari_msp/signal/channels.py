@@ -115,8 +115,8 @@ def out_of_grid(
     -------
     (X', Y', Z', C) coefficients and their (4, 4) affine.
     """
-    turned = _turn(coefficients, direction_cosines(lattice.affine))
-    return to_stored_order(turned, lattice, stored_affine)
+    stored, affine = to_stored_order(coefficients, lattice, stored_affine)
+    return _turn(stored, direction_cosines(lattice.affine)), affine
 
 
 def to_stored_order(
