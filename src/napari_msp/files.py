@@ -46,6 +46,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What a disk says that takes no more."""
 
 
+HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+"""What a disk says of a lock that another process holds."""
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that becomes `path` when the block ends well.
@@ -325,6 +329,40 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         os.close(file)
 
 
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Keep other processes from working towards the same file while the block runs.
+
+    A hidden file beside it is locked, which the system lifts when the process dies. A disk without
+    locks is written to without one.
+
+    Raises
+    ------
+    UserError
+        When another process does already.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        try:
+            _take(file)
+        except OSError as error:
+            if error.errno in HELD:
+                remedy = Advice("wait, stop it, or choose another name")
+                raise UserError("another process works on it", path, remedy=remedy) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+    finally:
+        os.close(file)
+
+
 def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk a folder as `os.walk` does, through linked folders too; none is gone into from itself.
 
@@ -353,6 +391,19 @@ def _identity(folder: Path) -> tuple[int, int]:
     except OSError:  # a link to nowhere
         return -1, -1
     return about.st_dev, about.st_ino
+
+
+def version_of(path: str | Path) -> tuple[int, ...]:
+    """Tell a file from any that takes its place while this process runs.
+
+    The system's own time tells it too where size and time of change were kept, as `cp -p` does.
+    Empty where there is none: what is wrong, its reader says.
+    """
+    try:
+        about = Path(path).stat()
+    except OSError:
+        return ()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
 
 
 def sha256(path: str | Path) -> str:

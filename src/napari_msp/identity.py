@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +19,10 @@ import numpy as np
 from napari_msp.bids import entities, study_root
 from napari_msp.data.nifti import DAMAGED, open_nifti, read_voxels
 from napari_msp.errors import UserError
+from napari_msp.files import sha256
+
+if TYPE_CHECKING:
+    from napari_msp.data.acquisition import Acquisition
 
 
 @dataclass(frozen=True)
@@ -199,3 +203,31 @@ def scan_digest(image: nib.Nifti1Image) -> str:
     digest = hashlib.sha256(repr(tuple(image.shape[:3])).encode())
     digest.update(volume.tobytes())
     return digest.hexdigest()[:16]
+
+
+def files_read(acquisition: Acquisition) -> dict[str, str]:
+    """Give the SHA-256 of all that a scan is read from, by which one knows whether it changed.
+
+    Image and mask by their files, the gradient table by its numbers. Reads no voxels. Empty where
+    the image is in memory.
+    """
+    path = acquisition.path
+    if path is None:
+        return {}
+    beside = (Path(each.filename) for each in acquisition.image.file_map.values() if each.filename)
+    parts = {path, *(each for each in beside if each.parent == path.parent)}  # .hdr and .img
+    table = acquisition.given_gradients
+    numbers = hashlib.sha256(np.float64(table.b0_threshold).tobytes())
+    for values in (table.b_values, table.directions):
+        numbers.update(np.ascontiguousarray(values, dtype=float).tobytes())
+    if acquisition.mask_path is not None:
+        mask = sha256(acquisition.mask_path)
+    elif acquisition.given_mask is not None:
+        mask = hashlib.sha256(np.packbits(acquisition.given_mask).tobytes()).hexdigest()
+    else:
+        mask = "estimated"
+    return {
+        "Image": "+".join(sha256(each) for each in sorted(parts)),
+        "Gradients": numbers.hexdigest(),
+        "Mask": mask,
+    }

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError
-from napari_msp.files import atomic_path, no_room, parse_json
+from napari_msp.files import atomic_path, no_room, parse_json, version_of
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
 from napari_msp.identity import Person
@@ -270,6 +271,16 @@ def load_model(path: str | Path) -> Model:
         return Model(card, ModelNetwork(networks, card.alpha), path)
     except KeyError as error:  # torch has uses of its own for some names
         raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
+
+
+def kept_model(path: str | Path) -> Model:
+    """Read a model once a process, not for every scan; one that was trained anew is another."""
+    return _model_as_of(Path(path), version_of(path))
+
+
+@lru_cache(maxsize=16)
+def _model_as_of(path: Path, version: tuple[int, ...]) -> Model:
+    return load_model(path)
 
 
 def _known_first_stages(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,6 +185,46 @@ def provenance_of(path: Path) -> Provenance | None:
         return Provenance.from_sidecar(read_sidecar(path))
     except UserError:  # what cannot be read says nothing
         return None
+
+
+FILES = "Files"
+"""Field of a predicted DWI's sidecar: the bytes of each file that was written with it, by name."""
+
+
+def sizes_of(folder: Path, stem: str) -> dict[str, int]:
+    """Give the bytes of every image and table of a prediction in a folder, by name."""
+    names = sorted(folder.glob(f"{escape(stem)}*"))
+    return {each.name: each.stat().st_size for each in names if each.suffix != ".json"}
+
+
+def lost_files(dwi: Path) -> list[str]:
+    """Name the files that were written with a predicted DWI and are gone; none where none says."""
+    return [name for name in _noted_files(dwi) if not (dwi.parent / name).exists()]
+
+
+def changed_files(dwi: Path) -> list[str]:
+    """Name the files that were written with a predicted DWI and have another size by now.
+
+    Copies and disks break off in the middle of a file.
+    """
+    return [
+        name
+        for name, size in _noted_files(dwi).items()
+        if (dwi.parent / name).exists() and (dwi.parent / name).stat().st_size != size
+    ]
+
+
+def _noted_files(dwi: Path) -> dict[str, int]:
+    try:
+        noted = _mapping(read_sidecar(dwi).get(FILES))
+    except UserError:
+        return {}
+    # Names alone: a note leads to no other folder.
+    return {
+        name: size
+        for name, size in noted.items()
+        if isinstance(size, int) and Path(name).name == name
+    }
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -417,6 +417,18 @@ class TestForReal:
         assert [result.status for result in again] == ["skipped", "failed", "skipped"]
         assert [result.message() for result in again] == [result.message() for result in results]
 
+        bval = Path(str(written).replace(".nii.gz", ".bval"))
+        bval.unlink()
+        again = run_cohort(bids, out, model, TARGET, participants=["01"])
+        assert (again[0].status, bval.exists()) == ("done", True)
+        whole = written.read_bytes()
+        written.write_bytes(whole[: len(whole) // 2])  # a copy that broke off
+        again = run_cohort(bids, out, model, TARGET, participants=["01"])
+        assert again[0].message() == (
+            f"{written}: is not as large as it was written; make it anew with force=True"
+        )
+        assert len(written.read_bytes()) == len(whole) // 2
+
         trained = load_model(model)
         card = trained.card.model_copy(update={"label": "trained anew"})
         save_model(model, Model(card, trained.network))

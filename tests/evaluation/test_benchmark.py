@@ -38,7 +38,7 @@ from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.files import locked
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.model_file import load_model
+from napari_msp.model_file import kept_model, load_model
 from napari_msp.networks import msp as networks
 from napari_msp.networks.registry import build_single
 from napari_msp.packaged import packaged_model
@@ -225,6 +225,31 @@ def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):
     file.write_bytes(b"after")
     with pytest.raises(UserError, match="other models"):
         keep_plan(given, tmp_path / "plan.json")
+
+
+def test_a_corrected_scan_is_another_evaluation(plan, heads, tmp_path):
+    own = tmp_path / "heads"
+    shutil.copytree(heads, own)
+    here = replace(plan, datasets=(own,))
+    keep_plan(here, tmp_path / "plan.json")
+    keep_plan(here, tmp_path / "plan.json")
+    (table,) = (own / "sub-02" / "ses-prisma" / "dwi").glob("*acq-st_dwi.bvec")
+    rows = np.loadtxt(table)
+    rows[0] *= -1
+    np.savetxt(table, rows)
+    with pytest.raises(UserError, match=r"with other scans \(sub-02 on prisma_st\)"):
+        keep_plan(here, tmp_path / "plan.json")
+
+
+def test_a_model_that_was_trained_anew_is_read_anew(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    shutil.copy2(packaged_model("MSP"), path)
+    before, known = kept_model(path), path.stat()
+    assert kept_model(path) is before
+    shutil.copy2(packaged_model("MSP"), tmp_path / "other")
+    (tmp_path / "other").replace(path)  # as large, and as old by its own word
+    os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert kept_model(path) is not before
 
 
 # --- Equal terms -----------------------------------------------------------------------------

@@ -118,6 +118,33 @@ def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
     assert load_acquisition(path).image.shape[3] == 31
 
 
+def test_what_another_process_wrote_meanwhile_is_kept(dwi, saved_model, tmp_path):
+    out = tmp_path / "out"
+
+    def be_quicker(*_):
+        if not out.joinpath("made").exists():
+            out.joinpath("made").touch()
+            harmonize_to_folder(dwi, saved_model, ["prisma_st"], out)
+
+    with pytest.raises(UserError, match="exists already"):
+        harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, progress=be_quicker)
+    assert load_acquisition(next(out.glob("*_dwi.nii.gz"))).image.shape[3] == 31
+
+
+def test_what_lost_a_file_is_made_anew(dwi, saved_model, tmp_path):
+    (path,) = harmonize_to_folder(dwi, saved_model, ["prisma_st"], tmp_path)
+    named = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["Files"]
+    assert named == {
+        each.name: each.stat().st_size
+        for each in tmp_path.glob("*prismastMsp*")
+        if each.suffix != ".json"
+    }
+    for name in named:
+        (tmp_path / name).unlink()
+        harmonize_to_folder(dwi, saved_model, ["prisma_st"], tmp_path)
+        assert (tmp_path / name).stat().st_size == named[name]
+
+
 def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
     from napari_msp.inference import harmonize
 

@@ -2,10 +2,12 @@
 works."""
 
 import json
+import shutil
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -35,7 +37,7 @@ from napari_msp.learning.events import (
     read_events,
 )
 from napari_msp.learning.runs import RunFolder, checkpoint_path
-from napari_msp.learning.train import run_in_folder
+from napari_msp.learning.train import run_in_folder, train
 from napari_msp.model_file import digest_of, read_tensors, write_tensors
 
 DEEP = "[" * 100_000
@@ -323,6 +325,40 @@ def test_a_damaged_checkpoint_s_advice_is_followed(heads, quick, run):
             run(heads, chosen, name)
         one, other = load_file(out), load_file(whole)
         assert same(one, other)
+
+
+@pytest.mark.parametrize("whose", ["sub-01", "sub-02"])
+def test_other_scans_are_not_gone_on_with(whose, heads, quick, run, tmp_path):
+    """A mended sign of a b-vector leaves all statistics as they were; a validation head's too."""
+    own = tmp_path / "heads"
+    shutil.copytree(heads, own)
+    chosen = quick(targets=("prisma_st",), epochs=1, validation=("sub-02",))
+    out, _ = run(own, chosen, stop_after=2)
+    (table,) = (own / whose / "ses-prisma" / "dwi").glob("*acq-st_dwi.bvec")
+    rows = np.loadtxt(table)
+    rows[0] *= -1
+    np.savetxt(table, rows)
+    with pytest.raises(UserError, match=rf"made with other scans \({whose} on prisma_st\)"):
+        run(own, chosen, resume=True)
+    assert not out.exists()
+
+
+def test_one_model_is_trained_by_one_process(heads, quick, run):
+    chosen = quick(targets=("prisma_st",), epochs=1)
+
+    def again(event: Event) -> None:
+        if event.name == "step":
+            with pytest.raises(UserError, match="another process works on it"):
+                train(heads, model, chosen, device="cpu", force=True)
+            model.write_text("of somebody else")
+
+    model, _ = run(heads, chosen, stop_after=0)
+    with pytest.raises(UserError, match="came up while this was trained") as caught:
+        train(heads, model, chosen, device="cpu", resume=True, on_event=again)
+    assert (caught.value.subject, model.read_text()) == (str(model), "of somebody else")
+    model.unlink()
+    train(heads, model, chosen, device="cpu", resume=True)
+    assert [each.name for each in model.parent.iterdir()] == [model.name]
 
 
 def test_a_run_s_damaged_checkpoint_is_deleted_to_start_anew(heads, quick, tmp_path):

@@ -27,7 +27,6 @@ from napari_msp.cohort.jobs import (
     Task,
     harmonize_scan,
     has_predictions,
-    open_model,
     run_task,
 )
 from napari_msp.data import dataset
@@ -192,8 +191,9 @@ def run_cohort(
         _tell_copies(tasks)
         if asked.kind:
             from napari_msp.inference.prepare import tell_unfit
+            from napari_msp.model_file import kept_model
 
-            tell_unfit(open_model(model), scans.values(), bids_dir.name)
+            tell_unfit(kept_model(model), scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
         table, results = _Table(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
@@ -331,7 +331,9 @@ def _ask_model(
     several = platform is None and any(len(scans) > 1 for scans in found.values())
     if not (everything or several or check):
         return _Asked(targets, platform)
-    known = open_model(model)
+    from napari_msp.model_file import kept_model
+
+    known = kept_model(model)
     targets = tuple(known.targets) if everything else targets
     for each in targets:
         known.single(each)  # a mistyped target is one error, not one a subject

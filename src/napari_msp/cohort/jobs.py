@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from napari_msp.bids import prediction_stem
 from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
-from napari_msp.files import read_json, sha256
+from napari_msp.files import read_json, sha256, version_of
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
-from napari_msp.provenance import Provenance
-
-if TYPE_CHECKING:  # torch is not for every command
-    from napari_msp.model_file import Model
+from napari_msp.provenance import Provenance, changed_files, lost_files
 
 Poll = Callable[[], bool]
 
@@ -116,8 +113,9 @@ def _kept_doubts(task: Task) -> Iterator[str]:
     said_once: tuple[str, ...] = ()
     if task.kind:
         from napari_msp.inference.prepare import unfit_for
+        from napari_msp.model_file import kept_model
 
-        said_once = unfit_for(open_model(task.model), task.dwi)
+        said_once = unfit_for(kept_model(task.model), task.dwi)
     for target in task.targets:
         for _, made in _predictions(task, target):
             yield from (each for each in made.warnings if each not in said_once)
@@ -128,29 +126,9 @@ def harmonize_scan(
 ) -> None:
     """Harmonize one scan into a folder: the job of a cohort unless another is named."""
     from napari_msp.inference.outputs import harmonize_to_folder
+    from napari_msp.model_file import kept_model
 
-    harmonize_to_folder(dwi, open_model(model), targets, out, **options)
-
-
-def open_model(model: Path) -> "Model":
-    """Read a model once a process, not for every scan; one that was trained anew is another."""
-    return _model_as_of(model, *_version(model))
-
-
-@lru_cache(maxsize=1)
-def _model_as_of(model: Path, when: int, size: int) -> "Model":
-    from napari_msp.model_file import load_model
-
-    return load_model(model)
-
-
-def _version(file: Path) -> tuple[int, int]:
-    """Tell a file from one that replaces it; what is wrong with one, its reader says."""
-    try:
-        about = file.stat()
-    except OSError:
-        return 0, 0
-    return about.st_mtime_ns, about.st_size
+    harmonize_to_folder(dwi, kept_model(model), targets, out, **options)
 
 
 # --- What is finished ------------------------------------------------------------------------
@@ -188,6 +166,13 @@ def unfinished(task: Task) -> Iterator[str]:
         if not there:
             yield target
             continue
+        for path in there:
+            dwi = path.with_suffix(".nii.gz")
+            for name in changed_files(dwi):
+                remedy = Overwrite("make it anew")
+                raise UserError(
+                    "is not as large as it was written", dwi.with_name(name), remedy=remedy
+                )
         wanted = wanted or _to_be_made(task)
         differences = {path: _difference(wanted, made) for path, made in there.items()}
         if not all(differences.values()):
@@ -208,7 +193,8 @@ def _predictions(task: Task, target: str) -> Iterator[tuple[Path, Provenance]]:
     """Give the sidecars of a target's predictions that are there, and how they were made."""
     stem = prediction_stem(task.dwi, target, task.kind)
     for path in sorted(task.out.glob(f"{stem}{'' if task.kind else '[A-Z]*'}_dwi.json")):
-        if not path.with_suffix(".nii.gz").exists():
+        dwi = path.with_suffix(".nii.gz")
+        if not dwi.exists() or lost_files(dwi):
             continue
         try:
             made = Provenance.from_sidecar(read_json(path))
@@ -231,7 +217,7 @@ def _to_be_made(task: Task) -> Provenance:
         target="",
         input="",
         model_file=task.model.name,
-        model_sha256=_digest_as_of(task.model, *_version(task.model)),
+        model_sha256=_digest_as_of(task.model, version_of(task.model)),
         gradients=str(gradients),
         checksums=checksums(acquisition, gradients),
         options=options.recorded(),
@@ -239,5 +225,5 @@ def _to_be_made(task: Task) -> Provenance:
 
 
 @lru_cache(maxsize=4)
-def _digest_as_of(model: Path, when: int, size: int) -> str:
+def _digest_as_of(model: Path, version: tuple[int, ...]) -> str:
     return sha256(model)

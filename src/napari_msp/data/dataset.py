@@ -1,5 +1,6 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
-from napari_msp.identity import Person, person_of, same_scan
+from napari_msp.identity import Person, files_read, person_of, same_scan
 from napari_msp.provenance import provenance_of
 
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
@@ -135,6 +136,23 @@ class TravellingHeads:
             raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
         path = self.scans[subject, platform]
         return load_acquisition(path, b0_threshold=self.b0_threshold)
+
+    def files_read(self, subjects: Iterable[str], platforms: Sequence[str]) -> dict[str, str]:
+        """Digest what scans are read from: image, gradient table and mask of each.
+
+        Returns
+        -------
+        By scan in words, such as "sub-01 on ge_st"; those that there are.
+        """
+        found = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is doubtful is told by those who use them
+            for subject in subjects:
+                for platform in (each for each in platforms if self.has(subject, each)):
+                    parts = files_read(self.acquisition(subject, platform))
+                    digest = hashlib.sha256(repr(sorted(parts.items())).encode())
+                    found[f"{subject} on {platform}"] = digest.hexdigest()
+        return found
 
     def noise_free(
         self, subject: str, platform: str, scan: Acquisition | None = None

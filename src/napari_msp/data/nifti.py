@@ -24,7 +24,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, Remedy, UserError
-from napari_msp.files import atomic_path, scratch_folder, sha256
+from napari_msp.files import atomic_path, scratch_folder, sha256, version_of
 
 GZIP_LEVEL = 1
 """Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""
@@ -36,10 +36,10 @@ memory that no machine has."""
 CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 
 
-_CONVERTED: weakref.WeakValueDictionary[tuple[str, int, int], nib.Nifti1Image] = (
+_CONVERTED: weakref.WeakValueDictionary[tuple[Path, tuple[int, ...]], nib.Nifti1Image] = (
     weakref.WeakValueDictionary()
 )
-"""What MRtrix3's images became, by file, time and size, as long as somebody keeps it."""
+"""What MRtrix3's images became, by file and its version, as long as somebody keeps it."""
 
 
 def open_nifti(path: str | Path) -> nib.Nifti1Image:
@@ -205,8 +205,7 @@ def lattice_of(image: nib.Nifti1Image) -> Lattice:
 
 def _open_mrtrix(path: Path) -> nib.Nifti1Image:
     """Convert an image of MRtrix3's; what it becomes is kept as long as the image is in use."""
-    about = path.stat()
-    key = (str(path.resolve()), about.st_mtime_ns, about.st_size)
+    key = path.resolve(), version_of(path)
     known = _CONVERTED.get(key)
     if known is not None:
         return known

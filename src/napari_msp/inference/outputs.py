@@ -1,6 +1,5 @@
 """Write predictions as files that keep the input's BIDS entities."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -31,6 +30,7 @@ from napari_msp.data.gradients import (
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
+from napari_msp.identity import files_read
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import fitting_shells, prepare_input
@@ -46,7 +46,7 @@ from napari_msp.inference.review_maps import older, sidecar_of, write_review_map
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
-from napari_msp.provenance import Provenance
+from napari_msp.provenance import FILES, Provenance, lost_files, sizes_of
 from napari_msp.scan import as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
@@ -129,7 +129,7 @@ def harmonize_to_folder(
         _review_stage(out, stems.values(), describe)
         if review_maps
         else nullcontext() as for_review,
-        _staged(out, describe, acquisition, stems.values() if force else ()) as stage,
+        _staged(out, describe, acquisition, stems.values(), force) as stage,
     ):
         for prediction in predict_targets(
             model, prepared, list(stems), options, progress=progress, cancelled=cancelled
@@ -176,7 +176,7 @@ def save_prediction(
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     with (
         _review_stage(out, [stem], describe) as for_review,
-        _staged(out, describe, acquisition, [stem] if force else ()) as stage,
+        _staged(out, describe, acquisition, [stem], force) as stage,
     ):
         made = _write(stage, stem, prediction, table_of, acquisition, gradients)
         for_review(stage, stem, prediction, made, None)
@@ -277,28 +277,31 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
 
 
 def _free(out: Path, stem: str, force: bool) -> str:
-    """Refuse a name whose files are there already, unless forced."""
+    """Refuse a name whose files are there already, unless forced; what lost some is made anew."""
     written = out / f"{stem}_dwi.nii.gz"
-    if written.exists() and not force:
+    if written.exists() and not force and not lost_files(written):
         raise UserError("exists already", written, remedy=Overwrite())
     return stem
 
 
 @contextmanager
 def _staged(
-    out: Path, describe: bool, source: Acquisition, replaced: Iterable[str]
+    out: Path, describe: bool, source: Acquisition, stems: Iterable[str], force: bool
 ) -> Iterator[Path]:
     """Give a folder whose files move into `out` together, with a description where it has none.
 
-    All files of predictions that are `replaced`, by their stems, go: an expected error that the new
-    one does not have would be read as its own.
+    All files of older predictions of the same stems go: an expected error that the new one does not
+    have would be read as its own.
     """
-    stems = "|".join(map(re.escape, replaced))
+    stems = list(stems)
     written = rf"dwi|mask|model-sh_param-(coefficients|{'|'.join(_SURE)})_dwimap"
-    older = re.compile(rf"({stems})(FirstStage)?(B\d+)?_({written})\..+") if stems else None
+    names = "|".join(map(re.escape, stems))
+    older = re.compile(rf"({names})(FirstStage)?(B\d+)?_({written})\..+")
     # A DWI last: where it stands the whole prediction does, whenever a process was killed.
     with staged_folder(out, last="_dwi.nii.gz", replaced=older) as stage:
         yield stage
+        for stem in stems:  # another process may have been quicker
+            _free(out, stem, force)
         if describe:
             root = None if source.path is None else dataset_root(source.path)
             describe_derivative(stage, out, HARMONIZED, root, flat=True)
@@ -368,31 +371,12 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
 
 
 def checksums(acquisition: Acquisition, gradients: str | Path = "target") -> dict[str, str]:
-    """Give the SHA-256 of all that a prediction is made from, but for model and options.
+    """Digest all that a prediction is made from, but for model and options.
 
-    Image and mask by their files, the gradient table by its numbers, a file of directions by its
-    content. Reads no voxels. Empty where the image is in memory.
+    What `files_read` gives, and a file of directions by its content.
     """
-    path = acquisition.path
-    if path is None:
-        return {}
-    beside = (Path(each.filename) for each in acquisition.image.file_map.values() if each.filename)
-    parts = {path, *(each for each in beside if each.parent == path.parent)}  # .hdr and .img
-    table = acquisition.given_gradients
-    numbers = hashlib.sha256(np.float64(table.b0_threshold).tobytes())
-    for values in (table.b_values, table.directions):
-        numbers.update(np.ascontiguousarray(values, dtype=float).tobytes())
-    found = {
-        "Image": "+".join(sha256(each) for each in sorted(parts)),
-        "Gradients": numbers.hexdigest(),
-    }
-    if acquisition.mask_path is not None:
-        found["Mask"] = sha256(acquisition.mask_path)
-    elif acquisition.given_mask is not None:
-        found["Mask"] = hashlib.sha256(np.packbits(acquisition.given_mask).tobytes()).hexdigest()
-    else:
-        found["Mask"] = "estimated"
-    if str(gradients) not in ("target", "input"):
+    found = files_read(acquisition)
+    if found and str(gradients) not in ("target", "input"):
         bvec = Path(gradients)
         found["Directions"] = "+".join(sha256(each) for each in (bvec, bvec.with_suffix(".bval")))
     return found
@@ -427,13 +411,13 @@ def _write(
         np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
     )
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
-    write_json(folder / f"{stem}_dwi.json", sidecar)
     write_nifti(folder / f"{stem}_mask.nii.gz", prediction.mask, affine, like=like)
     about_mask = mask_sidecar("The input's mask on the prediction's lattice", made.sources)
     write_json(folder / f"{stem}_mask.json", about_mask)
     for shell, part in parts.items():
         own = shell if len(parts) > 1 else None
         _write_shell(folder, stem, own, part, made, like)
+    write_json(folder / f"{stem}_dwi.json", {**sidecar, FILES: sizes_of(folder, stem)})
     return made
 
 

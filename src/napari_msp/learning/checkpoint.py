@@ -5,7 +5,7 @@ it is put back.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from napari_msp.learning.settings import MOST
 from napari_msp.learning.trail import Trail
 from napari_msp.model_file import digest_of, load_weights, read_tensors, under, write_tensors
 
-FORMAT = "napari-msp checkpoint 3"
+FORMAT = "napari-msp checkpoint 4"
 
 DIGEST = "sha256"
 """Entry of the metadata: of all else in the file."""
@@ -284,7 +284,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         raise _useless(f"is damaged ({first_reason(error)})", path) from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
-        told = _differences(before.get("settings"), identity.get("settings"))
+        told = _differences(before, identity)
         problem = f"was made with other {', '.join(changed)}{f' ({told})' if told else ''}"
         raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
     found = Checkpoint(path, position, before, tensors)
@@ -292,15 +292,25 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
     return found
 
 
-def _differences(before: Any, now: Any) -> str:
-    """Say which settings differ, and how."""
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return ""
-    return "; ".join(
-        f"{name}: {before.get(name)} there, {now[name]} here"
-        for name in now
-        if before.get(name) != now[name]
-    )
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which settings differ, and how, and which scans."""
+    told = [
+        f"{name}: {then} there, {here} here"
+        for name, then, here in _changed("settings", before, now)
+    ]
+    scans = ", ".join(name for name, _, _ in _changed("scans", before, now))
+    return "; ".join([*told, scans] if scans else told)
+
+
+def _changed(
+    part: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Give what a part of a run's identity has changed in: its name, and both values."""
+    then, here = before.get(part), now.get(part)
+    if isinstance(then, dict) and isinstance(here, dict):
+        yield from (
+            (name, then.get(name), here[name]) for name in here if then.get(name) != here[name]
+        )
 
 
 def _useless(problem: str, path: Path) -> UserError:

@@ -85,6 +85,8 @@ class Study:
         Whether all training subjects are known to be simulated.
     b0_weighting
         Mean b-value of the input's b=0 images in s/mm², over training subjects.
+    scans
+        Digest of what each scan is read from, by its name: a run goes on with the same ones only.
     """
 
     settings: TrainingSettings
@@ -99,6 +101,7 @@ class Study:
     validation: list[Head] = field(default_factory=list)
     simulated: bool = False
     b0_weighting: float | None = None
+    scans: dict[str, str] = field(default_factory=dict)
 
     @property
     def taught(self) -> dict[str, list[str]]:
@@ -236,6 +239,7 @@ def prepare_study(
             known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
         ),
         b0_weighting=mean_b0_weighting(dataset, training, settings.input),
+        scans=dataset.files_read(heads, (settings.input, *targets)),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_msp.errors import Cancelled, Change, UserError
+from napari_msp.errors import Advice, Cancelled, Change, UserError
 from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
@@ -80,6 +80,8 @@ class TrainingRun:
         When, by `time.perf_counter`; None: now. Settings may bound the time from there on.
     processes
         That train together. The first one reports, writes and decides; all have one position.
+    replaces
+        Whether the model may take the place of one that is there in the end.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class TrainingRun:
         start: Start | None = None,
         began: float | None = None,
         processes: OneProcess = ALONE,
+        replaces: bool = False,
     ) -> None:
+        self.replaces = replaces
         self.processes = processes
         self.start = start or Start(study.settings)
         self.began = processes.by_first(lambda: time.perf_counter() if began is None else began)
@@ -171,6 +175,9 @@ class TrainingRun:
         return self.out
 
     def _write_model(self) -> None:
+        if self.out.exists() and not self.replaces:
+            remedy = Advice("move it away and resume: what was learned is in the checkpoint")
+            raise UserError("came up while this was trained", self.out, "out", remedy)
         model = finished_model(
             study=self.study,
             networks=self.networks.finished(),
@@ -453,5 +460,6 @@ class TrainingRun:
             "settings": settings,
             "subjects": [head.subject for head in self.study.heads],
             "data": statistics,
+            "scans": self.study.scans,
         }
         return dict(json.loads(json.dumps(identity)))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.errors import Advice, Give, Overwrite, Resume, UserError, either
-from napari_msp.files import locked, refuse_unwritable
+from napari_msp.files import locked, refuse_unwritable, reserved
 from napari_msp.learning.checkpoint import START_ANEW
 from napari_msp.learning.distributed import launched
 from napari_msp.learning.events import Event, EventHandler, EventLog, Failed
@@ -90,12 +91,15 @@ def train(
     began = perf_counter()
     check_model_name(out)
     try:
-        with launched() as processes:
+        with launched() as processes, ExitStack() as alone:
             if not processes.first:
                 report = _say_nothing
             with processes.agreeing():
                 where = processes.device(device)
                 refuse_unwritable(out)
+                if processes.first:
+                    alone.enter_context(reserved(out))
+                replaces = force or out.exists()
                 if not force:
                     _refuse_finished(out) if resume else _refuse_occupied(out)
                 chosen = values.get("run", None if settings is None else settings.run)
@@ -117,7 +121,9 @@ def train(
             # Seeding is for this run alone: whoever calls goes on with numbers of their own.
             with torch.random.fork_rng([where] if where.type == "cuda" else []):
                 folder = None if previews is None else Path(previews)
-                run = TrainingRun(study, out, where, report, folder, start, began, processes)
+                run = TrainingRun(
+                    study, out, where, report, folder, start, began, processes, replaces
+                )
                 return run.run(resume and not force, stopped)
     except Exception as error:
         report(Failed.of(error))

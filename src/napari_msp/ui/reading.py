@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.files import version_of
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import check_given_shells, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
@@ -18,10 +19,10 @@ from napari_msp.ui.phrasing import LOAD_WORDS
 Say = Callable[[str], None]
 """Gets what is being done, in words; whatever it raises ends the work."""
 
-_Key = tuple[Path, int, float | None, float | None]
+_Key = tuple[Path, tuple[int, ...], float | None, float | None]
 
 _KNOWN: WeakValueDictionary[_Key, Scan] = WeakValueDictionary()
-"""By file, when it was written, shell and b=0 threshold; as long as somebody keeps the scan."""
+"""By file, its version, shell and b=0 threshold; as long as somebody keeps the scan."""
 
 _READING = Lock()
 
@@ -89,7 +90,7 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
     path = scan.siblings[platform]
     own = scan.acquisition
     threshold = None if own is None else own.given_gradients.b0_threshold
-    key = (path, path.stat().st_mtime_ns if path.exists() else 0, b_value, threshold)
+    key = (path, version_of(path), b_value, threshold)
     with _READING:
         known = _KNOWN.get(key)
         if known is None:

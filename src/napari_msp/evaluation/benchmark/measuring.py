@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ from napari_msp.files import read_json, write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, NotPredicted
-from napari_msp.model_file import load_model
+from napari_msp.model_file import kept_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
@@ -70,8 +69,6 @@ SIMULATED = "simulated fibres"
 
 KNOWN_WHITE = 0.7
 """Share of white matter from which a voxel's simulated fibres are looked for (our choice)."""
-
-_model = lru_cache(maxsize=64)(load_model)
 
 
 @dataclass(frozen=True)
@@ -344,7 +341,9 @@ class _Head:
                 for said in (NotPredicted, NotForScans):
                     warnings.simplefilter("ignore", said)
                 target, device = self.job.target, self.job.device
-                self._harmonized[path] = harmonize(_model(path), self._input, target, device=device)
+                self._harmonized[path] = harmonize(
+                    kept_model(path), self._input, target, device=device
+                )
         return self._harmonized[path]
 
     def truths(

@@ -5,7 +5,6 @@ Predictions that were made elsewhere are rows too, see `finished`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from napari_msp import packaged
@@ -19,7 +18,7 @@ from napari_msp.evaluation.baselines.base import (
     baseline_names,
 )
 from napari_msp.learning.starts import single_of
-from napari_msp.model_file import Model, load_model
+from napari_msp.model_file import Model, kept_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
 
 Role = Literal["baseline", "network", "control"]
@@ -107,7 +106,7 @@ def networks_from_base() -> dict[str, str]:
     None where there is no base.
     """
     path = packaged.base_model()
-    held = () if path is None else _held(_base(path))
+    held = () if path is None else _held(kept_model(path))
     singles = [kind for kind in kinds() if kind in held and kind != MULTI_STAGE]
     ordered = [*singles, *(kind for kind in held if kind == MULTI_STAGE)]
     return {from_base(title(kind)): kind for kind in ordered}
@@ -132,16 +131,13 @@ def begun_from_base(kind: str, scales: Mapping[str, int]) -> tuple[str, ...]:
     """
     path = packaged.base_model()
     assert path is not None
-    model = _base(path)
+    model = kept_model(path)
     fit = {
         scale
         for platform, scale in model.card.scales.items()
         if kind in (MULTI_STAGE, single_of(model, platform).kind)
     }
     return tuple(target for target, scale in scales.items() if scale in fit)
-
-
-_base = lru_cache(maxsize=2)(load_model)
 
 
 def _held(model: Model) -> set[str]:

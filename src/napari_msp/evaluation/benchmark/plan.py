@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
@@ -171,6 +171,7 @@ class Plan:
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
+        content["scans"] = self._scans()
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
         content["predictions"] = [
@@ -184,6 +185,17 @@ class Plan:
         optional |= {"predictions", "regions"}
         return {name: each for name, each in content.items() if each or name not in optional}
 
+    def _scans(self) -> dict[str, str]:
+        """Digest what every scan is read from, by its name: results are of these and no others."""
+        platforms = (self.source, *self.targets)
+        found: dict[str, str] = {}
+        for path in self.datasets:
+            dataset = open_dataset(path, run=self.run, b0_threshold=self.b0_threshold)
+            of = f"{path.name}: " * (len(self.datasets) > 1)
+            scans = dataset.files_read(self.subjects.all, platforms)
+            found |= {f"{of}{name}": digest for name, digest in scans.items()}
+        return found
+
 
 class _PlanFile(BaseModel):
     """What plan.json contains at least: a plan in plain types, models with their digests."""
@@ -191,6 +203,7 @@ class _PlanFile(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     datasets: list[str]
+    scans: dict[str, str] = {}
     source: str
     targets: list[str]
     subjects: dict[str, list[str]]
@@ -228,8 +241,11 @@ def keep_plan(plan: Plan, path: Path) -> None:
         names = dict.fromkeys([*wanted, *before])
         changed = [name for name in names if before.get(name) != wanted.get(name)]
         if changed:
+            then, now = before.get("scans", {}), wanted["scans"]
+            scans = [name for name in now if then.get(name) != now[name]] if then else []
+            which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
             raise UserError(
-                f"another evaluation was begun here, with other {', '.join(changed)}",
+                f"another evaluation was begun here, with other {', '.join(changed)}{which}",
                 path,
                 "out",
                 either(

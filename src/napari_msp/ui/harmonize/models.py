@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
 from napari_msp.errors import UserError
-from napari_msp.files import read_json, write_json
+from napari_msp.files import read_json, version_of, write_json
 from napari_msp.foreign_errors import explain
 from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
@@ -59,14 +59,14 @@ class ListedModel:
     packaged
         Whether it comes with napari-msp, so that it cannot be taken off the list.
     stamp
-        Size and time of the file when it was read: tells a file that was written again.
+        Version of the file when it was read: tells a file that was written again.
     """
 
     label: str
     path: Path
     model: Model = field(compare=False)
     packaged: bool
-    stamp: tuple[int, int]
+    stamp: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,11 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
     packaged = {path: title for title, path in packaged_models().items()}
     added = [path for path in remembered_models() if path not in packaged]
     before = {(each.path, each.stamp): each.model for each in known.models}
-    read: dict[Path, tuple[Model, tuple[int, int]]] = {}
+    read: dict[Path, tuple[Model, tuple[int, ...]]] = {}
     problems = []
     for path in [*packaged, *added]:
         try:
-            found = path.stat()
-            stamp = found.st_size, found.st_mtime_ns
+            stamp = version_of(path)
             read[path] = before.get((path, stamp)) or load_model(path), stamp
         except (UserError, OSError) as error:
             problems.append(explain(error))
@@ -294,7 +293,7 @@ def _row(listed: ListedModel) -> ModelRow:
 
 
 def _labels(
-    paths: Sequence[Path], read: Mapping[Path, tuple[Model, tuple[int, int]]]
+    paths: Sequence[Path], read: Mapping[Path, tuple[Model, tuple[int, ...]]]
 ) -> dict[Path, str]:
     """Name added models by kind, and by file where the list has another of that kind."""
     kinds = [model.kind for model, _ in read.values()]
