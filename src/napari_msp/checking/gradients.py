@@ -83,26 +83,19 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
             )
             remedy = Advice("leave the scan out, or take the shell that the others have")
             yield Finding("error", scan.where, problem, remedy, "b-value")
-        elif len(values) > 1 and scan.platform == input_platform:
-            lacked = [each for each in values if not all(_has(other, each) for other in weighted)]
-            shared = [f"{each:.0f}" for each in values if each not in lacked]
-            if lacked:
-                problem = (
-                    f"has b = {', '.join(f'{each:.0f}' for each in lacked)} s/mm², which other "
-                    "scans lack: training leaves it out"
-                )
-                give = Give("b_value", " ".join(shared)) if shared else Advice("leave it out")
-                yield Finding("warning", scan.where, problem, give, "shells")
-        elif inputs and scan.platform != input_platform:
-            lacked = [each for each in values if not any(_has(other, each) for other in inputs)]
-            shared = [f"{each:.0f}" for each in values if each not in lacked]
-            if lacked and shared:
-                problem = (
-                    f"has b = {', '.join(f'{each:.0f}' for each in lacked)} s/mm², which the input "
-                    "platform lacks: it cannot be predicted"
-                )
-                give = Give("b_value", " ".join(shared))
-                yield Finding("warning", scan.where, problem, give, "shells")
+            continue
+        if scan.platform == input_platform:
+            kept = [b for b in values if all(_has(other, b) for other in weighted)]
+            why, told = "other scans lack: training leaves it out", len(values) > 1
+        else:
+            kept = [b for b in values if any(_has(other, b) for other in inputs)]
+            why, told = "the input platform lacks: it cannot be predicted", bool(kept)
+        lacked = [f"{b:.0f}" for b in values if b not in kept]
+        if lacked and told:
+            problem = f"has b = {', '.join(lacked)} s/mm², which {why}"
+            shared = " ".join(f"{b:.0f}" for b in kept)
+            give = Give("b_value", shared) if shared else Advice("leave it out")
+            yield Finding("warning", scan.where, problem, give, "shells")
 
 
 def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:

@@ -249,14 +249,9 @@ def _by_tissue(
     """
     signed = group == BIAS
 
-    def compute(pair: Pair, tissue: str) -> float:
-        where = pair.mask & getattr(pair.truth.tissue, tissue)
-        return percent_error(*maps(pair), where, signed)
-
-    def compute_aligned(pair: Pair, tissue: str) -> float:
-        assert aligned is not None
-        where = pair.laid.inside & getattr(pair.truth.tissue, tissue)
-        return percent_error(*aligned(pair), where, signed)
+    def compute(pair: Pair, tissue: str, of: BothMaps) -> float:
+        inside = pair.laid.inside if of is aligned else pair.mask
+        return percent_error(*of(pair), inside & getattr(pair.truth.tissue, tissue), signed)
 
     for tissue, end in tissues.items():
         where = tissue if tissue == "fluid" else f"{tissue} matter"
@@ -265,7 +260,7 @@ def _by_tissue(
             f"{label}, {tissue}",
             PERCENT,
             f"Mean {'signed' if signed else 'absolute'} error of {quantity} in {where}{end}.",
-            partial(compute, tissue=tissue),
+            partial(compute, tissue=tissue, of=maps),
             group,
             "nearest 0" if signed else "lowest",
         )
@@ -275,7 +270,7 @@ def _by_tissue(
                 f"{label}, {tissue}, aligned",
                 PERCENT,
                 f"Mean absolute error of {quantity} in {where} {ALIGNED}.",
-                partial(compute_aligned, tissue=tissue),
+                partial(compute, tissue=tissue, of=aligned),
                 group,
             )
 

@@ -16,7 +16,7 @@ from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
-from napari_msp.formatting import span
+from napari_msp.formatting import shown, span
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.spherical_harmonics import ORDER
 
@@ -174,7 +174,7 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
                 + " shared by all targets" * any(map(_shares, models.values())),
                 "weights a target": _weights(by_target, models),
                 "learning rate": ", ".join(
-                    dict.fromkeys(_rate(training.settings.learning_rate) for training in trainings)
+                    dict.fromkeys(shown(each.settings.learning_rate, "g") for each in trainings)
                 ),
                 "rates tried": tried.get(method, "–") if chosen else "–",
                 "steps a target": _steps(trainings, models),
@@ -182,10 +182,6 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
             }
         )
     return rows
-
-
-def _rate(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:g}"
 
 
 def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
@@ -200,18 +196,17 @@ def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
 
 def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
     """Say how each training of the first round ended, phase by phase."""
-    trained = outcome.trainings[plan.rounds[0]]
-    return {
-        f"{method}: {phase}": words
-        for method, by_target in trained.items()
-        for training in trainings_of([by_target])
-        for phase, words in load_model(training.model).training.get("ended", {}).items()
-    } | {
-        f"{method}: {platform}": f"no step of training; people its statistics are of: {people}"
-        for method, by_target in trained.items()
-        for training in trainings_of([by_target])
-        for platform, people in load_model(training.model).training.get("statistics", {}).items()
-    }
+    ended: dict[str, str] = {}
+    untrained: dict[str, str] = {}
+    for method, by_target in outcome.trainings[plan.rounds[0]].items():
+        for training in trainings_of([by_target]):
+            about = load_model(training.model).training
+            for phase, words in about.get("ended", {}).items():
+                ended[f"{method}: {phase}"] = words
+            for where, people in about.get("statistics", {}).items():
+                words = f"no step of training; people its statistics are of: {people}"
+                untrained[f"{method}: {where}"] = words
+    return ended | untrained
 
 
 def _kinds(by_target: Trainings) -> dict[str, None]:
