@@ -96,8 +96,7 @@ class BrainImage:
     def values(self) -> FloatArray:
         """(X, Y, Z) -log of S/S0, b times the mean diffusivity; 0 outside the mask."""
         ratio = np.divide(self.weighted, self.b0, out=np.ones_like(self.b0), where=self.mask)
-        values: FloatArray = -np.log(np.clip(ratio, LEAST_RATIO, 1.0))
-        return values
+        return np.asarray(-np.log(np.clip(ratio, LEAST_RATIO, 1.0)))
 
     @property
     def points(self) -> FloatArray:
@@ -150,8 +149,7 @@ class Displacement:
     def apply(self, points: FloatArray) -> FloatArray:
         """Move (N, 3) scanner points in mm."""
         linear = self.rotation @ self.stretch
-        moved: FloatArray = (points - self.centre) @ linear.T + self.centre + self.shift
-        return moved
+        return np.asarray((points - self.centre) @ linear.T + self.centre + self.shift)
 
 
 def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
@@ -271,8 +269,7 @@ class _Pair:
             self.poll()
             gain, offset, slope = parameters[size], parameters[size + 1], parameters[size + 2 :]
             values = self._values(points, parameters[:size])
-            difference: FloatArray = ((gain + reach @ slope) * values + offset - wanted) / deviation
-            return difference
+            return np.asarray(((gain + reach @ slope) * values + offset - wanted) / deviation)
 
         result = least_squares(
             residuals,
@@ -308,18 +305,17 @@ class _Pair:
     def _at(self, points: FloatArray, motion: FloatArray) -> FloatArray:
         linear = _rotation(motion) @ _stretch(motion)
         moved = (points - self.centre) @ linear.T + self.centre + motion[:3]
-        coordinates: FloatArray = self.to_voxel[:3, :3] @ moved.T + self.to_voxel[:3, 3:]
-        return coordinates
+        return np.asarray(self.to_voxel[:3, :3] @ moved.T + self.to_voxel[:3, 3:])
 
     def _shared(self, points: FloatArray, motion: FloatArray) -> MaskArray:
-        inside: MaskArray = map_coordinates(self.inside, self._at(points, motion), order=1) > 0.99
-        return inside
+        return np.asarray(map_coordinates(self.inside, self._at(points, motion), order=1) > 0.99)
 
     def _values(self, points: FloatArray, motion: FloatArray) -> FloatArray:
-        values: FloatArray = map_coordinates(
-            self.splines, self._at(points, motion), order=3, mode="mirror", prefilter=False
+        return np.asarray(
+            map_coordinates(
+                self.splines, self._at(points, motion), order=3, mode="mirror", prefilter=False
+            )
         )
-        return values
 
 
 def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
@@ -353,13 +349,11 @@ def _correlation(values: FloatArray, wanted: FloatArray) -> float:
 
 
 def _rotation(motion: FloatArray) -> FloatArray:
-    matrix: FloatArray = Rotation.from_rotvec(motion[3:6]).as_matrix()
-    return matrix
+    return np.asarray(Rotation.from_rotvec(motion[3:6]).as_matrix())
 
 
 def _stretch(motion: FloatArray) -> FloatArray:
     if len(motion) == MOTION["rigid"]:
         return np.eye(3)
     xx, yy, zz, xy, xz, yz = motion[6:]
-    stretch: FloatArray = expm(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
-    return stretch
+    return np.asarray(expm(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])))

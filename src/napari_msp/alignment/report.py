@@ -277,8 +277,7 @@ def _board(shape: tuple[int, ...], sizes: FloatArray) -> FloatArray:
         np.floor(np.arange(count) * size / SQUARE).astype(int)
         for count, size in zip(shape, sizes, strict=True)
     )
-    board: FloatArray = (rows[:, None] + columns[None, :]) % 2 == 0
-    return board
+    return np.asarray((rows[:, None] + columns[None, :]) % 2 == 0)
 
 
 # --- Page -------------------------------------------------------------------------------------

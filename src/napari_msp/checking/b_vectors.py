@@ -254,13 +254,11 @@ class _Pair:
 
     def of_target(self, input_turn: FloatArray) -> FloatArray:
         """Give the target's turn, should the input need one."""
-        turn: FloatArray = self.across @ input_turn @ self.across.T @ self.turn
-        return turn
+        return np.asarray(self.across @ input_turn @ self.across.T @ self.turn)
 
     def of_input(self, target_turn: FloatArray) -> FloatArray:
         """Give the input's turn, should the target need one."""
-        turn: FloatArray = self.across.T @ target_turn @ self.turn.T @ self.across
-        return turn
+        return np.asarray(self.across.T @ target_turn @ self.turn.T @ self.across)
 
 
 def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair]:

@@ -275,8 +275,7 @@ def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -
     low, high = np.percentile(signal[:, weighted], [10, 90], axis=1)
     signal = signal[np.sort(np.argsort(high - low)[::-1][:TAKEN])]
     floor = 0.02 * signal.max(axis=1, keepdims=True)
-    logarithm: FloatArray = np.log(np.maximum(signal, np.maximum(floor, 1e-12)))
-    return logarithm
+    return np.asarray(np.log(np.maximum(signal, np.maximum(floor, 1e-12))))
 
 
 def _orders(b_values: FloatArray, vectors: FloatArray) -> Iterator[TableOrder]:
@@ -341,8 +340,7 @@ def _residuals(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) ->
         basis, _ = np.linalg.qr(design)
         values = signal[:, shell.volumes]
         rest += (values**2).sum(axis=1) - ((values @ basis) ** 2).sum(axis=1)
-    logarithm: FloatArray = np.log(np.maximum(rest, 1e-9))
-    return logarithm
+    return np.asarray(np.log(np.maximum(rest, 1e-9)))
 
 
 def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> float:

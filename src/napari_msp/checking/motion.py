@@ -122,14 +122,12 @@ class Motion:
     @property
     def lengths(self) -> FloatArray:
         """(N,) lengths of the shifts in mm."""
-        lengths: FloatArray = np.linalg.norm(self.shifts, axis=1)
-        return lengths
+        return np.asarray(np.linalg.norm(self.shifts, axis=1))
 
     @property
     def angles(self) -> FloatArray:
         """(N,) angles of the rotations in degrees."""
-        angles: FloatArray = np.degrees(np.linalg.norm(self.rotations, axis=1))
-        return angles
+        return np.asarray(np.degrees(np.linalg.norm(self.rotations, axis=1)))
 
 
 class ThinSlices:
@@ -206,8 +204,7 @@ class ThinSlices:
                 counted, there, 0
             ).sum(axis=other)
         enough = counts >= max(LEAST_VOXELS, LEAST_SHARE * counts.max())
-        judged: FloatArray = np.where(enough, gains, np.nan)
-        return judged
+        return np.asarray(np.where(enough, gains, np.nan))
 
 
 def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
@@ -408,8 +405,7 @@ class _Coarse:
         """Give a weight to each point: small where volumes are predicted badly."""
         at = tuple(self.indices.T)
         error = np.median(np.abs(series[at] - expected[at])[:, kept], axis=1)
-        weights: FloatArray = 1 / (error**2 + np.median(error) ** 2 + TINY)
-        return weights
+        return np.asarray(1 / (error**2 + np.median(error) ** 2 + TINY))
 
     def usual(self, poses: FloatArray) -> FloatArray:
         """Give the (4, 4) median of poses."""
@@ -420,10 +416,7 @@ class _Coarse:
         """Give (N,) mean distances in mm of points moved by poses and by the median of others."""
         relative = poses @ np.linalg.inv(self.usual(like))
         moved = self.points @ (relative[:, :3, :3] - np.eye(3)).swapaxes(1, 2)
-        distances: FloatArray = np.linalg.norm(moved + relative[:, None, :3, 3], axis=2).mean(
-            axis=1
-        )
-        return distances
+        return np.asarray(np.linalg.norm(moved + relative[:, None, :3, 3], axis=2).mean(axis=1))
 
     def register(
         self, volume: FloatArray, expected: FloatArray, pose: FloatArray, trust: FloatArray
@@ -481,8 +474,7 @@ def _factors(sizes: FloatArray, shape: Sequence[int]) -> IntArray:
     """Say how many voxels are averaged along each axis."""
     wanted = np.maximum(np.rint(COARSE / sizes), 1)
     room = np.maximum(np.array(shape) // FEWEST_VOXELS, 1)
-    factors: IntArray = np.minimum(wanted, room).astype(int)
-    return factors
+    return np.asarray(np.minimum(wanted, room).astype(int))
 
 
 def _averaged(values: FloatArray, factors: IntArray) -> FloatArray:
@@ -490,8 +482,7 @@ def _averaged(values: FloatArray, factors: IntArray) -> FloatArray:
     counts = [count // factor for count, factor in zip(values.shape, factors, strict=False)]
     kept = tuple(slice(count * factor) for count, factor in zip(counts, factors, strict=True))
     blocks = [n for count, factor in zip(counts, factors, strict=True) for n in (count, factor)]
-    averaged: FloatArray = values[kept].reshape(*blocks, *values.shape[3:]).mean(axis=(1, 3, 5))
-    return averaged
+    return np.asarray(values[kept].reshape(*blocks, *values.shape[3:]).mean(axis=(1, 3, 5)))
 
 
 def _coarser(affine: FloatArray, factors: IntArray) -> FloatArray:

@@ -482,5 +482,4 @@ def _ghost(shifted: FloatArray, seen: FloatArray, floor: float) -> float:
 def _rice_mean(signal: FloatArray, deviation: float) -> FloatArray:
     """Give the mean of a magnitude whose two channels have noise (Gudbjartsson 1995)."""
     x = np.square(signal / deviation) / 4
-    mean: FloatArray = deviation * np.sqrt(np.pi / 2) * ((1 + 2 * x) * i0e(x) + 2 * x * i1e(x))
-    return mean
+    return np.asarray(deviation * np.sqrt(np.pi / 2) * ((1 + 2 * x) * i0e(x) + 2 * x * i1e(x)))

@@ -150,8 +150,7 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of slices outside the brain
         expected = np.nanmedian(guesses, axis=0)
-    divided: FloatArray = gains / expected
-    return divided
+    return np.asarray(gains / expected)
 
 
 def _limit(gains: FloatArray) -> float:

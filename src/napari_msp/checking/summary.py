@@ -81,10 +81,9 @@ class Comparison:
         """(3,) shift of the brain's centre to the right, front and top, in voxels of the input."""
         if self.displacement is None:
             return None
-        shift: FloatArray = np.linalg.solve(
-            self.input_lattice.affine[:3, :3], self.displacement.shift
+        return np.asarray(
+            np.linalg.solve(self.input_lattice.affine[:3, :3], self.displacement.shift)
         )
-        return shift
 
     @property
     def distance(self) -> float | None:

@@ -108,8 +108,7 @@ class TurnEvidence:
     @cached_property
     def total(self) -> FloatArray:
         """(81,) of all blocks."""
-        total: FloatArray = self.blocks.sum(axis=0)
-        return total
+        return np.asarray(self.blocks.sum(axis=0))
 
     def score(self, turn: FloatArray) -> float:
         """Score a turn; the best is the highest."""
@@ -158,13 +157,11 @@ class TurnEvidence:
 
 
 def _squared(turn: FloatArray) -> FloatArray:
-    squared: FloatArray = np.einsum("ij,kl->ijkl", turn, turn).ravel()
-    return squared
+    return np.asarray(np.einsum("ij,kl->ijkl", turn, turn).ravel())
 
 
 def _turned(start: FloatArray, vector: FloatArray) -> FloatArray:
-    turned: FloatArray = Rotation.from_rotvec(vector).as_matrix() @ start
-    return turned
+    return np.asarray(Rotation.from_rotvec(vector).as_matrix() @ start)
 
 
 # --- Fibres ---------------------------------------------------------------------------------
@@ -186,8 +183,7 @@ def linear_tensors(ratio: FloatArray, directions: FloatArray) -> FloatArray:
     """
     x, y, z = directions.T
     design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
-    tensors: FloatArray = -np.log(np.clip(ratio, 1e-3, 1.0)) @ np.linalg.pinv(design).T
-    return tensors
+    return np.asarray(-np.log(np.clip(ratio, 1e-3, 1.0)) @ np.linalg.pinv(design).T)
 
 
 def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:

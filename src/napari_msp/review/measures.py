@@ -168,8 +168,7 @@ def robust_scores(values: Sequence[float]) -> FloatArray | None:
     scale = robust_scale(values)
     if scale is None:
         return None
-    scores: FloatArray = (np.asarray(values, dtype=float) - scale[0]) / scale[1]
-    return scores
+    return np.asarray((np.asarray(values, dtype=float) - scale[0]) / scale[1])
 
 
 def unusual_in(group: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

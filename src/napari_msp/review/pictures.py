@@ -247,13 +247,11 @@ def _painted(planes: Planes, white: float, white_error: float) -> FloatArray:
     else:
         grey = np.clip(values / white if white > 0 else values * 0, 0, 1)
         shown = np.repeat(grey[..., None], 3, axis=-1)
-    painted: FloatArray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
-    return painted
+    return np.asarray(np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8))
 
 
 @cache
 def _lut(name: str) -> FloatArray:
     from matplotlib import colormaps
 
-    colours: FloatArray = colormaps[name](np.arange(256))[:, :3].astype(np.float32)
-    return colours
+    return np.asarray(colormaps[name](np.arange(256))[:, :3].astype(np.float32))

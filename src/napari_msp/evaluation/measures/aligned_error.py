@@ -223,10 +223,9 @@ class Landmarks:
     def moved(self, motion: FloatArray) -> FloatArray:
         """(3, V) where the compared points lie after a motion."""
         shift, turn = motion[:3], motion[3:] / self._reach
-        points: FloatArray = (
+        return np.asarray(
             self.points + shift[:, None] + np.cross(turn, self.centred, axisb=0, axisc=0)
         )
-        return points
 
     def motion_of(self, splines: FloatArray) -> FloatArray:
         """Find the motion that lays an image on truth, by Gauss-Newton on the squared difference.

@@ -89,9 +89,13 @@ def site_effect_page(study: Study) -> Page:
     several = len({each.dataset for each in found}) > 1
     over = resampled(found)
     tested = any(effect.test is not None for each in found for effect in each.effects)
+    lead: list[str] = []
     tables: list[Table] = []
     more: list[Table] = []
     for each in found:
+        lead.append(_sentence(each, several))
+        fa = f"fa{OF_SIGNAL * each.of_signal}"  # in the largest region, which a reader can picture
+        lead += [effect_words(each, region, fa) for region in each.largest(fa, 1)]
         tables.append(_essence(each, several))
         tables += [_by_region(each, key, several) for key in DRAWN]
         if len(each.subjects) < FEWEST:
@@ -102,7 +106,7 @@ def site_effect_page(study: Study) -> Page:
         tables.append(_over_datasets(over))
     return Page(
         "Site effect",
-        lead=[said for each in found for said in (_sentence(each, several), *_largest_words(each))],
+        lead=lead,
         tables=[table for table in tables if table.rows],
         drawings=list(_drawings(found, several)),
         more=[table for table in more if table.rows],
@@ -124,12 +128,6 @@ def _named(each: Scanners, several: bool) -> str:
 
 def _percent(value: float | None, decimals: int = 1) -> str:
     return "–" if value is None else f"{number(value, decimals)} %"
-
-
-def _largest_words(each: Scanners) -> list[str]:
-    """Say the same of FA in the largest region, which a reader can picture."""
-    fa = f"fa{OF_SIGNAL}" if each.of_signal else "fa"
-    return [effect_words(each, region, fa) for region in each.largest(fa, 1)]
 
 
 def _sentence(each: Scanners, several: bool) -> str:
@@ -208,6 +206,11 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
     regions = list(dict.fromkeys(region for region, _ in by_place))
     means = {region: np.mean(list(each.values[TARGET][region, key].values())) for region in regions}
     display = NumberFormat.of(float(mean) for mean in means.values())
+
+    def voxels(region: str) -> str:
+        counts = list(each.values[TARGET].get((region, VOXELS), {}).values())
+        return f"{round(float(np.mean(counts)))} voxels" if counts else ""
+
     unit = display.unit(quantity.unit)
     return Table(
         f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean [95 % "
@@ -216,18 +219,13 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
         ["region", f"target's mean{f', {unit}' if unit else ''}", *each.rows],
         [
             [
-                Cell(region, _volume(each, region)),
+                Cell(region, voxels(region)),
                 Cell(display.text(float(means[region]))),
                 *(_cell(by_place.get((region, row))) for row in each.rows),
             ]
             for region in regions
         ],
     )
-
-
-def _volume(each: Scanners, region: str) -> str:
-    voxels = each.values[TARGET].get((region, VOXELS), {})
-    return f"{round(float(np.mean(list(voxels.values()))))} voxels" if voxels else ""
 
 
 def _cell(effect: SiteEffect | None) -> Cell:
