@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
+from napari_msp.ui.compare.widget import LOWEST
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.shared import shared_by
 
@@ -213,16 +214,20 @@ def test_four_predictions_have_a_column_each(viewer, add, compare, settle, pixel
 def check_a_low_window_folds_the_choice_away(viewer, compare, settle, qtbot):
     window, form, tabs = viewer.window._qt_window, compare.form, compare.tabs
     assert form.what.isChecked()
+    form.shells.addItems(["b = 1000 s/mm²", "b = 2000 s/mm²"])
+    form.rows.show_row("b_value", True)  # a form is not higher than this
     window.resize(1089, 629)
-    qtbot.wait_until(lambda: tabs.currentWidget().height() < 180)
+    qtbot.wait_until(lambda: tabs.height() == LOWEST)
+    assert window.height() == 629
     form.show_button.click()
     settle()
     assert not form.truths.isVisible()
-    assert form.maps.isVisible()
+    assert not form.shells.isVisible()
     for number in range(tabs.count()):
         tabs.setCurrentIndex(number)
         qtbot.wait(20)
-        assert tabs.currentWidget().height() >= 180, tabs.tabText(number)
+        seen = tabs.currentWidget().visibleRegion().boundingRect()
+        assert seen.height() >= 180, tabs.tabText(number)
     form.leave_button.click()
     assert form.truths.isVisible()
 

@@ -104,7 +104,27 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     compare.grid.turn_to("coronal")
     regions.draw.setChecked(False)
     assert not compare.grid._fit.moved
+    check_a_low_window_cuts_no_name(viewer, compare, qtbot)
     regions._fail(UserError("is amiss"))
     compare.leave()
     assert regions.message.text == ""
     assert drawn in viewer.layers
+
+
+def check_a_low_window_cuts_no_name(viewer, compare, qtbot):
+    viewer.window._qt_window.resize(1089, 629)
+    table, page = compare.regions.table, compare.tabs.currentWidget()
+    qtbot.wait_until(lambda: compare.regions.save.isEnabled(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: page.viewport().width() == compare.regions.width())
+    items = [table.item(row, 0) for row in range(table.rowCount())]
+    assert [each.text() for each in items] == ["label 3", "truth prisma_st", "input ge_st", "MSP"]
+    for item in items:
+        letters = table.fontMetrics().horizontalAdvance(item.text())
+        assert table.visualItemRect(item).width() > letters, item.text()
+    table.selectRow(0)
+    compare.regions.copy()
+    assert QApplication.clipboard().text().count("\n") == 1 + 3  # all of the region
+    table.selectRow(3)
+    compare.regions.copy()
+    (_, copied, _) = QApplication.clipboard().text().split("\n")
+    assert "MSP" in copied

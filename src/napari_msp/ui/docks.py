@@ -173,15 +173,21 @@ class Pane(QScrollArea):
     ----------
     *parts
         From top to bottom.
+    rest
+        What is below them, and has the height that they leave, its minimum at least.
     """
 
-    def __init__(self, *parts: QWidget) -> None:
+    def __init__(self, *parts: QWidget, rest: QWidget | None = None) -> None:
         super().__init__()
         inside = QWidget()
         column = QVBoxLayout(inside)
         for part in parts:
             column.addWidget(part)
-        column.addStretch(1)
+        if rest is None:
+            column.addStretch(1)
+        else:
+            rest.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Ignored)
+            column.addWidget(rest, 1)
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)

@@ -82,10 +82,17 @@ PLANE = "<p>How the heads are cut. Right and left are as radiologists look at th
 class CompareForm(QWidget):
     """Chooses truth, predictions, input scan, map and plane.
 
+    Parameters
+    ----------
+    *beside
+        What stands right of its title.
+    most
+        Predictions that may be ticked.
+
     Attributes
     ----------
     what
-        Folds away what is chosen, for a low window; to be put above it.
+        Folds away what is chosen, for a low window.
     map_changed, plane_changed : str
         Another map (its name in `MAPS`) or plane is chosen.
     errors_changed
@@ -102,7 +109,7 @@ class CompareForm(QWidget):
     glyphs_changed = Signal()
     plane_changed = Signal(str)
 
-    def __init__(self, *, most: int = 4) -> None:
+    def __init__(self, *beside: QWidget, most: int = 4) -> None:
         super().__init__()
         self._most = most
         self._drawn: tuple[Any, ...] | None = None
@@ -126,8 +133,8 @@ class CompareForm(QWidget):
             "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
         )
         self.notices, self.keys = Notices(), wrapped(KEYS)
-        self.rows = self._arranged()
         self.what = FoldButton("What to compare", True)
+        self.rows = self._arranged(beside)
         self.show_active(False)
         self.offer((), (), ())
         self._connect()
@@ -273,7 +280,7 @@ class CompareForm(QWidget):
         self.errors.currentIndexChanged.connect(lambda _: self.errors_changed.emit())
         self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 
-    def _arranged(self) -> FormRows:
+    def _arranged(self, beside: Sequence[QWidget]) -> FormRows:
         rows, buttons = FormRows(self.notices), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
             ("b_value", self.shells, SHELL),
@@ -287,5 +294,7 @@ class CompareForm(QWidget):
         ):
             rows.add(name, LABELS[name], entry, meaning, beside=name == "axis")
         buttons.setStretchFactor(self.show_button, 1)
-        stacked(self, rows, self.keys, buttons)
+        head = in_row(self.what, *beside)
+        head.setAlignment(self.what, Qt.AlignLeft | Qt.AlignTop)
+        stacked(self, head, rows, self.keys, buttons)
         return rows

@@ -56,7 +56,8 @@ PACE = 150
 NAMES = "napari_msp region names"
 """Key in a Labels layer's metadata: names by label."""
 
-SHORTEST_NAME, LONGEST_NAME = "region", "superior longitudinal fasciculus"
+SHORTEST_NAME, LONGEST_NAME = "MSP α=0.26", "truth sub-01 prisma_st"
+"""Images as wide as their column is at least and, for names that are wider, need not be."""
 
 OVERLAY = "napari_msp_regions"
 """Key among a layer's overlays."""
@@ -281,7 +282,12 @@ class RegionsTab(Themed):
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard, with full precision."""
         if self.numbers is not None and self.table.isEnabled():
-            chosen = self.table.chosen_rows()
+            each = len(self.numbers.tables) + 1  # rows of a region: its name, and its images
+            chosen = {
+                row // each * (each - 1) + n
+                for row in self.table.chosen_rows()
+                for n in ([row % each - 1] if row % each else range(each - 1))
+            }
             label = COLUMNS.index("label")
             by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
             kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
@@ -316,7 +322,7 @@ class RegionsTab(Themed):
         """Fill the table; where only numbers change, these alone: an atlas has hundreds."""
         known = self._texts
         self._texts = headers, rows
-        if known[0] != headers or [row[:2] for row in known[1]] != [row[:2] for row in rows]:
+        if known[0] != headers or [row[0] for row in known[1]] != [row[0] for row in rows]:
             self.table.fill(headers, rows)
             self.table.setFixedHeight(self.table.whole().height())
             return
@@ -339,7 +345,7 @@ class RegionsTab(Themed):
             return
         tables = list(numbers.tables.items())
         row = max(self.table.currentRow(), 0)
-        region = min(row // len(tables), len(tables[0][1].rows) - 1)
+        region = min(row // (len(tables) + 1), len(tables[0][1].rows) - 1)
         series, key = colours_of(self).series, []
         for n, ((image, _), table) in enumerate(tables):
             counts = table.rows[region].histogram
@@ -493,7 +499,7 @@ def _named(numbers: RegionNumbers) -> tuple[str, str]:
 
 
 def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
-    """Write a row for each region and image; the region's name at the first."""
+    """Write for each region a row of its name, and one for each image."""
     tables = list(numbers.tables.items())
     everything = [row for _, table in tables for row in table.rows]
     style = NumberFormat.of(row.mean for row in everything if row.mean is not None)
@@ -501,7 +507,6 @@ def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
     named, unit = _named(numbers)
     inside = style.unit(unit)
     headers = [
-        ("region", ""),
         ("image", ""),
         ("mm³", "<p>Volume of the voxels that were measured.</p>"),
         (f"mean\n{inside}", f"<p>{named} over the region.</p>"),
@@ -512,10 +517,10 @@ def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
         headers.append(("error", meaning))
     rows: list[list[Text]] = []
     for number, region in enumerate(tables[0][1].rows):
-        for n, ((image, _), table) in enumerate(tables):
+        rows.append([(region.name, region.name)])
+        for (image, _), table in tables:
             row = table.rows[number]
             cells = [
-                (region.name if n == 0 else "", region.name),
                 (image, image),
                 (f"{row.volume:.0f}", f"{row.voxels} voxels"),
                 (style.text(row.mean), "" if row.mean is None else f"{row.mean:.6g} {unit}"),

@@ -32,7 +32,7 @@ from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.triplanar_tab import TriplanarTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
-from napari_msp.ui.docks import USUAL_WIDTH, Docked, with_messages
+from napari_msp.ui.docks import USUAL_WIDTH, Docked, Pane, with_messages
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.shared import shared_by
@@ -61,8 +61,8 @@ NEXT_GLYPHS = "Q"
 
 EDGE = 6
 
-LOWEST, ROOMY = 50, 240
-"""Pixels of a tab at least, and of all tabs where there is room for what was chosen, too."""
+LOWEST, ROOMY = 210, 250
+"""Pixels of the tabs at least, and where there is room for what was chosen, too."""
 
 NARROWEST = 240
 """Pixels that the table asks for."""
@@ -84,7 +84,7 @@ class Compare(Docked):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self.form = CompareForm(most=MOST_PREDICTIONS)
+        self.form = CompareForm(self.heading, most=MOST_PREDICTIONS)
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
         self.verdict = MessageLine()
         self.save_figure = push_button(
@@ -440,12 +440,10 @@ class Compare(Docked):
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
         self.tabs.addTab(_scrolled(self.regions), "Regions")
-        upper, head = QWidget(), in_row(self.form.what, self.heading)
-        head.setAlignment(self.form.what, Qt.AlignLeft | Qt.AlignTop)
-        stacked(upper, head, self.form, self.tabs).setStretchFactor(self.tabs, 1)
         said = (self.message, self.verdict, self.regions.message)
-        column = with_messages(self, upper, *said, self.progress, self.form.notices)
-        column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        self.tabs.setMinimumHeight(LOWEST)
+        pane = Pane(self.form, rest=self.tabs)
+        with_messages(self, pane, *said, self.progress, self.form.notices)
 
 
 def _scrolled(widget: QWidget) -> QScrollArea:
@@ -454,7 +452,6 @@ def _scrolled(widget: QWidget) -> QScrollArea:
     area.setWidget(widget)
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.NoFrame)
-    area.setMinimumHeight(LOWEST)
     return area
 
 

@@ -61,7 +61,8 @@ class ReadingTable(QTableWidget):
         self.horizontalHeader().setHighlightSections(False)
 
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
-        """Show rows under headers."""
+        """Show rows under headers; a row of one cell is a title over those below it."""
+        self.clearSpans()
         self.setColumnCount(len(headers))
         self.setRowCount(len(rows))
         self.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
@@ -70,11 +71,17 @@ class ReadingTable(QTableWidget):
             header.setToolTip(tip)
             self.setHorizontalHeaderItem(column, header)
         for number, row in enumerate(rows):
+            is_title = len(row) == 1 < len(headers)
+            if is_title:
+                self.setSpan(number, 0, 1, len(headers))
             for column, (text, tip) in enumerate(row):
                 item = QTableWidgetItem(text)
                 item.setToolTip(tip)
                 side = Qt.AlignLeft if column == 0 else Qt.AlignRight
                 item.setTextAlignment(side | Qt.AlignVCenter)
+                font = item.font()
+                font.setBold(is_title)
+                item.setFont(font)
                 self.setItem(number, column, item)
 
     def chosen_rows(self) -> list[int]:
