@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `check`, `cohort` and `review` give 1 when what they looked at is not in order.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     _show_what_cannot_be_encoded()
     chosen = next((each for each in arguments if not each.startswith("-")), "")
     try:
@@ -138,6 +139,20 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             command.add_options(added)
             add_console_options(added)
     return parser
+
+
+def _open_closed_streams() -> None:
+    """Let what is said go nowhere where a daemon closed standard output or standard error."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _Nowhere())
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes whatever is written."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def _show_what_cannot_be_encoded() -> None:

@@ -330,37 +330,61 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def reserved(path: Path) -> Iterator[None]:
+def reserved(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes from working towards the same file while the block runs.
 
     A hidden file beside it is locked, which the system lifts when the process dies. A disk without
     locks is written to without one.
 
+    Parameters
+    ----------
+    path
+        The file; folders that were made for nothing go again.
+    wait
+        Wait until the other process is done, for what takes moments.
+
     Raises
     ------
     UserError
-        When another process does already.
+        When another process does already, and is not waited for.
     """
+    missing = [each for each in path.parents if not each.exists()]
     lock = path.with_name(f".{path.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = None
     try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        try:
-            _take(file)
-        except OSError as error:
-            if error.errno in HELD:
-                remedy = Advice("wait, stop it, or choose another name")
-                raise UserError("another process works on it", path, remedy=remedy) from error
+        file = _taken(lock, path, wait)
         try:
             yield
         finally:
             with suppress(OSError):
                 lock.unlink()
     finally:
-        os.close(file)
+        if file is not None:
+            os.close(file)
+        for each in missing:
+            with suppress(OSError):  # not empty: something was written
+                each.rmdir()
+
+
+def _taken(lock: Path, path: Path, wait: bool) -> int:
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            _take(file, wait)
+        except OSError as error:
+            if wait or error.errno not in HELD:
+                return file
+            os.close(file)
+            remedy = Advice("wait, stop it, or choose another name")
+            raise UserError("another process works on it", path, remedy=remedy) from error
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file), lock.stat()):
+                return file
+        os.close(file)  # who had it took it away meanwhile
 
 
 def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -21,6 +21,7 @@ from napari_msp.signal.expected_error import FEATURES, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
 
+OF_US: Final = "napari-msp model "
 FORMAT: Final = "napari-msp model 1"
 
 LARGEST_SCALE, LARGEST_OPTION = 16, 4096

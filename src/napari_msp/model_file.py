@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError
-from napari_msp.files import atomic_path, no_room, parse_json, version_of
+from napari_msp.files import atomic_path, no_room, parse_json, sha256, version_of
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
 from napari_msp.identity import Person
-from napari_msp.model_card import ModelCard
+from napari_msp.model_card import FORMAT, OF_US, ModelCard
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import build
@@ -78,13 +78,14 @@ class Model:
         What is known about it.
     network
         Its networks in eval mode.
-    path
-        Where it was read; None for one made in memory.
+    path, sha256
+        Where it was read, and the file's digest then; None for one made in memory.
     """
 
     card: ModelCard
     network: ModelNetwork
     path: Path | None = None
+    sha256: str | None = None
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", {str(self.path)!r}"
@@ -244,6 +245,7 @@ def load_model(path: str | Path) -> Model:
     """
     path = Path(path)
     card, text, weights = _read(path)
+    digest = sha256(path)  # now: another may take its place before anything is predicted
     networks: dict[str, Network] = {}
     for target, architecture in card.architectures.items():
         try:
@@ -268,7 +270,7 @@ def load_model(path: str | Path) -> Model:
     _check_digest(card, text, weights, path)
     card = card.model_copy(update={"sha256": ""})
     try:
-        return Model(card, ModelNetwork(networks, card.alpha), path)
+        return Model(card, ModelNetwork(networks, card.alpha), path, digest)
     except KeyError as error:  # torch has uses of its own for some names
         raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
 
@@ -341,16 +343,24 @@ def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     if not text:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
-        _check_order(parse_json(text), path)  # which sees what pydantic passes over
+        _check_kin(parse_json(text), path)  # which sees what pydantic passes over
         card = ModelCard.model_validate_json(text, strict=True)
     except ValueError as error:  # pydantic's are, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
     return card, text, weights
 
 
-def _check_order(content: Any, path: Path) -> None:
-    """Refuse a model of another SH order in words of its own."""
-    sh = content.get("sh") if isinstance(content, dict) else None
+def _check_kin(content: Any, path: Path) -> None:
+    """Refuse a model of a newer version, or of another SH order, in words of its own."""
+    if not isinstance(content, dict):
+        return
+    unknown = sorted(content.keys() - ModelCard.model_fields.keys())
+    written = content.get("format")
+    if isinstance(written, str) and written.startswith(OF_US) and (written != FORMAT or unknown):
+        what = f"it has {', '.join(unknown)}" if written == FORMAT else f"it is a {written!r}"
+        problem = f"is of a newer version of napari-msp ({what})"
+        raise UserError(problem, path, "model", Advice("update napari-msp"))
+    sh = content.get("sh")
     order = sh.get("order") if isinstance(sh, dict) else None
     if isinstance(order, int) and order != ORDER:
         problem = f"its SH images are of order {order}, and here they are of order {ORDER}"

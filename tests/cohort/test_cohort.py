@@ -220,6 +220,18 @@ class TestWithAStub:
         run_cohort(bids, out, model, TARGET, force=True, job=forced)
         assert forced.subjects == ["sub-01", "sub-02", "sub-03"]
 
+    def test_runs_beside_each_other_share_a_table(self, bids, model, tmp_path):
+        """As the jobs of an array do, one subject each."""
+        out = tmp_path / "out"
+
+        def beside(*given, **options):
+            run_cohort(bids, out, model, TARGET, participants=["02"], job=Recorder())
+            Recorder()(*given, **options)
+
+        run_cohort(bids, out, model, TARGET, participants=["01"], job=beside)
+        assert [*table_of(out)] == ["sub-01", "sub-02"]
+        assert not list(out.glob("*.lock"))
+
     def test_another_model_or_target_is_not_finished(self, bids, model, tmp_path):
         out = tmp_path / "out"
         run_cohort(bids, out, model, TARGET, participants=["sub-01"], job=Recorder())

@@ -2,9 +2,11 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
+from napari_msp.cli import main
 from napari_msp.commands import console as console_module
 from napari_msp.commands.console import Console
 from napari_msp.commands.train import _reporter
@@ -76,6 +78,28 @@ def test_a_log_holds_everything_with_its_time(tmp_path, capsys):
     lines = (tmp_path / "a.log").read_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["training", "written"] * 2
     assert lines[0].startswith("20")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has one")
+def test_a_log_that_takes_no_more_ends_nothing(capsys):
+    with Console(log="/dev/full") as console:
+        for line in ("first", "second"):
+            console.report(line)
+    said = capsys.readouterr()
+    assert said.out == "first\nsecond\n"
+    assert said.err == (
+        "napari-msp: warning: /dev/full: takes no more (No space left on device); "
+        "no log from here on\n"
+    )
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_daemon_may_have_closed_what_is_said_to(closed, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["train", str(tmp_path), str(tmp_path / "m.safetensors")]) == 2
+    with Console() as console:
+        console.progress("step", 1, 2)
+        assert not console.has_bar
 
 
 def test_results_are_as_wide_as_the_terminal_they_go_to(monkeypatch):

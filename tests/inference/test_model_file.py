@@ -69,8 +69,9 @@ def _direction(card, direction):
     ("change", "complaint"),
     [
         (lambda card: card.pop("scales"), "scales"),
-        (lambda card: card.update(extra=1), "extra"),
-        (lambda card: card.update(format="napari-msp model 9"), "format"),
+        (lambda card: card.update(extra=1), "newer version of napari-msp .it has extra.; update"),
+        (lambda card: card.update(format="napari-msp model 9"), "it is a 'napari-msp model 9'"),
+        (lambda card: card.update(format="another's"), "format"),
         (lambda card: card.update(alpha=1.5), "alpha"),
         (lambda card: card["sh"].update(basis="descoteaux07"), "basis"),
         (lambda card: card["standardisation"].pop("ge_st"), "standardisation"),

@@ -10,6 +10,7 @@ import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
+from napari_msp.files import sha256
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import UnlikeTraining
@@ -129,6 +130,14 @@ def test_what_another_process_wrote_meanwhile_is_kept(dwi, saved_model, tmp_path
     with pytest.raises(UserError, match="exists already"):
         harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, progress=be_quicker)
     assert load_acquisition(next(out.glob("*_dwi.nii.gz"))).image.shape[3] == 31
+
+
+def test_the_sidecar_names_the_model_that_was_used(dwi, saved_model, tmp_path):
+    model, digest = load_model(saved_model), sha256(saved_model)
+    saved_model.write_bytes(b"trained anew meanwhile")
+    (path,) = harmonize_to_folder(dwi, model, ["prisma_st"], tmp_path / "out")
+    said = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert said["Model"]["Sha256"] == digest
 
 
 def test_what_lost_a_file_is_made_anew(dwi, saved_model, tmp_path):

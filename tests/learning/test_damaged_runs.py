@@ -343,6 +343,25 @@ def test_other_scans_are_not_gone_on_with(whose, heads, quick, run, tmp_path):
     assert not out.exists()
 
 
+def test_a_listener_that_fails_costs_no_step(heads, quick, run):
+    """A pipe whose reader has gone, a disk of the log's that is full."""
+    chosen = quick(targets=("prisma_st",), epochs=2, steps_per_epoch=5)
+    whole, _ = run(heads, chosen, "whole")
+    heard: list[str] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event.name)
+        if heard.count("step") == 7:
+            raise BrokenPipeError
+
+    out, _ = run(heads, chosen, stop_after=0)
+    with pytest.raises(BrokenPipeError):
+        train(heads, out, chosen, device="cpu", resume=True, on_event=listen)
+    _, events = run(heads, chosen, resume=True)
+    assert events[0].resumed_at == 7
+    assert same(load_file(out), load_file(whole))
+
+
 def test_one_model_is_trained_by_one_process(heads, quick, run):
     chosen = quick(targets=("prisma_st",), epochs=1)
 

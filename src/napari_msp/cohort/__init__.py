@@ -42,7 +42,7 @@ from napari_msp.errors import (
     Words,
     stop_if,
 )
-from napari_msp.files import write_text
+from napari_msp.files import reserved, write_text
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several
@@ -394,11 +394,11 @@ MOST_NAMED = 20
 
 
 class _Table:
-    """The table of a cohort that runs."""
+    """The table of a cohort that runs, perhaps beside others with other subjects."""
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
-        self._rows = _earlier_rows(self.path)
+        self._rows: dict[str, str] = {}
         self._due = 0.0
 
     def add(self, result: CohortResult) -> None:
@@ -410,10 +410,12 @@ class _Table:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by subject, and what earlier runs say of others."""
+        """Write all results, ordered by subject, and what other runs say of others."""
         start = time.monotonic()
-        lines = ["\t".join(COLUMNS), *(row for _, row in sorted(self._rows.items()))]
-        write_text(self.path, "\n".join(lines) + "\n")
+        with reserved(self.path, wait=True):
+            rows = _earlier_rows(self.path) | self._rows
+            lines = ["\t".join(COLUMNS), *(row for _, row in sorted(rows.items()))]
+            write_text(self.path, "\n".join(lines) + "\n")
         self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
 
 

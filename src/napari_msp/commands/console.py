@@ -6,7 +6,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -61,9 +61,16 @@ class Console:
             self._log = None
 
     def record(self, text: object) -> None:
-        """Write into the log, where there is one."""
-        if self._log is not None:
+        """Write into the log, where there is one; hours of work do not end with its disk's room."""
+        if self._log is None:
+            return
+        try:
             print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self._log, flush=True)
+        except OSError as error:
+            log, self._log = self._log, None
+            with suppress(OSError):
+                log.close()
+            self.warn(f"warning: {log.name}: takes no more ({error.strerror}); no log from here on")
 
     def result(self, line: object) -> None:
         """Print what the command was asked for: a file's name, a table."""

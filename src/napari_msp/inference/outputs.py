@@ -360,10 +360,9 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
     assert known is not None
     assert model is not None
     assert source is not None
-    there = model.path is not None and model.path.is_file()
     return replace(
         known,
-        model_sha256=sha256(model.path) if there and model.path is not None else None,
+        model_sha256=model.sha256,
         person=source.person.to_json(),
         gradients=str(gradients),
         checksums={} if source.acquisition is None else checksums(source.acquisition, gradients),

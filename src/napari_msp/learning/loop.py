@@ -106,7 +106,8 @@ class TrainingRun:
         self.out = out
         self.checkpoint = checkpoint_path(out)
         self.device = device
-        self.report = report
+        self._listener = report
+        self._unheard: Exception | None = None  # why the listener takes no more
         self.previews = previews
         self.networks = TrainedNetworks(
             study.settings, study.scales, study.standardisation, self.start
@@ -131,8 +132,25 @@ class TrainingRun:
         self.averages: AveragedWeights | None = None
         self._seconds = deque[float](maxlen=20)  # that the last steps took
 
+    def report(self, event: Event) -> None:
+        """Tell the listener; one that fails ends the run as if it had asked for that."""
+        if self._unheard is None:
+            try:
+                self._listener(event)
+            except Exception as error:
+                self._unheard = error
+
     def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
-        """Run all phases; give the model's path, or None when stopped."""
+        """Run all phases; give the model's path, or None when stopped.
+
+        Whatever the listener raises is raised when a checkpoint, or the model, has been written.
+        """
+        written = self._run(resume, lambda: stop_requested() or self._unheard is not None)
+        if self._unheard is not None:
+            raise self._unheard
+        return written
+
+    def _run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
         phases = self.networks.phases
         with self.processes.agreeing():
             restored = self._restored() if resume else None
