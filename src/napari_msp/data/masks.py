@@ -276,19 +276,38 @@ def centres_apart(mask: MaskArray, affine: FloatArray, other: MaskArray, of: Flo
     return float(np.linalg.norm(first - second))
 
 
-def overlap(mask: MaskArray, lattice: Lattice, moved: MaskArray, source: Lattice) -> float:
-    """Give the share of the smaller of two brains that lies in the other, of what both scans see.
-
-    Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
+def common_mask(
+    mask: MaskArray,
+    lattice: Lattice,
+    moved: MaskArray,
+    source: Lattice,
+    whose: str | Path,
+    other: str,
+    field: str | None = None,
+) -> MaskArray:
+    """Give the voxels in both masks of one head's scans.
 
     Parameters
     ----------
     mask, moved
         (X, Y, Z) on `lattice`; the second was brought there from `source`.
+    whose, other, field
+        Scan, what it is compared with, and parameter that the error names.
+
+    Raises
+    ------
+    UserError
+        When the brains hardly overlap: they are not one head in one position.
     """
+    inside = mask & moved
+    # Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
     seen = resample_mask(np.ones(source.shape, dtype=bool), source, lattice)
-    smaller = min(int((mask & seen).sum()), int(moved.sum()))
-    return int((mask & moved).sum()) / max(1, smaller)
+    share = inside.sum() / max(1, min(int((mask & seen).sum()), int(moved.sum())))
+    if share < SMALLEST_OVERLAP:
+        problem = f"its brain overlaps by {100 * share:.0f} % with {other}"
+        remedy = Advice("give scans of one head, registered to each other")
+        raise UserError(problem, whose, field, remedy)
+    return inside
 
 
 def dice(one: MaskArray, other: MaskArray) -> float:

@@ -11,10 +11,10 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
-from napari_msp.data.masks import centres_apart, warn_if_apart
+from napari_msp.data.masks import centres_apart, common_mask, warn_if_apart
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
-from napari_msp.evaluation.line_up import common_mask, on_lattice
+from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
@@ -190,9 +190,11 @@ def _head(
         fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
         truth = on_lattice(fitted, image.lattice)
         # Else the model would expect the displacement as its own error.
-        mask = common_mask(image, truth, fitted.lattice, f"{subject} on {target}")
+        whose, other = f"{subject} on {target}", f"on {model.card.input}"
+        masks = (image.mask, image.lattice, truth.mask, fitted.lattice)
+        mask = common_mask(*masks, whose, f"the one {other}")
         apart = centres_apart(image.mask, image.affine, fitted.mask, fitted.affine)
-        warn_if_apart(apart, f"{subject} on {target}", f"on {model.card.input}")
+        warn_if_apart(apart, whose, other)
         described = features_of(prepared.image.by_shell()[number], image, part.b0)
         error = squared_error(image, truth, mask)
         name = model.card.fit_name(target, shell_name(b_value))

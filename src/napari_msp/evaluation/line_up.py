@@ -18,7 +18,7 @@ from napari_msp.data.lattice import (
     resample_mask,
     resample_with_mask,
 )
-from napari_msp.data.masks import SMALLEST_OVERLAP, overlap
+from napari_msp.data.masks import common_mask
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
@@ -95,29 +95,6 @@ def _what_differs(source: Lattice, target: Lattice) -> str:
         shapes = (" × ".join(map(str, each.shape)) for each in (one, two))
         return f"its grid has {' and not '.join(shapes)} voxels"
     return f"its voxels lie {shift:.2f} mm beside the others"
-
-
-def common_mask(reference: SHImage, moved: SHImage, source: Lattice, what: str) -> MaskArray:
-    """Give the voxels in both masks of two images on one lattice.
-
-    Parameters
-    ----------
-    moved
-        The one that was brought there, from `source`.
-    what
-        Names the prediction in the error.
-
-    Raises
-    ------
-    UserError
-        When the brains hardly overlap where both were seen: they are not one head in one position.
-    """
-    share = overlap(reference.mask, reference.lattice, moved.mask, source)
-    if share < SMALLEST_OVERLAP:
-        remedy = Advice("give images of one head, registered to each other")
-        problem = f"its brain overlaps the reference's by {100 * share:.0f} %"
-        raise UserError(problem, what, remedy=remedy)
-    return reference.mask & moved.mask
 
 
 Comparable = ScanLike | Maps
@@ -253,10 +230,10 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
             problem = f"is of SH order {maps.image.order}, the reference of {reference.order}"
             remedy = Advice("give images of one order")
             raise UserError(problem, name, field="predictions", remedy=remedy)
-        own = maps.image.lattice
-        there = own.matches(reference.lattice)
-        placed[name] = maps if there else Maps(on_lattice(maps.image, reference.lattice))
-        mask = mask & common_mask(reference, placed[name].image, own, name)
+        own, lattice = maps.image.lattice, reference.lattice
+        placed[name] = maps if own.matches(lattice) else Maps(on_lattice(maps.image, lattice))
+        moved = placed[name].image.mask
+        mask = mask & common_mask(reference.mask, lattice, moved, own, name, "the reference's")
     if not mask.any():
         problem = "no voxel lies in all masks"
         remedy = Advice("give images of one region")

@@ -14,8 +14,8 @@ from napari_msp.data.alike import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
-from napari_msp.data.masks import SMALLEST_OVERLAP, centres_apart, overlap, warn_if_apart
-from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
+from napari_msp.data.masks import centres_apart, common_mask, warn_if_apart
+from napari_msp.errors import Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, known_among
@@ -303,13 +303,10 @@ def load_head(
             truth = truth.resampled(lattice)
             off_lattice.append(target)
         known = image.resampled_mask(lattice)
-        share = overlap(known, lattice, truth.mask, own)
-        if share < SMALLEST_OVERLAP:
-            problem = f"its brain overlaps by {100 * share:.0f} % with the one on {source}"
-            remedy = Advice("register the subject's scans to each other first")
-            raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
+        path, other = dataset.scans[subject, target], f"the one on {source}"
+        inside = common_mask(known, lattice, truth.mask, own, path, other, "dataset")
         warn_if_apart(apart, f"{subject} on {target}", f"on {source}")
-        refined[target] = replace(truth, mask=known & truth.mask, lattice=lattice)
+        refined[target] = replace(truth, mask=inside, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
 
 
