@@ -138,7 +138,7 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what was imported, and look more seldom at the rest."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
+    gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
 

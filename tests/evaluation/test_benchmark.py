@@ -45,7 +45,7 @@ from napari_msp.packaged import packaged_model
 
 TARGETS = ("prisma_st", "connectom_sa")
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
-SMALL = replace(QUICK, width=0.1, steps=4, first_steps=2, tuning_steps=4, epoch=2, crop=6, batch=1)
+SMALL = replace(QUICK, width=0.1, steps=4, first_steps=2, tuning_steps=2, epoch=2, crop=6, batch=1)
 
 
 @pytest.fixture(scope="module")
