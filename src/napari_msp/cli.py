@@ -10,7 +10,7 @@ import time
 import traceback
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from napari_msp.commands import (
@@ -31,7 +31,7 @@ from napari_msp.commands import (
     simulate,
     train,
 )
-from napari_msp.commands.console import Console, speaks, warnings_on
+from napari_msp.commands.console import Console, ends, speaks, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
 from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected
 from napari_msp.foreign_errors import explain, shortened
@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except (KeyboardInterrupt, Cancelled):
-        print("napari-msp: interrupted", file=sys.stderr)
+        with suppress(OSError):  # of a terminal that was closed
+            print("napari-msp: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         failure = explain(error)
@@ -196,7 +197,7 @@ class _Version(Action):
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, end a command as Ctrl-C does: tidily."""
+    """Let SIGTERM of batch systems and SIGHUP of terminals end a command as Ctrl-C does: tidily."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -204,8 +205,9 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may take signals
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in ends()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

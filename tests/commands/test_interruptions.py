@@ -27,7 +27,7 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp_path):
     path = tmp_path / "m.safetensors"
     settings = (
@@ -126,13 +126,16 @@ def test_a_reader_that_leaves_is_no_error_of_the_file_system(study, tmp_path):
     assert run.stderr is not None
     run.stdout.readline()
     run.stdout.close()
-    assert run.stderr.read() == ""
+    said = run.stderr.read()
     run.stderr.close()
+    assert said.startswith("napari-msp: stopped, as nobody reads its output any more")
+    assert said.count("\n") == 1
     assert run.wait() == 130
+    assert [file.name for file in tmp_path.iterdir()] == ["m.checkpoint.safetensors"]
 
 
 def test_handlers_of_signals_are_put_back_and_left_alone_by_other_threads():
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with interrupt_flag() as asked:
         assert not asked()
@@ -146,3 +149,17 @@ def test_handlers_of_signals_are_put_back_and_left_alone_by_other_threads():
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(elsewhere).result() is False
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_closed_terminal_asks_a_training_to_stop_unless_nohup_has_it_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupt_flag() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not asked()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with interrupt_flag() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)

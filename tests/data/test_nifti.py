@@ -43,6 +43,23 @@ def test_scaled_integers_are_read_as_nibabel_reads_them(shape, suffix, tmp_path)
     assert np.ptp(found) > 300
 
 
+@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8, 7, 6)])
+def test_a_flipped_bit_of_a_compressed_file_is_never_read(shape, tmp_path):
+    """Voxels alone do not show it: the file's checksum stands behind them."""
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(0, 900, size=shape).astype(np.int16)
+    nib.Nifti1Image(voxels, np.eye(4)).to_filename(tmp_path / "whole.nii.gz")
+    whole, damaged = (tmp_path / "whole.nii.gz").read_bytes(), tmp_path / "damaged.nii.gz"
+    copies = [whole[:-4], whole[:-8] + b"\0" + whole[-7:]]
+    for place in rng.integers(400, len(whole), size=30):
+        copies.append(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    for copy in copies:
+        damaged.write_bytes(copy)
+        with pytest.raises(UserError, match=r"cannot be read|not a readable NIfTI"):
+            read_voxels(open_nifti(damaged), damaged)
+    np.testing.assert_array_equal(read_voxels(open_nifti(tmp_path / "whole.nii.gz")), voxels)
+
+
 def test_reading_takes_no_second_image_of_memory(tmp_path):
     shape = (20, 20, 20, 50)
     nib.Nifti1Image(np.ones(shape, np.int16), np.eye(4)).to_filename(tmp_path / "scan.nii.gz")

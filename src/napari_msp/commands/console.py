@@ -1,6 +1,7 @@
 """What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
 
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +21,15 @@ PLAIN_EVERY = 30.0
 def speaks(command: str) -> bool:
     """Return whether this process prints; of several that train together the first one does."""
     return command != "train" or is_first()
+
+
+def ends() -> list[signal.Signals]:
+    """Give the signals by which others end a command: batch systems, and a closed terminal.
+
+    What is ignored, as nohup has it, stays so.
+    """
+    known = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    return [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
 
 
 class Console:
@@ -129,13 +139,15 @@ class Console:
 
     def _end_bar(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None
 
     def _complain(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.clear()
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # of a terminal that was closed: what is done has another end
+            if self._bar is not None:
+                self._bar.clear()
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

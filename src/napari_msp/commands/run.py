@@ -1,6 +1,5 @@
 """`run`: execute a run that its folder describes, for a window or a batch system to watch."""
 
-import errno
 import os
 import sys
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.train import interrupt_flag
+from napari_msp.commands.train import NOBODY_READS, interrupt_flag
 from napari_msp.errors import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class _Watcher:
         try:
             print(event.to_json(), flush=True)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL):  # EINVAL: the same on Windows
+            if error.errno not in NOBODY_READS:
                 raise
             self.gone.set()
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

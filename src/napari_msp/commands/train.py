@@ -1,5 +1,6 @@
 """`train`: learn a model, report what happens, stop when asked."""
 
+import errno
 import signal
 import threading
 from argparse import SUPPRESS, ArgumentParser, Namespace
@@ -8,18 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from napari_msp.commands.console import Console
+from napari_msp.commands.console import Console, ends
 from napari_msp.commands.shared import add_device, add_force, pairs
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted
 
 if TYPE_CHECKING:
-    from napari_msp.learning.events import EventHandler, Finished, StartedFrom, Validated
+    from napari_msp.learning.events import Event, EventHandler, Finished, StartedFrom, Validated
 
 SUMMARY = "train a model from travelling heads"
 EXAMPLE = (
     "napari-msp train heads msp.safetensors --model msp --width 0.2 --minutes 10 --held-out sub-04"
 )
+
+NOBODY_READS = (errno.EPIPE, errno.EINVAL, errno.EIO)
+"""Errors of a pipe or terminal whose other end is closed; EINVAL is Windows'."""
 
 OPTIONS = {"kind": "--model", "b_value": "--shell"}
 """Options that are not called as their setting is."""
@@ -63,17 +67,22 @@ def run(options: Namespace, console: Console) -> int:
     for name in ("first_stage", "start_from_target"):
         if name in given:
             given[name] = pairs(given[name], name, METAVARS[name])
-    with interrupt_flag() as interrupted:
-        written = train(
-            options.dataset,
-            options.out,
-            device=options.device,
-            resume=options.resume,
-            force=options.force,
-            on_event=_print_json if options.events else _reporter(console),
-            stop_requested=interrupted,
-            **given,
-        )
+    on_event = _print_json if options.events else _reporter(console)
+    try:
+        with interrupt_flag() as interrupted:
+            written = train(
+                options.dataset,
+                options.out,
+                device=options.device,
+                resume=options.resume,
+                force=options.force,
+                on_event=to_a_reader(on_event),
+                stop_requested=interrupted,
+                **given,
+            )
+    except BrokenPipeError:
+        console.warn("stopped, as nobody reads its output any more; continue with --resume")
+        raise
     return 0 if written else INTERRUPTED
 
 
@@ -182,11 +191,26 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
         )
 
 
+def to_a_reader(on_event: "EventHandler") -> "EventHandler":
+    """Report to somebody who may have gone: a closed terminal is told of as a closed pipe is."""
+
+    def report(event: "Event") -> None:
+        try:
+            on_event(event)
+        except OSError as error:
+            if error.errno in NOBODY_READS:
+                raise BrokenPipeError(error.errno, error.strerror) from error
+            raise
+
+    return report
+
+
 @contextmanager
 def interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; a second Ctrl-C interrupts.
 
-    A SIGTERM after the first is what launchers of several processes send for the same request.
+    SIGHUP is the end of a terminal; where it is ignored, as by nohup, it stays so. A SIGTERM after
+    the first is what launchers of several processes send for the same request.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may take signals
@@ -199,7 +223,7 @@ def interrupt_flag() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *ends())}
     try:
         yield lambda: asked
     finally:

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.openers import ImageOpener
 from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -277,14 +278,19 @@ def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
     if not nib.is_proxy(stored):
         # A copy: whoever reads may change it, and an image in memory is its owner's.
         return np.array(stored, dtype=np.float32)
-    if len(image.shape) < 4:
-        return np.asarray(stored, dtype=np.float32)
-    # One open file for all volumes: a compressed one is read through once.
     layout = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
-    volumes = nib.arrayproxy.ArrayProxy(stored.file_like, layout, keep_file_open=True)
-    voxels = np.empty(stored.shape, dtype=np.float32, order="F")
-    for index in range(stored.shape[-1]):
-        voxels[..., index] = volumes[..., index]
+    # One open file for all volumes: a compressed one is read through once.
+    with ImageOpener(stored.file_like, "rb") as file:
+        volumes = nib.arrayproxy.ArrayProxy(file, layout)
+        if len(image.shape) < 4:
+            voxels: FloatArray = np.asarray(volumes, dtype=np.float32)
+        else:
+            voxels = np.empty(stored.shape, dtype=np.float32, order="F")
+            for index in range(stored.shape[-1]):
+                voxels[..., index] = volumes[..., index]
+        # Only at its end does a compressed file say whether what was read is what was written.
+        while file.read(2**16):
+            pass
     return voxels
 
 
