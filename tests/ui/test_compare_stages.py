@@ -12,7 +12,7 @@ from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.compared import Question, read_and_line_up
+from napari_msp.ui.compare.compared import Part, Question, mixed, read_and_line_up
 from napari_msp.ui.compare.grid_cells import comparison_cells
 from napari_msp.ui.compare.stages import ModelOutputs, Stages, repaint_slice
 from napari_msp.ui.layers import shown_in, to_shown
@@ -60,7 +60,7 @@ def compared(prediction):
 @pytest.mark.parametrize(("axis", "index"), [(0, 1), (1, 2), (2, 3)])
 def test_a_repainted_slice_is_that_of_the_whole(compared, prediction, name, axis, index):
     stages = Stages.of(prediction, compared.comparison.lattice)
-    changed = compared.with_prediction("MSP", stages.image(0.3), "α=0.30")
+    changed = compared.with_prediction("MSP", stages.image(0.3), mixed(0.3))
     whole = changed.cells(name)
     shown = compared.cells(name)
     new = repaint_slice(compared, shown, stages, 0.3, axis, index)
@@ -82,27 +82,30 @@ def test_branches_add_up(compared, prediction):
 
 def test_what_stands_for_a_prediction_is_a_prediction_and_is_what_is_saved(compared, prediction):
     stages = Stages.of(prediction, compared.comparison.lattice)
-    for variant, name in (("first stage", "MSP t first stage"), ("α=0.30", "MSP α=0.30 t")):
-        changed = compared.with_prediction("MSP", stages.image(0.3), variant)
+    for part, name in ((Part("first stage"), "MSP t first stage"), (mixed(0.3), "MSP α=0.30 t")):
+        changed = compared.with_prediction("MSP", stages.image(0.3), part)
         seen = comparison_cells(changed, changed.cells("sh_average"))
         scan = shown_in(seen.layers[seen.places["MSP"][0]]).scan
         assert (scan.name, scan.image) == (name, changed.comparison.predictions["MSP"].image)
         assert scan.sidecar()["Target"] == "t"
+        assert scan.sidecar()["Model"]["Alpha"] == part.alpha
+    back = changed.with_prediction("MSP", prediction.sh, None)
+    assert (back.title("MSP"), back.seen["MSP"]) == ("MSP", prediction)
 
 
 def test_every_part_has_an_output_and_a_name(compared, prediction):
     lattice = compared.comparison.lattice
     scan = Scan(given_sh=image(4), given_subject="sub-01", given_platform="i")
     outputs = ModelOutputs(1.0, prediction.sh, scan, Stages.of(prediction, lattice))
-    for part, expected, words in (
-        ("input", scan.sh, "input"),
-        ("first", prediction.first_stage, "first stage"),
-        ("branch:a", prediction.branches["a"], "branch a"),
-        ("second", prediction.sh, ""),
+    for part, expected, shown in (
+        ("input", scan.sh, Part("input")),
+        ("first", prediction.first_stage, Part("first stage")),
+        ("branch:a", prediction.branches["a"], Part("branch a")),
+        ("second", prediction.sh, None),
     ):
-        assert outputs.name(part, 1.0) == words
+        assert outputs.shown(part, 1.0) == shown
         np.testing.assert_array_equal(outputs.of(part, 1.0).coefficients, expected.coefficients)
-    assert outputs.name("second", 0.5) == "α=0.50"
+    assert outputs.shown("second", 0.5) == Part("α=0.50", 0.5)
 
 
 def test_a_saved_figure_says_whose_it_is_and_follows_the_errors(compared, tmp_path):

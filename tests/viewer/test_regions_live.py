@@ -6,6 +6,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.errors import UserError
 from napari_msp.signal.maps import MAPS, sh_average
+from napari_msp.ui.compare.compared import mixed
 from napari_msp.ui.layers import make_layer, map_layer
 
 PATIENCE = 20_000
@@ -54,7 +55,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     # While other images are measured, those of before are greyed and cannot be saved.
     assert regions.save.isEnabled()
     shown = compare.comparing.compared
-    changed = shown.with_prediction("MSP", truth.sh, "α=0.30")
+    changed = shown.with_prediction("MSP", truth.sh, mixed(0.3))
     regions.follow(changed, MAPS["sh_average"])
     assert "MSP" in rows()
     assert not regions.save.isEnabled()

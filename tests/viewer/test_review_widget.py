@@ -207,8 +207,9 @@ def test_closing_gives_keys_and_layers_back(viewer, review, begin, predictions):
 
 
 @pytest.mark.slow
-def test_what_is_seen(viewer, opened, press):
+def test_what_is_seen(viewer, opened, press, qtbot):
     """One window for all: opening one takes longer than to look."""
+    check_the_status_line_is_of_what_is_seen(viewer, opened, press, qtbot)
     check_values_are_those_of_the_subject(opened, press)
     check_contrast_is_one_for_all(opened, press)
     check_the_worst_voxel_is_gone_to(viewer, opened, press)
@@ -246,6 +247,16 @@ def check_keys_do_not_reach_a_persons_own_layer(viewer, opened, qtbot):
     assert len(points.data) == 2
     viewer.layers.remove(points)
     opened.canvas.draw()
+
+
+def check_the_status_line_is_of_what_is_seen(viewer, opened, press, qtbot):
+    viewer.mouse_over_canvas = True
+    viewer.cursor.position = viewer.dims.point
+    for key in ("N", "N", "B"):
+        press(key)
+        subject = opened.session.current.subject
+        qtbot.wait_until(lambda of=subject: of in str(viewer.status), timeout=PATIENCE)
+    viewer.mouse_over_canvas = False
 
 
 def check_values_are_those_of_the_subject(opened, press):

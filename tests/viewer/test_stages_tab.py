@@ -152,6 +152,7 @@ def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     for layer in compare.grid.layers[1::2]:  # what is saved from either is what is seen
         shown = shown_in(layer.as_layer_data_tuple())
         np.testing.assert_allclose(shown.seen.image.coefficients, first(), atol=1e-6)
+        assert shown.seen.sidecar()["Model"]["Alpha"] == 0.0
     # A slice that was computed for an α bears its name, though the slider has gone on.
     compared, cells = compare.comparing.compared, compare.comparing.cells["sh_average"]
     slice_ = repaint_slice(compared, cells, compare.stages._stages, 0.26, *compare.grid.where)

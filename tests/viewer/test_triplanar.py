@@ -10,6 +10,7 @@ from qtpy.QtTest import QTest
 
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.compared import mixed
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.layers import make_layer, map_layer
 
@@ -88,11 +89,11 @@ def check_a_choice_is_kept_when_its_title_changes(compare, qtbot):
         predictions={"DIQT": shown.predictions["MSP"], **shown.predictions},
         comparison=replace(shown.comparison, predictions=both),
     )
-    for words in ("α=0.22", "α=0.50", ""):
+    for part in (mixed(0.22), mixed(0.5), None):
         image = shown.comparison.predictions["MSP"].image
-        planes.follow(shown.with_prediction("MSP", image, words), cells)
+        planes.follow(shown.with_prediction("MSP", image, part), cells)
         assert planes.image.currentText() == "truth prisma_st"
-        assert planes.beside.currentText() == f"MSP {words}".strip()
+        assert planes.beside.currentText() == f"MSP {part.words}" if part else "MSP"
     planes.beside.setCurrentText("nothing")
     planes.follow(shown, cells)
     assert planes.beside.currentText() == "nothing"

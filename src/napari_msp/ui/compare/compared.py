@@ -173,6 +173,27 @@ class Question:
     scan: Scan | OnDisk | None
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a prediction stands in its place.
+
+    Attributes
+    ----------
+    words
+        Such as "first stage".
+    alpha
+        Of equation (1), where it is mixed at another than the prediction's own.
+    """
+
+    words: str
+    alpha: float | None = None
+
+
+def mixed(alpha: float) -> Part:
+    """Give a prediction's second stage at another α."""
+    return Part(f"α={alpha:.2f}", alpha)
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """Scans lined up.
@@ -192,7 +213,7 @@ class Compared:
     before
         The input on the comparison's lattice; None where that cannot be measured.
     variants
-        By prediction, in words, what of it is shown instead of itself, such as "first stage".
+        By prediction, what of it is shown instead of itself.
     """
 
     truth: Scan | None
@@ -202,7 +223,7 @@ class Compared:
     disagreement: Mapping[str, FloatArray]
     expected_error: Mapping[str, FloatArray] = field(default_factory=dict)
     before: Maps | None = None
-    variants: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def scan_maps(self) -> Maps | None:
@@ -260,14 +281,14 @@ class Compared:
         images = self.comparison.predictions
         return {
             name: part_of(scan, self.variants[name], images[name].image)
-            if self.variants.get(name)
+            if name in self.variants
             else scan
             for name, scan in self.predictions.items()
         }
 
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
-        return f"{name} {self.variants.get(name, '')}".strip()
+        return f"{name} {self.variants[name].words}" if name in self.variants else name
 
     def cells(self, name: str) -> Cells:
         """Give both rows of a map, by its name in `MAPS`."""
@@ -356,13 +377,14 @@ class Compared:
         )
         write_figure(path, figure)
 
-    def with_prediction(self, name: str, image: SHImage, variant: str) -> Compared:
-        """Put another image, on the comparison's lattice, in a prediction's place."""
+    def with_prediction(self, name: str, image: SHImage, part: Part | None) -> Compared:
+        """Put another image, on the comparison's lattice, in a prediction's place; None: itself."""
+        others = {each: kept for each, kept in self.variants.items() if each != name}
         predictions = {**self.comparison.predictions, name: Maps(image)}
         return replace(
             self,
             comparison=replace(self.comparison, predictions=predictions),
-            variants={**self.variants, name: variant},
+            variants=others if part is None else {**others, name: part},
         )
 
 
@@ -409,13 +431,13 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     )
 
 
-def part_of(scan: Scan, part: str, image: SHImage) -> Scan:
+def part_of(scan: Scan, part: Part, image: SHImage) -> Scan:
     """Give what stands in a prediction's place, such as its first stage, as a prediction too."""
     made = scan.provenance
-    if made is not None and part == STAGES["first"].strip():
+    if made is not None and part.words == STAGES["first"].strip():
         made = replace(made, stage="first")
     elif made is not None:
-        made = replace(made, title=f"{made.title} {part}", alpha=None)
+        made = replace(made, title=f"{made.title} {part.words}", alpha=part.alpha)
     return Scan(given_sh=image, given_subject=scan.subject, provenance=made)
 
 

@@ -13,7 +13,7 @@ from napari_msp.evaluation.measures.metrics import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.compare.compared import BEFORE, Compared, Question, read_and_line_up
+from napari_msp.ui.compare.compared import BEFORE, Compared, Part, Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells, signed_cells
 from napari_msp.ui.compare.numbers_table import ErrorColumn
 from napari_msp.ui.widgets.progress import Step
@@ -134,10 +134,10 @@ class Comparing(QObject):
         self._asked = question
         self._start(partial(compare, question, shown))
 
-    def change(self, name: str, image: SHImage, variant: str, shown: str) -> None:
+    def change(self, name: str, image: SHImage, part: Part | None, shown: str) -> None:
         """Let another image stand in a prediction's place; contrast and scale stay."""
         if self._newest is not None and self._asked is None and name in self._newest.predictions:
-            self._newest = self._newest.with_prediction(name, image, variant)
+            self._newest = self._newest.with_prediction(name, image, part)
             self._draw(shown)
 
     def draw(self, shown: str) -> None:

@@ -22,7 +22,7 @@ from napari_msp.evaluation.figures.grid import (
 )
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
-from napari_msp.ui.compare.compared import Compared, part_of
+from napari_msp.ui.compare.compared import Compared, Part, part_of
 from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.grid_fit import SPACE, Head
 from napari_msp.ui.layers import LayerData, apart, is_prediction, map_layer
@@ -188,7 +188,7 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
         )
 
     def picture(title: str, map_: Maps) -> LayerData:
-        part = part_of(scan, title, map_.image)
+        part = part_of(scan, Part(title), map_.image)
         return cell(shown.map.title, title, map_["sh_average"], shown.window, of=part)
 
     def added(title: str, values: FloatArray) -> LayerData:

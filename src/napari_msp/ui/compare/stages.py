@@ -16,7 +16,7 @@ from napari_msp.networks.equation import second_stage
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Map, Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.compared import Compared, Part, mixed
 from napari_msp.ui.layers import to_shown
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ModelOutputs:
         """
         if part == "input" and self.scan is not None:
             return on_lattice(self.scan.image, self.image.lattice)
-        if self.stages is None or self.name(part, alpha) == "":
+        if self.stages is None or self.shown(part, alpha) is None:
             return self.image
         if part == "first":
             return self.stages.first.image
@@ -102,15 +102,15 @@ class ModelOutputs:
             return self.stages.branches[part.removeprefix(BRANCH)].image
         return self.stages.image(alpha)
 
-    def name(self, part: str, alpha: float) -> str:
-        """Say what is shown; "" for the prediction as the model made it."""
+    def shown(self, part: str, alpha: float) -> Part | None:
+        """Say what is shown; None for the prediction as the model made it."""
         if part == "input":
-            return "input"
+            return Part("input")
         if part == "first":
-            return "first stage"
+            return Part("first stage")
         if part.startswith(BRANCH):
-            return f"branch {part.removeprefix(BRANCH)}"
-        return "" if self.stages is None or alpha == self.alpha else f"α={alpha:.2f}"
+            return Part(f"branch {part.removeprefix(BRANCH)}")
+        return None if self.stages is None or alpha == self.alpha else mixed(alpha)
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,15 +170,15 @@ class StagesTab(QWidget):
         Name of the map that the cells show.
     branches_shown
         Whether the branches have the grid.
-    image_wanted : str, SHImage, str
-        A prediction's name, what shall stand in its place, and what that is in words.
+    image_wanted : str, SHImage, Part
+        A prediction's name, what shall stand in its place, and what that is; None: itself.
     comparison_wanted
         The branches were looked at enough.
     failed : UserError
         Something could not be computed.
     """
 
-    image_wanted = Signal(str, object, str)
+    image_wanted = Signal(str, object, object)
     comparison_wanted = Signal()
     failed = Signal(object)
 
@@ -285,7 +285,8 @@ class StagesTab(QWidget):
             return
         if new.map.name != self.shown:
             return  # another map has been chosen meanwhile
-        title = f"{self.name} {outputs.name(SECOND, new.alpha)}".strip()
+        part = outputs.shown(SECOND, new.alpha)
+        title = self.name if part is None else f"{self.name} {part.words}"
         image, error = (self._grid.layers[place] for place in cells.places[self.name])
         if self.shown in self._comparing.signed and self.signed():
             new = replace(new, error=None)  # the signed difference follows when α rests
@@ -309,7 +310,7 @@ class StagesTab(QWidget):
         outputs, name, alpha = self._outputs, self.name, self.panel.alpha
         if outputs is not None:
             self._images.ask(
-                lambda control: (name, outputs.of(part, alpha), outputs.name(part, alpha))
+                lambda control: (name, outputs.of(part, alpha), outputs.shown(part, alpha))
             )
 
     def _branch_cells(self) -> GridCells | None:

@@ -187,6 +187,7 @@ class ViewerGrid:
             self._fit.follow()
         else:
             self._fit.fit()
+        viewer.cursor.events.position()  # or the status line keeps what lay here before
         return self.layers
 
     def refill(self, cells: GridCells) -> bool:

@@ -21,7 +21,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.compare.compared import BEFORE, MOST_PREDICTIONS, Choices, Question
+from napari_msp.ui.compare.compared import BEFORE, MOST_PREDICTIONS, Choices, Part, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.glyphs import GlyphView, images_of
@@ -277,9 +277,9 @@ class Compare(Docked):
         if self.stages.panel.moving:
             self.stages.repaint_cells()
 
-    def _change_image(self, name: str, image: SHImage, variant: str) -> None:
+    def _change_image(self, name: str, image: SHImage, part: Part | None) -> None:
         self._warn_of_reservations()
-        self.comparing.change(name, image, variant, self.form.map_name)
+        self.comparing.change(name, image, part, self.form.map_name)
 
     def _show_numbers(self) -> None:
         measured = self.comparing.rows
