@@ -313,6 +313,8 @@ def align(tour: Tour, heads: Path) -> None:
     widget.moves.table.selectRow(2)
     tour.wait(lambda: not widget.running)
     widget.moves.board.setChecked(True)
+    tour.wait(lambda: not widget.running)
+    tour.live(2)
     tour.picture("align")
     tour.close(widget)
 
@@ -326,6 +328,8 @@ def train(tour: Tour) -> None:
     tour.wait(lambda: widget.form.request is not None)
     widget.train_button.click()
     tour.wait(lambda: not widget.run.running, 3600)
+    if not widget.use_button.isEnabled():
+        raise RuntimeError("the lesson did not end well: the window says why")
     tour.live(2)
     tour.picture("trained")
     tour.close(widget)

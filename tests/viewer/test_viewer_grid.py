@@ -24,6 +24,7 @@ from napari_msp.ui.grid_fit import (
 )
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.orientation_letters import cells_of, letters_on
+from napari_msp.ui.shared import take_away
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
 
 
@@ -439,6 +440,13 @@ def test_what_drew_cells_is_deleted_in_the_canvas_own_context(viewer, grid, qtbo
     qtbot.wait(100)
     contexts.clear()
     grid.leave()
+    assert contexts
+    assert all(context is native.context() for context in contexts)
+    qtbot.wait(100)
+    image = viewer.add_image(np.ones((4, 5, 6)))
+    qtbot.wait(100)
+    contexts.clear()
+    take_away(viewer, image, image)
     assert contexts
     assert all(context is native.context() for context in contexts)
     qtbot.wait(100)

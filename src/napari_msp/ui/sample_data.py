@@ -25,6 +25,7 @@ from napari_msp.ui.layers import (
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
+from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerDat
         # As napari wants a layer, the one that is seen comes to the top.
         layers, there = [there[-1].as_layer_data_tuple()], there[-1:]
         layers[0][1]["visible"] = True
-    for each in there:
-        viewer.layers.remove(each)
+    take_away(viewer, *there)
     return layers
 
 

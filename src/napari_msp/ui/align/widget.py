@@ -27,6 +27,7 @@ from napari_msp.ui.background import JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
+from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import Section
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
@@ -256,9 +257,7 @@ class HeadLayers(QObject):
         self._viewer.add_layer(self._layers[name])
 
     def _remove(self, name: str) -> None:
-        layer = self._layers.pop(name)
-        if layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        take_away(self._viewer, self._layers.pop(name))
 
     def _see(self, quantity: str) -> None:
         there = self.there

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +35,7 @@ from napari_msp.ui.layers import (
     stored_index,
     to_shown,
 )
-from napari_msp.ui.shared import CanvasLease
+from napari_msp.ui.shared import CanvasLease, at_once
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -158,7 +157,7 @@ class ViewerGrid:
         if not self.refill(cells):
             self._linking = False
             # In one batch: else the window is drawn anew for each of many small changes.
-            with _at_once(viewer):
+            with at_once(viewer):
                 if first:
                     self._lease.keep_out(*viewer.layers)
                 self._replace(cells.layers)
@@ -349,7 +348,7 @@ class ViewerGrid:
         viewer.layers.events.removed.disconnect(self._cells_changed)
         remove_words(viewer)
         point = viewer.dims.point[-3:]
-        with _at_once(viewer):
+        with at_once(viewer):
             self._replace([])
             self._lease.restore()
         if crosshair_of(viewer).shown:
@@ -499,17 +498,3 @@ def _other_way(index: int, lattice: Lattice, axis: int) -> int:
     """Count slices the viewer's way instead of the canonical one, or back."""
     # Rows run to the back and columns to the left, canonical axes the other way.
     return index if axis == 0 else _count(lattice, axis) - 1 - index
-
-
-@contextmanager
-def _at_once(viewer: Viewer) -> Iterator[None]:
-    """Replace layers in one batch, at whose end the canvas's own OpenGL context is current.
-
-    napari (0.9) deletes there what removed layers were drawn with, in whatever context is current.
-    In Qt's, a driver (Mesa 22.3) loses the shader that is drawn with next: a segmentation fault
-    where a Points layer is all that is left.
-    """
-    with viewer.layers.batched_update():
-        yield
-        with suppress(AttributeError, RuntimeError):  # no window, or it has gone
-            viewer.window._qt_viewer.canvas.native.makeCurrent()

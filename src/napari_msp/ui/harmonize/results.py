@@ -24,6 +24,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
+from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
 
@@ -111,7 +112,7 @@ class ResultLayers(QObject):
                 self._changes.add(partial(refill, layer, data))
             else:
                 self._changes.add(partial(self._add, data))
-        self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
+        self._changes.add(*(partial(take_away, self._viewer, layer) for layer in older.values()))
         new = result.prediction
         self._results = [each for each in self._results if not _same(each.prediction, new)]
         self._results.append(result)
@@ -132,10 +133,6 @@ class ResultLayers(QObject):
 
     def _add(self, data: LayerData) -> None:
         self._viewer.add_layer(make_layer(data))
-
-    def _remove(self, layer: Any) -> None:
-        if layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
 
     def _older(self, prediction: Prediction) -> dict[str, Any]:
         """Give layers of older predictions of the same scan, model and target, by quantity."""

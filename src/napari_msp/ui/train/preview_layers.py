@@ -35,7 +35,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
-from napari_msp.ui.shared import shared_by
+from napari_msp.ui.shared import shared_by, take_away
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -142,7 +142,7 @@ class PreviewLayers(QObject):
             refill(layer, cell, before=None if first else cell)
         elif first:  # else somebody has taken it away
             if layer is not None:
-                self._viewer.layers.remove(layer)
+                take_away(self._viewer, layer)
             self._add(cell)
 
     def _learning(self, data: LayerData) -> Any:
