@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,3 +349,29 @@ def test_another_file_s_error_keeps_its_name(tmp_path):
     assert caught.value.filename == "/data/dwi.nii.gz"
     with pytest.raises(BrokenPipeError), atomic_path(tmp_path / "out.txt"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_an_older_folder_goes_once_the_new_one_stands(tmp_path, monkeypatch):
+    old = tmp_path / "aligned"
+    old.mkdir()
+    (old / "scan").write_text("old")
+    rename, calls = Path.replace, []
+
+    def refuse_the_second(self, target):
+        calls.append(self)
+        if len(calls) == 2:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="cannot write here"):
+        patched.setattr(Path, "replace", refuse_the_second)
+        with new_folder(old, replace=True) as stage:
+            (stage / "scan").write_text("new")
+    assert (old / "scan").read_text() == "old"
+    with monkeypatch.context() as patched, pytest.warns(UserWarning, match="could not be removed"):
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with new_folder(old, replace=True) as stage:
+            (stage / "scan").write_text("new")
+    assert (old / "scan").read_text() == "new"
+    (aside,) = tmp_path.glob(".aligned.*.old")
+    assert (aside / "scan").read_text() == "old"

@@ -18,6 +18,7 @@ import stat
 import sys
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -277,16 +278,32 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     folder
         Must not exist, or be empty.
     replace
-        It may contain something, which is then removed; who asks for that knows what it is.
+        It may contain something, which is removed once the new one stands; who asks for that knows
+        what it is.
+
+    Warns
+    -----
+    UserWarning
+        When a part of the old one could not be removed, and where it lies now.
     """
     folder = Path(folder)
     if not replace:
         refuse_occupied(folder)
     with _stage(folder.parent, folder) as stage:
         yield stage
-        if replace and folder.exists():
-            shutil.rmtree(folder)
-        stage.replace(folder)  # replaces an empty folder, and nothing else
+        older = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+        try:
+            if replace and folder.exists():
+                folder.replace(older)
+            stage.replace(folder)  # replaces an empty folder, and nothing else
+        except OSError as error:
+            if older.exists():
+                older.replace(folder)
+            raise _unwritable(folder, error) from error
+        shutil.rmtree(older, ignore_errors=True)
+        if older.exists():
+            said = f"{older}: what was here before could not be removed wholly; remove it yourself"
+            warnings.warn(said, stacklevel=4)
 
 
 def refuse_occupied(folder: str | Path) -> None:

@@ -1,6 +1,7 @@
 """What is measured where no sidecar says it."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -84,10 +85,14 @@ def test_numbers_of_another_scan_or_truth_are_measured_anew(
     aside.rename(image)
     known = measure(open_review(harmonized)).entries[0].numbers
     assert again < set(known)
-    image.write_bytes(image.read_bytes() + b"\0")
-    review = open_review(harmonized)
-    assert set(known) - set(review.entries[0].numbers) == again
-    assert unmeasured(review) == 1
+    mask = load_acquisition(image).mask_path
+    assert mask is not None
+    for changed in (mask, image.with_name(image.name.replace(".nii.gz", ".bvec")), image):
+        measure(open_review(harmonized))
+        os.utime(changed)
+        review = open_review(harmonized)
+        assert set(known) - set(review.entries[0].numbers) == again, changed
+        assert unmeasured(review) == 1
     # Numbers of what is away just now are still known.
     measure(review)
     image.rename(aside)

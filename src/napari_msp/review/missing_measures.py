@@ -16,6 +16,7 @@ from napari_msp.alignment.registration import brain_image, estimate_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_name, shell_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.beside import look_for_mask
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
@@ -28,6 +29,7 @@ from napari_msp.review.predictions import (
     Entry,
     Review,
     read_measured,
+    stamp_of,
     stamps_of,
     still_known,
 )
@@ -93,6 +95,7 @@ class _Result:
     numbers: dict[str, float]
     failed: tuple[str, ...]
     problems: tuple[UserError, ...]
+    masks: dict[str, list[Any]]
 
 
 def _wanted(entry: Entry, kept: Mapping[str, Any]) -> list[str]:
@@ -116,6 +119,7 @@ def _keep(folder: Path, entry: Entry, result: _Result) -> None:
             "file": stamps["file"],
             # Of a scan that is away just now earlier numbers are still known.
             **{what: stamps[what] or before.get(what) for what in ("scan", "truth")},
+            "masks": {**before.get("masks", {}), **result.masks},
             "hash": entry.prediction_hash,
             "numbers": {**before.get("numbers", {}), **result.numbers},
             "failed": sorted({*before.get("failed", ()), *result.failed}),
@@ -141,7 +145,22 @@ def _measured(
     failed = tuple(key for key in wanted if key not in numbers)
     # One file that cannot be read is told once, whatever was to be measured of it.
     told = {error.phrase(): error for error in problems}
-    return _Result(numbers, failed, tuple(told.values()))
+    return _Result(numbers, failed, tuple(told.values()), _masks(entry))
+
+
+def _masks(entry: Entry) -> dict[str, list[Any]]:
+    """Note the masks that scan and truth were seen through: path and stamp."""
+    found: dict[str, list[Any]] = {}
+    for what, path in (("scan", entry.scan), ("truth", entry.truth)):
+        if path is None:
+            continue
+        try:
+            mask = look_for_mask(path).path
+        except UserError:  # said where it is measured
+            continue
+        if mask is not None and (stamp := stamp_of(mask)) is not None:
+            found[what] = [str(mask), *stamp]
+    return found
 
 
 class _Scans:

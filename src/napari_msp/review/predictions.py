@@ -14,6 +14,7 @@ from napari_msp.bids import (
     bare_stem,
     dataset_root,
     entities,
+    gradient_files,
     is_dwi,
     nifti_stem,
     platform_of,
@@ -453,17 +454,25 @@ def read_measured(folder: Path) -> dict[str, Any]:
 
 
 def stamps_of(prediction: Path, scan: Path | None, truth: Path | None) -> dict[str, Any]:
-    """Say which files a prediction's numbers are measured of, see `stamp_of`."""
+    """Say which files a prediction's numbers are measured of, see `stamp_of`.
+
+    Of scans with the tables beside them. Their masks are noted when they are measured: to look for
+    one takes milliseconds, and a folder may have thousands.
+    """
     return {
         "file": stamp_of(prediction),
-        "scan": None if scan is None else stamp_of(scan),
-        "truth": None if truth is None else stamp_of(truth),
+        "scan": None if scan is None else _stamps_of_scan(scan),
+        "truth": None if truth is None else _stamps_of_scan(truth),
     }
 
 
-def still_known(
-    kept: Mapping[str, Any], key: str, stamps: Mapping[str, list[int] | None]
-) -> dict[str, Any]:
+def _stamps_of_scan(path: Path) -> list[list[int] | None] | None:
+    """Stamp an image and its tables; None where the image is not there."""
+    image = stamp_of(path)
+    return None if image is None else [image, *map(stamp_of, gradient_files(path))]
+
+
+def still_known(kept: Mapping[str, Any], key: str, stamps: Mapping[str, Any]) -> dict[str, Any]:
     """Leave what was measured of files as they are now; one that is not there is not compared."""
     before = kept.get(key)
     if not isinstance(before, Mapping) or before.get("file") != stamps["file"]:
@@ -471,6 +480,10 @@ def still_known(
     changed = {
         what for what in ("scan", "truth") if stamps[what] and before.get(what) != stamps[what]
     }
+    masks = before.get("masks")
+    if isinstance(masks, Mapping):
+        noted = ((what, mask) for what, mask in masks.items() if isinstance(mask, list) and mask)
+        changed |= {what for what, (path, *then) in noted if stamp_of(Path(str(path))) != then}
     gone = {measure for measure, of in MEASURED_OF.items() if changed & set(of)}
     numbers, failed = before.get("numbers"), before.get("failed")
     return {
