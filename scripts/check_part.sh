@@ -26,7 +26,7 @@ run_part() {
         static)
             check "ruff check" .venv/bin/ruff check .
             check "ruff format" .venv/bin/ruff format --check .
-            check numpydoc .venv/bin/python -W ignore -m numpydoc lint $(find src -name '*.py')
+            check numpydoc .venv/bin/python -W ignore scripts/lint_docstrings.py $(find src -name '*.py')
             check mypy .venv/bin/mypy ;;
         windows-1) tests $first_windows ;;
         windows-2) tests tests/viewer $(printf -- '--ignore %s ' $first_windows) ;;

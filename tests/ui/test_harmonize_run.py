@@ -268,7 +268,7 @@ def test_a_core_is_left_to_the_window(request_for, monkeypatch):
         return False
 
     torch.set_num_threads(8)
-    told_by(request_for(("MSP", "prisma_st")), look)
+    told_by(request_for(("DIQT", "prisma_st")), look)
     assert set(threads) == {2}
     assert torch.get_num_threads() == 8
     torch.set_num_threads(1)

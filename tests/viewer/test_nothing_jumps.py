@@ -209,6 +209,7 @@ def test_nothing_moves_when_something_is_said(
         qtbot.wait_until(lambda w=widget: w.isVisible() and not w.visibleRegion().isEmpty())
         before = settled(window, qtbot)
         assert len(before) > 20
+        window.setUpdatesEnabled(False)  # what is placed need not be painted
         for words, say in said(widget):
             say()
             qtbot.wait(5)
@@ -224,6 +225,7 @@ def test_nothing_moves_when_something_is_said(
         assert widget.minimumSizeHint().height() <= LOW, name
         assert sideways(widget) == [], name
         assert cut(widget) == [], name
+        window.setUpdatesEnabled(True)
         viewer.window.remove_dock_widget(widget)
     shutil.rmtree(reviewed)
 
