@@ -173,7 +173,11 @@ class Scan:
 
     @cached_property
     def sh(self) -> SHImage | Any:
-        """The SH image, in stored order; fitted once. Of several shells: one each, by name."""
+        """The SH image, in stored order; fitted once. Of several shells: one each, by name.
+
+        Of a prediction's DWI it is the one that the DWI was written from, as far as its directions
+        tell: it is fitted without regularisation.
+        """
         if len(self.shells) > 1:
             return {shell: one.sh for shell, one in self._by_shell.items()}
         if isinstance(self.given_sh, SHImage):
@@ -181,7 +185,12 @@ class Scan:
         if self.given_sh is not None:
             return next(iter(self.given_sh.values()))
         assert self.acquisition is not None
-        return fit_sh(self.acquisition, b_value=self._chosen[0].b_value)
+        b_value = self._chosen[0].b_value
+        if self.provenance is None:
+            return fit_sh(self.acquisition, b_value=b_value)
+        # The written signal is that of an SH image, which the regularisation has shrunk already.
+        image = fit_sh(self.acquisition, b_value=b_value, regularisation=0.0)
+        return replace(image, regularisation=None)
 
     @property
     def image(self) -> SHImage:

@@ -243,6 +243,8 @@ def test_bad_model_is_one_line(name, study, model, tmp_path):
         ("LaplaceBeltramiWeight", "x", "LaplaceBeltramiWeight"),
         ("BValueRescaledFrom", "x", "BValueRescaledFrom"),
         ("OrientationEncoding", {"SphericalHarmonicBasis": 5}, "basis 5"),
+        ("OrientationEncoding", {"Reference": "lps"}, "its axes are lps"),
+        ("OrientationEncoding", {"Type": "tensor"}, "its orientation encoding is tensor"),
     ],
 )
 def test_sidecar_that_lies(field, value, complaint, study, harmonized, tmp_path):

@@ -258,6 +258,33 @@ def test_a_series_that_dcm2niix_gives_up_is_not_left_unsaid(session, tmp_path):
         made.choose()
 
 
+def test_phase_beside_magnitude_is_no_dwi(tmp_path):
+    """Philips exports both in one series, and dcm2niix writes an image of each."""
+    write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES)
+    kind = ("ORIGINAL", "PRIMARY", "PHASE MAP", "P", "SE")
+    write_series(tmp_path / "in", 5, "DTI", voxels(seed=1), B_VALUES, kind=kind, suffix="p")
+    made = convert(tmp_path / "in", tmp_path)
+    assert sorted(each.flaw for each in made.series) == [
+        "",
+        "phase of the signal, not its magnitude",
+    ]
+    assert made.choose(5) == made.choose() == made.usable[0]
+
+
+def test_series_of_one_number_go_by_their_images(tmp_path):
+    """As of two people in one folder: no number could choose."""
+    for seed in (0, 1):
+        write_series(tmp_path / "in", 5, "DTI", voxels(seed=seed), B_VALUES, suffix=f"s{seed}")
+    made = convert(tmp_path / "in", tmp_path)
+    with pytest.raises(UserError, match="are they all of one session") as error:
+        made.choose()
+    choices = error.value.remedy.choices
+    assert len(set(choices)) == 2
+    assert {made.choose(each).path.name for each in choices} == {
+        each.path.name for each in made.usable
+    }
+
+
 def test_dicom_is_known_by_its_content(session, tmp_path):
     assert looks_like_dicom(session)
     text(tmp_path / "text")

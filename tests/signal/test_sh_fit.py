@@ -11,6 +11,8 @@ from dipy.core.sphere import Sphere
 from dipy.reconst.shm import sf_to_sh
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.gradients import scanner_to_image_axes
+from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import UserError
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import (
@@ -22,7 +24,7 @@ from napari_msp.signal.fitting import (
     supported_order,
 )
 from napari_msp.signal.maps import fractional_anisotropy
-from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
+from napari_msp.signal.sh_image import SHImage, load_sh, with_coefficients, write_sh
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
     default_regularisation,
@@ -175,6 +177,26 @@ def test_sh2amp_of_our_image_gives_the_signal_back(tmp_path, scan, mrtrix, kind)
     np.testing.assert_allclose(evaluate_sh(fitted, directions)[mask], reference[mask], atol=1e-6)
     np.testing.assert_allclose(reference[mask], made.normalised[mask], atol=0.01)
     np.testing.assert_allclose(amplitudes.affine, made.image.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LAS", "RAS", "permuted", "oblique"])
+@pytest.mark.parametrize("reference", ["ijk", "bvec"])
+def test_coefficients_along_the_images_axes_are_turned(reference, kind, tmp_path, scan):
+    """They are fitted to directions as they stand in the file, so that no turn of ours is used."""
+    made = scan(kind)
+    scanner = fit_sh(made.load(tmp_path), regularisation=0)
+    directions = made.directions[made.weighted]
+    if reference == "bvec":
+        along = scanner_to_image_axes(directions, scanner.affine)
+    else:
+        along = directions @ direction_cosines(scanner.affine)
+    signal = evaluate_sh(scanner, directions)
+    turned = signal @ fitting_matrix(along, 6, 0.0).T
+    encoding = {"Reference": reference, "SphericalHarmonicBasis": "MRtrix3"}
+    image = with_coefficients(scanner, turned)
+    write_sh(tmp_path / "sh.nii.gz", image, {"OrientationEncoding": encoding})
+    found = load_sh(tmp_path / "sh.nii.gz").coefficients
+    np.testing.assert_allclose(found, scanner.coefficients, atol=1e-5)
 
 
 @pytest.mark.reference("MRtrix sh2amp")

@@ -68,6 +68,9 @@ OFF_PLACE = 0.25
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words of an image's DICOM type that say it was computed from the DWI."""
 
+NO_MAGNITUDE = {"PHASE": "phase", "REAL": "the real part", "IMAGINARY": "the imaginary part"}
+"""Words by which dcm2niix marks what complex signals have beside their magnitude."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -127,7 +130,8 @@ class Converted:
         Parameters
         ----------
         wanted
-            Its number, or a part of its description in any case; None: the only DWI.
+            Its number, or a part of its description in any case, or the name of dcm2niix's image;
+            None: the only DWI.
 
         Raises
         ------
@@ -148,6 +152,9 @@ class Converted:
         if not self.usable and (errors := [e for e in self.warnings if e.startswith("Error")]):
             problem += f"; dcm2niix: {'; '.join(errors)}"
         choices = tuple(str(each.number) for each in self.usable)
+        if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
+            problem += ", and some share a number: are they all of one session?"
+            choices = tuple(nifti_stem(each.path) for each in self.usable)
         remedy = Choose("series", choices) if choices else Advice("give a folder with a DWI")
         raise UserError(problem, self.folder, "series", remedy)
 
@@ -156,7 +163,9 @@ class Converted:
             numbered = [each for each in self.series if each.number == int(wanted)]
             # A scanner's own maps share the number of the series that they were computed from.
             return tuple([each for each in numbered if not each.flaw] or numbered)
-        exact = [each for each in self.usable if each.description == wanted]
+        exact = [
+            each for each in self.usable if wanted in (each.description, nifti_stem(each.path))
+        ]
         fold = wanted.casefold()
         parts = [each for each in self.series if fold in each.description.casefold()]
         return tuple(exact or [each for each in parts if not each.flaw] or parts)
@@ -327,6 +336,11 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     computed = next((each for each in DERIVED if each in kinds), None)
     if computed or nifti_stem(image).endswith("_ADC"):
         return f"a map that the scanner computed ({computed or 'ADC'})"
+    part = next((words for each, words in NO_MAGNITUDE.items() if each in kinds), None)
+    if part:
+        return f"{part} of the signal, not its magnitude"
+    if (len(shape) < 4 or shape[3] < 2) and len(table) > 1:
+        return f"one volume for {len(table)} b-values: images are missing"
     if len(shape) < 4 or shape[3] < 2:
         return "one volume"
     if len(table) == 0:

@@ -218,7 +218,7 @@ def table_choice(
         When it is none of these, or the file cannot be used or lacks a shell.
     """
     if gradients == "target":
-        return lambda prediction: prediction.gradients
+        return lambda prediction: _at_b_value(prediction.gradients.directions, prediction.b_value)
     if gradients == "input":
         return lambda prediction: _at_b_value(
             _nearest_directions(acquisition, prediction), prediction.b_value
@@ -273,6 +273,7 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
 
 
 def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
+    """Give a table at the one b-value that a predicted signal has, whatever the target's were."""
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 

@@ -1,5 +1,6 @@
 """SH images: coefficients with what is needed to use them, and their files."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,16 +11,23 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar, sidecar_path
-from napari_msp.data.lattice import CanonicalGrid, Lattice
+from napari_msp.data.lattice import CanonicalGrid, Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_json
-from napari_msp.signal.spherical_harmonics import order_of
+from napari_msp.signal.spherical_harmonics import order_of, rotation_matrix
 
 BASIS: Final = "mrtrix3"
 
 LARGEST_COEFFICIENT = 100.0
 """Coefficients beyond this are not of S/S0, whose own stay under sqrt(4π) but for noise (ours)."""
+
+
+FLIPPED: Mapping[str, Callable[[FloatArray], bool]] = {
+    "ijk": lambda _: False,
+    "bvec": lambda affine: bool(np.linalg.det(affine[:3, :3]) > 0),
+}
+"""Axes of the image that BEP016 lets directions refer to, and whether the first one is negated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,12 +137,14 @@ def write_sh(
 def load_sh(path: str | Path) -> SHImage:
     """Read an SH image in MRtrix3's basis, from this package or from `amp2sh`.
 
-    The mask is where any coefficient differs from 0.
+    The mask is where any coefficient differs from 0. Coefficients along the image's axes, as a
+    sidecar may say, are turned into scanner axes.
 
     Raises
     ------
     UserError
-        When the file is no SH image of S/S0, or its sidecar names another basis or is malformed.
+        When the file is no SH image of S/S0, or its sidecar names another basis or axes, or is
+        malformed.
     """
     path = Path(path)
     image = open_nifti(path)
@@ -146,11 +156,18 @@ def load_sh(path: str | Path) -> SHImage:
         raise UserError(problem, path, remedy=Advice("give one with 28 volumes")) from error
     sidecar = read_sidecar(path)
     encoding = sidecar.get("OrientationEncoding")
-    basis = (encoding if isinstance(encoding, dict) else {}).get("SphericalHarmonicBasis", BASIS)
+    known = encoding if isinstance(encoding, dict) else {}
+    basis, reference = known.get("SphericalHarmonicBasis", BASIS), known.get("Reference", "xyz")
+    if str(known.get("Type", "sh")).lower() != "sh":
+        remedy = Advice("give an SH image")
+        raise UserError(f"its orientation encoding is {known['Type']}, not sh", path, remedy=remedy)
     if str(basis).lower() != BASIS:
         raise UserError(
             f"is in the SH basis {basis}", path, remedy=Advice("convert it to MRtrix3's first")
         )
+    if reference not in ("xyz", *FLIPPED):
+        remedy = Advice("turn it into the scanner's (xyz) first")
+        raise UserError(f"its axes are {reference}, which are not known", path, remedy=remedy)
     if not np.isfinite(coefficients).all():
         raise UserError(
             "has coefficients that are not finite", path, remedy=Advice("repair the image")
@@ -162,6 +179,12 @@ def load_sh(path: str | Path) -> SHImage:
             path,
             remedy=Advice("divide the signal by that before fitting"),
         )
+    if reference != "xyz":
+        flips = np.diag([-1.0 if FLIPPED[reference](image.affine) else 1.0, 1.0, 1.0])
+        turn = rotation_matrix(
+            direction_cosines(image.affine) @ flips, order_of(coefficients.shape[3])
+        )
+        coefficients = (coefficients @ turn.T).astype(np.float32)
     return SHImage(
         coefficients,
         image.affine,
