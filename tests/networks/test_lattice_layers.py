@@ -5,7 +5,13 @@ import itertools
 import pytest
 import torch
 
-from napari_msp.networks.layers import LinearResampling, Reach, lattice_convolution, scaled_width
+from napari_msp.networks.layers import (
+    LinearResampling,
+    PointConvolution,
+    Reach,
+    lattice_convolution,
+    scaled_width,
+)
 
 SCALES = [1, 2, 3, 4]
 PAIRS = list(itertools.product(SCALES, SCALES))
@@ -84,6 +90,22 @@ def test_reach_equals_gradient_support(source: int, target: int, learned: bool) 
         )
         touched = gradient[0, 0].abs().sum((1, 2)).nonzero().flatten() - node
         assert reach.intervals[between] == (int(touched.min()), int(touched.max()))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+def test_a_point_convolution_is_torchs_in_the_layout_of_its_input(threads, layout, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    ours = PointConvolution(5, 3).to(memory_format=layout)  # type: ignore[call-overload]
+    torchs = torch.nn.Conv3d(5, 3, 1)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 4, 6, 7).contiguous(memory_format=layout).requires_grad_()
+    found = ours(x)
+    torch.testing.assert_close(found, torchs(x))
+    if threads == 1:  # with more it is torch that computes
+        assert found.is_contiguous(memory_format=layout)
+    given = [torch.autograd.grad(y.square().sum(), [x]) for y in (ours(x), torchs(x))]
+    torch.testing.assert_close(*given)
 
 
 def test_reach_refuses_to_join_two_lattices() -> None:

@@ -102,14 +102,18 @@ def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) ->
 def _in_parts(
     module: nn.Conv3d | nn.ConvTranspose3d, cancelled: Callable[[], bool]
 ) -> Callable[[Tensor], Tensor]:
+    whole: Callable[[Tensor], Tensor] = module.forward  # the class's, before it is hidden
+
     def forward(x: Tensor) -> Tensor:
-        outputs = module.out_channels
         parts = _parts(module, _multiply_adds(module, x))
+        if parts == 1:
+            stop_if(cancelled)
+            return whole(x)
         results = []
-        for chosen in torch.arange(outputs).tensor_split(parts):
+        for chosen in torch.arange(module.out_channels).tensor_split(parts):
             stop_if(cancelled)
             results.append(_some_channels(module, x, slice(int(chosen[0]), int(chosen[-1]) + 1)))
-        return results[0] if parts == 1 else torch.cat(results, dim=1)
+        return torch.cat(results, dim=1)
 
     return forward
 
@@ -129,12 +133,11 @@ def _multiply_adds(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor) -> float:
 
 
 def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slice) -> Tensor:
-    whole = part == slice(0, module.out_channels)
     bias = None if module.bias is None else module.bias[part]
     if isinstance(module, nn.ConvTranspose3d):
         return functional.conv_transpose3d(
             x,
-            module.weight if whole else module.weight[:, part],
+            module.weight[:, part],
             bias,
             module.stride,
             module.padding,  # type: ignore[arg-type]
@@ -144,7 +147,7 @@ def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slic
         )
     return functional.conv3d(
         x,
-        module.weight if whole else module.weight[part],
+        module.weight[part],
         bias,
         module.stride,
         module.padding,

@@ -22,7 +22,13 @@ from napari_msp.networks.base import (
     SingleNetwork,
     SingleOutputs,
 )
-from napari_msp.networks.layers import Reach, full_precision, lattice_convolution, scaled_width
+from napari_msp.networks.layers import (
+    PointConvolution,
+    Reach,
+    full_precision,
+    lattice_convolution,
+    scaled_width,
+)
 
 
 class DIQT(SingleNetwork):
@@ -74,7 +80,7 @@ class DIQT(SingleNetwork):
                     nn.Conv3d(self.channels, first, 3, padding=1), nn.ReLU()
                 ),
                 "stack2": ReversibleStack(first, depth, plain),
-                "convolution2": nn.Sequential(nn.Conv3d(first, second, 1), nn.ReLU()),
+                "convolution2": nn.Sequential(PointConvolution(first, second), nn.ReLU()),
                 "stack3": ReversibleStack(second, depth, plain),
             }
         )
@@ -136,13 +142,13 @@ class Residual(nn.Sequential):
         super().__init__(
             nn.BatchNorm3d(channels),
             nn.ReLU(),
-            nn.Conv3d(channels, channels, 1),
+            PointConvolution(channels, channels),
             nn.BatchNorm3d(channels),
             nn.ReLU(),
             nn.Conv3d(channels, channels, 3, padding=1),
             nn.BatchNorm3d(channels),
             nn.ReLU(),
-            nn.Conv3d(channels, channels, 1),
+            PointConvolution(channels, channels),
         )
         for norm in (m for m in self if isinstance(m, nn.BatchNorm3d)):
             # A channel that is 0 everywhere (a dead ReLU before the stack) leaves BatchNorm as its

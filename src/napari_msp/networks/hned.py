@@ -14,7 +14,13 @@ from napari_msp.networks.base import (
     SingleNetwork,
     SingleOutputs,
 )
-from napari_msp.networks.layers import LinearResampling, Reach, lattice_convolution, scaled_width
+from napari_msp.networks.layers import (
+    LinearResampling,
+    PointConvolution,
+    Reach,
+    lattice_convolution,
+    scaled_width,
+)
 
 
 class HNED(SingleNetwork):
@@ -64,7 +70,7 @@ class HNED(SingleNetwork):
             stream = stream.convolve(2)
             aligned.append(stream.move(scale).resample(self.scale))
         stacked = self.channels * len(self.scales)
-        self.final = nn.Conv3d(stacked, self.channels, 1)
+        self.final = PointConvolution(stacked, self.channels)
 
         joined = aligned[0]
         for reach in aligned[1:]:
