@@ -19,7 +19,6 @@ from napari_msp.evaluation.proof.pages import (
     TidyTable,
 )
 from napari_msp.evaluation.proof.two_groups_numbers import (
-    DESIGNS,
     DRAWS,
     EFFECT,
     MOSTLY,
@@ -60,8 +59,6 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
         "people, by Student's t test at 0.05; in brackets the 95 % interval"
     )
 
-    designs = {**DESIGNS, "partly confounded": _in_part(found.confounding)}
-
     def power(each: Studies) -> Rate | None:
         return None if each.false_positives.value > FALSE else each.power
 
@@ -86,7 +83,7 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     return [
         table(
             f"{what}, groups that do not differ: percent of studies that find a difference. "
-            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in designs.items())}.",
+            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in found.designs.items())}.",
             lambda each: each.false_positives,
         ),
         table(
@@ -102,11 +99,6 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     ]
 
 
-def _in_part(share: float) -> str:
-    most = f"{100 * share:.0f} %"
-    return f"{most} of patients on the input platform, {most} of controls on the target"
-
-
 def _rate_cell(rate: Rate | None) -> Cell:
     if rate is None:
         return EMPTY
@@ -118,11 +110,7 @@ def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
     """Give one fact a row: a rate of a design, a row and a region, with its interval."""
     columns = (
         Column("quantity", "What was compared"),
-        Column(
-            "design",
-            "Who was scanned where",
-            levels={**DESIGNS, "partly confounded": _in_part(found.confounding)},
-        ),
+        Column("design", "Who was scanned where", levels=found.designs),
         Column("row", "Values that were compared"),
         Column("region", "Where"),
         Column(

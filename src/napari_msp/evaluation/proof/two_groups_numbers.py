@@ -101,6 +101,13 @@ class GroupDifference:
     notes: Sequence[str] = field(default_factory=tuple)
     confounding: float = MOSTLY
 
+    @property
+    def designs(self) -> dict[str, str]:
+        """Who is scanned where in each design, with the share where they are partly confounded."""
+        most = f"{100 * self.confounding:.0f} %"
+        partly = f"{most} of patients on the input platform, {most} of controls on the target"
+        return {**DESIGNS, "partly confounded": partly}
+
 
 def group_difference(
     source: ArrayLike,

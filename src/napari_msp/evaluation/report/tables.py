@@ -237,7 +237,7 @@ def _headline(
 
     def cell(method: str, column: str) -> Cell:
         summary = found.summaries.get((method, column, reference, key))
-        return EMPTY if summary is None else _headline_cell(summary, display, repeated)
+        return _mean(summary, display, headline=True, spread=repeated)
 
     subjects = max(each.subjects for each in shown)
     caption = (
@@ -257,52 +257,51 @@ def _headline(
             f"{counted(seeds, 'training seed')}"
         )
     rows = [[Cell(m), *(cell(m, column) for column in part.columns)] for m in rows_of(part)]
-    some = "" if all(each.complete for each in shown) else f" {OF_FEWER}"
-    return Table(f"{caption}. Lowest mean in bold.{some}", ["method", *part.columns], rows)
+    caption += f". Lowest mean in bold.{_of_fewer(shown)}"
+    return Table(caption, ["method", *part.columns], rows)
 
 
-def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> Cell:
+def _mean(
+    summary: Summary | None, display: NumberFormat, *, headline: bool = False, spread: bool = False
+) -> Cell:
+    """Write a mean and its deviation, and of how many subjects it is where others have more."""
+    if summary is None:
+        return EMPTY
     text = display.text
-    more = [_not_of_all(summary)] * (not summary.complete)
-    if summary.interval is not None:
+    more = [] if summary.complete else [f"n = {summary.subjects}"]
+    if headline and summary.interval is not None:
         more.append(f"[{text(summary.interval[0])}, {text(summary.interval[1])}]")
-    if repeated:
+    if spread:
         more.append(f"± {text(summary.dataset_spread)} ± {text(summary.seed_spread)}")
     main = f"{text(summary.mean)} ({text(summary.deviation)})"
     return Cell(main, " ".join(more), summary.best)
 
 
+def _of_fewer(shown: Iterable[Summary]) -> str:
+    return "" if all(each.complete for each in shown) else OF_FEWER
+
+
 OF_FEWER = (
-    "A mean with an n of its own is of fewer subjects than others', and is not marked as best: it "
+    " A mean with an n of its own is of fewer subjects than others', and is not marked as best: it "
     "may be low because the hard heads are missing."
 )
-
-
-def _not_of_all(summary: Summary) -> str:
-    """Say of how few subjects a mean is that others have more of."""
-    return f"n = {summary.subjects}"
 
 
 def _other(found: Analysis, measures: Measures, key: str) -> Table:
     part = found.results.select(measure=key)
     columns = [(r, c) for r in part.references for c in part.select(reference=r).columns]
-    display = _display(measures, key, (s for s in found.summaries.values() if s.measure == key))
+    shown = [each for each in found.summaries.values() if each.measure == key]
+    display = _display(measures, key, shown)
 
     def cell(method: str, reference: str, column: str) -> Cell:
-        summary = found.summaries.get((method, column, reference, key))
-        if summary is None:
-            return EMPTY
-        text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
-        return Cell(text, "" if summary.complete else _not_of_all(summary), summary.best)
+        return _mean(found.summaries.get((method, column, reference, key)), display)
 
     measure = measures[key]
     unit = display.unit(measure.unit)
-    cells = (found.summaries.get((m, c, r, key)) for m in rows_of(part) for r, c in columns)
-    some = "" if all(each is None or each.complete for each in cells) else f" {OF_FEWER}"
     name = measure.label[:1].upper() + measure.label[1:]
     return Table(
         f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
-        f"In bold: {measure.better}.{some}",
+        f"In bold: {measure.better}.{_of_fewer(shown)}",
         ["method", *(column for _, column in columns)],
         [[Cell(m), *(cell(m, r, c) for r, c in columns)] for m in rows_of(part)],
         [
@@ -337,12 +336,9 @@ def _tests_of(
         [Cell(other), *(_test_cell(by_place.get((other, target))) for target in targets)]
         for other in others
     ]
-    if notes == [OVERLAP]:
-        caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every subject"
-        return Table(f"{caption}. Nothing is tested: {OVERLAP}.", ["against", *targets], rows)
-    if notes == [FEW_HEADS]:
-        caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every patch"
-        return Table(f"{caption}. Nothing is tested: {FEW_HEADS}.", ["against", *targets], rows)
+    if notes in ([OVERLAP], [FEW_HEADS]):
+        caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every {level}"
+        return Table(f"{caption}. Nothing is tested: {notes[0]}.", ["against", *targets], rows)
     caption = (
         compared
         + (f" [{interval_name(samples)}]" if level == "subject" else "")
