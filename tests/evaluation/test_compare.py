@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_msp.bids import sidecar_path
+from napari_msp.cli import main
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation import compare as job
@@ -152,6 +153,21 @@ def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
     assert "λ = 0.012" in notes
     assert "was not measured, its b-value" in notes
     assert result.no_harmonisation is None
+    assert "has no brain" not in notes
+
+
+def test_a_hole_that_one_prediction_makes_in_all_numbers_is_told(images, capsys, paths, tmp_path):
+    whole = images["diqt"]
+    there = np.flatnonzero(whole.mask & images["truth"].mask)
+    hole = whole.mask.copy()
+    hole.flat[there[: len(there) // 10]] = False
+    write_sh(paths["diqt"], replace(whole, coefficients=whole.coefficients * hole[..., None]))
+    given = [f"--prediction={name}={paths[name.lower()]}" for name in ("DIQT", "MSP")]
+    out = tmp_path / "out"
+    assert main(["compare", f"--truth={paths['truth']}", *given, f"--out={out}"]) == 0
+    told = r"DIQT has no brain in [\d,]+ of [\d,]+ voxels \(10 %\) of the others"
+    assert re.search(told, capsys.readouterr().err)
+    assert re.search(told, (out / "metrics.json").read_text())
 
 
 def spoil_b_value(images, paths):

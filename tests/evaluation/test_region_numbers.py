@@ -11,8 +11,14 @@ import pytest
 from napari_msp.cli import main
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.evaluation.region_numbers import Measurable, measure_regions, region_numbers
+from napari_msp.evaluation.region_numbers import (
+    MEASURED,
+    Measurable,
+    measure_regions,
+    region_numbers,
+)
 from napari_msp.evaluation.regions import Regions
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import fractional_anisotropy
 from napari_msp.signal.sh_image import SHImage
@@ -115,6 +121,43 @@ def test_what_is_compared_goes_through_the_sh_series_and_says_so(dwi, labels):
     assert [note.partition(",")[0] for note in listed.notes] == [
         "tensors of made come through the SH series"
     ]
+
+
+def test_what_one_mask_takes_from_the_numbers_of_all_is_told(tmp_path, labels):
+    mask = LABELS != 2
+    mask[2, 0] = True  # 4 of the cingulum's 8 voxels
+    holed = replace(head(0.8), coefficients=head(0.8).coefficients * mask[..., None], mask=mask)
+    numbers = measure_regions({"whole": head(0.9), "holed": holed}, labels, head(1.0), ("md",))
+    told = ["holed has no values in 4 of 8 voxels of cingulum: they count for no image"]
+    assert numbers.notes == told
+    for name in ("truth", "whole", "holed"):
+        voxels = [row.voxels for row in numbers.tables[name, "mean diffusivity"].rows]
+        assert voxels == [32, 4]
+    paths = [plain(tmp_path / f"{name}.nii.gz", LABELS + 1.0) for name in ("holed", "true")]
+    beside = np.diag([2.0, 2, 2, 1])
+    beside[0, 3] = 4  # its first two slices are the callosum's last and the cingulum's
+    cut = plain(tmp_path / "cut.nii.gz", LABELS[2:] + 1.0, beside)
+    said = [
+        each for each in measure_regions([paths[0], cut], labels, paths[1]).notes if "no v" in each
+    ]
+    assert said == ["cut has no values in 32 of 32 voxels of callosum: they count for no image"]
+    # Not compared, each is measured in its own brain.
+    assert not measure_regions({"whole": head(0.9), "holed": holed}, labels, maps=("md",)).notes
+
+
+def test_of_several_shells_the_lowest_is_measured_that_all_have(tmp_path, labels):
+    shells = [replace(head(level), b_value=b) for level, b in ((1.0, 1000.0), (1.1, 2000.0))]
+    for each in shells:
+        each.save(tmp_path / f"sub-01_b{each.b_value:.0f}_dwimap.nii.gz")
+    truth = load_scan(sorted(tmp_path.glob("*_dwimap.nii.gz")))
+    made = replace(shells[1], coefficients=head(0.9).coefficients)
+    numbers = measure_regions({"made": made}, labels, truth, ("direction_average",))
+    title = MEASURED["direction_average"].title
+    true, found = (numbers.tables[name, title].rows[0].mean for name in ("truth", "made"))
+    assert (true, found) == pytest.approx((np.exp(-1.1), np.exp(-0.9)), rel=1e-4)
+    odd = replace(made, b_value=3000.0)
+    with pytest.raises(UserError, match=r"b = 1000, 2000; .* 3000: no shell is in all"):
+        measure_regions({"made": odd}, labels, truth)
 
 
 def test_a_map_of_one_volume_is_a_map(tmp_path, labels):

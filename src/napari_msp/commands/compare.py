@@ -90,8 +90,9 @@ def run(options: Namespace, console: Console) -> int:
     said: dict[str, None] = {}
     found = result.values() if isinstance(result, CompareResults) else [result]
     for one in found:
-        doubts = doubts_of_truth(one.truth, one.comparison)
-        said.update(dict.fromkeys([*one.comparison.interpolated, *doubts]))
+        compared = one.comparison
+        doubts = doubts_of_truth(one.truth, compared)
+        said.update(dict.fromkeys([*compared.interpolated, *compared.left_out, *doubts]))
     for each in said:
         console.warn(f"warning: {each}")
     for path in result.save(options.out, options.figure_format):

@@ -48,7 +48,7 @@ def add_options(command: ArgumentParser) -> None:
         dest="b_value",
         type=float,
         metavar="B",
-        help="b-value in s/mm² of scans with several (default: the lowest)",
+        help="b-value in s/mm² of scans with several (default: the lowest that all have)",
     )
     add_b0_threshold(command)
     command.add_argument(

@@ -297,6 +297,7 @@ def _compare(
     metrics, tests, before, said = _measure(comparison, reference, scan)
     notes = [
         *comparison.interpolated,
+        *comparison.left_out,
         *doubts_of_truth(true, comparison),
         *_notes(reference, sources, scan),
         *left_out,

@@ -29,6 +29,10 @@ from napari_msp.signal.sh_image import SHImage
 AS_STORED, REORDERED = "as stored", "reordered"
 """Placements that change no number."""
 
+LEAST_SHARED = 0.98
+"""Share of the voxels in which all other images have brain that one may have without a word: it
+takes the rest from the others' numbers (our choice)."""
+
 
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     """Give an SH image on another lattice; `placement` says what that takes.
@@ -135,6 +139,20 @@ class Comparison:
             for name, how in self.placements.items()
             if how not in (AS_STORED, REORDERED)
         ]
+
+    @cached_property
+    def left_out(self) -> list[str]:
+        """Which images have no brain where all others have it, so that nobody is judged there."""
+        truth = {} if self.truth is None else {"the ground truth": self.truth}
+        masks = {name: maps.image.mask for name, maps in {**truth, **self.predictions}.items()}
+        found = []
+        for name in masks if len(masks) > 1 else ():
+            others = np.logical_and.reduce([masks[each] for each in masks if each != name])
+            there, lost = int(others.sum()), int((others & ~masks[name]).sum())
+            if lost > (1 - LEAST_SHARED) * there:
+                share = f"{lost:,} of {there:,} voxels ({100 * lost / there:.0f} %)"
+                found.append(f"{name} has no brain in {share} of the others: they count for none")
+        return found
 
     @cached_property
     def reference(self) -> SHImage:

@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import nifti_stem
 from napari_msp.data.beside import is_scan
 from napari_msp.data.lattice import resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
-from napari_msp.evaluation.line_up import line_scans_up
-from napari_msp.evaluation.regions import Regions, read_regions
+from napari_msp.evaluation.line_up import line_scans_up, split_by_shell
+from napari_msp.evaluation.regions import CUT, Regions, read_regions
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
 from napari_msp.options import several
 from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
+
+NAMED = 4
+"""Regions that a note names (our choice)."""
 
 BINS = 32
 """Of a histogram (our choice)."""
@@ -208,6 +211,9 @@ class Measurable:
         (X, Y, Z) what it should be; None where that is not known.
     through
         What its tensors were fitted to, see `Maps.through`; empty for what comes of none.
+    own
+        (X, Y, Z) where the image itself has values, of images on one lattice that count where all
+        of them have; None: it is measured in its own mask.
     """
 
     image: str
@@ -218,6 +224,7 @@ class Measurable:
     regions: Regions
     truth: FloatArray | None = None
     through: str = ""
+    own: MaskArray | None = None
 
     @classmethod
     def of(
@@ -228,12 +235,13 @@ class Measurable:
         mask: MaskArray,
         regions: Regions,
         truth: Maps | None = None,
+        own: MaskArray | None = None,
     ) -> "Measurable":
         """Take a map of an image."""
         through = maps.through if chosen.model == "tensor" else ""
         true = None if truth is None else chosen.compute(truth)
         values = chosen.compute(maps)
-        return cls(image, chosen.title, chosen.unit, values, mask, regions, true, through)
+        return cls(image, chosen.title, chosen.unit, values, mask, regions, true, through, own)
 
 
 COLUMNS = (
@@ -307,6 +315,7 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
             low, high = spans.get(each.map, (np.inf, -np.inf))
             spans[each.map] = min(low, float(inside.min())), max(high, float(inside.max()))
     notes = dict.fromkeys(note for each in measured for note in each.regions.notes)
+    notes |= dict.fromkeys(_cut_by_masks(measured))
     if len({each.through for each in measured if each.through}) > 1:
         of_series = dict.fromkeys(each.image for each in measured if each.through == SH_SERIES)
         notes[
@@ -324,6 +333,31 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
         list(notes),
         {(each.image, each.map): each.through for each in measured},
     )
+
+
+def _cut_by_masks(measured: Sequence[Measurable]) -> Iterator[str]:
+    """Say of which regions an image's mask takes voxels from the numbers of all images."""
+    own = {each.image: each.own for each in measured if each.own is not None}
+    if len(own) < 2:
+        return
+    regions = next(each.regions for each in measured if each.own is not None)
+    seen = np.where(np.logical_or.reduce(list(own.values())), regions.labels, 0)
+    before = _counted(seen)
+    for image, inside in own.items():
+        lost = _counted(np.where(inside, 0, seen))
+        cut = [
+            f"{lost[label]:,} of {before[label]:,} voxels of {name}"
+            for label, name in regions
+            if lost.get(label, 0) > (1 - CUT) * before.get(label, 0)
+        ]
+        if cut:
+            more = [f"parts of {len(cut) - NAMED} more"] if len(cut) > NAMED else []
+            yield f"{image} has no values in {listed(cut[:NAMED] + more)}: they count for no image"
+
+
+def _counted(labels: IntArray) -> dict[int, int]:
+    found, counts = np.unique(labels, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def measure_regions(
@@ -352,7 +386,8 @@ def measure_regions(
     maps
         Keys of `MEASURED`, of DWIs and SH images.
     b_value
-        Shell of scans that have several, in s/mm²; None: the lowest.
+        Shell of scans that have several, in s/mm²; None: the lowest, with a truth of those that
+        all images have.
     b0_threshold
         As for `load_acquisition`.
 
@@ -413,8 +448,7 @@ def _scan_or_map(
         if len(shape) == 3 or flat:
             values = read_voxels(opened, Path(image)).reshape(shape[:3])
             return finished_map(Path(image), values, lattice_of(opened))
-    scan = as_scan(image, b_value, b0_threshold)
-    return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
+    return as_scan(image, b_value, b0_threshold)
 
 
 def _of_scans(
@@ -422,10 +456,16 @@ def _of_scans(
 ) -> Iterator[Measurable]:
     """Give chosen maps of scans, which lie on truth's voxels where they are compared with it."""
     truth = scans.get(TRUTH) if compared else None
-    images = {name: scan.at_shell().maps("signal") for name, scan in scans.items()}
     mask = None
-    if truth is not None:
+    if truth is None:
+        alone = {name: next(iter(each.by_shell().values()), each) for name, each in scans.items()}
+        images = {name: each.at_shell().maps("signal") for name, each in alone.items()}
+    else:
         others = {name: each for name, each in scans.items() if each is not truth}
+        if any(len(each.shells) > 1 for each in scans.values()):
+            shared, _ = split_by_shell(truth, others)
+            lowest = next(iter(shared.values()))
+            truth, others = lowest.truth, dict(lowest.predictions)
         lined_up = line_scans_up(truth, others)
         assert lined_up.truth is not None
         images, mask = {TRUTH: lined_up.truth, **lined_up.predictions}, lined_up.mask
@@ -435,7 +475,8 @@ def _of_scans(
         for each in wanted:
             true = None if truth is None or name == TRUTH else images[TRUTH]
             within = image.mask if mask is None else mask
-            yield Measurable.of(name, maps, MEASURED[each], within, there, true)
+            own = None if mask is None else image.mask
+            yield Measurable.of(name, maps, MEASURED[each], within, there, true, own)
 
 
 def _of_maps(
@@ -448,18 +489,18 @@ def _of_maps(
             yield Measurable(name, "value", "", each.values, each.inside, there)
         return
     truth, wanted = maps[TRUTH].values, maps[TRUTH].lattice
-    mask, lined_up = maps[TRUTH].inside, {}
+    mask, lined_up, own = maps[TRUTH].inside, {}, {}
     for name, each in maps.items():
         values, inside = each.values, each.inside
         if not each.lattice.matches(wanted):
             known = np.where(inside, values, 0)[..., None]
             several, inside = resample_with_mask(known, inside, each.lattice, wanted)
             values = several[..., 0]
-        lined_up[name], mask = values, mask & inside
+        lined_up[name], own[name], mask = values, inside, mask & inside
     if not mask.any():
         remedy = Advice("give maps of one space")
         raise UserError("have no voxel in common with the truth", None, "images", remedy)
     labels = regions.on(wanted)
     for name, values in lined_up.items():
         true = None if name == TRUTH else truth
-        yield Measurable(name, "value", "", values, mask, labels, true)
+        yield Measurable(name, "value", "", values, mask, labels, true, own=own[name])

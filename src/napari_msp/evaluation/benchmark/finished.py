@@ -27,7 +27,13 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
-from napari_msp.evaluation.line_up import Comparison, at_b_value, line_up, map_onto
+from napari_msp.evaluation.line_up import (
+    LEAST_SHARED,
+    Comparison,
+    at_b_value,
+    line_up,
+    map_onto,
+)
 from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
@@ -376,10 +382,6 @@ class FinishedOnTarget:
             remedy = Advice("give a prediction of its b-value")
             raise UserError(problem, field="predictions", remedy=remedy)
         return part
-
-
-LEAST_SHARED = 0.98
-"""Share of the voxels of the row that has most, from which rows are comparable (our choice)."""
 
 
 def _apart(one: SHImage, other: SHImage) -> float:

@@ -245,7 +245,7 @@ class Compared:
             for words in () if made is None else (*made.approximations, *made.warnings):
                 of.setdefault(words, []).append(name)
         found += [f"{', '.join(names)}: {words}" for words, names in of.items()]
-        return doubts_of_truth(self.truth, self.comparison) + found
+        return [*doubts_of_truth(self.truth, self.comparison), *self.comparison.left_out, *found]
 
     @property
     def input_b_value(self) -> str:

@@ -118,19 +118,22 @@ def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Me
     images: dict[str, Maps] = {
         compared.title(name): maps for name, maps in comparison.predictions.items()
     }
+    judged = set(images)
     if scan is not None:
         before = compared.before or compared.scan_maps
         if before is not None:
             images = {compared.input_title: before, **images}
     if truth is not None and comparison.truth is not None:
         images = {f"truth {truth.name}": comparison.truth, **images}
+        judged.add(f"truth {truth.name}")
     here = regions.on(comparison.lattice)
     for name, maps in images.items():
         alike = maps.image.lattice.matches(comparison.lattice)
         mask = comparison.mask & maps.image.mask if alike else maps.image.mask
         against = comparison.truth if alike and maps is not comparison.truth else None
         there = here if alike else regions.on(maps.image.lattice)
-        yield Measurable.of(name, maps, chosen, mask, there, against)
+        own = maps.image.mask if name in judged else None
+        yield Measurable.of(name, maps, chosen, mask, there, against, own)
 
 
 def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
