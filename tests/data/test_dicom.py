@@ -258,6 +258,15 @@ def test_a_series_that_dcm2niix_gives_up_is_not_left_unsaid(session, tmp_path):
         made.choose()
 
 
+def test_a_file_that_ends_early_is_named(tmp_path):
+    write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES)
+    path = max((tmp_path / "in").iterdir())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=rf"File not large enough.*{path.name}") as error:
+        convert(tmp_path / "in", tmp_path)
+    assert "copy it once more" in str(error.value.remedy)
+
+
 def test_phase_beside_magnitude_is_no_dwi(tmp_path):
     """Philips exports both in one series, and dcm2niix writes an image of each."""
     write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES)

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from napari_msp.errors import UserError
 from napari_msp.packaged import packaged_model
 from napari_msp.ui.harmonize import models
 from napari_msp.ui.harmonize.models import (
@@ -109,3 +110,12 @@ def test_only_files_that_changed_are_read_again(tmp_path):
     anew = read_models(before)
     assert anew.models[0].model is before.models[0].model
     assert anew.models[-1].label == "DIQT mine"
+    # What was listed before predicts with what the file holds now, or with what it held.
+    packaged, mine = before.models[0], before.models[-1]
+    assert packaged.as_of_now() is packaged.model
+    assert (mine.model.kind, mine.as_of_now().kind) == ("msp", "diqt")
+    path.write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"mine\.safetensors"):
+        mine.as_of_now()
+    path.unlink()
+    assert mine.as_of_now() is mine.model

@@ -115,6 +115,13 @@ def test_failures_name_entries_of_the_form(error, words):
     assert said.endswith("Resume goes on from the last checkpoint.")
 
 
+def test_a_damaged_checkpoint_is_not_gone_on_from():
+    error = UserError("is damaged", "/run/model.checkpoint.safetensors", remedy=Advice("delete it"))
+    assert failed(error, resumable=True) == (
+        "Failed: model.checkpoint.safetensors: is damaged; delete it."
+    )
+
+
 def test_the_entry_that_helps_is_named():
     assert entry_that_helps(explain(MemoryError()).remedy) == "batch"
     assert entry_that_helps(either(Change("tile", "a smaller"), ComputeOnCPU())) == "device"

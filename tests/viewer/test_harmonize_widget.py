@@ -137,9 +137,11 @@ def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
     assert "Load acquisition (MSP Harmonization)" in docks
 
 
-def test_scans_and_models_are_offered(viewer, harmonize, heads, qtbot, tmp_path):
+def test_scans_and_models_are_offered(viewer, harmonize, heads, qtbot, tmp_path, monkeypatch):
     """One window for all: opening one takes longer than to look."""
-    check_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path)
+    check_a_model_trained_elsewhere_appears_and_can_be_taken_off(
+        harmonize, qtbot, tmp_path, monkeypatch
+    )
     check_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path)
     check_the_selected_layers_scan_is_chosen(viewer, harmonize, heads)
 
@@ -155,7 +157,9 @@ def check_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
     assert not harmonize.form.button.isEnabled()
 
 
-def check_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path):
+def check_a_model_trained_elsewhere_appears_and_can_be_taken_off(
+    harmonize, qtbot, tmp_path, monkeypatch
+):
     path = tmp_path / "run" / "model.safetensors"
     path.parent.mkdir()
     shutil.copy(packaged_model("MSP"), path)
@@ -163,8 +167,17 @@ def check_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbo
     qtbot.wait_until(lambda: "MSP run" in harmonize.form.models.boxes, timeout=SOON)
     assert harmonize.form.models.boxes["MSP run"].isChecked()
     assert harmonize.form.models.boxes["MSP"].isChecked()
-    harmonize.form.models.remove_wanted.emit("MSP run")
-    qtbot.wait_until(lambda: "MSP run" not in harmonize.form.models.boxes, timeout=SOON)
+    # Trained anew under its name, which nothing here is told of: what the file holds predicts.
+    shutil.copy(packaged_model("DIQT"), path)
+    with monkeypatch.context() as patch:
+        requests = []
+        patch.setattr(harmonize, "_start", requests.append)
+        harmonize.run()
+    kinds = {each.label: each.model.kind for each in requests[0].passes}
+    assert kinds == {"DIQT": "diqt", "MSP": "msp", "MSP run": "diqt"}
+    qtbot.wait_until(lambda: "DIQT run" in harmonize.form.models.boxes, timeout=SOON)
+    harmonize.form.models.remove_wanted.emit("DIQT run")
+    qtbot.wait_until(lambda: "DIQT run" not in harmonize.form.models.boxes, timeout=SOON)
 
 
 def check_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path):

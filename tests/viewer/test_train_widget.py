@@ -151,6 +151,10 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     scan = harmonize.form.scan
     qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
 
+    (folder / "model.safetensors").unlink()
+    train.use_button.click()
+    assert "model.safetensors: is no longer there" in train.message.text
+
 
 @pytest.mark.slow
 def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, open_widget):

@@ -51,7 +51,7 @@ SAID = "dcm2niix.json"
 
 DOUBTS = (
     "Warning", "Error", "DICOM images may be missing", "Missing", "Slice positions repeated",
-    "Expected", "Unable", "Interslice",
+    "Expected", "Unable", "Interslice", "Slices not stacked",
 )  # fmt: skip
 """How lines of dcm2niix begin that a person should read; not all of them are called warnings."""
 
@@ -149,8 +149,9 @@ class Converted:
             problem = f"has no series that is a DWI ({_listed(self.series)})"
         else:
             problem = f"has no series {wanted} ({_listed(self.series)})"
-        if not self.usable and (errors := [e for e in self.warnings if e.startswith("Error")]):
-            problem += f"; dcm2niix: {'; '.join(errors)}"
+        grave = [e for e in self.warnings if e.startswith("Error") or "Expected" in e]
+        if not self.usable and grave:
+            problem += f"; dcm2niix: {'; '.join(grave)}"
         choices = tuple(str(each.number) for each in self.usable)
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
             problem += ", and some share a number: are they all of one session?"
@@ -204,12 +205,17 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
     )
     said = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
     if not any(into.glob("*.nii.gz")):
-        errors = [line.removeprefix("Error:").strip() for line in said if line.startswith("Error")]
+        kinds = ("Error", DOUBTS)  # of a file that ends early it only warns
+        doubts = [line for kind in kinds for line in said if line.startswith(kind)]
+        errors = [re.sub("^(Error|Warning): *", "", line) for line in doubts]
         if not errors or "Unable to find any DICOM" in errors[0]:
             remedy = Advice("give the folder that the scanner or the archive wrote")
             raise UserError("contains no DICOM image", folder, "source", remedy)
         raise UserError(
-            f"cannot be converted ({errors[0]})", folder, "source", Advice("export it anew")
+            f"cannot be converted ({errors[0]})",
+            folder,
+            "source",
+            Advice("copy it once more, or export it anew"),
         )
     warned = (line for line in said if line.startswith(DOUBTS))
     series = tuple(_in_place(each, done.stdout) for each in _series_in(into))

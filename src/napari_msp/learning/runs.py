@@ -43,9 +43,12 @@ class _RunFile(BaseModel):
     settings: TrainingSettings
 
 
+CHECKPOINT_ENDING = ".checkpoint.safetensors"
+
+
 def checkpoint_path(model: Path) -> Path:
     """Give the checkpoint's name beside a model's."""
-    return model.with_name(model.stem + ".checkpoint.safetensors")
+    return model.with_name(model.stem + CHECKPOINT_ENDING)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,20 @@ class ListedModel:
     packaged: bool
     stamp: tuple[int, ...]
 
+    def as_of_now(self) -> Model:
+        """Give the model that its file holds now; read again where it was written since.
+
+        Raises
+        ------
+        UserError
+            When it cannot be read any more.
+        """
+        from napari_msp.model_file import load_model
+
+        if not self.path.is_file() or version_of(self.path) == self.stamp:
+            return self.model  # where it is gone, too: what was read is a model still
+        return load_model(self.path)
+
 
 @dataclass(frozen=True)
 class ModelList:

@@ -40,6 +40,7 @@ from napari_msp.ui.layers import (
     titled,
     unique_scans,
 )
+from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.widgets.message import Details, MessageLine
 
@@ -80,10 +81,10 @@ class Harmonize(Docked):
         self._offers: tuple[Offer, ...] = ()
         self._trace, self._fresh = "", False
         self.details: Details | None = None
-        said = (self.message, self.saving.form.message)
+        lines = (self.message, self.saving.form.message)
         running = (self.progress, self.saving.progress)
         pane = Pane(self.heading, self.form, self.results)
-        with_messages(self, pane, *said, *running, self.form.words)
+        with_messages(self, pane, *lines, *running, self.form.words)
         self._connect()
         self._list_scans()
         self._show_results()
@@ -98,7 +99,15 @@ class Harmonize(Docked):
     def run(self) -> None:
         """Begin what the form says."""
         choices = self.form.choices
-        models = {each.label: each.model for each in self.shelf.models}
+        wanted = {label for label, _ in choices.passes}
+        listed = [each for each in self.shelf.models if each.label in wanted]
+        try:
+            models = {each.label: each.as_of_now() for each in listed}
+        except UserError as error:
+            self.message.show_message("error", said(error, HARMONIZE_WORDS))
+            return
+        if any(models[each.label] is not each.model for each in listed):
+            self.shelf.read()  # what is said of them is of their files, too
         passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
         scan = self._scans[choices.scan]
         machine = preferences()

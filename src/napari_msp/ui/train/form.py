@@ -276,7 +276,7 @@ class TrainingForm(QWidget):
             for name in deviations(values, preset, names)
         ]
         few = "It predicts platforms with the input’s voxel size." if preset == "lecture" else ""
-        other = f"Other than {preset}: {', '.join(shown)}." if shown else ""
+        other = f"Other than {preset}: {', '.join(shown).removesuffix('.')}." if shown else ""
         return " ".join(filter(None, (few, other)))
 
     @contextmanager

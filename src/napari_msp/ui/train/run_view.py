@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QWidget
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration, short
 from napari_msp.learning.events import Event, Failed, Finished, Started, StartedFrom, Step, Stopped
-from napari_msp.learning.runs import RunFolder, State
+from napari_msp.learning.runs import CHECKPOINT_ENDING, RunFolder, State
 from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import said
@@ -239,6 +239,8 @@ def failed(error: UserError, resumable: bool) -> str:
     helpful = type(error)(error.problem, error.subject, error.field, at_hand(error.remedy))
     words = said(helpful, WORDS).rstrip(".")
     another = CHANGED if entry_that_helps(error.remedy) else ""
+    if str(error.subject).endswith(CHECKPOINT_ENDING):  # Resume would fail as it did
+        return f"Failed: {words}."
     return f"Failed: {words}. {another}{FROM_CHECKPOINT if resumable else ANEW}"
 
 

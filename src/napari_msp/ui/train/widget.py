@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QGridLayout
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.scan import load_scan
@@ -101,8 +101,12 @@ class Train(Docked):
     def use(self) -> None:
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
+        model = self.run.folder.model_path
+        if not model.is_file():  # in Harmonize other models would stay ticked in its place
+            self._show_error(UserError("is no longer there", model, remedy=Advice("put it back")))
+            return
         self.run.remember()
-        open_widget(self.viewer, "Harmonize").shelf.use(self.run.folder.model_path)
+        open_widget(self.viewer, "Harmonize").shelf.use(model)
         path = self.run.held_out_input
         if path is not None:
             self._inputs.ask(lambda control: read_input(path, control))
