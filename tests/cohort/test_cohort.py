@@ -595,6 +595,20 @@ class TestGroup:
             run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
         assert list(table_of(out)) == ["sub-01"]
 
+    def test_a_second_session_leaves_what_became_of_the_first(self, bids, model, tmp_path):
+        """A failure of the first is not hidden by the second, which goes into the same folder."""
+        out, columns = tmp_path / "out", "participant_id\tscan\tstatus\tseconds\tmessage"
+        out.mkdir()
+        pre = "sub-01/ses-pre/dwi/sub-01_ses-pre_dwi.nii.gz"
+        rows = [f"sub-01\t{pre}\tfailed\t0.0\tno bvec", "sub-02\tn/a\tfailed\t0.0\thas no DWI"]
+        (out / "cohort.tsv").write_text("\n".join([columns, *rows]) + "\n")
+        run_cohort(bids, out, model, TARGET, participants=["01", "02"], job=Recorder())
+        lines = (out / "cohort.tsv").read_text().splitlines()
+        assert [line.split("\t")[0] for line in lines[1:]] == ["sub-01", "sub-01", "sub-02"]
+        summary = summarise_cohort(out)
+        assert summary.failed == {f"sub-01 ({Path(pre).name})": "no bvec"}
+        assert next(summary.lines()).startswith("2 scans harmonized, 0 finished earlier, 1 failed")
+
     @pytest.mark.parametrize("text", ["", "a\tb\n1\t2\n", "x\ny\n", TABLE.replace("done", "odd")])
     def test_a_table_that_is_none(self, text, tmp_path):
         (tmp_path / "cohort.tsv").write_text(text)

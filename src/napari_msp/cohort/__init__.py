@@ -6,6 +6,7 @@
 import csv
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -79,9 +80,9 @@ def run_cohort(
     """Harmonize one scan of each subject of a BIDS dataset.
 
     Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
-    became of each subject and is updated as it runs; what it says of others than are asked for
-    stays. Scans that an earlier run finished are
-    skipped: those of which image, gradient table, mask, model and options are the same.
+    became of each scan and is updated as it runs; what it says of others, as of other subjects or
+    another session, stays. Scans that an earlier run finished are skipped: those of which image,
+    gradient table, mask, model and options are the same.
 
     Parameters
     ----------
@@ -390,7 +391,13 @@ LARGEST_SHARE = 0.02
 """Of the time that writing the table may take: it is written whole, and grows with the cohort."""
 
 MOST_NAMED = 20
-"""Subjects that a summary names as failed, and as doubtful; the table has them all."""
+"""Scans that a summary names as failed, and as doubtful; the table has them all."""
+
+NONE = "n/a"
+"""What a table says where there is nothing to say, as of a subject of whom no scan was chosen."""
+
+Rows = dict[tuple[str, str], str]
+"""Rows of a table by subject and scan."""
 
 
 class _Table:
@@ -398,29 +405,34 @@ class _Table:
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
-        self._rows: dict[str, str] = {}
+        self._rows: Rows = {}
         self._due = 0.0
 
     def add(self, result: CohortResult) -> None:
         """Take a result; write it when that is due."""
         said = result.message(self._words)
         row = (result.subject, result.scan, result.status, f"{result.seconds:.1f}", said)
-        self._rows[result.subject] = "\t".join(value or "n/a" for value in row)
+        written = [value or NONE for value in row]
+        self._rows[written[0], written[1]] = "\t".join(written)
         if time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by subject, and what other runs say of others."""
+        """Write all results, ordered by subject and scan, and what other runs say of others."""
         start = time.monotonic()
         with reserved(self.path, wait=True):
             rows = _earlier_rows(self.path) | self._rows
+            chosen = {subject for subject, scan in self._rows if scan != NONE}
+            rows = {
+                each: row for each, row in rows.items() if each[1] != NONE or each[0] not in chosen
+            }
             lines = ["\t".join(COLUMNS), *(row for _, row in sorted(rows.items()))]
             write_text(self.path, "\n".join(lines) + "\n")
         self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
 
 
-def _earlier_rows(table: Path) -> dict[str, str]:
-    """Read the rows of an earlier run, by subject; none of a file that is no such table."""
+def _earlier_rows(table: Path) -> Rows:
+    """Read the rows of an earlier run; none of a file that is no such table."""
     try:
         header, *rows = table.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -430,36 +442,40 @@ def _earlier_rows(table: Path) -> dict[str, str]:
     if header.split("\t") != list(COLUMNS) or any(len(row.split("\t")) != 5 for row in rows):
         warnings.warn(f"{table}: is no table of a cohort, and is replaced", stacklevel=3)
         return {}
-    return {row.partition("\t")[0]: row for row in rows}
+    return {(row.split("\t")[0], row.split("\t")[1]): row for row in rows}
 
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """What became of the subjects of a cohort.
+    """What became of the scans of a cohort.
 
     Attributes
     ----------
     done, skipped, failed
-        Subjects by the status of their scan; with what is said about each.
+        Subjects, with their scan where one has several, by its status; with what is said about it.
     doubtful
-        Subjects that were harmonized with a warning, and what it says.
+        Those that were harmonized with a warning, and what it says.
+    several
+        Whether a subject has several scans, as of several sessions.
     """
 
     done: dict[str, str]
     skipped: dict[str, str]
     failed: dict[str, str]
+    several: bool = False
 
     @property
     def doubtful(self) -> dict[str, str]:
-        """Subjects that were harmonized, now or earlier, but with a warning."""
+        """Those that were harmonized, now or earlier, but with a warning."""
         harmonized = sorted({**self.done, **self.skipped}.items())
         return {subject: said for subject, said in harmonized if said}
 
     def lines(self, most: int = MOST_NAMED) -> Iterator[str]:
         """Say it for people: the counts, then the first subjects that failed or are doubtful."""
+        done = counted(len(self.done), "scan" if self.several else "subject")
         yield (
-            f"{counted(len(self.done), 'subject')} harmonized, {len(self.skipped)} finished "
-            f"earlier, {len(self.failed)} failed; {len(self.doubtful)} with a warning"
+            f"{done} harmonized, {len(self.skipped)} finished earlier, "
+            f"{len(self.failed)} failed; {len(self.doubtful)} with a warning"
         )
         for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
             for subject, said in islice(subjects.items(), most):
@@ -469,7 +485,7 @@ class CohortSummary:
 
 
 def summarise_cohort(out_dir: str | Path) -> CohortSummary:
-    """Read what became of a cohort's subjects from the table in its folder.
+    """Read what became of a cohort's scans from the table in its folder.
 
     Raises
     ------
@@ -481,13 +497,16 @@ def summarise_cohort(out_dir: str | Path) -> CohortSummary:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
+        scans = Counter(row["participant_id"] for row in rows)
         for row in rows:
-            said = "" if row["message"] == "n/a" else row["message"]
-            statuses[row["status"]][row["participant_id"]] = said
+            said, name = "" if row["message"] == NONE else row["message"], row["participant_id"]
+            if scans[name] > 1:
+                name = f"{name} ({Path(row['scan']).name})"
+            statuses[row["status"]][name] = said
     except FileNotFoundError as error:
         remedy = RunJob("cohort", "harmonize the participants first")
         raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         remedy = RunJob("cohort", "harmonize the participants again")
         raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
-    return CohortSummary(**statuses)
+    return CohortSummary(**statuses, several=max(scans.values(), default=1) > 1)
