@@ -220,6 +220,17 @@ def test_a_prediction_in_memory_is_saved_as_harmonize_writes_it(
     assert {path.name for path in written} == of_itself
 
 
+def test_a_scan_that_has_gone_since_is_asked_for_and_nothing_is_written(dwi, saved_model, tmp_path):
+    prediction = harmonize(load_model(saved_model), dwi, "connectom_sa")
+    away = dwi.rename(dwi.with_name("away.nii.gz"))
+    with pytest.raises(UserError, match="is no longer there; put it back") as error:
+        prediction.save(tmp_path / "saved")
+    assert error.value.subject == str(dwi)
+    assert not (tmp_path / "saved").exists()
+    away.rename(dwi)
+    assert prediction.save(tmp_path / "saved")
+
+
 def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_path, monkeypatch):
     model = load_model(saved_model)
     acquisition = load_acquisition(dwi)

@@ -374,8 +374,17 @@ def checksums(acquisition: Acquisition, gradients: str | Path = "target") -> dic
     """Digest all that a prediction is made from, but for model and options.
 
     What `files_read` gives, and a file of directions by its content.
+
+    Raises
+    ------
+    UserError
+        When the scan has gone since it was read.
     """
-    found = files_read(acquisition)
+    try:
+        found = files_read(acquisition)
+    except FileNotFoundError as error:
+        remedy = Advice("put it back: by its content a prediction says what it was made from")
+        raise UserError("is no longer there", error.filename, remedy=remedy) from error
     if found and str(gradients) not in ("target", "input"):
         bvec = Path(gradients)
         found["Directions"] = "+".join(sha256(each) for each in (bvec, bvec.with_suffix(".bval")))
