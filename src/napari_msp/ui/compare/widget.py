@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QScrollArea,
@@ -121,6 +122,12 @@ class Compare(Docked):
         """Leave the window to the images: wide tabs are scrolled, or the dock is widened."""
         return QSize(USUAL_WIDTH, super().sizeHint().height())
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Make room where the window was made low; a person may unfold the choice there."""
+        super().resizeEvent(event)
+        if self.grid.active and event.size().height() < event.oldSize().height():
+            QTimer.singleShot(0, self._fold_if_low)  # once all have their places
+
     def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
         self._given, self._truth_picked = tuple(predictions), False
@@ -170,11 +177,15 @@ class Compare(Docked):
         assert compared is not None
         self.stages.take(compared)
         self._computed = self._asked
-        if self.tabs.height() < ROOMY:
-            self.form.what.setChecked(False)
+        self._fold_if_low()
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
         if compared.reservations:
             self._warn_of_reservations()
+
+    def _fold_if_low(self) -> None:
+        """Leave the height to the tabs, where what was chosen would take too much of it."""
+        if self.comparing.compared is not None and self.tabs.height() < ROOMY:
+            self.form.what.setChecked(False)
 
     def _warn_of_reservations(self) -> None:
         """Say how images were made and laid on each other, instead of what was said before."""

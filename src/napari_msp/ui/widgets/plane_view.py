@@ -13,7 +13,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.slices import Sides
 from napari_msp.ui.widgets.colours import SKY_BLUE, resized
 
-SMALLEST, USUAL = 88, 200
+SMALLEST, USUAL = 84, 200
 """Edges in pixels."""
 
 MARGIN = 13
