@@ -98,6 +98,17 @@ def test_nothing_is_flagged_with_few_directions(directions):
     assert flags(measure_quality(acquisition(scan))) == set()
 
 
+def test_in_a_shell_of_six_directions_what_fibres_do_is_no_loss():
+    platform = replace(platform_named("ge_st"), directions=6, b0_volumes=2)
+    scan = next(simulate_subject(0, (platform,), "tiny", 0, b_value=(2000.0,)))
+    assert measure_quality(acquisition(scan)).dropped == ()
+    voxels = scan.dwi.copy()
+    voxels[:, :, 6, 4] *= 0.5
+    [found] = measure_quality(acquisition(scan, voxels)).dropped
+    assert (found.volume, found.slice) == (4, 6)
+    assert found.depth == pytest.approx(0.5, abs=0.1)
+
+
 # --- Slices that dropped out -----------------------------------------------------------------
 
 

@@ -85,6 +85,24 @@ def test_a_mean_of_fewer_subjects_than_others_is_neither_best_nor_set_beside_the
         assert "n of its own is of fewer subjects" in table.caption
 
 
+def test_a_column_of_fewer_subjects_says_so():
+    rows = [
+        Result(method, target, "d", 0, f"sub-0{number}", "scan", key, float(number))
+        for method in ("no harmonization", "MSP")
+        for target, count in (("prisma_st", 2), ("connectom_st", 3))
+        for number in range(1, count + 1)
+        for key in ("sh_mse", "patch_mse")
+    ]
+    tables = Tables.of(analyse(Results(rows), NO_PATCHES, None), MEASURES)
+    assert "mean (sd) over 2 to 3 subjects" in tables.headline[0].caption
+    for table in (*tables.headline, *(each for found in tables.others.values() for each in found)):
+        assert table.columns == ["method", "prisma_st (n = 2)", "connectom_st (n = 3)"]
+    alike = [row for row in rows if row.subject != "sub-03"]
+    [table] = Tables.of(analyse(Results(alike), NO_PATCHES, None), MEASURES).headline
+    assert "mean (sd) over 2 subjects" in table.caption
+    assert table.columns == ["method", "prisma_st", "connectom_st"]
+
+
 def test_one_run_has_no_spread_and_one_subject_no_interval():
     summary = summarise(Results(cross()[:1]))["MSP", "t", "scan", "m"]
     assert summary.mean == 1

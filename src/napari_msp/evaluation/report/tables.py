@@ -239,10 +239,11 @@ def _headline(
         summary = found.summaries.get((method, column, reference, key))
         return _mean(summary, display, headline=True, spread=repeated)
 
-    subjects = max(each.subjects for each in shown)
+    subjects = [_most_subjects(found, key, reference, column) for column in part.columns]
     caption = (
         f"{measures[key].label} against {against(reference)}, in "
-        f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')}"
+        f"{display.unit(measures[key].unit)}: mean (sd) over {span(subjects)} "
+        f"subject{'' if max(subjects) == 1 else 's'}"
         + (
             f"; {OVERLAP}"
             if found.overlapping
@@ -258,7 +259,22 @@ def _headline(
         )
     rows = [[Cell(m), *(cell(m, column) for column in part.columns)] for m in rows_of(part)]
     caption += f". Lowest mean in bold.{_of_fewer(shown)}"
-    return Table(caption, ["method", *part.columns], rows)
+    return Table(caption, ["method", *_with_subjects(part.columns, subjects)], rows)
+
+
+def _most_subjects(found: Analysis, key: str, reference: str, column: str) -> int:
+    """Count the subjects of a column: those of the method that has most of them."""
+    where = (column, reference, key)
+    return max(each.subjects for (_, *at), each in found.summaries.items() if tuple(at) == where)
+
+
+def _with_subjects(columns: Sequence[str], subjects: Sequence[int]) -> list[str]:
+    """Name columns, with their number of subjects where they have not as many."""
+    alike = len(set(subjects)) == 1
+    return [
+        column if alike else f"{column} (n = {count})"
+        for column, count in zip(columns, subjects, strict=True)
+    ]
 
 
 def _mean(
@@ -298,11 +314,12 @@ def _other(found: Analysis, measures: Measures, key: str) -> Table:
 
     measure = measures[key]
     unit = display.unit(measure.unit)
+    subjects = [_most_subjects(found, key, r, c) for r, c in columns]
     name = measure.label[:1].upper() + measure.label[1:]
     return Table(
         f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
         f"In bold: {measure.better}.{_of_fewer(shown)}",
-        ["method", *(column for _, column in columns)],
+        ["method", *_with_subjects([column for _, column in columns], subjects)],
         [[Cell(m), *(cell(m, r, c) for r, c in columns)] for m in rows_of(part)],
         [
             (f"against {against(r)}", sum(other == r for other, _ in columns))
