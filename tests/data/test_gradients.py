@@ -7,6 +7,7 @@ import pytest
 
 from napari_msp.data.gradients import (
     GradientTable,
+    chosen_shell,
     image_to_scanner_axes,
     read_gradients,
     scanner_to_image_axes,
@@ -152,6 +153,15 @@ def test_lengths_that_may_be_a_slip_are_refused(share, count, spread_out):
     b_values, vectors = in_part(spread_out, share, count)
     with pytest.raises(UserError, match="where their lengths code b-values, give b·"):
         read_gradients(b_values, vectors, np.eye(4))
+
+
+def test_lengths_that_blur_a_shell_are_named_as_the_reason(spread_out):
+    """As of vectors that an affine registration turned, or of one decimal."""
+    b_values, vectors = in_part(spread_out, 1.0)
+    vectors[1:] *= np.linspace(0.93, 1.07, 24)[:, None]
+    table = read_gradients(b_values, vectors, np.eye(4))
+    with pytest.raises(UserError, match="no shell; the lengths of its b-vectors made them so"):
+        chosen_shell(table, None, "scan")
 
 
 def test_b_values_that_are_as_their_lengths_are_not_scaled_once_more(spread_out):

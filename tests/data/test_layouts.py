@@ -795,6 +795,13 @@ class TestChoices:
         assert not theirs.ready
         assert "sub-1 on a has several scans" in theirs.problems["path"]
 
+    def test_a_subjects_folder_is_told_of_its_dataset(self, lay: Callable[..., Path]) -> None:
+        root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a"))
+        for inside in ("sub-1", "sub-1/ses-a/dwi"):
+            with pytest.raises(UserError, match="the dataset that it lies in") as error:
+                open_dataset(root / inside)
+            assert str(root) in str(error.value.remedy)
+
     def test_parts_of_a_complex_signal_are_no_scans(self, lay: Callable[..., Path]) -> None:
         stem = "sub-1/ses-a/dwi/sub-1_ses-a"
         root = lay(bids(f"{stem}_part-mag", f"{stem}_part-phase", f"{stem}_part-real"))

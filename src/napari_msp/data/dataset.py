@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
+    dataset_root,
     entities,
     image_suffix,
     is_dwi,
@@ -382,6 +383,9 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     else:
         problem = f"has no scan named {SCAN_NAMES}"
         remedy = RunJob("import", "bring the data into that form")
+    whole = dataset_root(root / "any")
+    if whole is not None:
+        remedy = Advice(f"give {whole}, the dataset that it lies in")
     if derived:
         remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)
     return UserError(problem, root, "dataset", remedy)

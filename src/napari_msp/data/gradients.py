@@ -506,14 +506,14 @@ def chosen_shell(table: GradientTable, b_value: float | None, name: str) -> Shel
     if b_value is None:
         if len(shells) > 1:
             raise UserError(f"has several shells (b = {known})", name, "b_value", choose)
-        return _a_shell(shells[0], name)
+        return _a_shell(shells[0], table, name)
     nearest = table.nearest_shell(b_value)
     assert nearest is not None
     # A shell's name, which is its mean rounded, will do. Also refuses nan and infinity.
     if not same_shell(b_value, nearest.b_value) and b_value != nearest.name:
         problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         raise UserError(problem, name, "b_value", choose)
-    return _a_shell(nearest, name)
+    return _a_shell(nearest, table, name)
 
 
 def chosen_shells(
@@ -523,7 +523,7 @@ def chosen_shells(
     if b_values is None:
         if not table.shells:
             chosen_shell(table, None, name)  # raises, with the reason
-        return [_a_shell(shell, name) for shell in table.shells]
+        return [_a_shell(shell, table, name) for shell in table.shells]
     wanted = wanted_b_values(b_values)
     chosen = [chosen_shell(table, each, name) for each in wanted]
     chosen.sort(key=lambda shell: shell.b_value)
@@ -534,7 +534,7 @@ def chosen_shells(
     return chosen
 
 
-def _a_shell(shell: Shell, name: str) -> Shell:
+def _a_shell(shell: Shell, table: GradientTable, name: str) -> Shell:
     """Refuse a group of b-values that is no shell."""
     if shell.chained:
         problem = (
@@ -542,5 +542,8 @@ def _a_shell(shell: Shell, name: str) -> Shell:
             "and are no shell"
         )
         remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
+        if table.scaled is not None:
+            scaled = "the lengths of its b-vectors made them so"
+            remedy = Advice(f"{scaled}: if they mean nothing, give unit b-vectors")
         raise UserError(problem, name, "bval", remedy)
     return shell
