@@ -1,5 +1,8 @@
 """The form of Harmonize, its results and its saving: what they say, and what they ask for."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
@@ -8,8 +11,8 @@ from napari_msp.options import Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow, first_target
 from napari_msp.ui.harmonize.model_choice import ModelRow
 from napari_msp.ui.harmonize.models import Device
-from napari_msp.ui.harmonize.results import Results
-from napari_msp.ui.harmonize.save import REPLACE, SaveForm
+from napari_msp.ui.harmonize.results import ResultLayers, Results
+from napari_msp.ui.harmonize.save import REPLACE, SaveForm, Saving
 from napari_msp.ui.widgets.form import Section
 
 SCANS = [
@@ -268,8 +271,64 @@ def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(save):
     assert save.names.checked == ["sub-01 MSP prisma_st", "sub-01 MSP connectom_st"]
 
 
-def test_replacing_is_asked_for_in_the_form(save, qtbot):
-    save.message.show_message("warning", "2 exist already.", [REPLACE])
-    with qtbot.waitSignal(save.save_wanted) as asked:
-        save.message.buttons[0].click()
-    assert asked.args == [True]
+@pytest.fixture
+def saving(qtbot, tmp_path):
+    """Two predictions that can be saved, and folders that hold files of their names."""
+
+    def prediction(stem):
+        def save(folder, gradients, force):
+            assert force
+            (folder / f"{stem}_dwi.nii.gz").write_text(f"from {gradients}")
+
+        source = SimpleNamespace(path=tmp_path / "scan.nii.gz")
+        made = SimpleNamespace(owner=stem, file_stem=stem, label="MSP", model="", source=source)
+        made.save = save
+        return SimpleNamespace(prediction=made)
+
+    layers = SimpleNamespace(results=[prediction("one"), prediction("two")], new=prediction)
+    for name in ("asked", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one_dwi.nii.gz").write_text("kept")
+    widget = Saving(cast(ResultLayers, layers))
+    qtbot.addWidget(widget)
+    widget.list_results()
+    widget.form.folder.line.setText(str(tmp_path / "asked"))
+    return widget
+
+
+def press_and_wait(qtbot, saving, button):
+    button.click()
+    qtbot.wait_until(lambda: bool(saving.form.message.text), timeout=5000)
+
+
+@pytest.mark.parametrize("what", ["folder", "ticks", "table", "layers", "Close"])
+def test_what_was_asked_about_is_asked_no_more_when_something_else_is_chosen(
+    saving, qtbot, tmp_path, what
+):
+    form = saving.form
+    press_and_wait(qtbot, saving, form.save)
+    assert [button.text() for button in form.message.buttons] == [REPLACE]
+    if what == "folder":
+        form.folder.line.setText(str(tmp_path / "other"))
+    elif what == "ticks":
+        form.names.item(0).setCheckState(Qt.Unchecked)
+    elif what == "table":
+        form.table.setCurrentIndex(1)
+    elif what == "layers":
+        saving._layers.results[0] = saving._layers.new("one")  # predicted again
+        saving.list_results()
+    else:
+        form.close_button.click()
+    assert (form.message.text, form.message.buttons) == ("", [])
+
+
+def test_only_what_was_asked_about_is_replaced(saving, qtbot, tmp_path):
+    form = saving.form
+    press_and_wait(qtbot, saving, form.save)
+    saving.list_results()  # as when another layer is selected
+    (button,) = form.message.buttons
+    qtbot.wait_until(lambda: not saving.progress.job.running)
+    button.click()
+    qtbot.wait_until(lambda: "2 predictions written" in form.message.text, timeout=5000)
+    assert (tmp_path / "asked" / "one_dwi.nii.gz").read_text() == "from target"
+    assert [each.read_text() for each in (tmp_path / "other").iterdir()] == ["kept"]

@@ -1,5 +1,7 @@
 """What a comparison shows in its cells, as pixels and in its table; one for all tests here."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -8,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import MAPS, sh_average
+from napari_msp.ui.compare import widget as module
 from napari_msp.ui.grid_fit import COLOUR_BAR
 from napari_msp.ui.layers import make_layer, map_layer
 
@@ -163,6 +166,21 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
         "MSP",
     ]
     assert lines[1].endswith(",sub-01 prisma_st")
+
+
+def test_a_name_without_its_ending_is_asked_about_with_it(compared, tmp_path, monkeypatch):
+    (tmp_path / "numbers.csv").write_text("kept")
+    asked = []
+
+    def refuse(*words):
+        asked.append(words[2])
+        return False
+
+    typed = (str(tmp_path / "numbers"), "CSV (*.csv)")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: typed)
+    monkeypatch.setattr(module, "confirmed", refuse)
+    assert compared._ask_path("Save numbers", "", "") == Path()
+    assert asked == ["numbers.csv is there already."]
 
 
 def test_every_map_has_its_cells_errors_and_values(compared, settle, truth):

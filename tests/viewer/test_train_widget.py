@@ -150,6 +150,10 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     # The held-out subject's input is there to be tried on, not its truth.
     scan = harmonize.form.scan
     qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
+    qtbot.waitUntil(lambda: viewer.layers[-1].name == "sub-03 ge_st · SH average", timeout=PATIENCE)
+    assert [each.name for each in viewer.layers if each.visible] == ["sub-03 ge_st · SH average"]
+    assert not viewer.canvas.grid.enabled
+    assert LEGEND not in viewer.canvas.overlays
 
     (folder / "model.safetensors").unlink()
     train.use_button.click()

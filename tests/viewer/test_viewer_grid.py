@@ -420,6 +420,13 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
     review.leave()
     settle()
     assert viewer.canvas.overlays[LEGEND].text == "prisma_st: SHResNet, epoch 1, step 1"
+    review.show(grid_cells(*[head()] * 4))
+    viewer.layers.remove(previews._own[0])  # by a person, while the canvas is another's
+    review.leave()
+    learn(2)
+    assert not viewer.canvas.grid.enabled
+    assert viewer.canvas.background_color_override is None
+    assert LEGEND not in viewer.canvas.overlays
     previews.stop()
 
 

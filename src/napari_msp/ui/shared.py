@@ -109,6 +109,9 @@ def take_away(viewer: Viewer, *layers: Layer) -> None:
                 viewer.layers.remove(layer)
 
 
+GRID_SET = ("stride", "shape", "spacing", "enabled")
+"""What is set of the grid by who lays cells out in it."""
+
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
 """What is set of the scale bar by who has the canvas."""
 
@@ -244,20 +247,20 @@ class ViewerState:
     def __init__(self, viewer: Viewer) -> None:
         canvas = viewer.canvas
         self.active = viewer.layers.selection.active
-        self.grid = _taken(canvas.grid, ("stride", "shape", "spacing", "enabled"))
-        self.camera = _taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom"))
-        self.dims = _taken(viewer.dims, ("ndisplay", "order", "point"))
-        self.scale_bar = _taken(canvas.overlays.scale_bar, SCALE_BAR_SET)
+        self.grid = values_of(canvas.grid, GRID_SET)
+        self.camera = values_of(viewer.scene.camera, ("orientation", "angles", "center", "zoom"))
+        self.dims = values_of(viewer.dims, ("ndisplay", "order", "point"))
+        self.scale_bar = values_of(canvas.overlays.scale_bar, SCALE_BAR_SET)
         self.background = canvas.background_color_override
 
     def apply(self, viewer: Viewer) -> None:
         """Bring it back; the selected layer only if it is still there."""
         if self.active in viewer.layers:
             viewer.layers.selection.active = self.active
-        _put(viewer.canvas.grid, self.grid)
-        _put(viewer.dims, self._dims_now(viewer.dims))
-        _put(viewer.scene.camera, self.camera)
-        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
+        set_values(viewer.canvas.grid, self.grid)
+        set_values(viewer.dims, self._dims_now(viewer.dims))
+        set_values(viewer.scene.camera, self.camera)
+        set_values(viewer.canvas.overlays.scale_bar, self.scale_bar)
         viewer.canvas.background_color_override = self.background
 
     def _dims_now(self, dims: Any) -> dict[str, Any]:
@@ -271,10 +274,12 @@ class ViewerState:
         }
 
 
-def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def values_of(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Take attributes down, so that `set_values` can bring them back."""
     return {name: getattr(model, name) for name in names}
 
 
-def _put(model: Any, values: dict[str, Any]) -> None:
+def set_values(model: Any, values: dict[str, Any]) -> None:
+    """Set attributes by name."""
     for name, value in values.items():
         setattr(model, name, value)

@@ -74,19 +74,14 @@ class Align(Docked):
         """Whether heads are being aligned, or read to be looked at."""
         return self.progress.job.running or self._read.running or self.heads.busy
 
-    def align(self, force: bool = False) -> None:
-        """Align what the form says.
-
-        Parameters
-        ----------
-        force
-            Replace an earlier alignment.
-        """
+    def align(self) -> None:
+        """Align what the form says; an earlier alignment is asked about."""
         self._choice = self.form.findings.choice
-        self._warned = []
-        self.message.clear()
-        self.form.set_running(True)
-        self.progress.run(partial(align_heads, self._choice, force))
+        self._begin(force=False)
+
+    def replace(self) -> None:
+        """Align what was asked about over what is there."""
+        self._begin(force=True)
 
     def open_report(self) -> None:
         """Show the page in the browser."""
@@ -116,7 +111,7 @@ class Align(Docked):
         self.progress.job.done.connect(self._take)
         self.progress.job.failed.connect(self._fail)
         self.progress.job.cancelled.connect(self._say_cancelled)
-        self.message.action.connect(lambda _: self.align(force=True))
+        self.message.action.connect(lambda _: self.replace())
         self.moves.chosen.connect(self._read_heads)
         self.moves.view_changed.connect(self._change_view)
         self.moves.report.clicked.connect(self.open_report)
@@ -142,6 +137,12 @@ class Align(Docked):
             row.request_cancel()
 
     # --- Aligning -----------------------------------------------------------------------------
+
+    def _begin(self, force: bool) -> None:
+        self._warned = []
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.run(partial(align_heads, self._choice, force))
 
     def _warned_of(self, text: str) -> None:
         self._warned.append(text)

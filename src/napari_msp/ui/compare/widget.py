@@ -38,7 +38,7 @@ from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, confirmed
 from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
@@ -381,6 +381,10 @@ class Compare(Docked):
         path = Path(chosen)
         if chosen and not path.suffix:
             path = path.with_suffix(kind[kind.find("*") + 1 :].rstrip(")"))
+            # The dialog has asked about the name without it.
+            there = f"{path.name} is there already."
+            if path.exists() and not confirmed(self, title, there, "Replace it"):
+                return Path()
         return path
 
     def _write(self, path: Path, write: Callable[[], object]) -> None:

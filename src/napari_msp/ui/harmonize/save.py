@@ -38,12 +38,11 @@ class SaveForm(QWidget):
 
     Attributes
     ----------
-    save_wanted : bool
-        Save was pressed, only when the form is filled in; whether files that are in the way may be
-        replaced.
+    save_wanted
+        Save was pressed, only when the form is filled in.
     """
 
-    save_wanted = Signal(bool)
+    save_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,12 +89,19 @@ class SaveForm(QWidget):
         stacked(self, self.rows, in_row(self.save, self.close_button))
 
     def _connect(self) -> None:
-        self.names.changed.connect(self._refresh)
-        self.folder.line.textChanged.connect(self._refresh)
-        self.bvec.line.textChanged.connect(self._refresh)
-        self.table.currentIndexChanged.connect(lambda _: self._refresh())
-        self.save.clicked.connect(lambda: self.save_wanted.emit(False))
-        self.message.action.connect(lambda _: self.save_wanted.emit(True))
+        for changed in (
+            self.names.changed,
+            self.folder.line.textChanged,
+            self.bvec.line.textChanged,
+            self.table.currentIndexChanged,
+        ):
+            changed.connect(lambda *_: self._change())
+        self.save.clicked.connect(lambda: self.save_wanted.emit())
+
+    def _change(self) -> None:
+        """Say nothing any more of what is chosen no longer, and ask nothing about it."""
+        self.message.clear()
+        self._refresh()
 
     def _refresh(self) -> None:
         self.bvec.setVisible(self.table.currentData() == "file")
@@ -184,9 +190,12 @@ class Saving(QWidget):
         self._layers = layers
         self.form = SaveForm()
         self.progress = JobRow()
+        self._listed: list[Prediction] = []
+        self._asked: partial[tuple[Path, ...]] | None = None
         stacked(self, self.form)
         self.form.save_wanted.connect(self.save)
-        self.form.close_button.clicked.connect(self.hide)
+        self.form.message.action.connect(lambda _: self.replace())
+        self.form.close_button.clicked.connect(self.close_form)
         self.progress.job.done.connect(self._say_written)
         self.progress.job.failed.connect(self._fail)
         self.progress.job.cancelled.connect(self._say_cancelled)
@@ -200,24 +209,35 @@ class Saving(QWidget):
         self.form.folder.setFocus()
         reveal(self)
 
+    def close_form(self) -> None:
+        """Hide the form, and ask nothing any more."""
+        self.form.message.clear()
+        self.hide()
+
     def list_results(self) -> None:
         """List the predictions there are."""
-        self.form.set_names(list(self._titled))
+        titled = self._titled
+        if [id(each) for each in titled.values()] != [id(each) for each in self._listed]:
+            self._listed = list(titled.values())
+            self.form.set_names(list(titled))
 
-    def save(self, force: bool) -> None:
-        """Write what the form says.
-
-        Parameters
-        ----------
-        force
-            Replace files that are there.
-        """
+    def save(self) -> None:
+        """Write what the form says; files that are in the way are asked about."""
         names, folder = self.form.names.checked, self.form.folder.path
         assert folder is not None
         chosen = [each for title, each in self._titled.items() if title in names]
+        self._asked = partial(save_all, chosen, folder, self.form.gradients)
+        self._write(force=False)
+
+    def replace(self) -> None:
+        """Write what was asked about over what is there."""
+        self._write(force=True)
+
+    def _write(self, force: bool) -> None:
+        assert self._asked is not None
         self.form.message.clear()
         self.form.set_running(True)
-        self.progress.run(partial(save_all, chosen, folder, self.form.gradients, force), "Writing")
+        self.progress.run(partial(self._asked, force), "Writing")
 
     @property
     def _titled(self) -> dict[str, Prediction]:

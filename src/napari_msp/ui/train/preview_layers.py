@@ -35,7 +35,14 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
-from napari_msp.ui.shared import shared_by, take_away
+from napari_msp.ui.shared import (
+    GRID_SET,
+    OfViewer,
+    set_values,
+    shared_by,
+    take_away,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -90,7 +97,7 @@ class PreviewLayers(QObject):
         self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
         viewer.canvas.events.size.connect(self._follow)
-        viewer.layers.events.removed.connect(self._tidy)
+        self._grid = self._shared.one(PreviewGrid)
         self._shared.changed.connect(self._follow_owner)
 
     def show(self, event: Previewed) -> None:
@@ -108,7 +115,6 @@ class PreviewLayers(QObject):
             reading.stop()
         self._changes.drop()
         self._viewer.canvas.events.size.disconnect(self._follow)
-        self._viewer.layers.events.removed.disconnect(self._tidy)
         self._shared.changed.disconnect(self._follow_owner)
         self._pictures.clear()
         self._tell_who_has_it()
@@ -183,9 +189,7 @@ class PreviewLayers(QObject):
         for layer in self._own:
             layers.move(layers.index(layer), len(layers))
             layer.name_overlay.visible = True
-        viewer.canvas.background_color_override = BACKGROUND
-        grid = viewer.canvas.grid
-        grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
+        self._grid.lay_out()
         viewer.dims.ndisplay = 2
         if first:  # other layers may have left the slider where no brain is
             low, high = self._own[-1].extent.world
@@ -198,14 +202,14 @@ class PreviewLayers(QObject):
         """Say on the canvas how far each network has come, where it is seen there."""
         from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
 
-        if self._shared.owner or not self._there:
+        if self._shared.owner or not self._grid.laid_out:
             return
         words = (how_far(each.event) for each in self._pictures.values())
         show_legend(self._viewer, SPACE.join(words))
         self._fit.follow()
 
     def _follow(self) -> None:
-        if not self._shared.owner:
+        if not self._shared.owner and self._grid.laid_out:
             self._fit.follow()
 
     def _follow_owner(self) -> None:
@@ -221,16 +225,48 @@ class PreviewLayers(QObject):
             self._kept_out = owner
             self.kept_out.emit(owner)
 
-    def _tidy(self) -> None:
-        """Take the words away with the last layer that they are about."""
-        if not self._there and not self._shared.owner:
-            remove_words(self._viewer)
+
+class PreviewGrid(OfViewer):
+    """The grid in which a viewer's previews stand, as long as one of them is there.
+
+    It outlives runs and their widget: previews stay on the canvas after both.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self._before: tuple[dict[str, Any], Any] | None = None
+        self._shared = shared_by(viewer)
+        self._shared.changed.connect(self._tidy)
+        viewer.layers.events.removed.connect(self._tidy)
 
     @property
-    def _there(self) -> bool:
-        """Whether a layer is left that the words are about."""
+    def laid_out(self) -> bool:
+        """Whether the canvas has it."""
+        return self._before is not None
+
+    def lay_out(self) -> None:
+        """Put truth and prediction of each target into a row."""
+        canvas = self._viewer.canvas
+        if self._before is None:
+            self._before = values_of(canvas.grid, GRID_SET), canvas.background_color_override
+        canvas.background_color_override = BACKGROUND
+        rows = {"stride": 1, "shape": (-1, 2), "spacing": GAP, "enabled": True}
+        set_values(canvas.grid, rows)
+
+    def give_back(self) -> None:
+        """Let the canvas be as it was before, without what is said on it of previews."""
+        if self._before is not None:
+            grid, background = self._before
+            self._before = None
+            remove_words(self._viewer)
+            set_values(self._viewer.canvas.grid, grid)
+            self._viewer.canvas.background_color_override = background
+            self._viewer.reset_view()
+
+    def _tidy(self, event: Any = None) -> None:
         shown = (shown_by(layer) for layer in self._viewer.layers)
-        return any(each and each.view == VIEW for each in shown)
+        if not self._shared.owner and not any(each and each.view == VIEW for each in shown):
+            self.give_back()
 
 
 @dataclass(frozen=True, eq=False)

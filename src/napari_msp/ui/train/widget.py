@@ -29,9 +29,10 @@ from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.sample_data import lesson_heads
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.train.fields import WORDS, likely_input
 from napari_msp.ui.train.form import TrainingForm
-from napari_msp.ui.train.preview_layers import PreviewLayers
+from napari_msp.ui.train.preview_layers import PreviewGrid, PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section, push_button
@@ -112,7 +113,12 @@ class Train(Docked):
             self._inputs.ask(lambda control: read_input(path, control))
 
     def _show_input(self, layers: list[LayerData]) -> None:
-        """Show the scan that the model is to be tried on, and choose it."""
+        """Show the scan that the model is to be tried on, in place of previews, and choose it."""
+        grid = shared_by(self.viewer).one(PreviewGrid)
+        if grid.laid_out and not shared_by(self.viewer).owner:
+            for layer in self.viewer.layers:
+                layer.visible = False
+            grid.give_back()
         scan = shown_in(layers[-1]).scan
         for layer in self.viewer.layers:
             shown = shown_by(layer)
@@ -122,6 +128,7 @@ class Train(Docked):
             for data in layers:
                 (named,) = named_apart(self.viewer.layers, [data])
                 layer = self.viewer.add_layer(make_layer(named))
+        layer.visible = True
         self.viewer.layers.selection.active = layer
 
     def _lay_out(self) -> None:
