@@ -229,6 +229,18 @@ def test_a_rating_that_cannot_be_written_is_not_kept(cohort, entries, monkeypatc
     assert set(read_ratings(ratings.path)) == {entries[0].key}
 
 
+def test_a_folder_that_is_away_is_not_made_anew(cohort, entries):
+    ratings, away = Ratings.open(cohort, "anna"), cohort.with_name("away")
+    ratings.rate(entries[0], "pass")
+    cohort.rename(away)  # a share that is unmounted
+    with pytest.raises(UserError, match="no longer there; bring it back"):
+        ratings.rate(entries[1], "fail")
+    assert not cohort.exists()
+    away.rename(cohort)
+    ratings.rate(entries[1], "fail")
+    assert [each.verdict for each in read_ratings(ratings.path).values()] == ["pass", "fail"]
+
+
 @pytest.mark.parametrize("label", ["", "Anna B.", "a/b", "../x", "zoë", "a_b"])
 def test_what_is_no_label_is_refused(cohort, label):
     with pytest.raises(UserError, match="no label") as told:
@@ -247,6 +259,7 @@ def test_ratings_of_a_copy_are_merged(cohort, entries, tmp_path, monkeypatch):
     times = iter(f"2026-11-29T10:00:{second:02d}Z" for second in range(60))
     monkeypatch.setattr("napari_msp.review.ratings.now", lambda: next(times))
     here, copy = Ratings.open(cohort, "anna"), tmp_path / "laptop"
+    copy.mkdir()
     here.rate(entries[0], "pass")
     there = Ratings.open(copy, "anna")
     there.rate(entries[0], "fail", "seen on a better screen")

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
@@ -140,10 +141,52 @@ def test_what_is_not_seen_is_neither_tagged_nor_noted_nor_rated(review, begin):
 
 def test_what_cannot_be_shown_may_be_judged(review, begin):
     path = begin()
-    review.canvas.shown = None
-    review.canvas.cannot_show(review.session.current, UserError("is damaged", "a.nii.gz"))
+    entry = review.session.current
+    review.canvas.cannot_show(entry, UserError("is damaged", "a.nii.gz"))
+    assert "cannot be shown" in review.judging.known.text()
+    verdicts = {name: each.isEnabled() for name, each in review.judging.verdicts.items()}
+    assert verdicts == {"pass": False, "doubtful": True, "fail": True}
+    review._act_on_key("P", True)
+    assert f"Not rated: {review.session.name(entry)} cannot be shown" in review.message.text
     review._act_on_key("5", True)
-    assert [each.tags for each in said(path).values()] == [("mask",)]
+    assert [(each.tags, each.verdict) for each in said(path).values()] == [(("mask",), None)]
+    review._act_on_key("F", True)
+    assert [each.verdict for each in said(path).values()] == ["fail"]
+
+
+def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
+    """Whichever of them is made last, cannot be made, or is not wanted any more."""
+    there = set()
+    monkeypatch.setattr(
+        "napari_msp.ui.review.ahead.has_review_maps", lambda _, stem, __: stem in there
+    )
+    begin()
+    ahead, (one, other, last) = review.canvas.ahead, review.session.rows
+    subject: Any = SimpleNamespace(bytes=0, shell=None)
+    pictures: Any = SimpleNamespace(bytes=0, look=Look())
+
+    def made(entry):
+        ahead._take(Read(entry, subject, pictures, {}, True))
+
+    there.add(last.stem)
+    made(one)
+    assert review.making.words.text() == "Review maps are made: 1 of 3"
+    made(other)
+    assert review.making.state == "idle"
+    begin("two")
+    ahead._doing["ahead"] = review.session.rows[0]
+    made(review.session.rows[1])
+    ahead._fail("ahead", UserError("is damaged", "a.nii.gz"))
+    assert review.making.state == "idle"
+    for number, stop in enumerate(
+        (review.making.request_cancel, lambda: begin("after"), review.leave)
+    ):
+        there.clear()
+        begin(str(number))
+        made(review.session.rows[1])
+        assert review.making.state == "running"
+        stop()
+        assert review.making.state == "idle"
 
 
 def test_a_note_of_the_one_that_is_left_is_kept(review, begin):

@@ -371,6 +371,14 @@ def test_a_damaged_map_is_said_and_the_rest_goes_on(review, predictions, qtbot, 
     settle()
     press("P")
     assert len(table(predictions)) == 2
+    settle()
+    assert any(layer.visible for layer in review.canvas.grid.layers)
+    review.go_to(review.session.review["sub-03/ses-ge/dwi/" + bad.name.partition("_model")[0]])
+    assert not any(layer.visible for layer in review.canvas.grid.layers)  # another head's
+    QTest.keyClick(review.list.table, "P")
+    assert table(predictions)["sub-03"].verdict == "fail"
+    press("N")
+    assert all(layer.visible for layer in review.canvas.grid.layers)
 
 
 @pytest.mark.slow

@@ -407,6 +407,14 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
     assert (viewer.canvas.overlays[LEGEND].text, viewer.canvas.grid.shape) == (legend, shape)
     cells[1].visible = False  # by a person
     assert "hidden" in review.unseen((0, 1))
+    review.hide()
+    assert not any(layer.visible for layer in cells)
+    assert [each.visible for each in review.show(grid_cells(*[head()] * 4))] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     review.leave()
     assert said == ["the review", ""]
     settle()  # no other preview comes

@@ -24,10 +24,10 @@ from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import locked, write_json
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.predictions import (
-    FOLDER,
     MEASURED,
     Entry,
     Review,
+    place_in,
     read_measured,
     stamp_of,
     stamps_of,
@@ -110,8 +110,7 @@ def _stamps(entry: Entry) -> dict[str, Any]:
 
 
 def _keep(folder: Path, entry: Entry, result: _Result) -> None:
-    place = folder / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
+    place = place_in(folder)
     with locked(place, wait=True):
         content, stamps = read_measured(folder), _stamps(entry)
         before = still_known(content, entry.key, stamps)

@@ -218,6 +218,27 @@ def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(found, key=lambda entry: (-entry.risk, entry.key)))
 
 
+def place_in(folder: Path) -> Path:
+    """Give the folder that a review is kept in, made where the predictions' own is still there.
+
+    Raises
+    ------
+    UserError
+        When that has gone, as a share does (what is kept elsewhere is lost), or is only read.
+    """
+    place = folder / FOLDER
+    if not folder.is_dir():
+        remedy = Advice("bring it back: nothing is kept while it is away")
+        raise UserError("the folder is no longer there", folder, remedy=remedy)
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        problem = f"cannot be written here ({error.strerror})"
+        remedy = Advice("ask for the right to write there, or review a copy")
+        raise UserError(problem, place, remedy=remedy) from error
+    return place
+
+
 def open_review(folder: str | Path) -> Review:
     """List the predictions of a folder with what is known of each; nothing is computed or written.
 

@@ -16,7 +16,7 @@ from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import locked, read_json
 from napari_msp.formatting import counted
 from napari_msp.options import several
-from napari_msp.review.predictions import FOLDER, Entry
+from napari_msp.review.predictions import FOLDER, Entry, place_in
 from napari_msp.review.rating_table import (
     VERDICTS,
     Rating,
@@ -177,14 +177,7 @@ class Ratings:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Keep other windows of the same rater out while the table is read and written."""
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            problem = f"cannot be written here ({error.strerror})"
-            remedy = Advice("ask for the right to write there, or review a copy")
-            raise UserError(problem, folder, remedy=remedy) from error
-        with locked(folder, wait=True):
+        with locked(place_in(self.folder), wait=True):
             self.reload()
             yield
 

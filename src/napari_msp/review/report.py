@@ -34,7 +34,7 @@ from napari_msp.review.measures import (
     score_text,
 )
 from napari_msp.review.pictures import Picture, draw_all
-from napari_msp.review.predictions import FOLDER, Entry, Review
+from napari_msp.review.predictions import Entry, Review, place_in
 from napari_msp.review.rating_table import Rating
 from napari_msp.review.ratings import AllRatings, read_all_ratings
 from napari_msp.review.table import risk_text
@@ -81,7 +81,7 @@ def review_report(
     Cancelled
         When `cancelled` said so.
     """
-    path = review.folder / FOLDER / REPORT if path is None else Path(path)
+    path = place_in(review.folder) / REPORT if path is None else Path(path)
     refuse_unwritable(path)
     if ratings is None:
         ratings = read_all_ratings(review.folder)

@@ -76,6 +76,7 @@ class ViewerGrid:
         self._legend = self._remark = ""
         self._bar: tuple[Any, ...] | None = None
         self._linking = False
+        self._hidden: list[Layer] = []
         self._view: tuple[str, Any, float] | None = None
 
     @property
@@ -153,6 +154,7 @@ class ViewerGrid:
             viewer.dims.events.ndisplay.connect(self._fit.follow)
             viewer.layers.events.removed.connect(self._cells_changed)
         self.come_back()
+        self._see(self._hidden, True)
         moved, kept = self._fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
             self._linking = False
@@ -188,6 +190,18 @@ class ViewerGrid:
             self._fit.fit()
         viewer.cursor.events.position()  # or the status line keeps what lay here before
         return self.layers
+
+    def hide(self) -> None:
+        """Show nothing in any cell until cells are shown anew: what is in them is not meant."""
+        self._see([each for each in self.layers if each.visible], False)
+
+    def _see(self, layers: Sequence[Layer], seen: bool) -> None:
+        """Open the eyes of layers, or close them until cells are shown anew."""
+        linking, self._linking = self._linking, False
+        for layer in layers:
+            layer.visible = seen
+        self._linking, self._hidden = linking, [] if seen else [*self._hidden, *layers]
+        self._cells_changed()
 
     def refill(self, cells: GridCells) -> bool:
         """Put new values into the layers that are there, which is quick.

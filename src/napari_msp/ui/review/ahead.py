@@ -75,7 +75,8 @@ class ReadAhead(QObject):
     contrast_changed
         One more subject was read that says what all are shown with.
     maps_made : int, int
-        How many predictions have maps now, and how many there are.
+        How many predictions have maps now, and how many there are; the same where none is to be
+        made any more.
     """
 
     ready = Signal(object)
@@ -93,6 +94,7 @@ class ReadAhead(QObject):
         self._wanted: list[Entry] = []
         self._mapped: set[str] = set()
         self._without: list[Entry] = []
+        self._making = False
         self._sample: list[Entry] = []
         # By entry, and by the shell that was wanted: None is the first.
         self._subjects: OrderedDict[tuple[str, int | None], Subject] = OrderedDict()
@@ -141,6 +143,7 @@ class ReadAhead(QObject):
         self._soon.stop()
         for job in self._jobs.values():
             job.cancel()
+        self._tell_maps()
 
     @property
     def contrast(self) -> Contrast:
@@ -194,6 +197,7 @@ class ReadAhead(QObject):
         """Make maps of what is looked at only."""
         self._without = []
         self._jobs["ahead"].cancel()
+        self._tell_maps()
 
     def _start(self, name: str) -> None:
         entry = self._next(name)
@@ -237,13 +241,21 @@ class ReadAhead(QObject):
                 return [entry]
         return []
 
+    def _tell_maps(self) -> None:
+        """Tell how many have maps while some are made, and once when there are no more to make."""
+        if self._making:
+            self._making = bool(self._unmapped())
+            total = len(self._entries)
+            done = len(self._mapped | set(self._wrong)) if self._making else total
+            self.maps_made.emit(done, total)
+
     def _take(self, read: Read) -> None:
         key = read.entry.key
         if read.entry not in self._entries:
             return  # of a folder that was open before
         self._mapped.add(key)
-        if read.made:
-            self.maps_made.emit(len(self._mapped), len(self._entries))
+        self._making |= read.made
+        self._tell_maps()
         shell = read.pictures.look.shell
         self._subjects[key, shell] = read.subject
         self._subjects.move_to_end((key, shell))
@@ -263,6 +275,7 @@ class ReadAhead(QObject):
         if entry not in self._entries:
             return  # of a folder that was open before
         self._wrong[entry.key] = error
+        self._tell_maps()
         if entry is self._current:
             self.failed.emit(entry, error)
 

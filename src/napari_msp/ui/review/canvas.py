@@ -155,8 +155,10 @@ class Canvas(QObject):
         if pictures is not None:
             self._show(pictures)
         elif entry is not self.shown and self.failure is None:
-            self.shown = None
-            doing = "Reading" if self.ahead.has_maps(entry) else "Maps are being made of"
+            self.shown, there = None, self.ahead.has_maps(entry)
+            if not there:  # which takes a while
+                self.grid.hide()
+            doing = "Reading" if there else "Maps are being made of"
             self.tell(f"{doing} {session.name(entry)} …")
 
     def tell(self, words: str) -> None:
@@ -170,7 +172,8 @@ class Canvas(QObject):
         """Say that a prediction cannot be shown, if it is the one that is looked at."""
         if self.session is None or entry is not self.current:
             return
-        self.failure = error
+        self.failure, self.shown, self.pictures = error, None, None
+        self.grid.hide()  # what is in the cells is somebody else's
         self.tell(f"{self.session.name(entry)} cannot be shown")
         self.failed.emit(entry, error)
 

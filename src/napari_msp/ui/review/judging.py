@@ -184,10 +184,11 @@ class Judging(Themed):
         if self.writing:
             self.note_left.emit()
 
-    def allow(self, allowed: bool) -> None:
-        """Let something be said, or not."""
+    def allow(self, allowed: bool, shown: bool = True) -> None:
+        """Let something be said, or not; what cannot be shown passes never."""
         for each in (*self.verdicts.values(), self._tags, self.note):
             each.setEnabled(allowed)
+        self.verdicts["pass"].setEnabled(allowed and shown)
 
     def restyle(self) -> None:
         """Write in the theme's colours."""

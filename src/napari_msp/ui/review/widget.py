@@ -99,7 +99,6 @@ class Review(Docked):
         self._opening.stop()
         self.reporting.job.cancel()
         self.canvas.close()
-        self.making.end()
         self.session = None
         self._enable()
 
@@ -154,6 +153,7 @@ class Review(Docked):
         self._enable()
 
     def _cannot_show(self, entry: Entry, error: UserError) -> None:
+        self._show_judging()
         self._say(error, entry)
         self._enable()
 
@@ -217,6 +217,9 @@ class Review(Docked):
         if entry is None:
             return
         if not self._seen("rated"):
+            return
+        if verdict == "pass" and self.canvas.failure is not None:
+            self._warn(f"Not rated: {session.name(entry)} cannot be shown, so it cannot pass.")
             return
         following = session.next_unrated()
         if not self._said(lambda: session.rate(verdict)):
@@ -286,6 +289,8 @@ class Review(Docked):
         rating, state = session.ratings.of(entry), session.state(entry)
         verdict = "" if rating is None or state in ("unrated", "remade") else rating.verdict or ""
         warnings = [] if session.blind is not None else list(entry.warnings)
+        if self.canvas.failure is not None:
+            warnings.insert(0, "cannot be shown")
         if session.blind is None and self.canvas.pictures is not None and self.canvas.is_seen:
             warnings += self.canvas.pictures.subject.notes
         self.judging.show_entry(
@@ -451,7 +456,7 @@ class Review(Docked):
             part.setVisible(there)
         self.list.setVisible(there)
         self.progress.setVisible(there)
-        self.judging.allow(self.canvas.judged)
+        self.judging.allow(self.canvas.judged, self.canvas.failure is None)
 
     def _connect(self) -> None:
         self.form.open_wanted.connect(self.open)
