@@ -136,7 +136,7 @@ class Provenance:
                 "TrainingSubjects": list(self.training_subjects),
                 "Versions": dict(self.versions),
             },
-            "FirstVolume": "the input's b=0 image, interpolated; its TE is not harmonized",
+            "FirstVolume": "the input's b=0 image on these voxels; its TE is not harmonized",
             "Gradients": self.gradients,
             "Options": dict(self.options),
             "Checksums": dict(self.checksums),

@@ -154,6 +154,19 @@ def test_what_cannot_be_predicted_is_an_error(
     assert error.value.remedy is not None
 
 
+def test_a_shell_of_which_the_input_has_too_few_directions_says_so(
+    make_heads: Callable[..., Path], tmp_path: Path, quick: Callable[..., TrainingSettings]
+) -> None:
+    root = make_heads(tmp_path / "heads", shape=(7, 7, 7), b_values=BOTH)
+    for path in root.glob("*/ses-ge/dwi/*_dwi.bval"):
+        values = np.loadtxt(path)
+        values[np.flatnonzero(values == 3000)[6:]] = 1200
+        np.savetxt(path, values[None])
+    words = r"prisma_st has b = 3000, which ge_st has with 6 directions, not 28: it cannot be"
+    with pytest.raises(UserError, match=words):
+        prepare_study(open_dataset(root), quick())
+
+
 def test_the_remedy_against_a_shell_that_cannot_be_predicted_works(
     make_heads: Callable[..., Path], tmp_path: Path, quick: Callable[..., TrainingSettings]
 ) -> None:

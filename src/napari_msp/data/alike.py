@@ -19,7 +19,7 @@ from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.table_doubts import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, together
-from napari_msp.formatting import counted
+from napari_msp.formatting import counted, span
 
 UNLIKE_DIRECTIONS = 0.25
 """Share by which numbers of directions may differ on a platform without a word (our choice)."""
@@ -370,7 +370,7 @@ def _check_predictable(
             dataset.acquisition(each, target) for each in subjects if dataset.has(each, target)
         ]
         lacked = {
-            shell.name
+            shell.name: shell
             for scan in scans
             for shell in scan.given_gradients.shells
             if not shell.chained
@@ -378,19 +378,27 @@ def _check_predictable(
         }
         if lacked:
             listed = ", ".join(map(str, sorted(lacked)))
-            problem = f"{target} has b = {listed}, which {source} lacks: it cannot be predicted"
+            counts = [_directions_of(scan, each) for scan in inputs for each in lacked.values()]
+            lacks = (
+                f"{source} has with {span(counts)} directions, not {FEWEST_DIRECTIONS}"
+                if any(counts)
+                else f"{source} lacks"
+            )
+            problem = f"{target} has b = {listed}, which {lacks}: it cannot be predicted"
             learned = Give("b_value", " ".join(str(shell.name) for shell in shared))
             raise UserError(problem, dataset.root, "b_value", learned)
 
 
 def _has(scan: Acquisition, shell: Shell) -> bool:
     """Tell whether a scan has such a shell, with directions enough for a network."""
+    return _directions_of(scan, shell) >= FEWEST_DIRECTIONS
+
+
+def _directions_of(scan: Acquisition, shell: Shell) -> int:
+    """Count the directions that a scan has at such a shell; 0 where it has none."""
     nearest = scan.given_gradients.nearest_shell(shell.b_value)
-    return (
-        nearest is not None
-        and same_shell(nearest.b_value, shell.b_value)
-        and len(nearest.volumes) >= FEWEST_DIRECTIONS
-    )
+    there = nearest is not None and same_shell(nearest.b_value, shell.b_value)
+    return len(nearest.volumes) if nearest is not None and there else 0
 
 
 def common_b_value(

@@ -116,7 +116,8 @@ class TrainingSettings(BaseModel):
     )
     b_value: float | tuple[float, ...] | None = Field(
         default=None,
-        description="Shells to learn, where scans have several; unset: all that platforms share",
+        description="Shells to learn, where scans have several; unset: all that platforms share, "
+        "where the input lacks none of a target's",
     )
     trunk: Trunk = Field(
         default="each",
