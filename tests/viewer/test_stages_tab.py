@@ -118,7 +118,19 @@ def drag(slider, qtbot, alpha):
     qtbot.wait(120)
 
 
-def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
+def test_alpha_and_parts_are_followed(viewer, compare, pixels, qtbot, settle, truth, scan):
+    """One comparison for all: to make it takes longer than to look."""
+    check_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth)
+    compare.stages.panel.reset.click()
+    settle()
+    check_the_numbers_follow_when_alpha_rests(compare, settle, truth)
+    check_a_part_of_the_diagram_shows_its_output(
+        viewer, compare, pixels, qtbot, settle, truth, scan
+    )
+    check_an_image_from_a_file_says_that_it_has_no_stages(compare, settle)
+
+
+def check_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
     limit = compare.comparing.cells["sh_average"].limit
     for alpha in (0.0, 0.4, 1.0):
         drag(compare.stages.panel.slider, qtbot, alpha)
@@ -135,7 +147,7 @@ def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, 
     compare.stages.panel.slider.setSliderDown(False)
 
 
-def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
+def check_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     before = compare.comparing.numbers
     assert list(before) == ["MSP"]
     compare.stages.panel.slider.setValue(0)
@@ -197,7 +209,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
         np.testing.assert_allclose(after[index], after[shown], atol=1e-5)
 
 
-def test_a_part_of_the_diagram_shows_its_output(
+def check_a_part_of_the_diagram_shows_its_output(
     viewer, compare, pixels, qtbot, settle, truth, scan
 ):
     diagram = compare.stages.panel.diagram
@@ -281,7 +293,7 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     assert compare.stages._stages is None
 
 
-def test_an_image_from_a_file_says_that_it_has_no_stages(compare, settle):
+def check_an_image_from_a_file_says_that_it_has_no_stages(compare, settle):
     compare.form.choose("", ["sub-01 prisma_st"])
     compare.show_comparison()
     settle()
