@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
@@ -20,6 +21,8 @@ from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
 from napari_msp.files import read_whole
 from napari_msp.signal.maps import SH_SERIES, SIGNAL
+
+T = TypeVar("T")
 
 ALL_DATASETS = "all datasets"
 """Dataset of rows that were resampled over datasets, then heads."""
@@ -201,28 +204,19 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
 
 def read_site_effect(folder: str | Path) -> list[Scanners]:
     """Read back what `evaluate` measured and found, dataset by dataset, target by target."""
-    read = {
-        name: _read(Path(folder) / f"{name}.csv", columns)
-        for name, columns in ((VALUES_FILE, VALUES), (EFFECTS_FILE, EFFECTS), (PEOPLE_FILE, PEOPLE))
-    }
+    folder = Path(folder)
     values: dict[Where, dict[str, dict[Place, dict[str, float]]]] = {}
-    for line in read[VALUES_FILE]:
+    for line, value in _read(folder / f"{VALUES_FILE}.csv", VALUES, _value):
         if line["reference"] == "scan":
             of_row = values.setdefault(line.where, {}).setdefault(line["row"], {})
             of_place = of_row.setdefault((line["region"], line["quantity"]), {})
-            of_place[line["subject"]] = line.number("value")
+            of_place[line["subject"]] = value
     effects: dict[Where, list[SiteEffect]] = {}
-    for line in read[EFFECTS_FILE]:
-        if line["dataset"] != ALL_DATASETS:
-            effects.setdefault(line.where, []).append(_effect(line))
+    for line, effect in _read(folder / f"{EFFECTS_FILE}.csv", EFFECTS, _effect):
+        if effect is not None:
+            effects.setdefault(line.where, []).append(effect)
     people: dict[Where, dict[str, Identified | None]] = {}
-    for line in read[PEOPLE_FILE]:
-        found = Identified(
-            line.count("subjects"),
-            line.count("quantities"),
-            line.number("right"),
-            line.number("right_unbiased"),
-        )
+    for line, found in _read(folder / f"{PEOPLE_FILE}.csv", PEOPLE, _identified):
         # Of a row of images and maps of the signal, by images, which come first.
         people.setdefault(line.where, {}).setdefault(line["row"], found)
     return [
@@ -263,8 +257,10 @@ class _Line(dict[str, str]):
         return None if low is None or high is None else (low, high)
 
 
-def _read(path: Path, columns: Sequence[Column]) -> list[_Line]:
-    """Read a tidy table, of which every number is one, or there is none."""
+def _read(
+    path: Path, columns: Sequence[Column], make: Callable[[_Line], T]
+) -> list[tuple[_Line, T]]:
+    """Read a tidy table, of which every number is one, or there is none; make something of each."""
     text = read_whole(path, LARGEST_TABLE)
     try:
         header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
@@ -275,13 +271,29 @@ def _read(path: Path, columns: Sequence[Column]) -> list[_Line]:
         for line in found:
             for name in line.keys() - words:
                 line.known(name)
-        return found
+        return [(line, make(line)) for line in found]
     except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
         remedy = Advice("compare anew")
         raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
 
 
-def _effect(line: _Line) -> SiteEffect:
+def _value(line: _Line) -> float:
+    return line.number("value")
+
+
+def _identified(line: _Line) -> Identified:
+    return Identified(
+        line.count("subjects"),
+        line.count("quantities"),
+        line.number("right"),
+        line.number("right_unbiased"),
+    )
+
+
+def _effect(line: _Line) -> SiteEffect | None:
+    """Give the effect of one dataset; None for what was put together of several."""
+    if line["dataset"] == ALL_DATASETS:
+        return None
     found = Agreement(
         subjects=line.count("subjects"),
         truth_mean=line.number("target_mean"),
