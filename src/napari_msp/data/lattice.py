@@ -347,7 +347,8 @@ def resample_with_mask(
     weights = mask.astype(np.float32)
     total = resample(weights, source, target)
     values = resample(array * weights[..., None], source, target)
-    return values / np.maximum(total, 1e-6)[..., None], _nearly_inside(total)
+    values /= np.maximum(total, 1e-6)[..., None]
+    return values, _nearly_inside(total)
 
 
 def interpolate_in_mask(

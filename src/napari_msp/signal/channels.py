@@ -58,7 +58,7 @@ class GridImage:
     def resampled(self, lattice: Lattice) -> "GridImage":
         """Interpolate linearly, inside the mask only, to a lattice with parallel axes."""
         values, mask = resample_with_mask(self.coefficients, self.mask, self.lattice, lattice)
-        values = np.where(mask[..., None], values, 0).astype(np.float32)
+        values[~mask] = 0
         return GridImage(values, mask, lattice, self.shells)
 
     def extended(self, edge: float) -> "GridImage":
