@@ -241,6 +241,12 @@ def refuse_unwritable(path: str | Path) -> None:
         pass
 
 
+def refuse_unwritable_folder(folder: str | Path) -> None:
+    """Refuse a folder that nothing could be written into, by its own name, not one's inside."""
+    with _hidden_folder(Path(folder), None):
+        pass
+
+
 def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         raise UserError(

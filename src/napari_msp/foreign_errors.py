@@ -31,15 +31,9 @@ def explain(error: BaseException) -> UserError:
     if isinstance(error, UserError):
         return error
     if _is_memory(error):
-        return OutOfMemory(
-            "not enough memory",
-            remedy=either(
-                Change("tile", "a smaller"),
-                Change("batch", "a smaller"),
-                Change("crop", "a smaller"),
-                ComputeOnCPU(),
-            ),
-        )
+        smaller = [Change(each, "a smaller") for each in ("tile", "batch", "crop")]
+        elsewhere = [ComputeOnCPU()] if _says(error, OUT_OF_GPU_MEMORY) else []
+        return OutOfMemory("not enough memory", remedy=either(*smaller, *elsewhere))
     if isinstance(error, OSError):
         return UserError(
             error.strerror or _line(error),
@@ -54,14 +48,19 @@ def explain(error: BaseException) -> UserError:
     return Unexpected(f"{type(error).__name__}: {_line(error)}")
 
 
-OUT_OF_MEMORY = (
+OUT_OF_GPU_MEMORY = (
     "out of memory",  # CUDA, MPS
+    "alloc_failed",  # cuDNN, cuBLAS
+)
+"""What torch says, in a RuntimeError, when a GPU's memory is wanting."""
+
+OUT_OF_MEMORY = (
+    *OUT_OF_GPU_MEMORY,
     "allocate memory",  # torch's allocator on Linux, the system
     "not enough memory",  # torch's allocator elsewhere
-    "alloc_failed",  # cuDNN, cuBLAS
     "bad_alloc",  # C++
 )
-"""What torch says, in a RuntimeError, when memory is wanting."""
+"""What it says when any is."""
 
 DEVICE_LOST = (
     "cuda error",

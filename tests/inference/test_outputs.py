@@ -220,6 +220,14 @@ def test_a_prediction_in_memory_is_saved_as_harmonize_writes_it(
     assert {path.name for path in written} == of_itself
 
 
+def test_a_folder_that_cannot_be_written_is_named_as_it_was_chosen(dwi, saved_model, tmp_path):
+    (tmp_path / "README").write_text("a file")
+    chosen = tmp_path / "README" / "out"
+    with pytest.raises(UserError, match="cannot write here") as told:
+        harmonize_to_folder(dwi, saved_model, ["connectom_sa"], chosen)
+    assert told.value.subject == str(chosen)
+
+
 def test_a_scan_that_has_gone_since_is_asked_for_and_nothing_is_written(dwi, saved_model, tmp_path):
     prediction = harmonize(load_model(saved_model), dwi, "connectom_sa")
     away = dwi.rename(dwi.with_name("away.nii.gz"))

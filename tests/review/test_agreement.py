@@ -38,7 +38,13 @@ def test_weighted_kappa_by_hand():
 
 def test_full_agreement_is_one_and_constant_verdicts_have_no_kappa():
     full = cohens_kappa([[5, 0], [0, 5]])
-    assert (full.value, full.error, full.interval) == (1.0, 0.0, (1.0, 1.0))
+    assert (full.value, full.error) == (1.0, 0.0)
+    # As scipy.stats.binomtest(10, 10).proportion_ci() has it: 0.6915; half is by chance.
+    assert full.interval == pytest.approx(((0.69150 - 0.5) / 0.5, 1), abs=1e-4)
+    two = cohens_kappa([[1, 0], [0, 1]])  # of which next to nothing is known
+    assert two.interval == pytest.approx((-0.684, 1), abs=1e-3)
+    assert cohens_kappa([[5, 0], [0, 5]], weighted=True).interval == full.interval
+    assert cohens_kappa([[0, 5], [5, 0]]).interval is None
     constant = cohens_kappa([[10, 0], [0, 0]])
     assert (constant.value, constant.observed, constant.interval) == (None, 1.0, None)
     assert cohens_kappa([[0, 0], [0, 0]]).count == 0

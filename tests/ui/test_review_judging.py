@@ -265,6 +265,16 @@ def test_a_closed_reader_takes_no_failure(copy):
     assert ahead._wrong == {}
 
 
+def test_long_names_widen_nothing_and_the_line_over_them_has_the_room(review, begin, qtbot):
+    begin()
+    review.resize(420, 900)
+    before = review.judging.title.minimumSizeHint().width()
+    review.judging.show_entry("sub-" + 70 * "A" + " → prisma_st", "unrated", [], [])
+    assert review.judging.title.minimumSizeHint().width() < max(before, 200)
+    head = review.what.width() - review.what.button.width()
+    qtbot.wait_until(lambda: review.progress.width() > 0.7 * head)
+
+
 def test_why_something_is_missing_is_said_but_not_while_names_are_hidden(review, begin):
     for name, blind in (("one", False), ("two", True)):
         begin(name, blind=blind)

@@ -85,6 +85,8 @@ def test_a_row_a_method_with_its_numbers(panel):
     assert rows["harmonized"][3:] == ["56", "3 of 3"]
     assert rows["mean of the others"][1::2] == ["–", "25"]
     assert "95 % interval" in panel.table.item(0, 1).toolTip()
+    tips = [panel.table.item(row, 0).toolTip() for row in range(4)]
+    assert [tip.partition("</b>: ")[2].split()[0] for tip in tips] == ["the", "a", "a", "another"]
 
 
 def test_a_point_a_subject(panel):

@@ -29,7 +29,7 @@ from napari_msp.data.gradients import (
 )
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
-from napari_msp.files import sha256, staged_folder, write_json
+from napari_msp.files import refuse_unwritable_folder, sha256, staged_folder, write_json
 from napari_msp.identity import files_read
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
@@ -318,6 +318,7 @@ def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[F
 
     The root is that of `place_of`, or `out` itself where it is about to be described.
     """
+    refuse_unwritable_folder(out)  # or one of the maps' would be named, which nobody chose
     stems = list(stems)
     root = out if describe else place_of(out / f"{stems[0]}_dwi.nii.gz")[0]
     with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older(stems)) as stage:

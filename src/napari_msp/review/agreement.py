@@ -22,6 +22,9 @@ ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
 CONFIDENT = 1.959964
 """Standard errors of a 95 % interval."""
 
+NO_ERROR = 1e-6
+"""Below which an error is 0 but for rounding: it says nothing."""
+
 
 @dataclass(frozen=True)
 class Kappa:
@@ -39,8 +42,18 @@ class Kappa:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval, within [-1, 1]."""
+        """95 % interval, within [-1, 1].
+
+        Where nobody differed the large-sample error is 0, of two ratings as of a thousand: its low
+        end is then that of the share of agreement (Clopper and Pearson), by the same chance. Where
+        everybody did there is none.
+        """
         if self.value is None or self.error is None:
+            return None
+        if math.isclose(self.observed, 1):
+            share = (0.05 / 2) ** (1 / self.count)
+            return max(-1.0, (share - self.expected) / (1 - self.expected)), 1.0
+        if self.error < NO_ERROR:
             return None
         low, high = (self.value + sign * CONFIDENT * self.error for sign in (-1, 1))
         return max(-1.0, low), min(1.0, high)

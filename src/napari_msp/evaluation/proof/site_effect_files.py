@@ -11,6 +11,7 @@ from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, 
 from napari_msp.evaluation.proof.agreement import Agreement, Identified
 from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
 from napari_msp.evaluation.proof.site_effect_numbers import (
+    ROLE_WORDS,
     Place,
     Resampled,
     Scanners,
@@ -42,13 +43,7 @@ WHERE = (
     Column(
         "role",
         "What the row stands for",
-        levels={
-            "before": "the input scan",
-            "after": "a prediction",
-            "floor": "another scan of the same head on the target: no row can be expected nearer",
-            "noise-free": "the target's scan without its noise: what noise makes of a quantity",
-            "trivial": "a predictor that does nothing for harmonization",
-        },
+        levels=ROLE_WORDS,
     ),
 )
 

@@ -49,6 +49,15 @@ ROLES = {
 }
 """What a row stands for; all others are "after"."""
 
+ROLE_WORDS = {
+    "before": "the input scan",
+    "after": "a prediction",
+    "floor": "another scan of the same head on the target: no row can be expected nearer",
+    "noise-free": "the target's scan without its noise: what noise makes of a quantity",
+    "trivial": "a predictor that does nothing for harmonization",
+}
+"""Roles in words."""
+
 PLACES = {"before": 0, "after": 1, "trivial": 2, "floor": 3, "noise-free": 4}
 """In tables and figures."""
 

@@ -220,6 +220,7 @@ class _Table(QTableView):
         self.setTabKeyNavigation(False)
         self.setShowGrid(False)
         self.setWordWrap(False)
+        self.setTextElideMode(Qt.ElideMiddle)  # long names differ at their end
         self.setSortingEnabled(False)
         self.verticalHeader().hide()
         lines = self.verticalHeader()

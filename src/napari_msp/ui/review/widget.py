@@ -486,6 +486,9 @@ class Review(Docked):
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
+        wide = self.progress.sizePolicy()
+        wide.setHorizontalStretch(1)  # or the heading had half of the line for Help alone
+        self.progress.setSizePolicy(wide)
         upper, buttons = QWidget(), Pane(self.judging)
         buttons.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
         column = stacked(upper, self.what, self.list, self.judging.entry, buttons)

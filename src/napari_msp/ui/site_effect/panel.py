@@ -13,9 +13,10 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QComboBox
 
 from napari_msp.evaluation.proof.agreement import LIMITS
-from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, REPEAT, SMOOTHED
+from napari_msp.evaluation.proof.pages import COMBAT_OF_REGIONS, MEAN_OF_OTHERS, REPEAT, SMOOTHED
 from napari_msp.evaluation.proof.site_effect_files import effect_record
 from napari_msp.evaluation.proof.site_effect_numbers import (
+    ROLE_WORDS,
     Scanners,
     SiteEffect,
     effect_words,
@@ -236,7 +237,7 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
     as_is = "" if known is None else f"as they are {known.right:.3g}"
     kept = found.variance_kept
     return [
-        (SHORT.get(effect.row, effect.row), escape(effect.row)),
+        (SHORT.get(effect.row, effect.row), f"<b>{escape(effect.row)}</b>: {_meaning(effect.row)}"),
         (_written(found.bias_percent, 1, signed=True), "<br>".join(filter(None, told))),
         ("–", "It depends on the number of people alone.")
         if effect.row == MEAN_OF_OTHERS
@@ -245,6 +246,11 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
         (_written(kept, 0), ""),
         (right, as_is),
     ]
+
+
+def _meaning(row: str) -> str:
+    words = "regions' means without the scanner" if row == COMBAT_OF_REGIONS else ""
+    return escape(words or ROLE_WORDS[role_of(row)])
 
 
 def _written(value: float | None, decimals: int, *, signed: bool = False) -> str:

@@ -189,7 +189,8 @@ def _look(folder: Path, control: Control) -> Known:
     """Read what was compared before."""
     if not folder.is_dir():
         raise UserError("there is no such folder", folder, "predictions")
-    heads, written = linked_source(folder), site_effect_in(folder)
+    linked, written = linked_source(folder), site_effect_in(folder)
+    heads = None if linked is None else linked.resolve()
     if written is None:
         return Known(heads)
     control.check()
