@@ -137,6 +137,11 @@ def test_every_shell_is_measured_against_its_own_truth(heads, tmp_path):
     job.run()
     results, _ = job.results()
     assert results.columns == ["prisma_st b1200", "prisma_st b3000"]
+    for name in ("measures", "patches"):
+        there = job.finished
+        (tmp_path / "m" / f"{name}.csv").rename(tmp_path / "away")
+        assert there and not job.finished  # what is lost is measured anew
+        (tmp_path / "away").rename(tmp_path / "m" / f"{name}.csv")
     dataset, subject = open_dataset(heads), plan.subjects.test[0]
     for shell in (1200, 3000):
         truth, scan = (

@@ -143,7 +143,7 @@ def test_what_cannot_be_shown_may_be_judged(review, begin):
     path = begin()
     entry = review.session.current
     review.canvas.cannot_show(entry, UserError("is damaged", "a.nii.gz"))
-    assert "cannot be shown" in review.judging.known.text()
+    assert "cannot be shown: is damaged" in review.judging.known.text()
     verdicts = {name: each.isEnabled() for name, each in review.judging.verdicts.items()}
     assert verdicts == {"pass": False, "doubtful": True, "fail": True}
     review._act_on_key("P", True)
@@ -215,6 +215,7 @@ def test_what_cannot_be_shown_tells_no_name_while_names_are_hidden(review, begin
     ):
         review.canvas.cannot_show(entry, error)
         check_nothing_is_told(review.message.text, session)
+        check_nothing_is_told(review.judging.known.text(), session)
     assert session.name(entry) in review.message.text
     assert "was rated in another window since" in review.message.text
 

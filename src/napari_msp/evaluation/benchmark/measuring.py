@@ -116,7 +116,7 @@ class Measurement:
     @property
     def finished(self) -> bool:
         """Whether the results are there."""
-        return (self.folder / "patches.csv").exists()
+        return all((self.folder / f"{name}.csv").exists() for name in ("measures", "patches"))
 
     def results(self) -> tuple[Results[Result], Results[PatchResult]]:
         """Read what was measured."""

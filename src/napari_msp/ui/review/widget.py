@@ -290,7 +290,8 @@ class Review(Docked):
         verdict = "" if rating is None or state in ("unrated", "remade") else rating.verdict or ""
         warnings = [] if session.blind is not None else list(entry.warnings)
         if self.canvas.failure is not None:
-            warnings.insert(0, "cannot be shown")
+            known = session.disguised(self.canvas.failure, entry)
+            warnings.insert(0, f"cannot be shown: {known.problem}")
         if session.blind is None and self.canvas.pictures is not None and self.canvas.is_seen:
             warnings += self.canvas.pictures.subject.notes
         self.judging.show_entry(
