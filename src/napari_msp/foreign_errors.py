@@ -35,10 +35,12 @@ def explain(error: BaseException) -> UserError:
         elsewhere = [ComputeOnCPU()] if _says(error, OUT_OF_GPU_MEMORY) else []
         return OutOfMemory("not enough memory", remedy=either(*smaller, *elsewhere))
     if isinstance(error, OSError):
+        gone = isinstance(error, FileNotFoundError)
+        advice = "see whether it is still there" if gone else "check space and permissions"
         return UserError(
             error.strerror or _line(error),
             str(error.filename or "file system"),
-            remedy=Advice("check space and permissions"),
+            remedy=Advice(advice),
         )
     if _is_device(error):
         return DeviceLost(

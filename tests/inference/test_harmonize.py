@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
+from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
@@ -428,6 +429,8 @@ class TestUnlikeTheTrainingScans:
             with pytest.raises(UserError, match="is a prediction itself") as error:
                 harmonize(make_model(), each, "prisma_st")
             assert error.value.field == "scan"
+        with pytest.raises(UserError, match="out: holds predictions, and no scan; give the data"):
+            open_dataset(tmp_path / "out")
 
     def test_whatever_is_written_of_a_prediction_says_so(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")

@@ -5,6 +5,8 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -118,6 +120,24 @@ def test_what_is_seen_is_one_of_three(moves, qtbot):
     assert not moves.views["before"].isEnabled()
     assert quantity_of("before", False) == "b0 before"
     assert quantity_of("before", True) == "checkerboard before"
+
+
+@pytest.mark.parametrize(
+    ("distances", "words"),
+    [
+        ((0.01,), "1 scan laid on ge_st, now <0.05 voxels away."),
+        ((0.01, 0.02), "2 scans laid on ge_st, now <0.05 voxels away at most."),
+        (
+            (0.01, 0.02, 0.4),
+            "3 scans laid on ge_st, now <0.05 voxels away in median, 0.40 at most.",
+        ),
+    ],
+)
+def test_how_far_heads_are_away_is_said_once(distances, words):
+    after = [SimpleNamespace(distance=each) for each in distances]
+    scans = [SimpleNamespace(after=each, image="a.nii.gz") for each in after]
+    done = SimpleNamespace(scans=scans, input_platform="ge_st")
+    assert summary(cast(Alignment, done)) == words
 
 
 def test_what_is_doubtful_is_told_once_and_by_its_place(qtbot):

@@ -332,3 +332,18 @@ def test_only_what_was_asked_about_is_replaced(saving, qtbot, tmp_path):
     qtbot.wait_until(lambda: "2 predictions written" in form.message.text, timeout=5000)
     assert (tmp_path / "asked" / "one_dwi.nii.gz").read_text() == "from target"
     assert [each.read_text() for each in (tmp_path / "other").iterdir()] == ["kept"]
+
+
+def test_what_was_written_before_a_failure_is_said(saving, qtbot, tmp_path):
+    def fail(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "/gone/scan.nii.gz")
+
+    _, second = saving._layers.results
+    second.prediction.save = fail
+    (tmp_path / "asked" / "one_dwi.nii.gz").unlink()
+    saving._layers.results[0].prediction.save = lambda *_, **__: None
+    press_and_wait(qtbot, saving, saving.form.save)
+    assert saving.form.message.text == (
+        "scan.nii.gz: No such file or directory; see whether it is still there. "
+        "1 prediction written before."
+    )

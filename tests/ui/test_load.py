@@ -155,7 +155,7 @@ def test_a_dataset_lists_its_scans(heads):
     found = examine(Choice(heads))
     assert found.ready
     assert found.dataset.subjects == ["sub-01", "sub-02", "sub-03"]
-    assert (found.choice.subject, found.choice.platform) == ("sub-01", "connectom_sa")
+    assert (found.choice.subject, found.choice.platform) == ("sub-01", "ge_st")  # marked as input
     other = examine(Choice(heads, "sub-03", "ge_st"), found.dataset)
     assert other.dataset is found.dataset
     assert other.scan.name == "sub-03_ses-ge_acq-st_dwi.nii.gz"
@@ -172,6 +172,9 @@ def test_a_folder_within_a_dataset_chooses_what_lies_in_it(heads):
 def test_a_platform_that_the_subject_has_not_is_replaced(make_heads, tmp_path):
     heads = make_heads(tmp_path / "heads", subjects=2, shape=(5, 5, 5))
     shutil.rmtree(heads / "sub-02/ses-prisma")
+    found = examine(Choice(heads, "sub-02", "prisma_st"))
+    assert (found.choice.subject, found.choice.platform) == ("sub-02", "ge_st")
+    (heads / "dataset_description.json").write_text("{}")
     found = examine(Choice(heads, "sub-02", "prisma_st"))
     assert (found.choice.subject, found.choice.platform) == ("sub-02", "connectom_sa")
 

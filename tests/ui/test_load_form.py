@@ -136,12 +136,40 @@ def test_a_folder_offers_its_subjects_and_platforms(form, heads, qtbot):
     assert "subject" in visible(form)
     form.subject.setFocus()
     qtbot.keyClick(form.subject, Qt.Key_Down)
-    assert form.asked[-1] == Choice(heads, "sub-02", "connectom_sa")
+    assert form.asked[-1] == Choice(heads, "sub-02", "ge_st")
     look(form)
     form.platform.setFocus()
     qtbot.keyClick(form.platform, Qt.Key_Down)
     look(form)
-    assert form.findings.scan.name == "sub-02_ses-ge_acq-st_dwi.nii.gz"
+    assert form.findings.scan.name == "sub-02_ses-prisma_acq-st_dwi.nii.gz"
+
+
+def test_enter_loads_no_scan_of_several_that_nobody_has_seen_chosen(form, heads, qtbot):
+    wanted = []
+    form.act_wanted.connect(lambda: wanted.append(form.findings.choice))
+    form.path.line.setText(str(heads))
+    qtbot.keyClick(form.path.line, Qt.Key_Return)
+    look(form)
+    assert wanted == []
+    qtbot.keyClick(form.path.line, Qt.Key_Return)
+    assert [(each.subject, each.platform) for each in wanted] == [("sub-01", "ge_st")]
+    # The path of one scan leaves nothing to choose.
+    form.path.line.setText(str(form.findings.scan))
+    qtbot.keyClick(form.path.line, Qt.Key_Return)
+    look(form)
+    assert len(wanted) == 2
+
+
+def test_enter_looks_again_at_what_was_not_there(form, scan, tmp_path, qtbot):
+    path = tmp_path / "later" / "sub-01_dwi.nii.gz"
+    form.path.choose(path)
+    look(form)
+    assert "no such file" in form.rows.said("path")
+    path.parent.mkdir()
+    scan().write(path.parent)
+    qtbot.keyClick(form.path.line, Qt.Key_Return)
+    look(form)
+    assert form.findings.ready
 
 
 def test_a_platform_without_a_scan_cannot_be_chosen(form, make_heads, tmp_path):

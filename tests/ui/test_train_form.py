@@ -412,6 +412,9 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
     form.entries["preset"].write("paper")
     assert form.first.said("dataset") == "has no scan"
     assert form.request is None
+    with qtbot.waitSignal(form.dataset_named) as again:  # a share may be there by now
+        qtbot.keyClick(edit, Qt.Key_Return)
+    assert again.args == told.args
 
 
 def test_a_remedy_leads_to_its_entry(filled, qtbot):

@@ -85,6 +85,12 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     qtbot.wait_until(lambda: train.form.heads is not None, timeout=PATIENCE)
     assert train.form.heads.root == out
     assert train.form.heads.scans.keys() == open_dataset(moved).scans.keys()
+    # Of a head that cannot be read nothing is seen, also not the one before it.
+    damaged = next(out.glob("sub-01/ses-prisma/dwi/*.nii.gz"))
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    widget.moves.table.selectRow(1)
+    qtbot.wait_until(lambda: "cannot be read" in widget.message.text, timeout=PATIENCE)
+    qtbot.wait_until(lambda: len(viewer.layers) == 0 and not widget.running, timeout=PATIENCE)
 
 
 def seen(viewer):

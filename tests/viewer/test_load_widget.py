@@ -98,8 +98,8 @@ def test_a_scan_of_a_dataset_is_loaded_with_its_siblings(
     qtbot.wait_until(lambda: widget.form.findings.choice.subject == "sub-02")
     load()
     (record,) = scans_of(viewer.layers)
-    assert record.owner == "sub-02 connectom_sa"
-    assert sorted(record.siblings) == ["ge_st", "prisma_st"]
+    assert record.owner == "sub-02 ge_st"
+    assert sorted(record.siblings) == ["connectom_sa", "prisma_st"]
 
 
 def test_the_mask_is_outlined_in_its_place(viewer, widget, pixels, scan_path, choose, load):

@@ -164,11 +164,15 @@ def test_an_ordinary_image_is_left_to_others(viewer, tmp_path, scan):
 
 
 @pytest.mark.parametrize("missing", ["bval", "bvec"])
-def test_a_scan_without_its_gradients_is_not_claimed(missing, scan, tmp_path):
+def test_of_a_scan_that_lacks_a_table_its_reader_says_so(viewer, missing, scan, tmp_path):
     path = scan().write(tmp_path)
-    assert get_reader(str(path)) is not None
     path.with_name(f"sub-01_dwi.{missing}").unlink()
-    assert get_reader(str(path)) is None
+    said = r"^Is missing; put it beside the image, or give it with .* in Load acquisition"
+    with pytest.raises(UserError, match=said):
+        viewer.open(path, plugin="napari-msp")
+    assert not viewer.layers
+    path.rename(tmp_path / "image.nii.gz")  # nothing says that it is a DWI
+    assert get_reader(str(tmp_path / "image.nii.gz")) is None
 
 
 @pytest.mark.parametrize("sidecar", ["", "{", "[]", '{"OrientationEncoding": {"Type": "sh"}}'])

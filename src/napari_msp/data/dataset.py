@@ -384,7 +384,11 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
         problem = f"has no scan named {SCAN_NAMES}"
         remedy = RunJob("import", "bring the data into that form")
     whole = dataset_root(root / "any")
-    if whole is not None:
+    named = (path for where in ("", "sub-*/**/") for path in root.glob(f"{where}*_desc-*_dwi.nii*"))
+    if any(map(is_prediction, named)):
+        problem = "holds predictions, and no scan"
+        remedy = Advice("give the dataset of the scans that they were made from")
+    elif whole is not None:
         remedy = Advice(f"give {whole}, the dataset that it lies in")
     if derived:
         remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
@@ -414,5 +415,9 @@ def letter(viewer: napari.Viewer) -> None:
 
 
 def open_sample(viewer: napari.Viewer) -> None:
-    """Open the simulated heads."""
-    viewer.open_sample(PLUGIN, "travelling_heads")
+    """Open the simulated heads; who cancels that is told nothing."""
+    try:
+        viewer.open_sample(PLUGIN, "travelling_heads")
+    except UserError as error:
+        if not isinstance(error.__cause__, Cancelled):
+            raise

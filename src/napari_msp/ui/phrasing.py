@@ -161,7 +161,7 @@ def reason_first() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise for_toast(error) from None
+        raise for_toast(error) from error.__cause__
 
 
 def sentence(text: str) -> str:

@@ -45,14 +45,14 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Give the reader of scans and SH images; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis. An ordinary image is neither. A folder is read where it holds one scan; of
-    several its reader says where to choose.
+    MRtrix3's basis. An ordinary image is neither. Of a DWI that lacks a table its reader says so. A
+    folder is read where it holds one scan; of several its reader says where to choose.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
         scans = _scans_in(listed[0])
         return partial(read, scans=scans) if scans else None
-    return read if all(_is_scan(each) or _is_sh(each) for each in listed) else None
+    return read if all(_is_dwi(each) or _is_sh(each) for each in listed) else None
 
 
 @reason_first()
@@ -106,7 +106,7 @@ def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
 
     layers = []
     for path in paths:
-        if _is_scan(path):
+        if _is_dwi(path):
             scan = read_scan(load_scan(path, _shell(path)), control.say)
             control.say("Making maps")
         else:
@@ -193,6 +193,17 @@ def _listed(path: Paths) -> list[Path]:
 
 def _is_scan(path: Path) -> bool:
     return _is_image(path) and is_scan(path)
+
+
+def _is_dwi(path: Path) -> bool:
+    """Tell a scan, also one that lacks a table, by its name or the other table."""
+    if _is_scan(path):
+        return True
+    stem = path.name.removesuffix(image_suffix(path))
+    named = stem.endswith("dwi") or any(
+        path.with_name(stem + ending).is_file() for ending in (".bval", ".bvec")
+    )
+    return named and _is_image(path) and path.is_file()
 
 
 def _is_sh(path: Path) -> bool:

@@ -74,10 +74,10 @@ def travelling_heads(
         layers = wait_for(
             lambda control: _layers(folder, size, wanted, control), "Opening the sample"
         )
-    except Cancelled:
+    except Cancelled as cancelled:  # napari wants layers, or an error
         raise UserError(
             "The simulation was cancelled", remedy=Advice("open the sample again to begin anew")
-        ) from None
+        ) from cancelled
     return layers if viewer is None else _shown_once(viewer, layers)
 
 

@@ -244,7 +244,8 @@ def summary(alignment: Alignment) -> str:
         words.append(f"now {distance_text(away[0])} voxels away")
     elif away:
         median, most = (distance_text(float(each)) for each in (np.median(away), max(away)))
-        words.append(f"now {median} voxels away in median, {most} at most")
+        in_median = f" in median, {most}" if median != most else ""
+        words.append(f"now {median} voxels away{in_median} at most")
     left_out = f" Left out: {some(lost)}." if lost else ""
     return f"{', '.join(words)}.{left_out}"
 

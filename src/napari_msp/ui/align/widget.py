@@ -119,7 +119,7 @@ class Align(Docked):
         self.reading.cancel_wanted.connect(self._read.stop)
         self._read.progressed.connect(self.reading.show_step)
         self._read.done.connect(self._show_heads)
-        self._read.failed.connect(self._say)
+        self._read.failed.connect(self._fail_to_show)
         self._read.rested.connect(self.reading.end)
         self.on_escape(self._cancel)
 
@@ -189,6 +189,10 @@ class Align(Docked):
     def _show_heads(self, layers: Mapping[str, LayerData]) -> None:
         self.heads.show(layers)
         self._see()
+
+    def _fail_to_show(self, error: UserError) -> None:
+        self.heads.show({})  # those of the row before are not of the one that is chosen
+        self._say(error)
 
     def _change_view(self) -> None:
         scan = self.moves.scan

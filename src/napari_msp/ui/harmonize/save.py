@@ -115,7 +115,7 @@ def save_all(
 ) -> tuple[Path, ...]:
     """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
 
-    Reports `Step`.
+    Reports `Step`, and the DWI of each once it is written.
 
     Parameters
     ----------
@@ -148,6 +148,7 @@ def save_all(
         control.check()
         control.report(Step(f"Writing {each.owner}", done, len(targets)))
         each.save(path.parent, gradients=gradients, force=force)
+        control.report(path)
     return targets
 
 
@@ -192,10 +193,12 @@ class Saving(QWidget):
         self.progress = JobRow()
         self._listed: list[Prediction] = []
         self._asked: partial[tuple[Path, ...]] | None = None
+        self._written: list[Path] = []
         stacked(self, self.form)
         self.form.save_wanted.connect(self.save)
         self.form.message.action.connect(lambda _: self.replace())
         self.form.close_button.clicked.connect(self.close_form)
+        self.progress.reported.connect(lambda path: self._written.append(path))
         self.progress.job.done.connect(self._say_written)
         self.progress.job.failed.connect(self._fail)
         self.progress.job.cancelled.connect(self._say_cancelled)
@@ -235,6 +238,7 @@ class Saving(QWidget):
 
     def _write(self, force: bool) -> None:
         assert self._asked is not None
+        self._written = []
         self.form.message.clear()
         self.form.set_running(True)
         self.progress.run(partial(self._asked, force), "Writing")
@@ -248,14 +252,21 @@ class Saving(QWidget):
         self.form.message.show_message("ok", words)
 
     def _say_cancelled(self) -> None:
-        self.form.message.show_message("warning", "Cancelled.")
+        self.form.message.show_message("warning", f"Cancelled.{self._before}")
 
     def _fail(self, error: UserError) -> None:
         if isinstance(error.remedy, Overwrite):
             words = sentence(said(error, HARMONIZE_WORDS, remedy=False))
             self.form.message.show_message("warning", words, [REPLACE])
         else:
-            self.form.message.show_message("error", said(error, HARMONIZE_WORDS))
+            words = sentence(said(error, HARMONIZE_WORDS)) + self._before
+            self.form.message.show_message("error", words)
+
+    @property
+    def _before(self) -> str:
+        """What stands in the folder when it has not come to its end."""
+        done = counted(len(self._written), "prediction")
+        return f" {done} written before." if self._written else ""
 
     def _rest(self) -> None:
         self.progress.end()

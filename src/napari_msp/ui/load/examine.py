@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import dataset_root
+from napari_msp.bids import dataset_root, marked_input
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -116,6 +117,12 @@ class Findings:
     description: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
+
+    def chose_for(self, choice: Choice) -> bool:
+        """Tell whether one of several scans was taken though the choice names none of them."""
+        scans = 0 if self.dataset is None else len(self.dataset.scans)
+        unnamed = scans > 1 and not (choice.subject and choice.platform)
+        return unnamed or (len(self.series) > 1 and choice.series is None)
 
     @property
     def ready(self) -> bool:
@@ -352,12 +359,19 @@ def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
 
 
 def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:
-    """Fill in subject and platform where they name no scan: one that lies in the folder."""
+    """Fill in subject and platform where they name no scan: one that lies in the folder.
+
+    Of a subject, that of the platform which is predicted from, where the dataset says so.
+    """
     if dataset.has(choice.subject, choice.platform):
         return choice
-    scans = sorted(each for each, path in dataset.scans.items() if folder in path.parents)
-    of_subject = [each for each in sorted(dataset.scans) if each[0] == choice.subject]
-    subject, platform = (of_subject or scans or sorted(dataset.scans))[0]
+    marked = None
+    with suppress(UserError):  # a damaged description is told where it counts
+        marked = marked_input(dataset.root)
+    known = sorted(dataset.scans, key=lambda each: (each[0], each[1] != marked, each[1]))
+    within = [each for each in known if folder in dataset.scans[each].parents]
+    of_subject = [each for each in known if each[0] == choice.subject]
+    subject, platform = (of_subject or within or known)[0]
     return replace(choice, subject=subject, platform=platform)
 
 

@@ -73,6 +73,12 @@ class AcquisitionForm(ExaminedForm):
         self._connect()
         self.show_findings(Findings())
 
+    def show_findings(self, findings: Findings) -> None:
+        """Show what was found; of several scans one is loaded once it could be seen which."""
+        if findings.chose_for(self.choice):
+            self._act_then = False
+        super().show_findings(findings)
+
     def _show(self) -> None:
         """Bring the entries up to what was found."""
         self._list_choices()

@@ -212,6 +212,8 @@ class Train(Docked):
         elif run.problem is not None:
             self.message.show_message("warning", said(run.problem, WORDS))
         self.run.show(run)
+        self.what.unfold(False)  # in a low window all of the run lies below it
+        reveal(self.view)
 
     def _show_state(self) -> None:
         """Offer what can be done, and give the room to a run that goes on."""
@@ -342,6 +344,7 @@ class RunControl(QObject):
 
     def show(self, run: OpenedRun) -> None:
         """Show a run that nobody executes."""
+        self._drop_layers()  # what is said under them is of the run before
         self.folder, self._heads = run.folder, run.heads
         self._last = run.events[-1] if run.events else None
         self._view.open(run.folder, run.events)

@@ -215,8 +215,10 @@ class ExaminedForm(QWidget):
             path.settle()
         if self._looking:
             self._act_then = True
-        elif self.findings.ready and not self._running:
+        elif self.can_act:
             self.act_wanted.emit()
+        elif not self._running:
+            self._choose(self.choice)  # what was in the way may have gone
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Welcome files anywhere."""

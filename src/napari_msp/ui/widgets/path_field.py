@@ -66,6 +66,7 @@ class PathField(QWidget):
         self.line.textChanged.connect(self.line.setToolTip)  # the line may be too short for it
         self.line.textEdited.connect(lambda _: self._pause.start())
         self.line.editingFinished.connect(self.settle)
+        self.line.returnPressed.connect(self.look_again)
 
     @property
     def path(self) -> Path | None:
@@ -92,6 +93,11 @@ class PathField(QWidget):
         if now != self._emitted:
             self._emitted = now
             self.changed.emit()
+
+    def look_again(self) -> None:
+        """Emit `changed` though the path is the same: what lies there may have changed."""
+        self._emitted = ""
+        self.settle()
 
     def _browse_file(self) -> None:
         start = str(self.path or "")
