@@ -268,3 +268,8 @@ class TestScans:
             return
         (doubt,) = self.doubts(path)
         assert doubt.startswith(f"{field} of its sidecar says otherwise ({says}")
+
+    def test_a_sidecar_that_cannot_be_read(self, path):
+        path.with_name("sub-01_dwi.json").write_bytes(b"")
+        (doubt,) = self.doubts(path)
+        assert doubt.startswith("its sidecar is not valid JSON (")

@@ -87,9 +87,17 @@ def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: boo
         yield from _other_tables(path, table, affine)
     try:
         sidecar = read_sidecar(path)
-    except UserError:  # what says nothing contradicts nothing
+    except UserError:  # see `unread_sidecar`
         return
     yield from _sidecar_table(sidecar, table)
+
+
+def unread_sidecar(path: Path) -> Iterator[str]:
+    """Say why an image's sidecar cannot be read, where one is there and cannot."""
+    try:
+        read_sidecar(path)
+    except UserError as error:
+        yield f"its sidecar {error.problem}: what it says of the table and of b=0 is not known"
 
 
 def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
