@@ -1,13 +1,15 @@
 """It is the prediction that moves, exactly where it can."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.measuring import doubts_of_place
 from napari_msp.evaluation.line_up import line_up, on_lattice, placement
 
 
@@ -135,3 +137,30 @@ def test_grids_of_one_voxel_size_say_what_tells_them_apart():
         assert placement(lattice, GRID) == f"interpolated linearly, as {words}"
     coarse = Lattice((5, 5, 6), np.diag([4.8, 4.8, 4.8, 1.0]))
     assert placement(coarse, GRID) == f"interpolated linearly from 4.80 × 4.80 × 4.80 mm to {sizes}"
+
+
+def test_a_truth_that_lies_beside_the_prediction_is_told(head):
+    truth = head("RAS")
+    turned = truth.affine.copy()
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", 4, degrees=True).as_matrix()
+    turned = turn @ turned
+    turned[:3, 3] += [2.0, -1.5, 0.0]
+    both = line_up(truth, {"here": head("LAS"), "beside": replace(truth, affine=turned)})
+    [said] = both.misplaced
+    found = re.match(r"beside lies ([\d.]+) mm \(([\d.]+) voxels; shift .*, turn ([\d.]+)°\)", said)
+    assert found is not None
+    points = scanner_points(truth.mask, truth.affine)
+    moved = scanner_points(truth.mask, turned)
+    apart = float(np.linalg.norm(moved - points, axis=1).mean())
+    mm, voxels, degrees = map(float, found.groups())
+    assert (mm, degrees) == pytest.approx((apart, 4.0), abs=0.25)
+    assert voxels == pytest.approx(mm / truth.lattice.voxel_sizes.max(), abs=0.1)
+    assert not line_up(None, {"here": truth}).misplaced
+    # A benchmark says it of the input, whatever is predicted from it.
+    where = ("sub-01", "ge_st", "prisma_st")
+    [note] = doubts_of_place(replace(truth, affine=turned), truth, *where)
+    told = re.match(r"sub-01 on prisma_st: its scan lies ([\d.]+) mm .* the one on ge_st", note)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(apart, abs=0.25)
+    assert doubts_of_place(head("LAS"), truth, *where) == []

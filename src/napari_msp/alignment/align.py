@@ -12,6 +12,8 @@ import numpy as np
 from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_scan
 from napari_msp.alignment.preprocessing import Step, advice, missing_steps
 from napari_msp.alignment.registration import (
+    LEAST_CORRELATION,
+    MISALIGNMENT_LIMIT,
     BrainImage,
     Freedom,
     brain_image,
@@ -34,7 +36,7 @@ from napari_msp.bids import (
     write_participants,
 )
 from napari_msp.checking.findings import Finding, place_of
-from napari_msp.checking.summary import LEAST_CORRELATION, MISALIGNMENT_LIMIT, Comparison
+from napari_msp.checking.summary import Comparison
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import (

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from napari_msp.alignment.registration import MISALIGNMENT_LIMIT
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.summary import MISALIGNMENT_LIMIT, ScanSummary, measured_distance
+from napari_msp.checking.summary import ScanSummary, measured_distance
 from napari_msp.errors import Advice
 
 OUTLYING = 3.5

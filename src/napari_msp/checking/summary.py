@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from napari_msp.alignment.registration import BrainImage, Displacement, estimate_displacement
+from napari_msp.alignment.registration import (
+    LEAST_CORRELATION,
+    MISALIGNMENT_LIMIT,
+    BrainImage,
+    Displacement,
+    estimate_displacement,
+)
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
@@ -130,16 +136,9 @@ class ScanSummary:
 
 # --- Beside the input ------------------------------------------------------------------------
 
-MISALIGNMENT_LIMIT = 0.5
-"""Mean displacement in voxels of the input above which alignment is warned of (our choice)."""
-
 MISALIGNMENT_ACCURACY = 0.3
 """Mean error in mm of the measured displacement on simulated heads with 2.4 mm voxels (measured:
 0.05 to 0.23 mm over shifts from 0 to 3 mm and twelve pairs of scans)."""
-
-LEAST_CORRELATION = 0.9
-"""Correlation of two aligned scans below which they may not be of one head (our choice; simulated
-scans reach 0.99 on one head and 0.87 on two)."""
 
 
 def compare_with_input(

@@ -91,8 +91,8 @@ def run(options: Namespace, console: Console) -> int:
     found = result.values() if isinstance(result, CompareResults) else [result]
     for one in found:
         compared = one.comparison
-        doubts = doubts_of_truth(one.truth, compared)
-        said.update(dict.fromkeys([*compared.interpolated, *compared.left_out, *doubts]))
+        doubts = [*compared.left_out, *compared.misplaced, *doubts_of_truth(one.truth, compared)]
+        said.update(dict.fromkeys([*compared.interpolated, *doubts]))
     for each in said:
         console.warn(f"warning: {each}")
     for path in result.save(options.out, options.figure_format):

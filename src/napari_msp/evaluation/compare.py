@@ -298,6 +298,7 @@ def _compare(
     notes = [
         *comparison.interpolated,
         *comparison.left_out,
+        *comparison.misplaced,
         *doubts_of_truth(true, comparison),
         *_notes(reference, sources, scan),
         *left_out,

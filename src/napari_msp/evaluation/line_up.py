@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from napari_msp.alignment.registration import how_far_beside
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
@@ -30,8 +31,11 @@ AS_STORED, REORDERED = "as stored", "reordered"
 """Placements that change no number."""
 
 LEAST_SHARED = 0.98
-"""Share of the voxels in which all other images have brain that one may have without a word: it
-takes the rest from the others' numbers (our choice)."""
+"""Share of the voxels in which truth and all other predictions have brain that a prediction may
+have without a word: it takes the rest from the others' numbers (our choice)."""
+
+LEAST_MEASURED = 0.9
+"""The same of two images alone, and of the truth: edges differ by a few percent (our choice)."""
 
 
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
@@ -149,10 +153,25 @@ class Comparison:
         for name in masks if len(masks) > 1 else ():
             others = np.logical_and.reduce([masks[each] for each in masks if each != name])
             there, lost = int(others.sum()), int((others & ~masks[name]).sum())
-            if lost > (1 - LEAST_SHARED) * there:
+            one_of_several = name in self.predictions and len(self.predictions) > 1
+            if lost > (1 - (LEAST_SHARED if one_of_several else LEAST_MEASURED)) * there:
                 share = f"{lost:,} of {there:,} voxels ({100 * lost / there:.0f} %)"
                 found.append(f"{name} has no brain in {share} of the others: they count for none")
         return found
+
+    @cached_property
+    def misplaced(self) -> list[str]:
+        """Which predictions lie beside the truth, found by registering them."""
+        if self.truth is None:
+            return []
+        image = self.truth.image
+        found = {name: how_far_beside(image, each.image) for name, each in self.predictions.items()}
+        return [
+            f"{name} lies {apart} beside the ground truth, which counts as error: `napari-msp "
+            "check` measures it, `napari-msp align` lays scans on each other"
+            for name, apart in found.items()
+            if apart
+        ]
 
     @cached_property
     def reference(self) -> SHImage:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_msp.alignment.registration import how_far_beside
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -170,6 +171,7 @@ class Measurement:
         finished = plan.finished(self.round.dataset)
         elsewhere = FinishedOnTarget(finished, self.target, dataset)
         heads = [s for s in self.round.subjects.test if dataset.has(s, self.target)]
+        beside: list[str] = []
         for done, subject in enumerate(heads):
             if done:
                 tell(f"{self.round.name}: {heads[done - 1]} on {self.target}", done / len(heads))
@@ -180,6 +182,10 @@ class Measurement:
                 lattice = truth.image.lattice
                 predicted = head.predictions(b, fitted[b], lattice)
                 if not self.repeated:
+                    if shell == next(iter(plan.shells)):
+                        beside += doubts_of_place(
+                            head.given(b), truth.image, subject, plan.source, self.target
+                        )
                     if plan.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
                     asked = UNHARMONIZED in predicted or not finished
@@ -200,7 +206,7 @@ class Measurement:
                     patches += [
                         PatchResult(*where, reference, *each, shell=shell) for each in patch
                     ]
-        notes = list(elsewhere.notes)
+        notes = [*elsewhere.notes, *beside]
         if regional is not None:
             for subject in () if plan.folds else self.round.subjects.training:
                 regional.add_taught(subject)
@@ -383,6 +389,18 @@ class _Head:
         white = fractions.sum(axis=1) > KNOWN_WHITE
         peaks = peaks_of_populations(fractions[white], directions[white])
         return Fibres(voxels[white], peaks, response, known=True)
+
+
+def doubts_of_place(
+    given: SHImage, truth: SHImage, subject: str, source: str, target: str
+) -> list[str]:
+    """Say where a head lies elsewhere on a target than on the input, found by registering both."""
+    apart = how_far_beside(truth, given)
+    said = (
+        f"{subject} on {target}: its scan lies {apart} beside the one on {source}, which counts as "
+        "error of every method: `napari-msp align` lays scans on each other"
+    )
+    return [said] if apart else []
 
 
 def _number(subject: str) -> int | None:
