@@ -304,6 +304,10 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
     assert RunFolder.open(folder).state == "failed"
     assert train.resume_button.isEnabled()  # once the file is mended
     assert train.form.isEnabled()
+    train.what.unfold(True)
+    train.open_run(folder)  # in a low window all of it lies below the form
+    qtbot.waitUntil(lambda: not train.what.body.isVisible(), timeout=PATIENCE)
+    assert train.view.ending.text.startswith("Failed: ")
 
 
 @pytest.mark.slow

@@ -165,6 +165,21 @@ def test_layers_of_two_scans_are_refused(in_window, scan, save, tmp_path):
     assert not (tmp_path / "both.nii.gz").exists()
 
 
+def test_an_error_is_not_saved_as_the_image_that_it_is_of(opened, tmp_path):
+    """`layer.save` takes the first of the writers, and cannot say which."""
+    record = shown_by(opened.layers[0]).scan
+    error = opened.add_layer(make_layer(map_layer(record, "SH MSE", sh_average(record.sh))))
+    with pytest.raises(UserError, match=r"The SH MSE would not be saved, .* type Shown map"):
+        error.save(str(tmp_path / "mse.nii.gz"), plugin="napari-msp")
+    assert not (tmp_path / "mse.nii.gz").exists()
+    write_map(str(tmp_path / "mse.nii.gz"), [error.as_layer_data_tuple()])
+    np.testing.assert_allclose(
+        nib.load(tmp_path / "mse.nii.gz").get_fdata(), sh_average(record.sh), atol=1e-7
+    )
+    opened.layers.save(str(tmp_path / "all.nii.gz"), plugin="napari-msp")
+    assert load_sh(tmp_path / "all.nii.gz").order == 6
+
+
 @pytest.mark.parametrize("change", ["cropped", "moved", "scaled", "turned", "moved by hand"])
 @pytest.mark.parametrize("quantity", ["SH average", "colour FA"])
 def test_a_map_that_does_not_lie_where_it_was_made_is_refused(opened, tmp_path, change, quantity):
