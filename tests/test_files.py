@@ -28,6 +28,7 @@ from napari_msp.files import (
     parse_json,
     read_json,
     read_whole,
+    reserved,
     scratch_folder,
     staged_folder,
     write_json,
@@ -375,3 +376,31 @@ def test_an_older_folder_goes_once_the_new_one_stands(tmp_path, monkeypatch):
     assert (old / "scan").read_text() == "new"
     (aside,) = tmp_path.glob(".aligned.*.old")
     assert (aside / "scan").read_text() == "old"
+
+
+def test_a_linked_folder_stays_linked(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/scan").write_text("old")
+    link = tmp_path / "aligned"
+    link.symlink_to(tmp_path / "disk")
+    with new_folder(link, replace=True) as stage:
+        (stage / "scan").write_text("new")
+    assert link.is_symlink()
+    assert (tmp_path / "disk/scan").read_text() == "new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["aligned", "disk"]
+
+
+def test_a_lock_of_another_user_can_be_taken(tmp_path, monkeypatch):
+    """Who may only read it in a folder that several share."""
+    path, real = tmp_path / "cohort.tsv", os.open
+
+    def not_mine(name, flags, *mode):
+        if str(name).endswith(".lock") and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(name, flags, *mode)
+
+    (tmp_path / ".cohort.tsv.lock").touch()
+    monkeypatch.setattr(os, "open", not_mine)
+    with reserved(path), pytest.raises(UserError, match="another process"), reserved(path):
+        pass
+    assert not (tmp_path / ".cohort.tsv.lock").exists()

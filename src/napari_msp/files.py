@@ -293,6 +293,7 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
         When a part of the old one could not be removed, and where it lies now.
     """
     folder = Path(folder)
+    folder = folder.resolve() if folder.is_symlink() else folder
     if not replace:
         refuse_occupied(folder)
     with _stage(folder.parent, folder) as stage:
@@ -336,7 +337,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         written to without one.
     """
     try:
-        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        file = _opened_lock(folder / ".lock")
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
@@ -350,6 +351,14 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _opened_lock(lock: Path) -> int:
+    """Open what is locked; another user's, in a folder that several share, can only be read."""
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        return os.open(lock, os.O_RDONLY)
 
 
 @contextmanager
@@ -393,7 +402,7 @@ def _taken(lock: Path, path: Path, wait: bool) -> int:
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            file = _opened_lock(lock)
         except OSError as error:
             raise _unwritable(path, error) from error
         try:

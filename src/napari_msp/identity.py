@@ -219,7 +219,8 @@ def files_read(acquisition: Acquisition) -> dict[str, str]:
     table = acquisition.given_gradients
     numbers = hashlib.sha256(np.float64(table.b0_threshold).tobytes())
     for values in (table.b_values, table.directions):
-        numbers.update(np.ascontiguousarray(values, dtype=float).tobytes())
+        # Processors differ in the last digits, and in the sign of 0.
+        numbers.update((np.round(np.array(values, dtype=float), 6) + 0.0).tobytes())
     if acquisition.mask_path is not None:
         mask = sha256(acquisition.mask_path)
     elif acquisition.given_mask is not None:

@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import absolute, dataset_root, read_description, read_sidecar
+from napari_msp.bids import absolute, bare_stem, dataset_root, read_description, read_sidecar
 from napari_msp.errors import UserError
 
 
@@ -198,8 +198,17 @@ def sizes_of(folder: Path, stem: str) -> dict[str, int]:
 
 
 def lost_files(dwi: Path) -> list[str]:
-    """Name the files that were written with a predicted DWI and are gone; none where none says."""
-    return [name for name in _noted_files(dwi) if not (dwi.parent / name).exists()]
+    """Name what a predicted DWI lacks of its tables and its mask; nothing where none says.
+
+    Maps and SH images, which are large, may have been deleted to save room.
+    """
+    own = bare_stem(dwi)
+    needed = tuple(f"{own}_{ending}." for ending in ("dwi", "mask"))
+    return [
+        name
+        for name in _noted_files(dwi)
+        if name.startswith(needed) and not (dwi.parent / name).exists()
+    ]
 
 
 def changed_files(dwi: Path) -> list[str]:

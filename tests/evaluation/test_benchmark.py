@@ -241,6 +241,16 @@ def test_a_corrected_scan_is_another_evaluation(plan, heads, tmp_path):
         keep_plan(here, tmp_path / "plan.json")
 
 
+def test_a_plan_of_an_earlier_version_is_not_called_another(plan, tmp_path):
+    path = tmp_path / "plan.json"
+    keep_plan(plan, path)
+    content = json.loads(path.read_text())
+    del content["scans"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="was begun by an earlier version"):
+        keep_plan(plan, path)
+
+
 def test_a_model_that_was_trained_anew_is_read_anew(tmp_path):
     path = tmp_path / "mine.safetensors"
     shutil.copy2(packaged_model("MSP"), path)

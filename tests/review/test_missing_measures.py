@@ -96,6 +96,7 @@ def test_numbers_of_another_scan_or_truth_are_measured_anew(
     # Numbers of what is away just now are still known.
     measure(review)
     image.rename(aside)
+    mask.unlink()
     assert set(measure(open_review(harmonized)).entries[0].numbers) >= again & {"error"}
 
 

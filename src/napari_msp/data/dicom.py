@@ -265,7 +265,8 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     folder = Path(folder)
     files = files_under(folder)
     marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(repr((str(folder.resolve()), marks)).encode()).hexdigest()[:16]
+    made_as = ("slices are held against their places", str(folder.resolve()), marks)
+    key = hashlib.sha256(repr(made_as).encode()).hexdigest()[:16]
     kept = Path(cache) / "dicom" / key
     if not kept.exists():
         with new_folder(kept) as stage:

@@ -281,6 +281,7 @@ def common_mask(
     lattice: Lattice,
     moved: MaskArray,
     source: Lattice,
+    *,
     whose: str | Path,
     other: str,
     field: str | None = None,

@@ -192,7 +192,7 @@ def _head(
         # Else the model would expect the displacement as its own error.
         whose, other = f"{subject} on {target}", f"on {model.card.input}"
         masks = (image.mask, image.lattice, truth.mask, fitted.lattice)
-        mask = common_mask(*masks, whose, f"the one {other}")
+        mask = common_mask(*masks, whose=whose, other=f"the one {other}")
         apart = centres_apart(image.mask, image.affine, fitted.mask, fitted.affine)
         warn_if_apart(apart, whose, other)
         described = features_of(prepared.image.by_shell()[number], image, part.b0)

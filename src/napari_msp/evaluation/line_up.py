@@ -270,7 +270,9 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         own, lattice = maps.image.lattice, reference.lattice
         placed[name] = maps if own.matches(lattice) else Maps(on_lattice(maps.image, lattice))
         moved = placed[name].image.mask
-        mask = mask & common_mask(reference.mask, lattice, moved, own, name, "the reference's")
+        mask = mask & common_mask(
+            reference.mask, lattice, moved, own, whose=name, other="the reference's"
+        )
     if not mask.any():
         problem = "no voxel lies in all masks"
         remedy = Advice("give images of one region")

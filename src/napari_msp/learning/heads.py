@@ -304,7 +304,9 @@ def load_head(
             off_lattice.append(target)
         known = image.resampled_mask(lattice)
         path, other = dataset.scans[subject, target], f"the one on {source}"
-        inside = common_mask(known, lattice, truth.mask, own, path, other, "dataset")
+        inside = common_mask(
+            known, lattice, truth.mask, own, whose=path, other=other, field="dataset"
+        )
         warn_if_apart(apart, f"{subject} on {target}", f"on {source}")
         refined[target] = replace(truth, mask=inside, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_msp.errors import Advice, Cancelled, Change, UserError
+from napari_msp.errors import Advice, All, Cancelled, Change, Resume, UserError
 from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
@@ -194,7 +194,7 @@ class TrainingRun:
 
     def _write_model(self) -> None:
         if self.out.exists() and not self.replaces:
-            remedy = Advice("move it away and resume: what was learned is in the checkpoint")
+            remedy = All((Advice("move it away"), Resume()))
             raise UserError("came up while this was trained", self.out, "out", remedy)
         model = finished_model(
             study=self.study,

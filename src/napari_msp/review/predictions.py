@@ -504,7 +504,9 @@ def still_known(kept: Mapping[str, Any], key: str, stamps: Mapping[str, Any]) ->
     masks = before.get("masks")
     if isinstance(masks, Mapping):
         noted = ((what, mask) for what, mask in masks.items() if isinstance(mask, list) and mask)
-        changed |= {what for what, (path, *then) in noted if stamp_of(Path(str(path))) != then}
+        changed |= {
+            w for w, (path, *then) in noted if stamp_of(Path(str(path))) not in (None, then)
+        }
     gone = {measure for measure, of in MEASURED_OF.items() if changed & set(of)}
     numbers, failed = before.get("numbers"), before.get("failed")
     return {

@@ -241,8 +241,11 @@ def keep_plan(plan: Plan, path: Path) -> None:
         names = dict.fromkeys([*wanted, *before])
         changed = [name for name in names if before.get(name) != wanted.get(name)]
         if changed:
-            then, now = before.get("scans", {}), wanted["scans"]
-            scans = [name for name in now if then.get(name) != now[name]] if then else []
+            if "scans" not in before:
+                problem = "was begun by an earlier version, which did not note of which scans it is"
+                raise UserError(problem, path, "out", Change("out", "another"))
+            then, now = before["scans"], wanted["scans"]
+            scans = [name for name in now if then.get(name) != now[name]]
             which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
             raise UserError(
                 f"another evaluation was begun here, with other {', '.join(changed)}{which}",
