@@ -24,6 +24,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
     wrapped,
 )
+from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import Notices
 
 LABELS = {
@@ -84,8 +85,8 @@ class CompareForm(QWidget):
 
     Parameters
     ----------
-    *beside
-        What stands right of its title.
+    heading
+        Of the widget; the form's title leads it.
     most
         Predictions that may be ticked.
 
@@ -109,7 +110,7 @@ class CompareForm(QWidget):
     glyphs_changed = Signal()
     plane_changed = Signal(str)
 
-    def __init__(self, *beside: QWidget, most: int = 4) -> None:
+    def __init__(self, heading: Heading | None = None, *, most: int = 4) -> None:
         super().__init__()
         self._most = most
         self._drawn: tuple[Any, ...] | None = None
@@ -134,7 +135,7 @@ class CompareForm(QWidget):
         )
         self.notices, self.keys = Notices(), wrapped(KEYS)
         self.what = FoldButton("What to compare", True)
-        self.rows = self._arranged(beside)
+        self.rows = self._arranged(heading)
         self.show_active(False)
         self.offer((), (), ())
         self._connect()
@@ -280,7 +281,7 @@ class CompareForm(QWidget):
         self.errors.currentIndexChanged.connect(lambda _: self.errors_changed.emit())
         self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 
-    def _arranged(self, beside: Sequence[QWidget]) -> FormRows:
+    def _arranged(self, heading: Heading | None) -> FormRows:
         rows, buttons = FormRows(self.notices), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
             ("b_value", self.shells, SHELL),
@@ -294,7 +295,7 @@ class CompareForm(QWidget):
         ):
             rows.add(name, LABELS[name], entry, meaning, beside=name == "axis")
         buttons.setStretchFactor(self.show_button, 1)
-        head = in_row(self.what, *beside)
-        head.setAlignment(self.what, Qt.AlignLeft | Qt.AlignTop)
-        stacked(self, head, rows, self.keys, buttons)
+        if heading is not None:
+            heading.lead(self.what)
+        stacked(self, heading or self.what, rows, self.keys, buttons)
         return rows

@@ -101,10 +101,16 @@ class Heading(QWidget):
         answers.addWidget(self.show_me)
         answers.addWidget(self.decline)
         words.addLayout(answers)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.hint, 1)
-        row.addWidget(self.help, 0, Qt.AlignTop | Qt.AlignRight)
+        column, self._row = QVBoxLayout(self), QHBoxLayout()
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(self._row)
+        self._row.addWidget(self.hint, 1)
+        self._row.addWidget(self.help, 0, Qt.AlignTop | Qt.AlignRight)
         self.hint.hide()  # until somebody may need it
         self.show_me.clicked.connect(self.sample_wanted)
         self.decline.clicked.connect(self.declined)
+
+    def lead(self, title: QWidget) -> None:
+        """Put a title beside the help; the hint has the whole width below both."""
+        self._row.insertWidget(0, title, 1, Qt.AlignTop | Qt.AlignLeft)
+        self.layout().addWidget(self.hint)
