@@ -34,7 +34,7 @@ from few.biology import biology
 from few.cells import SCALES, Bench, run_cell, step_times
 from few.figure import draw_curves
 from few.methods import METHODS, STATISTICS_ONLY, available
-from few.plan import PARTS, Plan, at_chosen_rates, cells_of, times_of
+from few.plan import GROUPS, PARTS, Plan, at_chosen_rates, cells_of, times_of
 from few.report import page
 
 from napari_msp import packaged
@@ -90,8 +90,14 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--choosing", nargs="+", choices=list(SETS), help="sets of the rates")
     parser.add_argument("--measuring", nargs="+", choices=list(SETS), help="sets of all the rest")
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates that are tried")
+    parser.add_argument(
+        "--rate", type=float, help="that was chosen before: no rates part is needed"
+    )
     parser.add_argument("--lengths", nargs="+", type=int, help="steps a target of the curves")
     parser.add_argument("--times", nargs="+", type=float, help="seconds of the semi-real runs")
+    parser.add_argument(
+        "--groups", nargs="+", type=int, choices=list(GROUPS), help="heads, ten-minute runs"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="groups of heads, ten-minute runs")
     parser.add_argument("--out", type=Path, help="page to write besides FOLDER/page.md")
     parser.add_argument("--smoke", action="store_true", help="everything tiny, in two minutes")
@@ -112,6 +118,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         choosing=tuple(options.choosing or plan.choosing),
         measuring=tuple(options.measuring or plan.measuring),
         rates=tuple(options.rates or plan.rates),
+        rate=options.rate or plan.rate,
+        groups=tuple(options.groups or plan.groups),
         lengths=tuple(options.lengths or plan.lengths),
         times=tuple(options.times or plan.times),
     )

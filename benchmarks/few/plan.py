@@ -33,6 +33,8 @@ class Plan:
         Steps a target of the curves.
     rates, rate_steps
         Learning rates that are tried, and for how long.
+    rate
+        Of methods for which none was chosen.
     seconds, repeats, groups
         Of the ten-minute runs, for all targets together; how many groups of heads; and of how many
         heads.
@@ -49,6 +51,7 @@ class Plan:
     lengths: tuple[int, ...] = (75, 300, 1200, 3000)
     rates: tuple[float, ...] = (5e-4, 1.5e-3, 4.5e-3)
     rate_steps: int = 300
+    rate: float = FAST.learning_rate
     seconds: float = 600.0
     repeats: int = 1
     groups: tuple[int, ...] = tuple(GROUPS)
@@ -95,11 +98,6 @@ def chosen_rates(rows: Iterable[Mapping[str, Any]], methods: Sequence[str]) -> d
             by_rate, key=lambda rate: mean(by_rate[rate][place] / best[place] for place in places)
         )
     return chosen
-
-
-def rate_of(method: str, chosen: Mapping[str, float]) -> float:
-    """Give a method's learning rate; the preset's where none was chosen."""
-    return chosen.get(method, FAST.learning_rate)
 
 
 def at_chosen_rates(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -172,7 +170,7 @@ def _curves(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[Cell]
     for steps in (0, *plan.lengths):
         for method in plan.trained(bench):
             if steps or METHODS[method].start != "nothing":
-                rate = rate_of(method, chosen) if steps else 0.0
+                rate = chosen.get(method, plan.rate) if steps else 0.0
                 full = steps == max(plan.lengths)
                 cells += [
                     Cell("curves", where, method, run, HEAD, steps, rate, full)
@@ -199,7 +197,7 @@ def _ten_minutes(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[
                         run,
                         heads,
                         steps,
-                        rate_of(method, chosen),
+                        chosen.get(method, plan.rate),
                         True,
                     )
                     for method in plan.trained(bench)
@@ -222,7 +220,14 @@ def _semireal(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[Cel
             steps = _steps(plan, bench, method, runs, seconds)
             cells += [
                 Cell(
-                    "semireal", "semireal", method, run, HEAD, steps, rate_of(method, chosen), True
+                    "semireal",
+                    "semireal",
+                    method,
+                    run,
+                    HEAD,
+                    steps,
+                    chosen.get(method, plan.rate),
+                    True,
                 )
                 for run in runs
             ]
