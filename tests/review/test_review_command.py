@@ -64,7 +64,9 @@ def test_mistakes_are_one_line_with_a_remedy(run, cohort, tmp_path):
 
 def test_ratings_are_merged(run, cohort, tmp_path):
     entry = open_review(cohort).entries[0]
-    there = Ratings.open(tmp_path / "laptop", "anna")
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    there = Ratings.open(laptop, "anna")
     there.rate(entry, "doubtful")
     status, out, _ = run("review", cohort, "--merge", there.path)
     assert status == 0

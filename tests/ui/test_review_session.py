@@ -124,7 +124,8 @@ def test_a_prediction_that_was_made_again_is_to_be_rated_again(root):
     assert again.progress_words == "0 of 9 rated; 1 made again since"
 
 
-def test_blind_hides_names_numbers_and_order(root):
+def test_blind_hides_names_numbers_and_order(root, monkeypatch):
+    monkeypatch.setattr("napari_msp.review.blind.secrets.randbelow", lambda _: 3)
     session = Session.open(str(root), "anna", blind=True, hide_roles=True)
     told = [session.name(each) for each in session.rows]
     assert not any("sub" in each or "prisma" in each for each in told)

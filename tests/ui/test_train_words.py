@@ -86,7 +86,7 @@ def test_a_run_that_nobody_has_begun():
     ("error", "words"),
     [
         (
-            explain(MemoryError()),
+            explain(RuntimeError("CUDA out of memory")),
             "not enough memory; use a smaller “Batch”, or use a smaller “Crop (voxels)”, or "
             "compute on the CPU (“Device” cpu)",
         ),
