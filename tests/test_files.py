@@ -399,8 +399,10 @@ def test_a_lock_of_another_user_can_be_taken(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(name, flags, *mode)
 
-    (tmp_path / ".cohort.tsv.lock").touch()
     monkeypatch.setattr(os, "open", not_mine)
+    with pytest.raises(UserError, match=r"cannot write here \(Permission denied\)"), reserved(path):
+        pass
+    (tmp_path / ".cohort.tsv.lock").touch()
     with reserved(path), pytest.raises(UserError, match="another process"), reserved(path):
         pass
     assert not (tmp_path / ".cohort.tsv.lock").exists()

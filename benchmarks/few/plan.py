@@ -103,8 +103,8 @@ def chosen_rates(rows: Iterable[Mapping[str, Any]], methods: Sequence[str]) -> d
 def at_chosen_rates(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Leave out what was learned at a rate that is not the chosen one any more.
 
-    Such cells stay in their folder: another rate is another file. Where none was chosen, all were
-    learned at the preset's.
+    Such cells stay in their folder: another rate is another file. Where none was chosen all are
+    kept, so a folder without tried rates holds the cells of one `Plan.rate`.
     """
     chosen = chosen_rates(rows, list(METHODS))
     return [

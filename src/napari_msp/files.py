@@ -357,8 +357,11 @@ def _opened_lock(lock: Path) -> int:
     """Open what is locked; another user's, in a folder that several share, can only be read."""
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        return os.open(lock, os.O_RDONLY)
+    except PermissionError as refused:
+        try:
+            return os.open(lock, os.O_RDONLY)
+        except OSError:  # there is none, and none may be made
+            raise refused from None
 
 
 @contextmanager

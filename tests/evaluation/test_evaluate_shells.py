@@ -142,6 +142,15 @@ def test_every_shell_is_measured_against_its_own_truth(heads, tmp_path):
         (tmp_path / "m" / f"{name}.csv").rename(tmp_path / "away")
         assert there and not job.finished  # what is lost is measured anew
         (tmp_path / "away").rename(tmp_path / "m" / f"{name}.csv")
+    for name, asked in (
+        ("regions", {"regions": "tissue"}),
+        ("biology", {"biology": True}),
+    ):
+        more = replace(job, plan=replace(plan, **asked))
+        assert not more.finished
+        assert replace(more, repeated=True).finished  # another seed is measured by SH errors alone
+        (tmp_path / "m" / f"{name}.csv").touch()
+        assert more.finished
     dataset, subject = open_dataset(heads), plan.subjects.test[0]
     for shell in (1200, 3000):
         truth, scan = (

@@ -431,6 +431,12 @@ class TestUnlikeTheTrainingScans:
             assert error.value.field == "scan"
         with pytest.raises(UserError, match="out: holds predictions, and no scan; give the data"):
             open_dataset(tmp_path / "out")
+        # Why a scan beside them is none is what helps.
+        beside = tmp_path / "out/sub-07/dwi"
+        beside.mkdir(parents=True)
+        shutil.copy(path, beside / "sub-08_ses-ge_acq-st_dwi.nii.gz")
+        with pytest.raises(UserError, match=r"has no scan: sub-08_ses-ge_acq-st_dwi.* lies in"):
+            open_dataset(tmp_path / "out")
 
     def test_whatever_is_written_of_a_prediction_says_so(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")

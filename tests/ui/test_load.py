@@ -349,6 +349,13 @@ def test_nothing_chosen_is_no_problem():
     assert not found.ready
 
 
+def test_a_sidecar_that_cannot_be_read_is_told_before_a_scan_is_loaded(scan, tmp_path):
+    path = scan().write(tmp_path)
+    assert examine(Choice(path)).doubts == {}
+    sidecar_path(path).write_text("{")
+    assert examine(Choice(path)).doubts["bval"].startswith("its sidecar is not valid JSON (")
+
+
 def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
     path = tmp_path / "a_dwimap.nii.gz"
     write_sh(path, fit_sh(scan().load(tmp_path)))

@@ -158,7 +158,8 @@ def _open(
     with errors_as_findings(findings, root, where):
         check_four_axes(image, str(path))
         doubts = (*header_doubts(image), *table_doubts(gradients))
-        doubts += tuple(file_doubts(path, gradients, image.affine, given=False))
+        # That its sidecar cannot be read is a finding of its own.
+        doubts += tuple(file_doubts(path, gradients, image.affine, given=False, unread=False))
         return Acquisition(
             image, gradients, mask_path, path, other_masks=notes, header_doubts=doubts
         )

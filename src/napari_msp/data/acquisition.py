@@ -47,7 +47,6 @@ from napari_msp.data.table_doubts import (
     no_b0,
     refuse_too_few,
     table_doubts,
-    unread_sidecar,
     with_directionless,
 )
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
@@ -528,7 +527,6 @@ def load_acquisition(
     doubts = [*header_doubts(image), *table_doubts(table)]
     if path is not None:
         doubts += [said] if (said := misplaced(path)) else []
-        doubts += unread_sidecar(path)
         doubts += file_doubts(path, table, image.affine, given=bval is not None)
     for doubt in doubts:
         warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)

@@ -36,6 +36,9 @@ NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
 NAME_PLATFORMS = RunJob("import", "name the platform")
 """What helps where names say none."""
 
+A_PREDICTION = "is a prediction"
+"""Why predictions are passed over where scans are looked for."""
+
 MISPLACED = "lies in the folder of another subject or session than its name says"
 
 RENAME = Advice("find out whose it is, and rename it or move it")
@@ -321,7 +324,7 @@ def choose_scan(
         left = list(kept)
 
     keep([path for path in left if not misplaced(path)], MISPLACED)
-    keep([path for path in left if not is_prediction(path)], "is a prediction")
+    keep([path for path in left if not is_prediction(path)], A_PREDICTION)
     magnitude = [path for path in left if entities(path).get("part", "mag") == "mag"]
     keep(magnitude, "shows phase or a part of a complex signal, no magnitude")
     usual = {nifti_stem(path): path for path in sorted(left, key=_format, reverse=True)}
@@ -376,19 +379,21 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     """Say what is missing from a folder without scans."""
     derived = [folder for folder in sorted(root.glob("derivatives/*/")) if scans_in(folder)]
     remedy: Remedy
-    if passed_over:
-        first, why = next(iter(passed_over.items()))
+    scans = {path: why for path, why in passed_over.items() if why != A_PREDICTION}
+    whole = dataset_root(root / "any")
+    named = (path for where in ("", "sub-*/**/") for path in root.glob(f"{where}*_desc-*_dwi.nii*"))
+    predictions = not scans and any(map(is_prediction, named))
+    if scans:
+        first, why = next(iter(scans.items()))
         problem = f"has no scan: {first.name} {why}"
         remedy = RENAME if why == MISPLACED else Advice("give another")
+    elif predictions:
+        problem = "holds predictions, and no scan"
+        remedy = Advice("give the dataset of the scans that they were made from")
     else:
         problem = f"has no scan named {SCAN_NAMES}"
         remedy = RunJob("import", "bring the data into that form")
-    whole = dataset_root(root / "any")
-    named = (path for where in ("", "sub-*/**/") for path in root.glob(f"{where}*_desc-*_dwi.nii*"))
-    if any(map(is_prediction, named)):
-        problem = "holds predictions, and no scan"
-        remedy = Advice("give the dataset of the scans that they were made from")
-    elif whole is not None:
+    if whole is not None and not predictions:
         remedy = Advice(f"give {whole}, the dataset that it lies in")
     if derived:
         remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)

@@ -65,6 +65,9 @@ SLICE = re.compile(
 OFF_PLACE = 0.25
 """Part of the distance between slices by which one may lie beside its place (our choice)."""
 
+READ_AS = 2
+"""Of kept conversions; counted up when the same files are read otherwise, so all are made anew."""
+
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words of an image's DICOM type that say it was computed from the DWI."""
 
@@ -265,7 +268,7 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     folder = Path(folder)
     files = files_under(folder)
     marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    made_as = ("slices are held against their places", str(folder.resolve()), marks)
+    made_as = (READ_AS, str(folder.resolve()), marks)
     key = hashlib.sha256(repr(made_as).encode()).hexdigest()[:16]
     kept = Path(cache) / "dicom" / key
     if not kept.exists():

@@ -75,29 +75,27 @@ def table_doubts(table: GradientTable) -> Iterator[str]:
     )
 
 
-def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: bool) -> Iterator[str]:
+def file_doubts(
+    path: Path, table: GradientTable, affine: FloatArray, given: bool, *, unread: bool = True
+) -> Iterator[str]:
     """Say where other files of a scan contradict its gradient table.
 
     Parameters
     ----------
     given
         Whether the table was named; else other tables beside the image are looked at, too.
+    unread
+        Whether to say why the sidecar cannot be read, where one is there and cannot.
     """
     if not given:
         yield from _other_tables(path, table, affine)
     try:
         sidecar = read_sidecar(path)
-    except UserError:  # see `unread_sidecar`
+    except UserError as error:
+        if unread:
+            yield f"its sidecar {error.problem}: what it says of the table and of b=0 is not known"
         return
     yield from _sidecar_table(sidecar, table)
-
-
-def unread_sidecar(path: Path) -> Iterator[str]:
-    """Say why an image's sidecar cannot be read, where one is there and cannot."""
-    try:
-        read_sidecar(path)
-    except UserError as error:
-        yield f"its sidecar {error.problem}: what it says of the table and of b=0 is not known"
 
 
 def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:

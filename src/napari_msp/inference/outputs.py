@@ -278,7 +278,7 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
 
 
 def _free(out: Path, stem: str, force: bool) -> str:
-    """Refuse a name whose files are there already, unless forced; what lost some is made anew."""
+    """Refuse a name that is taken, unless forced; what lost a table or its mask is made anew."""
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force and not lost_files(written):
         raise UserError("exists already", written, remedy=Overwrite())

@@ -502,15 +502,18 @@ def still_known(kept: Mapping[str, Any], key: str, stamps: Mapping[str, Any]) ->
         what for what in ("scan", "truth") if stamps[what] and before.get(what) != stamps[what]
     }
     masks = before.get("masks")
-    if isinstance(masks, Mapping):
-        noted = ((what, mask) for what, mask in masks.items() if isinstance(mask, list) and mask)
-        changed |= {
-            w for w, (path, *then) in noted if stamp_of(Path(str(path))) not in (None, then)
-        }
+    masks = masks if isinstance(masks, Mapping) else {}
+    masks = {what: mask for what, mask in masks.items() if isinstance(mask, list) and mask}
+    changed |= {
+        what
+        for what, (path, *then) in masks.items()
+        if stamp_of(Path(str(path))) not in (None, then)
+    }
     gone = {measure for measure, of in MEASURED_OF.items() if changed & set(of)}
     numbers, failed = before.get("numbers"), before.get("failed")
     return {
         **before,
+        "masks": masks,
         "numbers": {name: each for name, each in numbers.items() if name not in gone}
         if isinstance(numbers, Mapping)
         else {},

@@ -117,7 +117,10 @@ class Measurement:
     @property
     def finished(self) -> bool:
         """Whether the results are there."""
-        return all((self.folder / f"{name}.csv").exists() for name in ("measures", "patches"))
+        names = ["measures", "patches"]
+        if not self.repeated:
+            names += ["regions"] * bool(self.plan.regions) + ["biology"] * self.plan.biology
+        return all((self.folder / f"{name}.csv").exists() for name in names)
 
     def results(self) -> tuple[Results[Result], Results[PatchResult]]:
         """Read what was measured."""
@@ -218,7 +221,7 @@ class Measurement:
             self.folder / "notes.json", {"Notes": said, "Interpolated": elsewhere.interpolated}
         )
         write_results(self.folder / "measures.csv", Results(rows), Result)
-        if effects:
+        if plan.biology and not self.repeated:
             write_results(self.folder / "biology.csv", Results(effects), EffectResult)
         write_results(self.folder / "patches.csv", Results(patches), PatchResult)
 
