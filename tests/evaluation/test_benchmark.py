@@ -432,6 +432,21 @@ def test_a_baseline_alone_learns_and_is_measured(heads, tmp_path):
     assert [line[:6] for line in lines] == ["[100%]"]
 
 
+def test_a_head_that_lies_beside_its_input_is_noted(make_heads, tmp_path):
+    root = make_heads(tmp_path / "heads", shape=(14, 13, 12))
+    for path in root.glob("sub-03/ses-prisma/dwi/*.nii.gz"):
+        image = nib.load(path)
+        moved = image.affine.copy()
+        moved[0, 3] += 4
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), moved), path)
+    plan = make_plan([root], methods=["no harmonization"], targets=["prisma_st"])
+    job = Measurement(plan, plan.rounds[0], "prisma_st", {}, False, 5, tmp_path / "m", "cpu")
+    job.run()
+    [note] = job.notes()
+    assert note.startswith("sub-03 on prisma_st lies ")
+    assert "from ge_st on average" in note
+
+
 def test_a_repeated_round_measures_networks_alone_and_alike(done, plan, tmp_path):
     _, outcome, _ = done
     by_target = outcome.trainings[plan.rounds[0]]["SHResNet"]["prisma_st"]

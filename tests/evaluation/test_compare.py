@@ -170,6 +170,18 @@ def test_a_hole_that_one_prediction_makes_in_all_numbers_is_told(images, capsys,
     assert re.search(told, (out / "metrics.json").read_text())
 
 
+def test_a_prediction_that_lies_beside_the_truth_is_told(images, capsys, paths, tmp_path):
+    moved = images["msp"].affine.copy()
+    moved[0, 3] += 4
+    write_sh(paths["msp"], replace(images["msp"], affine=moved))
+    out = tmp_path / "out"
+    given = [f"--prediction={name}={path}" for name, path in predictions(paths).items()]
+    assert main(["compare", f"--truth={paths['truth']}", *given, f"--out={out}"]) == 0
+    [note] = [each for each in read_json(out / "metrics.json")["notes"] if "MSP lies " in each]
+    assert re.match(r"MSP lies \d\.\d mm, .* from the ground truth .* which counts as error", note)
+    assert capsys.readouterr().err.count(f"warning: {note}") == 1
+
+
 def spoil_b_value(images, paths):
     write_sh(paths["msp"], replace(images["msp"], b_value=1000.0))
 

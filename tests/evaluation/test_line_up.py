@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from napari_msp.alignment.registration import find_displacement
 from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.measuring import doubts_of_place
@@ -139,28 +140,74 @@ def test_grids_of_one_voxel_size_say_what_tells_them_apart():
     assert placement(coarse, GRID) == f"interpolated linearly from 4.80 × 4.80 × 4.80 mm to {sizes}"
 
 
-def test_a_truth_that_lies_beside_the_prediction_is_told(head):
-    truth = head("RAS")
-    turned = truth.affine.copy()
+def turned(affine):
+    """Turn a lattice by 4° and shift it by 2.5 mm."""
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("z", 4, degrees=True).as_matrix()
-    turned = turn @ turned
-    turned[:3, 3] += [2.0, -1.5, 0.0]
-    both = line_up(truth, {"here": head("LAS"), "beside": replace(truth, affine=turned)})
+    moved = turn @ affine
+    moved[:3, 3] += [2.0, -1.5, 0.0]
+    return moved
+
+
+def distance(image, affine):
+    points, moved = (scanner_points(image.mask, each) for each in (image.affine, affine))
+    return float(np.linalg.norm(moved - points, axis=1).mean())
+
+
+def test_a_truth_that_lies_beside_the_prediction_is_told(head, lattice):
+    truth = head("RAS")
+    away = replace(truth, affine=turned(truth.affine))
+    apart = distance(truth, away.affine)
+    both = line_up(truth, {"here": head("LAS"), "beside": away})
     [said] = both.misplaced
-    found = re.match(r"beside lies ([\d.]+) mm \(([\d.]+) voxels; shift .*, turn ([\d.]+)°\)", said)
-    assert found is not None
-    points = scanner_points(truth.mask, truth.affine)
-    moved = scanner_points(truth.mask, turned)
-    apart = float(np.linalg.norm(moved - points, axis=1).mean())
-    mm, voxels, degrees = map(float, found.groups())
+    told = r"beside lies ([\d.]+) mm, ([\d.]+) voxels, from the ground .* turn ([\d.]+)°\)"
+    mm, voxels, degrees = map(float, re.match(told, said).groups())
     assert (mm, degrees) == pytest.approx((apart, 4.0), abs=0.25)
-    assert voxels == pytest.approx(mm / truth.lattice.voxel_sizes.max(), abs=0.1)
+    assert voxels == pytest.approx(mm / truth.lattice.voxel_sizes.mean(), abs=0.05)
     assert not line_up(None, {"here": truth}).misplaced
-    # A benchmark says it of the input, whatever is predicted from it.
-    where = ("sub-01", "ge_st", "prisma_st")
-    [note] = doubts_of_place(replace(truth, affine=turned), truth, *where)
-    told = re.match(r"sub-01 on prisma_st: its scan lies ([\d.]+) mm .* the one on ge_st", note)
-    assert told is not None
-    assert float(told[1]) == pytest.approx(apart, abs=0.25)
-    assert doubts_of_place(head("LAS"), truth, *where) == []
+
+
+def test_voxels_are_the_predictions_own(head, lattice):
+    """As `check` takes those of the input: of smaller ones less is too much."""
+    coarse = lattice("RAS")
+    for own, told in ((coarse, 0), (coarse.refined(2), 1)):  # 2.3 and 1.2 mm
+        image = head(own)
+        away = image.affine.copy()
+        away[0, 3] += 0.87
+        both = line_up(head(coarse), {"MSP": replace(image, affine=away)})
+        assert len(both.misplaced) == told
+
+
+def test_a_large_head_is_thinned_and_found_where_it_is(head, lattice):
+    large = head(lattice("RAS").refined(3))
+    assert large.mask.shape == (64, 76, 34)
+    found = find_displacement(large, replace(large, affine=turned(large.affine)))
+    mean = distance(large, turned(large.affine))
+    assert found.mean == pytest.approx(mean, abs=0.1 * large.lattice.voxel_sizes.max())
+    assert found.angle == pytest.approx(4.0, abs=0.1)
+
+
+def test_of_heads_that_are_empty_or_not_alike_nothing_is_told(head):
+    one = head()
+    empty = replace(one, mask=np.zeros_like(one.mask))
+    noise = np.random.default_rng(0).normal(1.4, 0.3, one.coefficients.shape)
+    other = replace(one, coefficients=noise.astype(np.float32))
+    assert [find_displacement(one, each) for each in (empty, other)] == [None, None]
+
+
+def test_a_benchmark_names_the_farthest_head(head):
+    truth = head("RAS")
+    near, far = (
+        find_displacement(truth, replace(truth, affine=each))
+        for each in (truth.affine, turned(truth.affine))
+    )
+    assert near is not None
+    assert far is not None
+    lies = re.escape(far.lies("ge_st", truth.lattice))
+    heads = {"sub-01": (near, truth.lattice), "sub-02": (far, truth.lattice)}
+    [note] = doubts_of_place(heads, "ge_st", "prisma_st")
+    assert re.match(rf"sub-02 on prisma_st {lies}, which counts as error", note)
+    farther = replace(far, mean=2 * far.mean)
+    [note] = doubts_of_place(heads | {"sub-03": (farther, truth.lattice)}, "ge_st", "prisma_st")
+    assert note.startswith("2 of 3 heads lie beside their input; the farthest, sub-03 on")
+    assert doubts_of_place({"sub-01": heads["sub-01"]}, "ge_st", "prisma_st") == []

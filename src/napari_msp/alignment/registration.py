@@ -69,7 +69,8 @@ LEAST_OVERLAP = 0.5
 """Share of the smaller brain that a start must lay on the other brain (our choice)."""
 
 MISALIGNMENT_LIMIT = 0.5
-"""Mean displacement in voxels of the input above which alignment is warned of (our choice)."""
+"""Mean displacement above which alignment is warned of (our choice), in voxels of the input, or of
+a prediction that is compared: see `Displacement.in_voxels`."""
 
 LEAST_CORRELATION = 0.9
 """Correlation of two aligned scans below which they may not be of one head (our choice; simulated
@@ -149,6 +150,21 @@ class Displacement:
         """Angle of the rotation in degrees."""
         return float(np.degrees(Rotation.from_matrix(self.rotation).magnitude()))
 
+    def in_voxels(self, lattice: Lattice) -> float:
+        """Give the mean distance in mean edges of a lattice's voxels."""
+        return self.mean / float(lattice.voxel_sizes.mean())
+
+    def lies(self, origin: str, lattice: Lattice, accuracy: str = "") -> str:
+        """Say how far a head lies from where it lies in another image, called `origin`.
+
+        Such as "lies 4.9 mm, 2.04 voxels, from ge_st on average (shift 3.1 mm, turn 4.0°)".
+        """
+        shift = float(np.linalg.norm(self.shift))
+        return (
+            f"lies {self.mean:.1f} mm, {self.in_voxels(lattice):.2f} voxels, from {origin} on "
+            f"average (shift {shift:.1f} mm, turn {self.angle:.1f}°{accuracy})"
+        )
+
     @property
     def matrix(self) -> FloatArray:
         """(4, 4) the same motion as a matrix of scanner coordinates in mm."""
@@ -173,30 +189,25 @@ def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
     return BrainImage(mean, acquisition.b0, acquisition.mask, acquisition.lattice)
 
 
-def how_far_beside(fixed: SHImage | GridImage, moving: SHImage | GridImage) -> str:
-    """Say by how much a head lies beside where it lies in another image, in words.
+def find_displacement(
+    fixed: SHImage | GridImage, moving: SHImage | GridImage
+) -> Displacement | None:
+    """Estimate where the head of `fixed` lies in `moving`, as `estimate_displacement` does.
 
     Large images are thinned first, so that it takes a second.
 
     Returns
     -------
-    Such as "4.9 mm (2.0 voxels; shift 3.1 mm, turn 4.0°)", in voxels of the coarser image. Empty
-    up to `MISALIGNMENT_LIMIT`, and where nothing can be told as the images are not alike.
+    None where it cannot be told: too little is shared, or the images are not alike.
     """
     brains = _quick_brain(fixed), _quick_brain(moving)
     if not all(each.mask.any() for each in brains):
-        return ""
+        return None
     try:
         found = estimate_displacement(*brains)
     except UserError:  # too little is shared, which is told where brains are laid on each other
-        return ""
-    voxels = found.mean / max(each.lattice.voxel_sizes.max() for each in (fixed, moving))
-    if found.correlation < LEAST_CORRELATION or voxels <= MISALIGNMENT_LIMIT:
-        return ""
-    shift = float(np.linalg.norm(found.shift))
-    return (
-        f"{found.mean:.1f} mm ({voxels:.1f} voxels; shift {shift:.1f} mm, turn {found.angle:.1f}°)"
-    )
+        return None
+    return found if found.correlation >= LEAST_CORRELATION else None
 
 
 def _quick_brain(image: SHImage | GridImage) -> BrainImage:

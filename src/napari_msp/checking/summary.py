@@ -96,7 +96,7 @@ class Comparison:
         """Mean displacement of the brain, by shift and turn, in voxels of the input."""
         if self.displacement is None:
             return None
-        return self.displacement.mean / float(self.input_lattice.voxel_sizes.mean())
+        return self.displacement.in_voxels(self.input_lattice)
 
 
 @dataclass(frozen=True)
@@ -202,19 +202,12 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
         remedy = Advice("make sure that both are of one subject, and the masks of the brain")
         yield Finding("warning", where, problem, remedy, "unlike input")
     elif distance > MISALIGNMENT_LIMIT:
+        accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
         problem = (
-            f"{_measured(found, distance, platform)}, more than {MISALIGNMENT_LIMIT:g} voxel: a "
-            "network learns that as if it were the scanner's"
+            f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "
+            f"{MISALIGNMENT_LIMIT:g} voxel: a network learns that as if it were the scanner's"
         )
         yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
-
-
-def _measured(found: Displacement, distance: float, platform: str) -> str:
-    return (
-        f"lies {found.mean:.1f} mm, {distance:.2f} voxels, from {platform} on average "
-        f"(shift {np.linalg.norm(found.shift):.1f} mm, turn {found.angle:.1f}°, "
-        f"± {MISALIGNMENT_ACCURACY} mm)"
-    )
 
 
 def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:

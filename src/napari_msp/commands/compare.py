@@ -88,11 +88,12 @@ def run(options: Namespace, console: Console) -> int:
         b0_threshold=options.b0_threshold,
     )
     said: dict[str, None] = {}
-    found = result.values() if isinstance(result, CompareResults) else [result]
+    found = list(result.values()) if isinstance(result, CompareResults) else [result]
     for one in found:
         compared = one.comparison
-        doubts = [*compared.left_out, *compared.misplaced, *doubts_of_truth(one.truth, compared)]
+        doubts = [*compared.left_out, *doubts_of_truth(one.truth, compared)]
         said.update(dict.fromkeys([*compared.interpolated, *doubts]))
+    said.update(dict.fromkeys(found[0].comparison.misplaced))
     for each in said:
         console.warn(f"warning: {each}")
     for path in result.save(options.out, options.figure_format):

@@ -245,7 +245,8 @@ def compare(
     several = [each for each in (true, *sources.values()) if each is not None]
     result: CompareResult | CompareResults
     if not any(len(each.shells) > 1 for each in several):
-        result = _compare(AtShell(true, sources, scan), [], maps, axis, slice_index)
+        result = first = _compare(AtShell(true, sources, scan), [], maps, axis, slice_index)
+        first.notes.extend(first.comparison.misplaced)
     else:
         parts, left_out = split_by_shell(true, sources, scan)
         if b_value is not None:  # others were not asked for
@@ -255,7 +256,10 @@ def compare(
         found = {
             shell: _compare(at, left_out, maps, axis, slice_index) for shell, at in parts.items()
         }
-        result = CompareResults(found) if len(found) > 1 else next(iter(found.values()))
+        first = next(iter(found.values()))
+        for each in found.values():  # heads lie alike in all shells
+            each.notes.extend(first.comparison.misplaced)
+        result = CompareResults(found) if len(found) > 1 else first
     if out is not None:
         result.save(out, figure_format)
     return result
@@ -298,7 +302,6 @@ def _compare(
     notes = [
         *comparison.interpolated,
         *comparison.left_out,
-        *comparison.misplaced,
         *doubts_of_truth(true, comparison),
         *_notes(reference, sources, scan),
         *left_out,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from napari_msp.alignment.registration import how_far_beside
+from napari_msp.alignment.registration import MISALIGNMENT_LIMIT, find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
@@ -122,18 +122,23 @@ class Comparison:
         By name, on the lattice of truth, or of the first prediction where there is no truth.
     mask
         (X, Y, Z) voxels in every mask: all predictions are judged on the same voxels.
-    placements
-        By name, what was done to bring a prediction there.
+    lattices
+        By name, where a prediction's voxels lay before.
     """
 
     truth: Maps | None
     predictions: Mapping[str, Maps]
     mask: MaskArray
-    placements: Mapping[str, str]
+    lattices: Mapping[str, Lattice]
 
     def __repr__(self) -> str:
         against = "without truth" if self.truth is None else "with truth"
         return f"<{', '.join(self.predictions)} {against} on {int(self.mask.sum())} voxels>"
+
+    @cached_property
+    def placements(self) -> dict[str, str]:
+        """By name, what was done to bring a prediction onto the lattice."""
+        return {name: placement(own, self.lattice) for name, own in self.lattices.items()}
 
     @property
     def interpolated(self) -> list[str]:
@@ -164,14 +169,13 @@ class Comparison:
         """Which predictions lie beside the truth, found by registering them."""
         if self.truth is None:
             return []
-        image = self.truth.image
-        found = {name: how_far_beside(image, each.image) for name, each in self.predictions.items()}
-        return [
-            f"{name} lies {apart} beside the ground truth, which counts as error: `napari-msp "
-            "check` measures it, `napari-msp align` lays scans on each other"
-            for name, apart in found.items()
-            if apart
-        ]
+        said = []
+        for name, each in self.predictions.items():
+            own, found = self.lattices[name], find_displacement(self.truth.image, each.image)
+            if found is not None and found.in_voxels(own) > MISALIGNMENT_LIMIT:
+                lies = found.lies("the ground truth", own)
+                said.append(f"{name} {lies}, which counts as error until they are registered")
+        return said
 
     @cached_property
     def reference(self) -> SHImage:
@@ -281,7 +285,7 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         true,
         placed,
         mask,
-        {name: placement(maps.image.lattice, reference.lattice) for name, maps in given.items()},
+        {name: maps.image.lattice for name, maps in given.items()},
     )
 
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.alignment.registration import how_far_beside
+from napari_msp.alignment.registration import (
+    MISALIGNMENT_LIMIT,
+    Displacement,
+    find_displacement,
+)
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -174,7 +178,7 @@ class Measurement:
         finished = plan.finished(self.round.dataset)
         elsewhere = FinishedOnTarget(finished, self.target, dataset)
         heads = [s for s in self.round.subjects.test if dataset.has(s, self.target)]
-        beside: list[str] = []
+        beside: dict[str, tuple[Displacement, Lattice]] = {}
         for done, subject in enumerate(heads):
             if done:
                 tell(f"{self.round.name}: {heads[done - 1]} on {self.target}", done / len(heads))
@@ -186,9 +190,10 @@ class Measurement:
                 predicted = head.predictions(b, fitted[b], lattice)
                 if not self.repeated:
                     if shell == next(iter(plan.shells)):
-                        beside += doubts_of_place(
-                            head.given(b), truth.image, subject, plan.source, self.target
-                        )
+                        source = head.given(b)
+                        apart = find_displacement(source, truth.image)
+                        if apart is not None:
+                            beside[subject] = apart, source.lattice
                     if plan.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
                     asked = UNHARMONIZED in predicted or not finished
@@ -209,7 +214,7 @@ class Measurement:
                     patches += [
                         PatchResult(*where, reference, *each, shell=shell) for each in patch
                     ]
-        notes = [*elsewhere.notes, *beside]
+        notes = [*elsewhere.notes, *doubts_of_place(beside, plan.source, self.target)]
         if regional is not None:
             for subject in () if plan.folds else self.round.subjects.training:
                 regional.add_taught(subject)
@@ -326,10 +331,13 @@ class _Head:
         self.job, self.dataset, self.subject = job, dataset, subject
         self._input = dataset.acquisition(subject, job.plan.source)
         self._harmonized: dict[Path, Prediction] = {}
+        self._given: dict[float, SHImage] = {}
 
     def given(self, b: float) -> SHImage:
-        """Give a shell of the input."""
-        return _fit(self._input, b)
+        """Give a shell of the input, fitted once."""
+        if b not in self._given:
+            self._given[b] = _fit(self._input, b)
+        return self._given[b]
 
     def predictions(
         self, b: float, fitted: Mapping[str, Baseline], lattice: Lattice
@@ -395,15 +403,31 @@ class _Head:
 
 
 def doubts_of_place(
-    given: SHImage, truth: SHImage, subject: str, source: str, target: str
+    heads: Mapping[str, tuple[Displacement, Lattice]], source: str, target: str
 ) -> list[str]:
-    """Say where a head lies elsewhere on a target than on the input, found by registering both."""
-    apart = how_far_beside(truth, given)
-    said = (
-        f"{subject} on {target}: its scan lies {apart} beside the one on {source}, which counts as "
-        "error of every method: `napari-msp align` lays scans on each other"
-    )
-    return [said] if apart else []
+    """Say which heads lie elsewhere on a target than on the input.
+
+    Parameters
+    ----------
+    heads
+        By subject, where its head lies on the target, and the input's lattice.
+    """
+    far = {
+        subject: each
+        for subject, each in heads.items()
+        if each[0].in_voxels(each[1]) > MISALIGNMENT_LIMIT
+    }
+    if not far:
+        return []
+    farthest = max(far, key=lambda subject: far[subject][0].mean)
+    found, lattice = far[farthest]
+    who = f"{farthest} on {target}"
+    if len(far) > 1:
+        who = f"{len(far)} of {len(heads)} heads lie beside their input; the farthest, {who},"
+    return [
+        f"{who} {found.lies(source, lattice)}, which counts as error of every method until the "
+        "scans are registered"
+    ]
 
 
 def _number(subject: str) -> int | None:
