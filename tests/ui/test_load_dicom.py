@@ -1,6 +1,7 @@
 """Load acquisition, given a folder of DICOM: the series are offered, and one is opened."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_first_dwi_is_opened_and_the_others_offered(exported, cache):
     found = examine(Choice(exported), cache=cache)
     assert [each.number for each in found.series] == [5, 9]
-    assert found.choice.series == 5
+    assert found.choice.series == found.series[0].stem
     assert found.scan is not None
     assert cache in found.scan.parents
     assert "path" not in found.problems
@@ -38,10 +39,29 @@ def test_the_first_dwi_is_opened_and_the_others_offered(exported, cache):
 
 
 def test_another_one_is_chosen(exported, cache):
-    found = examine(Choice(exported, series=9), cache=cache)
-    assert found.choice.series == 9
+    wanted = examine(Choice(exported), cache=cache).series[1].stem
+    found = examine(Choice(exported, series=wanted), cache=cache)
+    assert found.choice.series == wanted
     assert found.scan is not None
     assert found.scan.name.startswith("9_DTI")
+
+
+def test_series_of_one_number_are_each_opened(cache, tmp_path):
+    folder = write_session(tmp_path / "in", more=False)
+    write_series(folder / "second", 5, "DTI of another day", voxels(seed=1), B_VALUES)
+    found = examine(Choice(folder), cache=cache)
+    assert [each.number for each in found.series] == [5, 5]
+    for series in found.series:
+        chosen = examine(Choice(folder, series=series.stem), cache=cache)
+        assert chosen.scan == series.path
+        again = examine(replace(chosen.choice, b_value=3000), cache=cache)  # whatever is looked at
+        assert again.scan == series.path
+
+
+def test_where_the_chosen_series_has_gone_the_others_stay_on_offer(exported, cache):
+    found = examine(Choice(exported, series="7_gone"), cache=cache)
+    assert "has no series 7_gone" in found.problems["series"]
+    assert [each.number for each in found.series] == [5, 9]
 
 
 def test_a_folder_is_converted_once(exported, cache, monkeypatch):
@@ -74,11 +94,12 @@ def test_the_form_lists_the_series(exported, cache, qtbot):
     form.path.choose(exported)
     form.show_findings(examine(asked[-1], cache=cache))
     box: QComboBox = form.series
-    assert [box.itemData(row) for row in range(box.count())] == [5, 9]
+    stems = [each.stem for each in form.findings.series]
+    assert [box.itemData(row) for row in range(box.count())] == stems
     assert box.currentText().startswith("5 DTI b1200/3000")
     box.setCurrentIndex(1)
     box.activated.emit(1)
-    assert asked[-1] == Choice(exported, series=9)
+    assert asked[-1] == Choice(exported, series=stems[1])
     form.show_findings(examine(asked[-1], cache=cache))
     assert box.currentText().startswith("9 DTI repeated")
     form.show_findings(Findings())

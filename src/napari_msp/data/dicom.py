@@ -105,6 +105,11 @@ class Series:
         """Number and description."""
         return f"{self.number} {self.description}".strip()
 
+    @property
+    def stem(self) -> str:
+        """The name of its image, which no other series of the conversion has."""
+        return nifti_stem(self.path)
+
     def __str__(self) -> str:
         volumes = counted(self.shape[3] if len(self.shape) > 3 else 1, "volume")
         facts = [f"{' × '.join(f'{each:.3g}' for each in self.voxel)} mm", volumes]
@@ -158,7 +163,7 @@ class Converted:
         choices = tuple(str(each.number) for each in self.usable)
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
             problem += ", and some share a number: are they all of one session?"
-            choices = tuple(nifti_stem(each.path) for each in self.usable)
+            choices = tuple(each.stem for each in self.usable)
         remedy = Choose("series", choices) if choices else Advice("give a folder with a DWI")
         raise UserError(problem, self.folder, "series", remedy)
 
@@ -167,9 +172,7 @@ class Converted:
             numbered = [each for each in self.series if each.number == int(wanted)]
             # A scanner's own maps share the number of the series that they were computed from.
             return tuple([each for each in numbered if not each.flaw] or numbered)
-        exact = [
-            each for each in self.usable if wanted in (each.description, nifti_stem(each.path))
-        ]
+        exact = [each for each in self.usable if wanted in (each.description, each.stem)]
         fold = wanted.casefold()
         parts = [each for each in self.series if fold in each.description.casefold()]
         return tuple(exact or [each for each in parts if not each.flaw] or parts)

@@ -54,7 +54,7 @@ class Choice:
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
     series
-        Of DICOM, by its number.
+        Of DICOM, by the name of its image: in a folder of two sessions numbers are shared.
     """
 
     path: Path | None = None
@@ -65,7 +65,7 @@ class Choice:
     bval: Path | None = None
     bvec: Path | None = None
     b0_threshold: float | None = None
-    series: int | None = None
+    series: str = ""
     run: str = ""
 
 
@@ -122,7 +122,7 @@ class Findings:
         """Tell whether one of several scans was taken though the choice names none of them."""
         scans = 0 if self.dataset is None else len(self.dataset.scans)
         unnamed = scans > 1 and not (choice.subject and choice.platform)
-        return unnamed or (len(self.series) > 1 and choice.series is None)
+        return unnamed or (len(self.series) > 1 and not choice.series)
 
     @property
     def ready(self) -> bool:
@@ -166,13 +166,16 @@ class _Examination:
         cache = self.cache
         if cache is not None and given.is_dir() and looks_like_dicom(given):
             made = self._try("path", lambda: kept_conversion(given, cache))
-            chosen = None if made is None else self._try("series", lambda: self._series(made))
-            if made is None or chosen is None:
+            if made is None:
                 return Findings(self.choice, problems=self.problems)
-            scan, series = chosen.path, made.usable
+            series = made.usable
+            chosen = self._try("series", lambda: self._series(made))
+            if chosen is None:
+                return Findings(self.choice, series=series, problems=self.problems)
+            scan = chosen.path
             if made.warnings:
                 self.doubts["series"] = f"dcm2niix: {'; '.join(made.warnings)}"
-            self.choice = replace(self.choice, series=chosen.number)
+            self.choice = replace(self.choice, series=chosen.stem)
         elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
             if dataset is None:
@@ -212,9 +215,9 @@ class _Examination:
 
     def _series(self, made: Converted) -> Series:
         """Give the series that was chosen, else the first DWI; the form offers the others."""
-        if self.choice.series is None and made.usable:
-            return made.usable[0]
-        return made.choose(self.choice.series)
+        wanted = self.choice.series
+        fitting = (each for each in made.usable if wanted in ("", each.stem))
+        return next(fitting, None) or made.choose(wanted or None)
 
     def _try(self, name: str, act: Callable[[], Result]) -> Result | None:
         """Do something; a mistake becomes a problem of its field, or else of this one."""

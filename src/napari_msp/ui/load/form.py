@@ -163,7 +163,7 @@ class AcquisitionForm(ExaminedForm):
         offer(self.run, self.findings.runs, choice.run)
         self.series.clear()
         for series in self.findings.series:
-            self.series.addItem(str(series), series.number)
+            self.series.addItem(str(series), series.stem)
         self.series.setCurrentIndex(self.series.findData(choice.series))
         self.shell.clear()
         for shell in self.findings.shells:
