@@ -417,6 +417,21 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
     assert again.args == told.args
 
 
+def test_enter_on_the_dataset_that_is_listed_changes_nothing(filled, qtbot):
+    settings = TrainingSettings(
+        kind="msp", preset="paper", input="prisma_st", targets=("ge_st",), epochs=3
+    )
+    filled.show_run(settings, "cpu")
+    filled.entries["held_out"].write(["sub-01", "sub-02"])
+    before = filled.request
+    with qtbot.assertNotEmitted(filled.dataset_named, wait=50):
+        qtbot.keyClick(filled.entries["dataset"].native.line, Qt.Key_Return)
+    assert before is not None
+    assert filled.request == before
+    filled.entries["run"].write(2)  # of the same folder, other scans
+    assert filled.request is None
+
+
 def test_a_remedy_leads_to_its_entry(filled, qtbot):
     filled.lead_to("batch")
     assert filled.advanced.button.isChecked()

@@ -135,6 +135,17 @@ def test_an_sh_image_is_shown_with_its_name(viewer, scan, tmp_path):
     np.testing.assert_array_equal(shown_by(viewer.layers[0]).scan.sh.affine, image.affine)
 
 
+@pytest.mark.parametrize("name", ["saved_dwi", "saved"])
+def test_an_sh_image_is_none_of_a_dwi_that_lacks_a_table(name, scan, tmp_path):
+    """As it is saved here under a scan's name, or beside b-values that were left there."""
+    path = tmp_path / f"{name}.nii.gz"
+    write_sh(path, fit_sh(scan().load(tmp_path)), Provenance("prisma_st", "ge_st").to_sidecar())
+    (tmp_path / f"{name}.bval").write_text("0 1200")
+    reader = get_reader(str(path))
+    assert reader is not None
+    assert [each[2] for each in reader(str(path))] == ["image", "image"]
+
+
 def test_several_files_can_be_opened_or_stacked(viewer, heads):
     scans = [heads / f"sub-0{n}/ses-ge/dwi/sub-0{n}_ses-ge_acq-st_dwi.nii.gz" for n in (1, 2)]
     viewer.open(scans, plugin="napari-msp")
@@ -157,6 +168,10 @@ def test_an_ordinary_image_is_left_to_others(viewer, tmp_path, scan):
     plain = write_plain(tmp_path / "t1.nii.gz")
     assert get_reader(str(plain)) is None
     assert get_reader(str(tmp_path / "sub-01_mask.nii.gz")) is None
+    trace = write_plain(tmp_path / "trace_dwi.nii.gz")
+    assert get_reader(str(trace)) is None
+    series = write_plain(tmp_path / "series_DWI.nii.gz", (5, 6, 7, 4))
+    assert get_reader(str(series)) is not None
     assert get_reader([str(tmp_path / "sub-01_dwi.nii.gz"), str(plain)]) is None
     assert get_reader("https://example.org/sub-01_dwi.nii.gz") is None
     with pytest.raises(ValueError, match=r"'napari-msp' was selected to open .* refused the file"):

@@ -8,6 +8,7 @@ import pytest
 from patterns import Canvas, axial, head, measured, predicted
 from qtpy.QtCore import Qt
 
+from napari_msp.errors import UserError
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 from napari_msp.signal.maps import colour_fa, sh_average
@@ -261,12 +262,13 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     assert branch.sidecar()["Target"] == "prisma_st"
     assert branch.name == "MSP branch connectom_st prisma_st"
 
-    for place, alpha in ((3, 0.5), (6, 0.5), (3, 0.3)):
+    with pytest.raises(UserError, match=r"The contribution would not be saved, .* Shown map"):
+        compare.grid.layers[6].save(str(tmp_path / "added.nii.gz"))
+    assert not (tmp_path / "added.nii.gz").exists()
+    for alpha in (0.5, 0.3):
         compare.stages.panel.slider.setValue(round(100 * alpha))
         qtbot.wait(120)
-        (saved, sidecar) = compare.grid.layers[place].save(
-            str(tmp_path / f"{place}-{alpha}.nii.gz")
-        )
+        (saved, sidecar) = compare.grid.layers[3].save(str(tmp_path / f"{alpha}.nii.gz"))
         wanted = (1 - alpha) * first() + alpha * mean()
         np.testing.assert_allclose(load_sh(saved).coefficients, wanted, atol=1e-6)
         assert json.loads(Path(sidecar).read_text())["Model"]["Alpha"] == alpha

@@ -12,7 +12,7 @@ from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
 from napari_msp.ui.compare.compared import Choices
 from napari_msp.ui.layers import make_layer, map_layer, mask_layer, scans_of, shown_by
-from napari_msp.ui.writer import write_map
+from napari_msp.ui.writer import write_map, write_sh_image
 
 SH, MAP = "MSP Harmonization SH image (MRtrix3)", "MSP Harmonization Shown map"
 
@@ -67,8 +67,8 @@ def select(viewer, *quantities):
 
 
 @pytest.mark.reference("MRtrix3")
-@pytest.mark.parametrize("quantity", ["b0", "colour FA", "SH average"])
-def test_the_sh_image_behind_any_layer_is_read_by_mrtrix(
+@pytest.mark.parametrize("quantity", ["colour FA", "SH average"])
+def test_the_sh_image_behind_any_map_is_read_by_mrtrix(
     opened, quantity, mrtrix, spread_out, tmp_path
 ):
     path = tmp_path / "saved.nii.gz"
@@ -90,7 +90,7 @@ def test_the_sh_image_behind_any_layer_is_read_by_mrtrix(
 
 def test_the_header_keeps_what_it_says_of_coordinates(opened, tmp_path):
     path = tmp_path / "saved.nii.gz"
-    opened.layers[0].save(str(path), plugin="napari-msp")
+    opened.layers[-1].save(str(path), plugin="napari-msp")
     saved = nib.load(path)
     assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (2, 1)
     record = shown_by(opened.layers[0]).scan
@@ -180,6 +180,22 @@ def test_an_error_is_not_saved_as_the_image_that_it_is_of(opened, tmp_path):
     assert load_sh(tmp_path / "all.nii.gz").order == 6
 
 
+def test_an_edited_mask_and_b0_are_not_saved_as_an_image_that_has_neither(opened, tmp_path):
+    b0 = next(each for each in opened.layers if shown_by(each).quantity == "b0")
+    record = shown_by(b0).scan
+    mask = make_layer(mask_layer(record))
+    mask.data = 1 - mask.data
+    with pytest.raises(UserError, match="The b0 would not be saved"):
+        b0.save(str(tmp_path / "it.nii.gz"), plugin="napari-msp")
+    with pytest.raises(UserError, match="The mask would not be saved"):
+        write_sh_image(str(tmp_path / "it.nii.gz"), [mask.as_layer_data_tuple()])
+    assert not (tmp_path / "it.nii.gz").exists()
+    write_map(str(tmp_path / "mask.nii.gz"), [mask.as_layer_data_tuple()])
+    np.testing.assert_array_equal(
+        nib.load(tmp_path / "mask.nii.gz").get_fdata(), 1 - record.sh.mask.astype(int)
+    )
+
+
 @pytest.mark.parametrize("change", ["cropped", "moved", "scaled", "turned", "moved by hand"])
 @pytest.mark.parametrize("quantity", ["SH average", "colour FA"])
 def test_a_map_that_does_not_lie_where_it_was_made_is_refused(opened, tmp_path, change, quantity):
@@ -238,7 +254,7 @@ def test_nothing_half_written_is_left(opened, tmp_path, monkeypatch):
 
     monkeypatch.setattr(nib.Nifti1Image, "to_stream", fail)
     with pytest.raises(OSError, match="no space"):
-        opened.layers[0].save(str(folder / "x.nii.gz"), plugin="napari-msp")
+        opened.layers[-1].save(str(folder / "x.nii.gz"), plugin="napari-msp")
     assert list(folder.iterdir()) == []
 
 
@@ -247,7 +263,7 @@ def test_a_saved_image_can_be_opened_again(opened, tmp_path):
     assert acquisition is not None
     image = fit_sh(acquisition)
     path = tmp_path / "again.nii.gz"
-    opened.layers[0].save(str(path), plugin="napari-msp")
+    opened.layers[-1].save(str(path), plugin="napari-msp")
     opened.layers.clear()
     opened.open(path, plugin="napari-msp")
     assert [layer.name for layer in opened.layers] == ["again · colour FA", "again · SH average"]

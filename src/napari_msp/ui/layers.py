@@ -50,9 +50,6 @@ MAP_TITLES = tuple(each.title for each in MAPS.values())
 FIRST_MAPS = tuple(MAPS[name].title for name in ("sh_average", "colour_fa"))
 """Titles of the maps that are shown unless others are chosen."""
 
-OF_IMAGE = frozenset([*MAP_TITLES, "b0", "mask"])
-"""Quantities of an image itself, whoever predicted it, not of its errors."""
-
 ERROR, DOUBT = ("inferno", (0, 98)), ("viridis", (0, 98))
 
 LOOKS: Mapping[str, Look] = {

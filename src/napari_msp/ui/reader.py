@@ -45,8 +45,9 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Give the reader of scans and SH images; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis. An ordinary image is neither. Of a DWI that lacks a table its reader says so. A
-    folder is read where it holds one scan; of several its reader says where to choose.
+    MRtrix3's basis. An ordinary image is neither. Of an image of four axes whose name or other
+    table says that it is a DWI its reader says what it lacks. A folder is read where it holds one
+    scan; of several its reader says where to choose.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
@@ -191,19 +192,25 @@ def _listed(path: Paths) -> list[Path]:
     return [Path(each) for each in ([path] if isinstance(path, str) else path)]
 
 
-def _is_scan(path: Path) -> bool:
-    return _is_image(path) and is_scan(path)
-
-
 def _is_dwi(path: Path) -> bool:
     """Tell a scan, also one that lacks a table, by its name or the other table."""
-    if _is_scan(path):
-        return True
+    if not _is_image(path) or is_scan(path):
+        return _is_image(path)
     stem = path.name.removesuffix(image_suffix(path))
-    named = stem.endswith("dwi") or any(
+    named = stem.lower().endswith("dwi") or any(
         path.with_name(stem + ending).is_file() for ending in (".bval", ".bvec")
     )
-    return named and _is_image(path) and path.is_file()
+    return named and not _is_sh(path) and _has_four_axes(path)
+
+
+def _has_four_axes(path: Path) -> bool:
+    """Tell a series from the trace or mean of one, which is named alike and has no table."""
+    from napari_msp.data.nifti import open_nifti
+
+    try:
+        return len(open_nifti(path).shape) == 4
+    except UserError:
+        return False
 
 
 def _is_sh(path: Path) -> bool:

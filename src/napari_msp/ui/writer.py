@@ -35,16 +35,17 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     Raises
     ------
     UserError
-        When a layer is of something else, several images are behind them, or none is of the image
-        but what was measured of it, such as an error: the file would hold something else.
+        When a layer is of something else, several images are behind them, or none is a map of the
+        image's own (but b0, its mask, an error or what a branch adds): the
+        file would hold something else.
     """
     from napari_msp.bids import sidecar_path
     from napari_msp.signal.sh_image import write_sh
-    from napari_msp.ui.layers import OF_IMAGE
+    from napari_msp.ui.layers import MAP_TITLES
 
     scans = {(id(each.scan), each.alpha): each for each in map(_shown, layers)}
     quantities = list(dict.fromkeys(_shown(each).quantity for each in layers))
-    if not OF_IMAGE.intersection(quantities):
+    if not set(MAP_TITLES).intersection(quantities):
         shown = " and ".join(quantities)
         remedy = Advice("save it in napari's dialog, as the file type Shown map")
         raise UserError(f"The {shown} would not be saved, but the SH image", remedy=remedy)

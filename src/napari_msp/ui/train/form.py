@@ -192,9 +192,14 @@ class TrainingForm(QWidget):
             if name not in ("dataset", "preset", "run"):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
-        self.dataset.on_change(self._forget_dataset)
+        self.dataset.on_change(self._forget_other)
         self.entries["run"].on_change(self._take_run)
         self.dataset.field.changed.connect(self._name_dataset)
+
+    def _forget_other(self) -> None:
+        """Wait for another dataset, unless Enter was pressed on the one that is listed."""
+        if self.heads is None or self.dataset.path != self.heads.root:
+            self._forget_dataset()
 
     def _forget_dataset(self) -> None:
         """Wait for another dataset; nothing is trained on the one before under its name."""
@@ -211,7 +216,7 @@ class TrainingForm(QWidget):
             self._take_preset()
 
     def _name_dataset(self) -> None:
-        if self.dataset.path is not None:
+        if self.heads is None and self.dataset.path is not None:
             self.dataset_named.emit(self.dataset.path)
 
     def _take_run(self) -> None:
