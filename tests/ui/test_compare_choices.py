@@ -220,6 +220,29 @@ def test_truth_and_input_are_taken_at_the_predictions_shell(both, tmp_path, scan
     assert measured.sh_mse == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_a_prediction_that_lies_beside_the_truth_is_said_as_compare_does():
+    at = np.moveaxis(np.indices((20, 22, 18)), 0, -1) - np.array([9.5, 10.5, 8.5])
+    mask = np.square(at / [9, 10, 8]).sum(-1) < 1
+    # Structure in all three directions, so that nothing but one position fits.
+    waves = np.sin(at @ (np.eye(3) + 0.2) * [0.5, 0.6, 0.7]).sum(-1)
+    values = np.zeros((*at.shape[:3], 28), dtype=np.float32)
+    values[..., 0] = (1.4 + 0.2 * waves) * mask
+    lies_well = SHImage(values, np.diag([2.0, 2, 2, 1]), mask, 1200.0, 0.006)
+    moved = lies_well.affine.copy()
+    moved[0, 3] += 3
+    truth, made = (
+        replace(each, given_sh=there)
+        for each, there in (
+            (measured("prisma_st", HERE), lies_well),
+            (predicted(HERE), replace(lies_well, affine=moved)),
+        )
+    )
+    said = read_and_line_up(Question(truth, [made], None), lambda words: None).reservations
+    [words] = [each for each in said if " lies " in each]
+    assert words.startswith("MSP lies 3.0 mm, 1.50 voxels, from the ground truth on average")
+    assert words in compare(truth, {"MSP": made}).notes
+
+
 def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
     loaded = load_scan(scan(b_values=(1000.0,)).write(tmp_path))
     sh = fit_sh(load_acquisition(loaded.path), rescale_to=1200)

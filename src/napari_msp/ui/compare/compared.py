@@ -212,6 +212,8 @@ class Compared:
         By prediction, the same in SH units², where a model is calibrated.
     before
         The input on the comparison's lattice; None where that cannot be measured.
+    misplaced
+        Which predictions lie beside the truth, in words.
     variants
         By prediction, what of it is shown instead of itself.
     """
@@ -223,6 +225,7 @@ class Compared:
     disagreement: Mapping[str, FloatArray]
     expected_error: Mapping[str, FloatArray] = field(default_factory=dict)
     before: Maps | None = None
+    misplaced: Sequence[str] = ()
     variants: Mapping[str, Part] = field(default_factory=dict)
 
     @property
@@ -245,7 +248,8 @@ class Compared:
             for words in () if made is None else (*made.approximations, *made.warnings):
                 of.setdefault(words, []).append(name)
         found += [f"{', '.join(names)}: {words}" for words, names in of.items()]
-        return [*doubts_of_truth(self.truth, self.comparison), *self.comparison.left_out, *found]
+        doubts = doubts_of_truth(self.truth, self.comparison)
+        return [*doubts, *self.comparison.left_out, *self.misplaced, *found]
 
     @property
     def input_b_value(self) -> str:
@@ -420,6 +424,8 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     say("Lining images up")
     predictions = short_names(question.predictions)
     comparison = line_scans_up(truth, predictions, scan)
+    if truth is not None:
+        say("Seeing where heads lie")
     return Compared(
         truth,
         predictions,
@@ -428,6 +434,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
         doubt_maps(predictions, comparison, "disagreement"),
         doubt_maps(predictions, comparison, "expected_error"),
         _before(truth, scan, comparison),
+        comparison.misplaced,
     )
 
 
