@@ -17,9 +17,8 @@ export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 MALLO
 rm -rf .venv/checks
 mkdir .venv/checks
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# Long ones first, and none is so long that it ends alone. Not all that import what was never
-# compiled begin at once.
-if printf '%s\n' others static windows-1 windows-2 learning commands evaluation |
+# Long ones first, and short ones last: none ends alone by much.
+if printf '%s\n' others windows-1 windows-2 learning evaluation commands static |
     phase "all checks" xargs -n 1 -P "$((cores + 1))" sh scripts/check_part.sh; then
     echo "all checks passed"
 else
