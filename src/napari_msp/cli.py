@@ -3,14 +3,12 @@
 import io
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
 import traceback
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from napari_msp.commands import (
@@ -31,7 +29,7 @@ from napari_msp.commands import (
     simulate,
     train,
 )
-from napari_msp.commands.console import Console, ends, speaks, warnings_on
+from napari_msp.commands.console import Console, ends, handled, speaks, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
 from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected
 from napari_msp.foreign_errors import explain, shortened
@@ -81,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with (
             Console(options.quiet, options.verbose, log) as console,
             warnings_on(console),
-            _terminable(),
+            handled(ends(), _interrupt),
         ):
             console.record(shlex.join(["napari-msp", *arguments]))
             return COMMANDS[options.command].run(options, console)
@@ -195,19 +193,6 @@ class _Version(Action):
         parser.exit()
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
+def _interrupt(*_: object) -> None:
     """Let SIGTERM of batch systems and SIGHUP of terminals end a command as Ctrl-C does: tidily."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may take signals
-        return
-    before = {number: signal.signal(number, interrupt) for number in ends()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    raise KeyboardInterrupt

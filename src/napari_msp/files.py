@@ -471,6 +471,15 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def stamp_of(path: Path) -> list[int] | None:
+    """Tell a file from a later one of its name, on any machine: size and time; None without one."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return [about.st_size, about.st_mtime_ns]
+
+
 def state_of(paths: Iterable[Path]) -> str:
     """Give a digest of which files these are, their sizes, and when they were written."""
     state = hashlib.sha256()

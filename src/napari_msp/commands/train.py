@@ -2,14 +2,13 @@
 
 import errno
 import signal
-import threading
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from napari_msp.commands.console import Console, ends
+from napari_msp.commands.console import Console, ends, handled
 from napari_msp.commands.shared import add_device, add_force, pairs
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted
@@ -212,9 +211,6 @@ def interrupt_flag() -> Iterator[Callable[[], bool]]:
     SIGHUP is the end of a terminal; where it is ignored, as by nohup, it stays so. A SIGTERM after
     the first is what launchers of several processes send for the same request.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may take signals
-        return
     asked = False
 
     def ask(number: int, _: object) -> None:
@@ -223,9 +219,5 @@ def interrupt_flag() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *ends())}
-    try:
+    with handled((signal.SIGINT, *ends()), ask):
         yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -31,7 +31,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import absolute, entities, gradient_files, map_name, shell_stem
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import read_json, staged_folder, write_json
+from napari_msp.files import read_json, staged_folder, stamp_of, write_json
 
 MAPS_FOLDER = Path("review", "maps")
 """Where they lie in the predictions' folder; one folder a subject below it."""
@@ -428,11 +428,7 @@ def _state(path: Path) -> dict[str, Any]:
         digests = [quick_digest(each) for each in files]
     except OSError:  # nobody may read it; the maps say so
         digests = []
-    return {"File": path.name, "Stamps": _stamps(files), "Digests": digests}
-
-
-def _stamps(files: Iterable[Path]) -> list[list[int]]:
-    return [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]
+    return {"File": path.name, "Stamps": [*map(stamp_of, files)], "Digests": digests}
 
 
 def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
@@ -442,7 +438,9 @@ def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
     if noted is None:
         return False  # there was none
     files = [each for each in (path, *gradient_files(path)) if each.is_file()]
-    same: bool = noted["Stamps"] == _stamps(files) or noted["Digests"] == _state(path)["Digests"]
+    same: bool = (
+        noted["Stamps"] == [*map(stamp_of, files)] or noted["Digests"] == _state(path)["Digests"]
+    )
     return same
 
 

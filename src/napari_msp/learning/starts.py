@@ -16,7 +16,6 @@ from torch import nn
 from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import Change, Choose, Give, StartAfresh, UserError, either
-from napari_msp.files import sha256
 from napari_msp.identity import known_among, same_person
 from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
 from napari_msp.model_file import Model, load_model
@@ -51,7 +50,6 @@ class Start:
     before: TrainingSettings
     loaded: Model | None = None
     name: str = NOTHING
-    sha256: str = ""
     platforms: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -62,6 +60,11 @@ class Start:
         """The model that the run starts from; there must be one."""
         assert self.loaded is not None
         return self.loaded
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the model's file; empty where there is none."""
+        return (self.loaded.sha256 if self.loaded is not None else None) or ""
 
     @property
     def asked(self) -> bool:
@@ -234,13 +237,12 @@ def _path_of(settings: TrainingSettings) -> Path | None:
 def _opened(path: Path, name: str, settings: TrainingSettings) -> Start:
     try:
         model = load_model(path)
-        digest = sha256(path)
     except UserError as error:
         remedy = either(Give("start_from", "another model"), StartAfresh())
         raise UserError(error.problem, error.subject, "start_from", remedy) from error
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", path, "start_from") from error
-    return Start(settings, model, name, digest)
+    return Start(settings, model, name)
 
 
 def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserError]:

@@ -21,7 +21,7 @@ from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.line_up import line_up
-from napari_msp.files import locked, write_json
+from napari_msp.files import locked, stamp_of, write_json
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.predictions import (
     MEASURED,
@@ -29,7 +29,6 @@ from napari_msp.review.predictions import (
     Review,
     place_in,
     read_measured,
-    stamp_of,
     stamps_of,
     still_known,
 )

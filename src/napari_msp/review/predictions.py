@@ -25,7 +25,7 @@ from napari_msp.bids import (
 from napari_msp.data.dataset import scans_in
 from napari_msp.data.nifti import content_hash
 from napari_msp.errors import Advice, RunJob, UserError
-from napari_msp.files import read_json, walk
+from napari_msp.files import read_json, stamp_of, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
@@ -401,15 +401,6 @@ def _entry(
         warnings=made.warnings,
         without="" if scan is not None else not_there(made.sources[0] if made.sources else ""),
     )
-
-
-def stamp_of(path: Path) -> list[int] | None:
-    """Tell a file from a later one of the same name: its size and time; None without one."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
