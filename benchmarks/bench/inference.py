@@ -48,8 +48,8 @@ the same standardised channels. How far they are off is said below, in parts of 
 MONAI averages windows, so no overlap makes it exact; TorchIO's is exact from an overlap of twice
 the network's halo, 18 for SHResNet, but for the MSP with DIQT, which reads 26 voxels around, no
 window of 32³ is. *A patch a voxel* is the paper's way: 11³ voxels are read for each. For a target
-of half the edge more than a second lies around any network, as its image is eight times as large:
-networks that take little longer than that miss the goal.
+of half the edge half a second and more may lie around a network, as its image is eight times as
+large: networks that take little longer than that miss the goal.
 """
 
 
