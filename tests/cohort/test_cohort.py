@@ -32,6 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.identity.CopiedScan"
 
 TARGET = "prisma_st"
 
+OF_SUB_01 = (("pre", ""), ("ge", "_acq-st"))
+
 
 def message(*parts):
     return ".*".join(map(re.escape, parts))
@@ -286,13 +288,26 @@ class TestWithAStub:
         assert run(resample=True, force=True).status == "done"
         assert run(resample=True).status == "skipped"
 
-    def test_only_targets_that_are_left_are_asked_for(self, bids, model, tmp_path):
+    def test_targets_have_rows_of_their_own_and_only_those_left_are_asked_for(
+        self, bids, model, tmp_path
+    ):
         out = tmp_path / "out"
-        run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
+
+        def run(target, job):
+            [result] = run_cohort(bids, out, model, target, participants=["01"], job=job)
+            rows = [line.split("\t") for line in (out / "cohort.tsv").read_text().splitlines()[1:]]
+            return result.status, {row[2]: (row[3], row[5]) for row in rows}
+
+        assert run(TARGET, Recorder()) == ("done", {TARGET: ("done", "n/a")})
+        odd = Recorder({"sub-01": UserError("odd")})
+        expected = {TARGET: ("skipped", "n/a"), "connectom_sa": ("failed", "odd")}
+        assert run([TARGET, "connectom_sa"], odd) == ("failed", expected)
+        assert [call[2] for call in odd.calls] == [("connectom_sa",)]
+        # A target alone leaves what became of the other.
         job = Recorder()
-        both = [TARGET, "connectom_sa"]
-        run_cohort(bids, out, model, both, participants=["01"], job=job)
-        assert [call[2] for call in job.calls] == [("connectom_sa",)]
+        assert run("connectom_sa", job) == ("done", expected | {"connectom_sa": ("done", "n/a")})
+        assert run("connectom_sa", job)[1]["connectom_sa"] == ("skipped", "n/a")
+        assert len(summarise_cohort(out).skipped) == 2
 
     def test_an_image_that_is_gone_is_not_finished(self, bids, model, tmp_path):
         out = tmp_path / "out"
@@ -552,12 +567,12 @@ class TestGroup:
     """What became of everybody, as the level `group` says."""
 
     TABLE = (
-        "participant_id\tscan\tstatus\tseconds\tmessage\n"
-        "sub-01\ta\tdone\t1.0\tn/a\n"
-        "sub-02\tb\tdone\t1.0\tits mean signal is odd\n"
-        "sub-03\tc\tfailed\t0.0\thas no bvec\n"
-        "sub-04\td\tskipped\t0.0\tn/a\n"
-        "sub-05\td\tskipped\t0.0\tits mask is odd\n"
+        "participant_id\tscan\ttarget\tstatus\tseconds\tmessage\n"
+        "sub-01\ta\tx\tdone\t1.0\tn/a\n"
+        "sub-02\tb\tx\tdone\t1.0\tits mean signal is odd\n"
+        "sub-03\tc\tx\tfailed\t0.0\thas no bvec\n"
+        "sub-04\td\tx\tskipped\t0.0\tn/a\n"
+        "sub-05\td\tx\tskipped\t0.0\tits mask is odd\n"
     )
 
     def test_it_counts_and_names_who_wants_a_look(self, tmp_path):
@@ -571,13 +586,20 @@ class TestGroup:
         ]
 
     def test_of_a_thousand_it_names_the_first(self, tmp_path):
-        rows = [f"sub-{number:04d}\ta\tfailed\t0.0\todd" for number in range(1000)]
+        rows = [f"sub-{number:04d}\ta\tx\tfailed\t0.0\todd" for number in range(1000)]
         head, *_ = self.TABLE.splitlines()
         (tmp_path / "cohort.tsv").write_text("\n".join([head, *rows]))
         counts, *named, last = summarise_cohort(tmp_path).lines()
         assert "1000 failed" in counts
         assert named == [f"sub-{number:04d} failed: odd" for number in range(20)]
         assert last == "and 980 more failed: see cohort.tsv"
+
+    def test_of_several_targets_it_counts_predictions(self, tmp_path):
+        text = self.TABLE + 'sub-03\tc\ty\tdone\t1.0\t"quoted" is a word\n'
+        (tmp_path / "cohort.tsv").write_text(text)
+        first, *others = summarise_cohort(tmp_path).lines()
+        assert first.startswith("3 predictions harmonized, 2 finished earlier, 1 failed")
+        assert 'sub-03 (y) warning: "quoted" is a word' in others
 
     def test_a_cohort_that_was_run(self, bids, model, tmp_path):
         out = tmp_path / "out"
@@ -597,14 +619,17 @@ class TestGroup:
 
     def test_a_second_session_leaves_what_became_of_the_first(self, bids, model, tmp_path):
         """A failure of the first is not hidden by the second, which goes into the same folder."""
-        out, columns = tmp_path / "out", "participant_id\tscan\tstatus\tseconds\tmessage"
+        out = tmp_path / "out"
+        columns = "participant_id\tscan\tstatus\tseconds\tmessage"  # of an earlier version
         out.mkdir()
-        pre = "sub-01/ses-pre/dwi/sub-01_ses-pre_dwi.nii.gz"
-        rows = [f"sub-01\t{pre}\tfailed\t0.0\tno bvec", "sub-02\tn/a\tfailed\t0.0\thas no DWI"]
+        pre, ge = (f"sub-01/ses-{s}/dwi/sub-01_ses-{s}{a}_dwi.nii.gz" for s, a in OF_SUB_01)
+        rows = [f"sub-01\t{pre}\tfailed\t0.0\tno bvec", f"sub-01\t{ge}\tfailed\t0.0\todd"]
+        rows += ["sub-02\tn/a\tfailed\t0.0\thas no DWI"]
         (out / "cohort.tsv").write_text("\n".join([columns, *rows]) + "\n")
         run_cohort(bids, out, model, TARGET, participants=["01", "02"], job=Recorder())
-        lines = (out / "cohort.tsv").read_text().splitlines()
-        assert [line.split("\t")[0] for line in lines[1:]] == ["sub-01", "sub-01", "sub-02"]
+        lines = [line.split("\t") for line in (out / "cohort.tsv").read_text().splitlines()[1:]]
+        assert [line[0] for line in lines] == ["sub-01", "sub-01", "sub-02"]
+        assert [line[2] for line in lines] == [TARGET, "n/a", TARGET]
         summary = summarise_cohort(out)
         assert summary.failed == {f"sub-01 ({Path(pre).name})": "no bvec"}
         assert next(summary.lines()).startswith("2 scans harmonized, 0 finished earlier, 1 failed")

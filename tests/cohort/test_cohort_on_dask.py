@@ -290,7 +290,7 @@ def test_what_ends_without_a_result_is_tried_again_three_times(tmp_path):
     """Lost with the worker that had it, cancelled, handed to one without this package."""
     pytest.importorskip("distributed")
     task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, {})
-    good = CohortResult("sub-01", "scan", "done", 1.0)
+    good = CohortResult("sub-01", "scan", (TARGET,), "done", 1.0)
     for lost, said in (
         (Ended("finished", TimeoutError()), "scan: was done, but its result did not arrive"),
         (Ended("cancelled", None), "scan: was cancelled by somebody else on the cluster"),

@@ -145,7 +145,7 @@ def test_cohort_knows_a_model_trained_anew_under_an_old_name(study, model, tmp_p
 
     def status_of(exit_status: int) -> str:
         assert call(*cohort).status == exit_status
-        return (tmp_path / "cohort/cohort.tsv").read_text().splitlines()[1].split("\t")[2]
+        return (tmp_path / "cohort/cohort.tsv").read_text().splitlines()[1].split("\t")[3]
 
     assert status_of(0) == "done"
     assert status_of(0) == "skipped"

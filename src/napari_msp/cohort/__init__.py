@@ -3,7 +3,6 @@
 `jobs` does what is to be done to each, unless that was done, and `cluster` has others do so.
 """
 
-import csv
 import time
 import warnings
 from collections import Counter
@@ -80,8 +79,8 @@ def run_cohort(
     """Harmonize one scan of each subject of a BIDS dataset.
 
     Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
-    became of each scan and is updated as it runs; what it says of others, as of other subjects or
-    another session, stays. Scans that an earlier run finished are skipped: those of which image,
+    became of each scan and target and is updated as it runs; what it says of others, as of another
+    session or target, stays. Scans that an earlier run finished are skipped: those of which image,
     gradient table, mask, model and options are the same.
 
     Parameters
@@ -165,7 +164,7 @@ def run_cohort(
         asked = _ask_model(bids_dir, model, target, platform, found, check=job is None)
         if job is None:
             _check_means(options, gradients, here=scheduler is None)
-        scans, without = _choose_scans(bids_dir, found, asked.platform)
+        scans, without = _choose_scans(bids_dir, found, asked)
         passed = {
             "options": options,
             "gradients": gradients,
@@ -354,15 +353,15 @@ def _check_platform(bids_dir: Path, platform: str, found: Mapping[str, Found]) -
 
 
 def _choose_scans(
-    bids_dir: Path, found: Mapping[str, Found], platform: str | None
+    bids_dir: Path, found: Mapping[str, Found], asked: _Asked
 ) -> tuple[dict[str, Path], list[CohortResult]]:
     """Give the scan of each subject that is meant, and what becomes of those who have none."""
     scans, without = dict[str, Path](), list[CohortResult]()
     for subject, by_platform in found.items():
         try:
-            scans[subject] = _choose_scan(bids_dir / subject, by_platform, platform)
+            scans[subject] = _choose_scan(bids_dir / subject, by_platform, asked.platform)
         except UserError as error:
-            without.append(CohortResult(subject, "", "failed", 0.0, error))
+            without.append(CohortResult(subject, "", asked.targets, "failed", 0.0, error))
     return scans, without
 
 
@@ -385,7 +384,7 @@ def _choose_scan(folder: Path, found: Found, platform: str | None) -> Path:
 
 TABLE = "cohort.tsv"
 
-COLUMNS = ("participant_id", "scan", "status", "seconds", "message")
+COLUMNS = ("participant_id", "scan", "target", "status", "seconds", "message")
 
 LARGEST_SHARE = 0.02
 """Of the time that writing the table may take: it is written whole, and grows with the cohort."""
@@ -396,12 +395,12 @@ MOST_NAMED = 20
 NONE = "n/a"
 """What a table says where there is nothing to say, as of a subject of whom no scan was chosen."""
 
-Rows = dict[tuple[str, str], str]
-"""Rows of a table by subject and scan."""
+Rows = dict[tuple[str, ...], tuple[str, ...]]
+"""Rows of a table in the order of `COLUMNS`, by the first three: subject, scan and target."""
 
 
 class _Table:
-    """The table of a cohort that runs, perhaps beside others with other subjects."""
+    """The table of a cohort that runs, perhaps beside others with other subjects or targets."""
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
@@ -410,23 +409,29 @@ class _Table:
 
     def add(self, result: CohortResult) -> None:
         """Take a result; write it when that is due."""
-        said = result.message(self._words)
-        row = (result.subject, result.scan, result.status, f"{result.seconds:.1f}", said)
-        written = [value or NONE for value in row]
-        self._rows[written[0], written[1]] = "\t".join(written)
+        for target in result.targets:
+            each = result.on(target)
+            said = each.message(self._words)
+            row = (each.subject, each.scan, target, each.status, f"{each.seconds:.1f}", said)
+            written = tuple(value or NONE for value in row)
+            self._rows[written[:3]] = written
         if time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by subject and scan, and what other runs say of others."""
+        """Write all results, ordered by their keys, and what other runs say of others."""
         start = time.monotonic()
         with reserved(self.path, wait=True):
-            rows = _earlier_rows(self.path) | self._rows
-            chosen = {subject for subject, scan in self._rows if scan != NONE}
+            scans = {key[:2] for key in self._rows}
+            chosen = {subject for subject, scan in scans if scan != NONE}
             rows = {
-                each: row for each, row in rows.items() if each[1] != NONE or each[0] not in chosen
-            }
-            lines = ["\t".join(COLUMNS), *(row for _, row in sorted(rows.items()))]
+                (subject, scan, target): row
+                for (subject, scan, target), row in _earlier_rows(self.path).items()
+                # An earlier version named no target.
+                if not (target == NONE and (subject, scan) in scans)
+                and not (scan == NONE and subject in chosen)
+            } | self._rows
+            lines = ["\t".join(row) for row in (COLUMNS, *(row for _, row in sorted(rows.items())))]
             write_text(self.path, "\n".join(lines) + "\n")
         self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
 
@@ -434,15 +439,23 @@ class _Table:
 def _earlier_rows(table: Path) -> Rows:
     """Read the rows of an earlier run; none of a file that is no such table."""
     try:
-        header, *rows = table.read_text(encoding="utf-8").splitlines()
+        return _read_rows(table)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        header, rows = "", []
-    if header.split("\t") != list(COLUMNS) or any(len(row.split("\t")) != 5 for row in rows):
         warnings.warn(f"{table}: is no table of a cohort, and is replaced", stacklevel=3)
         return {}
-    return {(row.split("\t")[0], row.split("\t")[1]): row for row in rows}
+
+
+def _read_rows(table: Path) -> Rows:
+    """Read a table, also of a version that named no target; a `ValueError` where it is none."""
+    header, *lines = table.read_text(encoding="utf-8").splitlines() or ["\t".join(COLUMNS)]
+    names = header.split("\t")
+    if names not in ([*COLUMNS], [each for each in COLUMNS if each != "target"]):
+        raise ValueError("its columns are others")
+    rows = (dict(zip(names, line.split("\t"), strict=True)) for line in lines)
+    written = (tuple(row.get(name, NONE) for name in COLUMNS) for row in rows)
+    return {row[:3]: row for row in written}
 
 
 @dataclass(frozen=True)
@@ -452,17 +465,16 @@ class CohortSummary:
     Attributes
     ----------
     done, skipped, failed
-        Subjects, with their scan where one has several, by its status; with what is said about it.
-    doubtful
-        Those that were harmonized with a warning, and what it says.
-    several
-        Whether a subject has several scans, as of several sessions.
+        Subjects by their status, with what is said about each; with the scan where one has several,
+        and the target where a scan has.
+    of
+        What these are: "subject", "scan" or "prediction".
     """
 
     done: dict[str, str]
     skipped: dict[str, str]
     failed: dict[str, str]
-    several: bool = False
+    of: str = "subject"
 
     @property
     def doubtful(self) -> dict[str, str]:
@@ -472,9 +484,8 @@ class CohortSummary:
 
     def lines(self, most: int = MOST_NAMED) -> Iterator[str]:
         """Say it for people: the counts, then the first subjects that failed or are doubtful."""
-        done = counted(len(self.done), "scan" if self.several else "subject")
         yield (
-            f"{done} harmonized, {len(self.skipped)} finished earlier, "
+            f"{counted(len(self.done), self.of)} harmonized, {len(self.skipped)} finished earlier, "
             f"{len(self.failed)} failed; {len(self.doubtful)} with a warning"
         )
         for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
@@ -493,20 +504,22 @@ def summarise_cohort(out_dir: str | Path) -> CohortSummary:
         When there is no such table, or it is damaged.
     """
     table = Path(out_dir) / TABLE
+    statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
-        scans = Counter(row["participant_id"] for row in rows)
-        for row in rows:
-            said, name = "" if row["message"] == NONE else row["message"], row["participant_id"]
-            if scans[name] > 1:
-                name = f"{name} ({Path(row['scan']).name})"
-            statuses[row["status"]][name] = said
+        rows = _read_rows(table)
+        scans = Counter(subject for subject, _ in {key[:2] for key in rows})
+        targets = Counter(key[:2] for key in rows)
+        for subject, scan, target, status, _, said in rows.values():
+            which = [Path(scan).name if scan != NONE else "no scan"] * (scans[subject] > 1)
+            which += [target] * (targets[subject, scan] > 1)
+            name = f"{subject} ({', '.join(which)})" if which else subject
+            statuses[status][name] = "" if said == NONE else said
     except FileNotFoundError as error:
         remedy = RunJob("cohort", "harmonize the participants first")
         raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError) as error:
         remedy = RunJob("cohort", "harmonize the participants again")
         raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
-    return CohortSummary(**statuses, several=max(scans.values(), default=1) > 1)
+    several = max(scans.values(), default=1) > 1
+    of = "prediction" if max(targets.values(), default=1) > 1 else "scan" if several else "subject"
+    return CohortSummary(**statuses, of=of)

@@ -222,7 +222,9 @@ class Cluster:
         lacking = failed and isinstance(future.exception(), ModuleNotFoundError)
         if times < MOST_RETURNS and (lacking or not failed):
             return None
-        return CohortResult(task.subject, task.scan, "failed", 0.0, _explained(future, task))
+        return CohortResult(
+            task.subject, task.scan, task.targets, "failed", 0.0, _explained(future, task)
+        )
 
     def _look(self) -> None:
         """See who works now; newcomers that cannot are told of."""

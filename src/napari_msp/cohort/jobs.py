@@ -2,9 +2,10 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,23 +33,35 @@ class CohortResult:
     ----------
     scan
         The image relative to the input dataset; empty when the subject has none.
+    targets
+        Platforms that were to be predicted.
     status
         "done", "skipped" (finished by an earlier run) or "failed".
     doubts
         What was warned of when it was harmonized.
+    earlier
+        Targets that an earlier run finished, with what was warned of then.
     """
 
     subject: str
     scan: str
+    targets: tuple[str, ...]
     status: Status
     seconds: float
     reason: UserError | None = None
     doubts: tuple[str, ...] = ()
+    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def message(self, words: Words = PYTHON) -> str:
         """Say reason and doubts on one line, in a front end's words."""
         reasons = [] if self.reason is None else [self.reason.phrase(words)]
         return " ".join("; ".join([*reasons, *self.doubts]).split())
+
+    def on(self, target: str) -> "CohortResult":
+        """Say what became of one target."""
+        if target not in self.earlier:
+            return self
+        return replace(self, status="skipped", reason=None, doubts=self.earlier[target])
 
 
 @dataclass(frozen=True)
@@ -72,28 +85,34 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
     with warnings.catch_warnings(record=True) as caught:
         # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
         warnings.simplefilter("always", UserWarning)
-        status, reason = _done(task, cancelled)
+        left, status, reason = _done(task, cancelled)
     seconds = time.perf_counter() - start
-    doubts = _kept_doubts(task) if status == "skipped" else _doubts(task, caught)
-    said = (each.removeprefix(f"{task.dwi}: ") for each in doubts)
+    finished = (each for each in task.targets if each not in left)
+    earlier = {each: _said(task, _kept_doubts(task, each)) for each in finished}
+    doubts = _doubts(task, caught) if left else chain(*earlier.values())
     return CohortResult(
-        task.subject, task.scan, status, seconds, reason, tuple(dict.fromkeys(said))
+        task.subject, task.scan, task.targets, status, seconds, reason, _said(task, doubts), earlier
     )
 
 
-def _done(task: Task, cancelled: Poll | None) -> tuple[Status, UserError | None]:
-    """Do what is to be done; give what became of it, and why it failed."""
+def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, UserError | None]:
+    """Do what is to be done; give the targets that it was, what became of it, and why it failed."""
     options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
+    left = task.targets
     try:
-        targets = tuple(task.targets if options["force"] else unfinished(task))
-        if not targets:
-            return "skipped", None
-        task.job(task.dwi, task.model, targets, task.out, **options)
+        left = tuple(task.targets if options["force"] else unfinished(task))
+        if left:
+            task.job(task.dwi, task.model, left, task.out, **options)
     except Cancelled:
         raise
     except Exception as failure:  # whatever it is, it must not stop the other subjects
-        return "failed", explain(failure)
-    return "done", None
+        return left, "failed", explain(failure)
+    return left, "done" if left else "skipped", None
+
+
+def _said(task: Task, doubts: Iterable[str]) -> tuple[str, ...]:
+    """Say each doubt once, without the scan's name, which its row has."""
+    return tuple(dict.fromkeys(each.removeprefix(f"{task.dwi}: ") for each in doubts))
 
 
 def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[str]:
@@ -108,17 +127,16 @@ def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[s
             yield str(each.message)
 
 
-def _kept_doubts(task: Task) -> Iterator[str]:
-    """Give what was warned of when finished predictions were made, as `_doubts` does."""
+def _kept_doubts(task: Task, target: str) -> Iterator[str]:
+    """Give what was warned of when a finished prediction was made, as `_doubts` does."""
     said_once: tuple[str, ...] = ()
     if task.kind:
         from napari_msp.inference.prepare import unfit_for
         from napari_msp.model_file import kept_model
 
         said_once = unfit_for(kept_model(task.model), task.dwi)
-    for target in task.targets:
-        for _, made in _predictions(task, target):
-            yield from (each for each in made.warnings if each not in said_once)
+    for _, made in _predictions(task, target):
+        yield from (each for each in made.warnings if each not in said_once)
 
 
 def harmonize_scan(
