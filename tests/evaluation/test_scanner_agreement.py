@@ -70,6 +70,12 @@ def test_one_subject_and_constant_maps_have_no_invented_numbers():
     assert (one.bias, one.mean_difference) == (1.0, 1.0)
     nothing = (one.limits, one.icc, one.effect, one.bias_interval, one.variance_kept)
     assert nothing == (None,) * 5
+    # Two do not say how much subjects differ, as in Table 1; of three it is Student's.
+    two = agreement([2.0, 4.0], [1.0, 2.0])
+    assert (two.bias_interval, two.limits) == (None, None)
+    three = agreement([2.0, 4.0, 4.0], [1.0, 2.0, 3.5])
+    student = ttest_1samp([1.0, 2.0, 0.5], 0).confidence_interval()
+    assert three.bias_interval == pytest.approx((student.low, student.high))
     constant = agreement([0.5, 0.5, 0.5], [0.1, 0.1, 0.1])
     assert (constant.effect, constant.variance_kept) == (None, None)
     below_0 = agreement([-1.0, 1.0], [-1.0, 1.0])

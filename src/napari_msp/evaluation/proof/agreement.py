@@ -11,7 +11,12 @@ import numpy as np
 import scipy
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.statistics import CONFIDENCE, Interval
+from napari_msp.evaluation.statistics import (
+    CONFIDENCE,
+    FOR_INTERVAL,
+    Interval,
+    students_interval,
+)
 
 LIMITS = 1.96
 """Standard deviations from the bias to the limits of agreement (Bland 1986)."""
@@ -33,6 +38,8 @@ class Agreement:
         Over subjects, of the target's scans and of what is compared with them.
     bias
         Mean difference, positive where the target's scans are exceeded.
+    bias_interval
+        Student's; of fewer than `FOR_INTERVAL` subjects there is none, nor are there limits.
     difference_sd
         Standard deviation of the differences, N - 1.
     limits
@@ -89,10 +96,9 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
     n, difference = len(a), a - b
     bias = float(difference.mean())
     spread = float(difference.std(ddof=1)) if n > 1 else None
-    around = None
-    if spread is not None:
-        reach = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
-        around = (bias - float(reach), bias + float(reach))
+    limits = None
+    if spread is not None and n >= FOR_INTERVAL:
+        limits = bias - LIMITS * spread, bias + LIMITS * spread
     of_people = _spread(b)
     icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
     return Agreement(
@@ -100,9 +106,9 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
         truth_mean=float(b.mean()),
         mean=float(a.mean()),
         bias=bias,
-        bias_interval=around,
+        bias_interval=students_interval(bias, difference - bias),
         difference_sd=spread,
-        limits=None if spread is None else (bias - LIMITS * spread, bias + LIMITS * spread),
+        limits=limits,
         mean_difference=float(np.abs(difference).mean()),
         variation=_variation(a, b),
         icc=icc,

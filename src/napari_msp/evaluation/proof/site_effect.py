@@ -52,6 +52,7 @@ from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import (
     FEWEST,
     FOR_BOOTSTRAP,
+    FOR_INTERVAL,
     LEVEL,
     RESAMPLES,
     interval_name,
@@ -207,14 +208,17 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
     means = {region: np.mean(list(each.values[TARGET][region, key].values())) for region in regions}
     display = NumberFormat.of(float(mean) for mean in means.values())
 
+    few = len(each.subjects) < FOR_INTERVAL
+    interval = interval_name([len(each.subjects)]) if few else "95 % interval"
+
     def voxels(region: str) -> str:
         counts = list(each.values[TARGET].get((region, VOXELS), {}).values())
         return f"{round(float(np.mean(counts)))} voxels" if counts else ""
 
     unit = display.unit(quantity.unit)
     return Table(
-        f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean [95 % "
-        "interval]; beneath, coefficient of variation between scanners, ICC(A,1) and p of the "
+        f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean "
+        f"[{interval}]; beneath, coefficient of variation between scanners, ICC(A,1) and p of the "
         "permutation test, corrected over regions and quantities of a row. Bold: p < 0.05.",
         ["region", f"target's mean{f', {unit}' if unit else ''}", *each.rows],
         [
@@ -337,7 +341,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
     for each in found:
         end = f"{each.dataset}_{each.column}" if several else each.column
         end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
-        named = _named(each, several)
+        named, enough = _named(each, several), len(each.subjects) >= FOR_INTERVAL
         points = {
             row: (bias, known.rate_unbiased)
             for row in each.rows
@@ -357,7 +361,8 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
         if drawn:
             yield Drawing(
                 f"bias_{end}",
-                f"{named}: bias by region in percent of the target's mean, with 95 % intervals.",
+                f"{named}: bias by region in percent of the target's mean"
+                f"{', with 95 % intervals' * enough}.",
                 bias_figure(drawn, each.roles),
             )
         for key in DRAWN:
@@ -372,7 +377,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
                 yield Drawing(
                     f"bland_altman_{key.removesuffix(OF_SIGNAL)}_{end}",
                     f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
-                    "lines are the bias and the 95 % limits of agreement.",
+                    f"lines are the bias{' and the 95 % limits of agreement' * enough}.",
                     bland_altman_figure(pairs, QUANTITIES[key].label, QUANTITIES[key].unit),
                 )
 

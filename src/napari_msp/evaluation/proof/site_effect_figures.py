@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from napari_msp.evaluation.figures.curves import COLOURS
 from napari_msp.evaluation.figures.layout import INK, PAPER, SOFT_INK, plain_figure, tidy
 from napari_msp.evaluation.proof.agreement import LIMITS
-from napari_msp.evaluation.statistics import Interval
+from napari_msp.evaluation.statistics import FOR_INTERVAL, Interval
 from napari_msp.formatting import NumberFormat, number
 
 Bias = tuple[float, Interval | None]
@@ -157,7 +157,7 @@ def _bland_altman(axes: Axes, pairs: np.ndarray) -> None:
     axes.plot(means, differences, "o", color=COLOURS[0], markersize=4, alpha=0.85)
     bias = float(differences.mean())
     axes.axhline(bias, color=COLOURS[3], linewidth=1.2)
-    if len(pairs) > 1:
+    if len(pairs) >= FOR_INTERVAL:
         reach = LIMITS * float(differences.std(ddof=1))
         for limit in (bias - reach, bias + reach):
             axes.axhline(limit, color=COLOURS[3], linewidth=0.9, linestyle=(0, (4, 3)))
