@@ -6,7 +6,7 @@ which `harmonize` does not ask for.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ from napari_msp.signal.maps import squared_error
 from napari_msp.signal.noise import signal_to_noise
 
 Progress = Callable[[str, int, int], None]
+
+Opened = Callable[[Path], Acquisition]
+"""Reads a scan."""
 
 
 def unmeasured(review: Review) -> int:
@@ -76,11 +79,11 @@ def measure(
     todo = [entry for entry in review.entries if _wanted(entry, kept)]
     found: dict[str, dict[str, float]] = {}
     problems = list(review.problems)
-    scans = _Scans()
+    opened = lru_cache(maxsize=1)(load_acquisition)  # a subject's predictions come after each other
     for done, entry in enumerate(todo):
         stop_if(cancelled)
         progress(f"measuring {entry.name}", done, len(todo))
-        result = _measured(entry, _wanted(entry, kept), scans, cancelled)
+        result = _measured(entry, _wanted(entry, kept), opened, cancelled)
         found[entry.key] = result.numbers
         problems += result.problems
         _keep(review.folder, entry, result)
@@ -126,7 +129,7 @@ def _keep(folder: Path, entry: Entry, result: _Result) -> None:
 
 
 def _measured(
-    entry: Entry, wanted: list[str], scans: "_Scans", cancelled: Callable[[], bool] | None
+    entry: Entry, wanted: list[str], opened: Opened, cancelled: Callable[[], bool] | None
 ) -> _Result:
     numbers: dict[str, float] = {}
     problems: list[UserError] = []
@@ -134,7 +137,7 @@ def _measured(
     poll = partial(stop_if, cancelled)
     for key in wanted:
         try:
-            value = _MEASURED[key][1](entry, scans, poll)
+            value = _MEASURED[key][1](entry, opened, poll)
         except UserError as error:
             problems.append(error)
         else:
@@ -161,22 +164,9 @@ def _masks(entry: Entry) -> dict[str, list[Any]]:
     return found
 
 
-class _Scans:
-    """Keeps the scan that was read last: a subject's predictions come after each other."""
-
-    def __init__(self) -> None:
-        self._known: tuple[Path, Acquisition] | None = None
-
-    def open(self, path: Path) -> Acquisition:
-        """Read a scan, or give it again."""
-        if self._known is None or self._known[0] != path:
-            self._known = path, load_acquisition(path)
-        return self._known[1]
-
-
-def _snr(entry: Entry, scans: _Scans, _: object) -> float | None:
+def _snr(entry: Entry, opened: Opened, _: object) -> float | None:
     assert entry.scan is not None
-    return signal_to_noise(scans.open(entry.scan))
+    return signal_to_noise(opened(entry.scan))
 
 
 def _mask_file(entry: Entry) -> Path:
@@ -207,7 +197,7 @@ def _largest(entry: Entry, parameter: str, middle: Callable[[FloatArray], float]
     )
 
 
-def _error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+def _error(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
     """Give the mean squared error of SH coefficients, of the worst shell."""
     assert entry.truth is not None
     truth, errors = load_scan(entry.truth), []
@@ -221,18 +211,18 @@ def _error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
     return max(errors)
 
 
-def _displacement(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+def _displacement(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
     """Give how far the truth lies from the prediction's scan, in mm."""
     assert entry.scan is not None
     assert entry.truth is not None
-    fixed, moving = scans.open(entry.scan), load_acquisition(entry.truth)
+    fixed, moving = opened(entry.scan), load_acquisition(entry.truth)
     shell = fixed.shells()[0]
     near = min(moving.shells(), key=lambda each: abs(each.b_value - shell.b_value))
     found = estimate_displacement(brain_image(fixed, shell), brain_image(moving, near), poll=poll)
     return found.mean
 
 
-Measuring = Callable[[Entry, _Scans, Callable[[], None]], float | None]
+Measuring = Callable[[Entry, Opened, Callable[[], None]], float | None]
 
 _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
     "snr": (lambda entry: entry.scan is not None, _snr),
