@@ -48,7 +48,8 @@ def arguments(command: str, study: Path, model: Path, harmonized: Path, out: Pat
 
 
 KEPT = {
-    "evaluate": {".lock", "plan.json", "measured", "trained"},  # it goes on from there
+    # It goes on from there.
+    "evaluate": {".lock", "digests.json", "plan.json", "measured", "trained"},
     "cohort": {".bidsignore", "README", "cohort.tsv", "dataset_description.json"},
 }
 """What may be there all the same; all of it whole."""

@@ -35,7 +35,7 @@ from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.files import locked
+from napari_msp.files import locked, sha256
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import kept_model, load_model
@@ -227,17 +227,41 @@ def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):
         keep_plan(given, tmp_path / "plan.json")
 
 
-def test_a_corrected_scan_is_another_evaluation(plan, heads, tmp_path):
+def test_a_corrected_scan_is_another_evaluation(plan, heads, tmp_path, monkeypatch):
+    read: list[str] = []
+
+    def counted(path):
+        read.append(path.name)
+        return sha256(path)
+
+    module = "napari_msp.evaluation.benchmark.plan"
+    monkeypatch.setattr(f"{module}.SETTLED", 0)  # files were written a moment ago
+    monkeypatch.setattr(f"{module}.sha256", counted)
     own = tmp_path / "heads"
     shutil.copytree(heads, own)
     here = replace(plan, datasets=(own,))
     keep_plan(here, tmp_path / "plan.json")
+    assert len(read) >= len(here.subjects.all) * len((here.source, *here.targets))
+    read.clear()
     keep_plan(here, tmp_path / "plan.json")
-    (table,) = (own / "sub-02" / "ses-prisma" / "dwi").glob("*acq-st_dwi.bvec")
+    assert not read, "what has not changed is not read again"
+    folder = own / "sub-02" / "ses-prisma" / "dwi"
+    (table,), (image,) = (folder.glob(f"*acq-st_dwi.{end}") for end in ("bvec", "nii.gz"))
+    content, before = image.read_bytes(), image.stat()
+    image.write_bytes(content[:4] + bytes([content[4] ^ 1]) + content[5:])  # gzip's own time
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp -p` leaves it
+    with pytest.raises(UserError, match=r"with other scans \(sub-02 on prisma_st\)"):
+        keep_plan(here, tmp_path / "plan.json")
+    assert read == [image.name]
+    image.write_bytes(content)
+    keep_plan(here, tmp_path / "plan.json")
     rows = np.loadtxt(table)
     rows[0] *= -1
     np.savetxt(table, rows)
     with pytest.raises(UserError, match=r"with other scans \(sub-02 on prisma_st\)"):
+        keep_plan(here, tmp_path / "plan.json")
+    (tmp_path / "digests.json").write_text("[")
+    with pytest.raises(UserError, match="with other scans"):
         keep_plan(here, tmp_path / "plan.json")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from napari_msp.bids import (
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
+from napari_msp.files import sha256
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, files_read, person_of, same_scan
 from napari_msp.provenance import provenance_of
@@ -141,8 +142,18 @@ class TravellingHeads:
         path = self.scans[subject, platform]
         return load_acquisition(path, b0_threshold=self.b0_threshold)
 
-    def files_read(self, subjects: Iterable[str], platforms: Sequence[str]) -> dict[str, str]:
+    def files_read(
+        self,
+        subjects: Iterable[str],
+        platforms: Sequence[str],
+        digest: Callable[[Path], str] = sha256,
+    ) -> dict[str, str]:
         """Digest what scans are read from: image, gradient table and mask of each.
+
+        Parameters
+        ----------
+        digest
+            Of a file, see `identity.files_read`.
 
         Returns
         -------
@@ -153,9 +164,9 @@ class TravellingHeads:
             warnings.simplefilter("ignore")  # what is doubtful is told by those who use them
             for subject in subjects:
                 for platform in (each for each in platforms if self.has(subject, each)):
-                    parts = files_read(self.acquisition(subject, platform))
-                    digest = hashlib.sha256(repr(sorted(parts.items())).encode())
-                    found[f"{subject} on {platform}"] = digest.hexdigest()
+                    parts = files_read(self.acquisition(subject, platform), digest)
+                    whole = hashlib.sha256(repr(sorted(parts.items())).encode())
+                    found[f"{subject} on {platform}"] = whole.hexdigest()
         return found
 
     def noise_free(

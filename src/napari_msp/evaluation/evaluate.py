@@ -117,7 +117,7 @@ def _evaluate(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         benchmark = Benchmark(plan, out, device, workers, on_progress)
-        keep_plan(plan, out / "plan.json")
+        keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()
         _tell(outcome.notes, later or out)
         figures = _figures(plan, outcome, out, device)

@@ -1,7 +1,9 @@
 """What a benchmark does: who is predicted by what, after how much training."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from napari_msp.evaluation.benchmark.methods import (
 )
 from napari_msp.evaluation.benchmark.settings import Budget, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
-from napari_msp.files import read_json, sha256, write_json
+from napari_msp.files import read_json, sha256, version_of, write_json
 from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.schedule import FAST
 
@@ -164,16 +166,22 @@ class Plan:
             return self.models[0].stem
         return self.predictions[0][0] if self.predictions else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Give plain types, in which two plans can be compared; models by their content too."""
+    def to_json(self, digest: Callable[[Path], str] = sha256) -> dict[str, Any]:
+        """Give plain types, in which two plans can be compared; models and scans by content.
+
+        Parameters
+        ----------
+        digest
+            Gives that of a file, see `KeptDigests`.
+        """
         kept = replace(self, datasets=(), models=(), base=None, doubts=(), unfit=(), predictions=())
         content = asdict(kept)
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
-        content["scans"] = self._scans()
-        content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
-        content["base"] = None if self.base is None else sha256(self.base)
+        content["scans"] = self._scans(digest)
+        content["models"] = [[str(path.resolve()), digest(path)] for path in self.models]
+        content["base"] = None if self.base is None else digest(self.base)
         content["predictions"] = [
             [each.name, str(each.folder.resolve()), each.state]
             for dataset in self.datasets * bool(self.predictions)
@@ -185,15 +193,15 @@ class Plan:
         optional |= {"predictions", "regions"}
         return {name: each for name, each in content.items() if each or name not in optional}
 
-    def _scans(self) -> dict[str, str]:
+    def _scans(self, digest: Callable[[Path], str]) -> dict[str, str]:
         """Digest what every scan is read from, by its name: results are of these and no others."""
         platforms = (self.source, *self.targets)
         found: dict[str, str] = {}
         for path in self.datasets:
             dataset = open_dataset(path, run=self.run, b0_threshold=self.b0_threshold)
             of = f"{path.name}: " * (len(self.datasets) > 1)
-            scans = dataset.files_read(self.subjects.all, platforms)
-            found |= {f"{of}{name}": digest for name, digest in scans.items()}
+            scans = dataset.files_read(self.subjects.all, platforms, digest)
+            found |= {f"{of}{name}": each for name, each in scans.items()}
         return found
 
 
@@ -226,15 +234,60 @@ def _read_plan(path: Path) -> dict[str, Any]:
     return content
 
 
-def keep_plan(plan: Plan, path: Path) -> None:
+DIGESTS = "digests.json"
+"""Beside a plan: those of the files that it was made of."""
+
+SETTLED = 2_000_000_000
+"""Nanoseconds since its last change from which a file's times tell it from a later one: some disks
+keep times to two seconds."""
+
+
+class KeptDigests:
+    """SHA-256 of files, kept from call to call beside a plan: what is unchanged is not read again.
+
+    A file is taken for unchanged where all is the same that `version_of` says of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._known: dict[str, Any] = {}
+        self._met: dict[str, list[int | str]] = {}
+        with suppress(UserError):  # there are none, or they are damaged: files are read
+            self._known = read_json(path)
+
+    def of(self, path: Path) -> str:
+        """Give the digest of a file."""
+        name, version, now = str(path.resolve()), [*version_of(path)], time.time_ns()
+        match self._known.get(name):
+            case [*before, str() as digest] if version and before == version:
+                pass
+            case _:
+                digest = sha256(path)
+        settled = bool(version) and now - max(version[1:3]) > SETTLED
+        if settled and version == [*version_of(path)]:
+            self._met[name] = [*version, digest]
+        return digest
+
+    def write(self, path: Path) -> None:
+        """Keep those that were asked for."""
+        write_json(path, self._met)
+
+
+def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
     """Write the plan, or see that the one that was begun here is the same.
+
+    Parameters
+    ----------
+    earlier
+        A plan beside which digests of the same files may lie; None: `path`.
 
     Raises
     ------
     UserError
         When another evaluation was begun here, or its plan is damaged.
     """
-    content = plan.to_json()
+    digests = KeptDigests((earlier or path).with_name(DIGESTS))
+    content = plan.to_json(digests.of)
+    digests.write(path.with_name(DIGESTS))
     if path.exists():
         before = _read_plan(path)
         wanted = json.loads(json.dumps(content))  # tuples are lists there
