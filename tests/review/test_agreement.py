@@ -43,6 +43,9 @@ def test_full_agreement_is_one_and_constant_verdicts_have_no_kappa():
     assert full.interval == pytest.approx(((0.69150 - 0.5) / 0.5, 1), abs=1e-4)
     two = cohens_kappa([[1, 0], [0, 1]])  # of which next to nothing is known
     assert two.interval == pytest.approx((-0.684, 1), abs=1e-3)
+    apart = [[1, 0, 0], [0, 0, 1], [0, 0, 0]]  # a large-sample error of two is none: 0.16
+    assert cohens_kappa(apart).value == pytest.approx(1 / 3)
+    assert cohens_kappa(apart).interval is None
     assert cohens_kappa([[5, 0], [0, 5]], weighted=True).interval == full.interval
     assert cohens_kappa([[0, 5], [5, 0]]).interval is None
     constant = cohens_kappa([[10, 0], [0, 0]])

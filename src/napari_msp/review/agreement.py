@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.statistics import FOR_INTERVAL
 from napari_msp.review.rating_table import Rating, Verdict
 from napari_msp.review.ratings import AllRatings
 
@@ -45,15 +46,15 @@ class Kappa:
         """95 % interval, within [-1, 1].
 
         Where nobody differed the large-sample error is 0, of two ratings as of a thousand: its low
-        end is then that of the share of agreement (Clopper and Pearson), by the same chance. Where
-        everybody did there is none.
+        end is then that of the share of agreement (Clopper and Pearson), by the same chance. There
+        is none where everybody did, nor of two predictions about which some did.
         """
         if self.value is None or self.error is None:
             return None
         if math.isclose(self.observed, 1):
             share = (0.05 / 2) ** (1 / self.count)
             return max(-1.0, (share - self.expected) / (1 - self.expected)), 1.0
-        if self.error < NO_ERROR:
+        if self.error < NO_ERROR or self.count < FOR_INTERVAL:
             return None
         low, high = (self.value + sign * CONFIDENT * self.error for sign in (-1, 1))
         return max(-1.0, low), min(1.0, high)
