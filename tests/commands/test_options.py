@@ -1,17 +1,21 @@
 """Options: what they are called in errors, that examples parse, and what `--help` loads."""
 
 import ast
+import importlib
+import inspect
 import shlex
 import subprocess
 import sys
 import warnings
+from argparse import ArgumentParser
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
-from napari_msp.commands.shared import OptionWords, model_file
+from napari_msp.commands.shared import OptionWords, add_console_options, model_file
 from napari_msp.errors import (
     Change,
     Choose,
@@ -23,6 +27,7 @@ from napari_msp.errors import (
     UserError,
     either,
 )
+from napari_msp.options import Options
 from napari_msp.packaged import packaged_model
 
 HEAVY = {
@@ -30,9 +35,12 @@ HEAVY = {
 }  # fmt: skip
 
 
+def example_of(command: str) -> list[str]:
+    return shlex.split(COMMANDS[command].EXAMPLE.splitlines()[0])[1:]
+
+
 def words_of(command: str) -> OptionWords:
-    example = COMMANDS[command].EXAMPLE.splitlines()[0]
-    return OptionWords(build_parser(command).parse_args(shlex.split(example)[1:]).parser)
+    return OptionWords(build_parser(command).parse_args(example_of(command)).parser)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -173,6 +181,27 @@ def test_no_option_is_invented(name):
     for parameter in ("b_value", "mask", "tile", "first_stage", "never_heard_of"):
         told = words.parameter(parameter)
         assert words.offers(parameter) == told.startswith("--")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_is_read_and_dropped(name):
+    """Each is a parameter of the call of the library, or the command itself asks for it."""
+    tree = ast.parse(Path(inspect.getfile(COMMANDS[name])).read_text(encoding="utf-8"))
+    nodes = [*ast.walk(tree)]
+    known = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    places = {e.name: n.module for n in nodes if isinstance(n, ast.ImportFrom) for e in n.names}
+    called = {each.id for each in nodes if isinstance(each, ast.Name)} & places.keys()
+    for each in called - {"OptionWords"}:
+        found = getattr(importlib.import_module(places[each]), each, None)
+        known |= set(getattr(found, "__annotations__", {}))  # of a function, or of settings
+    known |= {each.name for each in fields(Options)} if "inference_options" in called else set()
+    console = ArgumentParser()
+    add_console_options(console)
+    options = {
+        each.dest for each in build_parser(name).parse_args(example_of(name)).parser._actions
+    }
+    leaves = {"list_methods"}  # as --help
+    assert options - known <= leaves | {each.dest for each in console._actions}
 
 
 def fields_of_errors():

@@ -12,6 +12,7 @@ from napari_msp.commands.shared import (
     add_names,
     add_run,
     add_voxel_size,
+    call,
 )
 
 SUMMARY = "lay each subject's scans on the input platform's head"
@@ -49,19 +50,7 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.alignment.report import table_text
     from napari_msp.checking.findings import has_errors, report_text
 
-    done = align(
-        options.dataset,
-        options.out,
-        input=options.input,
-        subjects=options.subjects,
-        run=options.run,
-        b0_threshold=options.b0_threshold,
-        affine=options.affine,
-        resample=options.resample,
-        voxel_size=options.voxel_size,
-        force=options.force,
-        progress=console.progress,
-    )
+    done = call(align, options, progress=console.progress)
     console.result(table_text(done))
     if done.findings:
         console.report(report_text(done.findings, OptionWords(options.parser)))

@@ -11,6 +11,7 @@ from napari_msp.commands.shared import (
     add_names,
     add_out,
     add_run,
+    call,
 )
 from napari_msp.errors import Overwrite, UserError
 
@@ -40,15 +41,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.out.exists() and not options.force:
         raise UserError("exists already", options.out, "out", Overwrite())
     refuse_unwritable(options.out)
-    calibrated = calibrate(
-        options.model,
-        options.dataset,
-        options.subjects,
-        run=options.run,
-        device=options.device,
-        b0_threshold=options.b0_threshold,
-        on_progress=console.say,
-    )
+    calibrated = call(calibrate, options, on_progress=console.say)
     calibrated.save(options.out)
     console.result(options.out)
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input, add_run
+from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input, add_run, call
 
 SUMMARY = "say everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -52,14 +52,7 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check(
-        options.dataset,
-        input=options.input,
-        b0_threshold=options.b0_threshold,
-        run=options.run,
-        corrected=options.corrected,
-        progress=console.progress,
-    )
+    checked = call(check, options, root=options.dataset, progress=console.progress)
     training = ArgumentParser()
     train.add_options(training)
     add_corrected(training)

@@ -13,6 +13,7 @@ from napari_msp.commands.shared import (
     add_regions,
     add_review_maps,
     add_run,
+    call,
     inference_options,
 )
 
@@ -97,21 +98,10 @@ def run(options: Namespace, console: Console) -> int:
             console.warn(f"warning: {result.scan}: {result.message(words)}")
         console.progress(result.scan, done, total)
 
-    results = run_cohort(
-        options.bids_dir,
-        options.out_dir,
-        options.model,
-        options.target,
-        participants=options.participants,
-        sessions=options.sessions,
-        platform=options.platform,
-        run=options.run,
-        workers=options.workers,
-        scheduler=options.scheduler,
+    results = call(
+        run_cohort,
+        options,
         options=inference_options(options),
-        gradients=options.gradients,
-        force=options.force,
-        review_maps=options.review_maps,
         words=words,
         progress=tell,
         tell=console.say,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_out, add_shells, pairs
+from napari_msp.commands.shared import add_b0_threshold, add_out, add_shells, call, pairs
 
 SUMMARY = "Figure 3 and numbers for one head"
 EXAMPLE = (
@@ -77,15 +77,13 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.compare import CompareResults, compare
     from napari_msp.evaluation.line_up import doubts_of_truth
 
-    result = compare(
-        _one_or_several(options.truth),
-        _predictions(options.predictions),
+    result = call(
+        compare,
+        options,
+        truth=_one_or_several(options.truth),
+        predictions=_predictions(options.predictions),
         input_image=_one_or_several(options.input_image),
-        axis=options.axis,
-        slice_index=options.slice_index,
-        b_value=options.b_value,
-        maps=options.maps,
-        b0_threshold=options.b0_threshold,
+        out=None,  # what is doubtful is said first
     )
     said: dict[str, None] = {}
     found = list(result.values()) if isinstance(result, CompareResults) else [result]

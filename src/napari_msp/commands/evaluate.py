@@ -17,6 +17,7 @@ from napari_msp.commands.shared import (
     add_regions,
     add_run,
     add_shells,
+    call,
     model_file,
     pairs,
 )
@@ -151,14 +152,7 @@ def run(options: Namespace, console: Console) -> int:
         else:
             console.say(str(finished))
 
-    for path in evaluate(
-        options.datasets,
-        options.out,
-        settings,
-        command=shlex.join(["napari-msp", *sys.argv[1:]]),
-        device=options.device,
-        workers=options.workers,
-        on_progress=show,
-    ):
+    command = shlex.join(["napari-msp", *sys.argv[1:]])
+    for path in call(evaluate, options, settings=settings, command=command, on_progress=show):
         console.result(path)
     return 0

@@ -9,6 +9,7 @@ from napari_msp.commands.shared import (
     add_model,
     add_review_maps,
     add_scan,
+    call,
     inference_options,
 )
 
@@ -31,18 +32,11 @@ def run(options: Namespace, console: Console) -> int:
     """Harmonize the scan, and write what was predicted."""
     from napari_msp.inference.outputs import harmonize_to_folder
 
-    for path in harmonize_to_folder(
-        options.dwi,
-        options.model,
-        [] if options.target == ALL_TARGETS else [options.target],
-        options.out,
-        bval=options.bval,
-        bvec=options.bvec,
-        mask=options.mask,
-        gradients=options.gradients,
+    for path in call(
+        harmonize_to_folder,
+        options,
+        targets=[] if options.target == ALL_TARGETS else [options.target],
         options=inference_options(options),
-        force=options.force,
-        review_maps=options.review_maps,
         progress=lambda done, total: console.progress("tile", done, total),
     ):
         console.result(path)

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_voxel_size
+from napari_msp.commands.shared import add_b0_threshold, add_voxel_size, call
 
 SUMMARY = "turn someone's folder tree into a BIDS dataset"
 EXAMPLE = (
@@ -65,29 +65,10 @@ def run(options: Namespace, console: Console) -> int:
     if options.series is not None and not options.dicom:
         problem = "chooses among series of DICOM"
         raise UserError(problem, options.series, "series", Advice("leave it out"))
-    common = {
-        "subject": options.subject,
-        "session": options.session,
-        "protocol": options.protocol,
-        "input_platform": options.input_platform,
-        "voxel_size": options.voxel_size,
-        "b0_threshold": options.b0_threshold,
-        "dry_run": options.dry_run,
-        "progress": console.progress,
-    }
     if options.dicom:
-        scans = import_dicom(
-            options.source,
-            options.out,
-            options.pattern,
-            series=options.series,
-            report=report,
-            **common,
-        )
+        scans = call(import_dicom, options, report=report, progress=console.progress)
     else:
-        scans = import_tree(
-            options.source, options.out, options.pattern, mask=options.mask, **common
-        )
+        scans = call(import_tree, options, progress=console.progress)
     for scan in scans:
         console.result(f"{scan.source} -> {options.out / scan.image}")
     return 0

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold
+from napari_msp.commands.shared import add_b0_threshold, call
 from napari_msp.errors import Advice, UserError
 
 SUMMARY = "mean, deviation, volume and error of images in each region"
@@ -66,15 +66,7 @@ def run(options: Namespace, console: Console) -> int:
     out = options.out
     if out is not None and out.suffix.lower() != ".csv":
         raise UserError("is no CSV file", out, "out", Advice("give a name that ends in .csv"))
-    numbers = measure_regions(
-        options.images,
-        options.labels,
-        options.truth,
-        options.maps,
-        names=options.names,
-        b_value=options.b_value,
-        b0_threshold=options.b0_threshold,
-    )
+    numbers = call(measure_regions, options)
     for note in numbers.notes:
         console.warn(note)
     if out is None:

@@ -1,15 +1,18 @@
 """What several commands share: options that mean the same everywhere, and how errors name them."""
 
+import inspect
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_msp.errors import Advice, UserError, Words
 
 if TYPE_CHECKING:
     from napari_msp.commands.console import Console
     from napari_msp.options import Options
+
+T = TypeVar("T")
 
 
 class Command(Protocol):
@@ -23,6 +26,19 @@ class Command(Protocol):
 
     def run(self, options: Namespace, console: "Console") -> int:
         """Do the job; give the exit status."""
+
+
+def call(function: Callable[..., T], options: Namespace, /, **given: Any) -> T:
+    """Make a call of the library with the options that are its parameters, by their `dest`.
+
+    Parameters
+    ----------
+    **given
+        Parameters that no option sets, or that are not as it was read.
+    """
+    names = inspect.signature(function).parameters
+    known = {name: value for name, value in vars(options).items() if name in names}
+    return function(**known | given)
 
 
 # --- Words ------------------------------------------------------------------------------------
@@ -272,17 +288,7 @@ def inference_options(options: Namespace) -> "Options":
     """Give what `add_inference_options` read."""
     from napari_msp.options import Options
 
-    return Options(
-        device=options.device,
-        tile=options.tile,
-        memory=options.memory,
-        precision=options.precision,
-        resample=options.resample,
-        lattice=options.lattice,
-        rescale_b_value=options.rescale_b_value == "rescale",
-        b0_threshold=options.b0_threshold,
-        b_value=options.b_value,
-    )
+    return call(Options, options, rescale_b_value=options.rescale_b_value == "rescale")
 
 
 def pairs(texts: Sequence[str], field: str, form: str) -> dict[str, str]:

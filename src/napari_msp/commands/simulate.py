@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_shells
+from napari_msp.commands.shared import add_shells, call
 
 SUMMARY = "write simulated travelling heads as BIDS"
 EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
@@ -48,17 +48,6 @@ def run(options: Namespace, console: Console) -> int:
     """Simulate heads, and write them as a dataset."""
     from napari_msp.data.phantom import simulate
 
-    simulate(
-        options.out,
-        options.subjects,
-        options.size,
-        options.seed,
-        b_value=options.b_value,
-        misalignment=options.misalignment,
-        noise=options.noise,
-        noise_free=options.noise_free,
-        repeats=options.repeats,
-        progress=console.progress,
-    )
+    call(simulate, options, progress=console.progress)
     console.result(options.out)
     return 0

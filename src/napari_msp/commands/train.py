@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands.console import Console, ends, handled
-from napari_msp.commands.shared import add_device, add_force, pairs
+from napari_msp.commands.shared import add_device, add_force, call, pairs
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted
 
@@ -69,12 +69,9 @@ def run(options: Namespace, console: Console) -> int:
     on_event = _print_json if options.events else _reporter(console)
     try:
         with interrupt_flag() as interrupted:
-            written = train(
-                options.dataset,
-                options.out,
-                device=options.device,
-                resume=options.resume,
-                force=options.force,
+            written = call(
+                train,
+                options,
                 on_event=to_a_reader(on_event),
                 stop_requested=interrupted,
                 **given,
