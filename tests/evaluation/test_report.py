@@ -105,6 +105,7 @@ def test_markdown_shows_the_best_and_the_floor(written, summaries):
         f"{high * 1e5:.1f}] ± {summary.dataset_spread * 1e5:.1f} ± {summary.seed_spread * 1e5:.1f}"
     ) in text
     assert "SH MSE against the scans, in 10⁻⁵ SH units²: mean (sd) over 18 subjects" in text
+    assert "over 18 subjects [95 % bootstrap interval] ± sd of the means" in text
     first, second = text.split("SH MSE against the noise-free twins")
     assert f"| {FLOOR} |" in first
     assert first.index("| MSP |") < first.index(f"| {FLOOR} |")

@@ -201,4 +201,6 @@ def test_two_subjects_have_no_interval():
     assert interval_name([2]) == "no interval of fewer than 3 subjects"
     assert interval_name([2, 4]) == "95 % interval, Student's t"
     assert interval_name([10]) == "95 % bootstrap interval"
-    assert "bootstrap, of fewer than 6 heads Student's t" in interval_name([4, 9], "heads")
+    for given in ([4, 9], iter([4, 9])):  # as cells of a table are gone through
+        assert "bootstrap, of fewer than 6 heads Student's t" in interval_name(given, "heads")
+    assert interval_name(iter([10])) == "95 % bootstrap interval"

@@ -239,15 +239,12 @@ def students_interval(estimate: float, deviations: FloatArray) -> Interval | Non
 
 def interval_name(subjects: Iterable[int], of: str = "subjects") -> str:
     """Name the intervals of so many subjects each, such as "95 % bootstrap interval"."""
-    few, many = (
-        [each for each in subjects if FOR_INTERVAL <= each < FOR_BOOTSTRAP],
-        [each for each in subjects if each >= FOR_BOOTSTRAP],
-    )
-    if not few and not many:
+    counts = [each for each in subjects if each >= FOR_INTERVAL]
+    if not counts:
         return f"no interval of fewer than {FOR_INTERVAL} {of}"
-    if not few:
+    if min(counts) >= FOR_BOOTSTRAP:
         return "95 % bootstrap interval"
-    if not many:
+    if max(counts) < FOR_BOOTSTRAP:
         return "95 % interval, Student's t"
     return f"95 % interval: bootstrap, of fewer than {FOR_BOOTSTRAP} {of} Student's t"
 
