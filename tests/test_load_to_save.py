@@ -142,7 +142,14 @@ def test_saving_replaces_nothing_unasked(dwi: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists already") as error:
         scan.save(tmp_path)
     assert (error.value.subject, error.value.remedy) == (str(written[0]), Overwrite())
+    # As if an earlier run had written all shells.
+    other = written[0].name.replace("_model-", "_desc-b3000_model-")
+    strange = ("sub-02" + other.removeprefix("sub-01"), other.replace("b3000", "prismastMsp"))
+    for name in (other, other.replace(".nii.gz", ".json"), *strange):
+        shutil.copy(written[0], tmp_path / name)
     assert scan.save(tmp_path, force=True) == written
+    left = {path.name for path in tmp_path.glob("*_desc-*")}
+    assert left == set(strange)
     np.testing.assert_allclose(load_sh(written[0]).coefficients, scan.sh.coefficients)
 
 

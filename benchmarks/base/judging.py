@@ -140,7 +140,7 @@ def tuned_error(study: Study, network: Network, target: str, tuning: Tuning) -> 
     Errors at zero steps and at the end, alignment's error, and the seconds of the steps.
     """
     device = torch.device("cpu")
-    before = validate(study, network, target, device).error
+    before = validate(study, network, device)[target].error
     settings = study.settings.model_copy(update={"learning_rate": tuning.rate, "seed": tuning.seed})
     if isinstance(network, MSP):
         settings = settings.model_copy(update={"branch_start": network.branch_start})
@@ -164,7 +164,7 @@ def tuned_error(study: Study, network: Network, target: str, tuning: Tuning) -> 
         torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
     seconds = time.perf_counter() - began
-    after = validate(study, network, target, device).error if tuning.steps else before
+    after = validate(study, network, device)[target].error if tuning.steps else before
     return {
         "alignment": 1e5 * alignment_error(study, target),
         "zero": 1e5 * before,

@@ -184,7 +184,7 @@ def _course(run: TrainingRun, optimisation: Optimisation, quick: bool) -> list[s
             step += 1
             pace = (time.perf_counter() - began - paused) / step
         stopped = time.perf_counter()
-        error = validate(run.study, optimisation.network, TARGET, CPU).error  # type: ignore[arg-type]
+        error = validate(run.study, optimisation.network, CPU)[TARGET].error
         found.append(f"{1e5 * error:.1f}")
         paused += time.perf_counter() - stopped
     return [*found, f"{step}"]

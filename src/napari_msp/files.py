@@ -20,7 +20,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -146,14 +146,13 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
     wanted
         What is being written, for the message; None where nothing is to remain.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    hidden, lock = None, None
-    try:
+    with _not_made_for_nothing(folder), ExitStack() as afterwards:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(folder)
             hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, suffix=".tmp", dir=folder))
-            lock = _own(hidden)
+            afterwards.callback(shutil.rmtree, hidden, ignore_errors=True)
+            afterwards.callback(os.close, _own(hidden))
         except OSError as error:
             raise _unwritable(wanted or folder, error) from error
         try:
@@ -167,11 +166,18 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
             if wanted and error.subject is not None and _is_about(error.subject, hidden):
                 raise type(error)(error.problem, wanted, error.field, error.remedy) from error
             raise
+
+
+@contextmanager
+def _not_made_for_nothing(folder: Path) -> Iterator[None]:
+    """Take away what the block made of a folder and its parents, where nothing is in it."""
+    try:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    except OSError as error:  # a name is too long
+        raise _unwritable(folder, error) from error
+    try:
+        yield
     finally:
-        if lock is not None:
-            os.close(lock)
-        if hidden is not None:
-            shutil.rmtree(hidden, ignore_errors=True)
         for each in missing:
             with suppress(OSError):  # not empty: something was written
                 each.rmdir()
@@ -248,7 +254,11 @@ def refuse_unwritable_folder(folder: str | Path) -> None:
 
 
 def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
+    try:
+        there = path.is_dir()
+    except OSError as error:  # its name is too long
+        raise _unwritable(path, error) from error
+    if there:
         raise UserError(
             "is a folder where a file is to be", path, remedy=Advice("choose another name")
         )
@@ -257,11 +267,9 @@ def _refuse_folder(path: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> UserError:
     if error.errno in FULL:
         return no_room(path, error.strerror)
-    return UserError(
-        f"cannot write here ({error.strerror})",
-        path,
-        remedy=Advice("choose a folder that you may write to"),
-    )
+    too_long = error.errno == errno.ENAMETOOLONG
+    remedy = "choose a shorter name" if too_long else "choose a folder that you may write to"
+    return UserError(f"cannot write here ({error.strerror})", path, remedy=Advice(remedy))
 
 
 def no_room(path: str | Path, reason: str | None) -> UserError:
@@ -322,37 +330,6 @@ def refuse_occupied(folder: str | Path) -> None:
         )
 
 
-@contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes out of `folder` while the block runs.
-
-    The system lifts the lock when the process dies.
-
-    Parameters
-    ----------
-    folder
-        Must exist.
-    wait
-        Wait until the other process is done, for what takes moments. A disk without locks is then
-        written to without one.
-    """
-    try:
-        file = _opened_lock(folder / ".lock")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        try:
-            _take(file, wait)
-        except OSError as error:
-            if not wait:
-                raise UserError(
-                    "another process works in it", folder, remedy=Advice("wait, or stop it")
-                ) from error
-        yield
-    finally:
-        os.close(file)
-
-
 def _opened_lock(lock: Path) -> int:
     """Open what is locked; another user's, in a folder that several share, can only be read."""
     try:
@@ -366,15 +343,15 @@ def _opened_lock(lock: Path) -> int:
 
 @contextmanager
 def reserved(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from working towards the same file while the block runs.
+    """Keep other processes from working towards the same file, or in a folder, meanwhile.
 
-    A hidden file beside it is locked, which the system lifts when the process dies. A disk without
-    locks is written to without one.
+    A hidden file beside the file, or in the folder, is locked, which the system lifts when the
+    process dies. A disk without locks is written to without one.
 
     Parameters
     ----------
     path
-        The file; folders that were made for nothing go again.
+        A file, or a folder that is there; folders that were made for nothing go again.
     wait
         Wait until the other process is done, for what takes moments.
 
@@ -383,22 +360,15 @@ def reserved(path: Path, *, wait: bool = False) -> Iterator[None]:
     UserError
         When another process does already, and is not waited for.
     """
-    missing = [each for each in path.parents if not each.exists()]
-    lock = path.with_name(f".{path.name}.lock")
-    file = None
-    try:
+    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    with _not_made_for_nothing(lock.parent):
         file = _taken(lock, path, wait)
         try:
             yield
         finally:
             with suppress(OSError):
                 lock.unlink()
-    finally:
-        if file is not None:
             os.close(file)
-        for each in missing:
-            with suppress(OSError):  # not empty: something was written
-                each.rmdir()
 
 
 def _taken(lock: Path, path: Path, wait: bool) -> int:

@@ -35,8 +35,11 @@ def explain(error: BaseException) -> UserError:
         elsewhere = [ComputeOnCPU()] if _says(error, OUT_OF_GPU_MEMORY) else []
         return OutOfMemory("not enough memory", remedy=either(*smaller, *elsewhere))
     if isinstance(error, OSError):
-        gone = isinstance(error, FileNotFoundError)
-        advice = "see whether it is still there" if gone else "check space and permissions"
+        advice = "check space and permissions"
+        if isinstance(error, FileNotFoundError):
+            advice = "see whether it is still there"
+        elif error.errno == errno.ENAMETOOLONG:
+            advice = "choose a shorter name"
         return UserError(
             error.strerror or _line(error),
             str(error.filename or "file system"),

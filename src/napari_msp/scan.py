@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,7 +44,7 @@ from napari_msp.signal.fitting import (
     unfit_for_sh,
 )
 from napari_msp.signal.maps import MAPS, Maps
-from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
+from napari_msp.signal.sh_image import SHImage, load_sh, refuse_unusable, write_sh
 from napari_msp.signal.spherical_harmonics import order_of
 
 if TYPE_CHECKING:
@@ -348,7 +349,7 @@ class Scan:
         folder
             Made when missing.
         force
-            Replace files that are there already.
+            Replace files that are there already; an earlier run's maps of other shells go, too.
 
         Returns
         -------
@@ -371,7 +372,7 @@ class Scan:
                 raise UserError("exists already", out / name, remedy=Overwrite())
         if self.acquisition is not None:
             self.acquisition.tell_notes()
-        with staged_folder(out) as stage:
+        with staged_folder(out, replaced=self._older(out) if force else None) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
             for part, one in parts.items():
@@ -379,6 +380,16 @@ class Scan:
             if self.acquisition is not None:
                 self.acquisition.save_estimated_mask(stage, stem)
         return [out / name for name in names]
+
+    def _older(self, out: Path) -> re.Pattern[str] | None:
+        """Give the names of all maps that an earlier run may have made of it, of any shell."""
+        place = None if self.path is None else absolute(self.path).parent
+        if self.provenance is not None and absolute(out) == place:
+            return None  # SH images there are what `harmonize` predicted
+        stem = self.file_stem
+        shells = r"B\d+" if "desc" in entities(f"{stem}.nii") else r"_desc-b\d+"
+        endings = "|".join(re.escape(each.removesuffix(".nii.gz")) for each in _file_names(""))
+        return re.compile(rf"{re.escape(stem)}({shells})?({endings})\.(nii\.gz|json)")
 
     def _write(self, folder: Path, names: Sequence[str], doubts: Sequence[str]) -> None:
         """Write the files of one shell; its sidecar has the doubts about the whole scan."""
@@ -545,6 +556,7 @@ def as_scan(
     scan: ScanLike,
     b_value: float | Sequence[float] | None = None,
     b0_threshold: float | None = None,
+    name: str = "SH image",
 ) -> Scan:
     """Take a scan, an acquisition, an SH image or a file as a scan.
 
@@ -554,11 +566,14 @@ def as_scan(
         Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
     b0_threshold
         Of a file, as for `load_acquisition`.
+    name
+        What messages call an SH image in memory.
 
     Raises
     ------
     UserError
-        As `load_scan`, or when what is open already counts other volumes as b=0.
+        As `load_scan`; when it is nothing of the kind, has coefficients that are not finite, or is
+        open already with other volumes counted as b=0.
     """
     if isinstance(scan, str | Path | Sequence):
         return load_scan(scan, b_value, b0_threshold=b0_threshold)
@@ -566,8 +581,17 @@ def as_scan(
         made = None if scan.path is None else provenance_of(scan.path)
         known = Scan(acquisition=scan, shell=b_value, path=scan.path, provenance=made)
         b_value = None
+    elif isinstance(scan, Scan):
+        known = scan
+    elif isinstance(scan, SHImage | Mapping):
+        known = Scan(given_sh=scan)
     else:
-        known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
+        remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh gives")
+        raise UserError(f"is a {type(scan).__name__}, and no scan", name, remedy=remedy)
+    if known.given_sh is not None:
+        images = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
+        for image in images.values():
+            refuse_unusable(image.coefficients, known.owner or name)
     counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
     if counted is not None and b0_threshold not in (None, counted):
         problem = f"is open already, with b ≤ {counted:g} counted as b=0"

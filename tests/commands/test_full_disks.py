@@ -49,7 +49,7 @@ def arguments(command: str, study: Path, model: Path, harmonized: Path, out: Pat
 
 KEPT = {
     # It goes on from there.
-    "evaluate": {".lock", "digests.json", "plan.json", "measured", "trained"},
+    "evaluate": {"digests.json", "plan.json", "measured", "trained"},
     "cohort": {".bidsignore", "README", "cohort.tsv", "dataset_description.json"},
 }
 """What may be there all the same; all of it whole."""

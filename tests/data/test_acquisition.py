@@ -294,6 +294,25 @@ class TestInMemory:
             load_acquisition(nib.load(path), bvals, bvecs, mask=np.ones((3, 3, 3), dtype=bool))
         assert error.value.field == "mask"
 
+    def test_masks_of_numbers_are_masks_wherever_they_come_from(self, path):
+        expected = load_acquisition(path)
+        mask, (bvals, bvecs) = expected.brain.inside, self.table(path)
+        given: Any
+        for given in (mask.astype(np.uint8), mask.astype(">f4"), mask.tolist()):
+            made = load_acquisition(nib.load(path), bvals, bvecs, given)
+            self.same(made, expected)
+            assert replace(made, given_mask=given).brain.inside.dtype == bool
+            for other in (mask[1:], np.zeros_like(mask), np.where(mask, np.nan, 0)):
+                with pytest.raises(UserError) as error:
+                    replace(made, given_mask=other)
+                assert error.value.field == "mask"
+
+    def test_a_table_of_words_is_no_table(self, path):
+        bvals, bvecs = self.table(path)
+        words: Any = ["many"] * len(bvals)
+        with pytest.raises(UserError, match="bval: is not a table of numbers"):
+            load_acquisition(nib.load(path), words, bvecs)
+
 
 def test_an_image_in_memory_stays_as_it_is(heads):
     """A trace image at its front moves no volume of the owner's array."""

@@ -155,10 +155,24 @@ def test_lengths_that_may_be_a_slip_are_refused(share, count, spread_out):
         read_gradients(b_values, vectors, np.eye(4))
 
 
-def test_lengths_that_blur_a_shell_are_named_as_the_reason(spread_out):
+def test_lengths_that_would_blur_a_shell_mean_nothing(spread_out):
     """As of vectors that an affine registration turned, or of one decimal."""
     b_values, vectors = in_part(spread_out, 1.0)
     vectors[1:] *= np.linspace(0.93, 1.07, 24)[:, None]
+    table = read_gradients(b_values, vectors, np.eye(4))
+    np.testing.assert_array_equal(table.b_values, b_values)
+    np.testing.assert_allclose(np.linalg.norm(table.directions[1:], axis=1), 1)
+    assert table.scaled is None
+    assert table.uneven == pytest.approx((0.93, 1.07))
+    (said,) = table_doubts(table)
+    assert "0.93 to 1.07 long" in said
+    assert not chosen_shell(table, None, "scan").chained
+
+
+def test_lengths_that_blur_the_parts_of_a_b_value_are_named_as_the_reason(spread_out):
+    """As of a grid in q-space: nobody may take them for unit vectors."""
+    b_values, vectors = in_part(spread_out, 1.0)
+    vectors[1:] *= np.sqrt(np.linspace(0.4, 1.0, 24))[:, None]
     table = read_gradients(b_values, vectors, np.eye(4))
     with pytest.raises(UserError, match="no shell; the lengths of its b-vectors made them so"):
         chosen_shell(table, None, "scan")

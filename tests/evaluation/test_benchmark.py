@@ -35,7 +35,7 @@ from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.files import locked, sha256
+from napari_msp.files import reserved, sha256
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import kept_model, load_model
@@ -163,7 +163,7 @@ def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
 
 
 def test_one_process_at_a_time(heads, tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
+    with reserved(tmp_path), pytest.raises(UserError, match="another process works on it"):
         evaluate(heads, tmp_path, methods=SHOWN, device="cpu")
 
 

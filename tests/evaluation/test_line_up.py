@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.alignment.registration import find_displacement
+from napari_msp.alignment.registration import find_displacement, warn_if_beside
 from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.measuring import doubts_of_place
@@ -176,6 +176,23 @@ def test_voxels_are_the_predictions_own(head, lattice):
         away[0, 3] += 0.87
         both = line_up(head(coarse), {"MSP": replace(image, affine=away)})
         assert len(both.misplaced) == told
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.0, 0), (0.9, 0), (1.5, 1), (4.0, 1)])
+def test_scans_beside_each_other_are_told_where_a_network_learns(head, shift, told, recwarn):
+    """By more than half a voxel of 2.3 mm, as `check` counts, and in its words."""
+    image = head()
+    away = image.affine.copy()
+    away[1, 3] += shift
+    warn_if_beside(image, replace(image, affine=away), "sub-01 on prisma_st", "ge_st")
+    said = [str(each.message) for each in recwarn]
+    assert len(said) == told
+    for words in said:
+        mm, voxels = re.match(
+            r"sub-01 on prisma_st: it lies ([\d.]+) mm, ([\d.]+) voxels, from ge_st on", words
+        ).groups()
+        assert float(mm) == pytest.approx(shift, abs=0.15)
+        assert float(voxels) > 0.5
 
 
 def test_a_large_head_is_thinned_and_found_where_it_is(head, lattice):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_msp.errors import Resume, UserError, every
-from napari_msp.files import locked
+from napari_msp.files import reserved
 from napari_msp.learning.events import (
     MOST_STEPS,
     Checkpointed,
@@ -214,7 +214,7 @@ def test_a_failure_is_a_state_until_it_is_mended(tmp_path, heads, settings):
 
 def test_two_processes_do_not_share_a_folder(new_run):
     folder = new_run()
-    with locked(folder.path), pytest.raises(UserError, match="another process works in it"):
+    with reserved(folder.path), pytest.raises(UserError, match="another process works on it"):
         run_in_folder(folder)
     run_in_folder(folder)
 

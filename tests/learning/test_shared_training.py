@@ -14,7 +14,7 @@ from napari_msp.learning.phases import TrainedNetworks
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.learning.validation import validate, validate_together
+from napari_msp.learning.validation import validate
 from napari_msp.model_file import load_model, read_tensors
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.diqt import ReversibleStack
@@ -163,10 +163,10 @@ def test_validating_all_targets_at_once_measures_what_each_alone_does(heads, qui
     networks = TrainedNetworks(settings, study.scales, study.standardisation)
     shared = cast(SharedMSP, networks.of(networks.phases[0]))
     device = torch.device("cpu")
-    together = validate_together(study, shared, device, None, judged)
+    together = validate(study, shared, device, judged)
     assert list(together) == list(TARGETS)
     for target, found in together.items():
-        alone = validate(study, shared.networks[target], target, device, heads=judged(target))
+        alone = validate(study, shared.networks[target], device, judged)[target]
         assert found.error == pytest.approx(alone.error, rel=1e-5)
         assert found.first.lattice.matches(alone.first.lattice)
 

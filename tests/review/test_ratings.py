@@ -33,7 +33,6 @@ def test_a_rating_is_on_the_disk_when_it_is_given(cohort, entries):
     assert again.time.endswith("Z")
     assert again.software.startswith("napari-msp ")
     assert {path.name for path in (cohort / "review").iterdir()} == {
-        ".lock",
         "rater-anna_ratings.tsv",
         "rater-anna_ratings.json",
     }

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -14,7 +16,8 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.gradients import scanner_to_image_axes
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import UserError
-from napari_msp.scan import load_scan
+from napari_msp.evaluation.compare import compare
+from napari_msp.scan import Scan, as_scan, load_scan
 from napari_msp.signal.fitting import (
     IllConditionedScheme,
     check_scheme,
@@ -23,7 +26,12 @@ from napari_msp.signal.fitting import (
     fit_sh,
     supported_order,
 )
-from napari_msp.signal.maps import fractional_anisotropy
+from napari_msp.signal.maps import (
+    colour_fa,
+    fractional_anisotropy,
+    sh_average,
+    squared_error,
+)
 from napari_msp.signal.sh_image import SHImage, load_sh, with_coefficients, write_sh
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
@@ -359,6 +367,72 @@ class TestFiles:
     def test_a_mask_of_another_shape_cannot_be_put_together(self):
         with pytest.raises(ValueError, match="do not go with a mask"):
             SHImage(np.zeros((2, 2, 2, 28), np.float32), np.eye(4), np.ones((2, 2, 3), bool))
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"affine": np.diag([2.4, 0, 2.4, 1])}, "the affine must be"),
+            ({"affine": np.full((4, 4), np.nan)}, "the affine must be"),
+            ({"affine": np.eye(3)}, "the affine must be"),
+            ({"coefficients": np.zeros((2, 2, 2, 28), complex)}, "real numbers"),
+            ({"coefficients": np.zeros((2, 2, 2, 27))}, "no number of coefficients"),
+            ({"b_value": np.nan}, "b_value must be"),
+            ({"b_value": "1200"}, "b_value must be"),
+            ({"regularisation": -1.0}, "regularisation must be"),
+        ],
+    )
+    def test_what_is_no_sh_image_cannot_be_put_together(self, changes, said):
+        image = SHImage(np.zeros((2, 2, 2, 28), np.float32), np.eye(4), np.ones((2, 2, 2), bool))
+        with pytest.raises(ValueError, match=said):
+            replace(image, **changes)
+
+    def test_any_kind_of_numbers_gives_the_same_maps(self, tmp_path, scan):
+        image = fit_sh(scan().load(tmp_path))
+        known = fractional_anisotropy(image)
+        values = image.coefficients
+        read_only = values.copy()
+        read_only.setflags(write=False)
+        for changed in (
+            values.astype(">f4"),
+            np.asfortranarray(values),
+            read_only,
+            values.tolist(),
+        ):
+            other = replace(image, coefficients=changed, mask=image.mask.astype(np.uint8))
+            np.testing.assert_allclose(fractional_anisotropy(other), known, atol=1e-6)
+            assert np.array_equal(evaluate_sh(other, np.eye(3)), evaluate_sh(image, np.eye(3)))
+        assert replace(image, coefficients=values.round().astype(int)).coefficients.dtype == "f4"
+        assert isinstance(replace(image, b_value=np.float32(1200)).b_value, float)
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1e3, "up to 1e")]
+    )
+    def test_coefficients_that_nothing_follows_from_are_refused_wherever_one_is_taken(
+        self, tmp_path, scan, wrong, said
+    ):
+        image = fit_sh(scan().load(tmp_path))
+        broken = replace(image, coefficients=image.coefficients.copy())
+        x, y, z = np.argwhere(image.mask)[3]
+        broken.coefficients[x, y, z, 0] = wrong
+        taken: dict[str, Callable[[], Any]] = {
+            "MSP": lambda: compare(image, {"MSP": broken}),
+            "truth": lambda: compare(broken, {"MSP": image}),
+            str(tmp_path / "sh.nii"): lambda: broken.save(tmp_path / "sh.nii"),
+        }
+        functions: tuple[Callable[[Any], Any], ...] = (
+            as_scan, sh_average, fractional_anisotropy, colour_fa,
+            lambda each: evaluate_sh(each, np.eye(3)), lambda each: squared_error(each, image),
+            lambda each: as_scan({1200: each}), lambda each: as_scan(Scan(given_sh=each)),
+        )  # fmt: skip
+        for function in functions:
+            with pytest.raises(UserError, match=said) as error:
+                function(broken)
+            assert error.value.subject == "SH image"
+        for name, job in taken.items():
+            with pytest.raises(UserError, match=said) as error:
+                job()
+            assert error.value.subject == name
+        assert not list(tmp_path.glob("sh*"))
 
 
 class TestRanges:

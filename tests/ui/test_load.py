@@ -218,7 +218,7 @@ def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
     ("b_values", "said"),
     [
         ([700] * 5, "B = 700 has 5 directions, and maps need 6, as many as SH order 2"),
-        ([*range(500, 1500, 50)], "B = 500 to 1450 s/mm² run on from one to the next and are no"),
+        ([*range(500, 1500, 50)], "B-values run from 500 to 1450 s/mm² without a gap and are no"),
     ],
 )
 def test_what_is_no_shell_for_maps_is_refused_where_it_is_chosen(scan, tmp_path, b_values, said):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from napari_msp.errors import Change, OutOfMemory, every
-from napari_msp.files import locked
+from napari_msp.files import reserved
 from napari_msp.learning.events import Checkpointed, Failed
 from napari_msp.learning.runs import RunFolder
 from napari_msp.learning.settings import TrainingSettings
@@ -87,7 +87,7 @@ def pretend(tmp_path, monkeypatch):
 def is_free(folder):
     """Return whether no process is in the folder."""
     try:
-        with locked(folder.path):
+        with reserved(folder.path):
             return True
     except Exception:
         return False

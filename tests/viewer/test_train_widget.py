@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.files import locked
+from napari_msp.files import reserved
 from napari_msp.learning.events import Checkpointed, Previewed, Step, Stopped
 from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.grid_fit import LEGEND
@@ -276,7 +276,7 @@ def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbo
     assert train.resume_button.isEnabled()
     fill(epochs=5, name="another")
     assert train.train_button.isEnabled()
-    with locked(folder):  # nobody works there any more
+    with reserved(folder):  # nobody works there any more
         pass
 
 

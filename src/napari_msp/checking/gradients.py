@@ -69,10 +69,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
     for scan in weighted:
         for shell in scan.gradients.shells:
             if shell.chained:
-                problem = (
-                    f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² "
-                    "without a gap and are no shell"
-                )
+                problem = f"its {shell.chained}"
                 yield Finding("error", scan.where, problem, Advice("leave the scan out"), "shells")
         values = [shell.b_value for shell in scan.gradients.shells]
         listed = ", ".join(f"{value:.0f}" for value in values)

@@ -8,7 +8,6 @@ over: kept once as 81 numbers a block of the brain, it scores any turn at once.
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations, product
 
 import numpy as np
 from scipy.ndimage import binary_erosion
@@ -20,6 +19,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import B0_MAXIMUM, Shell, image_to_scanner_axes
 from napari_msp.data.lattice import direction_cosines, voxel_sizes
 from napari_msp.signal.fitting import supported_order
+from napari_msp.signal.spherical_harmonics import grid_symmetries
 
 BLOCK = 15.0
 """Edge in mm of the blocks of the brain whose spread tells how sure a score is (our choice)."""
@@ -39,18 +39,8 @@ STARTS = 4
 AXES = "xyz"
 
 
-def _axis_orders() -> tuple[FloatArray, ...]:
-    """List the 24 signed axis orders that differ by more than a common sign, no change first."""
-    orders = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        matrix = np.diag(signs) @ np.eye(3)[list(order)]
-        if np.linalg.det(matrix) > 0:
-            orders.append(matrix)
-    return tuple(orders)
-
-
-AXIS_ORDERS = _axis_orders()
-"""(3, 3) each. Fibres have no sign, so an order and its negative are one: the proper one."""
+AXIS_ORDERS = tuple(each for each in grid_symmetries() if np.linalg.det(each) > 0)
+"""(3, 3) each, no change first. Of an order and its negative, one to fibres, the proper one."""
 
 
 def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:

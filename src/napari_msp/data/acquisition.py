@@ -135,6 +135,9 @@ class Acquisition:
                 "bval",
                 Advice("give a 4-D image and its own table"),
             )
+        if self.given_mask is not None:
+            inside = check_mask(np.asarray(self.given_mask), self.lattice, "mask").inside
+            vars(self)["given_mask"] = inside
         if len(table.b0_volumes) == 0:
             raise no_b0(table, self.name)
 
@@ -213,7 +216,7 @@ class Acquisition:
     def _read(self) -> "_Read":
         """Read the voxels, and leave out the volumes that are not what the table says."""
         table = self.given_gradients
-        voxels = read_voxels(self.image, self.path)
+        voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
         odd = with_directionless(verdict.odd, table)
         doubts = list(verdict.doubts)
@@ -538,11 +541,10 @@ def load_acquisition(
         return replace(made, mask_path=found.path, other_masks=found.passed_over)
     if mask is None or isinstance(mask, str | Path):
         return replace(made, mask_path=None if mask is None else Path(mask))
-    if isinstance(mask, np.ndarray):
-        inside = check_mask(mask, lattice, "mask").inside
-    else:
-        inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
-    return replace(made, given_mask=inside)
+    if isinstance(mask, nib.spatialimages.SpatialImage):
+        voxels = np.asarray(mask.dataobj)
+        mask = check_mask(voxels, lattice_of(image), "mask", mask.affine).inside
+    return replace(made, given_mask=mask)
 
 
 def _check_linear(gradients: "DipyGradientTable", name: str) -> None:

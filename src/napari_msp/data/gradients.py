@@ -72,12 +72,14 @@ class Shell:
         return shell_name(self.b_value)
 
     @property
-    def chained(self) -> bool:
-        """Whether b-values run on from one to the next, so that it is no shell."""
+    def chained(self) -> str:
+        """That b-values run on from one to the next, so that it is no shell; empty where it is."""
         low = self.b_value if self.lowest is None else self.lowest
         high = self.b_value if self.highest is None else self.highest
         reach = max(self.b_value - low, high - self.b_value)
-        return reach > max(SHELL_GAP, SHELL_REACH * self.b_value)
+        if reach <= max(SHELL_GAP, SHELL_REACH * self.b_value):
+            return ""
+        return f"b-values run from {low:.0f} to {high:.0f} s/mm² without a gap and are no shell"
 
 
 def shell_name(b_value: float) -> int:
@@ -104,12 +106,15 @@ class GradientTable:
         Largest b-value in s/mm² that counts as b=0.
     scaled
         Smallest and largest squared length of a b-vector, where b-values were multiplied by them.
+    uneven
+        Smallest and largest length, where these were taken to mean nothing, see `length_scales`.
     """
 
     b_values: FloatArray
     directions: FloatArray
     b0_threshold: float = B0_MAXIMUM
     scaled: tuple[float, float] | None = None
+    uneven: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.directions.shape != (len(self.b_values), 3):
@@ -240,12 +245,13 @@ def read_gradients(
         remedy = Advice(f"{OTHER_UNITS[unit]}, if so")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     scales = length_scales(vectors, b_values, threshold)
-    scaled = None
+    scaled, uneven = None, _uneven(vectors, b_values, threshold) if scales is None else None
     if scales is not None:
         b_values, scaled = b_values * scales, (float(scales.min()), float(scales.max()))
         vectors = vectors / np.sqrt(np.where(scales > 0, scales, 1.0))[:, None]
     units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
-    return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold, scaled)
+    directions = image_to_scanner_axes(units, affine)
+    return GradientTable(b_values, directions, threshold, scaled, uneven)
 
 
 def length_scales(
@@ -256,7 +262,9 @@ def length_scales(
     Scanners play a lower shell as the highest one with shorter gradients, and some tables say just
     that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
     lengths are off by 0.5 %. Here two decimals' rounding is none, and lengths far from 1 are
-    refused (by `_unit`) unless they are parts of one b-value that other volumes have whole.
+    refused (by `_unit`) unless they are parts of one b-value that other volumes have whole. Lengths
+    about 1 that would make no shells of what is one, as where an affine registration turned the
+    vectors, mean nothing.
 
     Returns
     -------
@@ -275,7 +283,19 @@ def length_scales(
     scales = np.where(directed, lengths**2, 1.0)
     if (b_values > b0_threshold).all():
         scales[lengths == 0] = 0  # b=0 is then no gradient of the one b-value
-    return scales
+    blurred = any(s.chained for s in GradientTable(b_values * scales, vectors, b0_threshold).shells)
+    return None if blurred and not parts else scales
+
+
+def _uneven(
+    vectors: FloatArray, b_values: FloatArray, b0_threshold: float
+) -> tuple[float, float] | None:
+    """Give the least and the largest length of b-vectors; None where all are 1 but for rounding."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = lengths[(b_values > b0_threshold) & (lengths > 0)]
+    if not (np.abs(lengths - 1) > ROUNDING).any():
+        return None
+    return float(lengths.min()), float(lengths.max())
 
 
 MOST_IN_OTHER_UNITS = 12.0
@@ -414,7 +434,11 @@ def _has_rows(table: FloatArray) -> str:
 def _numbers(table: Table, field: str) -> FloatArray:
     """Read a table of numbers, however they are separated and whatever marks the file's start."""
     if not isinstance(table, str | Path):
-        return np.asarray(table, dtype=float)
+        try:
+            return np.asarray(table, dtype=float)
+        except (ValueError, TypeError) as error:
+            remedy = Advice("correct it")
+            raise UserError(f"is not a table of numbers ({error})", field, field, remedy) from error
     try:
         raw = Path(table).read_bytes()
         utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -428,9 +452,8 @@ def _numbers(table: Table, field: str) -> FloatArray:
             "cannot be read", table, field, Advice("give the gradient table's path")
         ) from error
     except ValueError as error:
-        raise UserError(
-            f"is not a table of numbers ({error})", table, field, Advice("correct it")
-        ) from error
+        remedy = Advice("correct it")
+        raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error
 
 
 def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
@@ -537,13 +560,9 @@ def chosen_shells(
 def _a_shell(shell: Shell, table: GradientTable, name: str) -> Shell:
     """Refuse a group of b-values that is no shell."""
     if shell.chained:
-        problem = (
-            f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² without a gap "
-            "and are no shell"
-        )
         remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
         if table.scaled is not None:
             scaled = "the lengths of its b-vectors made them so"
             remedy = Advice(f"{scaled}: if they mean nothing, give unit b-vectors")
-        raise UserError(problem, name, "bval", remedy)
+        raise UserError(f"its {shell.chained}", name, "bval", remedy)
     return shell

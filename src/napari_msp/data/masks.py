@@ -1,6 +1,5 @@
 """Read a brain mask as its tool meant it, make one where there is none, and say what is odd."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -318,19 +317,6 @@ def dice(one: MaskArray, other: MaskArray) -> float:
     """
     both = int(one.sum()) + int(other.sum())
     return 2 * float((one & other).sum()) / both if both else float("nan")
-
-
-def warn_if_apart(apart: float, whose: str, other: str) -> None:
-    """Warn of two brains of one head that do not lie on each other.
-
-    Warns
-    -----
-    NotRegistered
-        Above `MOST_APART` mm.
-    """
-    if apart > MOST_APART:
-        said = f"{whose}: its brain lies {apart:.1f} mm beside that {other}: {NOT_REGISTERED}"
-        warnings.warn(said, NotRegistered, stacklevel=3)
 
 
 def coverage(mask: MaskArray, affine: FloatArray) -> str:

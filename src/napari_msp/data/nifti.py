@@ -248,7 +248,7 @@ def _quiet_nibabel() -> Iterator[None]:
         nibabel_logger.disabled = before
 
 
-def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
+def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> FloatArray:
     """Read all voxels as float32, scaled as the header says.
 
     Raises

@@ -55,13 +55,19 @@ def in_tissue(difference: float) -> str:
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:
-    """Say that b-vectors scaled b-values, and that b=0 has decayed by its own b-values."""
+    """Say what b-vectors' lengths were taken for, and that b=0 has decayed by its own b-values."""
     if table.scaled is not None:
         low, high = table.scaled
         yield (
             f"its b-vectors are not of unit length: b-values were multiplied by their squared "
             f"lengths ({low:.2g} to {high:.2g}), as MRtrix3 does; give unit b-vectors if their "
             "lengths mean nothing"
+        )
+    if table.uneven is not None:
+        low, high = table.uneven
+        yield (
+            f"its b-vectors are {low:.3g} to {high:.3g} long, which as parts of b-values would "
+            "make no shells of them: they are taken for unit vectors"
         )
     mean = table.b0_weighting
     if mean <= WEAK_B0:

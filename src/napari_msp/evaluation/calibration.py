@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_msp.alignment.registration import warn_if_beside
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
-from napari_msp.data.masks import centres_apart, common_mask, warn_if_apart
+from napari_msp.data.masks import common_mask
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
@@ -187,15 +188,15 @@ def _head(
     found = {}
     for number, part in enumerate(prediction.by_shell().values()):
         b_value, image = model.card.sh.b_values[number], part.image
+        source = prepared.image.by_shell()[number]
         fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
         truth = on_lattice(fitted, image.lattice)
         # Else the model would expect the displacement as its own error.
-        whose, other = f"{subject} on {target}", f"on {model.card.input}"
+        whose, other = f"{subject} on {target}", model.card.input
         masks = (image.mask, image.lattice, truth.mask, fitted.lattice)
-        mask = common_mask(*masks, whose=whose, other=f"the one {other}")
-        apart = centres_apart(image.mask, image.affine, fitted.mask, fitted.affine)
-        warn_if_apart(apart, whose, other)
-        described = features_of(prepared.image.by_shell()[number], image, part.b0)
+        mask = common_mask(*masks, whose=whose, other=f"the one on {other}")
+        warn_if_beside(source, fitted, whose, other)
+        described = features_of(source, image, part.b0)
         error = squared_error(image, truth, mask)
         name = model.card.fit_name(target, shell_name(b_value))
         found[name] = described[mask[image.mask]], error[mask]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -239,9 +240,10 @@ def compare(
     if input_image is not None and BEFORE in predictions:
         problem = f"is called {BEFORE}, as is the input"
         raise UserError(problem, field="predictions", remedy=Advice("give it another name"))
-    sources = {name: as_scan(image, b_value, b0_threshold) for name, image in predictions.items()}
-    true = None if truth is None else as_scan(truth, b_value, b0_threshold)
-    scan = None if input_image is None else as_scan(input_image, b_value, b0_threshold)
+    taken = partial(as_scan, b_value=b_value, b0_threshold=b0_threshold)
+    sources = {name: taken(image, name=name) for name, image in predictions.items()}
+    true = None if truth is None else taken(truth, name="truth")
+    scan = None if input_image is None else taken(input_image, name="input image")
     several = [each for each in (true, *sources.values()) if each is not None]
     result: CompareResult | CompareResults
     if not any(len(each.shells) > 1 for each in several):

@@ -29,7 +29,7 @@ from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.description import describe
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.report.tables import at_shell
-from napari_msp.files import locked, new_folder, refuse_unwritable
+from napari_msp.files import new_folder, refuse_unwritable, reserved
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import load_model
@@ -115,7 +115,7 @@ def _evaluate(
         workers = (os.cpu_count() or 1) if on_cpu and asked.methods else 1
     refuse_unwritable(out / "plan.json")
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with reserved(out):
         benchmark = Benchmark(plan, out, device, workers, on_progress)
         keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()

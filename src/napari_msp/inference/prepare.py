@@ -126,10 +126,12 @@ def prepare_input(
     if acquisition is None:
         problem = "is an SH image, without the b=0 image that a prediction needs"
         remedy = Advice("give the DWI that it was fitted to")
-        raise UserError(problem, scan.path or scan.owner, "scan", remedy)
+        raise UserError(problem, scan.path or scan.owner or "SH image", "scan", remedy)
     if scan.provenance is not None:
         remedy = Advice("give the scan that was measured")
-        raise UserError("is a prediction itself", scan.path or scan.owner, "scan", remedy)
+        raise UserError(
+            "is a prediction itself", scan.path or scan.owner or "SH image", "scan", remedy
+        )
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
     said: tuple[str, ...] = ()

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from napari_msp.alignment.registration import warn_if_beside
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
 from napari_msp.data.alike import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
-from napari_msp.data.masks import centres_apart, common_mask, warn_if_apart
+from napari_msp.data.masks import common_mask
 from napari_msp.errors import Change, Choose, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted
@@ -271,7 +272,7 @@ def load_head(
     Warns
     -----
     NotRegistered
-        When its brain lies elsewhere on a target.
+        When it lies elsewhere on a target.
     """
     b_values = [b_value] if isinstance(b_value, int | float) else b_value
 
@@ -297,8 +298,7 @@ def load_head(
         )
         if held_out:
             truths[target] = truth
-        apart = centres_apart(image.mask, image.lattice.affine, truth.mask, truth.lattice.affine)
-        own = truth.lattice
+        scanned, own = truth, truth.lattice
         if not own.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
@@ -307,7 +307,7 @@ def load_head(
         inside = common_mask(
             known, lattice, truth.mask, own, whose=path, other=other, field="dataset"
         )
-        warn_if_apart(apart, f"{subject} on {target}", f"on {source}")
+        warn_if_beside(image, scanned, f"{subject} on {target}", source)
         refined[target] = replace(truth, mask=inside, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
 

@@ -56,11 +56,9 @@ from napari_msp.learning.validation import (
     Validation,
     alignment_error,
     validate,
-    validate_together,
     write_preview,
 )
 from napari_msp.model_file import save_model
-from napari_msp.networks.msp import SharedMSP
 
 StopRequest = Callable[[], bool]
 
@@ -359,14 +357,7 @@ class TrainingRun:
         stop_requested: StopRequest | None = None,
     ) -> dict[str, Validation]:
         """Predict heads of each target that has some."""
-        trained = self.networks.of(phase)
-        if isinstance(trained, SharedMSP):
-            return validate_together(self.study, trained, self.device, stop_requested, heads)
-        return {
-            target: validate(self.study, network, target, self.device, stop_requested, those)
-            for target, network in self.networks.predicting(phase).items()
-            if (those := heads(target))
-        }
+        return validate(self.study, self.networks.of(phase), self.device, heads, stop_requested)
 
     def _keep_start(self, phase: Phase, validated: Validated) -> None:
         """Let what a phase begins as be kept, should no step make it better."""

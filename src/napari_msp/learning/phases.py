@@ -146,13 +146,6 @@ class TrainedNetworks(nn.Module):
         singles = self.singles if self.shared is None else self.shared.singles
         return cast(Network, (self.multi_stage if phase.unison else singles)[phase.targets[0]])
 
-    def predicting(self, phase: Phase) -> dict[str, Network]:
-        """Give the network of each target that a phase trains."""
-        trained = self.of(phase)
-        if isinstance(trained, SharedMSP):
-            return dict(trained.networks)
-        return {phase.targets[0]: trained}
-
     def begin(self, phase: Phase) -> None:
         """Let a unison phase start from the trained single networks."""
         if phase.unison and self.shared is None:

@@ -112,7 +112,7 @@ def write_statistics_only(
     report(started_from(start, study, paired, device))
     phase = phase_name(study.settings.kind, *study.scales)
     errors = {
-        target: validate(study, network, target, device).error
+        target: validate(study, network, device)[target].error
         for target, network in finished.items()
         if study.judged(target)
     }

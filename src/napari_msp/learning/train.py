@@ -13,7 +13,7 @@ import torch
 
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.errors import Advice, Give, Overwrite, Resume, UserError, either
-from napari_msp.files import locked, refuse_unwritable, reserved
+from napari_msp.files import refuse_unwritable, reserved
 from napari_msp.learning.checkpoint import START_ANEW
 from napari_msp.learning.distributed import launched
 from napari_msp.learning.events import Event, EventHandler, EventLog, Failed
@@ -156,7 +156,7 @@ def run_in_folder(
         As from `train`, and when the run is finished, is executed by another process, or was
         stopped and `resume` is not given.
     """
-    with locked(folder.path):
+    with reserved(folder.path):
         if folder.model_path.exists():
             raise UserError(
                 "is finished", folder.path, "folder", Advice("start another run in a new folder")

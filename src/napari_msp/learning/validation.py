@@ -34,61 +34,28 @@ class Validation:
 
 def validate(
     study: Study,
-    network: Network,
-    target: str,
+    network: Network | SharedMSP,
     device: torch.device,
+    heads: Callable[[str], Sequence[Head]] | None = None,
     cancelled: Callable[[], bool] | None = None,
-    heads: Sequence[Head] | None = None,
-) -> Validation:
-    """Predict whole heads, and measure the error.
+) -> dict[str, Validation]:
+    """Predict whole heads, and measure the error on each target of a network.
 
     The error is measured on truth's own lattice: where that is not the network's, the prediction
-    is interpolated. Interpolating truth would smooth its noise and flatter the network.
+    is interpolated. Interpolating truth would smooth its noise and flatter the network. First
+    stages that targets share are run once a head.
 
     Parameters
     ----------
-    network
-        Predicts `target`; it is left in eval mode.
-    heads
-        At least one, scanned on the target; None: the held-out ones that were.
-    """
-    network.eval()
-    first, errors = None, SquaredError()
-    for head in study.judged(target) if heads is None else heads:
-        result = predict_on_grid(
-            network,
-            head.input,
-            study.standardisation[study.settings.input],
-            {target: study.standardisation[target]},
-            device=device,
-            cancelled=cancelled,
-        )[target].prediction
-        errors.add(result, head.truths[target])
-        first = first or result
-    assert first is not None
-    return Validation(errors.mean, first)
-
-
-def validate_together(
-    study: Study,
-    network: SharedMSP,
-    device: torch.device,
-    cancelled: Callable[[], bool] | None,
-    heads: Callable[[str], list[Head]],
-) -> dict[str, Validation]:
-    """Do the same for all targets of MSPs that share their first stages, which are run once.
-
-    Parameters
-    ----------
-    study, device, cancelled
-        As for `validate`.
     network
         Is left in eval mode.
     heads
         Gives those that were scanned on a target; targets that nobody was scanned on are left out.
+        None: the held-out ones.
     """
     network.eval()
-    wanted = {target: heads(target) for target in network.networks}
+    targets = network.networks if isinstance(network, SharedMSP) else (network.target,)
+    wanted = {target: (heads or study.judged)(target) for target in targets}
     first: dict[str, GridImage] = {}
     errors = {target: SquaredError() for target, those in wanted.items() if those}
     everybody = {id(head): head for those in wanted.values() for head in those}

@@ -21,7 +21,7 @@ from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.line_up import line_up
-from napari_msp.files import locked, stamp_of, write_json
+from napari_msp.files import reserved, stamp_of, write_json
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.predictions import (
     MEASURED,
@@ -113,7 +113,7 @@ def _stamps(entry: Entry) -> dict[str, Any]:
 
 def _keep(folder: Path, entry: Entry, result: _Result) -> None:
     place = place_in(folder)
-    with locked(place, wait=True):
+    with reserved(place, wait=True):
         content, stamps = read_measured(folder), _stamps(entry)
         before = still_known(content, entry.key, stamps)
         content[entry.key] = {

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import locked, read_json
+from napari_msp.files import read_json, reserved
 from napari_msp.formatting import counted
 from napari_msp.options import several
 from napari_msp.review.predictions import FOLDER, Entry, place_in
@@ -177,7 +177,7 @@ class Ratings:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Keep other windows of the same rater out while the table is read and written."""
-        with locked(place_in(self.folder), wait=True):
+        with reserved(place_in(self.folder), wait=True):
             self.reload()
             yield
 

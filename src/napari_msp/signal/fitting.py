@@ -17,7 +17,7 @@ from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.table_doubts import DIRECTIONS_DIFFER
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.sh_image import SHImage, refuse_unusable
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
     coefficient_count,
@@ -165,8 +165,7 @@ def unfit_for_sh(table: GradientTable) -> dict[int, str]:
     for shell in table.shells:
         directions = table.directions[shell.volumes]
         if shell.chained:
-            run = f"{shell.lowest:.0f} to {shell.highest:.0f}"
-            found[shell.name] = f"b = {run} s/mm² run on from one to the next and are no shell"
+            found[shell.name] = shell.chained
         elif len(directions) < coefficient_count(2):
             needed = f"{coefficient_count(2)}, as many as SH order 2 has coefficients"
             count = counted(len(directions), "direction")
@@ -389,6 +388,8 @@ def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
 
     Raises
     ------
+    UserError
+        When coefficients are not finite.
     ValueError
         When directions are not (N, 3) unit vectors.
     """
@@ -397,6 +398,7 @@ def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
         raise ValueError(f"directions must be (N, 3), one a row, not {given.shape}")
     if not np.allclose(np.linalg.norm(given, axis=1), 1, atol=NO_LONGER_UNIT):
         raise ValueError("directions must be unit vectors, and not all of these are")
+    refuse_unusable(image.coefficients, "SH image")
     matrix = design_matrix(given, image.order)
     signal = np.zeros((*image.mask.shape, len(directions)), dtype=np.float32)
     signal[image.mask] = image.coefficients[image.mask] @ matrix.T

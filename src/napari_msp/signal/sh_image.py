@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,10 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar, sidecar_path
 from napari_msp.data.lattice import CanonicalGrid, Lattice, direction_cosines
-from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
+from napari_msp.data.nifti import open_nifti, read_voxels, usable, write_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_json
+from napari_msp.formatting import counted
 from napari_msp.signal.spherical_harmonics import order_of, rotation_matrix
 
 BASIS: Final = "mrtrix3"
@@ -41,7 +43,7 @@ class SHImage:
     affine
         (4, 4) voxel-to-scanner affine in mm.
     mask
-        (X, Y, Z) where there is brain.
+        (X, Y, Z) where there is brain: bool, of other numbers what is not 0.
     b_value
         Of the signal, in s/mm²; None where the file did not say.
     regularisation
@@ -62,11 +64,27 @@ class SHImage:
     b0_weighting: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.coefficients.ndim != 4 or self.coefficients.shape[:3] != self.mask.shape:
+        coefficients, mask = np.asarray(self.coefficients), np.asarray(self.mask)
+        affine = np.asarray(self.affine, dtype=float)
+        if coefficients.ndim != 4 or coefficients.shape[:3] != mask.shape:
             raise ValueError(
-                f"coefficients of shape {self.coefficients.shape} do not go with a mask of shape "
-                f"{self.mask.shape}"
+                f"coefficients of shape {coefficients.shape} do not go with a mask of shape "
+                f"{mask.shape}"
             )
+        if affine.shape != (4, 4) or not usable(affine):
+            raise ValueError("the affine must be (4, 4), finite, and span a volume")
+        if coefficients.dtype.kind not in "fiub":
+            raise ValueError(f"coefficients are real numbers, and these are {coefficients.dtype}")
+        if coefficients.dtype.kind != "f" or not coefficients.dtype.isnative:
+            coefficients = coefficients.astype(np.float32)
+        for name in ("b_value", "regularisation", "rescaled_from", "b0_weighting"):
+            if (value := getattr(self, name)) is not None:
+                if not isinstance(value, Real) or not 0 <= float(value) < np.inf:  # nan, too
+                    raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
+                vars(self)[name] = float(value)
+        # Numbers would be taken for voxels' places where a mask chooses voxels.
+        mask = mask.astype(bool, copy=False)
+        vars(self).update(coefficients=coefficients, mask=mask, affine=affine)
         _ = self.order  # a number of coefficients that no order has is an error at once
 
     @cached_property
@@ -92,6 +110,7 @@ class SHImage:
 
     def save(self, path: str | Path) -> None:
         """Write it as an image that MRtrix3 reads, with a JSON sidecar; see `write_sh`."""
+        refuse_unusable(self.coefficients, str(path))
         write_sh(path, self)
 
     def sidecar(self) -> dict[str, Any]:
@@ -168,17 +187,7 @@ def load_sh(path: str | Path) -> SHImage:
     if reference not in ("xyz", *FLIPPED):
         remedy = Advice("turn it into the scanner's (xyz) first")
         raise UserError(f"its axes are {reference}, which are not known", path, remedy=remedy)
-    if not np.isfinite(coefficients).all():
-        raise UserError(
-            "has coefficients that are not finite", path, remedy=Advice("repair the image")
-        )
-    largest = float(np.abs(coefficients).max(initial=0))
-    if largest > LARGEST_COEFFICIENT:
-        raise UserError(
-            f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image",
-            path,
-            remedy=Advice("divide the signal by that before fitting"),
-        )
+    refuse_unusable(coefficients, str(path))
     if reference != "xyz":
         flips = np.diag([-1.0 if FLIPPED[reference](image.affine) else 1.0, 1.0, 1.0])
         turn = rotation_matrix(
@@ -194,6 +203,27 @@ def load_sh(path: str | Path) -> SHImage:
         rescaled_from=_number(sidecar, "BValueRescaledFrom", path),
         b0_weighting=_number(sidecar, "BValueOfB0", path) or 0.0,
     )
+
+
+def refuse_unusable(coefficients: FloatArray, name: str) -> None:
+    """Refuse (X, Y, Z, C) coefficients that nothing can be computed with.
+
+    Raises
+    ------
+    UserError
+        When some are not finite, or too large for a signal over its b=0 image.
+    """
+    largest = float(max(coefficients.max(initial=0), -coefficients.min(initial=0)))
+    if largest <= LARGEST_COEFFICIENT:
+        return
+    broken = ~np.isfinite(coefficients).all(axis=-1)
+    if broken.any():
+        first = ", ".join(map(str, np.argwhere(broken)[0]))
+        problem = f"has coefficients that are not finite in {counted(int(broken.sum()), 'voxel')}"
+        remedy = Advice("repair the image")
+        raise UserError(f"{problem} (the first is {first})", name, remedy=remedy)
+    problem = f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image"
+    raise UserError(problem, name, remedy=Advice("divide the signal by that before fitting"))
 
 
 def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
