@@ -37,27 +37,34 @@ WAYS: dict[str, Move] = {"linear": resample, "cubic": interpolate}
 RESULTS = Path(__file__).with_suffix(".md")
 
 TEXT = """\
-# Cubes out of voxels that are none
+# Cubes out of voxels that are not cubes
 
-`python benchmarks/cubes.py --heads {heads}`; blocks of simulated heads ({heads}), root mean squared
-error over the mask in 10⁻³, of SH coefficients and of FA:
+Written by `python benchmarks/cubes.py --heads {heads}`.
+
+`import --voxel-size auto` interpolates to cubes with the scan's smallest edge, by cubic splines,
+and shares the first voxel's centre. This page shows why.
+
+- **Smallest edge.** Nothing is lost where the long edge is a whole multiple of it (*back* is 0),
+  and little elsewhere. Larger cubes seem closer to their truth, because they lie near slices that
+  were scanned and leave out what is between; but what comes back from them has lost more.
+- **Cubic splines.** Linear interpolation never loses less, though it averages more noise.
+- **First centre.** The other place changes little.
+
+With cubes of the smallest edge, *clean* is larger than for the scan as it is. The difference is
+detail between slices that was never scanned: no interpolation restores it.
+
+The table has the root mean squared error over the mask in 10⁻³, of SH coefficients and of FA, for
+blocks of simulated heads ({heads}):
 
 - *noisy*, *clean*: the interpolated scan, with its noise and without, against a noise-free one with
   the resolution of the scan's smallest edge along all axes, at the centres of the cubes.
 - *back*: interpolated to cubes and back to the scan's voxels, without noise, against the scan.
-- *first*: the first voxel's centre is shared; *centred*: the cubes' extent lies round the scan's.
+- *first*: the cubes share the first voxel's centre. *centred*: their extent is centred on the
+  scan's.
 
 | voxels | edge | interpolation | place | noisy SH | FA | clean SH | FA | back SH | FA |
 | --- | --: | --- | --- | --: | --: | --: | --: | --: | --: |
 {rows}
-
-`import --voxel-size auto` takes the smallest edge, cubic splines, and the first centre. Only so is
-nothing lost where the long edge is a whole multiple (*back* is 0), and little elsewhere. Larger
-cubes seem nearer to their truth as they lie near slices that were scanned and leave out what is
-between; what comes back from them has lost more. Linear interpolation never loses less, though it
-averages more noise. The other place changes little. What *clean* says of cubes of the smallest
-edge beyond the scan as it is, is detail between slices that was never scanned: no interpolation
-gives it back.
 """
 
 

@@ -217,28 +217,35 @@ def report(heads: Path, results: dict[str, Any]) -> str:
     )
 
 
-TEXT = """# First stages of each target's own, or one set for all
+TEXT = """# First stages for each target, or one set for all
 
-Written by `python benchmarks/shared_msp.py FOLDER`. Tiny simulated heads (seed {seed}, phantom
-`{phantom}`): two teach, forms are chosen by two others, on their noise-free twins. SH MSE in
-10⁻⁵ SH units², with each head's own in brackets; the ratio is to "own, singles first" of the same
-width and seed, the geometric mean of three targets. Fast preset, batches of two crops of 8³. Every
-form has the steps that fit {seconds:g} s of one core for all targets together: of each single
-network, then in unison; s is the processor time that they took.
+Written by `python benchmarks/shared_msp.py FOLDER`.
+
+The fast preset trains one set of first stages that all targets share, in unison from the first
+step. The paper's form copies first stages for each target and trains single networks first
+(`--first-stages own --singles-first yes`; `--preset paper` and `evaluate` train it).
+
+- At equal seconds the paper's form is behind the single networks alone. It pays for every copy in
+  each step, and so has had the fewest steps.
+- One set for all targets does not have this cost. Training it in unison from the first step is
+  ahead of training single networks first.
+- Branches that start from nothing need longer than this.
+
+The table has the SH MSE of tiny simulated heads (seed {seed}, phantom `{phantom}`) in 10⁻⁵ SH
+units², with each head's own in brackets. Two heads teach; two others, on whose noise-free twins the
+errors are measured, choose the form. The ratio is to "own, singles first" of the same width and
+seed, as the geometric mean of three targets. Fast preset, batches of two crops of 8³. Every form
+has the steps that fit {seconds:g} s of one core for all targets together: of each single network,
+then in unison. s is the processor time that they took.
 
 | {columns} |
 | {lines} |
 {rows}
 
-One budget of half a minute, which no form has learned to its end in, one learning rate for all, one
-seed and two heads of one block of a brain: differences of a few per cent are within what another
-seed may give. First stages that are copied for each target pay for every copy in each step, so that
-the paper's form has had the fewest steps and is behind the single networks alone at equal seconds;
-one set for all targets is not, and training it in unison from the first step is ahead of single
-networks first. It is the fast preset's default; `--first-stages own --singles-first yes` is the
-paper's form, and what `--preset paper` and `evaluate` train. Branches that start from nothing need
-longer than this. Forms that are listed in the script but have no row were left untried here: other
-starts of branches, how α rises, earlier features, a larger width.
+There is one budget of half a minute, which is too short for every form, one learning rate for all,
+one seed, and two heads of one block of a brain: another seed may change the numbers by a few per
+cent. The script lists more forms, which were not tried here: other starts of branches, how α rises,
+earlier features, and a larger width.
 """
 COLUMNS = ("first stages", "width", "seed", "weights", "steps", "s", *TARGETS, "ratio")
 

@@ -187,24 +187,32 @@ def report(heads: Path, results: dict[str, Any]) -> str:
 
 
 TEXT = """\
-# Two shells: one joint model, or one a shell
+# Two shells: one joint model, or one model per shell
 
-Written by `python benchmarks/shells.py FOLDER`. Seven tiny simulated heads (seed {seed}, phantom
-`{digest}`) at b = 1200 and 3000: four teach, one chooses the learning rate where there are several
-to choose from, two are measured on their noise-free twins. SH MSE of prisma_st, predicted from
-ge_st, in 10⁻⁵ SH units², with each head's own in brackets. Width 0.25, batches of two crops of 10³;
-{shresnet} steps for a single network, {msp} for each phase of an MSP over two targets; weights and
-seconds (one core, shared with others) are of both shells together.
+Written by `python benchmarks/shells.py FOLDER`.
+
+`--trunk each` applies one trunk to each shell; `--trunk all` gives both shells to one network at
+once.
+
+- One trunk applied to each shell has the error of two models with as many steps, with half the
+  weights (26.6 against 26.6; MSP 30.0 against 30.4).
+- A step of it computes two passes, where a network that takes both shells at once computes one.
+  With as many passes, the latter is ahead by 2 to 4 % while training is short (25.6 against 26.6;
+  MSP 29.3 against 30.0), and behind by 18 % when training is doubled (25.5 against 21.7).
+
+`--trunk each` is therefore the default.
+
+The table has the SH MSE of prisma_st, predicted from ge_st, in 10⁻⁵ SH units², with each head's own
+in brackets. Seven tiny simulated heads (seed {seed}, phantom `{digest}`) have b = 1200 and 3000:
+four teach, one chooses the learning rate where there are several to choose from, and two are
+measured on their noise-free twins. Width 0.25, batches of two crops of 10³; {shresnet} steps for a
+single network, {msp} for each phase of an MSP over two targets. Weights and seconds (one core,
+shared with others) are of both shells together.
 
 {table}
 
-One trunk for each shell errs as little as two models of as many steps, with half the weights
-(26.6 against 26.6; MSP 30.0 against 30.4). A step of it computes two passes, one of a network that
-takes both shells at once. With as many passes that one is ahead by 2 to 4 % while training is short
-(25.6 against 26.6; MSP 29.3 against 30.0), and behind by 18 % when it is doubled (25.5 against
-21.7). Hence `trunk: each` is the default. The seconds are of a busy machine and compare nothing.
-One seed, one learning rate for all and two heads of one block of a brain: differences of a few per
-cent are within what another seed or rate may give.
+The machine was busy: do not compare the seconds. There is one seed, one learning rate for all, and
+two heads of one block of a brain: another seed or rate may change the numbers by a few per cent.
 """
 
 
