@@ -52,7 +52,7 @@ VIEWS = [
     or (module.parts[0] == "ui" and module.name in {"curves.py", "entries.py", "form.py"})
     or module.name
     in {"moves.py", "run_view.py", "model_choice.py", "numbers_table.py", "voxel_plots.py"}
-    or module.name in {"entry_list.py", "judging.py", "key_sheet.py", "panel.py"}
+    or module.name in {"entry_list.py", "judging.py", "panel.py"}
 ]
 """What is shown, apart from what is done: emits signals, and is told what to show."""
 

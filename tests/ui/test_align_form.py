@@ -17,7 +17,7 @@ from napari_msp.ui.align.form import AlignForm
 def form(qtbot):
     form = AlignForm()
     form.wanted = []
-    form.changed.connect(lambda choice: form.show_findings(examine(choice, form.findings)))
+    form.changed.connect(lambda choice: form.show_findings(examine(choice, form.known)))
     form.act_wanted.connect(lambda: form.wanted.append(form.findings.choice))
     form.show_findings(examine(Choice()))
     qtbot.addWidget(form)
@@ -87,6 +87,13 @@ def test_a_named_folder_stays_and_an_offered_one_follows(form, heads, tmp_path):
     form.dataset.choose(heads)
     form.dataset.choose(copy)
     assert form.out.path == tmp_path / "copy-aligned"
+    form.input.setCurrentText("prisma_st")
+    form.input.activated.emit(form.input.currentIndex())
+    gone = (copy / "sub-02").rename(tmp_path / "sub-02")
+    form.dataset.choose(copy)  # again: what lies there has changed
+    assert form.rows.said("dataset") == "2 subjects on 3 platforms."
+    assert form.input.currentText() == "prisma_st"
+    gone.rename(copy / "sub-02")
     form.out.choose(tmp_path / "mine")
     form.dataset.choose(heads)
     assert form.out.path == tmp_path / "mine"

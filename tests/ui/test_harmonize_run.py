@@ -13,6 +13,7 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError
 from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.files import read_json
 from napari_msp.foreign_errors import explain
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, ModelNetwork, load_model
@@ -139,6 +140,23 @@ def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, model
     assert set(found.branches) == {"connectom_st", "connectom_sa"}
     assert (found.label, found.model, found.source) == ("MSP", models["MSP"], record)
     assert found.siblings == record.siblings
+
+
+def test_a_prediction_can_be_saved_when_its_scan_has_gone(both, heads, tmp_path):
+    made, away = results(both)[0].prediction, heads.with_name("away")
+    there = made.save(tmp_path / "there")
+    heads.rename(away)  # a disk that was taken out
+    try:
+        gone = made.save(tmp_path / "gone")
+    finally:
+        away.rename(heads)
+    assert [path.name for path in gone] == [path.name for path in there]
+    sidecars = [
+        read_json(dwi[0].with_name(dwi[0].name.replace(".nii.gz", ".json")))
+        for dwi in (there, gone)
+    ]
+    assert sidecars[1]["Checksums"] == sidecars[0]["Checksums"]
+    assert set(sidecars[0]["Checksums"]) == {"Image", "Gradients", "Mask"}
 
 
 def test_targets_that_share_their_first_stages_are_predicted_in_one_pass(record, models):

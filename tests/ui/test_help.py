@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QTextBrowser, QWidget
 
 import napari_msp
-from napari_msp.ui.widgets.help import Heading, HelpPage, page_text
+from napari_msp.ui.widgets.help import Heading, page_text
+from napari_msp.ui.widgets.message import Sheet
 
 ROOT = Path(napari_msp.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -47,10 +48,11 @@ def test_help_opens_its_page_beside_the_window(qtbot):
     window.show()
     assert heading.hint.isHidden()
     heading.help.click()
-    (page,) = (each for each in QApplication.topLevelWidgets() if isinstance(each, HelpPage))
+    (page,) = (each for each in QApplication.topLevelWidgets() if isinstance(each, Sheet))
     assert page.isVisible() and not page.isModal()
     assert page.windowTitle() == "Help: Harmonize"
-    assert "Predicts, from the scan of one scanner" in page.browser.toPlainText()
+    words = page.findChild(QTextBrowser).toPlainText()
+    assert "Predicts, from the scan of one scanner" in words
     page.reject()
 
 

@@ -1,5 +1,6 @@
 """The form of Load acquisition, by mouse and keyboard, with nothing behind it."""
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -35,7 +36,7 @@ def path(scan, tmp_path) -> Path:
 
 def look(form):
     """Do what a coordinator does, at once."""
-    form.show_findings(examine(form.asked[-1], form.findings.dataset))
+    form.show_findings(examine(form.asked[-1], form.known))
 
 
 def visible(form):
@@ -142,6 +143,22 @@ def test_a_folder_offers_its_subjects_and_platforms(form, heads, qtbot):
     qtbot.keyClick(form.platform, Qt.Key_Down)
     look(form)
     assert form.findings.scan.name == "sub-02_ses-prisma_acq-st_dwi.nii.gz"
+
+
+def test_a_folder_that_is_chosen_again_is_listed_anew(form, heads, tmp_path, qtbot):
+    folder = tmp_path / "copy"
+    shutil.copytree(heads, folder)
+    last = (folder / "sub-03").rename(tmp_path / "sub-03")
+    form.path.choose(folder)
+    look(form)
+    form.subject.setFocus()
+    qtbot.keyClick(form.subject, Qt.Key_Down)
+    look(form)
+    last.rename(folder / "sub-03")
+    form.path.choose(folder)  # by Browse, or dropped
+    look(form)
+    assert [form.subject.itemText(row) for row in range(3)] == ["sub-01", "sub-02", "sub-03"]
+    assert form.choice.subject == "sub-02"
 
 
 def test_enter_loads_no_scan_of_several_that_nobody_has_seen_chosen(form, heads, qtbot):

@@ -2,9 +2,9 @@
 
 import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
-from napari_msp.ui.widgets.message import Details, MessageLine, MessagePlace, Notices
+from napari_msp.ui.widgets.message import MessageLine, MessagePlace, Notices, show_details
 
 LONG = "sub-01_ses-ge_dwi.nii.gz: voxels are 1.25 mm, the model's 2.40 mm isotropic; resample it"
 
@@ -91,10 +91,10 @@ def test_three_mends_are_too_many(line):
 def test_details_show_the_sentence_and_the_traceback(qtbot):
     window = QWidget()
     qtbot.addWidget(window)
-    details = Details(window, "Harmonize", "This is a bug.", "Traceback …")
-    details.show()
-    assert details.trace.toPlainText() == "Traceback …"
-    assert details.trace.isReadOnly()
+    details = show_details(window, "Harmonize", "This is a bug.", "Traceback …")
+    trace = details.findChild(QPlainTextEdit)
+    assert trace.toPlainText() == "Traceback …"
+    assert trace.isReadOnly()
     assert "This is a bug." in [each.text() for each in details.findChildren(QLabel)]
 
 

@@ -6,13 +6,16 @@ import pytest
 
 from napari_msp.errors import UserError
 from napari_msp.packaged import packaged_model
+from napari_msp.scan import load_scan
 from napari_msp.ui.harmonize import models
 from napari_msp.ui.harmonize.models import (
     forget_model,
     read_models,
     remember_model,
     remembered_models,
+    with_models_of_now,
 )
+from napari_msp.ui.harmonize.run import Pass, Request
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +103,7 @@ def test_a_damaged_list_is_begun_anew(tmp_path, cache):
     assert len(remembered_models()) == 1
 
 
-def test_only_files_that_changed_are_read_again(tmp_path):
+def test_only_files_that_changed_are_read_again(scan, tmp_path):
     path = copy_of("MSP", tmp_path / "mine.safetensors")
     remember_model(path)
     before = read_models()
@@ -114,6 +117,12 @@ def test_only_files_that_changed_are_read_again(tmp_path):
     packaged, mine = before.models[0], before.models[-1]
     assert packaged.as_of_now() is packaged.model
     assert (mine.model.kind, mine.as_of_now().kind) == ("msp", "diqt")
+    assert (packaged.is_current, mine.is_current) == (True, False)
+    head = load_scan(scan().write(tmp_path))
+    passes = (Pass(packaged.label, packaged.model, "a"), Pass(mine.label, mine.model, "b"))
+    request = with_models_of_now(Request(head, passes), before.models)
+    assert request.passes[0].model is packaged.model
+    assert (request.passes[1].target, request.passes[1].model.kind) == ("b", "diqt")
     path.write_bytes(b"no model")
     with pytest.raises(UserError, match=r"mine\.safetensors"):
         mine.as_of_now()

@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_msp.ui.widgets.progress import ProgressRow, seconds_left, time_left
+from napari_msp.ui.widgets.progress import Bar, ProgressRow, Step, seconds_left, time_left
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,40 @@ def test_another_count_begins_another_estimate(row):
     row.report(4, 4)
     row.report(1, 8, "connectom_sa")
     assert row.bar.text() == "12 %"
+
+
+def test_what_is_not_counted_after_what_was_is_shown_so(row):
+    row.start("Simulating")
+    row.show_step(Step("ge_st", 2, 2))
+    assert row.bar.text() == "100 %"
+    row.show_step(Step("Making maps"))
+    assert (row.bar.minimum(), row.bar.maximum(), row.bar.text()) == (0, 0, "")
+    assert row.words.text() == "Making maps"
+    row.show_step(Step("FA", 1, 4))
+    assert row.bar.text() == "25 %"
+
+
+def test_a_bar_that_counts_nothing_moves_and_is_seldom_drawn(qtbot):
+    drawn = []
+
+    class Watched(Bar):
+        def paintEvent(self, event):  # noqa: N802 - Qt's name
+            drawn.append(event)
+            super().paintEvent(event)
+
+    bar = Watched()
+    qtbot.addWidget(bar)
+    bar.setRange(0, 0)
+    bar.show()
+    qtbot.waitExposed(bar)
+    before, known = bar.grab().toImage(), len(drawn)
+    qtbot.wait(500)
+    assert 1 <= len(drawn) - known <= 4  # in a window each is a picture of the whole of it
+    assert bar.grab().toImage() != before
+    bar.setRange(0, 2)
+    known = len(drawn)
+    qtbot.wait(250)
+    assert len(drawn) <= known + 1  # it stands still
 
 
 def test_cancel_asks_once_and_waits(row, qtbot):

@@ -1,8 +1,7 @@
 """The keys of a review, and the sheet that shows them."""
 
 from napari_msp.review.ratings import DEFAULT_TAGS
-from napari_msp.ui.review.key_sheet import sheet
-from napari_msp.ui.review.keys import COMMANDS, REBOUND, key_of, tag_keys
+from napari_msp.ui.review.keys import COMMANDS, REBOUND, key_of, sheet, tag_keys
 
 
 def test_no_key_does_two_things():

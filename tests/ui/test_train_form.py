@@ -417,17 +417,20 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
     assert again.args == told.args
 
 
-def test_enter_on_the_dataset_that_is_listed_changes_nothing(filled, qtbot):
+def test_enter_on_the_dataset_that_is_listed_finds_what_is_new(filled, qtbot):
     settings = TrainingSettings(
         kind="msp", preset="paper", input="prisma_st", targets=("ge_st",), epochs=3
     )
     filled.show_run(settings, "cpu")
     filled.entries["held_out"].write(["sub-01", "sub-02"])
     before = filled.request
-    with qtbot.assertNotEmitted(filled.dataset_named, wait=50):
+    with qtbot.waitSignal(filled.dataset_named) as told:
         qtbot.keyClick(filled.entries["dataset"].native.line, Qt.Key_Return)
     assert before is not None
+    assert filled.request == before  # while it is looked at
+    filled.show_dataset(study(told.args[0], subjects=4))
     assert filled.request == before
+    assert filled.entries["held_out"].names == [f"sub-0{number}" for number in (1, 2, 3, 4)]
     filled.entries["run"].write(2)  # of the same folder, other scans
     assert filled.request is None
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QApplication, QProgressBar, QWidget
+from qtpy.QtWidgets import QApplication, QWidget
 
 PLUGIN = "napari-msp"
 SIZE = (1400, 900)
@@ -34,8 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def napari_there() -> None:
+def napari_there(qapp: QApplication) -> None:
     """Import napari, of which nothing is garbage, and let it look for garbage among what is new."""
+    if qapp.platformName() == "offscreen":  # as tests/ui draws, in one process with these
+        pytest.fail("its canvas would stay blank: run tests/viewer alone, on a screen", False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import_module("napari.qt")
@@ -44,20 +46,6 @@ def napari_there() -> None:
     gc.freeze()
     # It looks through all there is whenever layers move, for the sake of drivers on Windows.
     canvas.gc = SimpleNamespace(collect=lambda: gc.collect(1))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def bars_stand_still() -> Iterator[None]:
-    """Let no bar move by itself: for each of its pictures the whole window is put together anew."""
-    from napari_msp.ui.widgets import progress
-
-    class Still(QProgressBar):
-        def setRange(self, low: int, high: int) -> None:  # noqa: N802 - Qt's name
-            super().setRange(low, max(high, 1))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "QProgressBar", Still)
-        yield
 
 
 @contextmanager

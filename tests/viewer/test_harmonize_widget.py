@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QPlainTextEdit
 from superqt.utils import WorkerBase
 
 from napari_msp.data.dataset import open_dataset
@@ -22,6 +23,7 @@ from napari_msp.ui.layers import (
     scan_layers,
     shown_by,
 )
+from napari_msp.ui.widgets.message import Sheet
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -412,9 +414,10 @@ def check_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatc
     assert "KeyError: 'prisma'" in harmonize.message.text
     (details,) = harmonize.message.buttons
     press(qtbot, details)
-    qtbot.wait_until(lambda: harmonize.details is not None and harmonize.details.isVisible())
-    assert "conv3d" in harmonize.details.trace.toPlainText()
-    harmonize.details.close()
+    shown = harmonize.findChild(Sheet)
+    qtbot.wait_until(shown.isVisible)
+    assert "conv3d" in shown.findChild(QPlainTextEdit).toPlainText()
+    shown.close()
 
 
 def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(

@@ -9,7 +9,6 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.errors import UserError
-from napari_msp.ui import docks
 from napari_msp.ui.layers import scans_of
 
 PLUGIN, KEY = "napari-msp", "travelling_heads"
@@ -136,11 +135,7 @@ def test_a_damaged_head_is_made_again(viewer, cache, made, damage):
 
 def test_cancelling_leaves_nothing(viewer, cache):
     _, timer = watch(lambda dialog: dialog.reject())
-    with pytest.raises(UserError, match="cancelled"):  # napari's menu wants layers, or an error
-        open_sample(viewer)
-    timer.stop()
-    _, timer = watch(lambda dialog: dialog.reject())
-    docks.open_sample(viewer)
+    assert open_sample(viewer) == []  # told of no error either
     timer.stop()
     assert not viewer.layers
     assert not cache.exists() or list(cache.iterdir()) == []
@@ -152,8 +147,7 @@ def test_cancelling_keeps_what_was_made_before(viewer, cache, made):
     (scan,) = scans_of(open_sample(viewer))
     before = stamps(cache)
     _, timer = watch(lambda dialog: dialog.reject())
-    with pytest.raises(UserError, match="cancelled"):
-        open_sample(viewer, f"{KEY}_everywhere")
+    assert open_sample(viewer, f"{KEY}_everywhere") == []
     timer.stop()
     assert stamps(cache) == before
     assert all(path.is_file() for path in scan.siblings.values())

@@ -16,6 +16,7 @@ from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import write_json
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.site_effect.widget import WORDS, Known
+from napari_msp.ui.widgets.progress import Step
 
 PATIENCE = 20_000
 
@@ -73,6 +74,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
             raise UserError("was scanned twice", field="run", remedy=Choose("run", ("1", "2")))
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
+        on_progress(Finished("sub-02 on prisma_st", 1.0, 0.0))  # the report is not counted
         for n in range(5):
             warnings.warn(f"{heads}/sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
@@ -91,8 +93,11 @@ def test_what_was_compared_is_shown_and_compared_anew(
     settle(qtbot, widget)
     assert "choose from 1, 2 with “Run”" in widget.form.rows.said("run")
     widget.form.asked["run"].setCurrentText("2")
+    told = []
+    widget.progress.job.progressed.connect(told.append)
     widget.form.button.click()
     settle(qtbot, widget)
+    assert told == [Step("sub-01 on prisma_st", 50, 100), Step("Writing the report")]
     assert asked == [(heads, predictions, "tissue", 2)]
     assert widget.form.rows.said("run") == ""  # it is answered
     # By their names in the folder that was opened.

@@ -1,10 +1,11 @@
 """Write predictions as files that keep the input's BIDS entities."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Unpack
 
 import nibabel as nib
@@ -367,22 +368,35 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
         model_sha256=model.sha256,
         person=source.person.to_json(),
         gradients=str(gradients),
-        checksums={} if source.acquisition is None else checksums(source.acquisition, gradients),
+        checksums={}
+        if source.acquisition is None
+        else checksums(source.acquisition, gradients, known.checksums),
     )
 
 
-def checksums(acquisition: Acquisition, gradients: str | Path = "target") -> dict[str, str]:
+def checksums(
+    acquisition: Acquisition,
+    gradients: str | Path = "target",
+    read: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Digest all that a prediction is made from, but for model and options.
 
     What `files_read` gives, and a file of directions by its content.
 
+    Parameters
+    ----------
+    acquisition, gradients
+        What the prediction is made from, and its directions as for `harmonize_to_folder`.
+    read
+        What `files_read` gave when it was made; else it is asked now.
+
     Raises
     ------
     UserError
-        When the scan has gone since it was read.
+        When it is asked now and the scan has gone since it was read.
     """
     try:
-        found = files_read(acquisition)
+        found = dict(read) or files_read(acquisition)
     except FileNotFoundError as error:
         remedy = Advice("put it back: by its content a prediction says what it was made from")
         raise UserError("is no longer there", error.filename, remedy=remedy) from error

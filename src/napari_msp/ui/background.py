@@ -296,9 +296,7 @@ class OneByOne(QObject):
     def __init__(self, parent: QObject, pause: int = BREATH) -> None:
         super().__init__(parent)
         self._waiting: deque[Callable[[], object]] = deque()
-        self._timer = QTimer(self)
-        self._timer.setInterval(pause)
-        self._timer.timeout.connect(self._do_one)
+        self._timer = QTimer(self, interval=pause, timeout=self._do_one)
 
     @property
     def busy(self) -> bool:
@@ -400,10 +398,8 @@ class _Waiting(QDialog):
         self.setMinimumWidth(480)
         self.row, self._number, self._loop = ProgressRow(), 0, QEventLoop(self)
         QVBoxLayout(self).addWidget(self.row)
-        self._hiding, self._over = QTimer(self), QTimer(self)
-        for timer, act in ((self._hiding, self._put_away), (self._over, self._expire)):
-            timer.setSingleShot(True)
-            timer.timeout.connect(act)
+        self._hiding = QTimer(self, singleShot=True, timeout=self._put_away)
+        self._over = QTimer(self, singleShot=True, timeout=self._expire)
         self.reported.connect(self._show)
         self.ended.connect(self._loop.quit)
 

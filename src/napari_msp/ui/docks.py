@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QEvent, QMargins, QObject, QPoint, QRect, QSize, Qt, QTimer
-from qtpy.QtGui import QCursor, QResizeEvent
+from qtpy.QtCore import QEvent, QMargins, QObject, QPoint, QRect, QSize, Qt, QTimer, QUrl
+from qtpy.QtGui import QCursor, QDesktopServices, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QDockWidget,
@@ -20,7 +21,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.errors import Cancelled, UserError
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
@@ -195,9 +195,7 @@ class Pane(QScrollArea):
         self._column = column
         self._margins = column.contentsMargins()
         self._places: WeakKeyDictionary[QWidget, QRect] = WeakKeyDictionary()
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._hold)
+        self._soon = QTimer(self, singleShot=True, timeout=self._hold)
         self.setWidget(inside)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
@@ -415,9 +413,10 @@ def letter(viewer: napari.Viewer) -> None:
 
 
 def open_sample(viewer: napari.Viewer) -> None:
-    """Open the simulated heads; who cancels that is told nothing."""
-    try:
-        viewer.open_sample(PLUGIN, "travelling_heads")
-    except UserError as error:
-        if not isinstance(error.__cause__, Cancelled):
-            raise
+    """Open the simulated heads."""
+    viewer.open_sample(PLUGIN, "travelling_heads")
+
+
+def open_page(page: Path) -> bool:
+    """Open a page in the browser; tell whether a program does."""
+    return bool(QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute()))))

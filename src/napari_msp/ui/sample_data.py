@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_msp import __version__
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.errors import Advice, Cancelled, UserError
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
@@ -41,6 +43,9 @@ SIZE = "full"
 
 LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
+NOTHING: list[LayerData] = [(np.empty((0, 1, 1)), {"channel_axis": 0}, "image")]
+"""A layer for each of no channels: napari's menu takes no layers at all for an error."""
+
 DIGESTS = "made.json"
 """File that tells what was made, to find out whether it is still whole."""
 
@@ -64,7 +69,7 @@ def travelling_heads(
     Raises
     ------
     UserError
-        When the cache folder cannot be written to, or the simulation was cancelled.
+        When the cache folder cannot be written to.
     """
     viewer = current_viewer()
     size = size or SIZE
@@ -74,10 +79,8 @@ def travelling_heads(
         layers = wait_for(
             lambda control: _layers(folder, size, wanted, control), "Opening the sample"
         )
-    except Cancelled as cancelled:  # napari wants layers, or an error
-        raise UserError(
-            "The simulation was cancelled", remedy=Advice("open the sample again to begin anew")
-        ) from cancelled
+    except Cancelled:
+        return NOTHING
     return layers if viewer is None else _shown_once(viewer, layers)
 
 

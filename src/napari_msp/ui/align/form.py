@@ -123,7 +123,15 @@ class AlignForm(ExaminedForm):
         self.button.clicked.connect(self.act)
         on_enter(self, self.act)
 
+    @property
+    def known(self) -> Findings:
+        """What was found before, without the dataset where that may have changed."""
+        return replace(self.findings, heads=None) if self.anew else self.findings
+
     def _choose_dataset(self) -> None:
+        if self.dataset.path == self.choice.dataset:
+            self._choose(self.choice, anew=True)
+            return
         self.run.clear()
         self._set(dataset=self.dataset.path, input="", subjects=(), run=None)
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtCore import QObject
 
 from napari_msp.alignment.report import AlignedScan, Alignment
 from napari_msp.errors import Overwrite, UserError
@@ -24,7 +23,7 @@ from napari_msp.ui.align.aligning import (
 from napari_msp.ui.align.form import AlignForm
 from napari_msp.ui.align.moves import Moves
 from napari_msp.ui.background import JobRow, Latest, OneByOne
-from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
+from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, reveal, with_messages
 from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
 from napari_msp.ui.shared import take_away
@@ -87,7 +86,7 @@ class Align(Docked):
         """Show the page in the browser."""
         assert self.alignment is not None
         page = self.alignment.report.absolute()
-        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))):
+        if not open_page(page):
             self.message.show_message("warning", f"No program opens pages here. It is {page}")
 
     def train(self) -> None:
@@ -129,7 +128,7 @@ class Align(Docked):
         self._look_at(choice)
 
     def _look_at(self, choice: Choice) -> None:
-        known = self.form.findings
+        known = self.form.known
         self._look.ask(lambda control: examine(choice, known))
 
     def _cancel(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
@@ -195,6 +195,28 @@ def mixed(alpha: float) -> Part:
 
 
 @dataclass(frozen=True, eq=False)
+class Image:
+    """One of the images of a comparison.
+
+    Attributes
+    ----------
+    role
+        What it is there.
+    name
+        The short name of a prediction; "" for others.
+    title
+        What tabs call it; it changes with α.
+    maps
+        On the comparison's lattice, but for the input's.
+    """
+
+    role: Literal["truth", "prediction", "input"]
+    name: str
+    title: str
+    maps: Maps
+
+
+@dataclass(frozen=True, eq=False)
 class Compared:
     """Scans lined up.
 
@@ -293,6 +315,20 @@ class Compared:
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
         return f"{name} {self.variants[name].words}" if name in self.variants else name
+
+    @property
+    def images(self) -> list[Image]:
+        """Truth, predictions and input, as far as there are any."""
+        lined_up = self.comparison
+        found = [
+            Image("prediction", name, self.title(name), maps)
+            for name, maps in lined_up.predictions.items()
+        ]
+        if self.truth is not None and lined_up.truth is not None:
+            found.insert(0, Image("truth", "", f"truth {self.truth.name}", lined_up.truth))
+        if self.scan is not None:
+            found.append(Image("input", "", self.input_title, self.scan.maps()))
+        return found
 
     def cells(self, name: str) -> Cells:
         """Give both rows of a map, by its name in `MAPS`."""

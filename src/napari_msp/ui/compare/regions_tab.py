@@ -20,7 +20,7 @@ from napari_msp.evaluation.region_numbers import COLUMNS, Measurable, RegionNumb
 from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.formatting import NumberFormat
 from napari_msp.signal.glyphs import Picture
-from napari_msp.signal.maps import MAPS, Map, Maps
+from napari_msp.signal.maps import MAPS, Map
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.glyphs import Drawing, picture_on
@@ -114,26 +114,17 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
 def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Measurable]:
     """Give what is measured of a comparison: FA in place of maps in colours."""
     chosen = MAPS["fa"] if shown.coloured else shown
-    comparison, truth, scan = compared.comparison, compared.truth, compared.scan
-    images: dict[str, Maps] = {
-        compared.title(name): maps for name, maps in comparison.predictions.items()
-    }
-    judged = set(images)
-    if scan is not None:
-        before = compared.before or compared.scan_maps
-        if before is not None:
-            images = {compared.input_title: before, **images}
-    if truth is not None and comparison.truth is not None:
-        images = {f"truth {truth.name}": comparison.truth, **images}
-        judged.add(f"truth {truth.name}")
+    comparison, order = compared.comparison, ("truth", "input", "prediction")
     here = regions.on(comparison.lattice)
-    for name, maps in images.items():
+    for each in sorted(compared.images, key=lambda each: order.index(each.role)):
+        is_input = each.role == "input"
+        maps = (compared.before or each.maps) if is_input else each.maps
         alike = maps.image.lattice.matches(comparison.lattice)
         mask = comparison.mask & maps.image.mask if alike else maps.image.mask
-        against = comparison.truth if alike and maps is not comparison.truth else None
+        against = comparison.truth if alike and each.role != "truth" else None
         there = here if alike else regions.on(maps.image.lattice)
-        own = maps.image.mask if name in judged else None
-        yield Measurable.of(name, maps, chosen, mask, there, against, own)
+        own = None if is_input else maps.image.mask
+        yield Measurable.of(each.title, maps, chosen, mask, there, against, own)
 
 
 def volume_of(regions: Regions, lattice: Lattice) -> IntArray:

@@ -18,16 +18,12 @@ from napari_msp.signal.maps import Map, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared, Part, mixed
 from napari_msp.ui.layers import to_shown
+from napari_msp.ui.model_diagram.drawing import BRANCH, FIRST, INPUT
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_msp.inference.prediction import Prediction
-
-SECOND = "second"
-"""The part that is the prediction itself."""
-
-BRANCH = "branch:"
 
 
 class Stages(Terms):
@@ -88,15 +84,15 @@ class ModelOutputs:
         Parameters
         ----------
         part
-            As in the diagram: "input", "first", "branch:<platform>", "second".
+            As in the diagram.
         alpha
             Of equation (1).
         """
-        if part == "input" and self.scan is not None:
+        if part == INPUT and self.scan is not None:
             return on_lattice(self.scan.image, self.image.lattice)
         if self.stages is None or self.shown(part, alpha) is None:
             return self.image
-        if part == "first":
+        if part == FIRST:
             return self.stages.first.image
         if part.startswith(BRANCH):
             return self.stages.branches[part.removeprefix(BRANCH)].image
@@ -104,9 +100,9 @@ class ModelOutputs:
 
     def shown(self, part: str, alpha: float) -> Part | None:
         """Say what is shown; None for the prediction as the model made it."""
-        if part == "input":
+        if part == INPUT:
             return Part("input")
-        if part == "first":
+        if part == FIRST:
             return Part("first stage")
         if part.startswith(BRANCH):
             return Part(f"branch {part.removeprefix(BRANCH)}")

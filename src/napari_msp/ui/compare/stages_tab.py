@@ -25,12 +25,18 @@ from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.computing import SH_AVERAGE, Comparing
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
-from napari_msp.ui.compare.stages import SECOND, ModelOutputs, RepaintedSlice, Stages, repaint_slice
+from napari_msp.ui.compare.stages import ModelOutputs, RepaintedSlice, Stages, repaint_slice
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.layers import made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
-from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
+from napari_msp.ui.model_diagram.drawing import (
+    SECOND,
+    Outline,
+    equation,
+    general_equation,
+    outline_of,
+)
 from napari_msp.ui.widgets.form import offer, push_button, stacked
 
 if TYPE_CHECKING:

@@ -73,8 +73,9 @@ class TriplanarTab(QWidget):
     def follow(self, compared: Compared, shown: Cells) -> None:
         """Look at the images of a comparison, in the map and the contrast of its cells."""
         kept = [self._roles.get(each.currentText(), NOBODY) for each in (self.image, self.beside)]
-        images, roles = _images_of(compared)
-        self._images, self._shown, self._volumes = images, shown, {}
+        self._images = images = {each.title: each.maps for each in compared.images}
+        self._shown, self._volumes = shown, {}
+        roles = {each.title: (each.role, each.name) for each in compared.images}
         self._roles = {ALONE: ("alone", ""), **roles}
         titles = {role: title for title, role in self._roles.items()}
         image, beside = (titles.get(role, "") for role in kept)
@@ -180,20 +181,3 @@ class TriplanarTab(QWidget):
         layout = stacked(self)
         layout.addLayout(choices)
         layout.addLayout(self._pictures, 1)
-
-
-def _images_of(compared: Compared) -> tuple[dict[str, Maps], dict[str, _Role]]:
-    """Give what there is to look at by title, and what each is."""
-    images: dict[str, Maps] = {}
-    roles: dict[str, _Role] = {}
-
-    def offer_image(title: str, maps: Maps, role: _Role) -> None:
-        images[title], roles[title] = maps, role
-
-    if compared.truth is not None and compared.comparison.truth is not None:
-        offer_image(f"truth {compared.truth.name}", compared.comparison.truth, ("truth", ""))
-    for name, maps in compared.comparison.predictions.items():
-        offer_image(compared.title(name), maps, ("prediction", name))
-    if compared.scan is not None and compared.scan_maps is not None:
-        offer_image(compared.input_title, compared.scan_maps, ("input", ""))
-    return images, roles

@@ -256,19 +256,15 @@ def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | Non
 
 def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list[Trace]:
     """Give what the images hold there; an image is left out where it has no brain."""
-    comparison, truth, scan = compared.comparison, compared.truth, compared.scan
-    images = [(compared.title(name), maps, False) for name, maps in comparison.predictions.items()]
-    if truth is not None and comparison.truth is not None:
-        images.insert(0, (f"truth {truth.name}", comparison.truth, True))
-    if scan is not None and scan.image.order == comparison.reference.order:
-        images.append((compared.input_title, scan.maps(), False))
     found = []
-    for name, maps, is_truth in images:
-        image = maps.image
+    for each in compared.images:
+        image = each.maps.image
         index = _index(position, image)
-        if index is not None and image.mask[index]:
-            value = _value(shown, maps[shown.name][index])
-            found.append(Trace(name, image.coefficients[index], is_truth, value))
+        alike = image.order == compared.comparison.reference.order
+        if alike and index is not None and image.mask[index]:
+            value = _value(shown, each.maps[shown.name][index])
+            is_truth = each.role == "truth"
+            found.append(Trace(each.title, image.coefficients[index], is_truth, value))
     return found
 
 

@@ -11,7 +11,6 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QFileDialog,
-    QScrollArea,
     QTabWidget,
     QWidget,
 )
@@ -37,7 +36,7 @@ from napari_msp.ui.docks import USUAL_WIDTH, Docked, Pane, with_messages
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.form import in_row, push_button, stacked
+from napari_msp.ui.widgets.form import in_row, push_button, scrolled, stacked
 from napari_msp.ui.widgets.message import MessageLine, confirmed
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -111,8 +110,7 @@ class Compare(Docked):
         self._asked = self._computed = self.form.asked
         self._shared, self._refusal = shared_by(napari_viewer), ""
         self._bound = False
-        self._listing = QTimer(self)
-        self._listing.setSingleShot(True)
+        self._listing = QTimer(self, singleShot=True, timeout=self._list)
         self._lay_out()
         self._connect()
         self._list()
@@ -427,7 +425,6 @@ class Compare(Docked):
         self.regions.save.clicked.connect(self._save_regions)
         for source in (comparing, self.stages, self.glyphs, self.regions, self._writing):
             source.failed.connect(self._fail)
-        self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             change.connect(self._list_soon)
         self.viewer.dims.events.order.connect(self._follow_plane)
@@ -450,24 +447,15 @@ class Compare(Docked):
         inside = stacked(numbers, self.table, buttons)  # in a low window numbers come first
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
-        self.tabs.addTab(_scrolled(numbers), "Numbers")
-        self.tabs.addTab(_scrolled(self.stages), "Stages")
-        self.tabs.addTab(_scrolled(self.voxel), "Voxel")
-        self.tabs.addTab(_scrolled(self.planes), "Planes")
-        self.tabs.addTab(_scrolled(self.regions), "Regions")
+        self.tabs.addTab(scrolled(numbers), "Numbers")
+        self.tabs.addTab(scrolled(self.stages), "Stages")
+        self.tabs.addTab(scrolled(self.voxel), "Voxel")
+        self.tabs.addTab(scrolled(self.planes), "Planes")
+        self.tabs.addTab(scrolled(self.regions), "Regions")
         said = (self.message, self.verdict, self.regions.message)
         self.tabs.setMinimumHeight(LOWEST)
         pane = Pane(self.form, rest=self.tabs)
         with_messages(self, pane, *said, self.progress, self.form.notices)
-
-
-def _scrolled(widget: QWidget) -> QScrollArea:
-    """Let a tab be lower than what is in it."""
-    area = QScrollArea()
-    area.setWidget(widget)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.NoFrame)
-    return area
 
 
 def worse_than_before(names: Sequence[str], errors: Sequence[ErrorColumn]) -> str:

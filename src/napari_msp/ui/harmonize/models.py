@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from napari_msp.ui.preferences import preferences
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
     from napari_msp.ui.harmonize.form import HarmonizeForm
+    from napari_msp.ui.harmonize.run import Request
 
 PAUSE = 200
 """Milliseconds that the list of models must rest before it is read again."""
@@ -68,6 +69,11 @@ class ListedModel:
     packaged: bool
     stamp: tuple[int, ...]
 
+    @property
+    def is_current(self) -> bool:
+        """Whether its file is as it was read, or gone: what was read is a model still."""
+        return not self.path.is_file() or version_of(self.path) == self.stamp
+
     def as_of_now(self) -> Model:
         """Give the model that its file holds now; read again where it was written since.
 
@@ -78,9 +84,21 @@ class ListedModel:
         """
         from napari_msp.model_file import load_model
 
-        if not self.path.is_file() or version_of(self.path) == self.stamp:
-            return self.model  # where it is gone, too: what was read is a model still
-        return load_model(self.path)
+        return self.model if self.is_current else load_model(self.path)
+
+
+def with_models_of_now(request: Request, listed: Sequence[ListedModel]) -> Request:
+    """Ask for the same of what the models' files hold now; takes a while where one was written.
+
+    Raises
+    ------
+    UserError
+        When one of them cannot be read any more.
+    """
+    wanted = {each.label for each in request.passes}
+    models = {each.label: each.as_of_now() for each in listed if each.label in wanted}
+    passes = (replace(each, model=models.get(each.label, each.model)) for each in request.passes)
+    return replace(request, passes=tuple(passes))
 
 
 @dataclass(frozen=True)
@@ -200,10 +218,7 @@ class ModelShelf(QObject):
         self._reading = Latest(self, finish=True)
         self._reading.done.connect(self._show)
         self._reading.failed.connect(self._fail)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(PAUSE)
-        self._soon.timeout.connect(self.read)
+        self._soon = QTimer(self, singleShot=True, interval=PAUSE, timeout=self.read)
         self._watcher = QFileSystemWatcher(self)
         self._watcher.directoryChanged.connect(self._soon.start)
         form.models.remove_wanted.connect(self.remove)

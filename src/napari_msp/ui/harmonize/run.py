@@ -6,6 +6,7 @@ Every chosen model and target is a pass, one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -24,6 +25,7 @@ from napari_msp.errors import (
     every,
 )
 from napari_msp.formatting import short
+from napari_msp.identity import files_read
 from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, abandonable
@@ -185,6 +187,7 @@ class _Run:
         self.request, self.control = request, control
         self.truths: dict[tuple[str, float | None], Truth] = {}
         self.number = 0
+        self.digests: Mapping[str, str] = {}
 
     def everything(self) -> None:
         from napari_msp.inference.prepare import prepare_input
@@ -195,12 +198,20 @@ class _Run:
             scan, options = self.request.scan, self.request.options
             prepare = partial(prepare_input, same_model[0].model, scan, options)
             prepared = abandonable(prepare, self.control.check)
+            self._digest()
             for each, prediction in self._predictions(same_model, prepared):
                 parts = prediction.by_shell()
                 for shell, part in parts.items():
                     named = f" b{shell}" if len(parts) > 1 else ""
                     self.control.report(self._shown(each, part, named))
                 self.number += 1
+
+    def _digest(self) -> None:
+        """Note what the scan was read from: predictions can be saved also once that has gone."""
+        acquisition = self.request.scan.acquisition
+        if acquisition is not None and not self.digests:
+            with suppress(OSError):  # it has gone already
+                self.digests = abandonable(partial(files_read, acquisition), self.control.check)
 
     def _predictions(
         self, passes: list[Pass], prepared: PreparedInput
@@ -233,8 +244,8 @@ class _Run:
     def _shown(self, each: Pass, prediction: Prediction, shell: str) -> Predicted:
         assert prediction.provenance is not None
         # Two models of one kind are told apart by what the list calls them.
-        provenance = replace(prediction.provenance, title=each.label + shell)
-        prediction = replace(prediction, provenance=provenance)
+        named = replace(prediction.provenance, title=each.label + shell, checksums=self.digests)
+        prediction = replace(prediction, provenance=named)
         self._say(each, "computing maps", TILED)
         # A whole head at 1.2 mm takes long to read.
         measure = partial(self._errors, each, prediction)

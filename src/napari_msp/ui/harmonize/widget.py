@@ -13,7 +13,7 @@ from napari_msp.formatting import counted, duration
 from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
-from napari_msp.ui.harmonize.models import ModelShelf
+from napari_msp.ui.harmonize.models import ModelShelf, with_models_of_now
 from napari_msp.ui.harmonize.results import ResultLayers, Results
 from napari_msp.ui.harmonize.run import (
     Offer,
@@ -40,9 +40,8 @@ from napari_msp.ui.layers import (
     titled,
     unique_scans,
 )
-from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.widgets.message import Details, MessageLine
+from napari_msp.ui.widgets.message import MessageLine, show_details
 
 if TYPE_CHECKING:
     import napari
@@ -80,7 +79,6 @@ class Harmonize(Docked):
         self._done, self._began = 0, 0.0
         self._offers: tuple[Offer, ...] = ()
         self._trace, self._fresh = "", False
-        self.details: Details | None = None
         lines = (self.message, self.saving.form.message)
         running = (self.progress, self.saving.progress)
         pane = Pane(self.heading, self.form, self.results)
@@ -99,15 +97,7 @@ class Harmonize(Docked):
     def run(self) -> None:
         """Begin what the form says."""
         choices = self.form.choices
-        wanted = {label for label, _ in choices.passes}
-        listed = [each for each in self.shelf.models if each.label in wanted]
-        try:
-            models = {each.label: each.as_of_now() for each in listed}
-        except UserError as error:
-            self.message.show_message("error", said(error, HARMONIZE_WORDS))
-            return
-        if any(models[each.label] is not each.model for each in listed):
-            self.shelf.read()  # what is said of them is of their files, too
+        models = {each.label: each.model for each in self.shelf.models}
         passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
         scan = self._scans[choices.scan]
         machine = preferences()
@@ -190,7 +180,12 @@ class Harmonize(Docked):
         self._began = time.monotonic()
         self.message.clear()
         self.form.set_running(True)
-        self.progress.run(lambda control: harmonize_all(request, control))
+        listed = self.shelf.models
+        if not all(each.is_current for each in listed):
+            self.shelf.read()  # what is said of them is of their files, too
+        self.progress.run(
+            lambda control: harmonize_all(with_models_of_now(request, listed), control)
+        )
 
     def _take(self, result: Predicted) -> None:
         self._done += 1
@@ -226,8 +221,7 @@ class Harmonize(Docked):
     def _act(self, text: str) -> None:
         """Do what a button of the message says: an offer changes how the rest is done."""
         if text == DETAILS:
-            self.details = Details(self, "Harmonize", self.message.text, self._trace)
-            self.details.open()
+            show_details(self, "Harmonize", self.message.text, self._trace)
             return
         assert self._request is not None
         offer = next(each for each in self._offers if each.text == text)

@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox
 
+from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
@@ -120,7 +121,7 @@ class AcquisitionForm(ExaminedForm):
 
     def _connect(self) -> None:
         # Another scan has other files and shells.
-        self.path.changed.connect(lambda: self._choose(Choice(self.path.path)))
+        self.path.changed.connect(self._choose_path)
         self.series.activated.connect(
             lambda _: self._choose(Choice(self.choice.path, series=self.series.currentData()))
         )
@@ -139,6 +140,15 @@ class AcquisitionForm(ExaminedForm):
         )
         self.button.clicked.connect(self.act)
         on_enter(self, self.act)
+
+    @property
+    def known(self) -> TravellingHeads | None:
+        """The dataset that need not be listed again; None: it may have changed."""
+        return None if self.anew else self.findings.dataset
+
+    def _choose_path(self) -> None:
+        path, choice = self.path.path, self.choice
+        self._choose(choice if path == choice.path else Choice(path), anew=True)
 
     def _choose_scan(self) -> None:
         self._choose(self._chosen_scan())

@@ -136,7 +136,7 @@ class LoadAcquisition(Docked):
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.end()
-        known, cache = self.form.findings.dataset, preferences().cache
+        known, cache = self.form.known, preferences().cache
         self._look.ask(lambda control: examine(choice, known, cache))
 
     def _take(self, result: list[LayerData] | Inspection) -> None:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 SHARED_NOTE = "first stages shared by all targets"
 """Of an MSP whose targets have one set of single networks."""
 
-INPUT, FIRST, SECOND = "input", "first", "second"
-"""Parts whose output can be shown: x, ŷ¹_T, and the prediction (of any kind of model)."""
+INPUT, FIRST, SECOND, BRANCH = "input", "first", "second", "branch:"
+"""Parts whose output can be shown: x, ŷ¹_T, the prediction (of any kind of model), and what names
+of branches begin with, see `branch_part`."""
 
 
 def branch_part(platform: str) -> str:
     """Name the part N_iT(z_i) of platform i."""
-    return f"branch:{platform}"
+    return f"{BRANCH}{platform}"
 
 
 # --- What a model is made of -----------------------------------------------------------------

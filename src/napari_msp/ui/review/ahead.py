@@ -103,10 +103,7 @@ class ReadAhead(QObject):
         self._doing: dict[str, Entry] = {}
         # Nothing is read twice while one entry is looked at in one way, whatever becomes of it.
         self._tried: set[tuple[str, str]] = set()
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(PAUSE)
-        self._soon.timeout.connect(self._read_ahead)
+        self._soon = QTimer(self, singleShot=True, interval=PAUSE, timeout=self._read_ahead)
         self._jobs = {name: Job(self) for name in ("urgent", "ahead")}
         for name, job in self._jobs.items():
             job.done.connect(self._take)

@@ -124,10 +124,6 @@ class EntryList(Themed):
         if not same:
             self.table.fit_columns()
 
-    def renew(self, row: int, cells: Sequence[Cell]) -> None:
-        """Show other contents of a row."""
-        self.model.renew(row, cells)
-
     def select(self, row: int | None) -> None:
         """Mark a row, without a signal, and scroll to it."""
         selection = self.table.selectionModel()
@@ -177,10 +173,6 @@ class _Model(QAbstractTableModel):
         self.beginResetModel()
         self.headers, self.rows = headers, list(rows)
         self.endResetModel()
-
-    def renew(self, row: int, cells: Sequence[Cell]) -> None:
-        self.rows[row] = cells
-        self.dataChanged.emit(self.index(row, 0), self.index(row, len(cells) - 1))
 
     def rowCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
         return len(self.rows)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import getpass
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QLineEdit, QWidget
+from qtpy.QtWidgets import QCheckBox, QLineEdit
 
 from napari_msp.bids import plain_label
 from napari_msp.ui.widgets.form import FormRows, on_enter, push_button, stacked
 from napari_msp.ui.widgets.message import Notices
-from napari_msp.ui.widgets.path_field import PathField, dropped_path
+from napari_msp.ui.widgets.path_field import FileForm, PathField
 
 LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
 """Of the rows, by the library's name of the parameter."""
@@ -43,7 +42,7 @@ class Filled:
     roles: bool
 
 
-class ReviewForm(QWidget):
+class ReviewForm(FileForm):
     """The form: which folder is reviewed, by whom, and whether names are hidden.
 
     Attributes
@@ -57,6 +56,7 @@ class ReviewForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.folder, self.rater = PathField("Choose a folder of predictions"), QLineEdit()
+        self.paths = (self.folder,)
         self.rater.setText(plain_label(_user()))
         self.blind = QCheckBox("&hide whose they are")
         self.roles = QCheckBox("and which is the &input")
@@ -69,7 +69,6 @@ class ReviewForm(QWidget):
         self.rows.add("rater", LABELS["rater"], self.rater, TIPS["rater"])
         self.rows.add("blind", LABELS["blind"], self.blind, TIPS["blind"], self.roles)
         stacked(self, self.rows, self.button)
-        self.setAcceptDrops(True)
         self.blind.toggled.connect(self.roles.setEnabled)
         self.folder.changed.connect(self.check)
         self.rater.textChanged.connect(lambda _: self.check())
@@ -96,16 +95,6 @@ class ReviewForm(QWidget):
         """Whether input and prediction are not told apart."""
         return bool(self.blind.isChecked() and self.roles.isChecked())
 
-    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Welcome folders anywhere."""
-        if dropped_path(event):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Take the first one."""
-        event.acceptProposedAction()
-        self.folder.choose(dropped_path(event))
-
     def say(self, field: str, problem: str) -> None:
         """Say what is wrong with a field, or with the first one where there is no such field."""
         self.check()
@@ -123,7 +112,7 @@ class ReviewForm(QWidget):
         self.button.setEnabled(self.folder.path is not None and bool(rater) and rater == plain)
 
     def _press(self) -> None:
-        self.folder.settle()
+        self.settle()
         if self.button.isEnabled():
             self.open_wanted.emit()
 

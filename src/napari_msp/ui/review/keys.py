@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 MOST_TAGS = 10
@@ -102,6 +103,33 @@ def all_keys() -> dict[str, str]:
     """Give every key that may be taken, tags' included, and the command that it does."""
     known = {key: command.name for command in COMMANDS for key in command.keys}
     return known | {str(number): "tag" for number in range(10)}
+
+
+def sheet(tags: Mapping[str, str]) -> str:
+    """Give all keys on one sheet, as HTML; those of tags with what each tag means."""
+    rows: list[str] = []
+    for group in dict.fromkeys(command.group for command in COMMANDS):
+        rows.append(_heading(group))
+        rows += [_line(each.keys, each.words) for each in COMMANDS if each.group == group]
+    rows.append(_heading("Tags: set, or take away"))
+    rows += [_line((key,), _meaning(tag, tags[tag])) for key, tag in tag_keys(list(tags)).items()]
+    rows.append(_heading("Keys of napari’s that do something else here"))
+    rows += [_line((key,), why) for key, why in REBOUND.items()]
+    return f"<table cellspacing='0' cellpadding='2'>{''.join(rows)}</table>"
+
+
+def _meaning(tag: str, meaning: str) -> str:
+    return f"{tag}: {meaning}" if meaning else tag
+
+
+def _heading(text: str) -> str:
+    return f"<tr><td colspan='2'><br><b>{escape(text)}</b></td></tr>"
+
+
+def _line(keys: tuple[str, ...], words: str) -> str:
+    shown = " or ".join(escape(key) for key in keys)
+    key = f"<td style='white-space: nowrap'><b>{shown}</b>&nbsp;&nbsp;</td>"
+    return f"<tr>{key}<td>{escape(words)}</td></tr>"
 
 
 class TakenKeys:

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QElidingLabel
 
@@ -18,26 +17,28 @@ from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane, open_widget, with_messages
+from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, with_messages
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
-from napari_msp.ui.review.key_sheet import KeySheet
-from napari_msp.ui.review.keys import WRITING, all_keys, tag_keys
+from napari_msp.ui.review.keys import WRITING, all_keys, sheet, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.form import Section, key_name, stacked
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.form import Section, key_name, on_keys, scrolled, stacked
+from napari_msp.ui.widgets.message import MessageLine, Sheet, readable
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
 if TYPE_CHECKING:
     import napari
 
 EDGE = 6
+
+KEY_SHEET = 560, 600
+"""Pixels."""
 
 WORDS = FormWords(LABELS)
 
@@ -345,7 +346,12 @@ class Review(Docked):
     def show_keys(self) -> None:
         """Show all keys."""
         if self.session is not None:
-            KeySheet(self, self.session.tags).show()
+            words = readable(sheet(self.session.tags))
+            words.setTextFormat(Qt.RichText)
+            words.setMargin(EDGE)
+            shown = Sheet(self, "Keys of Review", KEY_SHEET, scrolled(words))
+            on_keys(shown, shown.reject, Qt.Key_F1, Qt.Key_Question)
+            shown.show()
 
     def write_report(self) -> None:
         """Write the page of the review, which says whose everything is, and open it."""
@@ -365,7 +371,7 @@ class Review(Docked):
 
     def _open_report(self, page: Path) -> None:
         self.reporting.end()
-        opened = QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute())))
+        opened = open_page(page)
         more = "" if opened else " No program opens pages here."
         self.message.show_message("ok" if opened else "warning", f"Saved {page}.{more}")
 

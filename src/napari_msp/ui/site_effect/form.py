@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QComboBox
 
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.ui.widgets.form import (
@@ -19,7 +18,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
 )
 from napari_msp.ui.widgets.message import Notices
-from napari_msp.ui.widgets.path_field import PathField, dropped_path
+from napari_msp.ui.widgets.path_field import FileForm, PathField
 
 LABELS = {
     "predictions": "&Folder",
@@ -44,7 +43,7 @@ TIPS = {
 LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
 
 
-class SiteEffectForm(QWidget):
+class SiteEffectForm(FileForm):
     """The form.
 
     Attributes
@@ -63,6 +62,7 @@ class SiteEffectForm(QWidget):
         self.folder = PathField("Choose a folder of predictions")
         self.heads = PathField("Choose a BIDS folder of heads")
         self.regions = PathField("Choose a label image", LABEL_IMAGES, folders=True)
+        self.paths = (self.folder, self.heads, self.regions)
         self.regions.line.setPlaceholderText("white matter, grey matter, fluid")
         self.button = push_button(
             "&Compare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
@@ -70,14 +70,12 @@ class SiteEffectForm(QWidget):
         self.notices = Notices()
         self.rows = FormRows(self.notices)
         self.asked = {"run": QComboBox(), "input": QComboBox()}
-        entries = (self.folder, self.heads, self.regions, *self.asked.values())
+        entries = (*self.paths, *self.asked.values())
         for name, entry in zip(LABELS, entries, strict=True):
             self.rows.add(name, LABELS[name], entry, TIPS[name])
         fit_into_form(*self.asked.values())
         self.ask_no_more()
         stacked(self, self.rows, self.button)
-        self.setAcceptDrops(True)
-        self._running = False
         self.folder.changed.connect(self._change_folder)
         self.heads.changed.connect(self.ask_no_more)
         for entry in (self.heads, self.regions):
@@ -134,16 +132,6 @@ class SiteEffectForm(QWidget):
         there = self.folder.path is not None and self.heads.path is not None
         self.button.setEnabled(there and not self._running)
 
-    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Welcome folders anywhere."""
-        if dropped_path(event) and not self._running:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Take the first one."""
-        event.acceptProposedAction()
-        self.folder.choose(dropped_path(event))
-
     def _change_folder(self) -> None:
         self.heads.show_path(None)
         self.ask_no_more()
@@ -151,7 +139,6 @@ class SiteEffectForm(QWidget):
         self.folder_chosen.emit()
 
     def _press(self) -> None:
-        for entry in (self.folder, self.heads, self.regions):
-            entry.settle()
+        self.settle()
         if self.button.isEnabled():
             self.compare_wanted.emit()

@@ -8,7 +8,6 @@ from itertools import cycle
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QComboBox
 
@@ -65,15 +64,7 @@ HIGH = 330
 
 
 class SiteEffectPanel(Themed):
-    """The view.
-
-    Attributes
-    ----------
-    report_wanted
-        The report is to be opened.
-    """
-
-    report_wanted = Signal()
+    """The view."""
 
     def __init__(self) -> None:
         super().__init__()

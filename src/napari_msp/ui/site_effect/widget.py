@@ -8,15 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QUrl
-from qtpy.QtGui import QDesktopServices
-
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
 from napari_msp.evaluation.proof.site_effect_numbers import Scanners
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane, with_messages
+from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
 from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence, without_folder
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
@@ -146,7 +143,7 @@ class SiteEffect(Docked):
     def _open_report(self) -> None:
         assert self.written is not None
         page = (self.written / "report.html").absolute()
-        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))):
+        if not open_page(page):
             self.message.show_message("warning", f"No program opens pages here: {page}.")
 
     def _connect(self) -> None:
@@ -220,7 +217,8 @@ def _compare(
 
     def tell(done: Finished) -> None:
         control.check()
-        control.report(Step(done.job, round(100 * done.share), 100))
+        share = round(100 * done.share)
+        control.report(Step(done.job, share, 100) if share < 100 else Step("Writing the report"))
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")

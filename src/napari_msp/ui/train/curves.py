@@ -70,10 +70,7 @@ class TrainingCurves(Themed):
     def __init__(self) -> None:
         super().__init__()
         self.history = RunHistory()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(INTERVAL)
-        self._timer.timeout.connect(self._draw)
+        self._timer = QTimer(self, singleShot=True, interval=INTERVAL, timeout=self._draw)
         self.now, self.phases, self.targets = _words(), _words(), _words()
         self.loss, self.errors, self.alpha = LossPlot(), ErrorPlot(), AlphaPlot()
         self._error_title = _title(ERROR_TITLE.format("Held-out"), "SH MSE")

@@ -105,19 +105,24 @@ class TrainingForm(QWidget):
         return chosen
 
     def show_dataset(self, heads: TravellingHeads) -> None:
-        """Choose among the platforms and subjects of a dataset."""
-        self._forget_run()
+        """Choose among a dataset's platforms and subjects; what is chosen of this one stays."""
+        again = self.heads is not None and self.heads.root == heads.root
+        if not again:
+            self._forget_run()
         with self._at_once():
             self.heads, self._dataset_problem = heads, ""
             self.dataset.field.show_path(heads.root)
-            for name in DATASET_DECIDES:
-                self.entries[name].offer(())
-            source = likely_input(heads)
+            if not again:
+                for name in DATASET_DECIDES:
+                    self.entries[name].offer(())
+            chosen = self.entries["input"].read()
+            source = chosen if chosen in heads.platforms else likely_input(heads)
             self.entries["input"].offer(heads.platforms if source else ["", *heads.platforms])
             self.entries["input"].write(source)
             self._offer_names()
-            self._take_targets()
-            self.entries["held_out"].write(heads.subjects[1:][-1:])
+            if not again:
+                self._take_targets()
+                self.entries["held_out"].write(heads.subjects[1:][-1:])
 
     def show_dataset_problem(self, error: UserError) -> None:
         """Say why the named folder is no dataset."""
@@ -199,9 +204,9 @@ class TrainingForm(QWidget):
     def _forget_other(self) -> None:
         """Wait for another dataset, unless Enter was pressed on the one that is listed."""
         if self.heads is None or self.dataset.path != self.heads.root:
-            self._forget_dataset()
+            self.forget_dataset()
 
-    def _forget_dataset(self) -> None:
+    def forget_dataset(self) -> None:
         """Wait for another dataset; nothing is trained on the one before under its name."""
         if self._writing:
             return
@@ -216,13 +221,13 @@ class TrainingForm(QWidget):
             self._take_preset()
 
     def _name_dataset(self) -> None:
-        if self.heads is None and self.dataset.path is not None:
+        if self.dataset.path is not None:
             self.dataset_named.emit(self.dataset.path)
 
     def _take_run(self) -> None:
         """Have the dataset listed anew: other scans are meant."""
         if not self._writing:
-            self._forget_dataset()
+            self.forget_dataset()
             self._name_dataset()
 
     def _take_preset(self) -> None:

@@ -18,7 +18,7 @@ from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory, phase_title
 from napari_msp.ui.widgets.form import stacked
-from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
+from napari_msp.ui.widgets.message import MessageLine, Severity, readable, show_details
 from napari_msp.ui.widgets.progress import ProgressRow
 
 CURVES_HEIGHT = 540
@@ -130,7 +130,7 @@ class RunView(QWidget):
 
     def _act(self, action: str) -> None:
         if action == DETAILS:
-            Details(self, "Train", self.ending.text, self._details).open()
+            show_details(self, "Train", self.ending.text, self._details)
         else:
             self.entry_wanted.emit(self._entries[action])
 

@@ -207,6 +207,7 @@ class Train(Docked):
         if self.run.running:  # begun while the folder was read
             return
         if run.heads is not None:
+            self.form.forget_dataset()  # nothing that was chosen of it before
             self.form.show_dataset(run.heads)
             self.form.show_run(run.folder.settings, run.folder.device)
         elif run.problem is not None:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -29,7 +30,7 @@ from superqt.utils import signals_blocked
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.message import Notices, Severity
-from napari_msp.ui.widgets.path_field import PathField, dropped_path
+from napari_msp.ui.widgets.path_field import FileForm
 
 MOST_ROWS = 5
 """Rows of a list that are seen at once; more are scrolled to."""
@@ -156,7 +157,7 @@ class FormRows(Themed):
                 row.label.setStyleSheet(style)
 
 
-class ExaminedForm(QWidget):
+class ExaminedForm(FileForm):
     """A form whose choice is looked at elsewhere before anything can be done with it.
 
     What it asks for is its subclass's.
@@ -170,8 +171,8 @@ class ExaminedForm(QWidget):
         What is chosen.
     findings
         What was found last: they have the `choice` that they are of, and say whether it is `ready`.
-    paths
-        Entries of files; what is dropped on the form goes to the first.
+    anew
+        Whether what lies there may have changed since, so that nothing known before counts.
     changed : choice
         Something else was chosen.
     act_wanted
@@ -183,12 +184,10 @@ class ExaminedForm(QWidget):
 
     choice: Any
     findings: Any
-    paths: Sequence[PathField] = ()
 
     def __init__(self) -> None:
         super().__init__()
-        self._looking, self._act_then, self._running = False, False, False
-        self.setAcceptDrops(True)
+        self.anew = self._looking = self._act_then = False
 
     @property
     def can_act(self) -> bool:
@@ -197,7 +196,8 @@ class ExaminedForm(QWidget):
 
     def show_findings(self, findings: Any) -> None:
         """Show what was found, the choices it leaves and what is wrong."""
-        self.findings, self.choice, self._looking = findings, findings.choice, False
+        self.findings, self.choice = findings, findings.choice
+        self.anew = self._looking = False
         self._show()
         self._refresh()
         wanted, self._act_then = self._act_then, False
@@ -211,27 +211,16 @@ class ExaminedForm(QWidget):
 
     def act(self) -> None:
         """Ask for it to be done; once what was chosen last has been looked at."""
-        for path in self.paths:
-            path.settle()
+        self.settle()
         if self._looking:
             self._act_then = True
         elif self.can_act:
             self.act_wanted.emit()
         elif not self._running:
-            self._choose(self.choice)  # what was in the way may have gone
+            self._choose(self.choice, anew=True)  # what was in the way may have gone
 
-    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Welcome files anywhere."""
-        if dropped_path(event) and not self._running:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Take the first file."""
-        event.acceptProposedAction()
-        self.paths[0].choose(dropped_path(event))
-
-    def _choose(self, choice: Any) -> None:
-        self.choice, self._looking = choice, True
+    def _choose(self, choice: Any, anew: bool = False) -> None:
+        self.choice, self._looking, self.anew = choice, True, self.anew or anew
         self._refresh()
         self.changed.emit(choice)
 
@@ -378,6 +367,15 @@ def in_row(*parts: QWidget) -> QHBoxLayout:
     return row
 
 
+def scrolled(widget: QWidget) -> QScrollArea:
+    """Let a widget be higher, or wider, than its place."""
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.NoFrame)
+    return area
+
+
 def offer(box: QComboBox, names: Sequence[str], chosen: str | None = None) -> None:
     """List other names, without a signal; None keeps what was chosen, where it is still there."""
     kept = box.currentText() if chosen is None else chosen
@@ -454,34 +452,10 @@ class _Passing(QObject):
 
 
 def key_name(event: Any) -> str:
-    """Name a key event's key as napari does, such as "Shift+H"; empty for other keys."""
-    key, modifiers = int(event.key()), event.modifiers()
-    if key in _NAMED:
-        name = _NAMED[key]
-    elif 0x21 <= key < 0x7F:
-        name = chr(key)
-    else:
-        return ""
-    shift = bool(modifiers & Qt.ShiftModifier) and (name.isalpha() or key in _NAMED)
-    parts = [
-        *(["Ctrl"] if modifiers & Qt.ControlModifier else []),
-        *(["Alt"] if modifiers & Qt.AltModifier else []),
-        *(["Meta"] if modifiers & Qt.MetaModifier else []),
-        *(["Shift"] if shift else []),
-    ]
-    return "+".join([*parts, name])
-
-
-_NAMED = {
-    int(key): name
-    for key, name in (
-        (Qt.Key_Up, "Up"),
-        (Qt.Key_Down, "Down"),
-        (Qt.Key_Left, "Left"),
-        (Qt.Key_Right, "Right"),
-        (Qt.Key_Return, "Enter"),
-        (Qt.Key_Enter, "Enter"),
-        (Qt.Key_Backspace, "Backspace"),
-        (Qt.Key_F1, "F1"),
-    )
-}
+    """Name a key event's key as napari does, such as "Shift+H"."""
+    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
+    name = "Enter" if name == "Return" else name
+    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
+    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
+        held["Shift"] = Qt.ShiftModifier
+    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])

@@ -5,17 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QDialog,
-    QDialogButtonBox,
-    QHBoxLayout,
-    QTextBrowser,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.widgets.form import push_button, wrapped
+from napari_msp.ui.widgets.message import Sheet
 
 HINT = "First time here? See what it does on a simulated head, made once and kept."
 
@@ -25,49 +18,14 @@ def page_text(name: str) -> str:
     return files("napari_msp").joinpath("help", f"{name}.md").read_text(encoding="utf-8")
 
 
-class HelpPage(QDialog):
-    """A page, beside which the window can be used.
-
-    Parameters
-    ----------
-    parent
-        Over which it stands.
-    name
-        Of the page, such as "harmonize".
-    """
-
-    def __init__(self, parent: QWidget, name: str) -> None:
-        super().__init__(parent)
-        text = page_text(name)
-        self.setAttribute(Qt.WA_DeleteOnClose)
-        self.setWindowTitle(f"Help: {text.splitlines()[0].removeprefix('# ')}")
-        self.browser = QTextBrowser()
-        self.browser.setOpenExternalLinks(True)
-        self.browser.setMarkdown(text)
-        buttons = QDialogButtonBox(QDialogButtonBox.Close)
-        buttons.rejected.connect(self.reject)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.browser)
-        layout.addWidget(buttons)
-        self.resize(600, 640)
-
-
-class HelpButton(QToolButton):
-    """A button that opens a page of help.
-
-    Parameters
-    ----------
-    name
-        Of the page.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self.setText("Help")
-        self.setToolTip("<p>What this widget does, step by step.</p>")
-        self.setAutoRaise(True)
-        self.clicked.connect(lambda: HelpPage(self.window(), self._name).show())
+def show_page(parent: QWidget, name: str) -> None:
+    """Show a page, such as "harmonize", over a window, which can be used beside it."""
+    text = page_text(name)
+    browser = QTextBrowser()
+    browser.setOpenExternalLinks(True)
+    browser.setMarkdown(text)
+    title = text.splitlines()[0].removeprefix("# ")
+    Sheet(parent, f"Help: {title}", (600, 640), browser).show()
 
 
 class Heading(QWidget):
@@ -91,7 +49,11 @@ class Heading(QWidget):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.help = HelpButton(name)
+        self.help = QToolButton()
+        self.help.setText("Help")
+        self.help.setToolTip("<p>What this widget does, step by step.</p>")
+        self.help.setAutoRaise(True)
+        self.help.clicked.connect(lambda: show_page(self.window(), name))
         self.show_me = push_button("Show me", "<p>Open the simulated head, and Harmonize.</p>")
         self.decline = push_button("Not again", "<p>Never show this hint again.</p>")
         self.hint = QWidget()

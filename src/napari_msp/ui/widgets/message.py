@@ -182,9 +182,7 @@ class MessagePlace(QScrollArea):
         self._least, self._lines = least, lines
         self._last: QWidget | None = None
         self._put: int | None = None  # where the bar was put; None: wherever it is, it may be moved
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._follow)
+        self._soon = QTimer(self, singleShot=True, timeout=self._follow)
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 0, 0)
@@ -264,8 +262,8 @@ def confirmed(parent: QWidget, title: str, words: str, act: str) -> bool:
     return box.clickedButton() is button
 
 
-class Details(QDialog):
-    """What happened in a sentence, and all that a programmer wants to know of it.
+class Sheet(QDialog):
+    """A window over another, which can be used beside it, with a button that closes it.
 
     Parameters
     ----------
@@ -273,22 +271,32 @@ class Details(QDialog):
         Over which it stands.
     title
         Of the window.
-    text, trace
-        The sentence, and the rest.
+    size
+        In pixels.
+    *parts
+        From top to bottom; the last has the room that the others leave.
     """
 
-    def __init__(self, parent: QWidget, title: str, text: str, trace: str) -> None:
+    def __init__(self, parent: QWidget, title: str, size: tuple[int, int], *parts: QWidget) -> None:
         super().__init__(parent)
+        self.setAttribute(Qt.WA_DeleteOnClose)
         self.setWindowTitle(title)
-        self.trace = QPlainTextEdit(trace)
-        self.trace.setReadOnly(True)
-        self.trace.setLineWrapMode(QPlainTextEdit.NoWrap)
         buttons = QDialogButtonBox(QDialogButtonBox.Close)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
-        for part in (readable(text), self.trace, buttons):
+        for part in (*parts, buttons):
             layout.addWidget(part)
-        self.resize(640, 360)
+        self.resize(*size)
+
+
+def show_details(parent: QWidget, title: str, text: str, trace: str) -> QDialog:
+    """Show what happened in a sentence, and all that a programmer wants to know of it."""
+    details = QPlainTextEdit(trace)
+    details.setReadOnly(True)
+    details.setLineWrapMode(QPlainTextEdit.NoWrap)
+    sheet = Sheet(parent, title, (640, 360), readable(text), details)
+    sheet.open()
+    return sheet
 
 
 class Picture(QDialog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class PathField(QWidget):
     Attributes
     ----------
     changed
-        There is another path.
+        There is another path, or Enter was pressed: what lies there may have changed.
     """
 
     changed = Signal()
@@ -40,7 +41,7 @@ class PathField(QWidget):
         super().__init__()
         self._title, self._pattern = title, pattern
         self._folder_title = "Choose a folder" if pattern else title
-        self._emitted = ""
+        self._emitted: str | None = ""
         self.line = _Line()
         self.line.dropped.connect(self.choose)
         self.file = QPushButton("F&ile …" if folders else "Browse …")
@@ -59,10 +60,7 @@ class PathField(QWidget):
             layout.addWidget(self.line, 0, 0)
             layout.addWidget(self.file, 0, 1)
         self.setFocusProxy(self.line)
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(PAUSE)
-        self._pause.timeout.connect(self.settle)
+        self._pause = QTimer(self, singleShot=True, interval=PAUSE, timeout=self.settle)
         self.line.textChanged.connect(self.line.setToolTip)  # the line may be too short for it
         self.line.textEdited.connect(lambda _: self._pause.start())
         self.line.editingFinished.connect(self.settle)
@@ -82,9 +80,9 @@ class PathField(QWidget):
             self.line.setText(self._emitted)  # its end, which tells files apart, is what is seen
 
     def choose(self, path: str | Path) -> None:
-        """Take a path as if it had been typed."""
+        """Take a path as if it had been typed, with Enter."""
         self.line.setText(str(path))
-        self.settle()
+        self.look_again()
 
     def settle(self) -> None:
         """Emit `changed` now if there is something that was not emitted yet."""
@@ -95,8 +93,8 @@ class PathField(QWidget):
             self.changed.emit()
 
     def look_again(self) -> None:
-        """Emit `changed` though the path is the same: what lies there may have changed."""
-        self._emitted = ""
+        """Emit `changed`, also where the path is the same."""
+        self._emitted = None
         self.settle()
 
     def _browse_file(self) -> None:
@@ -109,6 +107,38 @@ class PathField(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, self._folder_title, str(self.path or ""))
         if chosen:
             self.choose(chosen)
+
+
+class FileForm(QWidget):
+    """A form with entries of files, which can be dropped anywhere on it while nothing goes on.
+
+    Attributes
+    ----------
+    paths
+        The entries; what is dropped goes to the first.
+    """
+
+    paths: Sequence[PathField] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = False
+        self.setAcceptDrops(True)
+
+    def settle(self) -> None:
+        """Let what was typed last count now."""
+        for path in self.paths:
+            path.settle()
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Welcome files anywhere."""
+        if dropped_path(event) and not self._running:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Take the first file."""
+        event.acceptProposedAction()
+        self.paths[0].choose(dropped_path(event))
 
 
 class _Line(QLineEdit):

@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
+from qtpy.QtCore import QRect, Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QProgressBar,
+    QPushButton,
+    QStyle,
+    QStyleOptionProgressBar,
+    QStylePainter,
+    QWidget,
+)
 
 from napari_msp.ui.widgets.form import in_row, stacked, wrapped
 
@@ -18,6 +25,10 @@ TICK = 1000
 """Milliseconds between counts of the time left."""
 
 MINUTE = 60
+
+BUSY_STEP, BUSY_ROUND, BUSY_PART = 200, 2.0, 0.25
+"""Milliseconds between two places of a bar that counts nothing, seconds for its way, and its share
+of the width."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,41 @@ class Step:
     words: str
     done: int = 0
     total: int = 0
+
+
+class Bar(QProgressBar):
+    """A bar that goes to and fro, in few steps, while nothing is counted.
+
+    Qt's own would have the whole window put together anew, canvas and all, thirty times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setTextVisible(True)
+        self.setAlignment(Qt.AlignCenter)
+        self._steps = QTimer(self, interval=BUSY_STEP, timeout=self.update)
+
+    def setRange(self, low: int, high: int) -> None:  # noqa: N802 - Qt's name
+        """Count from one number to another; where both are the same nothing is counted."""
+        super().setRange(low, high)
+        if low == high:
+            self._steps.start()
+        else:
+            self._steps.stop()
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Draw a part of a full bar where nothing is counted."""
+        if self.minimum() != self.maximum():
+            super().paintEvent(event)
+            return
+        option, painter = QStyleOptionProgressBar(), QStylePainter(self)
+        self.initStyleOption(option)
+        painter.drawControl(QStyle.CE_ProgressBarGroove, option)
+        way, part = time.monotonic() / BUSY_ROUND % 2, round(BUSY_PART * self.width())
+        left = round(min(way, 2 - way) * (self.width() - part))
+        option.rect = QRect(left, 0, part, self.height())
+        option.minimum, option.maximum, option.progress = 0, 1, 1
+        painter.drawControl(QStyle.CE_ProgressBarContents, option)
 
 
 class ProgressRow(QWidget):
@@ -74,15 +120,11 @@ class ProgressRow(QWidget):
         self._history: list[tuple[float, int]] = []
         self._total, self._left_reported = 0, False
         self.words = wrapped()
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(True)
-        self.bar.setAlignment(Qt.AlignCenter)
+        self.bar = Bar()
         self.cancel = QPushButton(cancel)
         self.cancel.setAccessibleDescription(means)
         self.cancel.clicked.connect(self.request_cancel)
-        self._clock = QTimer(self)
-        self._clock.setInterval(TICK)
-        self._clock.timeout.connect(self._show_time_left)
+        self._clock = QTimer(self, interval=TICK, timeout=self._show_time_left)
         row = in_row(self.bar, self.cancel)
         row.setStretch(0, 1)
         stacked(self, row, self.words)  # words of more lines do not move the button
@@ -90,13 +132,17 @@ class ProgressRow(QWidget):
 
     def start(self, words: str) -> None:
         """Begin; the bar only says that something goes on until the first report."""
-        self._history, self._total, self._left_reported = [], 0, False
-        self.bar.setRange(0, 0)
-        self.bar.setFormat("")
+        self._count_nothing()
         self.cancel.setText(self._texts[0])
         self.cancel.setEnabled(True)
         self._enter("running", words)
         self.said.emit()
+
+    def _count_nothing(self) -> None:
+        self._history, self._total, self._left_reported = [], 0, False
+        self.bar.setRange(0, 0)
+        self.bar.setFormat("")
+        self.bar.setAccessibleDescription("")
 
     def report(
         self, done: int, total: int, words: str | None = None, seconds_left: float | None = None
@@ -130,6 +176,8 @@ class ProgressRow(QWidget):
         if step.total:
             self.report(step.done, step.total, step.words)
         elif self.state == "running":
+            if self._history:  # what was counted is done
+                self._count_nothing()
             self._show_words(step.words)
 
     def end(self, words: str = "") -> None:
