@@ -153,6 +153,14 @@ def test_saving_replaces_nothing_unasked(dwi: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(load_sh(written[0]).coefficients, scan.sh.coefficients)
 
 
+def test_a_name_too_long_for_what_is_made_of_it_is_named(dwi: Path, tmp_path: Path) -> None:
+    scan = replace(load_scan(dwi), path=tmp_path / f"sub-{'x' * 235}_dwi.nii.gz")
+    with pytest.raises(UserError, match=r"dwimap\.nii\.gz is too long a name; sh") as e:
+        scan.save(tmp_path / "maps")
+    assert e.value.subject == str(tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
 def test_what_a_reader_should_know(dwi: Path, tmp_path: Path) -> None:
     scan = load_scan(dwi)
     assert scan.notes == (f"{dwi.name}: SH of order 6 were fitted to the scan",)

@@ -5,7 +5,6 @@ Everything here is known from names and small JSON files, without reading or loa
 
 from __future__ import annotations
 
-import glob
 import importlib.metadata
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json, write_json, write_text
+from napari_msp.files import entries, read_json, write_json, write_text
 
 BIDS_VERSION = "1.10.0"
 """Version of the standard that everything written here follows."""
@@ -308,12 +307,12 @@ def known_simulated(image: str | Path | None) -> bool:
 
 
 def derivative_folders(scan: str | Path) -> list[Path]:
-    """Give the folders in `derivatives/*/` of a scan's dataset that stand for its own folder."""
+    """Give where `derivatives/*/` of a scan's dataset has what stands for its own folder."""
     root = dataset_root(scan)
     if root is None:
         return []
-    inside = glob.escape(str(absolute(scan).parent.relative_to(root)))
-    return sorted((root / "derivatives").glob(f"*/{inside}/"))
+    inside = absolute(scan).parent.relative_to(root)
+    return [each / inside for each in entries(root / "derivatives")]
 
 
 def absolute(path: str | Path) -> Path:

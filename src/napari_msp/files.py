@@ -267,9 +267,11 @@ def _refuse_folder(path: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> UserError:
     if error.errno in FULL:
         return no_room(path, error.strerror)
-    too_long = error.errno == errno.ENAMETOOLONG
-    remedy = "choose a shorter name" if too_long else "choose a folder that you may write to"
-    return UserError(f"cannot write here ({error.strerror})", path, remedy=Advice(remedy))
+    if error.errno == errno.ENAMETOOLONG:
+        remedy = Advice("shorten what it begins with, such as the scan's name")
+        return UserError(f"{path.name} is too long a name", path.parent, remedy=remedy)
+    remedy = Advice("choose a folder that you may write to")
+    return UserError(f"cannot write here ({error.strerror})", path, remedy=remedy)
 
 
 def no_room(path: str | Path, reason: str | None) -> UserError:
@@ -406,6 +408,22 @@ def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         above.update((place / each, inside) for each in folders)
 
 
+def entries(folder: Path) -> list[Path]:
+    """List a folder in the order of names; nothing where there is none.
+
+    Raises
+    ------
+    UserError
+        When it may not be listed: what is in it must not pass for missing.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
 def files_under(folder: str | Path, pattern: str = "*") -> list[Path]:
     """List all files in a folder, and in those in it, whose names fit; see `walk`."""
     found = (
@@ -511,9 +529,14 @@ def read_whole(path: str | Path, largest: int) -> bytes:
             raise UserError(problem, path, remedy=_REPAIR)
         return path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
+    """Give what to raise where something cannot be read: what is not one's own is not damaged."""
+    denied = isinstance(error, PermissionError)
+    remedy = "ask its owner for the right to read it" if denied else "check the path"
+    return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
 
 
 def versions_of(*packages: str) -> dict[str, str]:

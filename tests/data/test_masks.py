@@ -1,5 +1,6 @@
 """Brain masks: read as their tools meant them, made where there is none, doubted where odd."""
 
+import errno
 import itertools
 import json
 import re
@@ -15,16 +16,19 @@ import pytest
 from nibabel.orientations import axcodes2ornt
 from scipy.spatial.transform import Rotation
 
-from napari_msp.bids import read_sidecar
+from napari_msp.bids import gradient_files, read_sidecar
 from napari_msp.data.acquisition import (
     Acquisition,
     DoubtfulScan,
     EstimatedMask,
     load_acquisition,
 )
-from napari_msp.data.gradients import GradientTable
+from napari_msp.data.beside import look_for_mask
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import check_mask, coverage, estimate_mask, mask_doubts, read_mask
+from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Give, UserError
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
@@ -390,3 +394,67 @@ class TestVoxelsWithoutSignal:
         assert "1 of 1,210 voxels of the mask (0.1 %) have no signal and are left out" in (
             acquisition.provenance
         )
+
+
+def test_a_given_mask_of_background_is_told_of_once(
+    scan: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An inverted one, say: what is predicted in air is nothing."""
+    made = scan()
+    voxels = np.asarray(made.image.dataobj, dtype=np.float32)
+    brain = np.zeros(voxels.shape[:3], bool)
+    brain[1:-1, 1:-1, 1:-1] = True
+    voxels[~brain] *= 0.01
+    image = nib.Nifti1Image(voxels, made.image.affine)
+    files = gradient_files(made.write(tmp_path))
+    inverted = load_acquisition(image, *files, mask=np.ones_like(brain))
+    with pytest.warns(DoubtfulScan, match=r"the mask contains \d\d % of .* is it the brain's\?"):
+        assert inverted.mask.any()
+    assert sum("no b=0 signal" in doubt for doubt in inverted.doubts) == 1
+    assert load_acquisition(image, *files, mask=brain).mask.any()  # warns of nothing
+
+
+def test_folders_that_may_not_be_listed_do_not_pass_for_empty(
+    scan: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub-01/dwi").mkdir(parents=True)
+    dwi = scan().write(tmp_path / "sub-01/dwi")
+    dwi.with_name("sub-01_mask.nii.gz").unlink()
+    (tmp_path / "derivatives").mkdir()
+    closed: list[Path] = []
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Any:
+        if folder in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    denied = r"cannot be read \(Permission denied\); ask its owner"
+    for folder in (tmp_path / "derivatives", dwi.parent):
+        closed[:] = [folder]
+        with pytest.raises(UserError, match=denied) as error:
+            look_for_mask(dwi)
+        assert error.value.subject == str(folder)
+    for folder in (tmp_path, dwi.parents[1], dwi.parent):
+        closed[:] = [folder]
+        with pytest.raises(UserError, match=denied):
+            open_dataset(tmp_path)
+
+
+def test_what_one_may_not_read_is_not_called_damaged(
+    scan: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = scan().write(tmp_path), Path.open
+    bval, bvec = gradient_files(path)
+
+    def refused(file: Path, *how: Any, **more: Any) -> Any:
+        if file.suffix in {".gz", ".bval"}:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(file, *how, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    for read in (lambda: open_nifti(path), lambda: read_gradients(bval, bvec, np.eye(4))):
+        with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); ask its"):
+            read()

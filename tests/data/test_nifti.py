@@ -162,3 +162,12 @@ def test_compressed_files_say_nothing_but_their_image(missing, tmp_path, monkeyp
     assert packed == (tmp_path / "b.nii.gz").read_bytes()
     assert gzip.decompress(packed) == (tmp_path / "plain.nii").read_bytes()
     np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata(), array)
+
+
+def test_a_unit_that_nifti_does_not_know_is_none(tmp_path, affine):
+    path = tmp_path / "image.nii"
+    nib.Nifti1Image(np.ones((2, 2, 2), np.float32), affine).to_filename(path)
+    whole = bytearray(path.read_bytes())
+    whole[123] = 7
+    path.write_bytes(whole)
+    np.testing.assert_allclose(open_nifti(path).affine, affine, atol=1e-5)

@@ -273,7 +273,7 @@ def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Name the volumes that are not what the table says, and are left out."""
     for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
-        if doubt not in (acquisition.unused_deviation, acquisition.without_signal):
+        if doubt not in (acquisition.unused_deviation, *acquisition.about_mask):
             yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
@@ -321,7 +321,7 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Compare the weighted signal inside the mask with that of b=0."""
     inside, b0 = acquisition.mask, acquisition.b0
-    if acquisition.without_signal in acquisition.doubts:
+    if acquisition.without_signal in acquisition.about_mask:
         advice = Advice("make the mask tighter, or look what became of them")
         yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:

@@ -26,6 +26,7 @@ from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
     ESTIMATED_MARK,
     BrainMask,
+    background_inside,
     check_mask,
     coverage,
     estimate_mask,
@@ -204,8 +205,7 @@ class Acquisition:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What is doubtful or was left out, in words; asking for it reads voxels and mask."""
-        silent = (self.without_signal,) if self._share_without_signal > MOST_WITHOUT_SIGNAL else ()
-        return (*self.header_doubts, *self._read.doubts, *silent)
+        return (*self.header_doubts, *self._read.doubts, *self.about_mask)
 
     @property
     def unused_deviation(self) -> str:
@@ -337,13 +337,18 @@ class Acquisition:
             problem = f"its {images} nowhere above 0 inside the mask"
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
         vars(self)["mask"] = mask  # what follows asks for it
-        if self._share_without_signal > MOST_WITHOUT_SIGNAL and not self.told:
-            warnings.warn(f"{self.name}: {self.without_signal}", DoubtfulScan, stacklevel=2)
+        for doubt in () if self.told else self.about_mask:
+            warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
         return mask
 
-    @property
-    def _share_without_signal(self) -> float:
-        return 1 - float(self.mask.sum() / self.brain.inside.sum())
+    @cached_property
+    def about_mask(self) -> tuple[str, ...]:
+        """What is odd about the mask, in words; of one that was made that is said elsewhere."""
+        lacking = 1 - float(self.mask.sum() / self.brain.inside.sum())
+        said = [self.without_signal] if lacking > MOST_WITHOUT_SIGNAL else []
+        if not self.brain.estimated and (background := background_inside(self.mask, self.b0)):
+            said.append(f"the mask {background}: is it the brain's?")
+        return tuple(said)
 
     @property
     def without_signal(self) -> str:

@@ -31,6 +31,7 @@ from napari_msp.bids import (
     nifti_stem,
 )
 from napari_msp.errors import Advice, Give, UserError
+from napari_msp.files import entries
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -307,7 +308,7 @@ def _count_rows(table: Path) -> int:
 
 
 def _files_in(folder: Path) -> Files:
-    return by_name(folder, (each.name for each in folder.iterdir())) if folder.is_dir() else {}
+    return by_name(folder, (each.name for each in entries(folder)))
 
 
 def by_name(folder: Path, names: Iterable[str]) -> Files:
@@ -420,12 +421,10 @@ def _place(dwi: Path, folders: Iterable[Path], generic: bool) -> Place:
 
 def _masks_in(folder: Path, dwi: Path) -> list[Path]:
     """Give images with "mask" in their names, one for each stem, the usual formats first."""
-    if not folder.is_dir():
-        return []
     found: dict[str, Path] = {}
-    images = [path for path in folder.iterdir() if "mask" in path.name.lower() and path != dwi]
+    images = [path for path in entries(folder) if "mask" in path.name.lower() and path != dwi]
     for suffix in IMAGE_SUFFIXES:
-        for path in sorted(images):
+        for path in images:
             if image_suffix(path).lower() == suffix:
                 found.setdefault(nifti_stem(path), path)
     return sorted(found.values())

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from napari_msp.bids import (
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
-from napari_msp.files import sha256
+from napari_msp.files import entries, sha256
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, files_read, person_of, same_scan
 from napari_msp.provenance import provenance_of
@@ -296,11 +297,22 @@ def as_dataset(
 
 
 def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list[Path]:
-    """List what is named as a scan in a BIDS folder, in order of subject and name."""
-    folders = [f"{subject}/dwi"] if session == "ses-*" else []
-    places = [place for each in (*folders, f"{subject}/{session}/dwi") for place in root.glob(each)]
-    found = (path for place in places if place.is_dir() for path in place.iterdir())
-    return sorted(path for path in found if is_dwi(path))
+    """List what is named as a scan in a BIDS folder, in order of subject and name.
+
+    Raises
+    ------
+    UserError
+        When a folder may not be listed.
+    """
+    places: list[Path] = []
+    for person in _named(root, subject):
+        places += [person / "dwi"] if session == "ses-*" else []
+        places += [each / "dwi" for each in _named(person, session)]
+    return sorted(path for place in places for path in entries(place) if is_dwi(path))
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    return [each for each in entries(folder) if fnmatchcase(each.name, pattern)]
 
 
 def choose_scan(

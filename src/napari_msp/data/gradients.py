@@ -14,7 +14,7 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, Choose, Give, UserError
-from napari_msp.files import write_text
+from napari_msp.files import unreadable, write_text
 from napari_msp.formatting import counted
 
 B0_MAXIMUM = 50.0
@@ -448,9 +448,7 @@ def _numbers(table: Table, field: str) -> FloatArray:
             warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
             return np.loadtxt(lines, ndmin=1)
     except OSError as error:
-        raise UserError(
-            "cannot be read", table, field, Advice("give the gradient table's path")
-        ) from error
+        raise unreadable(table, error, field) from error
     except ValueError as error:
         remedy = Advice("correct it")
         raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error

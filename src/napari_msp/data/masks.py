@@ -350,10 +350,16 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
     # Where the field shows no air at all, nobody can tell what else is in it.
     if outside > MOST_SIGNAL_OUTSIDE and (b0 < NEXT_TO_NONE * usual).mean() > LEAST_AIR:
         yield f"leaves out b=0 signal as strong as inside, {100 * outside:.0f} % of its own size"
+    if background := background_inside(mask, b0):
+        yield background
+
+
+def background_inside(mask: MaskArray, b0: FloatArray) -> str:
+    """Say how much background a mask contains, in words that go on after it; empty if little."""
     bright = float(np.percentile(b0[mask], 95))
-    background = float((b0[mask] < NEXT_TO_NONE * bright).mean())
-    if background > MOST_BACKGROUND_INSIDE:
-        yield f"contains {100 * background:.0f} % of voxels with next to no b=0 signal"
+    share = float((b0[mask] < NEXT_TO_NONE * bright).mean())
+    few = share <= MOST_BACKGROUND_INSIDE
+    return "" if few else f"contains {100 * share:.0f} % of voxels with next to no b=0 signal"
 
 
 # --- Smoothing -------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, Remedy, UserError
-from napari_msp.files import atomic_path, scratch_folder, sha256, version_of
+from napari_msp.files import atomic_path, scratch_folder, sha256, unreadable, version_of
 
 GZIP_LEVEL = 1
 """Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""
@@ -61,8 +61,12 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     if image_suffix(path).lower() in MRTRIX_SUFFIXES and path.is_file():
         return _open_mrtrix(path)
     try:
+        if not os.access(path, os.R_OK):  # which nibabel takes for damage
+            path.open("rb").close()
         with _quiet_nibabel():
             image = nib.load(path)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except FileNotFoundError as error:
         nifti_stem(path)  # a name of another kind is the likelier mistake
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
@@ -105,7 +109,7 @@ def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
         raise UserError(problem, name, remedy=Advice("give a NIfTI image of nibabel's"))
     if not isinstance(image, nib.Nifti1Image):
         image = nib.Nifti1Image(image.dataobj, image.affine, image.header if nifti else None)
-    elif image.header.get_xyzt_units()[0] in UNITS or not usable(image.affine):
+    elif _unit(image) in UNITS or not usable(image.affine):
         image = type(image)(image.dataobj, image.affine, image.header)
     else:
         return image
@@ -163,9 +167,17 @@ def _use_qform(image: nib.Nifti1Image) -> Iterator[str]:
     yield f"its sform is {empty}, the qform is used"
 
 
+def _unit(image: nib.Nifti1Image) -> str:
+    """Name the unit of lengths; a code that NIfTI does not know names none."""
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
 def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
     """Bring lengths in the header's unit to mm, where that makes voxels of a likely size."""
-    unit, affine = image.header.get_xyzt_units()[0], image.affine
+    unit, affine = _unit(image), image.affine
     factor = UNITS.get(unit)
     if factor is None or not usable(affine):
         return

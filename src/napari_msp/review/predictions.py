@@ -4,6 +4,7 @@ Listing reads names, sidecars and the ends of images, no voxels: hundreds take a
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -439,7 +440,9 @@ class _Sources:
             return None
         subject = scan.relative_to(root).parts[0]
         if (root, subject) not in self._scans:
-            self._scans[root, subject] = _platforms(scans_in(root, subject))
+            self._scans[root, subject] = {}
+            with suppress(UserError):  # a folder that may not be listed shows no truth
+                self._scans[root, subject] = _platforms(scans_in(root, subject))
         found = self._scans[root, subject].get(target, [])
         return found[0] if len(found) == 1 else None
 
