@@ -122,6 +122,12 @@ def may_be_same(first: Person, second: Person) -> bool:
     return not first.label or not second.label or first.label == second.label
 
 
+def taught_by(person: Person, people: Iterable[Person]) -> bool | None:
+    """Return whether somebody is one of others; None where nobody can know."""
+    found = [same_person(person, each) for each in people]
+    return True if True in found else None if None in found else False
+
+
 def known_among(person: Person, people: Iterable[Person]) -> bool:
     """Return whether somebody is, or for all that is known may be, among others with a name."""
     return any(

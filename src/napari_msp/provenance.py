@@ -80,6 +80,8 @@ class Provenance:
         What was done to the input beforehand, and what is doubtful about it, in words.
     training_subjects, versions
         Of the model.
+    learned_from
+        Whether the model learned from that person; None where nobody can know.
     checksums
         SHA-256 of what it was made from: image, gradient table, mask.
     options
@@ -102,6 +104,7 @@ class Provenance:
     approximations: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     training_subjects: tuple[str, ...] = ()
+    learned_from: bool | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -134,6 +137,7 @@ class Provenance:
                 "Label": self.label,
                 "Alpha": self.alpha,
                 "TrainingSubjects": list(self.training_subjects),
+                "LearnedFromPerson": self.learned_from,
                 "Versions": dict(self.versions),
             },
             "FirstVolume": "the input's b=0 image on these voxels; its TE is not harmonized",
@@ -156,6 +160,7 @@ class Provenance:
             return None
         model = _mapping(sidecar.get("Model"))
         person, stage = sidecar.get("Person"), sidecar.get("Stage")
+        learned = model.get("LearnedFromPerson")
         return cls(
             target=target,
             input=source,
@@ -173,6 +178,7 @@ class Provenance:
             approximations=_texts(sidecar.get("Approximations")),
             warnings=_texts(sidecar.get("Warnings")),
             training_subjects=_texts(model.get("TrainingSubjects")),
+            learned_from=learned if isinstance(learned, bool) else None,
             versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
             checksums={str(k): str(v) for k, v in _mapping(sidecar.get("Checksums")).items()},
             options=dict(_mapping(sidecar.get("Options"))),

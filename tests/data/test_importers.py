@@ -11,6 +11,7 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
+from napari_msp.data.source_tree import pattern_expression
 from napari_msp.errors import Change, Choose, Give, UserError, every
 
 PATTERN = "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz"
@@ -143,6 +144,15 @@ def test_a_repeated_name_must_agree(tree, tmp_path, scan):
     wrong.write_bytes((folder / "dwi_A_01_GE_ST_b1200.nii.gz").read_bytes())
     scans = import_tree(tree, tmp_path / "bids", PATTERN, dry_run=True)
     assert wrong not in [made.source for made in scans]
+
+
+def test_a_name_before_a_star_is_a_whole_word() -> None:
+    pattern = "{subject}/sub-{subject}_ses-{session}_acq-{protocol}*_dwi.nii.gz"
+    read = pattern_expression(pattern, {})
+    for rest in ("", "_run-1", "_dir-AP_run-2"):
+        found = read.fullmatch(f"01/sub-01_ses-ge_acq-st{rest}_dwi.nii.gz")
+        assert found is not None
+        assert found.groupdict() == {"subject": "01", "session": "ge", "protocol": "st"}
 
 
 def test_a_mask_pattern_chooses_among_masks(tree, tmp_path):

@@ -702,6 +702,19 @@ class TestChoices:
             open_dataset(root)
         assert (error.value.field, error.value.remedy) == ("run", Choose("run", ("1", "2")))
 
+    def test_parts_of_one_acquisition_are_no_repetitions(self, lay: Callable[..., Path]) -> None:
+        stem = "sub-1/ses-a/dwi/sub-1_ses-a"
+        root = lay(bids(f"{stem}_run-1", f"{stem}_run-2"))
+        bvec = root / f"{stem}_run-2_dwi.bvec"
+        np.savetxt(bvec, np.roll(np.loadtxt(bvec), 1, axis=0))
+        with pytest.raises(UserError, match="has runs 1, 2 whose gradient tables differ") as error:
+            open_dataset(root)
+        join, choose = every(error.value.remedy)
+        assert "together first" in join.phrase()
+        assert choose == Choose("run", ("1", "2"))
+        first = open_dataset(root, first_run=True)
+        assert list(first.runs["sub-1", "a"]) == ["1", "2"]
+
     def test_the_window_takes_the_first_run_and_offers_the_others(
         self, lay: Callable[..., Path]
     ) -> None:

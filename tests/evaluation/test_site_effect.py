@@ -558,6 +558,9 @@ def test_predictions_of_whom_a_model_learned_from_are_told_of(predicted):
     with pytest.warns(MayHaveLearned, match="MSP: the model learned from people named sub-01"):
         assert taught.doubt(["sub-01", "sub-02"])
     assert taught.doubt(["sub-02"]) is None
+    other = replace(made, learned_from=False)  # who has that name by chance
+    named = {**taught.provenance, ("sub-01", "prisma_st"): other}
+    assert replace(taught, provenance=named).doubt(["sub-01", "sub-02"]) is None
 
 
 def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
     dataset_root,
@@ -20,8 +22,9 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import PassedOver, b0_only, is_scan
-from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
+from napari_msp.data.beside import PassedOver, b0_only, find_gradients, is_scan
+from napari_msp.data.gradients import SHELL_GAP, read_gradients
+from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either, every
 from napari_msp.files import entries, sha256
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, files_read, person_of, same_scan
@@ -47,6 +50,10 @@ RENAME = Advice("find out whose it is, and rename it or move it")
 """What helps where folder and name say different things."""
 
 UNDECIDED = "is one of several, of which none is chosen"
+
+RUNS_DIFFER = 20.0
+"""Angle in degrees between directions of one volume that tells runs from repetitions: what turns
+them with the head turns them less (our choice)."""
 
 VERSIONS = {"desc", "space", "res"}
 """Entities that tell versions of one scan apart."""
@@ -251,14 +258,15 @@ def open_dataset(
         try:
             scan, others = choose_scan(paths, what, run)
         except UserError as error:
-            if not (first_run and error.field == "run" and isinstance(error.remedy, Choose)):
+            choices = [each for each in every(error.remedy) if isinstance(each, Choose)]
+            if not (first_run and error.field == "run" and choices):
                 if undecided is None:
                     raise
                 undecided.append(error)
                 open_questions[identity] = error
                 passed_over |= dict.fromkeys(paths, UNDECIDED)
                 continue
-            found = {each: choose_scan(paths, what, each)[0] for each in error.remedy.choices}
+            found = {each: choose_scan(paths, what, each)[0] for each in choices[0].choices}
             runs[identity] = {each: path for each, path in found.items() if path is not None}
             scan, others = next(iter(runs[identity].values())), {}
         passed_over |= others
@@ -362,8 +370,15 @@ def choose_scan(
         keep([path for path in left if runs.get(path, wanted) == wanted], f"is not run {wanted}")
     elif len(set(runs.values())) > 1:
         choices = tuple(sorted(set(runs.values()), key=lambda each: (len(each), each)))
-        problem = f"{what} was scanned {len(choices)} times (runs {', '.join(choices)})"
-        raise UserError(problem, left[0].parent, "run", Choose("run", choices))
+        choose, named = Choose("run", choices), ", ".join(choices)
+        if _are_parts(left):
+            problem = f"{what} has runs {named} whose gradient tables differ"
+            join = Advice(
+                "put parts of one acquisition together first (dwicat of MRtrix3, or eddy)"
+            )
+            raise UserError(problem, left[0].parent, "run", either(join, choose))
+        problem = f"{what} was scanned {len(choices)} times (runs {named})"
+        raise UserError(problem, left[0].parent, "run", choose)
     if len(left) > 1:
         plain = [path for path in left if not VERSIONS & entities(path).keys()]
         preprocessed = [path for path in left if entities(path).get("desc") == "preproc"]
@@ -377,6 +392,26 @@ def choose_scan(
         )
         raise UserError(f"{what} has several scans ({names})", left[0].parent, remedy=remedy)
     return (left[0] if left else None), passed_over
+
+
+def _are_parts(paths: Sequence[Path]) -> bool:
+    """Tell runs of different directions or b-values, which are no repetitions, by their tables."""
+    tables = []
+    for path in paths:
+        try:
+            files = find_gradients(path)
+            tables.append(read_gradients(files.bval, files.bvec, np.eye(4)))
+        except UserError:  # which is told when it is read
+            return False
+    first, *others = tables
+    reach = np.cos(np.radians(RUNS_DIFFER))
+    for each in others:
+        if len(each) != len(first) or np.abs(each.b_values - first.b_values).max() > SHELL_GAP:
+            return True
+        cosines = np.abs((each.directions * first.directions).sum(axis=1))
+        if (cosines[each.directions.any(axis=1) & first.directions.any(axis=1)] < reach).any():
+            return True
+    return False
 
 
 def _runs(paths: Sequence[Path]) -> dict[Path, str]:

@@ -96,7 +96,8 @@ def import_tree(
         "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz".
         {session} and {scanner} mean the same, and one of them or {protocol} will do; {run} tells
         repeated scans apart. A name that is repeated must agree; `*` stands for anything within
-        one folder or file name. `.nii` and `.nii.gz` stand for each other.
+        one folder or file name (behind a name in braces, for what begins with no letter or digit).
+        `.nii` and `.nii.gz` stand for each other.
     mask
         Pattern of the masks in the same names, relative to `source`. None: as found for each image.
     subject, session, protocol

@@ -121,7 +121,9 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
             expression += f"(?P={name})"
         else:
             seen.add(name)
-            expression += f"(?P<{name}>[^/]+?)"
+            # Before a `*` it is a whole word: of "acq-{protocol}*_dwi" "st", not "s".
+            word = pattern[match.end() :].startswith("*")
+            expression += f"(?P<{name}>{'[A-Za-z0-9]+(?![A-Za-z0-9])' if word else '[^/]+?'})"
         position = match.end()
     endings = "|".join(re.escape(each) for each in alike)
     return re.compile(f"{expression}{re.escape(pattern[position:])}(?i:{endings})")

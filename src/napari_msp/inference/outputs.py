@@ -31,7 +31,7 @@ from napari_msp.data.gradients import (
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import refuse_unwritable_folder, sha256, staged_folder, write_json
-from napari_msp.identity import files_read
+from napari_msp.identity import files_read, taught_by
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import fitting_shells, prepare_input
@@ -367,6 +367,7 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
         known,
         model_sha256=model.sha256,
         person=source.person.to_json(),
+        learned_from=taught_by(source.person, model.everyone),
         gradients=str(gradients),
         checksums={}
         if source.acquisition is None

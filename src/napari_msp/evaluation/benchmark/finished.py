@@ -91,7 +91,10 @@ class FinishedPredictions:
     def doubt(self, subjects: Collection[str]) -> str | None:
         """Say whose predictions come of a model that learned from somebody of their name."""
         taught = self.taught_by(subjects)
-        own = [subject for subject, names in taught.items() if subject in names]
+        strangers = {  # of a name that a person has whom the model learned from
+            subject for (subject, _), made in self.provenance.items() if made.learned_from is False
+        }
+        own = [who for who, names in taught.items() if who in names and who not in strangers]
         if not own:
             return None
         words = (
