@@ -61,10 +61,10 @@ def page(tables: Path, heads: int) -> str:
     }
     head = (
         "# What is left of biology and of crossing fibres\n\n"
-        f"`python benchmarks/biology.py FOLDER`: {heads} simulated heads of size tiny, seed {SEED} "
-        f"(phantom {phantom_digest()}), predicted from ge_st; {len(TEACHERS)} others teach the "
-        "statistical methods; the packaged MSP knows heads of other seeds. One simulator, one "
-        "seed: no other signal model, no other scanners.\n"
+        f"`python benchmarks/biology.py FOLDER` predicts {heads} simulated heads of size tiny, "
+        f"seed {SEED} (phantom {phantom_digest()}), from ge_st. {len(TEACHERS)} others teach the "
+        "statistical methods; the packaged MSP knows heads of other seeds. There is one simulator "
+        "and one seed: no other signal model, no other scanners.\n"
     )
     return head + "".join(f"\n## {name}\n\n{sections[name]}\n" for name in PARTS)
 
