@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from argparse import SUPPRESS, ArgumentParser
+from argparse import ArgumentParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,11 +74,14 @@ def test_lists_of_the_code_are_where_it_is_told_that_they_are():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_says_what_it_is(name):
+def test_every_option_says_in_sentences_what_it_does(name):
     """The handbook's reference has nothing else to say."""
-    parser = ArgumentParser()
+    parser = ArgumentParser(add_help=False)
     COMMANDS[name].add_options(parser)
-    assert [each.dest for each in parser._actions if not each.help or each.help == SUPPRESS] == []
+    told = {each.dest: each.help or "" for each in parser._actions}
+    assert told
+    sentence = re.compile(r"([A-Z]|rescale:|participant:).*\.", re.S)
+    assert {dest: text for dest, text in told.items() if not sentence.fullmatch(text)} == {}
 
 
 # --- Workflows -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-CONSOLE = "what is said while it runs"
+CONSOLE = "messages"
 """Options that all commands have: the page has them once."""
 
 
@@ -89,8 +89,8 @@ def _value(action: Action) -> str:
 def _meaning(action: Action, parser: ArgumentParser) -> str:
     text = HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
     if action.required and action.option_strings:
-        text = f"{text} (required)" if text else "required"
-    return f"{text[0].upper()}{text[1:]}."
+        text = f"{text} Required."
+    return text
 
 
 def setup(app: Any) -> dict[str, bool]:

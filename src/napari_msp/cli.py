@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -121,16 +121,16 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
         prog="napari-msp",
         description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and leave")
+    parser.add_argument("--version", action=_Version, nargs=0, help="Print the version and end.")
     parser.silent = not speaks(chosen or "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         added = commands.add_parser(
             name,
-            help=command.SUMMARY,
-            description=f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}.",
+            help=f"{command.SUMMARY}.",
+            description=f"{command.SUMMARY}.",
             epilog="\n  ".join(["example:", *command.EXAMPLE.splitlines()]),
-            formatter_class=RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         added.set_defaults(parser=added)
         added.silent = parser.silent
@@ -177,10 +177,26 @@ class _Parser(ArgumentParser):
 
     silent = False
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given, add_help=False)
+        self.add_argument("-h", "--help", action="help", help="Print this help and end.")
+
     def error(self, message: str) -> NoReturn:
         if self.silent:
             self.exit(_let_first_speak())
         self.exit(USER_ERROR, f"napari-msp: {shortened(message)}; see {self.prog} --help\n")
+
+
+class _Help(RawDescriptionHelpFormatter):
+    """Shows in one line what has to be given; all else stands in the sections below."""
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None
+    ) -> None:
+        """Add the line."""
+        needed = [each for each in actions if each.required]
+        options = Action([], "options", metavar="[OPTIONS]")
+        super().add_usage(usage, [*needed, options], groups, prefix)
 
 
 class _Version(Action):

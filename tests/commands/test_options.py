@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
-from napari_msp.commands.shared import OptionWords, add_console_options, model_file
+from napari_msp.commands.shared import SECTIONS, OptionWords, add_console_options, model_file
 from napari_msp.errors import (
     Change,
     Choose,
@@ -61,6 +62,22 @@ def test_help_shows_the_example_and_what_every_command_has(name, capsys):
     told = capsys.readouterr().out
     assert all(example in told for example in COMMANDS[name].EXAMPLE.splitlines())
     assert {"--quiet", "--verbose", "--log"} <= set(told.replace(",", " ").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_sections_in_one_order(name):
+    """And says in its first line what has to be given."""
+    told = build_parser(name).parse_args(example_of(name)).parser.format_help()
+    usage, *titles = re.findall(r"^(?:usage: (.+?)\n\n|(\w[^\n]*):\n)", told, re.M | re.S)
+    assert usage[0].startswith(f"napari-msp {name}") and usage[0].endswith("[OPTIONS]")
+    assert "--device" not in usage[0]
+    found = [title for _, title in titles if title != "positional arguments"]
+    assert found == [
+        "options",
+        *(each for each in SECTIONS if each in found),
+        "messages",
+        "example",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +306,14 @@ def test_train_has_an_option_for_every_setting(asked):
 
     parser = build_parser("train").parse_args(["train", "heads", "m.safetensors"]).parser
     assert set(TrainingSettings.model_fields) <= {action.dest for action in parser._actions}
+
+
+def test_every_setting_is_in_one_section():
+    from napari_msp.learning.settings import SECTIONS as OF_SETTINGS
+    from napari_msp.learning.settings import TrainingSettings
+
+    listed = [name for names in OF_SETTINGS.values() for name in names]
+    assert sorted(listed) == sorted(TrainingSettings.model_fields)
 
 
 def test_what_is_not_given_is_left_to_the_preset(asked):

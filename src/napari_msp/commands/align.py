@@ -5,6 +5,8 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
+    OUTPUT,
+    SCANS,
     OptionWords,
     add_b0_threshold,
     add_force,
@@ -13,9 +15,10 @@ from napari_msp.commands.shared import (
     add_run,
     add_voxel_size,
     call,
+    section,
 )
 
-SUMMARY = "lay each subject's scans on the input platform's head"
+SUMMARY = "Lay each subject's scans on that subject's scan of the input platform"
 EXAMPLE = "napari-msp align heads aligned\nnapari-msp align heads aligned --resample --voxel-size 2"
 
 LEFT_OUT = 1
@@ -24,22 +27,26 @@ LEFT_OUT = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is aligned, and how."""
-    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder; only read")
-    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make")
+    command.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="BIDS folder, which is only read."
+    )
+    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
     add_input(command)
     add_run(command)
     add_b0_threshold(command)
-    add_names(command, "--subjects", "sub-01", "which ones (default: all)")
-    command.add_argument(
-        "--affine", action="store_true", help="undo stretch and shear too; needs --resample"
+    scans, output = section(command, SCANS), section(command, OUTPUT)
+    add_names(scans, "--subjects", "sub-01", "Align these subjects. Default: all.")
+    output.add_argument(
+        "--affine", action="store_true", help="Undo stretch and shear, too; needs --resample."
     )
-    command.add_argument(
+    output.add_argument(
         "--resample",
         action="store_true",
-        help="interpolate images onto the input's lattice (default: affines alone are changed)",
+        help="Interpolate images onto the input's lattice. Default: change affines alone.",
     )
     add_voxel_size(
-        command, "interpolate the input too, to cubes of this edge; auto: of its smallest edge"
+        command,
+        "Interpolate the input, too, to cubes of this edge; auto: of its smallest edge.",
     )
     add_force(command, "an earlier alignment")
 

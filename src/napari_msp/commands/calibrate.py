@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
+    PEOPLE,
     add_b0_threshold,
     add_device,
     add_force,
@@ -12,23 +13,28 @@ from napari_msp.commands.shared import (
     add_out,
     add_run,
     call,
+    section,
 )
 from napari_msp.errors import Overwrite, UserError
 
-SUMMARY = "teach a model what error to expect of it, on subjects held out"
+SUMMARY = "Teach a model, on held-out subjects, what error to expect of it"
 EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safetensors"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add the model and the subjects."""
-    command.add_argument("model", type=Path, metavar="M.safetensors", help="trained file")
-    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
-    add_names(command, "--subjects", "SUBJECT", "default: those that it has not learned from")
+    command.add_argument("model", type=Path, metavar="M.safetensors", help="Trained model.")
+    command.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
+    )
+    people = section(command, PEOPLE)
+    whom = "Measure the model's errors on these. Default: those that it has not learned from."
+    add_names(people, "--subjects", "SUBJECT", whom)
     add_run(command)
     add_device(command)
     add_b0_threshold(command)
-    add_out(command, "M.safetensors", "file")
-    add_force(command, "--out, if need be the model itself")
+    add_out(command, "M.safetensors", "Write the calibrated model to this file.")
+    add_force(command, "the file of --out, even if it is the model itself")
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -5,9 +5,17 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input, add_run, call
+from napari_msp.commands.shared import (
+    OUTPUT,
+    OptionWords,
+    add_b0_threshold,
+    add_input,
+    add_run,
+    call,
+    section,
+)
 
-SUMMARY = "say everything that is wrong with a dataset or a scan"
+SUMMARY = "List everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
 napari-msp check heads --table check.csv --figures quality
 napari-msp check sub-01_dwi.nii.gz --write-corrected corrected"""
@@ -19,28 +27,36 @@ FOUND_ERRORS = 1
 def add_options(command: ArgumentParser) -> None:
     """Add what is checked."""
     command.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="BIDS folder, or one scan's image"
+        "dataset", type=Path, metavar="DATASET", help="BIDS folder, or the image of one scan."
     )
     add_input(command)
     add_b0_threshold(command)
     add_run(command)
-    command.add_argument(
-        "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
+    output = section(command, OUTPUT)
+    output.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="Write all measurements to this file, .csv or .json.",
     )
-    command.add_argument(
-        "--figures", type=Path, metavar="DIR", help="draw how good each scan is, a .png each"
+    output.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="Draw the quality of each scan, one .png each, into this folder.",
     )
     add_corrected(command)
 
 
 def add_corrected(command: ArgumentParser) -> None:
     """Add where corrected gradient tables go."""
-    command.add_argument(
+    section(command, OUTPUT).add_argument(
         "--write-corrected",
         dest="corrected",
         type=Path,
         metavar="DIR",
-        help="write gradient tables that are surely wrong, put right, into a new folder",
+        help="Correct the gradient tables that are surely wrong, and write them into this new "
+        "folder.",
     )
 
 

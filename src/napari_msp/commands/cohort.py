@@ -5,6 +5,8 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
+    MACHINE,
+    SCANS,
     OptionWords,
     add_b0_threshold,
     add_force,
@@ -15,9 +17,10 @@ from napari_msp.commands.shared import (
     add_run,
     call,
     inference_options,
+    section,
 )
 
-SUMMARY = "harmonize every subject of a BIDS dataset"
+SUMMARY = "Harmonize every subject of a BIDS dataset"
 EXAMPLE = (
     "napari-msp cohort heads harmonized participant --model msp.safetensors --target prisma_st"
 )
@@ -28,45 +31,57 @@ SOME_FAILED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add whose scans, the model, and who does the work."""
-    command.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="only read")
-    command.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder")
+    command.add_argument(
+        "bids_dir", type=Path, metavar="BIDS_DIR", help="BIDS folder, which is only read."
+    )
+    command.add_argument(
+        "out_dir", type=Path, metavar="OUT_DIR", help="Folder for the predictions."
+    )
     command.add_argument(
         "level",
         choices=("participant", "group"),
         help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
-        "review/report.html there (with --regions proof/report.html too)",
+        "review/report.html there (with --regions also proof/report.html).",
     )
-    command.add_argument(
+    scans, machine = section(command, SCANS), section(command, MACHINE)
+    scans.add_argument(
         "--participant-label",
         "--participant_label",  # as BIDS Apps spell it
         "--participants",
         dest="participants",
         nargs="+",
         metavar="SUBJECT",
-        help="with or without sub- (default: all)",
+        help="Harmonize these subjects, written with or without sub-. Default: all.",
     )
-    command.add_argument(
+    scans.add_argument(
         "--session-label",
         "--session_label",
         dest="sessions",
         nargs="+",
         metavar="SESSION",
-        help="with or without ses- (default: all)",
+        help="Harmonize scans of these sessions, written with or without ses-. Default: all.",
     )
-    command.add_argument("--platform", help="whose scans (default: the model's input)")
+    scans.add_argument(
+        "--platform", help="Harmonize scans of this platform. Default: the model's input."
+    )
     add_run(command)
     add_model(command, required=False)  # not at the level of the group
     add_b0_threshold(command)
     add_inference_options(command)
     add_review_maps(command)
-    add_regions(command, "at the level of the group, where BIDS_DIR has the target's scans")
-    command.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes on this machine"
+    add_regions(command, "Only with group, and if BIDS_DIR has the target's scans.")
+    machine.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Work in this many processes on this machine. Default: 1.",
     )
-    command.add_argument(
+    machine.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="of a Dask scheduler, such as tcp://node:8786, in place of --workers",
+        help="Work through the Dask scheduler at this address, such as tcp://node:8786, in place "
+        "of --workers.",
     )
     add_force(command)
 

@@ -5,9 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_out, add_shells, call, pairs
+from napari_msp.commands.shared import (
+    OUTPUT,
+    SCANS,
+    add_b0_threshold,
+    add_out,
+    add_shells,
+    call,
+    pairs,
+    section,
+)
 
-SUMMARY = "Figure 3 and numbers for one head"
+SUMMARY = "Draw Figure 3 of one head, and measure errors"
 EXAMPLE = (
     "napari-msp compare --truth prisma_dwi.nii.gz --prediction MSP=predicted_dwimap.nii.gz "
     "--input ge_dwi.nii.gz --out compared"
@@ -16,14 +25,16 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images and what is drawn of them."""
-    command.add_argument(
+    scans, output = section(command, SCANS), section(command, OUTPUT)
+    scans.add_argument(
         "--truth",
         type=Path,
         nargs="+",
         metavar="IMAGE",
-        help="target scan or SH image; several: SH images of several shells",
+        help="Compare with this scan of the target, or its SH image. For several shells, give an "
+        "SH image of each.",
     )
-    command.add_argument(
+    scans.add_argument(
         "--prediction",
         "--predictions",
         dest="predictions",
@@ -31,45 +42,50 @@ def add_options(command: ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="NAME=IMAGE",
-        help="one or more, repeatable; with the same name for SH images of several shells",
+        help="Compare these predictions; the option may be repeated. For several shells, give "
+        "their SH images the same name.",
     )
-    command.add_argument(
+    scans.add_argument(
         "--input",
         dest="input_image",
         type=Path,
         nargs="+",
         metavar="IMAGE",
-        help="the scan harmonized",
+        help="Show and measure the scan that was harmonized, too.",
     )
-    command.add_argument(
+    output.add_argument(
         "--axis",
         choices=("axial", "coronal", "sagittal"),
         default="axial",
-        help="plane of the figure (default: axial)",
+        help="Draw this plane. Default: axial.",
     )
-    command.add_argument(
+    output.add_argument(
         "--slice",
         dest="slice_index",
         type=int,
         metavar="INDEX",
-        help="default: the one that shows most",
+        help="Draw this slice. Default: the one that shows most.",
     )
-    command.add_argument(
+    output.add_argument(
         "--maps",
         nargs="+",
         default=("sh_average", "colour_fa"),
         metavar="MAP",
-        help="default: sh_average colour_fa; there are fa, md and direction, too",
+        help="Draw these maps: sh_average, colour_fa, fa, md or direction. Default: the first two.",
     )
-    add_shells(command, "to compare (default: all that truth and every prediction have)")
+    add_shells(
+        command,
+        "Compare these shells (b-values in s/mm²). Default: all that truth and every prediction "
+        "have.",
+    )
     add_b0_threshold(command)
-    command.add_argument(
+    output.add_argument(
         "--figure-format",
         choices=("png", "pdf", "svg"),
         default="png",
-        help="of the figure (default: png)",
+        help="Write the figure in this format. Default: png.",
     )
-    add_out(command, "DIR", "folder")
+    add_out(command)
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -4,14 +4,17 @@ from argparse import ArgumentParser, Namespace
 
 from napari_msp.commands.console import Console
 
-SUMMARY = "print what a shell needs to complete commands and options"
+SUMMARY = "Print what a shell needs to complete commands and options"
 EXAMPLE = "napari-msp completion bash"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add which shell it is for."""
     command.add_argument(
-        "shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh", help="of the terminal"
+        "shell",
+        choices=("bash", "zsh", "tcsh"),
+        metavar="bash|zsh|tcsh",
+        help="Shell of your terminal.",
     )
 
 

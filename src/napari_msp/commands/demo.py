@@ -7,15 +7,19 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 
-SUMMARY = "the main job on simulated heads, in a minute"
+SUMMARY = "Harmonize a simulated head with the packaged models, in a minute"
 EXAMPLE = "napari-msp demo --headless"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add where it goes."""
-    command.add_argument("--headless", action="store_true", help="do not open napari")
+    command.add_argument("--headless", action="store_true", help="Do not open napari.")
     command.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
+        "--out",
+        type=Path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="Write to this folder. Default: demo.",
     )
 
 

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
+    LENGTH,
+    MACHINE,
+    MEASURED,
+    MODELS,
+    PEOPLE,
+    SCANS,
+    STEP,
     add_b0_threshold,
     add_device,
     add_input,
@@ -20,12 +27,13 @@ from napari_msp.commands.shared import (
     call,
     model_file,
     pairs,
+    section,
 )
 
 if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
 
-SUMMARY = "Table 1: methods and models on held-out heads"
+SUMMARY = "Make Table 1: methods and models on held-out heads"
 EXAMPLE = (
     "napari-msp evaluate heads --models msp.safetensors --out table\n"
     "napari-msp evaluate heads --methods all --quick --out quick\n"
@@ -39,89 +47,148 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add who competes, on whom, and for how long."""
-    command.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="BIDS folders")
     command.add_argument(
-        "--models", type=model_file, nargs="+", default=(), metavar="M", help="trained files"
+        "datasets",
+        type=Path,
+        nargs="+",
+        metavar="DATASET",
+        help="BIDS folders of travelling heads.",
     )
-    of_rows = "trained here, on training subjects only: 'all', or names as in the table"
-    add_names(command, "--methods", "NAME", of_rows)
-    command.add_argument(
+    _add_methods(command)
+    add_input(command)
+    platforms = "Predict these platforms. Default: the models' targets, or else all others."
+    add_names(section(command, SCANS), "--targets", "PLATFORM", platforms)
+    add_shells(
+        command,
+        "Measure these shells (b-values in s/mm²). Default: the models', or else all that the "
+        "platforms share.",
+    )
+    add_b0_threshold(command)
+    add_run(command)
+    _add_people(command)
+    _add_training(command)
+    _add_measures(command)
+    section(command, MACHINE).add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Work in this many processes. Default: as many as there are cores.",
+    )
+    add_device(command)
+    add_out(command)
+
+
+def _add_methods(command: ArgumentParser) -> None:
+    """Add the rows of the table."""
+    models = section(command, MODELS)
+    models.add_argument(
+        "--models",
+        type=model_file,
+        nargs="+",
+        default=(),
+        metavar="M",
+        help="Measure these trained models.",
+    )
+    of_rows = (
+        "Train and measure these methods, on training subjects only: 'all', or names as in the "
+        "table."
+    )
+    add_names(models, "--methods", "NAME", of_rows)
+    models.add_argument(
         "--list-methods",
         action=_ListMethods,
         nargs=0,
-        help="say of each method what it is, what it needs and gives back, and end",
+        help="Say of each method what it is, what it needs and what it gives back; then end.",
     )
-    command.add_argument(
+    models.add_argument(
         "--predictions",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME=FOLDER",
-        help="finished ones of any method, rows of this name: sub-<label>/…_dwi.nii.gz",
+        help="Measure finished predictions of any method, as rows with these names; a folder has "
+        "sub-<label>/…_dwi.nii.gz.",
     )
-    add_regions(command, "default with --predictions")
-    add_input(command)
-    add_names(command, "--targets", "PLATFORM", "default: the models', or all other platforms")
+    models.add_argument(
+        "--width", type=float, help="Train networks at this fraction of their full width."
+    )
+
+
+def _add_people(command: ArgumentParser) -> None:
+    """Add whom is learned from, chosen by and measured."""
+    people = section(command, PEOPLE)
     for names, parameter, use in (
-        (("--train",), "train", "learned from"),
-        (("--validation",), "validation", "choose learning rates and single networks"),
-        (("--test", "--subjects"), "test", "measured (default: those that no model has seen)"),
+        (("--train",), "train", "Learn from these subjects."),
+        (
+            ("--validation",),
+            "validation",
+            "Let these subjects choose learning rates and single networks.",
+        ),
+        (
+            ("--test", "--subjects"),
+            "test",
+            "Measure these subjects. Default: those that no model has seen.",
+        ),
     ):
-        command.add_argument(
+        people.add_argument(
             *names, dest=parameter, nargs="+", default=(), metavar="SUBJECT", help=use
         )
-    command.add_argument(
+    people.add_argument(
         "--leave-one-out",
         action="store_true",
-        help="each subject is test once, by what the others teach: for few heads",
+        help="Test each subject once, on what the others teach: for few heads.",
     )
-    command.add_argument(
+
+
+def _add_training(command: ArgumentParser) -> None:
+    """Add how methods are trained."""
+    length, step = section(command, LENGTH), section(command, STEP)
+    length.add_argument("--quick", action="store_true", help="Only see whether everything runs.")
+    length.add_argument(
+        "--steps",
+        type=int,
+        help="Train at most this many steps for each target, in whole hundreds. Default: 3000.",
+    )
+    step.add_argument("--batch", type=int, metavar="N", help="Learn from this many crops per step.")
+    step.add_argument(
+        "--crop", type=int, metavar="VOXELS", help="Cut crops with this edge, in input voxels."
+    )
+    step.add_argument(
+        "--augment",
+        action=BooleanOptionalAction,
+        default=None,
+        help="Turn crops by grid symmetries, or do not. Default: --augment.",
+    )
+    step.add_argument(
         "--seeds",
         nargs="+",
         type=int,
         default=[0],
         metavar="N",
-        help="of the training, on the first dataset",
+        help="Train with each of these seeds on the first dataset. Default: 0.",
     )
-    add_shells(command, "to measure (default: the models', else all that platforms share)")
-    add_b0_threshold(command)
-    add_run(command)
-    command.add_argument(
+
+
+def _add_measures(command: ArgumentParser) -> None:
+    """Add what is measured beside errors."""
+    add_regions(command, "Default with --predictions: tissue.")
+    measured = section(command, MEASURED)
+    measured.add_argument(
         "--fibres",
         action="store_true",
-        help="measure fibre peaks too, by constrained spherical deconvolution",
+        help="Measure fibre peaks, too, by constrained spherical deconvolution.",
     )
-    command.add_argument(
+    measured.add_argument(
         "--bundle",
         action="store_true",
-        help="track the left-right fibres too, and compare the voxels that they visit",
+        help="Track the left-right fibres, too, and compare the voxels that they visit.",
     )
-    command.add_argument(
+    measured.add_argument(
         "--biology",
         action="store_true",
-        help="put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
-        "what part of each is predicted",
+        help="Put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
+        "what part of each is predicted.",
     )
-    command.add_argument("--quick", action="store_true", help="only see that it runs")
-    command.add_argument("--width", type=float, help="fraction of the networks' full width")
-    command.add_argument(
-        "--steps",
-        type=int,
-        help="of training for each target, at most, in whole hundreds (default: 3000)",
-    )
-    command.add_argument("--crop", type=int, metavar="VOXELS", help="edge of a crop")
-    command.add_argument("--batch", type=int, metavar="N", help="crops a step")
-    command.add_argument(
-        "--augment",
-        action=BooleanOptionalAction,
-        default=None,
-        help="turn crops by grid symmetries (default)",
-    )
-    command.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: as many as cores)"
-    )
-    add_device(command)
-    add_out(command, "DIR", "folder")
 
 
 class _ListMethods(Action):

@@ -13,7 +13,7 @@ from napari_msp.commands.shared import (
     inference_options,
 )
 
-SUMMARY = "predict another platform's image of a scan"
+SUMMARY = "Predict the image that another platform would have given of a scan"
 EXAMPLE = "napari-msp harmonize dwi.nii.gz --model msp.safetensors --target all --out out"
 
 ALL_TARGETS = "all"

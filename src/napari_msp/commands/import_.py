@@ -4,9 +4,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_voxel_size, call
+from napari_msp.commands.shared import (
+    OUTPUT,
+    SCANS,
+    add_b0_threshold,
+    add_voxel_size,
+    call,
+    section,
+)
 
-SUMMARY = "turn someone's folder tree into a BIDS dataset"
+SUMMARY = "Turn a folder tree, or DICOM, into a BIDS dataset"
 EXAMPLE = (
     "napari-msp import OLD_TREE HEADS "
     "--pattern '{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz'"
@@ -15,37 +22,48 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the tree and how it names things."""
-    command.add_argument("source", type=Path, metavar="SOURCE", help="the tree; only read")
-    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make")
     command.add_argument(
+        "source", type=Path, metavar="SOURCE", help="Tree of folders, which is only read."
+    )
+    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
+    scans, output = section(command, SCANS), section(command, OUTPUT)
+    scans.add_argument(
         "--pattern",
         default="",
-        help="where images lie, with {subject}, {scanner} or {session}, and {protocol}; with "
-        "--dicom: folders (default: SOURCE is one)",
+        help="Find images by this path, with {subject}, {scanner} or {session}, and {protocol}. "
+        "With --dicom it leads to folders. Default with --dicom: SOURCE is the folder.",
     )
-    command.add_argument(
-        "--dicom", action="store_true", help="convert folders of DICOM files, by dcm2niix"
+    scans.add_argument(
+        "--dicom", action="store_true", help="Convert folders of DICOM files, by dcm2niix."
     )
-    command.add_argument(
-        "--series", help="with --dicom: number or part of the description (default: the only DWI)"
+    scans.add_argument(
+        "--series",
+        help="With --dicom, take the series with this number, or with this in its description. "
+        "Default: the only DWI.",
     )
-    command.add_argument("--mask", help="pattern of the masks (default: found beside the images)")
-    command.add_argument("--subject", help="subject's label, where the tree names none")
-    command.add_argument("--session", help="scanner label, where the tree names none")
-    command.add_argument("--protocol", help="protocol label, where the tree names none")
-    command.add_argument(
+    scans.add_argument(
+        "--mask", help="Find masks by this pattern. Default: those beside the images."
+    )
+    for option, what in (
+        ("--subject", "the subject"),
+        ("--session", "the scanner"),
+        ("--protocol", "the protocol"),
+    ):
+        scans.add_argument(option, help=f"Use this label for {what} if the tree names none.")
+    scans.add_argument(
         "--input",
         dest="input_platform",
         metavar="PLATFORM",
-        help="to predict from; marked in the dataset, so that no other command needs it",
-    )
-    add_voxel_size(
-        command,
-        "interpolate scans whose voxels are no cubes to cubes of this edge; auto: of each scan's "
-        "smallest",
+        help="Mark this platform in the dataset as the one to predict from, so that no other "
+        "command needs to be told.",
     )
     add_b0_threshold(command)
-    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    add_voxel_size(
+        command,
+        "Interpolate scans whose voxels are not cubes to cubes of this edge; auto: of each scan's "
+        "smallest edge.",
+    )
+    output.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -5,14 +5,14 @@ from argparse import ArgumentParser, Namespace
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_force, add_scan, add_shells
 
-SUMMARY = "write the SH image, SH average, FA and other maps of a scan"
+SUMMARY = "Write the SH image, SH average, FA and other maps of a scan"
 EXAMPLE = "napari-msp maps sub-01_dwi.nii.gz --out maps"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add the scan and its shells."""
     add_scan(command)
-    add_shells(command, "of the shells to write (default: all)")
+    add_shells(command, "Write maps of these shells (b-values in s/mm²). Default: all.")
     add_force(command)
 
 

@@ -4,10 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, call
+from napari_msp.commands.shared import MEASURED, OUTPUT, SCANS, add_b0_threshold, call, section
 from napari_msp.errors import Advice, UserError
 
-SUMMARY = "mean, deviation, volume and error of images in each region"
+SUMMARY = "Measure mean, deviation, volume and error of images in each region"
 EXAMPLE = (
     "napari-msp regions predicted_dwimap.nii.gz ge_dwi.nii.gz --labels atlas_dseg.nii.gz "
     "--truth prisma_dwi.nii.gz --out regions.csv"
@@ -21,41 +21,51 @@ def add_options(command: ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="IMAGE",
-        help="DWI, SH image, or a map of one number a voxel",
+        help="DWI, SH image, or map with one number per voxel.",
     )
-    command.add_argument(
+    scans, measured = section(command, SCANS), section(command, MEASURED)
+    measured.add_argument(
         "--labels",
         type=Path,
         required=True,
         metavar="IMAGE",
-        help="whole numbers, in the space of the images: an atlas, a bundle, what was drawn",
+        help="Take regions from this image of whole numbers, in the space of the images: an "
+        "atlas, a bundle, or what you drew.",
     )
-    command.add_argument(
-        "--names", type=Path, metavar="FILE", help="of the labels (default: a table beside them)"
+    measured.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="Name regions by this table. Default: one that lies beside the labels.",
     )
-    command.add_argument(
-        "--truth", type=Path, metavar="IMAGE", help="what the images should be, of their kind"
+    measured.add_argument(
+        "--truth",
+        type=Path,
+        metavar="IMAGE",
+        help="Measure errors against this image, which is of the same kind.",
     )
-    command.add_argument(
+    measured.add_argument(
         "--maps",
         nargs="+",
         default=("direction_average", "fa", "md"),
         metavar="MAP",
-        help="of DWIs and SH images (default: direction_average fa md)",
+        help="Measure these maps of DWIs and SH images. Default: direction_average fa md.",
     )
-    command.add_argument(
+    scans.add_argument(
         "--shell",
         dest="b_value",
         type=float,
         metavar="B",
-        help="b-value in s/mm² of scans with several (default: the lowest that all have)",
+        help="Measure this shell (b-value in s/mm²) of scans with several. Default: the lowest "
+        "that all have.",
     )
     add_b0_threshold(command)
-    command.add_argument(
+    section(command, OUTPUT).add_argument(
         "--out",
         type=Path,
         metavar="FILE.csv",
-        help="the numbers, and beside them FILE_histograms.csv (default: numbers are printed)",
+        help="Write the numbers to this file, and FILE_histograms.csv beside it. Default: print "
+        "the numbers.",
     )
 
 

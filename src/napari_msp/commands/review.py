@@ -6,7 +6,7 @@ from pathlib import Path
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import OptionWords
 
-SUMMARY = "list predictions by their risk, with ratings; write a page with pictures"
+SUMMARY = "List predictions by risk, with ratings; write a page with pictures"
 EXAMPLE = """\
 napari-msp review harmonized --report
 napari-msp review harmonized --rater anna --table review.csv
@@ -19,18 +19,24 @@ FOUND_DAMAGED = 1
 def add_options(command: ArgumentParser) -> None:
     """Add what is reviewed, and what is made of it."""
     command.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="where cohort or harmonize wrote"
+        "folder", type=Path, metavar="FOLDER", help="Folder that cohort or harmonize wrote."
     )
     command.add_argument(
         "--report",
         action="store_true",
-        help="write review/report.html in the folder: pictures, distributions, ratings",
+        help="Write review/report.html into the folder: pictures, distributions, ratings.",
     )
     command.add_argument(
-        "--table", type=Path, metavar="FILE", help="write numbers and verdicts, as .csv or .json"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="Write numbers and verdicts to this file, .csv or .json.",
     )
     command.add_argument(
-        "--rater", nargs="+", metavar="LABEL", help="whose ratings to show (default: everybody's)"
+        "--rater",
+        nargs="+",
+        metavar="LABEL",
+        help="Show ratings of these raters. Default: everybody's.",
     )
     command.add_argument(
         "--merge",
@@ -39,12 +45,13 @@ def add_options(command: ArgumentParser) -> None:
         default=(),
         type=Path,
         metavar="FILE",
-        help="bring ratings that were made of a copy into the folder; the later of two counts",
+        help="Bring ratings that were made on a copy into the folder; of two, the later one "
+        "counts.",
     )
     command.add_argument(
         "--measure",
         action="store_true",
-        help="compute what no sidecar says: SNR, errors and alignment where the truth is there",
+        help="Compute what no sidecar says: SNR, and errors and alignment if the truth is there.",
     )
 
 

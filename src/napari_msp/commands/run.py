@@ -15,22 +15,26 @@ from napari_msp.errors import INTERRUPTED
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event
 
-SUMMARY = "train as a run's folder says; JSON lines"
+SUMMARY = "Train as a run's folder says, and print JSON lines"
 EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder and who watches."""
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="contains run.json")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    command.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="Folder that contains run.json."
+    )
+    command.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
     command.add_argument(
         "--stop-with-stdin",
         action="store_true",
-        help="stop, with a checkpoint, when standard input ends: when whoever started this closes "
-        "the pipe, or dies",
+        help="Stop, with a checkpoint, when standard input ends: when whoever started this closes "
+        "the pipe, or dies.",
     )
     command.add_argument(
-        "--leave-a-core", action="store_true", help="to others, such as a window that shows the run"
+        "--leave-a-core",
+        action="store_true",
+        help="Leave one core to others, such as a window that shows the run.",
     )
 
 

@@ -1,7 +1,15 @@
 """What several commands share: options that mean the same everywhere, and how errors name them."""
 
 import inspect
-from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import (
+    Action,
+    ArgumentParser,
+    BooleanOptionalAction,
+    Namespace,
+)
+from argparse import (
+    _ArgumentGroup as Section,
+)
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -107,53 +115,107 @@ def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
 
 # --- Options ----------------------------------------------------------------------------------
 
+SCANS = "scans and platforms"
+PEOPLE = "who teaches and who judges"
+MODELS = "models and networks"
+LENGTH = "how long"
+STEP = "how a step learns"
+MEASURED = "what is measured"
+UNFIT = "when the scan does not fit the model"
+MACHINE = "machine"
+OUTPUT = "output"
+
+SECTIONS = (
+    SCANS,
+    PEOPLE,
+    MODELS,
+    "what training starts from",
+    LENGTH,
+    STEP,
+    MEASURED,
+    UNFIT,
+    MACHINE,
+    OUTPUT,
+)
+"""Sections of a command's help, in their order; those without an option are not shown."""
+
+
+def section(command: ArgumentParser, title: str) -> Section:
+    """Give a section of a command's help, one of `SECTIONS`, to add options to."""
+    if not any(each.title == OUTPUT for each in command._action_groups):
+        for each in SECTIONS:
+            command.add_argument_group(each)
+    return next(each for each in command._action_groups if each.title == title)
+
 
 def add_console_options(command: ArgumentParser) -> None:
     """Add how much is said while the command runs; every command has these."""
-    group = command.add_argument_group("what is said while it runs")
-    group.add_argument("-q", "--quiet", action="store_true", help="results and errors only")
-    group.add_argument("-v", "--verbose", action="store_true", help="every step; tracebacks")
-    group.add_argument("--log", type=Path, metavar="FILE", help="keep all that is said in a file")
+    group = command.add_argument_group("messages")
+    group.add_argument("-q", "--quiet", action="store_true", help="Print results and errors only.")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="Print every step, and tracebacks."
+    )
+    group.add_argument(
+        "--log", type=Path, metavar="FILE", help="Write all messages to this file, too."
+    )
 
 
 def add_scan(command: ArgumentParser) -> None:
     """Add the scan, what belongs to it, and where the results go."""
-    command.add_argument("dwi", type=Path, metavar="DWI", help="4-D .nii or .nii.gz")
-    command.add_argument("--bval", type=Path, metavar="FILE", help="default: beside the image")
-    command.add_argument("--bvec", type=Path, metavar="FILE", help="default: beside the image")
-    command.add_argument("--mask", type=Path, metavar="FILE", help="default: found, or made")
+    command.add_argument("dwi", type=Path, metavar="DWI", help="DWI: 4-D .nii or .nii.gz.")
+    scan = section(command, SCANS)
+    for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
+        scan.add_argument(
+            option,
+            type=Path,
+            metavar="FILE",
+            help=f"Read {what} from this file. Default: the one beside the image.",
+        )
+    scan.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="Use this brain mask. Default: one that is found with the image, or else made.",
+    )
     add_b0_threshold(command)
-    add_out(command, "DIR", "folder")
+    add_out(command)
 
 
-def add_names(command: ArgumentParser, option: str, metavar: str, what: str) -> None:
+def add_names(where: Section, option: str, metavar: str, what: str) -> None:
     """Add one name or several."""
-    command.add_argument(option, nargs="+", default=(), metavar=metavar, help=what)
+    where.add_argument(option, nargs="+", default=(), metavar=metavar, help=what)
 
 
-def add_out(command: ArgumentParser, metavar: str, what: str) -> None:
+def add_out(
+    command: ArgumentParser, metavar: str = "DIR", what: str = "Write everything to this folder."
+) -> None:
     """Add where the results go."""
-    command.add_argument("--out", type=Path, required=True, metavar=metavar, help=what)
+    section(command, OUTPUT).add_argument(
+        "--out", type=Path, required=True, metavar=metavar, help=what
+    )
 
 
 def add_force(command: ArgumentParser, what: str = "existing files") -> None:
     """Add that what is there may be replaced."""
-    command.add_argument("--force", action="store_true", help=f"replace {what}")
+    section(command, OUTPUT).add_argument("--force", action="store_true", help=f"Replace {what}.")
 
 
 def add_input(command: ArgumentParser) -> None:
     """Add the platform to predict from."""
-    command.add_argument(
+    section(command, SCANS).add_argument(
         "--input",
         default="",
         metavar="PLATFORM",
-        help="to predict from (default: the one that the dataset marks)",
+        help="Take this platform as the one to predict from. Default: the one that the dataset "
+        "marks.",
     )
 
 
 def add_voxel_size(command: ArgumentParser, what: str) -> None:
     """Add the edge of cubes to interpolate to."""
-    command.add_argument("--voxel-size", type=_voxel_size, metavar="MM|auto", help=what)
+    section(command, OUTPUT).add_argument(
+        "--voxel-size", type=_voxel_size, metavar="MM|auto", help=what
+    )
 
 
 def _voxel_size(text: str) -> float | str:
@@ -165,70 +227,83 @@ def _voxel_size(text: str) -> float | str:
 
 def add_b0_threshold(command: ArgumentParser) -> None:
     """Add what counts as b=0."""
-    command.add_argument(
+    section(command, SCANS).add_argument(
         "--b0-threshold",
         type=float,
         metavar="B",
-        help="largest b-value in s/mm² that counts as b=0 (default: 50)",
+        help="Count volumes up to this b-value, in s/mm², as b=0. Default: 50.",
     )
 
 
 def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
     """Add one shell or several."""
-    command.add_argument(
+    section(command, SCANS).add_argument(
         "--shell",
         dest="b_value",
         type=float,
         nargs="+",
         default=default,
         metavar="B",
-        help=f"b-values in s/mm² {what}",
+        help=what,
     )
 
 
 def add_run(command: ArgumentParser) -> None:
     """Add which scan is meant where one was repeated."""
-    command.add_argument(
-        "--run", type=int, metavar="N", help="which scan, where one was repeated (BIDS run-)"
+    section(command, SCANS).add_argument(
+        "--run",
+        type=int,
+        metavar="N",
+        help="Use the scan with this number (BIDS run-) if one was repeated.",
     )
 
 
 def add_device(command: ArgumentParser) -> None:
     """Add what is computed on."""
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    section(command, MACHINE).add_argument(
+        "--device",
+        default="auto",
+        help="Compute on auto, cpu, cuda, cuda:1 or mps. Default: auto, which takes CUDA, else "
+        "MPS, else the CPU.",
+    )
 
 
 def add_review_maps(command: ArgumentParser) -> None:
     """Add that a review needs no maps."""
-    command.add_argument(
+    section(command, OUTPUT).add_argument(
         "--no-review-maps",
         dest="review_maps",
         action="store_false",
-        help="leave out the small maps that a review opens at once",
+        help="Leave out the small maps that let a review open at once.",
     )
 
 
 def add_regions(command: ArgumentParser, when: str) -> None:
     """Add where pages of proof take their regions from."""
-    command.add_argument(
+    section(command, MEASURED).add_argument(
         "--regions",
         metavar="LABELS|tissue",
-        help="pages of proof by region: a label image in the scans' space, a folder with one of "
-        f"each subject, or tissue ({when})",
+        help="Write the pages of the site effect, by region: of a label image in the scans' space, "
+        f"of a folder with one for each subject, or of tissue. {when}",
     )
 
 
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
-    command.add_argument(
+    models = section(command, MODELS)
+    models.add_argument(
         "--model",
         type=model_file,
         required=required,
         metavar="M.safetensors",
-        help="trained file; or a packaged one for teaching: msp-teaching, diqt-teaching",
+        help="Predict with this trained model, or with one that is packaged for teaching: "
+        "msp-teaching or diqt-teaching.",
     )
-    command.add_argument(
-        "--target", required=required, metavar="PLATFORM", help="to predict, or: all"
+    models.add_argument(
+        "--target",
+        required=required,
+        metavar="PLATFORM",
+        help="Predict this platform; all: every target of the model.",
     )
 
 
@@ -243,44 +318,55 @@ def model_file(text: str) -> Path:
 
 def add_inference_options(command: ArgumentParser) -> None:
     """Add how a model is run, see `Options`."""
-    add_device(command)
-    command.add_argument(
-        "--tile", type=int, metavar="VOXELS", help="edge of a tile (default: by memory)"
+    add_shells(
+        command, "Predict from these shells (b-values in s/mm²). Default: those of the model."
     )
-    command.add_argument(
-        "--memory",
-        type=float,
-        metavar="GIB",
-        help="beside input and result; tiles keep within it (default: half of what is free)",
-    )
-    command.add_argument(
-        "--precision",
-        choices=("float32", "float16"),
-        default="float32",
-        help="of the network (default: float32); float16 is quicker on GPUs, and rounds",
-    )
-    command.add_argument(
-        "--gradients",
-        default="target",
-        help="of the written DWI: target (default), input or a .bvec file",
-    )
-    command.add_argument(
+    unfit, machine = section(command, UNFIT), section(command, MACHINE)
+    unfit.add_argument(
         "--resample",
         action="store_true",
-        help="interpolate to the model's voxel size, and predictions back to the scan's voxels",
+        help="Interpolate the scan to the model's voxel size, and predictions back to the scan's "
+        "voxels.",
     )
-    command.add_argument(
+    unfit.add_argument(
         "--lattice",
         choices=("scan", "model"),
         default="scan",
-        help="after --resample; model: predictions stay on the model's voxels (default: scan)",
+        help="After --resample, bring predictions back to the scan's voxels (scan), or leave them "
+        "on the model's (model). Default: scan.",
     )
-    add_shells(command, "of the scan's shells to predict from (default: the model's)")
-    command.add_argument(
+    unfit.add_argument(
         "--b-value",
         dest="rescale_b_value",
         choices=("rescale",),
-        help="rescale: bring the signal to the model's b-value (approximate)",
+        help="rescale: bring the signal to the model's b-value first, which is an approximation.",
+    )
+    add_device(command)
+    machine.add_argument(
+        "--tile",
+        type=int,
+        metavar="VOXELS",
+        help="Compute in tiles with this edge. Default: as large as memory allows.",
+    )
+    machine.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="Take at most this much memory beside input and result, by computing in tiles. "
+        "Default: half of what is free.",
+    )
+    machine.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="Run the network in this precision; float16 is quicker on GPUs, and rounds. "
+        "Default: float32.",
+    )
+    section(command, OUTPUT).add_argument(
+        "--gradients",
+        default="target",
+        help="Write the DWI with the gradient table of the target, of the input, or of a .bvec "
+        "file. Default: target.",
     )
 
 

@@ -4,43 +4,59 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_shells, call
+from napari_msp.commands.shared import SCANS, add_shells, call, section
 
-SUMMARY = "write simulated travelling heads as BIDS"
+SUMMARY = "Write simulated travelling heads as a BIDS dataset"
 EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is simulated."""
-    command.add_argument("out", type=Path, metavar="OUT", help="folder to make")
-    command.add_argument(
-        "--subjects", type=int, default=6, metavar="N", help="how many (default 6)"
+    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
+    heads = section(command, SCANS)
+    heads.add_argument(
+        "--subjects",
+        type=int,
+        default=6,
+        metavar="N",
+        help="Simulate this many subjects. Default: 6.",
     )
-    command.add_argument(
+    heads.add_argument(
         "--size",
         choices=("tiny", "small", "full"),
         default="small",
-        help="of the heads: blocks to train on in minutes, or whole (default: small)",
+        help="Simulate a block of each head (tiny), a slab (small), or the whole brain (full). "
+        "Blocks and slabs train in minutes. Default: small.",
     )
-    command.add_argument(
-        "--seed", type=int, default=0, help="other seeds are other heads (default: 0)"
+    heads.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="Draw heads from this seed; another seed gives other heads. Default: 0.",
     )
-    add_shells(command, "of the shells (default 1200)", default=(1200.0,))
-    command.add_argument(
-        "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"
+    add_shells(command, "Simulate these shells (b-values in s/mm²). Default: 1200.", (1200.0,))
+    heads.add_argument(
+        "--misalignment",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="Leave this misalignment between scans. Default: 0.",
     )
-    command.add_argument(
+    heads.add_argument(
         "--repeats",
         type=int,
         default=1,
         metavar="N",
-        help="scans of each head on each target, run-1 to run-N (default 1)",
+        help="Scan each head this often on each target, as run-1 to run-N. Default: 1.",
     )
-    command.add_argument(
-        "--no-noise", dest="noise", action="store_false", help="scans without noise"
+    heads.add_argument(
+        "--no-noise", dest="noise", action="store_false", help="Simulate scans without noise."
     )
-    command.add_argument(
-        "--no-twins", dest="noise_free", action="store_false", help="leave out noise-free twins"
+    heads.add_argument(
+        "--no-twins",
+        dest="noise_free",
+        action="store_false",
+        help="Leave out the noise-free twins.",
     )
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands.console import Console, ends, handled
-from napari_msp.commands.shared import add_device, add_force, call, pairs
+from napari_msp.commands.shared import OUTPUT, add_device, add_force, call, pairs, section
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event, EventHandler, Finished, StartedFrom, Validated
 
-SUMMARY = "train a model from travelling heads"
+SUMMARY = "Train a model on travelling heads"
 EXAMPLE = (
     "napari-msp train heads msp.safetensors --model msp --width 0.2 --minutes 10 --held-out sub-04"
 )
@@ -47,13 +47,18 @@ METAVARS = {
 
 def add_options(command: ArgumentParser) -> None:
     """Add data, model and an option for every setting of a training."""
-    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
-    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="model to write")
+    command.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
+    )
+    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="Model to write.")
     _add_settings(command)
     add_device(command)
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    add_force(command, "a model or a checkpoint")
-    command.add_argument("--events", action="store_true", help="JSON lines on standard output")
+    output = section(command, OUTPUT)
+    output.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
+    add_force(command, "a model or a checkpoint that exists")
+    output.add_argument(
+        "--events", action="store_true", help="Print JSON lines to standard output."
+    )
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -87,13 +92,14 @@ def _add_settings(command: ArgumentParser) -> None:
 
     Values stay texts: the settings read and judge them.
     """
-    from napari_msp.learning.settings import TrainingSettings, choices_of
+    from napari_msp.learning.settings import SECTIONS, TrainingSettings, choices_of
 
-    for name, field in TrainingSettings.model_fields.items():
+    for title, name in ((title, name) for title, names in SECTIONS.items() for name in names):
+        field = TrainingSettings.model_fields[name]
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None
-        command.add_argument(
+        section(command, title).add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,
             default=SUPPRESS,
@@ -106,7 +112,11 @@ def _add_settings(command: ArgumentParser) -> None:
 
 def _help(description: str | None, default: Any) -> str:
     text = (description or "").replace("%", "%%")
-    return f"{text} (default: {default})" if isinstance(default, int | str) and default else text
+    return (
+        text
+        if default in (None, "") or not isinstance(default, int | str)
+        else (f"{text} Default: {default}.")
+    )
 
 
 def _print_json(event: Any) -> None:

@@ -99,142 +99,186 @@ class TrainingSettings(BaseModel):
 
     kind: Kind = Field(
         default=MULTI_STAGE,
-        description="Network to train; where one target of the input's voxel size is enough, "
-        "shresnet from the base errs as little as an msp of two, in two fifths of its time",
+        description="Train this network. If you need only one target, with the input's voxel "
+        "size, shresnet from the base errs as little as an msp of two, in two "
+        "fifths of its time.",
     )
     preset: Preset = Field(
         default="fast",
-        description="paper: the paper's recipe; fast: dense crops; lecture: a minute of fast",
+        description="Follow this recipe. paper: as published, for a GPU; fast: dense crops; "
+        "lecture: a minute of fast.",
     )
     input: str = Field(
         default="",
-        description="Platform to predict from; unset: the one that the dataset marks, else the one "
-        "that the targets leave over",
+        description="Predict from this platform. Default: the one that the dataset marks, or "
+        "else the only one that the targets leave over.",
     )
     targets: tuple[str, ...] = Field(
-        default=(), description="Platforms to predict; empty: all others"
+        default=(), description="Predict these platforms. Default: all others."
     )
     b_value: float | tuple[float, ...] | None = Field(
         default=None,
-        description="Shells to learn, where scans have several; unset: all that platforms share, "
-        "where the input lacks none of a target's",
+        description="Learn these shells (b-values in s/mm²) if scans have several. Default: "
+        "all that the platforms share, provided that the input has every shell of "
+        "its targets.",
     )
     trunk: Trunk = Field(
         default="each",
-        description="Several shells: each by itself with the same weights, or all at once",
+        description="With several shells, pass each through the same weights by itself "
+        "(each), or all at once (all).",
     )
     b0_threshold: float | None = Field(
         default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Largest b-value that counts as b=0 (50 unless given)",
+        description="Count volumes up to this b-value, in s/mm², as b=0. Default: 50.",
     )
     run: int | None = Field(
-        default=None, ge=1, description="Which scan, where one was repeated (BIDS run-)"
+        default=None,
+        ge=1,
+        description="Use the scan with this number (BIDS run-) if one was repeated.",
     )
     held_out: tuple[str, ...] = Field(
-        default=(), description="Subjects kept out of training altogether: shown, never chosen by"
+        default=(),
+        description="Keep these subjects out of training altogether. Their errors are shown, "
+        "and nothing is chosen by them.",
     )
     validation: tuple[str, ...] = Field(
         default=(),
-        description="Subjects that are not learned from but choose the weights that are kept, and "
-        "end the run when nothing is gained on them",
+        description="Do not learn from these subjects, but let them choose which weights are "
+        "kept, and end the run when nothing is gained on them.",
     )
     subjects: tuple[str, ...] = Field(
         default=(),
-        description="Subjects to use at all, held-out and validation ones among them; empty: all",
+        description="Use only these subjects, held-out and validation subjects among them. "
+        "Default: all.",
     )
     first_stage: dict[str, SingleKind] = Field(
-        default_factory=dict, description="MSP: single network of each target"
+        default_factory=dict,
+        description="MSP: use this single network for a target. Default: shresnet, or diqt "
+        "for a finer target.",
     )
     width: float | Literal["paper"] | None = Field(
         default=None,
-        description="Fraction of the full width, or paper (full); unset: as wide as what the run "
-        "starts from, else paper",
+        description="Use this fraction of the networks' full width; paper: all of it. "
+        "Default: the width of the model that the run starts from, or else paper.",
     )
     start_from: str | None = Field(
         default=None,
-        description="Weights at the start: nothing, base (the packaged one), or a model's file; "
-        "unset: base, as far as there is one that fits, but nothing with preset paper or lecture",
+        description="Start from these weights: nothing, base (the packaged model), or a "
+        "model's file. Default: base, as far as it fits, but nothing with preset "
+        "paper or lecture.",
     )
     start_from_target: dict[str, str] = Field(
         default_factory=dict,
-        description="Platform of the start that a target's network begins as; unset: by name, "
-        "else by what fits the training heads best",
+        description="Let a target's network begin as this platform of the model that the run "
+        "starts from. Default: the platform of that name, or else the one that "
+        "fits the training heads best.",
     )
     steps: int | None = Field(
         default=None,
         ge=0,
         le=MOST,
-        description="Steps of each phase, whatever the number of heads; 0: a start's weights with "
-        "the statistics of everybody scanned on a platform, pairs or not",
+        description="Train each phase for this many steps, whatever the number of heads. 0: "
+        "keep the weights of the start, and take the statistics of everybody who "
+        "was scanned on a platform, in pairs or not.",
     )
     unison_steps: int | None = Field(
-        default=None, ge=1, le=MOST, description="MSP: steps of the unison phases"
+        default=None, ge=1, le=MOST, description="MSP: train the unison phases for this many steps."
     )
     epochs: int | None = Field(
-        default=None, ge=1, le=MOST, description="Epochs of each phase, in place of steps"
+        default=None,
+        ge=1,
+        le=MOST,
+        description="Train each phase for this many epochs, in place of steps.",
     )
     unison_epochs: int | None = Field(
-        default=None, ge=1, le=MOST, description="MSP: epochs of the unison phases"
+        default=None,
+        ge=1,
+        le=MOST,
+        description="MSP: train the unison phases for this many epochs.",
     )
     minutes: float | None = Field(
         default=None,
         gt=0,
         le=MOST,
         allow_inf_nan=False,
-        description="Time for the whole run, in place of steps: as many are done as fit, by the "
-        "speed at its beginning",
+        description="Fit the whole run into this time, in place of steps. The speed at its "
+        "beginning decides how many steps that is.",
     )
     patience: int | None = Field(
         default=None,
         ge=1,
         le=MOST,
-        description="Epochs without a gain on the validation subjects after which a phase ends; "
-        "unset: 5, or none where its length is given",
+        description="End a phase after this many epochs without a gain on the validation "
+        "subjects. Default: 5, or never if the length is given.",
     )
-    batch: int | None = Field(default=None, ge=1, le=MOST, description="Patches or crops a step")
+    batch: int | None = Field(
+        default=None, ge=1, le=MOST, description="Learn from this many patches or crops per step."
+    )
     crop: int | None = Field(
-        default=None, ge=3, le=MOST, description="fast: edge of a crop in input voxels"
+        default=None,
+        ge=3,
+        le=MOST,
+        description="With preset fast or lecture, cut crops with this edge, in input voxels.",
     )
     steps_per_epoch: int | None = Field(
         default=None,
         ge=1,
         le=MOST,
-        description="Steps of an epoch; unset: where epochs are given, every voxel about once",
+        description="Count this many steps as an epoch. Default, if the length is given in "
+        "epochs: as many as see every voxel about once.",
     )
     learning_rate: float | None = Field(
-        default=None, gt=0, le=1, description="At the start (paper), at most (fast)"
+        default=None,
+        gt=0,
+        le=1,
+        description="Use this learning rate: at the start (paper), or at most (fast).",
     )
     decay_every: int | None = Field(
-        default=None, ge=1, le=MOST, description="paper: epochs between divisions by √2"
+        default=None,
+        ge=1,
+        le=MOST,
+        description="With preset paper, divide the learning rate by √2 whenever this many "
+        "epochs have passed.",
     )
     voxels_per_head: int | None = Field(
         default=None,
         ge=1,
         le=MOST,
-        description="paper: in-mask voxels that centre a patch; unset: every one",
+        description="With preset paper, centre patches on this many voxels of each mask. "
+        "Default: on every one.",
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**64, description="Of weights, sampling and augmentation"
+        default=0,
+        ge=0,
+        lt=2**64,
+        description="Draw weights, samples and augmentation from this seed.",
     )
     augmentation: Augmentation = Field(
-        default="preset", description="fast: turn crops by grid symmetries, as its preset does"
+        default="preset",
+        description="With preset fast or lecture, turn crops by grid symmetries (symmetries) or "
+        "not (none).",
     )
-    branch_start: BranchStart = Field(default="preset", description="MSP: what branches start from")
+    branch_start: BranchStart = Field(
+        default="preset", description="MSP: let branches start from this."
+    )
     first_stages: FirstStages = Field(
         default="preset",
-        description="MSP: single networks of its own for each target, or one set shared by all",
+        description="MSP: train single networks of its own for each target (own), or one set "
+        "for all (shared).",
     )
     singles_first: SinglesFirst = Field(
         default="preset",
-        description="MSP: train single networks by themselves before all are trained in unison",
+        description="MSP: train the single networks by themselves before training all in unison.",
     )
     features: Features = Field(
         default="last",
-        description="MSP: layer of each single network whose features the branches read",
+        description="MSP: let branches read the features of this layer of each single network.",
     )
-    label: str = Field(default="", description="What the model is for, shown to whoever loads it")
+    label: str = Field(
+        default="", description="Say what the model is for. Everybody who loads it sees this."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -380,6 +424,27 @@ class TrainingSettings(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what was set."""
         return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
+
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "scans and platforms": ("input", "targets", "b_value", "b0_threshold", "run"),
+    "who teaches and who judges": ("held_out", "validation", "subjects"),
+    "models and networks": (
+        *("kind", "preset", "width", "trunk"),
+        *("first_stage", "first_stages", "singles_first", "features"),
+    ),
+    "what training starts from": ("start_from", "start_from_target", "branch_start"),
+    "how long": (
+        *("minutes", "steps", "unison_steps", "epochs", "unison_epochs"),
+        *("steps_per_epoch", "patience"),
+    ),
+    "how a step learns": (
+        *("batch", "crop", "learning_rate", "decay_every", "voxels_per_head"),
+        *("augmentation", "seed"),
+    ),
+    "output": ("label",),
+}
+"""Settings by the question that they answer."""
 
 
 def choices_of(name: str) -> tuple[str, ...]:

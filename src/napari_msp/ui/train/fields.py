@@ -235,7 +235,8 @@ def _field(name: str, info: FieldInfo) -> FormField:
         text += tooltip(asked.term)
     if asked.only_for:
         name_of, values = asked.only_for
-        text += f"<p>Counts only with {name_of} {' or '.join(values)}.</p>"
+        these = " or ".join(map(title, values))
+        text += f"<p>Counts only if {_label(name_of).replace('&', '')} is {these}.</p>"
     bounds = [each.ge for each in info.metadata if hasattr(each, "ge")]
     return FormField(
         name,
