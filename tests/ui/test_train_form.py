@@ -354,7 +354,7 @@ def test_entries_that_do_not_count_are_disabled_and_not_sent(filled, preset, kin
 def test_what_counts_follows_the_descriptions():
     """Descriptions begin with the preset or kind that a parameter is for."""
     for name, field in form_fields().items():
-        text = TrainingSettings.model_fields[name].description
+        text = TrainingSettings.model_fields[name].description or ""
         told = re.match(r"(MSP): |With preset (.+?), ", text)
         those = (told[1] or told[2]).lower().split(" or ") if told else []
         for preset in ("fast", "paper"):
