@@ -460,12 +460,11 @@ def _kept(shape: tuple[int, ...], stored: FloatArray, device: torch.device) -> F
     Such that a GPU can write into by itself, where the system allows.
     """
     lengths = (*(shape[int(axis)] for axis in stored[:, 0]), shape[3])
-    memory = None
+    memory = np.zeros(lengths, np.float32)  # in large pages, and only when it is written
     if device.type == "cuda":
         with suppress(RuntimeError):  # there is no more of such memory
-            memory = torch.zeros(lengths, dtype=torch.float32, pin_memory=True)
-    memory = torch.zeros(lengths, dtype=torch.float32) if memory is None else memory
-    seen: FloatArray = apply_orientation(memory.numpy(), stored)
+            memory = torch.zeros(lengths, dtype=torch.float32, pin_memory=True).numpy()
+    seen: FloatArray = apply_orientation(memory, stored)
     return seen
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray, for_each_block
+from napari_msp.data.lattice import resample
 from napari_msp.errors import stop_if
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
@@ -40,14 +41,8 @@ PORTION = 16384
 ORDERS = 4
 """The SH orders 0, 2, 4 and 6."""
 
-NEIGHBOURS = tuple(
-    ((slice(None),) * axis + (slice(None, -1),), (slice(None),) * axis + (slice(1, None),))
-    for axis in range(3)
-)
-"""Along each axis, all voxels that have a next one, and these."""
-
 ROWS = 2048
-"""Voxels that are held against their neighbours at a time: few enough for a core's cache."""
+"""Voxels that are held against their neighbours at a time: more would leave a core's cache."""
 
 PLANES = 64
 """That a smoothing makes at a time: of many more, most would be multiplied by 0."""
@@ -70,15 +65,15 @@ def error_features(
     coefficients
         (X, Y, Z, 28) the prediction.
     mask
-        (X, Y, Z).
+        (X, Y, Z), N voxels of which are inside.
     input_energy
-        (X, Y, Z, 4) of the scan that was harmonized, see `energies`, smoothed over a voxel.
+        (4, N) of the scan that was harmonized, see `energies`, smoothed over a voxel.
     b0
         (X, Y, Z) mean b=0 image, in any unit.
     voxel
         An input voxel's edge in voxels of the prediction.
     cancelled
-        Polled between the coefficients.
+        Polled between the parts.
 
     Returns
     -------
@@ -91,20 +86,26 @@ def error_features(
     if not len(inside):
         return columns.T
     energy, around = columns[:-2], columns[3 * ORDERS : 5 * ORDERS]
-    _describe(coefficients, mask, inside, columns[: 3 * ORDERS], cancelled)
-    columns[5 * ORDERS : 6 * ORDERS] = input_energy.reshape(mask.size, -1)[inside].T
-    light = b0.reshape(-1)[inside]
-    columns[-2] = np.log(np.maximum(light / max(float(light.mean()), 1e-12), 1e-3))
-    blur = _Blur(mask, voxel)
+    describe = _description(coefficients, mask, inside, columns[: 3 * ORDERS])
+
+    def look(block: slice) -> None:
+        stop_if(cancelled)
+        if block.start == 0:  # takes as long as half of the others, and cannot be divided
+            columns[-1] = np.log(_depth(mask) / voxel)
+        else:
+            describe(slice((block.start - 1) * ROWS, block.start * ROWS))
+
+    for_each_block(look, 1 + -(-len(inside) // ROWS), 1)
+    blur = Blur(mask, voxel)
 
     def look_around(one: slice) -> None:
         stop_if(cancelled)
-        if one.start == 0:  # takes as long as all the others
-            columns[-1] = np.log(_depth(mask) / voxel)
-        else:
-            around[one.start - 1] = blur(columns[one.start - 1])
+        around[one.start] = blur(columns[one.start])
 
-    for_each_block(look_around, 1 + len(around), 1)
+    for_each_block(look_around, len(around), 1)
+    columns[5 * ORDERS : 6 * ORDERS] = input_energy
+    light = b0.reshape(-1)[inside]
+    columns[-2] = np.log(np.maximum(light / max(float(light.mean()), 1e-12), 1e-3))
 
     def take_logarithms(voxels: slice) -> None:
         energy[:, voxels] += FLOOR
@@ -114,48 +115,45 @@ def error_features(
     return columns.T
 
 
-def _describe(
-    coefficients: FloatArray,
-    mask: MaskArray,
-    inside: IntArray,
-    into: FloatArray,
-    cancelled: Poll,
-) -> None:
-    """Note what in-mask voxels have by order: size, slope and bend, (12, N).
+def _description(
+    coefficients: FloatArray, mask: MaskArray, inside: IntArray, into: FloatArray
+) -> Callable[[slice], None]:
+    """Give what notes, of some in-mask voxels by order: size, slope and bend, (12, N).
 
     The slope is the mean squared step to both neighbours, added up over axes; the bend the squared
     Laplacian. The mask's edge is no slope of the prediction's: a voxel without a neighbour in the
     mask is its own.
     """
     by_voxel = coefficients.reshape(mask.size, -1)
-    neighbours = _neighbours(mask)
+    away, there = _neighbours(mask)
 
     def describe(rows: slice) -> None:
-        stop_if(cancelled)
-        own = by_voxel.take(inside[rows], axis=0)
-        step, steep, bend = (np.zeros_like(own) for _ in range(3))
-        for neighbour in neighbours:
-            by_voxel.take(neighbour[rows], axis=0, out=step, mode="clip")
-            step -= own
-            bend += step
-            steep += np.square(step, out=step)
+        index = inside[rows]
+        own = by_voxel.take(index, axis=0)
+        step = by_voxel.take(index + away * there.take(index, axis=1), axis=0)
+        step -= own
+        bend = step.sum(axis=0)
+        steep = np.square(step, out=step).sum(axis=0)
         steep /= 2
         squares = np.square(own, out=own), steep, np.square(bend, out=bend)
         into[:, rows] = np.concatenate([_by_order(each).T for each in squares])
 
-    for_each_block(describe, len(inside), ROWS)
+    return describe
 
 
-def _neighbours(mask: MaskArray) -> list[IntArray]:
-    """Give the flat index of each in-mask voxel's neighbours, or its own where one is outside."""
-    index = np.arange(mask.size).reshape(mask.shape)
-    found: list[IntArray] = []
-    for low, high in NEIGHBOURS:
-        for here, there in ((high, low), (low, high)):
-            moved = index.copy()
-            np.copyto(moved[here], index[there], where=mask[there])
-            found.append(moved[mask])
-    return found
+def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
+    """Give how far the six neighbours are in memory, (6, 1), and where they are in the mask.
+
+    The latter as (6, X·Y·Z).
+    """
+    around = np.pad(mask, 1)
+    moves = [move for axis in np.eye(3, dtype=int) for move in (-axis, axis)]
+    there = [
+        around[tuple(slice(1 + a, 1 + a + n) for a, n in zip(move, mask.shape, strict=True))]
+        for move in moves
+    ]
+    steps = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])
+    return np.array(moves) @ steps[:, None], np.reshape(there, (6, -1))
 
 
 def _by_order(squares: FloatArray) -> FloatArray:
@@ -172,24 +170,7 @@ def energies(coefficients: FloatArray) -> FloatArray:
     return _by_order(np.square(coefficients, dtype=np.float32))
 
 
-def smoothed(
-    values: FloatArray, mask: MaskArray, voxel: float, cancelled: Poll = None
-) -> FloatArray:
-    """Average (X, Y, Z, K) values over neighbours in the mask, by a Gaussian of `voxel` voxels.
-
-    Outside the mask the result is 0.
-    """
-    blur, result = _Blur(mask, voxel), np.zeros_like(values)
-
-    def smooth(one: slice) -> None:
-        stop_if(cancelled)
-        result[mask, one.start] = blur(values[mask, one.start])
-
-    for_each_block(smooth, values.shape[-1], 1)
-    return result
-
-
-class _Blur:
+class Blur:
     """Averages values of a mask's voxels over neighbours in it, by a Gaussian.
 
     The Gaussian of each axis is a matrix: a product with it takes half the time of a filter.
@@ -278,41 +259,36 @@ class ErrorModel:
 
     def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
         """Give (N,) mean squared errors to expect for (N, F) features, `largest` at most."""
+        return self.judge(features, cancelled)[0]
+
+    def judge(self, features: FloatArray, cancelled: Poll = None) -> tuple[FloatArray, MaskArray]:
+        """Give what `__call__` does, and (N,) whether that is a guess.
+
+        It is where voxels are unlike those that it was fitted on; and at the bound, where nothing
+        is known but that the error is large.
+        """
         count = len(self.mean)
         square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
         square[np.triu_indices(count)] = self.weights[1 + count :]
-        expected = np.zeros(len(features), dtype=np.float32)
+        expected, guessed = np.empty(len(features), np.float32), np.empty(len(features), bool)
         linear = self.weights[1 : 1 + count, None]
         mean, deviation = self.mean[:, None], self.deviation[:, None]
 
         def expect(part: slice) -> None:
             stop_if(cancelled)
             # A feature's voxels lie side by side, as in what they are made into.
-            limited = _limited((features[part].T - mean) / deviation)
-            form = self.weights[0] + np.sum((square.T @ limited + linear) * limited, axis=0)
-            expected[part] = np.exp(np.minimum(form, np.log(self.largest)))
+            values = features[part].T - mean
+            values /= deviation
+            far = np.maximum(values.max(axis=0), -values.min(axis=0)) > FAR
+            form = square.T @ (limited := _limited(values))
+            form += linear
+            form *= limited
+            found = self.weights[0] + form.sum(axis=0)
+            expected[part] = np.exp(np.minimum(found, np.log(self.largest)))
+            guessed[part] = far | (expected[part] >= self.largest * (1 - 1e-6))
 
         for_each_block(expect, len(features), PORTION)
-        return expected
-
-    def outside(self, features: FloatArray, expected: FloatArray) -> MaskArray:
-        """(N,) whether voxels are unlike those that it was fitted on: what is expected is a guess.
-
-        Parameters
-        ----------
-        features
-            (N, F).
-        expected
-            What the model gave for them: at the bound nothing is known but that it is large.
-        """
-        beyond: MaskArray = expected >= self.largest * (1 - 1e-6)
-
-        def look(part: slice) -> None:
-            far = np.abs(features[part] - self.mean) > FAR * self.deviation
-            beyond[part] |= far.any(axis=1)
-
-        for_each_block(look, len(features), PORTION)
-        return beyond
+        return expected, guessed
 
     def to_json(self) -> dict[str, Any]:
         """Give plain lists."""
@@ -388,10 +364,24 @@ def features_of(
     -------
     (N, 26) float32, voxels in the order of `sh.mask`.
     """
-    smooth = smoothed(energies(source.coefficients), source.mask, 1.0, cancelled)
     lattice = sh.lattice.canonical
-    on_target = GridImage(smooth, source.mask, source.lattice).resampled(lattice)
-    energy = to_stored_order(on_target.coefficients, lattice, sh.affine)[0]
+
+    def on_target(values: FloatArray) -> FloatArray:
+        """Give what (X, Y, Z) values of the scan's are in the prediction's mask, (N,)."""
+        moved = resample(values, source.lattice, lattice)
+        return to_stored_order(moved, lattice, sh.affine)[0][sh.mask]
+
+    share = np.maximum(on_target(source.mask.astype(np.float32)), 1e-6)
+    own, blur = energies(source.coefficients[source.mask]), Blur(source.mask, 1.0)
+    energy = np.empty((ORDERS, len(share)), np.float32)
+
+    def smooth(one: slice) -> None:
+        stop_if(cancelled)
+        image = np.zeros(source.mask.shape, np.float32)
+        image[source.mask] = blur(own[:, one.start])
+        energy[one.start] = on_target(image) / share
+
+    for_each_block(smooth, ORDERS, 1)
     voxel = float(source.lattice.voxel_sizes.mean() / lattice.voxel_sizes.mean())
     return error_features(sh.coefficients, sh.mask, energy, b0, voxel, cancelled)
 
@@ -414,7 +404,5 @@ def expected_error(
     voxels that are outside of what the model was fitted on.
     """
     expected = np.zeros(sh.mask.shape, dtype=np.float32)
-    features = features_of(source, sh, b0, cancelled)
-    expected[sh.mask] = model(features, cancelled)
-    outside = model.outside(features, expected[sh.mask])
-    return expected, float(outside.mean()) if len(outside) else 0.0
+    expected[sh.mask], guessed = model.judge(features_of(source, sh, b0, cancelled), cancelled)
+    return expected, float(guessed.mean()) if len(guessed) else 0.0
