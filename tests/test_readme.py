@@ -220,7 +220,11 @@ def here(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     (tmp_path / "src").symlink_to(REPOSITORY / "src")
     monkeypatch.chdir(tmp_path)
     train: Any = msp.train
-    monkeypatch.setattr(msp, "train", lambda *given, **words: train(*given, **words, **SHORT))
+
+    def train_shortly(*given: Any, minutes: float | None = None, **words: Any) -> Any:
+        return train(*given, **words, **SHORT)
+
+    monkeypatch.setattr(msp, "train", train_shortly)
     monkeypatch.setattr(packaged, "BASE", "base.safetensors")  # other tests do without
     return tmp_path
 

@@ -433,7 +433,7 @@ class Acquisition:
         """Give the signal of a shell over the b=0 signal.
 
         Values are kept in [0, 1], as diffusion can only weaken a signal (our choice, after linear
-        RISH harmonisation); voxels without b=0 signal give 0.
+        RISH harmonization); voxels without b=0 signal give 0.
 
         Returns
         -------

@@ -90,7 +90,7 @@ class CompareResult:
             return f"<{counted(len(self.predictions), 'prediction')} compared without truth>"
         errors = {name: each.sh_mse for name, each in self.metrics.items()}
         if self.no_harmonisation is not None:
-            errors["no harmonisation"] = self.no_harmonisation[1].sh_mse
+            errors["no harmonization"] = self.no_harmonisation[1].sh_mse
         said = ", ".join(f"{name} {short(error)}" for name, error in errors.items())
         return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
@@ -201,7 +201,7 @@ def compare(
         Folder for figure3.png, metrics.json and numbers.csv, see `CompareResult.save`; None: they
         are not written.
     input_image
-        The scan that was harmonised; shown, and measured as the "no harmonisation" to beat.
+        The scan that was harmonized; shown, and measured as the "no harmonization" to beat.
     axis, slice_index
         Slice of the figure, see `figure3`.
     b_value

@@ -131,7 +131,7 @@ def scale_orders(coefficients: FloatArray, ratios: FloatArray) -> FloatArray:
     coefficients
         (..., C).
     ratios
-        (..., L/2 + 1); for RISH harmonisation, the root of target RISH over source RISH.
+        (..., L/2 + 1); for RISH harmonization, the root of target RISH over source RISH.
     """
     slices = order_slices(order_of(coefficients.shape[-1])).values()
     lengths = [part.stop - part.start for part in slices]

@@ -104,7 +104,7 @@ class Baseline(ABC):
 
 
 class Interpolation(Baseline):
-    """No harmonisation: the input itself, interpolated onto the target lattice."""
+    """No harmonization: the input itself, interpolated onto the target lattice."""
 
     name = "no harmonization"
     summary = "The input itself, interpolated to the target's lattice."

@@ -27,7 +27,7 @@ MOST_TRIED = 4
 class LinearRISH(LearnedBaseline):
     """Scale each SH order, at every place, by the root of target RISH over source RISH.
 
-    Linear RISH harmonisation (Mirzaalian 2016). The original averages RISH over subjects that
+    Linear RISH harmonization (Mirzaalian 2016). The original averages RISH over subjects that
     were warped to a template; here they are averaged over subjects and neighbouring places in
     `CommonSpace`, and fall back to the whole brain's average where nobody has brain. How far
     around a place depends on how alike heads lie: each of the training heads is predicted by the
