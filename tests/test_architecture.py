@@ -27,7 +27,7 @@ TREES = {
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("arrays", "foreign_errors", "formatting", "options", "plugins"),
+    ("arrays", "foreign_errors", "formatting", "options", "plugins", "strict_json"),
     ("device", "files"),
     ("bids", "provenance"),
     ("data", "identity"),

@@ -19,13 +19,10 @@ from hypothesis import strategies as st
 
 from napari_msp.errors import UserError
 from napari_msp.files import (
-    DEEPEST,
     HIDDEN,
-    LARGEST,
     OWNER,
     atomic_path,
     new_folder,
-    parse_json,
     read_json,
     read_whole,
     reserved,
@@ -34,6 +31,7 @@ from napari_msp.files import (
     write_json,
     write_text,
 )
+from napari_msp.strict_json import DEEPEST, LARGEST, parse_json
 
 # --- JSON ------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError
-from napari_msp.files import atomic_path, no_room, parse_json, sha256, version_of
+from napari_msp.files import atomic_path, no_room, sha256, version_of
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
 from napari_msp.identity import Person
@@ -31,6 +31,7 @@ from napari_msp.networks.registry import build
 from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import ErrorModel
 from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.strict_json import parse_json
 
 BRANCHES = "connections."
 """What the names of an MSP's weights begin with, but those of its first stages."""

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either
-from napari_msp.files import parse_json
 from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.optimisation import AveragedWeights
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.trail import Trail
 from napari_msp.model_file import digest_of, load_weights, read_tensors, under, write_tensors
+from napari_msp.strict_json import parse_json
 
 FORMAT = "napari-msp checkpoint 4"
 
