@@ -171,11 +171,18 @@ def check_a_model_trained_elsewhere_appears_and_can_be_taken_off(
     assert harmonize.form.models.boxes["MSP"].isChecked()
     # Trained anew under its name, which nothing here is told of: what the file holds predicts.
     shutil.copy(packaged_model("DIQT"), path)
+    asked = []
+
+    def note(request, control):
+        asked.append((request, threading.current_thread() is threading.main_thread()))
+
     with monkeypatch.context() as patch:
-        requests = []
-        patch.setattr(harmonize, "_start", requests.append)
+        patch.setattr("napari_msp.ui.harmonize.widget.harmonize_all", note)
         harmonize.run()
-    kinds = {each.label: each.model.kind for each in requests[0].passes}
+        qtbot.wait_until(lambda: not harmonize.running, timeout=SOON)
+    ((request, in_window),) = asked
+    assert not in_window  # which would stand still while a model is read
+    kinds = {each.label: each.model.kind for each in request.passes}
     assert kinds == {"DIQT": "diqt", "MSP": "msp", "MSP run": "diqt"}
     qtbot.wait_until(lambda: "DIQT run" in harmonize.form.models.boxes, timeout=SOON)
     harmonize.form.models.remove_wanted.emit("DIQT run")
