@@ -185,7 +185,19 @@ def test_settings_are_plain_or_keywords(heads, tmp_path):
     settings = EvaluationSettings(**plain, quick=True, steps=80)
     assert settings.methods == ("alignment",)
     assert settings.budget.steps == 80
-    files = evaluate(heads, str(tmp_path), settings, device="cpu", targets="connectom_sa")
+    told: list[Finished] = []
+    files = evaluate(
+        heads,
+        str(tmp_path),
+        settings,
+        device="cpu",
+        targets="connectom_sa",
+        on_progress=told.append,
+    )
+    assert [each.job for each in told[-2:]] == ["figures", "report"]  # what takes long after jobs
+    assert [each.share for each in told] == sorted(each.share for each in told)
+    assert told[-3].share < 0.9
+    assert told[-1].share == 1
     assert "connectom_sa" in (tmp_path / "table1.csv").read_text()
     assert all(path.exists() for path in files)
     with pytest.raises(UserError) as error:
@@ -400,6 +412,8 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     else:
         assert [words for words, _ in told] == ["write", "write"]
     assert str(reports[-1]).startswith("[100%]")
+    assert str(Finished("a", 0.5, 0.2)) == "[ 50%] a; less than a minute left"
+    assert str(Finished("a", 0.5, 2.4)) == "[ 50%] a; about 2 min left"
     with pytest.raises(UserError, match="do it well"):
         do_all([Write(tmp_path / "bad")], workers, progress)
     assert multiprocessing.active_children() == [], "nobody is waited for at the end"

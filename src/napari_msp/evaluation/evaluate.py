@@ -116,24 +116,41 @@ def _evaluate(
     refuse_unwritable(out / "plan.json")
     out.mkdir(parents=True, exist_ok=True)
     with reserved(out):
-        benchmark = Benchmark(plan, out, device, workers, on_progress)
+        parts = _parts_of_report(plan)
+        benchmark = Benchmark(plan, out, device, workers, on_progress, sum(parts.values()))
         keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()
         _tell(outcome.notes, later or out)
         figures = _figures(plan, outcome, out, device)
-        return [
-            *write_report(
-                outcome.results,
-                outcome.patches,
-                describe(plan, outcome, command, device),
-                figures,
-                out,
-                MEASURES,
-                outcome.effects,
-                make_pages(_study(plan, outcome)) if plan.regions else (),
-            ),
-            *figures.values(),
-        ]
+        benchmark.progress.count(FIGURES, parts[FIGURES])
+        pages = []
+        if plan.regions:
+            pages = make_pages(_study(plan, outcome))
+            benchmark.progress.count(PAGES, parts[PAGES])
+        written = write_report(
+            outcome.results,
+            outcome.patches,
+            describe(plan, outcome, command, device),
+            figures,
+            out,
+            MEASURES,
+            outcome.effects,
+            pages,
+        )
+        benchmark.progress.count(REPORT, parts[REPORT])
+        return [*written, *figures.values()]
+
+
+FIGURES, PAGES, REPORT = "figures", "pages of proof", "report"
+"""What is made of a benchmark's results."""
+
+
+def _parts_of_report(plan: Plan) -> dict[str, float]:
+    """Give about how long each takes, as jobs' weights do: a second is some 12 (measured)."""
+    columns = len(plan.targets) * len(plan.b_values)
+    predicted = 20.0 * min(len(plan.models), SHOWN) * len(plan.targets)
+    proof = {PAGES: 15.0 * columns} if plan.regions else {}
+    return {FIGURES: 10 * columns + predicted, **proof, REPORT: 5 + sum(proof.values())}
 
 
 def prove(

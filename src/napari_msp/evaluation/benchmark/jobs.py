@@ -56,7 +56,10 @@ class Finished:
     minutes_left: float
 
     def __str__(self) -> str:
-        return f"[{self.share:4.0%}] {self.job}; about {self.minutes_left:.0f} min left"
+        left = f"about {self.minutes_left:.0f} min left"
+        if self.minutes_left < 1:
+            left = "less than a minute left" if self.share < 1 else "done"
+        return f"[{self.share:4.0%}] {self.job}; {left}"
 
 
 OnProgress = Callable[[Finished], None]
@@ -67,7 +70,7 @@ OnPart = Callable[[str, float], None]
 
 @dataclass
 class Progress:
-    """Counts a benchmark's jobs; `total` is the weight of all, also of those that come later."""
+    """Counts a benchmark's jobs; `total` is the weight of all, also of what comes later."""
 
     on_progress: OnProgress
     total: float
@@ -82,8 +85,12 @@ class Progress:
 
     def finish(self, job: Job) -> None:
         """Count a job, and say so."""
-        self._done += job.weight
-        self._say(job.name, self._done)
+        self.count(job.name, job.weight)
+
+    def count(self, words: str, weight: float) -> None:
+        """Count what was done, and say so."""
+        self._done += weight
+        self._say(words, self._done)
 
     def part_of(self, job: Job) -> OnPart:
         """Give what says so of a part of a job."""

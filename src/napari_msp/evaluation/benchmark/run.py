@@ -63,21 +63,30 @@ class Outcome:
 
 
 class Benchmark:
-    """A plan that was found to be feasible."""
+    """A plan that was found to be feasible.
+
+    `later` is the weight of what is made of its results, which `progress` counts too.
+    """
 
     def __init__(
-        self, plan: Plan, out: Path, device: str, workers: int, on_progress: OnProgress
+        self,
+        plan: Plan,
+        out: Path,
+        device: str,
+        workers: int,
+        on_progress: OnProgress,
+        later: float = 0.0,
     ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.models = {path: load_model(path) for path in plan.models}
         first = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
         self.scales = lattice_scales(first, plan.source, plan.targets, plan.subjects)
-        self.progress = Progress(on_progress, 1.0)
+        self.later, self.progress = later, Progress(on_progress, 1.0)
 
     def run(self) -> Outcome:
         """Tune, train and measure; what is done already is not done again."""
         rounds = self.plan.rounds
-        self.progress.total = self._expected_weight()
+        self.progress.total = self._expected_weight() + self.later
         first = self._list(rounds[0])
         trials = self._tune(self._tuned_at_once(first), {})
         networks = {each: self._list(each).networks(self._rates(trials, each)) for each in rounds}
