@@ -196,6 +196,13 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "95 % intervals of Student's t over the 3 subjects" in methods_paragraph(few)
     assert "noise-free" not in text
     assert "repeated" not in text
+    assert "averaged over training seeds" not in text  # of one seed, or where nothing is trained
+    assert "each first averaged over training seeds" in methods_paragraph(RUN)
+    alone = Subjects((), (), NAMES)
+    some = replace(RUN, splits={"study": alone}, lacking=["sub-90"] * 10, training=())
+    assert "6 of 16 subjects, who have a scan on prisma_st or connectom_sa, were measured" in (
+        methods_paragraph(some)
+    )
     assert "every choice" not in text
     assert "comparisons" not in text
 

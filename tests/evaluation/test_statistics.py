@@ -100,7 +100,8 @@ def test_nothing_to_test_is_said_and_is_no_p_value():
 def test_too_few_pairs_are_called_so():
     five = wilcoxon([1, 2, 3, 4, 5], [0] * 5)
     assert five.p_value == 2 / 2**5
-    assert "too few" in five.note
+    assert "5 unequal pairs are too few" in five.note
+    assert "1 unequal pair is too few" in wilcoxon([1.0], [2.0]).note
     assert "0.062" in five.note
     assert wilcoxon([1, 2, 3, 4, 5, 6], [0] * 6).note == ""
 

@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 
 from napari_msp.arrays import FloatArray
+from napari_msp.formatting import counted
 
 EXACT_LIMIT = 50
 """Up to this many pairs the null distribution is counted out, above it is taken as normal."""
@@ -166,10 +167,8 @@ def _power_note(pairs: int, family: int) -> str:
     smallest = family * 2.0 ** (1 - pairs)
     if smallest <= LEVEL:
         return ""
-    return (
-        f"{pairs} unequal pairs are too few: the smallest p-value they can give is "
-        f"{min(1.0, smallest):.2g}"
-    )
+    few = f"{counted(pairs, 'unequal pair')} {'is' if pairs == 1 else 'are'} too few"
+    return f"{few}: the smallest p-value that can come of it is {min(1.0, smallest):.2g}"
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:

@@ -1,10 +1,13 @@
 """Gather what a reader must know of a benchmark: from its plan, its trainings and their models."""
 
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.device import choose_device
 from napari_msp.evaluation.benchmark.methods import all_methods
 from napari_msp.evaluation.benchmark.plan import Plan
@@ -16,8 +19,9 @@ from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
-from napari_msp.formatting import shown, span
+from napari_msp.formatting import counted, listed, shown, span
 from napari_msp.model_file import Model, load_model
+from napari_msp.networks.registry import title
 from napari_msp.signal.spherical_harmonics import ORDER
 
 
@@ -35,9 +39,13 @@ def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> Evaluat
     """Gather what a reader must know of a benchmark that was run."""
     training = _training_rows(plan, outcome)
     methods = all_methods()
+    opened = [
+        open_dataset(each, run=plan.run, b0_threshold=plan.b0_threshold) for each in plan.datasets
+    ]
+    there = {each.root.name: _scanned(each, plan) for each in opened}
     return EvaluationRun(
         command=command,
-        splits={path.name: plan.subjects for path in plan.datasets},
+        splits={name: replace(plan.subjects, test=who) for name, who in there.items()},
         input=plan.source,
         targets=plan.targets,
         simulated="noise-free" in outcome.results.references,
@@ -66,7 +74,31 @@ def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> Evaluat
         unfit=plan.unfit,
         notes=outcome.notes,
         also_measured=_also_measured(plan),
+        scans=_scans(opened[0], plan),
+        lacking=[
+            each for each in plan.subjects.test if not any(each in who for who in there.values())
+        ],
     )
+
+
+def _scanned(dataset: TravellingHeads, plan: Plan) -> tuple[str, ...]:
+    """Give the test subjects who have a scan on a target."""
+    test = plan.subjects.test
+    return tuple(who for who in test if any(dataset.has(who, target) for target in plan.targets))
+
+
+def _scans(dataset: TravellingHeads, plan: Plan) -> dict[str, str]:
+    """Say which voxels and directions each platform's scans have, as one of them has."""
+    found = {}
+    for name in (plan.source, *plan.targets):
+        who = next((each for each in plan.subjects.all if dataset.has(each, name)), None)
+        if who is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is doubtful was told when it was measured
+                scan = dataset.acquisition(who, name)
+            counts = [str(len(scan.shell(each).volumes)) for each in plan.b_values]
+            found[name] = f"with voxels of {scan.lattice.edges}, {listed(counts)} directions"
+    return found
 
 
 GIVEN = ("nothing: it is trained", "image")
@@ -115,8 +147,24 @@ def _given(plan: Plan, name: str) -> str:
         }
         told = made and made != {name}
         return "finished predictions" + (f" of {', '.join(sorted(made))}" if told else "")
-    shared = any(_shares(load_model(path)) for path in plan.models if path.stem == name)
-    return "a trained model" + ", first stages shared by all targets" * shared
+    [path] = [each for each in plan.models if each.stem == name]
+    return _trained(load_model(path))
+
+
+def _trained(model: Model) -> str:
+    """Say how a model that was given was trained, as its card has it."""
+    about, settings = model.training, model.training.get("settings", {})
+    start = about.get("start", {}).get("name") or "nothing"
+    people = counted(len(about.get("subjects", ())), "subject")
+    known = {"preset": "preset {}", "width": "width {:g}", "seed": "seed {}"}
+    facts = [
+        form.format(each) for k, form in known.items() if (each := settings.get(k)) is not None
+    ]
+    shared = ["first stages shared by all targets"] * _shares(model)
+    learned = f"learned from {people} in {about.get('steps', 0):,} steps from {start}"
+    digest = f"SHA-256 {model.sha256[:12]}…" if model.sha256 else ""
+    said = [f"a trained {title(model.kind)}", *shared, learned, *facts, digest]
+    return ", ".join(filter(None, said))
 
 
 def _settings(plan: Plan) -> dict[str, str]:

@@ -1,13 +1,27 @@
-"""A run in words: what a reader must know of it, and the methods paragraph."""
+"""A run in words: what a reader must know of it, the methods paragraph, and what that cites."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.measures.pair import FLUID_MD, GREY_FA, LARGEST_TISSUE_MD, WHITE_FA
 from napari_msp.evaluation.statistics import FOR_BOOTSTRAP, FOR_INTERVAL, RESAMPLES
 from napari_msp.formatting import counted, listed, span
-from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
+
+MSP_PAPER = (
+    "Blumberg SB, Palombo M, Khoo CS, Tax CMW, Tanno R, Alexander DC. Multi-Stage Prediction "
+    "Networks for Data Harmonization. MICCAI, 2019; arXiv:1907.11629."
+)
+
+WORKS = (
+    "Descoteaux M, and others. Regularized, fast, and robust analytical Q-ball imaging. Magnetic "
+    "Resonance in Medicine, 2007; 58:497-510.",
+    "Veraart J, and others. Weighted linear least squares estimation of diffusion MRI parameters: "
+    "strengths, limitations, and pitfalls. NeuroImage, 2013; 81:335-346.",
+)
+"""Cited by every methods paragraph."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,12 @@ class EvaluationRun:
     b_value
         Of the shell or the shells, in s/mm²; None where platforms differ.
     seeds
-        Of the training; the first dataset was run with each, the others with the first one.
+        Of the training, where there was one; the first dataset was run with each, the others with
+        the first one.
+    scans
+        What each platform's scans are, in a few words.
+    lacking
+        Who was to be measured and has no scan on any target; `splits` have only those who have.
     methods
         What each method is, half a sentence by name.
     terms
@@ -61,6 +80,19 @@ class EvaluationRun:
     unfit: Sequence[str] = ()
     also_measured: Sequence[str] = ()
     notes: Sequence[str] = ()
+    scans: Mapping[str, str] = field(default_factory=dict)
+    lacking: Sequence[str] = ()
+
+    @property
+    def software(self) -> str:
+        """How this package is cited."""
+        return f"napari-msp {self.versions.get('napari-msp', '')}".rstrip()
+
+    @property
+    def works(self) -> tuple[str, ...]:
+        """What the methods paragraph cites, as a list of references has it."""
+        software = f"The napari-msp developers. {self.software} [computer software]."
+        return (MSP_PAPER, *WORKS, software)
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -95,11 +127,15 @@ def _data(run: EvaluationRun) -> str:
     known = () if run.b_value is None else run.b_value
     shells = [f"{b:.0f}" for b in ([known] if isinstance(known, int | float) else known)]
     b_value = f" (b = {listed(shells)} s/mm²)" if shells else ""
+    scans = [f"{platform} {what}" for platform, what in run.scans.items()]
+    scanned = f" Scans were of {'; '.join(scans)}." if scans else ""
     return (
         f"We used {source}. From the scan of {run.input}, each method predicted the image of "
-        f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
-        f"series of order {ORDER} in MRtrix3's basis and scanner axes, fitted to the "
-        "b0-normalised signal with Laplace-Beltrami regularisation."
+        f"{listed(run.targets)}{b_value}, with {run.software} (Multi-Stage Prediction: Blumberg "
+        f"2019).{scanned} Images were real symmetric spherical-harmonic (SH) series of order "
+        f"{ORDER} in MRtrix3's basis and scanner axes, fitted to the b0-normalised signal with "
+        f"Laplace-Beltrami regularisation (Descoteaux 2007; λ = {REGULARISATION_AT_30:g} N / 30 "
+        "for N directions)."
     )
 
 
@@ -119,8 +155,13 @@ def _split(run: EvaluationRun) -> str:
     training, validation, test = sizes.pop()
     if training == validation == 0:
         where = " of each dataset" if len(run.splits) > 1 else ""
+        who = counted(test, "subject")
+        if run.lacking:
+            scan = f"{'has' if test == 1 else 'have'} a scan on {' or '.join(run.targets)}"
+            who = f"{test} of {test + len(run.lacking)} subjects{where}, who {scan},"
+            where = ""
         verb = "was" if test == 1 else "were"
-        return f"{counted(test, 'subject')}{where} {verb} measured; nobody was learned from here."
+        return f"{who}{where} {verb} measured; nobody was learned from here."
     choices = "every choice was made on validation subjects, and " if validation else ""
     return (
         f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
@@ -172,7 +213,10 @@ def _measures(run: EvaluationRun) -> str:
     return (
         "The main measure is the mean squared error of the SH coefficients over in-mask voxels "
         "and coefficients, on the target's own lattice: predictions were interpolated where "
-        f"lattices differ, the truth never. Truth was {truths}."
+        f"lattices differ, the truth never. Truth was {truths}. Tensors were fitted by iteratively "
+        f"reweighted least squares (Veraart 2013). In white matter truth's FA is above "
+        f"{WHITE_FA:g}, in grey below {GREY_FA:g}, in both its mean diffusivity is below "
+        f"{1e3 * LARGEST_TISSUE_MD:g}·10⁻³ mm²/s, in fluid above {1e3 * FLUID_MD:g}·10⁻³ mm²/s."
     )
 
 
@@ -189,14 +233,15 @@ def _intervals(subjects: int) -> str:
 
 
 def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
+    averaged = ", each first averaged over training seeds" * (len(run.seeds) > 1)
     if run.folds:
         return (
-            "Values are means over test subjects, each first averaged over training seeds, with "
+            f"Values are means over test subjects{averaged}, with "
             "the value of each subject. Folds overlap: almost the same subjects taught in each, so "
             "neither intervals nor p-values are given."
         )
     sentences = [
-        "Values are means over test subjects, each first averaged over training seeds, "
+        f"Values are means over test subjects{averaged}, "
         f"{_intervals(sum(len(each.test) for each in run.splits.values()))}."
     ]
     families = {(t.level, t.reference, t.shell): t for t in tests if t.comparisons}

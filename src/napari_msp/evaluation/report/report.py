@@ -81,9 +81,10 @@ def write_report(
     effects: Results[EffectResult] = NO_EFFECTS,
     pages: Sequence[Page] = (),
 ) -> list[Path]:
-    """Write report.html, table1.csv, table1.md, pvalues.csv and the rows that they rest on.
+    """Write report.html, table1.csv, table1.md, pvalues.csv, methods.txt and what they rest on.
 
-    The rows are measures.csv and patches.csv. All files are written or none.
+    That are measures.csv and patches.csv; methods.txt is the paragraph with its references. All
+    files are written or none.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def write_report(
         Put into heads, as they were predicted; where there are any, biology.csv is written too.
     pages
         Of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data dictionary,
-        their figures, and methods.txt, the paragraph with its references.
+        and their figures.
 
     Raises
     ------
@@ -123,8 +124,7 @@ def write_report(
         for name, tidy in page.files.items():
             contents[f"{name}.csv"] = tidy.csv()
             contents[f"{name}.json"] = json.dumps(tidy.dictionary(), indent=2, ensure_ascii=False)
-    if pages:
-        contents["methods.txt"] = methods_text(paragraph, pages)
+    contents["methods.txt"] = methods_text(paragraph, run, pages)
     drawn = [drawing for page in pages for drawing in page.drawings]
     with staged_folder(Path(out)) as stage:
         for drawing in drawn:
@@ -138,15 +138,15 @@ def write_report(
     return [Path(out) / name for name in (*contents, *(f"{each.name}.png" for each in drawn))]
 
 
-def methods_text(paragraph: str, pages: Sequence[Page]) -> str:
+def methods_text(paragraph: str, run: EvaluationRun, pages: Sequence[Page]) -> str:
     """Write the methods section with its references, as plain text to paste."""
     paragraphs = [paragraph, *(page.methods for page in pages if page.methods)]
-    return "\n\n".join([*paragraphs, "\n".join(["References", *_works(pages)])]) + "\n"
+    return "\n\n".join([*paragraphs, "\n".join(["References", *_works(run, pages)])]) + "\n"
 
 
-def _works(pages: Sequence[Page]) -> list[str]:
-    """List what all pages cite, each once."""
-    return sorted({each for page in pages for each in page.references})
+def _works(run: EvaluationRun, pages: Sequence[Page]) -> list[str]:
+    """List what the paragraph and all pages cite, each once."""
+    return sorted({*run.works, *(each for page in pages for each in page.references)})
 
 
 def summaries_csv(found: Analysis, measures: Measures) -> str:
@@ -210,7 +210,7 @@ def report_html(
         pictures=_encoded(pictures),
         pages=pages,
         drawings=_encoded(drawings),
-        works=_works(pages),
+        works=_works(run, pages),
         paragraph=paragraph,
         terms=_terms(run),
         training=_training(run),
@@ -243,7 +243,7 @@ def _lead(results: Results[Result], run: EvaluationRun) -> str:
         *([(len(shells), "shell")] if (shells := results.names("shell")) != [None] else []),
         (len(subjects), "simulated test head" if run.simulated else "test subject"),
         (len(results.names("dataset")), "dataset"),
-        (len(results.names("seed")), "training seed"),
+        *([(len(results.names("seed")), "training seed")] if run.training else []),
     )
     return ", ".join(counted(count, what) for count, what in counts) + "."
 
@@ -316,7 +316,7 @@ def _plain(value: object) -> str:
 def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
     """Say what another run must share with this one."""
     return {
-        "Training seeds": ", ".join(map(str, results.names("seed"))),
+        **({"Training seeds": ", ".join(map(str, results.names("seed")))} if run.training else {}),
         **(
             {f"Fold of {fold.test[0]}": _parts(fold) for fold in run.folds}
             or {f"Subjects of {name}": _parts(split) for name, split in run.splits.items()}
