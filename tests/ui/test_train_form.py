@@ -182,7 +182,7 @@ def test_validation_subjects_and_minutes_are_asked_for_first(filled):
     assert shown == ["9000 at most (preset)", "5", "a phase is 30 epochs"]
     filled.entries["epochs"].write(4)
     shown = [others[name].native.text() for name in ("steps", "patience", "steps_per_epoch")]
-    assert shown == [" ", "no end before its time", "all voxels about once"]
+    assert shown == [" ", "never ends early", "all voxels about once"]
     filled.entries["epochs"].write(None)
     filled.entries["validation"].write(["sub-03"])
     assert "sub-03 cannot be held out too" in filled.first.said("validation")

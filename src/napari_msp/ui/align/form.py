@@ -27,18 +27,18 @@ from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import PathField
 
 TIPS = {
-    "dataset": "<p>Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were "
-    "scanned on several platforms. It is only read.</p>",
-    "out": "<p>Made anew: a dataset with the aligned scans, the motions and a report.</p>",
-    "resample": "<p>Without this, a motion is written into the scan's affine, and no voxel is "
-    "touched. With it, images are interpolated by cubic splines, once, onto the input's lattice, "
+    "dataset": "<p>Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz of people who were "
+    "scanned on several platforms. Align only reads it.</p>",
+    "out": "<p>New folder for a dataset of the aligned scans, with their motions and a report.</p>",
+    "resample": "<p>Without this, Align writes the motion into the scan's affine and touches no "
+    "voxel. With it, Align interpolates images by cubic splines, once, onto the input's lattice, "
     "for tools that need one lattice.</p>",
     "affine": "<p>Rigid: shift and turn. Affine: stretch and shear, too, which only interpolated "
     "images can show.</p>",
-    "subjects": "<p>Who is aligned; nobody ticked: all.</p>",
-    "voxel_size": "<p>Interpolates the input, too, to cubes of this edge; auto: of its smallest "
+    "subjects": "<p>Tick whom to align. If nobody is ticked, all are aligned.</p>",
+    "voxel_size": "<p>Interpolate the input, too, to cubes of this edge; auto: of its smallest "
     "edge.</p>",
-    "run": "<p>Which scan is meant, where one was repeated.</p>",
+    "run": "<p>Which scan to use if one was repeated.</p>",
 }
 
 MOTIONS = ("rigid: shift and turn", "affine: stretch and shear, too")
@@ -70,7 +70,7 @@ class AlignForm(ExaminedForm):
         self.run.setPlaceholderText("nothing was scanned twice")
         self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.button = push_button(
-            "A&lign", "Lay each subject's scans on that subject's head on the input (Enter)."
+            "A&lign", "Lay each subject's scans on that subject's scan of the input (Enter)."
         )
         self._lay_out()
         self._connect()

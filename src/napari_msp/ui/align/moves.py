@@ -30,22 +30,23 @@ WIDTHS = ("sub-01 ge_st", "sub-01 connectom_sa")
 HEADERS: Sequence[Text] = (
     ("scan", ""),
     ("shift\nmm", "<p>How far the brain's centre was moved.</p>"),
-    ("turn\n°", "<p>By how much the head was turned.</p>"),
+    ("turn\n°", "<p>How far the head was turned.</p>"),
     (
         "away\nbefore\nvoxels",
         "<p>How far shift and turn move the brain on average, in voxels of the input.</p>",
     ),
     (
         "away\nafter\nvoxels",
-        "<p>The same, measured anew on what was written: it tells what went wrong, half a voxel or "
-        "more, not the last hundredths. On simulated heads 0.02 voxels were truly left.</p>",
+        "<p>The same, measured again on the written scan. It reveals failures of half a voxel or "
+        "more; do not read the last hundredths into it. On simulated heads 0.02 voxels were truly "
+        "left.</p>",
     ),
 )
 
 VIEWS: Sequence[tuple[View, str, str]] = (
     ("input", "I&nput", "The b=0 image of the head on which the scan was laid."),
-    ("before", "&Before", "The scan's b=0 image where it lay."),
-    ("after", "A&fter", "The scan's b=0 image where it lies now."),
+    ("before", "&Before", "The scan's b=0 image before the alignment."),
+    ("after", "A&fter", "The scan's b=0 image after the alignment."),
 )
 
 SELECT = "Select a row to see its head with the input's."
@@ -87,11 +88,15 @@ class Moves(Themed):
             self._one_of_them.addButton(button)
         self.views["after"].setChecked(True)
         self.board = QCheckBox("Chec&kerboard with the input")
-        self.board.setToolTip("<p>Squares of 15 mm from the input and from the scan in turn.</p>")
+        self.board.setToolTip(
+            "<p>Show squares of 15 mm from the input and from the scan in turn.</p>"
+        )
         self.seen = QWidget()
         stacked(self.seen, in_row(*self.views.values()), self.board)
-        self.report = push_button("Open re&port", "Every scan before and after, in the browser.")
-        self.train = push_button("&Use in Train", "Opens Train with the aligned dataset.")
+        self.report = push_button(
+            "Open re&port", "Show every scan before and after, in the browser."
+        )
+        self.train = push_button("&Use in Train", "Open Train with the aligned dataset.")
         buttons = in_row(self.report, self.train)
         stacked(self, self.table, self.hint, self.seen, buttons)
         self.table.itemSelectionChanged.connect(self._choose)

@@ -50,34 +50,34 @@ OWN_SCAN = "the predictions’ own"
 
 SHELL = (
     "<p>Predictions of several shells are compared shell by shell. Truth and input scan are taken "
-    "at the same b-value, where they have it.</p>"
+    "at the same b-value, if they have it.</p>"
 )
 TRUTH = (
-    "<p>The scan of the same head on the target platform, which predictions are measured "
-    "against. Without one the second row shows the error to expect, of models that are "
-    "calibrated, else where a model’s branches disagree.</p>"
+    "<p>The scan of the same head on the target platform: predictions are measured against it. "
+    "Without one, the second row shows the expected error of calibrated models, or else where a "
+    "model’s branches disagree.</p>"
 )
 PREDICTIONS = (
     "<p>Up to four images, left to right in this order. Errors are compared with the first one’s. "
-    "Any image may stand here, a scan too: it shows what harmonization has to beat.</p>"
+    "Any image may stand here, also a scan: it shows what harmonization has to beat.</p>"
 )
 SCAN = "<p>The scan that was harmonized. It is shown in its own voxels.</p>"
-MAP = "<p>What is shown of each image, and what errors are of.</p>"
+MAP = "<p>The map to show of each image, and to measure errors of.</p>"
 SQUARED, SIGNED = "squared error", "signed difference"
 ERRORS = (
-    "<p>Squared error says how far a prediction is from the truth; the signed difference also to "
-    "which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
+    "<p>The squared error says how far a prediction is from the truth, the signed difference also "
+    "to which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
 )
 KEYS = "Hold G: truth, H: input. Q: glyphs."
 NO_GLYPHS = "none"
 GLYPHS = (
     "<p>The voxels around the crosshair as surfaces, coloured by direction: red left-right, green "
     "front-back, blue up-down.</p><p><b>ODF</b>: how much diffuses along each direction, by "
-    "analytical q-ball imaging, from each voxel’s least to its most: shapes compare, sizes do "
-    "not, and where nothing has a direction noise is drawn large. <b>Signal</b>: S/S₀ of each "
+    "analytical q-ball imaging, from each voxel’s smallest to its largest value: compare shapes, "
+    "not sizes. Where nothing has a direction, noise is drawn large. <b>Signal</b>: S/S₀ of each "
     "gradient direction, on one scale for all cells; it is weakest along fibres.</p>"
 )
-PLANE = "<p>How the heads are cut. Right and left are as radiologists look at them.</p>"
+PLANE = "<p>The plane to show. Right and left are as radiologists look at them.</p>"
 
 
 class CompareForm(QWidget):
@@ -131,7 +131,7 @@ class CompareForm(QWidget):
                 self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
         self.show_button = push_button(SHOW, "<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = push_button(
-            "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
+            "L&eave comparison", "<p>Remove the cells and show your layers again.</p>"
         )
         self.notices, self.keys = Notices(), wrapped(KEYS)
         self.what = FoldButton("What to compare", True)

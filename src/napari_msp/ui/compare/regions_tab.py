@@ -178,13 +178,14 @@ class RegionsTab(Themed):
         self.labels = QComboBox()
         self.labels.setAccessibleName("Labels")
         self.labels.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        self.open = push_button("&Open …", "<p>A label image in the space of the scans.</p>")
-        self.new = push_button("Ne&w", "<p>Empty labels in the voxels of the comparison.</p>")
+        self.open = push_button("&Open …", "<p>Open a label image in the space of the scans.</p>")
+        self.new = push_button("Ne&w", "<p>Make empty labels in the voxels of the comparison.</p>")
         self.draw = push_button(
-            "&Draw", "<p>Show one image with its labels, to paint on; again: the comparison.</p>"
+            "&Draw",
+            "<p>Show one image with its labels, to paint on; press again for the comparison.</p>",
         )
         self.draw.setCheckable(True)
-        self.save = push_button("Save re&gions …", "<p>Numbers and histograms as CSV.</p>")
+        self.save = push_button("Save re&gions …", "<p>Save numbers and histograms as CSV.</p>")
         self.words, self.message = wrapped(NOTHING), MessageLine()
         self.table = ReadingTable(
             "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8

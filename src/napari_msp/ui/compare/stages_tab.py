@@ -91,7 +91,7 @@ class StagesPanel(QWidget):
         self.reset.clicked.connect(lambda: self._set_alpha(self._model_alpha))
         self.general, self.equation = _wrapping(QLabel(general_equation())), _wrapping(QLabel())
         self.general.setToolTip("<p>Equation (1) of Blumberg 2019, arXiv 1907.11629.</p>")
-        self.equation.setToolTip("<p>The same with the present α: the weight of every term.</p>")
+        self.equation.setToolTip("<p>The same with the current α: the weight of every term.</p>")
         self.branches = push_button("Show branches", tooltip("branch") + tooltip("contribution"))
         self.branches.setCheckable(True)
         self._controls = self._arranged()

@@ -77,12 +77,12 @@ class VoxelPanel(Themed):
         self.bars.setToolTip(
             tooltip("SH coefficient")
             + tooltip("SH order")
-            + "<p>Each order has a scale of its own; its bars stand from m = −l to l.</p>"
+            + "<p>Each order has its own scale; its bars run from m = −l to l.</p>"
         )
         self.profile = PolarProfile()
         self.profile.setToolTip(
             "<p>Signal over its b=0 signal, S/S₀, for gradients in the plane of the slice: the "
-            "farther out, the stronger. It is weakest along fibres, where water moves most.</p>"
+            "farther out, the stronger. It is weakest along fibres, where water diffuses most.</p>"
         )
         self._plots = QBoxLayout(QBoxLayout.TopToBottom)
         self._plots.addWidget(self.bars, 1)

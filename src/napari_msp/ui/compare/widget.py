@@ -89,11 +89,11 @@ class Compare(Docked):
         self.verdict = MessageLine()
         self.save_figure = push_button(
             "Save fi&gure …",
-            "<p>The shown slice as a figure, with squared or signed errors as they are shown: PNG, "
+            "<p>Save the shown slice as a figure, with squared or signed errors as shown: PNG, "
             "PDF or SVG.</p>",
         )
         self.save_numbers = push_button(
-            "Save num&bers …", "<p>The errors with full precision, as CSV.</p>"
+            "Save num&bers …", "<p>Save the errors in full precision, as CSV.</p>"
         )
         self.comparing = Comparing(self)
         self.grid = ViewerGrid(napari_viewer, self._warn)

@@ -189,9 +189,9 @@ class HarmonizeForm(QWidget):
 
     def _lay_out(self) -> None:
         self.add = push_button(
-            "Add &model …", "A model file (.safetensors), such as one trained in Train."
+            "Add &model …", "Open a model file (.safetensors), such as one that Train wrote."
         )
-        self.note.setToolTip("The same head was scanned there, so that errors can be measured.")
+        self.note.setToolTip("The same head was scanned there, so errors can be measured.")
         fit_into_form(self.scan, self.device)
         words = wrapped("No diffusion-weighted scan is loaded yet.")
         stacked(self.empty, words, self.load, self.sample)
@@ -263,15 +263,15 @@ class Advanced(QWidget):
         fit_into_form(self.tile)
         self.resample = QCheckBox(LABELS["resample"])
         self.resample.setToolTip(
-            "<p>A model holds for one voxel size. With this, the SH image of a scan with other "
-            "voxels is interpolated linearly first, which smooths it; what is predicted goes "
-            "back to the scan's voxels.</p>"
+            "<p>A model is valid for one voxel size. With this, the SH image of a scan with other "
+            "voxels is interpolated linearly first, which smooths it; predictions go back to the "
+            "scan's voxels.</p>"
         )
         self.rescale_b_value = QCheckBox(LABELS["rescale_b_value"])
         self.rescale_b_value.setToolTip(
-            "<p>A model holds for one b-value. With this, the signal of a scan with another one is "
-            "brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, approximate in "
-            "tissue.</p>"
+            "<p>A model is valid for one b-value. With this, the signal of a scan with another "
+            "b-value is brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, "
+            "approximate in tissue.</p>"
         )
         self.maps = CheckList()
         tile = labelled(LABELS["tile"], self.tile, "tile", beside=self.tile)

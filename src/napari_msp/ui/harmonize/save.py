@@ -79,9 +79,9 @@ class SaveForm(QWidget):
 
     def _lay_out(self) -> None:
         self.rows = FormRows(Notices())
-        self.rows.add("names", "Predictions", self.names, "Each is written as files of its own.")
+        self.rows.add("names", "Predictions", self.names, "Each prediction gets files of its own.")
         self.rows.add(
-            "folder", "F&older", self.folder, "Made when it is missing; its other files stay."
+            "folder", "F&older", self.folder, "Made if it is missing; other files in it stay."
         )
         self.rows.add(
             "table", HARMONIZE_LABELS["gradients"], self.table, tooltip("gradients"), more=self.bvec

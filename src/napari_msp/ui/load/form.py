@@ -31,8 +31,8 @@ from napari_msp.ui.widgets.message import Notices, readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField
 
 TEACHING = (
-    "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
-    "BIDS dataset of travelling heads, or a folder of DICOM files. Any of them can be dropped here."
+    "Choose a diffusion-weighted image with its .bval and .bvec beside it, the folder of a BIDS "
+    "dataset of travelling heads, or a folder of DICOM files. You can also drop any of them here."
 )
 
 PATHS = ("path", "mask", "bval", "bvec")
@@ -229,5 +229,5 @@ class AcquisitionForm(ExaminedForm):
 
 def _mask_note(found: Findings) -> str:
     if found.mask is None:
-        return "None was found: one is made from the image, and doubted where it is odd"
+        return "None was found: one is made from the image, with a warning if it looks odd"
     return f"Found: {found.mask.name}"

@@ -269,8 +269,12 @@ def headers_of(session: Session) -> list[Cell]:
         return headers
     headers += [
         Cell("target"),
-        Cell("risk", "<p>How unusual it is altogether; it sorts, and is no probability.</p>"),
-        Cell("unusual", "<p>What lies far from the others’ median, on the bad side.</p>"),
+        Cell(
+            "risk",
+            "<p>How unusual a prediction is altogether. It sorts the list; it is not a "
+            "probability.</p>",
+        ),
+        Cell("unusual", "<p>Measures that lie far from the others’ median, on the bad side.</p>"),
     ]
     return headers + [
         Cell(each.title, f"<p>{each.described}{f' {each.unit}' if each.unit else ''}</p>")

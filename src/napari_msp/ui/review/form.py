@@ -18,17 +18,18 @@ LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
-    "folder": "<p>Where <i>cohort</i> or <i>harmonize</i> wrote, or any folder "
-    "above. Ratings are kept in it, in <tt>review/</tt>.</p>",
+    "folder": "<p>The folder that <i>cohort</i> or <i>harmonize</i> wrote, or any folder above "
+    "it. Review keeps ratings in it, in <tt>review/</tt>.</p>",
     "rater": "<p>Letters and digits. Each rater has a table of ratings, so that nobody overwrites "
-    "another’s.</p>",
-    "blind": "<p>Predictions are shown in an order that says nothing, without names and numbers. "
+    "those of others.</p>",
+    "blind": "<p>Show predictions without names and numbers, in an order that gives nothing away. "
     "Order and code names stay the same for a rater.</p>",
 }
 
 ROLES_TIP = (
-    "<p>Which image is the input and which the prediction is hidden, too: they are A and B, in an "
-    "order of each subject’s own. Where their voxels differ in size, that may tell.</p>"
+    "<p>Hide also which image is the input and which the prediction: they become A and B, in an "
+    "order that differs between subjects. If their voxels differ in size, that may give them "
+    "away.</p>"
 )
 
 

@@ -90,7 +90,7 @@ class Judging(Themed):
         self._tag_rows.setHorizontalSpacing(2)
         self._tag_rows.setVerticalSpacing(2)
         self.note = _Note()
-        self.note.setPlaceholderText("note (Enter writes, Enter keeps, Escape does not)")
+        self.note.setPlaceholderText("note (Enter to write, Enter to keep, Escape to drop)")
         self.note.setAccessibleName("Note")
         self.maps, self.planes, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.shells.setVisible(False)
@@ -101,14 +101,15 @@ class Judging(Themed):
         self.outline.setChecked(True)
         self.go_on = QCheckBox("rate and go on")
         self.go_on.setChecked(True)
-        self.go_on.setToolTip("<p>Show the next unrated prediction once one is rated.</p>")
+        self.go_on.setToolTip("<p>After each rating, show the next unrated prediction.</p>")
         self.undo = push_button("&Undo", "<p>Take the last rating back (Backspace).</p>")
         self.keys = push_button("&Keys …", "<p>Show all keys (?).</p>")
         self.report = push_button(
             "Re&port", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
         )
         self.proof = push_button(
-            "Site &effect …", "<p>How far these predictions are from the target’s own scans.</p>"
+            "Site &effect …",
+            "<p>Measure how far these predictions are from the target’s own scans.</p>",
         )
         fit_into_form(self.maps, self.shells, self.planes)
         self._lay_out()

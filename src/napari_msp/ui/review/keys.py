@@ -44,19 +44,19 @@ MOVE, JUDGE, LOOK = "Move", "Judge", "Look"
 COMMANDS: tuple[Command, ...] = (
     Command("next", ("Down", "N"), "next in the list", MOVE),
     Command("previous", ("Up", "B"), "previous in the list", MOVE),
-    Command("next unrated", ("U",), "next that is not rated yet", MOVE),
-    Command("find", ("/",), "type what the list is to show", MOVE),
+    Command("next unrated", ("U",), "next unrated prediction", MOVE),
+    Command("find", ("/",), "find predictions by name or note", MOVE),
     Command("pass", ("P",), "pass: can be used", JUDGE),
     Command("doubtful", ("D",), "doubtful", JUDGE),
     Command("fail", ("F",), "fail: cannot be used", JUDGE),
-    Command("note", ("Enter",), "write a note; Enter keeps it, Escape does not", JUDGE),
+    Command("note", ("Enter",), "write a note; Enter keeps it, Escape drops it", JUDGE),
     Command("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
-    Command("report", ("Shift+R",), "write the page of the review, and open it", JUDGE),
+    Command("report", ("Shift+R",), "write a page of the review, and open it", JUDGE),
     Command("site effect", ("Shift+E",), "how far predictions are from scans on the target", JUDGE),
-    Command("flicker", ("H",), "while held: input and prediction change places", LOOK, True),
-    Command("swap", ("Shift+H",), "the same until it is pressed again", LOOK),
+    Command("flicker", ("H",), "while held: swap input and prediction", LOOK, True),
+    Command("swap", ("Shift+H",), "swap them until you press it again", LOOK),
     Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
-    Command("shell", ("Shift+B",), "next b-value, where predictions have several", LOOK),
+    Command("shell", ("Shift+B",), "next b-value, if predictions have several", LOOK),
     Command("axial", ("A",), "axial plane", LOOK),
     Command("coronal", ("C",), "coronal plane", LOOK),
     Command("sagittal", ("S",), "sagittal plane", LOOK),
@@ -72,11 +72,11 @@ WRITING = {*(each.name for each in COMMANDS if each.group == JUDGE), "tag"}
 """What must not be done where the widget is not seen that says what was done."""
 
 REBOUND: Mapping[str, str] = {
-    "Left": "napari steps through slices with them, too; here also from the table",
+    "Left": "they step through slices in napari, too; here also from the table",
     "Right": "as Left",
-    "1": "napari moves and zooms images then, which they do here anyway",
-    "2": "napari lets an image be turned and stretched then, which would tear the cells apart",
-    "C": "napari fits the contrast to one slice then, which is to be the same for all subjects",
+    "1": "in napari it lets you move and zoom images, which you can here anyway",
+    "2": "in napari it lets you turn and stretch an image, which would tear the cells apart",
+    "C": "in napari it fits the contrast to one slice; here it is the same for all subjects",
 }
 """Keys that napari uses while images are selected, and why they are taken."""
 

@@ -30,13 +30,13 @@ LABELS = {
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
-    "predictions": "<p>Where <i>cohort</i> or <i>harmonize</i> wrote, or where <i>evaluate</i> "
-    "did: predictions of one model. What was compared there before is shown at once.</p>",
+    "predictions": "<p>The folder that <i>cohort</i>, <i>harmonize</i> or <i>evaluate</i> wrote, "
+    "with predictions of one model. If it was compared before, the result appears at once.</p>",
     "datasets": "<p>BIDS folder with the same subjects’ own scans on the target.</p>",
-    "regions": "<p>A label image in the scans’ space, or a folder with one of each subject "
-    "(<tt>sub-01_dseg.nii.gz</tt>). Empty: white and grey matter and fluid.</p>",
-    "run": "<p>The scan on the target that all are compared with, where there are several; another "
-    "one says what two scans on one scanner differ by.</p>",
+    "regions": "<p>A label image in the scans’ space, or a folder with one per subject "
+    "(<tt>sub-01_dseg.nii.gz</tt>). Empty: white matter, grey matter and fluid.</p>",
+    "run": "<p>The scan on the target to compare with, if there are several. Another one then "
+    "shows by how much two scans on one scanner differ.</p>",
     "input": "<p>The scanner that predictions were made from.</p>",
 }
 

@@ -30,19 +30,19 @@ from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 HEADERS: tuple[Text, ...] = (
-    ("compared", "<p>Each with the target’s scan of the same subject.</p>"),
+    ("compared", "<p>Each row is compared with the target’s scan of the same subject.</p>"),
     ("bias\n%", "<p>Mean difference from the target’s scan, in percent of its mean.</p>"),
     ("ICC", "<p>ICC(A,1): 1 where both scanners give everybody the same value.</p>"),
     ("Δ", "<p>Bias over the standard deviation between people (Glass’s Δ).</p>"),
     (
         "kept\n%",
-        "<p>Variance between people, of that on the target. Whoever predicts the same for "
-        "everybody has no bias, and keeps nothing.</p>",
+        "<p>Variance between people, in percent of that on the target. A method that predicts the "
+        "same for everybody has no bias, and keeps nothing.</p>",
     ),
     (
         "told\nright",
-        "<p>Subjects whose own scan on the target is the nearest, by all quantities and regions, "
-        "after biases are taken away.</p>",
+        "<p>Subjects whose own scan on the target is the nearest one, over all quantities and "
+        "regions, with biases removed.</p>",
     ),
 )
 """Of the table, with what each column means."""
@@ -80,7 +80,7 @@ class SiteEffectPanel(Themed):
             (self.regions, "Region"),
         ):
             box.setAccessibleName(name)
-            box.setToolTip(f"<p>{name} that is shown.</p>")
+            box.setToolTip(f"<p>{name} to show.</p>")
         fit_into_form(self.scanners, self.quantities, self.regions)
         self._lay_out()
         self.scanners.currentIndexChanged.connect(lambda _: self._offer_quantities())
@@ -201,9 +201,9 @@ class SiteEffectPanel(Themed):
     def _lay_out(self) -> None:
         self.plot.setAccessibleName("Bland-Altman plot")
         self.plot.setToolTip(
-            "<p>Bland-Altman plot: a point a subject. Lines are the bias and, dashed, the limits "
-            f"of agreement (bias ± {LIMITS:g} standard deviations of the differences). Choose rows "
-            "of the table to see them alone.</p>"
+            "<p>Bland-Altman plot, with one point per subject. Lines are the bias and, dashed, the "
+            f"limits of agreement (bias ± {LIMITS:g} standard deviations of the differences). "
+            "Choose rows of the table to see them alone.</p>"
         )
         self.plot.setFixedHeight(HIGH)
         choosers = in_row(self.quantities, self.regions)

@@ -88,10 +88,10 @@ _ASKED: Mapping[str, _Asked] = {
     "unison_epochs": _Asked(only_for=_MSP, recipe="unison_length.epochs"),
     "batch": _Asked(recipe="batch"),
     "crop": _Asked("Crop (voxels)", only_for=_FAST, recipe="patch"),
-    "steps_per_epoch": _Asked("Steps an epoch", empty="all voxels about once"),
+    "steps_per_epoch": _Asked("Steps per epoch", empty="all voxels about once"),
     "learning_rate": _Asked(term="learning rate", recipe="learning_rate"),
     "decay_every": _Asked("Decay (epochs)", only_for=_PAPER, recipe="decay_every"),
-    "voxels_per_head": _Asked("Voxels a head", only_for=_PAPER, empty="every one"),
+    "voxels_per_head": _Asked("Voxels per head", only_for=_PAPER, empty="every one"),
     "augmentation": _Asked(only_for=_FAST),
     "branch_start": _Asked(only_for=_MSP),
     "first_stages": _Asked(term="first stage", only_for=_MSP),
@@ -179,7 +179,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     if name == "steps_per_epoch" and not (in_epochs and "minutes" not in values):
         return f"a phase is {EPOCHS} epochs"
     if name == "patience":
-        return f"{PATIENCE}" if values.get("validation") and not given else "no end before its time"
+        return f"{PATIENCE}" if values.get("validation") and not given else "never ends early"
     if name == "start_from":
         found = model_to_start_from({**values, name: None})
         return "nothing" if found is None else "base, where it fits"

@@ -41,12 +41,12 @@ from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
 from napari_msp.ui.widgets.message import Notices
 
 TIPS = {
-    "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
-    "on every platform.",
-    "simulate": "Makes a few small heads on four platforms, kept in the cache folder: enough for a "
-    "lesson.",
-    "folder": "Everything of the run goes there: settings, curves, checkpoint and model. It can be "
-    "opened again.",
+    "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz of people who were "
+    "scanned on every platform.",
+    "simulate": "Make a few small heads on four platforms, and keep them in the cache folder: "
+    "enough for a lesson.",
+    "folder": "Train writes everything of the run there: settings, curves, checkpoint and model. "
+    "You can open it again.",
     "device": "Where the networks compute. auto takes CUDA, else MPS (Apple), else the CPU.",
 }
 

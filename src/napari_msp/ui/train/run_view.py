@@ -58,7 +58,7 @@ class RunView(QWidget):
         self.progress = ProgressRow(
             cancel="S&top", cancelling="Stopping …", means="Keeps a checkpoint to go on from"
         )
-        self.progress.cancel.setToolTip("Stops after this step and keeps a checkpoint.")
+        self.progress.cancel.setToolTip("Stop after this step and keep a checkpoint.")
         self.ending, self.unseen = MessageLine(), MessageLine()
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()

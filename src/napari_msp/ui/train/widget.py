@@ -62,16 +62,16 @@ class Train(Docked):
         self.waiting = ProgressRow()
         self.view = RunView()
         self.message = MessageLine()
-        self.train_button = push_button("&Train", "Makes the run folder, and trains in a process.")
+        self.train_button = push_button(
+            "&Train", "Make the run folder, and train in a process of its own."
+        )
         self.resume_button = push_button(
-            "Resu&me", "Goes on with the run that is shown, from its checkpoint if it has one."
+            "Resu&me", "Go on with the shown run, from its checkpoint if it has one."
         )
         self.open_button = push_button(
-            "&Open run …", "Shows a run by its folder, so that it can go on."
+            "&Open run …", "Show a run by its folder, so that you can resume it."
         )
-        self.use_button = push_button(
-            "Use in Harmoni&ze", "Opens Harmonize with this model chosen."
-        )
+        self.use_button = push_button("Use in Harmoni&ze", "Open Harmonize with this model ticked.")
         # Folders are read in a thread: those on a server may take their time.
         self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
@@ -170,8 +170,8 @@ class Train(Docked):
         return not self.run.running or confirmed(
             self,
             "Close Train?",
-            "The network is still learning. It stops with a checkpoint, from which it goes on "
-            "another time: Open run …, then Resume.",
+            "The network is still learning. If you close, it stops with a checkpoint; to go on "
+            "another time, use Open run …, then Resume.",
             "Stop and close",
         )
 
