@@ -35,7 +35,7 @@ def test_demo_from_scan_to_figure(tmp_path):
         assert picture.shape[1] > 1000
         assert picture[..., :3].std() > 0.05
         metrics = read_json(each.metrics)
-        before = metrics["no_harmonisation"]["sh_mse"]
+        before = metrics["no_harmonization"]["sh_mse"]
         assert all(metrics["predictions"][name]["sh_mse"] < before for name in TEACHING)
     heads = open_dataset(tmp_path / "demo" / "heads")
     assert heads.scans[DEMO_SUBJECT, INPUT_PLATFORM] == result.scan

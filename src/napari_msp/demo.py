@@ -114,7 +114,7 @@ def _summary(result: DemoTarget) -> str:
     metrics = read_json(result.metrics)
     errors = {name: each["sh_mse"] for name, each in metrics["predictions"].items()}
     listed = ", ".join(f"{name} {error:.2e}" for name, error in errors.items())
-    before = metrics["no_harmonisation"]["sh_mse"]
+    before = metrics["no_harmonization"]["sh_mse"]
     return f"{result.target}: SH MSE {before:.2e} before, {listed} ({result.figure})"
 
 

@@ -72,7 +72,7 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
     assert found["MSP"]["sh_mse"] == pytest.approx(alone.sh_mse, rel=1e-6)
     assert found["MSP"]["patch_mse"] == pytest.approx(alone.patches.mse.tolist(), rel=1e-6)
     assert found["MSP"]["voxels"] == images["truth"].mask.sum()
-    before = written["no_harmonisation"]["sh_mse"]
+    before = written["no_harmonization"]["sh_mse"]
     assert before == pytest.approx(measure(images["input"], images["truth"]).sh_mse)
     assert before > found["DIQT"]["sh_mse"] > found["MSP"]["sh_mse"]
 
@@ -152,7 +152,7 @@ def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
     assert "from b = 1000 to 1200 s/mm²" in notes
     assert "λ = 0.012" in notes
     assert "was not measured, its b-value" in notes
-    assert result.no_harmonisation is None
+    assert result.no_harmonization is None
     assert "has no brain" not in notes
 
 
@@ -315,7 +315,7 @@ def test_images_in_memory_are_compared_without_a_file(images):
     truth = Scan(given_sh=images["truth"], given_subject="sub-01", given_platform="prisma_st")
     result = compare(truth, {"DIQT": images["diqt"]}, input_image=images["input"])
     assert result.metrics["DIQT"].sh_mse == measure(images["diqt"], images["truth"]).sh_mse
-    assert result.no_harmonisation is not None
+    assert result.no_harmonization is not None
     assert repr(result).startswith("<compared with sub-01 prisma_st: SH MSE DIQT ")
     assert json.loads(json.dumps(result.to_json()))["truth"] == "sub-01 prisma_st"
 

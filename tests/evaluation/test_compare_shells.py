@@ -65,9 +65,9 @@ def test_each_shell_is_compared_as_if_it_were_alone(images):
         for name in ("DIQT", "MSP"):
             by_hand = error_by_hand(alone[name.lower()], alone["truth"])
             assert result.metrics[name].sh_mse == pytest.approx(by_hand, rel=1e-6)
-        assert result.no_harmonisation is not None
+        assert result.no_harmonization is not None
         by_hand = error_by_hand(alone["input"], alone["truth"])
-        assert result.no_harmonisation[1].sh_mse == pytest.approx(by_hand, rel=1e-6)
+        assert result.no_harmonization[1].sh_mse == pytest.approx(by_hand, rel=1e-6)
     assert "b = 1200" in repr(found)
     assert "b = 3000" in repr(found)
 
@@ -162,12 +162,12 @@ def test_what_one_image_lacks_is_said_and_the_rest_compared(images):
 
 def test_an_input_without_the_shell_is_not_measured_and_said(images):
     found = compared(images, input_image=images["input"][1200])
-    assert found[1200].no_harmonisation is not None
-    assert found[3000].no_harmonisation is None
+    assert found[1200].no_harmonization is not None
+    assert found[3000].no_harmonization is None
     assert any("was not measured" in note for note in found[3000].notes)
     two = {b: replace(images["input"][1200], b_value=float(b)) for b in (500, 1200)}
     found = compared(images, input_image=two)
-    assert found[1200].no_harmonisation is not None
+    assert found[1200].no_harmonization is not None
     assert found[3000].scan is None
     assert "the input has no shell near b = 3000, and is not shown" in found[3000].notes
 

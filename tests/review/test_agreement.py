@@ -1,12 +1,15 @@
 """Agreement of raters against published examples and by hand."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from napari_msp.review.agreement import agreement, cohens_kappa, fleiss_kappa
+from napari_msp.review.predictions import Review
 from napari_msp.review.rating_table import Rating
 from napari_msp.review.ratings import AllRatings
+from napari_msp.review.table import summary, write_table
 
 
 @pytest.mark.reference("Fleiss, Cohen and Everitt 1969")
@@ -101,7 +104,7 @@ def test_ratings_of_different_files_are_not_compared():
     assert (pair.kappa.count, pair.other_files, pair.differing) == (1, 1, {})
 
 
-def test_three_raters_have_fleiss_kappa_too():
+def test_three_raters_have_fleiss_kappa_too(tmp_path):
     anna = table_of("anna", {"a": "pass", "b": "fail", "c": "pass"})
     raters = {name: {k: replace(v, rater=name) for k, v in anna.items()} for name in ("a", "b")}
     raters["c"] = table_of("c", {"a": "pass", "b": "fail", "c": "fail", "d": "pass"})
@@ -113,6 +116,17 @@ def test_three_raters_have_fleiss_kappa_too():
     expected = (25 + 16) / 81
     assert found.all_raters.value == pytest.approx((7 / 9 - expected) / (1 - expected))
     assert found.differing == {"c": {"a": "pass", "b": "pass", "c": "fail"}}
+    lines = summary(Review(tmp_path, ()), AllRatings(raters))
+    assert any(line.startswith("a and c: Cohen's kappa 0.40 (−0.37 to 1.00)") for line in lines)
+    assert "All raters: Fleiss' kappa 0.55 on 3 predictions." in lines
+    write_table(tmp_path / "table.json", Review(tmp_path, ()), AllRatings(raters))
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert written["fleiss_kappa"]["kappa"] == found.all_raters.value
+    assert [each["raters"] for each in written["cohens_kappa"]] == [
+        [*p.raters] for p in found.pairs
+    ]
+    ends = (written["cohens_kappa"][1]["low"], written["cohens_kappa"][1]["high"])
+    assert ends == found.pairs[1].kappa.interval
 
 
 def test_one_rater_agrees_with_nobody():

@@ -199,7 +199,10 @@ def test_the_table_says_what_is_unusual_and_who_said_what(module_cohort):
     assert lines[1].split()[-2:] == ["FAIL", "pass"]
     assert lines[2].strip().startswith("mask 900 ml (−")
     assert "anna: 6 rated (5 pass, 0 doubtful, 1 fail), 6 not." in lines
-    assert "anna and bea: Cohen's kappa 0.00 on 6 predictions, of which 1 differ." in lines
+    assert (
+        "anna and bea: Cohen's kappa 0.00, weighted 0.00, on 6 predictions, of which 1 differ."
+        in lines
+    )
     alone = table_text(review, of_raters(ratings, ["bea"]))
     assert "anna" not in alone
     with pytest.raises(UserError, match="cleo has no ratings here"):

@@ -64,7 +64,7 @@ class CompareResult:
         Maps that were chosen and are not among the metrics, by a name such as "md_mse".
     map_errors
         Their mean errors by prediction; none without truth.
-    no_harmonisation
+    no_harmonization
         How the input itself was placed, and its numbers, to be beaten; None without one that can be
         measured.
     tests
@@ -80,7 +80,7 @@ class CompareResult:
     metrics: Mapping[str, Metrics]
     more_maps: Mapping[str, str]
     map_errors: Mapping[str, Mapping[str, float]]
-    no_harmonisation: tuple[str, Metrics] | None
+    no_harmonization: tuple[str, Metrics] | None
     tests: Mapping[tuple[str, str], PairedTest]
     notes: list[str]
     figure: Figure
@@ -89,8 +89,8 @@ class CompareResult:
         if self.truth is None:
             return f"<{counted(len(self.predictions), 'prediction')} compared without truth>"
         errors = {name: each.sh_mse for name, each in self.metrics.items()}
-        if self.no_harmonisation is not None:
-            errors["no harmonization"] = self.no_harmonisation[1].sh_mse
+        if self.no_harmonization is not None:
+            errors["no harmonization"] = self.no_harmonization[1].sh_mse
         said = ", ".join(f"{name} {short(error)}" for name, error in errors.items())
         return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
@@ -111,11 +111,11 @@ class CompareResult:
     @property
     def input_metrics(self) -> Metrics | None:
         """Errors of the input itself; None where it was not measured."""
-        return None if self.no_harmonisation is None else self.no_harmonisation[1]
+        return None if self.no_harmonization is None else self.no_harmonization[1]
 
     def to_json(self) -> dict[str, Any]:
         """Give what metrics.json contains: plain numbers, lists and dictionaries."""
-        before = self.no_harmonisation
+        before = self.no_harmonization
         return {
             "truth": None if self.truth is None else called(self.truth),
             "input": None if self.scan is None else called(self.scan),
@@ -130,7 +130,7 @@ class CompareResult:
                 }
                 for name, scan in self.predictions.items()
             },
-            "no_harmonisation": None
+            "no_harmonization": None
             if before is None or self.scan is None
             else {"path": called(self.scan), "placement": before[0], **before[1].to_json()},
             "tests": [

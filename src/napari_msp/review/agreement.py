@@ -60,6 +60,23 @@ class Kappa:
         return max(-1.0, low), min(1.0, high)
 
 
+def kappa_text(kappa: Kappa) -> str:
+    """Write kappa with its interval; why there is none where there is none.
+
+    >>> kappa_text(Kappa(0.4, 0.1, 0.7, 0.5, 50))
+    '0.40 (0.20 to 0.60)'
+    """
+    if not kappa.count:
+        return "– (nothing in common)"
+    if kappa.value is None:
+        return "– (all said the same of everything)"
+    interval = kappa.interval
+    text = f"{kappa.value:.2f}" + (
+        "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    )
+    return text.replace("-", "−")
+
+
 def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool = False) -> Kappa:
     """Give the kappa of two raters (Cohen 1960).
 

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from napari_msp.files import refuse_unwritable, write_text
 from napari_msp.formatting import counted, listed
-from napari_msp.review.agreement import ORDER, Agreement, Kappa, agreement
+from napari_msp.review.agreement import ORDER, Agreement, agreement, kappa_text
 from napari_msp.review.measures import (
     FEWEST,
     MEASURES,
@@ -259,23 +259,6 @@ def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]
         "blind": sum(each.blind for each in theirs.values()),
         "tags": [f"{tag} ({count})" for tag, count in tags.most_common()],
     }
-
-
-def kappa_text(kappa: Kappa) -> str:
-    """Write kappa with its interval; why there is none where there is none.
-
-    >>> kappa_text(Kappa(0.4, 0.1, 0.7, 0.5, 50))
-    '0.40 (0.20 to 0.60)'
-    """
-    if not kappa.count:
-        return "– (nothing in common)"
-    if kappa.value is None:
-        return "– (all said the same of everything)"
-    interval = kappa.interval
-    text = f"{kappa.value:.2f}" + (
-        "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
-    )
-    return text.replace("-", "−")
 
 
 # --- Distributions ----------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from typing import Any
 
 from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
-from napari_msp.formatting import aligned, counted, csv_text, number
-from napari_msp.review.agreement import ORDER, agreement
+from napari_msp.formatting import aligned, counted, csv_text
+from napari_msp.review.agreement import ORDER, Kappa, agreement, kappa_text
 from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text
 from napari_msp.review.predictions import Entry, Review
 from napari_msp.review.ratings import AllRatings
@@ -85,11 +85,14 @@ def summary(review: Review, ratings: AllRatings) -> list[str]:
         )
     agreed = agreement(ratings)
     for pair in agreed.pairs:
-        kappa = "none" if pair.kappa.value is None else number(pair.kappa.value, 2)
         lines.append(
-            f"{' and '.join(pair.raters)}: Cohen's kappa {kappa} on "
-            f"{counted(pair.kappa.count, 'prediction')}, of which {len(pair.differing)} differ."
+            f"{' and '.join(pair.raters)}: Cohen's kappa {kappa_text(pair.kappa)}, weighted "
+            f"{kappa_text(pair.weighted)}, on {counted(pair.kappa.count, 'prediction')}, of which "
+            f"{len(pair.differing)} differ."
         )
+    if agreed.all_raters is not None:
+        count = counted(agreed.all_raters.count, "prediction")
+        lines.append(f"All raters: Fleiss' kappa {kappa_text(agreed.all_raters)} on {count}.")
     if review.foreign:
         lines.append(f"{counted(len(review.foreign), 'other DWI')} are no predictions.")
     return lines
@@ -106,8 +109,27 @@ def write_table(path: str | Path, review: Review, ratings: AllRatings) -> None:
         "entries": [_about(entry, ratings) for entry in review.entries],
         "problems": [each.phrase() for each in (*review.problems, *ratings.problems)],
         "foreign": [str(path) for path in review.foreign],
+        **_agreement(ratings),
     }
     write_json(path, content)
+
+
+def _agreement(ratings: AllRatings) -> dict[str, Any]:
+    """Give how far raters agree, each kappa with the ends of its 95 % interval."""
+
+    def of(kappa: Kappa) -> dict[str, Any]:
+        low, high = kappa.interval or (None, None)
+        return {"kappa": kappa.value, "low": low, "high": high, "predictions": kappa.count}
+
+    agreed = agreement(ratings)
+    pairs = [
+        {"raters": list(pair.raters), **of(pair.kappa), "weighted": of(pair.weighted)}
+        for pair in agreed.pairs
+    ]
+    return {
+        "cohens_kappa": pairs,
+        "fleiss_kappa": None if agreed.all_raters is None else of(agreed.all_raters),
+    }
 
 
 def table_csv(review: Review, ratings: AllRatings) -> str:

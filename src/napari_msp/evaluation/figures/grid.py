@@ -129,7 +129,7 @@ def cells(
     quantity
         A key of `MAPS`.
     input_image
-        The scan that was harmonised, on its own lattice; it keeps its own voxels, each cell of the
+        The scan that was harmonized, on its own lattice; it keeps its own voxels, each cell of the
         comparison's lattice takes the nearest.
     disagreement
         By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where

@@ -78,7 +78,7 @@ def figure3(
     comparison
         Truth where there is one, and predictions in the order of their columns; see `line_up`.
     input_image
-        The scan that was harmonised; shown voxel by voxel, not interpolated.
+        The scan that was harmonized; shown voxel by voxel, not interpolated.
     maps
         Keys of `MAPS`, a block each.
     axis
