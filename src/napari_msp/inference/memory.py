@@ -84,8 +84,11 @@ def convolutions_of(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
 
 
 @contextmanager
-def watched(modules: Sequence[nn.Module], look: Callable[..., None]) -> Iterator[None]:
-    """Call `look` with each module, its inputs and its output when it was run."""
+def watched(modules: Sequence[nn.Module], look: Callable[..., object]) -> Iterator[None]:
+    """Call `look` with each module, its inputs and its output when it was run.
+
+    What it returns, if anything, takes the output's place.
+    """
     handles = [module.register_forward_hook(look) for module in modules]
     try:
         yield

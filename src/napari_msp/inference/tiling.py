@@ -352,7 +352,13 @@ def run_whole_image(
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     finest = scale if isinstance(scale, int) else max(scale.values())
     outputs: dict[str, FloatArray] = {}
-    with torch.inference_mode(), arithmetic(device, precision), polled(network, cancelled):
+    laid_out = convolutions_of(network) if device.type == "cpu" else []
+    with (
+        torch.inference_mode(),
+        arithmetic(device, precision),
+        polled(network, cancelled),
+        watched(laid_out, _side_by_side),
+    ):
         plan = _Plan(halo, tile)
         if tile is None:
             budget = memory_budget(device) if memory is None else memory
@@ -383,6 +389,14 @@ def run_whole_image(
         if progress is not None:
             progress(total, total)
     return outputs
+
+
+def _side_by_side(_: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    """Lay a voxel's channels side by side again, as torch's way for few channels leaves them apart.
+
+    One such layer, and all behind it would be computed in the slower layout.
+    """
+    return output.contiguous(memory_format=torch.channels_last_3d)
 
 
 @dataclass(frozen=True)

@@ -171,9 +171,9 @@ class CNNRISH(SingleNetwork):
                 [moved[:, order] * ratio[:, i : i + 1] for i, order in enumerate(self.orders)],
                 dim=1,
             )
-            prediction = (scaled - self._of(self.target_mean, scaled)) / self._of(
-                self.target_deviation, scaled
-            )
+            # In place, as an image on the finer lattice is large.
+            prediction = scaled.sub_(self._of(self.target_mean, scaled))
+            prediction.div_(self._of(self.target_deviation, scaled))
         if self.feature_layer == "scaled":
             features = prediction
         return SingleOutputs(prediction, features, ((self.target, prediction),))
