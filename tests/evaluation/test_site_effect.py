@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -45,7 +46,12 @@ from napari_msp.evaluation.proof.pages import (
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.site_effect_files import effects_table, read_site_effect
-from napari_msp.evaluation.proof.site_effect_numbers import effect_words, resampled, scanners
+from napari_msp.evaluation.proof.site_effect_numbers import (
+    effect_words,
+    resampled,
+    scanners,
+    worse_words,
+)
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.formatting import csv_text
@@ -120,6 +126,23 @@ def test_a_site_effect_is_found_before_and_not_after(page):
         assert float(row["change_percent"]) < -80
     assert {row["role"] for row in by_row[REPEAT]} == {"floor"}
     assert "20." in page.lead[0] or "19." in page.lead[0]
+
+
+def test_what_a_prediction_makes_worse_is_said():
+    (found,) = scanners(study(made_up()))
+    assert not list(worse_words(found))
+    worse = ("MSP", "left", "fa")
+    values = [
+        replace(v, value=1.5 * v.value) if (v.method, v.region, v.quantity) == worse else v
+        for v in made_up()
+    ]
+    (found,) = scanners(study(Results(values)))
+    farther, varied = worse_words(found)
+    compared = len(REGIONS) * len(KEYS)
+    assert farther.startswith(f"MSP lies farther from the target than the input in 1 of {compared}")
+    assert re.search(r"means of regions: FA of left \+\d\d\.\d → \+\d\d\.\d %\.$", farther)
+    assert f"MSP: in 1 of {compared} means of regions subjects vary more than twice" in varied
+    assert re.search(r"FA of left 2\d\d %", varied)  # 1.5² of the target's, and some noise
 
 
 def test_a_twin_without_noise_is_called_no_floor_and_few_cite_no_test():

@@ -39,6 +39,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
     resampled,
     role_of,
     scanners,
+    worse_words,
 )
 from napari_msp.evaluation.proof.values import (
     ERRORS,
@@ -97,6 +98,7 @@ def site_effect_page(study: Study) -> Page:
         lead.append(_sentence(each, several))
         fa = f"fa{OF_SIGNAL * each.of_signal}"  # in the largest region, which a reader can picture
         lead += [effect_words(each, region, fa) for region in each.largest(fa, 1)]
+        lead += worse_words(each)
         tables.append(_essence(each, several))
         tables += [_by_region(each, key, several) for key in DRAWN]
         if len(each.subjects) < FEWEST:
@@ -218,8 +220,9 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
     unit = display.unit(quantity.unit)
     return Table(
         f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean "
-        f"[{interval}]; beneath, coefficient of variation between scanners, ICC(A,1) and p of the "
-        "permutation test, corrected over regions and quantities of a row. Bold: p < 0.05.",
+        f"[{interval}]; beneath, coefficient of variation between scanners, ICC(A,1), variance "
+        "between subjects that is kept, and p of the permutation test, corrected over regions and "
+        "quantities of a row. Bold: p < 0.05.",
         ["region", f"target's mean{f', {unit}' if unit else ''}", *each.rows],
         [
             [
@@ -243,6 +246,8 @@ def _cell(effect: SiteEffect | None) -> Cell:
     parts = [f"CV {_percent(found.variation)}"]
     if found.icc is not None and effect.row != MEAN_OF_OTHERS:
         parts.append(f"ICC {number(found.icc, 2)}")
+    if found.variance_kept is not None:
+        parts.append(f"kept {_percent(found.variance_kept, 0)}")
     if effect.test is not None:
         parts.append(p_text(effect.test.corrected_p_value))
     clear = effect.test is not None and effect.test.corrected_p_value < LEVEL

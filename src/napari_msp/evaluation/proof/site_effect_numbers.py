@@ -29,7 +29,7 @@ from napari_msp.evaluation.statistics import (
     permutation_tests,
     relative_change,
 )
-from napari_msp.formatting import counted, number
+from napari_msp.formatting import counted, listed, number
 
 SAME = 0.05
 """Percent below which a bias is called none: it would be written as 0.0."""
@@ -348,6 +348,54 @@ def effect_words(each: Scanners, region: str, quantity: str) -> str:
     by = f"{number(100 * apart / mean, 1)} %" if mean > 0 else f"{apart:.3g}"
     by += _of(floors[0], subjects, " in ")
     return f"{said}. Two scans of one subject on {each.column} differ by {by}."
+
+
+NAMED = 4
+"""Means of regions that a sentence names: the worst ones."""
+
+MUCH = 200.0
+"""Percent of the target's variance between subjects from which it is said to be too large: more is
+no difference of people (our choice)."""
+
+
+def worse_words(each: Scanners) -> Iterator[str]:
+    """Say of every prediction which means of regions it makes worse: medians hide them.
+
+    Such as "MSP lies farther from the target than the input in 2 of 27 means of regions: RISH 4 of
+    white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
+    """
+    before = {(e.region, e.quantity): e.found.bias_percent for e in each.of(BEFORE)}
+    for row in (row for row in each.rows if role_of(row) == "after"):
+        farther: dict[str, float] = {}
+        varied: dict[str, float] = {}
+        compared = 0
+        for effect in each.of(row):
+            then, now = before.get((effect.region, effect.quantity)), effect.found.bias_percent
+            where = f"{QUANTITIES[effect.quantity].label} of {effect.region}"
+            if then is not None and now is not None:
+                compared += 1
+                if abs(now) - abs(then) >= SAME:
+                    ends = " → ".join(number(bias, 1, signed=True) for bias in (then, now))
+                    farther[f"{where} {ends} %"] = abs(now) - abs(then)
+            if (kept := effect.found.variance_kept) is not None and kept > MUCH:
+                varied[f"{where} {number(kept, 0)} %"] = kept
+        if farther:
+            yield (
+                f"{row} lies farther from the target than the input in {len(farther)} of "
+                f"{compared} means of regions: {_worst(farther)}."
+            )
+        if varied:
+            yield (
+                f"{row}: in {len(varied)} of {len(each.of(row))} means of regions subjects vary "
+                f"more than twice as much as on the target (in percent of that variance, "
+                f"{_worst(varied)}): that is no difference of people."
+            )
+
+
+def _worst(found: Mapping[str, float]) -> str:
+    named = sorted(found, key=lambda each: -found[each])
+    more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
+    return listed([*named[:NAMED], *more])
 
 
 def _of(found: Agreement, subjects: int, before: str) -> str:
