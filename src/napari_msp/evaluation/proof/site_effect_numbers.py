@@ -354,8 +354,8 @@ NAMED = 4
 """Means of regions that a sentence names: the worst ones."""
 
 MUCH = 200.0
-"""Percent of the target's variance between subjects from which it is said to be too large: more is
-no difference of people (our choice)."""
+"""Percent of the target's variance between subjects from which it is called too large, of as many
+subjects as can be tested: more is no difference of people (our choice)."""
 
 
 def worse_words(each: Scanners) -> Iterator[str]:
@@ -377,7 +377,8 @@ def worse_words(each: Scanners) -> Iterator[str]:
                 if abs(now) - abs(then) >= SAME:
                     ends = " → ".join(number(bias, 1, signed=True) for bias in (then, now))
                     farther[f"{where} {ends} %"] = abs(now) - abs(then)
-            if (kept := effect.found.variance_kept) is not None and kept > MUCH:
+            kept = effect.found.variance_kept
+            if kept is not None and kept > MUCH and effect.found.subjects >= FEWEST:
                 varied[f"{where} {number(kept, 0)} %"] = kept
         if farther:
             yield (
