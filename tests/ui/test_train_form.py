@@ -15,7 +15,7 @@ from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import SECTIONS, TrainingSettings
 from napari_msp.networks import registry
 from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
 from napari_msp.ui.train.form import TrainingForm
@@ -60,6 +60,8 @@ def test_every_parameter_has_a_row_with_a_tooltip(form):
     assert set(rows) == set(TrainingSettings.model_fields) | {"dataset", "folder", "device"}
     for name, info in TrainingSettings.model_fields.items():
         assert info.description in form.entries[name].native.toolTip()
+    titles = [each.text() for each in form.others.findChildren(QLabel) if "<b>" in each.text()]
+    assert titles == [f"<b>{title.capitalize()}</b>" for title in SECTIONS]
 
 
 def test_mnemonics_lead_to_entries_and_are_told_apart(form):

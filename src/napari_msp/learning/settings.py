@@ -430,8 +430,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "scans and platforms": ("input", "targets", "b_value", "b0_threshold", "run"),
     "who teaches and who judges": ("held_out", "validation", "subjects"),
     "models and networks": (
-        *("kind", "preset", "width", "trunk"),
-        *("first_stage", "first_stages", "singles_first", "features"),
+        *("kind", "preset", "first_stage", "first_stages", "singles_first"),
+        *("features", "width", "trunk"),
     ),
     "what training starts from": ("start_from", "start_from_target", "branch_start"),
     "how long": (

@@ -67,7 +67,7 @@ class AlignForm(ExaminedForm):
         self.subjects = CheckList()
         self.voxel_size, self.run = QLineEdit(), QLineEdit()
         self.voxel_size.setPlaceholderText("voxels stay as they are")
-        self.run.setPlaceholderText("nothing was scanned twice")
+        self.run.setPlaceholderText("the only one")
         self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.button = push_button(
             "A&lign", "Lay each subject's scans on that subject's scan of the input (Enter)."

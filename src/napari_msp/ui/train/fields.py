@@ -26,6 +26,7 @@ from napari_msp.learning.settings import (
     BASE,
     NOTHING,
     PRESETS,
+    SECTIONS,
     TrainingSettings,
     choices_of,
     put_over,
@@ -76,7 +77,8 @@ _ASKED: Mapping[str, _Asked] = {
     "minutes": _Asked(empty="as long as the steps take"),
     "patience": _Asked("Patience (epochs)", term="validation subject"),
     "subjects": _Asked("Subjects"),
-    "run": _Asked("Scan's run", empty="nothing was scanned twice"),
+    "run": _Asked("Scan's run", term="run", empty="the only one"),
+    "b0_threshold": _Asked("b=0 up to (s/mm²)", term="b=0 threshold", empty="50"),
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
     "width": _Asked(empty="paper (full), or the start's"),
@@ -154,10 +156,19 @@ LENGTHS = ("steps", "unison_steps", "epochs", "unison_epochs")
 
 
 def form_fields() -> dict[str, FormField]:
-    """Give every parameter of a run: those shown first, then the others as the model has them."""
+    """Give every parameter of a run: those shown first, then the others section by section."""
     known = TrainingSettings.model_fields
-    order = [*SHOWN_FIRST, *(name for name in known if name not in SHOWN_FIRST)]
+    order = [*SHOWN_FIRST, *(name for names in other_sections().values() for name in names)]
     return {name: _field(name, known[name]) for name in order}
+
+
+def other_sections() -> dict[str, list[str]]:
+    """Give the parameters that are not shown first, by the titles of their sections."""
+    others = {
+        title: [name for name in names if name not in SHOWN_FIRST]
+        for title, names in SECTIONS.items()
+    }
+    return {title.capitalize(): names for title, names in others.items() if names}
 
 
 def applies(name: str, values: Mapping[str, Any]) -> bool:

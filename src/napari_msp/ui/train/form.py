@@ -34,6 +34,7 @@ from napari_msp.ui.train.fields import (
     form_fields,
     likely_input,
     model_to_start_from,
+    other_sections,
     platforms_to_begin_as,
     under_its_entry,
 )
@@ -183,8 +184,9 @@ class TrainingForm(QWidget):
 
     def _other_rows(self) -> FormRows:
         rows = FormRows(self.notices)
-        for name in self.fields:
-            if name not in SHOWN_FIRST:
+        for title, names in other_sections().items():
+            rows.head(title)
+            for name in names:
                 rows.add(name, *self._row(name))
         return rows
 

@@ -123,6 +123,12 @@ class FormRows(Themed):
         self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
         self._layout.addLayout(self._inside, number, 1, Qt.AlignTop)
 
+    def head(self, title: str) -> None:
+        """Begin a section of rows with its title."""
+        label = QLabel(f"<b>{title}</b>")
+        label.setContentsMargins(0, 8, 0, 0)
+        self._layout.addWidget(label, self._layout.rowCount(), 0, 1, 2)
+
     def enable(self, name: str, enabled: bool) -> None:
         """Let a row be filled in, or not."""
         row = self._rows[name]
