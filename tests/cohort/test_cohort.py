@@ -342,6 +342,15 @@ class TestWithAStub:
         assert refusal.value.field == "gradients"
         assert not out.exists()
 
+    def test_nothing_is_written_among_the_scans(self, bids, model):
+        before, job = sorted(bids.rglob("*")), Recorder()
+        for out in (bids, bids / "sub-01", bids / "sub-01/ses-ge/new"):
+            with pytest.raises(UserError, match="has the scans that are to be harmon") as refusal:
+                run_cohort(bids, out, model, TARGET, job=job)
+            assert refusal.value.field == "out_dir"
+        assert (sorted(bids.rglob("*")), job.calls) == (before, [])
+        run_cohort(bids, bids / "derivatives/msp", model, TARGET, participants=["01"], job=job)
+
     def test_sessions_narrow_the_choice(self, bids, model, tmp_path):
         folder = bids / "sub-01/ses-philips/dwi"
         folder.mkdir(parents=True)

@@ -461,6 +461,17 @@ def test_all_methods_are_measured_for_every_target(done):
     assert FLOOR not in results.methods  # these heads have no noise-free twins
 
 
+def test_nobody_validates_where_nothing_is_chosen_and_few_are_left(heads):
+    few = ["sub-02", "sub-03"]
+    asked: list[dict[str, Any]] = [{}, {"train": ["sub-01"]}]
+    for given in asked:
+        subjects = make_plan([heads], methods=["alignment"], test=few, **given).subjects
+        assert subjects == Subjects(("sub-01",), (), tuple(few))
+        with pytest.raises(UserError, match="no subject is left") as error:
+            make_plan([heads], methods=["SHResNet"], test=few, **given)
+        assert "leave_one_out=True" in error.value.phrase()
+
+
 def test_a_baseline_alone_learns_and_is_measured(heads, tmp_path):
     plan = make_plan([heads], methods=["alignment"], targets=["prisma_st"])
     lines: list[str] = []

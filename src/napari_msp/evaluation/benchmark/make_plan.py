@@ -208,7 +208,8 @@ def _who(
         return subjects, ()
     complete = with_all(names, opened, targets)
     if not asked.leave_one_out:
-        return split_once(names, complete, learned, asked), ()
+        chooses = any(name not in baseline_names() for name in rows)
+        return split_once(names, complete, learned, asked, chooses=chooses), ()
     seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
     folds = leave_one_out(opened[0], seen, complete, learned, asked)
     return everyone(folds), folds

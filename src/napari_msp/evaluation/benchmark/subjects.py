@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.errors import Advice, Allow, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
 from napari_msp.identity import Person, known_among, same_person
 from napari_msp.model_file import Model
@@ -20,6 +21,14 @@ TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
 
 LEAST_TO_CHOOSE = 3
 """Subjects besides the one left out from which on one of them validates (our choice): two teach."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut(Allow):
+    """What few subjects can do."""
+
+    parameter: ClassVar[str] = "leave_one_out"
+    why: str = "let each be test once, while all others teach,"
 
 
 class NeverTest(UserWarning):
@@ -154,6 +163,8 @@ def split_once(
     whole: Sequence[str],
     learned: Mapping[str, Learned],
     asked: EvaluationSettings,
+    *,
+    chooses: bool = True,
 ) -> Subjects:
     """Fill up what was not asked for: test and validation subjects from the end of the list.
 
@@ -162,6 +173,9 @@ def split_once(
     names, whole
         Who may be measured; those among them who lack no scan: only they are chosen to learn from
         and to choose by.
+    chooses
+        Whether anything is chosen on validation subjects: a network's weights are. Else nobody need
+        validate, where else nobody would teach.
     """
     training, validation, test = asked.train, asked.validation, asked.test
     taken = {*training, *validation, *test}
@@ -173,9 +187,15 @@ def split_once(
         validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])
     used = {*test, *validation}
     training = training or tuple(name for name in whole if name not in used)
+    if not chooses and not (training and validation):
+        validation = asked.validation
+        training = asked.train or tuple(n for n in whole if n not in {*test, *validation})
     for parameter, part in (("train", training), ("validation", validation), ("test", test)):
-        if not part:
-            remedy = Advice("the datasets need more subjects")
+        if not part and (chooses or parameter != "validation"):
+            remedy = either(
+                Advice("the datasets need more subjects"),
+                LeaveOneOut(),
+            )
             raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
     return Subjects(training, validation, test)
 
