@@ -63,7 +63,7 @@ def draw(rng: np.random.Generator) -> Pose:
 
 
 def scanned(head: Head, person: Subject, platform: Platform, size: str, noise: int) -> Acquisition:
-    scan = _scan(head, person, platform, size, (B_VALUE,), noise, np.zeros(3))
+    scan = _scan(head, person, platform, size, (B_VALUE,), noise, aligned())
     image = nib.Nifti1Image(scan.dwi, scan.lattice.affine)
     return Acquisition(image, scan.table, given_mask=scan.mask)
 

@@ -144,6 +144,7 @@ def test_the_shift_in_voxels_is_the_simulated_one(studies, checked):
             assert row.rotation_degrees == pytest.approx(turned, abs=0.5)
             stated = json.loads(sidecar(studies[1], *scan).read_text())["Simulation"]
             np.testing.assert_allclose(stated["ResidualShift"], pose.shift, atol=1e-4)
+            np.testing.assert_allclose(stated["ResidualTurn"], pose.turn, atol=1e-4)
         errors.append(np.linalg.norm(np.array(row.shift_xyz_voxels) - expected.ravel() / VOXEL))
         assert row.shift_mm == pytest.approx(VOXEL * row.shift_voxels, rel=1e-6)
         assert row.shift_voxels == pytest.approx(np.linalg.norm(row.shift_xyz_voxels))

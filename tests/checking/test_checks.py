@@ -447,7 +447,9 @@ def points_of(brain):
 def test_known_misalignment_is_measured(travelled, travelled_dataset, platform):
     number = travelled[platform].platform.number
     pose = draw_pose(MISALIGNMENT, np.random.default_rng([0, 0, 1, number]))
-    np.testing.assert_allclose(pose.shift, travelled[platform].shift)  # that is what was simulated
+    np.testing.assert_allclose(
+        pose.shift, travelled[platform].pose.shift
+    )  # that is what was simulated
 
     fixed = brain_of(travelled_dataset, "ge_st")
     displacement = estimate_displacement(fixed, brain_of(travelled_dataset, platform))

@@ -139,6 +139,29 @@ def test_lengths_that_code_b_values_scale_them_as_mrtrix_does(
     assert "b-values were multiplied by their squared lengths" in said
 
 
+@pytest.mark.parametrize(
+    ("bval", "bvec", "said"),
+    [
+        ("0 1000 1000", "0,5 -0,3 0,8\n" * 3, "decimal commas"),
+        ("0 1000 1000", "0 1 0\n0 0 1\n0 0 0\n1", "row 4 has 1 numbers, the one before 3"),
+        ("0 1000 1000", "0 nan 0\n0 nan 1\n0 nan 0", "volume 1 has b = 1000 and no direction"),
+        ("0 0 0\n0 1 0\n1 0 0", "0 1 0\n0 0 1\n0 0 0", "as b-vectors have, are the two exchanged"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_in_its_own_words(tmp_path, bval, bvec, said):
+    for name, text in (("a.bval", bval), ("a.bvec", bvec)):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_gradients(tmp_path / "a.bval", tmp_path / "a.bvec", np.eye(4), 3)
+
+
+def test_tables_of_other_programs_have_commas_between_numbers(tmp_path):
+    (tmp_path / "a.bval").write_text("0,1000,1000")
+    (tmp_path / "a.bvec").write_text("0,1,0\n0,0,1\n0,0,0")
+    table = read_gradients(tmp_path / "a.bval", tmp_path / "a.bvec", np.eye(4), 3)
+    assert table.b_values.tolist() == [0, 1000, 1000]
+
+
 def test_lengths_rounded_to_two_decimals_mean_nothing(spread_out):
     b_values, vectors = in_part(spread_out, 1.0)
     assert np.abs(np.linalg.norm(vectors.round(2)[1:], axis=1) - 1).max() > 0.002
@@ -215,7 +238,7 @@ def test_near_b_values_are_one_shell_and_low_ones_b0(spread_out):
         ([0, 1000], np.eye(3)[:2].T, "2 b-values but the image has 3 volumes"),
         ([0, 1000, 1000], np.ones((3, 2)), "3 rows of 2 numbers"),
         ([0, 1000, 1000], np.eye(3) * 0.5, "volume 1 has b = 1000 but a direction of length 0.5"),
-        ([0, 1000, 1000], np.eye(3) * np.nan, "unit length"),
+        ([0, 1000, 1000], np.eye(3) * np.nan, "volume 1 has b = 1000 and no direction"),
         ([0, 1000, 1000], np.diag([1.0, 0, 1]), "shifted by one volume forward"),
         ([0, 1000, 1000], np.diag([1.0, 1, 0]), "shifted by one volume back"),
         ([0, 1000, np.nan], np.eye(3), "finite and not negative"),

@@ -155,6 +155,12 @@ def test_a_name_before_a_star_is_a_whole_word() -> None:
         assert found.groupdict() == {"subject": "01", "session": "ge", "protocol": "st"}
 
 
+def test_what_a_mac_leaves_beside_each_file_is_no_scan(tree, tmp_path):
+    for path in [*tree.rglob("*.nii.gz")]:
+        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    assert len(import_tree(tree, tmp_path / "bids", PATTERN, dry_run=True)) == 4
+
+
 def test_a_mask_pattern_chooses_among_masks(tree, tmp_path):
     for folder in tree.glob("*/*/*/"):
         other = np.zeros((8, 7, 6), np.uint8)

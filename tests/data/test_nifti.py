@@ -171,3 +171,23 @@ def test_a_unit_that_nifti_does_not_know_is_none(tmp_path, affine):
     whole[123] = 7
     path.write_bytes(whole)
     np.testing.assert_allclose(open_nifti(path).affine, affine, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.nii", gzip.compress(bytes(400)), "is compressed, and .* name it \\.nii\\.gz"),
+        ("a.nii.gz", (348).to_bytes(4, "little") + bytes(400), "is not compressed, .* name it"),
+        ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1", "not there; fetch it"),
+        ("a.nii.gz", b"/annex/objects/MD5E-s1--a.nii.gz", "not there; fetch it"),
+        ("a.nii.gz", None, "is a link to a file that is not there; fetch it"),
+        ("a.nii.gz", b"nothing", "is not a readable NIfTI image"),
+    ],
+)
+def test_what_is_no_image_by_its_name_is_told_by_its_first_bytes(name, content, said, tmp_path):
+    if content is None:
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        open_nifti(tmp_path / name)

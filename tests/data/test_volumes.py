@@ -20,6 +20,7 @@ from napari_msp.errors import CountAsB0, UserError
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
 from napari_msp.signal.sh_image import load_sh
+from napari_msp.signal.spherical_harmonics import spread_directions
 from napari_msp.signal.tensors import anisotropy, fit_tensors
 
 
@@ -427,3 +428,18 @@ class TestWhatCountsAsB0:
         b_values[0] = 5
         with pytest.raises(UserError, match="the lowest have b = 5"):
             self.load(replace(bundle, b_values=b_values), 0)
+
+
+def test_a_scan_in_which_nothing_decays_is_told_of():
+    """As with gradients off, or b=0 images beside a DWI's table."""
+    random = np.random.default_rng(0)
+    image = 1000 * (1 + random.random((14, 14, 14)))
+    b_values = np.array([0.0] * 2 + [1000.0] * 30)
+    directions = np.zeros((32, 3))
+    directions[2:] = spread_directions(30)
+    noise = random.normal(0, 20, (*image.shape, 32))
+    said = judge_volumes(image[..., None] + noise, GradientTable(b_values, directions)).doubts
+    assert len(said) == 1
+    assert said[0].startswith("no diffusion is seen at b = 1000: all volumes are as bright as b=0")
+    weak = np.where(b_values > 0, 200.0, 0.0)  # at which little is to be seen
+    assert not judge_volumes(image[..., None] + noise, GradientTable(weak, directions)).doubts

@@ -137,13 +137,13 @@ def test_misalignment_moves_the_head_by_as_much_as_stated(scans):
     np.testing.assert_array_equal(moved["ge_st"].dwi, scans["ge_st"].dwi)
 
     still, scan = scans["prisma_st"], moved["prisma_st"]
-    assert np.linalg.norm(scan.shift) == pytest.approx(1.0)
+    assert np.linalg.norm(scan.pose.shift) == pytest.approx(1.0)
     before, after = still.noise_free[..., 0], scan.noise_free[..., 0]
     gradient = np.stack(np.gradient((before + after) / 2, 2.4), axis=-1)[still.mask]
     place = nib.affines.apply_affine(still.lattice.affine, np.argwhere(still.mask))
     design = -np.hstack([gradient, np.cross(place, gradient)])
     estimate = np.linalg.lstsq(design, (after - before)[still.mask], rcond=None)[0]
-    np.testing.assert_allclose(estimate[:3], scan.shift, atol=0.25)
+    np.testing.assert_allclose(estimate[:3], scan.pose.shift, atol=0.25)
     assert np.linalg.norm(estimate[3:]) == pytest.approx(1 / 60, rel=0.3)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from napari_msp.bids import absolute
 from napari_msp.errors import PYTHON, Remedy, UserError, Words
 from napari_msp.formatting import counted
 
@@ -50,9 +51,10 @@ def place_of(path: Path, root: Path) -> str:
 
 def finding_from(error: UserError, root: Path, where: str) -> Finding:
     """Turn an error into a finding; paths are given from the dataset's root."""
-    subject = None if error.subject is None else Path(error.subject)
-    if subject is not None and subject != root and subject.is_relative_to(root):
-        where = place_of(subject, root)
+    if error.subject is not None:
+        subject, folder = absolute(error.subject), absolute(root)
+        if subject != folder and subject.is_relative_to(folder):
+            where = place_of(subject, folder)
     return Finding("error", where, error.problem, error.remedy)
 
 

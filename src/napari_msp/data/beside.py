@@ -422,7 +422,8 @@ def _place(dwi: Path, folders: Iterable[Path], generic: bool) -> Place:
 def _masks_in(folder: Path, dwi: Path) -> list[Path]:
     """Give images with "mask" in their names, one for each stem, the usual formats first."""
     found: dict[str, Path] = {}
-    images = [path for path in entries(folder) if "mask" in path.name.lower() and path != dwi]
+    seen = (path for path in entries(folder) if not path.name.startswith("."))
+    images = [path for path in seen if "mask" in path.name.lower() and path != dwi]
     for suffix in IMAGE_SUFFIXES:
         for path in images:
             if image_suffix(path).lower() == suffix:

@@ -1,6 +1,7 @@
 """Gradient tables: reading, writing, frames and shells; `table_doubts` contradicts them."""
 
 import codecs
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ NORM_TOLERANCE = 0.1
 
 LOW_B_VALUES = 0.2
 """Share of the highest b-value up to which low ones are likely to be b=0 (our choice)."""
+
+DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
+"""A number as some countries write it."""
 
 MOST_WITHOUT_DIRECTION = 0.25
 """Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
@@ -372,6 +376,8 @@ def _wrong_count(name: str, count: int, volumes: int) -> UserError:
     remedy = "give the table that belongs to this image"
     if volumes == count + 1:
         remedy += ", or take out the volume too many: scanners append a trace or ADC image"
+    elif count == 3 * volumes:
+        remedy += ": these are as many as b-vectors have, are the two exchanged?"
     elif volumes == count - 1:
         remedy += ": a volume was taken out, or lost, and its row was not"
     return UserError(problem, name, "bval", Advice(remedy))
@@ -443,7 +449,13 @@ def _numbers(table: Table, field: str) -> FloatArray:
         raw = Path(table).read_bytes()
         utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
+        if all(map(DECIMAL_COMMA.fullmatch, text.split())) and "," in text and " " in text.strip():
+            raise ValueError("its numbers have decimal commas: write points")
         lines = text.translate(str.maketrans(",;", "  ")).splitlines()
+        rows = filter(None, (line.partition("#")[0].split() for line in lines))
+        for number, (before, own) in enumerate(pairwise(map(len, rows)), start=2):
+            if own != before:
+                raise ValueError(f"row {number} has {own} numbers, the one before {before}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
             return np.loadtxt(lines, ndmin=1)
@@ -472,6 +484,10 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
     wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
+        if np.isnan(lengths[volume]):
+            problem = f"volume {volume} has b = {b_values[volume]:g} and no direction that is known"
+            remedy = Advice("take the volume out of image and table")
+            raise UserError(problem, name, "bvec", remedy)
         problem = (
             f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
             f"{lengths[volume]:.3g}"

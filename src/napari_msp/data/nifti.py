@@ -36,6 +36,12 @@ memory that no machine has."""
 
 CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 
+FETCH = Advice("fetch it (datalad get, git annex get or git lfs pull)")
+"""What helps where a dataset has names of files alone."""
+
+HEADERS = {(348).to_bytes(4, order) for order in ("little", "big")}
+"""How a NIfTI file begins that is not compressed."""
+
 
 _CONVERTED: weakref.WeakValueDictionary[tuple[Path, tuple[int, ...]], nib.Nifti1Image] = (
     weakref.WeakValueDictionary()
@@ -69,14 +75,16 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise unreadable(path, error) from error
     except FileNotFoundError as error:
         nifti_stem(path)  # a name of another kind is the likelier mistake
+        if path.is_symlink():
+            raise UserError("is a link to a file that is not there", path, remedy=FETCH) from error
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         nifti_stem(path)
         # What nibabel says of a file's type names the file once more.
         reason = "unknown file type" if isinstance(error, ImageFileError) else error
-        raise UserError(
-            f"is not a readable NIfTI image ({reason})", path, remedy=REPLACE
-        ) from error
+        unknown = f"is not a readable NIfTI image ({reason})", REPLACE
+        problem, remedy = _looks_like(path) or unknown
+        raise UserError(problem, path, remedy=remedy) from error
     if isinstance(image, nib.Nifti1Pair) and not isinstance(image, nib.Nifti1Image):
         image = nib.Nifti1Image(image.dataobj, image.affine, image.header)
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
@@ -92,6 +100,23 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
             "its affine is singular", path, remedy=Advice("correct the header's sform or qform")
         )
     return image
+
+
+def _looks_like(path: Path) -> tuple[str, Remedy] | None:
+    """Say what a file that is no image by its name is by its first bytes, and what helps."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(200)
+    except OSError:
+        return None
+    named = path.suffix.lower() == ".gz"
+    if first.startswith(b"version https://git-lfs") or b"/annex/objects/" in first:
+        return "stands for a file that is not there", FETCH
+    if first.startswith(b"\x1f\x8b") and not named:
+        return "is compressed, and its name does not say so", Advice("name it .nii.gz")
+    if named and first[:4] in HEADERS:
+        return "is not compressed, though its name says so", Advice("name it .nii")
+    return None
 
 
 def as_nifti(image: Any, name: str) -> nib.Nifti1Image:

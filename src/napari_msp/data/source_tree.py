@@ -161,7 +161,8 @@ def _fitting(
     source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
     expression = pattern_expression(pattern, constants)
-    files = files_under(source)
+    hidden = Path(pattern).name.startswith(".")  # such as what a Mac leaves beside each file
+    files = [path for path in files_under(source) if hidden or not path.name.startswith(".")]
     fitting = {
         path: match
         for path in files

@@ -76,6 +76,9 @@ which of its volumes are right."""
 NOTHING_SHOWN = 0.02
 """Logarithm of the ratio of brightest to darkest volume below which an image shows no diffusion."""
 
+NOTABLE_WEIGHTING = 500.0
+"""In s/mm²: from here on a living brain shows diffusion (our choice)."""
+
 NOISE_FLOOR = 2e-3
 """Residual of the shell's fit below which an image is made without noise, and copies are none."""
 
@@ -302,6 +305,12 @@ class _Judgement:
                     fit = _fit(self.logarithm, shell, self.table, slope)
                     self._judge_shell(fit, reference)
                     self._find_copies(fit)
+        elif len(b0) and shells and shells[-1].b_value >= NOTABLE_WEIGHTING and not self.shapeless:
+            most = f"b = {shells[-1].b_value:.0f}"
+            self.doubts.append(
+                f"no diffusion is seen at {most}: all volumes are as bright as b=0 (are they this "
+                "table's?)"
+            )
         odd = tuple(self.odd[volume] for volume in sorted(self.odd))
         return Verdict(odd, tuple(self.doubts))
 

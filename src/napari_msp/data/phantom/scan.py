@@ -268,8 +268,8 @@ class SimulatedScan:
         (X, Y, Z, N) float32 of the same imaging chain without noise or rounding.
     sigma
         Noise of one channel in image units.
-    shift
-        (3,) residual misalignment of this scan in mm.
+    pose
+        Where the head lies, by its residual misalignment.
     """
 
     subject: Subject
@@ -280,7 +280,7 @@ class SimulatedScan:
     mask: MaskArray
     lattice: Lattice
     sigma: float
-    shift: FloatArray
+    pose: Pose
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.dwi.shape))
@@ -337,7 +337,7 @@ def simulate_subject(
         with threadpool_limits(1, user_api="blas"):
             if head is None:
                 head = head_after(changes, make_head(person, pose, fine, bundles), person, pose)
-            scan = _scan(head, person, platform, size, b_value, seed, pose.shift, run)
+            scan = _scan(head, person, platform, size, b_value, seed, pose, run)
         yield scan
 
 
@@ -361,7 +361,7 @@ def _scan(
     size: str,
     b_values: Sequence[float],
     seed: int,
-    shift: FloatArray,
+    pose: Pose,
     run: int = 1,
 ) -> SimulatedScan:
     lattice = lattice_for(size, platform)
@@ -388,5 +388,5 @@ def _scan(
         mask=apply_orientation(brain > 0.5, change),
         lattice=Lattice(lattice.shape, affine),
         sigma=sigma,
-        shift=shift,
+        pose=pose,
     )

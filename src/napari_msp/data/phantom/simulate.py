@@ -358,7 +358,8 @@ def _sidecar(scan: SimulatedScan, *, noisy: bool) -> dict[str, Any]:
                 "Transverse": platform.gradient_field.transverse,
                 "Longitudinal": platform.gradient_field.longitudinal,
             },
-            "ResidualShift": [round(float(x), 4) for x in scan.shift],
+            "ResidualShift": [round(float(x), 4) for x in scan.pose.shift],
+            "ResidualTurn": [round(float(x), 4) for x in scan.pose.turn],
         },
     }
 

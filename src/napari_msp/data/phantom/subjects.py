@@ -176,6 +176,11 @@ class Pose:
     rotation: FloatArray
     shift: FloatArray
 
+    @property
+    def turn(self) -> FloatArray:
+        """(3,) rotation vector in degrees, in scanner axes."""
+        return np.asarray(Rotation.from_matrix(self.rotation).as_rotvec(degrees=True))
+
     def to_head(self, points: FloatArray) -> FloatArray:
         """Map (3, N) scanner points to the head."""
         turned: FloatArray = self.rotation.T.astype(points.dtype) @ (
