@@ -162,7 +162,7 @@ def add_console_options(command: ArgumentParser) -> None:
 
 def add_scan(command: ArgumentParser) -> None:
     """Add the scan, what belongs to it, and where the results go."""
-    command.add_argument("dwi", type=Path, metavar="DWI", help="DWI: 4-D .nii or .nii.gz.")
+    command.add_argument("dwi", type=Path, metavar="DWI", help="DWI to read: 4-D .nii or .nii.gz.")
     scan = section(command, SCANS)
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
         scan.add_argument(
