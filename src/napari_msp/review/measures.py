@@ -67,7 +67,7 @@ class Measure:
 MEASURES: Mapping[str, Measure] = {
     each.key: each
     for each in (
-        Measure("snr", "SNR", "", "SNR", "low", 1, "Of one b=0 volume of the scan."),
+        Measure("snr", "SNR", "", "SNR", "low", 1, "Signal-to-noise ratio of one b=0 volume."),
         Measure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
         Measure(
             "mean_signal",
@@ -94,7 +94,7 @@ MEASURES: Mapping[str, Measure] = {
             "DisagreementOfOrder0",
             "high",
             None,
-            "Between the terms of equation (1), of order 0, mean over the mask.",
+            "How far the terms of equation (1) differ in order 0, mean over the mask.",
         ),
         Measure(
             "expected_error_median",
@@ -103,7 +103,7 @@ MEASURES: Mapping[str, Measure] = {
             "ExpectedErrorMedian",
             "high",
             None,
-            "Squared error to expect, median over the mask (calibrated models).",
+            "Expected squared error, median over the mask (calibrated models).",
         ),
         Measure(
             "error",
@@ -112,7 +112,7 @@ MEASURES: Mapping[str, Measure] = {
             "Error",
             "high",
             None,
-            "Squared error of SH coefficients against the true scan, where there is one.",
+            "Squared error of SH coefficients against the true scan, if there is one.",
         ),
     )
 }
