@@ -140,6 +140,11 @@ class ErrorFit(_Stated):
         allow_inf_nan=False,
         description="That was expected of any voxel it was fitted on; None in older files",
     )
+    against: str | None = Field(
+        default=None,
+        description="Of what errors are: the scans on the target, or their twins without noise; "
+        "None in older files",
+    )
     subjects: list[str] = Field(description="Who it was fitted on")
     people: list[dict[str, Any]] = Field(
         default_factory=list, description="The same as `Person`; empty in older files"
@@ -160,9 +165,8 @@ class ErrorFit(_Stated):
     def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not known: older files stay as they are."""
         written: dict[str, Any] = as_usual(self)
-        if self.largest is None:
-            del written["largest"]
-        return written
+        unknown = [name for name in ("largest", "against") if written[name] is None]
+        return {name: each for name, each in written.items() if name not in unknown}
 
 
 class ModelCard(_Stated):

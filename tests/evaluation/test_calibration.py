@@ -59,10 +59,14 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     asked = (each for each in ["sub-02"])  # one that can be gone through once
     calibrated = calibrate(model, heads, asked, on_progress=lines.append)
     assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
+    clear = [heads.noise_free("sub-02", target) is not None for target in TARGETS]
+    against = ["the noise-free twin" if each else "the scan" for each in clear]
+    assert [line.partition(" against ")[2] for line in lines] == against
 
     save_model(tmp_path / "c.safetensors", calibrated)
     read = load_model(tmp_path / "c.safetensors")
     assert read.card.expected_error["connectom_sa"].subjects == ["sub-02"]
+    assert [read.card.expected_error[target].against for target in TARGETS] == against
     for target in TARGETS:
         learned, features = described(model, heads.acquisition("sub-02", "ge_st"), target)
         truth = heads.noise_free("sub-02", target) or heads.acquisition("sub-02", target)

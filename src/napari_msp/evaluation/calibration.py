@@ -16,6 +16,7 @@ from napari_msp.data.masks import common_mask
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
+from napari_msp.formatting import listed
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
@@ -26,6 +27,9 @@ from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.spherical_harmonics import ORDER
+
+SCAN, TWIN = "the scan", "the noise-free twin"
+"""What stands for truth: an error against a scan has the scan's noise in it."""
 
 VOXELS = 200_000
 """At most so many of a head are fitted to, chosen at random (our choice)."""
@@ -125,6 +129,7 @@ def with_expected_errors(
     scans = (dataset.scans[each] for each in inputs if dataset.has(*each))
     tell_unfit(model, scans, dataset.root.name)
     samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    truths: dict[str, dict[str, None]] = {}
     for subject in subjects:
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
         if not targets:
@@ -133,14 +138,16 @@ def with_expected_errors(
             warnings.simplefilter("ignore", NotForScans)  # it was just said
             prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
         for prediction in predict_targets(model, prepared, targets, device=device):
+            truth = SCAN if dataset.noise_free(subject, prediction.target) is None else TWIN
             for name, (described, error) in _head(
                 model, dataset, subject, prepared, prediction
             ).items():
                 known = samples.setdefault(name, {})
                 kept = np.random.default_rng(len(known)).permutation(len(error))[:VOXELS]
                 known[subject] = described[kept], error[kept]
-                on_progress(f"{name}: {subject}, SH MSE {error.mean():.3e}")
-    fits = {name: _fit(dataset, heads) for name, heads in samples.items()}
+                truths.setdefault(name, {})[truth] = None
+                on_progress(f"{name}: {subject}, SH MSE {error.mean():.3e} against {truth}")
+    fits = {name: _fit(dataset, heads, listed([*truths[name]])) for name, heads in samples.items()}
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 
 
@@ -162,11 +169,14 @@ def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str
                 raise UserError(problem, dataset.scans[subject, target], "subjects", remedy)
 
 
-def _fit(dataset: TravellingHeads, heads: Mapping[str, tuple[FloatArray, FloatArray]]) -> ErrorFit:
+def _fit(
+    dataset: TravellingHeads, heads: Mapping[str, tuple[FloatArray, FloatArray]], against: str
+) -> ErrorFit:
     features, errors = zip(*heads.values(), strict=True)
     fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
     return ErrorFit(
         **fitted.to_json(),
+        against=against,
         subjects=list(heads),
         people=[dataset.person(subject).to_json() for subject in heads],
     )
