@@ -388,6 +388,13 @@ def test_a_linked_folder_stays_linked(tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["aligned", "disk"]
 
 
+def test_a_link_that_leads_nowhere_is_told(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is a link that leads nowhere; make what") as error:
+        write_json(tmp_path / "out/a.json", {})
+    assert error.value.subject == str(tmp_path / "out")
+
+
 def test_a_lock_of_another_user_can_be_taken(tmp_path, monkeypatch):
     """Who may only read it in a folder that several share."""
     path, real = tmp_path / "cohort.tsv", os.open

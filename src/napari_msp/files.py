@@ -270,6 +270,10 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     if error.errno == errno.ENAMETOOLONG:
         remedy = Advice("shorten what it begins with, such as the scan's name")
         return UserError(f"{path.name} is too long a name", path.parent, remedy=remedy)
+    link = next((each for each in (path, path.parent) if each.is_symlink()), None)
+    if error.errno == errno.EEXIST and link is not None:
+        remedy = Advice("make what it leads to, or choose another folder")
+        return UserError("is a link that leads nowhere", link, remedy=remedy)
     remedy = Advice("choose a folder that you may write to")
     return UserError(f"cannot write here ({error.strerror})", path, remedy=remedy)
 

@@ -584,6 +584,10 @@ def test_predictions_of_whom_a_model_learned_from_are_told_of(predicted):
     other = replace(made, learned_from=False)  # who has that name by chance
     named = {**taught.provenance, ("sub-01", "prisma_st"): other}
     assert replace(taught, provenance=named).doubt(["sub-01", "sub-02"]) is None
+    same = replace(made, learned_from=True, training_subjects=("sub-07",))
+    named = {("sub-02", "prisma_st"): same}
+    with pytest.warns(MayHaveLearned, match="learned from sub-02, who are measured: its errors"):
+        assert replace(taught, provenance=named).doubt(["sub-01", "sub-02"])
 
 
 def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):

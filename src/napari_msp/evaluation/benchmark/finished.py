@@ -89,18 +89,22 @@ class FinishedPredictions:
         return len(models) > 1 and any(names - {who} for who, names in taught.items())
 
     def doubt(self, subjects: Collection[str]) -> str | None:
-        """Say whose predictions come of a model that learned from somebody of their name."""
+        """Say whose predictions come of a model that learned from them, or from their name."""
         taught = self.taught_by(subjects)
-        strangers = {  # of a name that a person has whom the model learned from
-            subject for (subject, _), made in self.provenance.items() if made.learned_from is False
-        }
-        own = [who for who, names in taught.items() if who in names and who not in strangers]
-        if not own:
+        measured = {who: made for (who, _), made in self.provenance.items() if who in subjects}
+        sure = sorted(who for who, made in measured.items() if made.learned_from)
+        # False: somebody else has the name.
+        own = [w for w, names in taught.items() if w in names and measured[w].learned_from is None]
+        if not (sure or own):
             return None
-        words = (
-            f"{self.name}: the model learned from people named {listed(own)}, as are some that are "
-            "measured; if they are the same people, its errors are too low"
-        )
+        words = f"{self.name}: the model learned from "
+        if sure:
+            words += f"{listed(sure)}, who are measured: its errors are too low"
+        else:
+            words += (
+                f"people named {listed(own)}, as are some that are measured; if they are the same "
+                "people, its errors are too low"
+            )
         warnings.warn(words, MayHaveLearned, stacklevel=4)
         return words
 
