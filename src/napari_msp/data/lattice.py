@@ -280,7 +280,9 @@ def _along(values: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
     positions = np.clip(positions, -1, values.shape[axis])
     before = np.floor(positions).astype(int)
     share = (positions - before).reshape([-1 if each == axis else 1 for each in range(2)])
-    padded = np.pad(values, [(1, 2) if each == axis else (0, 0) for each in range(2)])
+    # By hand, as `np.pad` takes longer than all of the rest.
+    padded = np.zeros([n + 3 if each == axis else n for each, n in enumerate(values.shape)])
+    padded[(slice(None),) * axis + (slice(1, -2),)] = values
     between: FloatArray = padded.take(before + 1, axis) * (1 - share)
     between += padded.take(before + 2, axis) * share
     return between

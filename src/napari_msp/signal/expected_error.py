@@ -7,6 +7,7 @@ choice throughout; measured in benchmarks/table1.md).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -158,11 +159,17 @@ def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
 
 def _by_order(squares: FloatArray) -> FloatArray:
     """(..., 4) mean over the coefficients of each order 0, 2, 4, 6."""
-    shares = np.zeros((squares.shape[-1], ORDERS), squares.dtype)
+    mean: FloatArray = squares @ _shares(squares.shape[-1])
+    return mean
+
+
+@cache
+def _shares(count: int) -> FloatArray:
+    """(C, 4) what each coefficient counts in the mean of each order."""
+    shares = np.zeros((count, ORDERS), np.float32)
     for number, part in enumerate(order_slices().values()):
         shares[part, number] = 1 / (part.stop - part.start)
-    mean: FloatArray = squares @ shares
-    return mean
+    return shares
 
 
 def energies(coefficients: FloatArray) -> FloatArray:
@@ -218,10 +225,14 @@ def _depth(mask: MaskArray) -> FloatArray:
     """(N,) distance of in-mask voxels to the nearest voxel outside, in voxels."""
     near = mask[_box(mask, around=1)]
     nearest = distance_transform_edt(near, return_distances=False, return_indices=True)
-    squares: Any = sum(
-        np.square(there[near] - here) for there, here in zip(nearest, np.nonzero(near), strict=True)
-    )
-    depth: FloatArray = np.sqrt(squares)
+    at: tuple[IntArray, ...] = np.indices(near.shape, np.int32, sparse=True)
+    for there, here in zip(nearest, at, strict=True):
+        there -= here  # all in place: fresh memory takes longer than the sums
+        np.square(there, out=there)
+    squares = nearest[0]
+    squares += nearest[1]
+    squares += nearest[2]
+    depth: FloatArray = np.sqrt(squares[near])
     return depth
 
 
