@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from napari_msp.inference import tiling
-from napari_msp.inference.tiling import expected_polls, polled
+from napari_msp.inference import passes
+from napari_msp.inference.passes import expected_polls, polled
 
 
 @pytest.mark.parametrize("largest", [8e9, 2e5])
 @pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
 @pytest.mark.parametrize("kind", ["msp", "diqt", "shresnet", "cpm"])
 def test_polls_are_foretold(kind, target, largest, make_network, monkeypatch):
-    monkeypatch.setattr(tiling, "LARGEST_CONVOLUTION", largest)
+    monkeypatch.setattr(passes, "LARGEST_CONVOLUTION", largest)
     network = make_network(kind, target, width=0.1)
     shape = (9, 12, 10)
     foretold = expected_polls(network, shape)

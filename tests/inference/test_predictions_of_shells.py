@@ -13,10 +13,10 @@ import torch
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.memory import bytes_per_voxel
 from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.passes import bytes_per_voxel, expected_polls
 from napari_msp.inference.prepare import NotPredicted, prepare_input
-from napari_msp.inference.tiling import expected_polls, run_whole_image
+from napari_msp.inference.tiling import run_whole_image
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import evaluate_sh

@@ -9,12 +9,16 @@ from nibabel.orientations import apply_orientation, ornt_transform
 
 from napari_msp.data.lattice import CANONICAL, reorder
 from napari_msp.errors import Cancelled, UserError
-from napari_msp.inference.memory import LIVE_LAYERS, bytes_per_voxel, most_bytes_per_voxel
+from napari_msp.inference.passes import (
+    LIVE_LAYERS,
+    bytes_per_voxel,
+    most_bytes_per_voxel,
+    polled,
+)
 from napari_msp.inference.tiling import (
     best_edges,
     in_memorys_order,
     plan_tiles,
-    polled,
     run_whole_image,
 )
 from napari_msp.options import Options
@@ -272,7 +276,7 @@ def test_cancelling_is_polled_before_every_convolution(make_network):
     ],
 )
 def test_convolution_in_parts_gives_the_same(layer, monkeypatch):
-    monkeypatch.setattr("napari_msp.inference.tiling.LARGEST_CONVOLUTION", 1000.0)
+    monkeypatch.setattr("napari_msp.inference.passes.LARGEST_CONVOLUTION", 1000.0)
     x = torch.randn(1, 6, 7, 8, 9)
     polls = []
 
@@ -297,7 +301,7 @@ def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
 
     network = build_single("diqt", target="t", scales={"t": 2}).eval()
     bound = 1e7
-    monkeypatch.setattr("napari_msp.inference.tiling.LARGEST_CONVOLUTION", bound)
+    monkeypatch.setattr("napari_msp.inference.passes.LARGEST_CONVOLUTION", bound)
     work: list[float] = []
     polls = 0
 
@@ -313,7 +317,7 @@ def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
             work.append(x[:, 0].numel() * weight.numel())
             return real(x, weight, *rest)
 
-        monkeypatch.setattr(f"napari_msp.inference.tiling.functional.{name}", counted)
+        monkeypatch.setattr(f"napari_msp.inference.passes.functional.{name}", counted)
     with torch.no_grad(), polled(network, poll):
         network(torch.zeros(1, 28, 12, 12, 10))
     assert polls == len(work)

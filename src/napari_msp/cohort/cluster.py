@@ -413,7 +413,7 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
     A GPU's memory is not Dask's to share: there the network looks by itself how much is free.
     """
     from napari_msp.device import choose_device, free_memory
-    from napari_msp.inference.memory import SHARE_OF_FREE
+    from napari_msp.inference.passes import SHARE_OF_FREE
 
     options: Options = task.options["options"]
     if options.memory is not None:

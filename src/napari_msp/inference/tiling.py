@@ -2,8 +2,7 @@
 
 A tile is computed on its core widened by the network's halo and clipped to the volume. Crops never
 reach past the volume, so each layer's own padding falls where it does in the whole-image pass, and
-the outputs equal those of one untiled pass. A run can be cancelled between, and within,
-convolutions.
+the outputs equal those of one untiled pass.
 """
 
 import math
@@ -17,144 +16,23 @@ import numpy as np
 import torch
 from nibabel.orientations import apply_orientation
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, MaskArray, for_each_block
 from napari_msp.data.lattice import CANONICAL
 from napari_msp.device import arithmetic
 from napari_msp.errors import stop_if
-from napari_msp.inference.memory import (
+from napari_msp.inference.passes import (
+    PROBED_EDGE,
     bytes_per_voxel,
     convolutions_of,
     memory_budget,
     most_bytes_per_voxel,
+    polled,
     watched,
 )
-from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.options import Precision
 from napari_msp.signal.channels import Standardisation
-
-LARGEST_CONVOLUTION = 8e9
-"""Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
-
-PROBED_EDGE = 8
-"""Of the crop that a pass is predicted from, in input voxels (our choice)."""
-
-
-@contextmanager
-def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator[None]:
-    """Poll `cancelled` before every convolution of `network` while the block runs.
-
-    Convolutions with more than `LARGEST_CONVOLUTION` multiply-adds are computed a few output
-    channels at a time, with a poll before each part: the same numbers, and a limit to the wait.
-
-    Parameters
-    ----------
-    network
-        Its convolutions are stepped into; its weights are not touched.
-    cancelled
-        Says whether to stop; None leaves the network as it is.
-
-    Raises
-    ------
-    Cancelled
-        From within the network, when `cancelled()` is true.
-    """
-    if cancelled is None:
-        yield
-        return
-    convolutions = convolutions_of(network)
-    for module in convolutions:
-        # An attribute of the instance hides the method of the class until it is deleted.
-        object.__setattr__(module, "forward", _in_parts(module, cancelled))
-    try:
-        yield
-    finally:
-        for module in convolutions:
-            object.__delattr__(module, "forward")
-
-
-def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) -> int:
-    """Predict how often `polled` polls in one pass, so that progress within it can be reported.
-
-    One small crop is run with a look at every convolution.
-
-    Parameters
-    ----------
-    network
-        In eval mode, on the CPU.
-    shape
-        (X, Y, Z) of the pass's input.
-    """
-    work: list[tuple[nn.Conv3d | nn.ConvTranspose3d, float]] = []
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            work.append((module, _multiply_adds(module, inputs[0])))
-
-    with torch.inference_mode(), watched(convolutions_of(network), look):
-        network(torch.zeros((1, CHANNELS * network.shells, *(PROBED_EDGE,) * 3)))
-    growth = math.prod(shape) / PROBED_EDGE**3
-    return sum(_parts(module, each * growth) for module, each in work)
-
-
-def _in_parts(
-    module: nn.Conv3d | nn.ConvTranspose3d, cancelled: Callable[[], bool]
-) -> Callable[[Tensor], Tensor]:
-    whole: Callable[[Tensor], Tensor] = module.forward  # the class's, before it is hidden
-
-    def forward(x: Tensor) -> Tensor:
-        parts = _parts(module, _multiply_adds(module, x))
-        if parts == 1:
-            stop_if(cancelled)
-            return whole(x)
-        results = []
-        for chosen in torch.arange(module.out_channels).tensor_split(parts):
-            stop_if(cancelled)
-            results.append(_some_channels(module, x, slice(int(chosen[0]), int(chosen[-1]) + 1)))
-        return torch.cat(results, dim=1)
-
-    return forward
-
-
-def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
-    """Give the number of parts that so many multiply-adds are computed in."""
-    if module.groups > 1:
-        return 1
-    return min(module.out_channels, int(work // LARGEST_CONVOLUTION) + 1)
-
-
-def _multiply_adds(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor) -> float:
-    kernel = math.prod(module.kernel_size)
-    stride = math.prod(module.stride) if isinstance(module, nn.Conv3d) else 1
-    pairs = module.in_channels * module.out_channels / module.groups
-    return float(x[:, 0].numel() / stride * kernel * pairs)
-
-
-def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slice) -> Tensor:
-    bias = None if module.bias is None else module.bias[part]
-    if isinstance(module, nn.ConvTranspose3d):
-        return functional.conv_transpose3d(
-            x,
-            module.weight[:, part],
-            bias,
-            module.stride,
-            module.padding,  # type: ignore[arg-type]
-            module.output_padding,
-            module.groups,
-            module.dilation,
-        )
-    return functional.conv3d(
-        x,
-        module.weight[part],
-        bias,
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.groups,
-    )
-
 
 SMALLEST_TILE = 8
 """Edge below which a tile's core is not cut, however large the halo (our choice)."""

@@ -342,7 +342,8 @@ class _Tiles:
         self._say(f"tile {min(self._done + 1, self._total)} of {self._total}", share)
 
     def _foretold(self) -> int:
-        from napari_msp.inference.tiling import expected_polls, plan_tiles
+        from napari_msp.inference.passes import expected_polls
+        from napari_msp.inference.tiling import plan_tiles
 
         tiles = plan_tiles(self._mask, self._network.halo)
         x, y, z = (part.stop - part.start for part in tiles[0].crop)
