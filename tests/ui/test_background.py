@@ -1,5 +1,7 @@
 """Work in threads: a job ends exactly once, only the newest is heard of, and waiting can end."""
 
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -229,6 +231,21 @@ def test_stopped_work_is_silent(qtbot, heard):
     with qtbot.wait_signal(latest.rested):
         pass
     assert told == []
+
+
+ENDS = """
+import time
+from qtpy.QtWidgets import QApplication
+application = QApplication([])
+from napari_msp.ui.background import Job
+job = Job()
+job.run(lambda control: [time.sleep(0.01) for _ in range(40)])
+"""
+
+
+def test_a_script_that_ends_meanwhile_waits_for_the_thread():
+    ended = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")  # else Python aborts: its half has gone
 
 
 def test_the_result_of_abandonable_work_is_given():

@@ -5,6 +5,7 @@ Where somebody waits for it, a row or a dialog shows how far it is and offers to
 
 from __future__ import annotations
 
+import atexit
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,9 @@ BETWEEN = 2.0
 """Seconds within which files that are dropped together follow each other (our choice)."""
 
 Result = TypeVar("Result")
+
+AT_THE_END = 60_000
+"""Milliseconds for which a program that ends waits for its threads at most (our choice)."""
 
 READERS = frozenset(["napari_msp", "nibabel", "dipy"])
 """Packages whose warnings are about what is worked on."""
@@ -167,6 +171,17 @@ def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:
             result.add_note(traceback.format_exc())
     with suppress(RuntimeError):  # the process ends, and Qt's half of the line is gone
         line.ended.emit(ending, None if ending == "cancelled" else result)
+
+
+@atexit.register
+def _end_with_python() -> None:
+    """Ask all work to stop, and wait until it has.
+
+    The application does so when its windows are closed. A script ends without that, and a thread
+    that then finds its half in Qt deleted would abort the process.
+    """
+    with suppress(RuntimeError):  # one that cannot be stopped
+        FunctionWorker.await_workers(AT_THE_END)
 
 
 class Latest(QObject):
