@@ -14,7 +14,8 @@ from napari_msp.provenance import Provenance, source_uri
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage, write_sh
-from napari_msp.ui.compare.compared import Choices, Question, read_and_line_up
+from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.compared import Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import comparison_cells
 
 

@@ -8,8 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 from napari_msp.options import Options
-from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow, first_target
-from napari_msp.ui.harmonize.model_choice import ModelRow
+from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
 from napari_msp.ui.harmonize.models import Device
 from napari_msp.ui.harmonize.results import ResultLayers, Results
 from napari_msp.ui.harmonize.save import REPLACE, SaveForm, Saving

@@ -21,7 +21,8 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.compare.compared import BEFORE, MOST_PREDICTIONS, Choices, Part, Question
+from napari_msp.ui.compare.choices import MOST_PREDICTIONS, Choices
+from napari_msp.ui.compare.compared import BEFORE, Part, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.glyphs import GlyphView, images_of

@@ -22,7 +22,7 @@ from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.harmonize.model_choice import ModelRow
+from napari_msp.ui.harmonize.form import ModelRow
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
 from napari_msp.ui.preferences import preferences
 
