@@ -281,6 +281,11 @@ def every(remedy: Remedy | None) -> Iterable[Remedy]:
         yield remedy
 
 
+def choice_in(remedy: Remedy | None) -> Choose | None:
+    """Give the choice that would help, alone or among other remedies; None where there is none."""
+    return next((each for each in every(remedy) if isinstance(each, Choose)), None)
+
+
 REMEDIES: dict[str, type[Remedy]] = {
     kind.__name__: kind
     for kind in (*Remedy.__subclasses__(), *Allow.__subclasses__())

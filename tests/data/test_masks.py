@@ -431,11 +431,25 @@ def test_folders_that_may_not_be_listed_do_not_pass_for_empty(
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     denied = r"cannot be read \(Permission denied\); ask its owner"
-    for folder in (tmp_path / "derivatives", dwi.parent):
+    private = tmp_path / "derivatives/private/sub-01/dwi"
+    private.mkdir(parents=True)
+    for folder in (tmp_path / "derivatives", dwi.parent, private):
         closed[:] = [folder]
         with pytest.raises(UserError, match=denied) as error:
             look_for_mask(dwi)
         assert error.value.subject == str(folder)
+    generic = tmp_path / "sub-01/dlabel/diff/brain_mask.nii.gz"
+    brain = tmp_path / "derivatives/brainmask/sub-01/dwi/sub-01_mask.nii.gz"
+    for mask in (generic, brain):
+        mask.parent.mkdir(parents=True)
+    scan().mask.to_filename(generic)
+    with pytest.raises(UserError, match=denied):
+        look_for_mask(dwi)  # the private folder may have a better one
+    scan().mask.to_filename(brain)
+    found = look_for_mask(dwi)
+    assert found.path == brain
+    [passed_over] = found.passed_over
+    assert passed_over.startswith(f"{private} cannot be read")
     for folder in (tmp_path, dwi.parents[1], dwi.parent):
         closed[:] = [folder]
         with pytest.raises(UserError, match=denied):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from napari_msp.bids import dataset_description
-from napari_msp.errors import Choose, CountAsB0, UserError
+from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
 from napari_msp.evaluation.benchmark.jobs import Finished
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.chapters import make_pages
@@ -71,7 +71,8 @@ def test_what_was_compared_is_shown_and_compared_anew(
 
     def prove(heads, folder, *, regions, run, input, on_progress):
         if run is None:
-            raise UserError("was scanned twice", field="run", remedy=Choose("run", ("1", "2")))
+            remedy = either(Advice("put parts together first"), Choose("run", ("1", "2")))
+            raise UserError("was scanned twice", field="run", remedy=remedy)
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
         on_progress(Finished("sub-02 on prisma_st", 1.0, 0.0))  # the report is not counted

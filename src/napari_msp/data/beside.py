@@ -350,11 +350,13 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
     Raises
     ------
     UserError
-        When several fit equally well: the choice is the user's.
+        When several fit equally well: the choice is the user's. When a folder may not be listed,
+        unless a mask that is the image's and nothing else is found in another.
     """
     dwi = Path(dwi)
     passed_over: list[str] = []
-    for place in _mask_places(dwi):
+    closed: list[UserError] = []
+    for place in _mask_places(dwi, closed):
         for fit in sorted(place):
             fitting = [path for path in place[fit] if _lies_on(path, dwi, lattice)]
             if len(fitting) > 1:
@@ -362,11 +364,15 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
                 raise UserError(
                     f"several masks may be its brain's ({listed})", dwi, "mask", Give("mask", "one")
                 )
+            if fit.certain or (fitting and not closed):
+                passed_over += [f"{each.subject} {each.problem}" for each in closed]
+                # Reading a certain one that lies elsewhere says what is wrong.
+                return FoundMask((fitting or place[fit])[0], tuple(passed_over))
             if fitting:
-                return FoundMask(fitting[0], tuple(passed_over))
-            if fit.certain:
-                return FoundMask(place[fit][0], tuple(passed_over))  # reading it says what is wrong
+                raise closed[0]
             passed_over += [f"{_short(path, dwi)} lies on another lattice" for path in place[fit]]
+    if closed:
+        raise closed[0]
     if not _is_alone(dwi):
         others = [path for path in _masks_in(dwi.parent, dwi) if _word_fit(dwi, path)]
         passed_over += [f"{path.name} may be another scan's" for path in others]
@@ -403,16 +409,26 @@ Place = dict[Fit, list[Path]]
 """Masks of one place, by how well they fit."""
 
 
-def _mask_places(dwi: Path) -> Iterator[Place]:
-    """Give the masks of each place, the nearest place first."""
-    yield _place(dwi, [dwi.parent], generic=_is_alone(dwi))
-    yield _place(dwi, derivative_folders(dwi), generic=False)
-    yield _place(dwi, [dwi.parent / each for each in FURTHER_PLACES], generic=True)
+def _mask_places(dwi: Path, closed: list[UserError]) -> Iterator[Place]:
+    """Give the masks of each place, the nearest first; `closed` takes what may not be listed."""
+    yield _place(dwi, _masks_in(dwi.parent, dwi), generic=_is_alone(dwi))
+    yield _place(dwi, _masks_away(derivative_folders(dwi), dwi, closed), generic=False)
+    further = [dwi.parent / each for each in FURTHER_PLACES]
+    yield _place(dwi, _masks_away(further, dwi, closed), generic=True)
 
 
-def _place(dwi: Path, folders: Iterable[Path], generic: bool) -> Place:
+def _masks_away(folders: Iterable[Path], dwi: Path, closed: list[UserError]) -> Iterator[Path]:
+    """Give those of other people's folders: one that is private need not stand in the way."""
+    for folder in folders:
+        try:
+            yield from _masks_in(folder, dwi)
+        except UserError as error:
+            closed.append(error)
+
+
+def _place(dwi: Path, masks: Iterable[Path], generic: bool) -> Place:
     found: Place = {}
-    for path in (path for folder in folders for path in _masks_in(folder, dwi)):
+    for path in masks:
         fit = _entity_fit(dwi, path) if "sub" in entities(path) else _word_fit(dwi, path)
         if fit is not None and (generic or fit.rank < GENERIC):
             found.setdefault(fit, []).append(path)

@@ -24,7 +24,7 @@ from napari_msp.bids import (
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, find_gradients, is_scan
 from napari_msp.data.gradients import SHELL_GAP, read_gradients
-from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either, every
+from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, choice_in, either
 from napari_msp.files import entries, sha256
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, files_read, person_of, same_scan
@@ -258,15 +258,15 @@ def open_dataset(
         try:
             scan, others = choose_scan(paths, what, run)
         except UserError as error:
-            choices = [each for each in every(error.remedy) if isinstance(each, Choose)]
-            if not (first_run and error.field == "run" and choices):
+            choice = choice_in(error.remedy)
+            if not first_run or error.field != "run" or choice is None:
                 if undecided is None:
                     raise
                 undecided.append(error)
                 open_questions[identity] = error
                 passed_over |= dict.fromkeys(paths, UNDECIDED)
                 continue
-            found = {each: choose_scan(paths, what, each)[0] for each in choices[0].choices}
+            found = {each: choose_scan(paths, what, each)[0] for each in choice.choices}
             runs[identity] = {each: path for each, path in found.items() if path is not None}
             scan, others = next(iter(runs[identity].values())), {}
         passed_over |= others

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import UserError, choice_in
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
 from napari_msp.evaluation.proof.site_effect_numbers import Scanners
 from napari_msp.provenance import linked_source
@@ -128,8 +128,8 @@ class SiteEffect(Docked):
     def _refuse(self, error: UserError) -> None:
         self.message.clear()
         words = sentence(said(error, WORDS))
-        if error.field in self.form.asked and isinstance(error.remedy, Choose):
-            self.form.ask(error.field, error.remedy.choices)
+        if error.field in self.form.asked and (choice := choice_in(error.remedy)):
+            self.form.ask(error.field, choice.choices)
         if error.field in LABELS:
             self.form.say(error.field, words)
             self.what.unfold(True)
