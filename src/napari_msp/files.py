@@ -448,6 +448,7 @@ def version_of(path: str | Path) -> tuple[int, ...]:
     """Tell a file from any that takes its place while this process runs.
 
     The system's own time tells it too where size and time of change were kept, as `cp -p` does.
+    On Windows that is the time of creation, which stays where such a copy overwrites a file.
     Empty where there is none: what is wrong, its reader says.
     """
     try:

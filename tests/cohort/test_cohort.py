@@ -17,7 +17,7 @@ from dask_jobs import means
 
 from napari_msp import cohort
 from napari_msp.cli import main
-from napari_msp.cohort import run_cohort, summarise_cohort
+from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.device import free_memory
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
@@ -109,6 +109,8 @@ def test_a_model_for_simulated_heads_says_so_once(bids, model, tmp_path, monkeyp
     def job(dwi, *_, **__):
         warnings.warn(f"{dwi}: of a simulated-only model", NotForScans, stacklevel=1)
         warnings.warn("of this scan", UserWarning, stacklevel=1)
+        truth = dwi.with_name("sub-01_ses-prisma_acq-st_dwi.nii.gz")
+        warnings.warn(f"{truth}: of another scan", UserWarning, stacklevel=1)
 
     monkeypatch.setattr(cohort, "harmonize_scan", job)
     with pytest.warns(NotForScans, match="for simulated heads only, and the scans of bids") as told:
@@ -296,6 +298,7 @@ class TestWithAStub:
         def run(target, job):
             [result] = run_cohort(bids, out, model, target, participants=["01"], job=job)
             rows = [line.split("\t") for line in (out / "cohort.tsv").read_text().splitlines()[1:]]
+            assert all(row[4] == "0.0" for row in rows if row[3] == "skipped")
             return result.status, {row[2]: (row[3], row[5]) for row in rows}
 
         assert run(TARGET, Recorder()) == ("done", {TARGET: ("done", "n/a")})
@@ -304,6 +307,8 @@ class TestWithAStub:
         assert run([TARGET, "connectom_sa"], odd) == ("failed", expected)
         assert [call[2] for call in odd.calls] == [("connectom_sa",)]
         # A target alone leaves what became of the other.
+        result = CohortResult("sub-01", "a", ("x", "y"), "done", 2.0, earlier={"x": ("odd",)})
+        assert [result.on(each).seconds for each in ("x", "y")] == [0.0, 2.0]
         job = Recorder()
         assert run("connectom_sa", job) == ("done", expected | {"connectom_sa": ("done", "n/a")})
         assert run("connectom_sa", job)[1]["connectom_sa"] == ("skipped", "n/a")
@@ -634,14 +639,19 @@ class TestGroup:
         pre, ge = (f"sub-01/ses-{s}/dwi/sub-01_ses-{s}{a}_dwi.nii.gz" for s, a in OF_SUB_01)
         rows = [f"sub-01\t{pre}\tfailed\t0.0\tno bvec", f"sub-01\t{ge}\tfailed\t0.0\todd"]
         rows += ["sub-02\tn/a\tfailed\t0.0\thas no DWI"]
+        rows += [f"sub-03\t{ge.replace('sub-01', 'sub-03')}\tdone\t1.0\tn/a"]
         (out / "cohort.tsv").write_text("\n".join([columns, *rows]) + "\n")
-        run_cohort(bids, out, model, TARGET, participants=["01", "02"], job=Recorder())
+        run_cohort(bids, out, model, TARGET, job=Recorder())
         lines = [line.split("\t") for line in (out / "cohort.tsv").read_text().splitlines()[1:]]
-        assert [line[0] for line in lines] == ["sub-01", "sub-01", "sub-02"]
-        assert [line[2] for line in lines] == [TARGET, "n/a", TARGET]
+        assert [line[0] for line in lines] == 3 * ["sub-01"] + ["sub-02", "sub-03"]
+        # Nobody knows whether what failed is the target that was done now.
+        assert [line[2] for line in lines] == ["n/a", TARGET, "n/a", TARGET, TARGET]
         summary = summarise_cohort(out)
-        assert summary.failed == {f"sub-01 ({Path(pre).name})": "no bvec"}
-        assert next(summary.lines()).startswith("2 scans harmonized, 0 finished earlier, 1 failed")
+        assert summary.failed == {
+            f"sub-01 ({Path(ge).name}, target not named)": "odd",
+            f"sub-01 ({Path(pre).name})": "no bvec",
+        }
+        assert next(summary.lines()).startswith("3 predictions harmonized, 0 finished earlier, 2 f")
 
     @pytest.mark.parametrize("text", ["", "a\tb\n1\t2\n", "x\ny\n", TABLE.replace("done", "odd")])
     def test_a_table_that_is_none(self, text, tmp_path):

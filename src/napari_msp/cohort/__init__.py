@@ -428,18 +428,24 @@ class _Table:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by their keys, and what other runs say of others."""
+        """Write all results, ordered by their keys, and what other runs say of others.
+
+        A row of an earlier version names no target, and goes when its scan is run again; but one
+        that says "failed" stays, as nobody knows whether that was for a target of this run.
+        """
         start = time.monotonic()
         with reserved(self.path, wait=True):
             scans = {key[:2] for key in self._rows}
             chosen = {subject for subject, scan in scans if scan != NONE}
-            rows = {
-                (subject, scan, target): row
-                for (subject, scan, target), row in _earlier_rows(self.path).items()
-                # An earlier version named no target.
-                if not (target == NONE and (subject, scan) in scans)
-                and not (scan == NONE and subject in chosen)
-            } | self._rows
+
+            def replaced(row: tuple[str, ...]) -> bool:
+                subject, scan, target, status, *_ = row
+                if scan == NONE:
+                    return subject in chosen or (target == NONE and (subject, scan) in scans)
+                return target == NONE and status != "failed" and (subject, scan) in scans
+
+            earlier = _earlier_rows(self.path).items()
+            rows = {key: row for key, row in earlier if not replaced(row)} | self._rows
             lines = ["\t".join(row) for row in (COLUMNS, *(row for _, row in sorted(rows.items())))]
             write_text(self.path, "\n".join(lines) + "\n")
         self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
@@ -520,6 +526,7 @@ def summarise_cohort(out_dir: str | Path) -> CohortSummary:
         targets = Counter(key[:2] for key in rows)
         for subject, scan, target, status, _, said in rows.values():
             which = [Path(scan).name if scan != NONE else "no scan"] * (scans[subject] > 1)
+            target = "target not named" if target == NONE else target
             which += [target] * (targets[subject, scan] > 1)
             name = f"{subject} ({', '.join(which)})" if which else subject
             statuses[status][name] = "" if said == NONE else said

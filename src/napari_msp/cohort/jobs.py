@@ -2,14 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import prediction_stem
+from napari_msp.bids import is_dwi, prediction_stem
 from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
 from napari_msp.files import read_json, sha256, version_of
 from napari_msp.foreign_errors import explain
@@ -37,6 +37,8 @@ class CohortResult:
         Platforms that were to be predicted.
     status
         "done", "skipped" (finished by an earlier run) or "failed".
+    seconds
+        What this run took for the targets that were left.
     doubts
         What was warned of when it was harmonized.
     earlier
@@ -61,7 +63,8 @@ class CohortResult:
         """Say what became of one target."""
         if target not in self.earlier:
             return self
-        return replace(self, status="skipped", reason=None, doubts=self.earlier[target])
+        doubts = self.earlier[target]
+        return replace(self, status="skipped", seconds=0.0, reason=None, doubts=doubts)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,7 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
         warnings.simplefilter("always", UserWarning)
         left, status, reason = _done(task, cancelled)
     seconds = time.perf_counter() - start
-    finished = (each for each in task.targets if each not in left)
-    earlier = {each: _said(task, _kept_doubts(task, each)) for each in finished}
+    earlier = _kept_doubts(task, [each for each in task.targets if each not in left])
     doubts = _doubts(task, caught) if left else chain(*earlier.values())
     return CohortResult(
         task.subject, task.scan, task.targets, status, seconds, reason, _said(task, doubts), earlier
@@ -116,27 +118,37 @@ def _said(task: Task, doubts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[str]:
-    """Give what a job warned of, but for what `run_cohort` said once of its model."""
+    """Give what a job warned of its scan, but for what `run_cohort` said once of its model.
+
+    Of another scan, as the target's own that maps for a review show, nothing belongs to this one.
+    """
     said_once: tuple[type[Warning], ...] = ()
     if task.kind:
         from napari_msp.inference.prepare import NotForScans
 
         said_once = (NotForScans,)
     for each in caught:
-        if issubclass(each.category, UserWarning) and not issubclass(each.category, said_once):
-            yield str(each.message)
+        said = str(each.message)
+        named = said.partition(": ")[0]
+        of_another = is_dwi(named) and Path(named) != task.dwi
+        once = issubclass(each.category, said_once)
+        if issubclass(each.category, UserWarning) and not once and not of_another:
+            yield said
 
 
-def _kept_doubts(task: Task, target: str) -> Iterator[str]:
-    """Give what was warned of when a finished prediction was made, as `_doubts` does."""
+def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Give what was warned of when finished predictions were made, by target, as `_doubts` does."""
     said_once: tuple[str, ...] = ()
-    if task.kind:
+    if task.kind and targets:
         from napari_msp.inference.prepare import unfit_for
         from napari_msp.model_file import kept_model
 
         said_once = unfit_for(kept_model(task.model), task.dwi)
-    for _, made in _predictions(task, target):
-        yield from (each for each in made.warnings if each not in said_once)
+    kept = {each: [made.warnings for _, made in _predictions(task, each)] for each in targets}
+    return {
+        target: _said(task, (each for each in chain(*warned) if each not in said_once))
+        for target, warned in kept.items()
+    }
 
 
 def harmonize_scan(
