@@ -44,7 +44,7 @@ from napari_msp.signal.fitting import (
     unfit_for_sh,
 )
 from napari_msp.signal.maps import MAPS, Maps
-from napari_msp.signal.sh_image import SHImage, load_sh, refuse_unusable, write_sh
+from napari_msp.signal.sh_image import SHImage, load_sh, usable_sh, write_sh
 from napari_msp.signal.spherical_harmonics import order_of
 
 if TYPE_CHECKING:
@@ -589,9 +589,11 @@ def as_scan(
         remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh gives")
         raise UserError(f"is a {type(scan).__name__}, and no scan", name, remedy=remedy)
     if known.given_sh is not None:
-        images = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
-        for image in images.values():
-            refuse_unusable(image.coefficients, known.owner or name)
+        several = isinstance(known.given_sh, Mapping)
+        given = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
+        usable = {shell: usable_sh(image, known.owner or name) for shell, image in given.items()}
+        if any(usable[shell] is not given[shell] for shell in given):  # else it keeps its maps
+            known = replace(known, given_sh=usable if several else usable[0])
     counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
     if counted is not None and b0_threshold not in (None, counted):
         problem = f"is open already, with b ≤ {counted:g} counted as b=0"

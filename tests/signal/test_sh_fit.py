@@ -434,6 +434,22 @@ class TestFiles:
             assert error.value.subject == name
         assert not list(tmp_path.glob("sh*"))
 
+    def test_what_means_nothing_outside_of_the_mask_is_0(self, tmp_path, scan):
+        image = fit_sh(scan().load(tmp_path))
+        outside = replace(image, coefficients=image.coefficients.copy())
+        outside.coefficients[~image.mask] = np.nan
+        assert np.array_equal(sh_average(outside), sh_average(image))
+        assert not squared_error(image, outside, mask=np.ones_like(image.mask)).any()
+        assert np.array_equal(fractional_anisotropy(outside), fractional_anisotropy(image))
+        assert np.array_equal(evaluate_sh(outside, np.eye(3)), evaluate_sh(image, np.eye(3)))
+        outside.save(tmp_path / "sh.nii")
+        taken = as_scan(outside), as_scan({1200: outside}), as_scan(tmp_path / "sh.nii")
+        for each in taken:
+            assert np.array_equal(each.sh.coefficients, image.coefficients)
+        write_sh(tmp_path / "whole.nii", outside)  # nobody knows a file's mask
+        with pytest.raises(UserError, match="not finite"):
+            load_sh(tmp_path / "whole.nii")
+
 
 class TestRanges:
     @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.table_doubts import DIRECTIONS_DIFFER
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
-from napari_msp.signal.sh_image import SHImage, refuse_unusable
+from napari_msp.signal.sh_image import SHImage, usable_sh
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
     coefficient_count,
@@ -389,7 +389,7 @@ def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
     Raises
     ------
     UserError
-        When coefficients are not finite.
+        When coefficients in the mask are not finite or too large.
     ValueError
         When directions are not (N, 3) unit vectors.
     """
@@ -398,7 +398,7 @@ def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
         raise ValueError(f"directions must be (N, 3), one a row, not {given.shape}")
     if not np.allclose(np.linalg.norm(given, axis=1), 1, atol=NO_LONGER_UNIT):
         raise ValueError("directions must be unit vectors, and not all of these are")
-    refuse_unusable(image.coefficients, "SH image")
+    image = usable_sh(image, "SH image")
     matrix = design_matrix(given, image.order)
     signal = np.zeros((*image.mask.shape, len(directions)), dtype=np.float32)
     signal[image.mask] = image.coefficients[image.mask] @ matrix.T

@@ -20,7 +20,7 @@ from napari_msp.arrays import FloatArray, InMask, MaskArray, for_each_block
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
 from napari_msp.errors import Advice, Give, UserError
-from napari_msp.signal.sh_image import SHImage, refuse_unusable
+from napari_msp.signal.sh_image import SHImage, usable_sh
 from napari_msp.signal.spherical_harmonics import design_matrix, spread_directions
 from napari_msp.signal.tensors import (
     anisotropy,
@@ -71,8 +71,8 @@ def sh_average(image: SHImage) -> FloatArray:
     -------
     (X, Y, Z) float32.
     """
-    refuse_unusable(image.coefficients, "SH image")
-    return np.asarray(image.coefficients[..., :AVERAGED_COEFFICIENTS].mean(axis=-1))
+    coefficients = usable_sh(image, "SH image").coefficients
+    return np.asarray(coefficients[..., :AVERAGED_COEFFICIENTS].mean(axis=-1))
 
 
 def direction_average(image: SHImage) -> FloatArray:
@@ -167,7 +167,7 @@ def _of_sh(image: SHImage) -> TensorMaps:
         remedy = Advice("add BValue to its sidecar")
         problem = f"its b-value is {'unknown' if image.b_value is None else 0}, so it has no tensor"
         raise UserError(problem, "SH image", remedy=remedy)
-    refuse_unusable(image.coefficients, "SH image")
+    image = usable_sh(image, "SH image")
     spread = spread_directions(TENSOR_DIRECTIONS)
     matrix = design_matrix(spread, image.order)
     inside = InMask(image.coefficients, image.mask)
@@ -219,8 +219,7 @@ def squared_error(
             raise ValueError("the images lie on different lattices; resample the prediction")
         if image.order != truth.order:
             raise ValueError(f"the images are of SH orders {image.order} and {truth.order}")
-        refuse_unusable(image.coefficients, "SH image")
-        refuse_unusable(truth.coefficients, "truth")
+        image, truth = usable_sh(image, "SH image"), usable_sh(truth, "truth")
         mask = image.mask & truth.mask if mask is None else mask
         image, truth = image.coefficients, truth.coefficients
     difference = np.square(np.asarray(image, dtype=np.float32) - np.asarray(truth))

@@ -110,8 +110,7 @@ class SHImage:
 
     def save(self, path: str | Path) -> None:
         """Write it as an image that MRtrix3 reads, with a JSON sidecar; see `write_sh`."""
-        refuse_unusable(self.coefficients, str(path))
-        write_sh(path, self)
+        write_sh(path, usable_sh(self, str(path)))
 
     def sidecar(self) -> dict[str, Any]:
         """Give the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
@@ -205,6 +204,21 @@ def load_sh(path: str | Path) -> SHImage:
     )
 
 
+def usable_sh(image: SHImage, name: str) -> SHImage:
+    """Give an SH image that can be computed with: what means nothing outside its mask becomes 0.
+
+    Raises
+    ------
+    UserError
+        When coefficients inside are not finite, or too large for a signal over its b=0 image.
+    """
+    if _largest(image.coefficients) <= LARGEST_COEFFICIENT:
+        return image
+    inside = with_coefficients(image, image.coefficients)
+    refuse_unusable(inside.coefficients, name)
+    return inside
+
+
 def refuse_unusable(coefficients: FloatArray, name: str) -> None:
     """Refuse (X, Y, Z, C) coefficients that nothing can be computed with.
 
@@ -213,7 +227,7 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
     UserError
         When some are not finite, or too large for a signal over its b=0 image.
     """
-    largest = float(max(coefficients.max(initial=0), -coefficients.min(initial=0)))
+    largest = _largest(coefficients)
     if largest <= LARGEST_COEFFICIENT:
         return
     broken = ~np.isfinite(coefficients).all(axis=-1)
@@ -224,6 +238,11 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
         raise UserError(f"{problem} (the first is {first})", name, remedy=remedy)
     problem = f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image"
     raise UserError(problem, name, remedy=Advice("divide the signal by that before fitting"))
+
+
+def _largest(coefficients: FloatArray) -> float:
+    """Give the largest size of any; nan where one is nan."""
+    return float(max(coefficients.max(initial=0), -coefficients.min(initial=0)))
 
 
 def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
