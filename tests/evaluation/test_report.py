@@ -7,9 +7,14 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.analysis import (
     MethodTest,
@@ -19,9 +24,12 @@ from napari_msp.evaluation.benchmark.analysis import (
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
 from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.report.description import _scans, _trained
 from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.formatting import NumberFormat
+from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_model
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 RUN = EvaluationRun(
@@ -192,6 +200,15 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     )
     text = methods_paragraph(plain)
     assert "without intervals: fewer than 3 subjects do not" in text
+    chosen = replace(plain, splits={"mine": Subjects(("a",), ("v",), ("b",))})
+    assert "1 for validation and 1 for test; every choice was made" in methods_paragraph(chosen)
+    baselines = replace(chosen, training=())  # which choose nothing
+    assert "1 for training and 1 for test; 1 for validation was not used" in (
+        methods_paragraph(baselines)
+    )
+    left_out = replace(baselines, folds=[Subjects(("a",), ("v",), ("b",))] * 3)
+    assert "every choice" not in methods_paragraph(baselines) + methods_paragraph(left_out)
+    assert "every choice" in methods_paragraph(replace(left_out, training=RUN.training))
     few = replace(plain, splits={"mine": Subjects(("a",), (), ("b", "c", "d"))})
     assert "95 % intervals of Student's t over the 3 subjects" in methods_paragraph(few)
     assert "noise-free" not in text
@@ -205,6 +222,54 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     )
     assert "every choice" not in text
     assert "comparisons" not in text
+
+
+def test_scans_are_described_from_the_least_to_the_most_of_all(make_heads, tmp_path):
+    datasets = [
+        open_dataset(make_heads(tmp_path / name, shape=(6, 6, 6), directions=count))
+        for name, count in (("a", 30), ("b", 22))
+    ]
+    path = datasets[1].scans["sub-01", "ge_st"]
+    image = nib.load(path)
+    image.set_sform(image.affine @ np.diag([1.1, 1, 1, 1]))
+    nib.save(image, path)
+    next(path.parent.glob("*.bval")).unlink()
+    plan: Any = SimpleNamespace(
+        source="ge_st",
+        targets=("prisma_st", "nowhere"),
+        subjects=Subjects(("sub-01",), (), ("sub-02", "sub-09")),
+        b_values=(1200.0,),
+    )
+    size = "2.40 × 2.40 × 2.40 mm"
+    alike = f"with voxels of {size}, 22 to 30 directions"
+    for order in (datasets, datasets[::-1]):
+        assert _scans(order, plan) == {"ge_st": alike, "prisma_st": alike}  # one has no table
+    wide = datasets[1].scans["sub-02", "ge_st"]
+    image.to_filename(wide)
+    for order in (datasets, datasets[::-1]):
+        found = _scans(order, plan)["ge_st"]
+        assert found == f"with voxels of {size} to 2.64 × 2.40 × 2.40 mm, 22 to 30 directions"
+
+
+def test_a_given_model_is_described_by_what_its_card_says():
+    model = load_model(packaged_model("MSP"))
+
+    def said(**training: Any) -> str:
+        card = model.card.model_copy(update={"training": training})
+        return _trained(replace(model, card=card)).split(", SHA")[0]
+
+    assert said(**model.training) == (
+        "a trained MSP, first stages shared by all targets, learned from 6 subjects in 3,000 steps "
+        "from base, preset fast, width 0.28, seed 1"
+    )
+    nothing = "a trained MSP, first stages shared by all targets"
+    assert said() == nothing
+    for odd in (None, "base", [1], 3.5):
+        assert said(start=odd, settings=odd, steps=odd) == nothing
+        assert said(settings={"width": [odd], "seed": [odd]}) == nothing
+    assert said(settings={"width": "full"}) == nothing
+    assert said(steps=1200) == f"{nothing}, learned in 1,200 steps from nothing"
+    assert said(steps=1200, start=None) == f"{nothing}, learned in 1,200 steps"
 
 
 def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, described):

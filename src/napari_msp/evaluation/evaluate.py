@@ -137,7 +137,7 @@ def _evaluate(
             outcome.effects,
             pages,
         )
-        benchmark.progress.count(REPORT, parts[REPORT])
+        benchmark.progress.end(REPORT)
         return [*written, *figures.values()]
 
 

@@ -24,6 +24,9 @@ from napari_msp.foreign_errors import explain
 TRIES = 2
 """How often a job is begun whose process is ended from outside."""
 
+NEARLY = 0.99
+"""Share that is never passed before all is done: what is to come is known only about."""
+
 PATIENCE = 5.0
 """Seconds that a process has to end in when it is asked to."""
 
@@ -92,6 +95,10 @@ class Progress:
         self._done += weight
         self._say(words, self._done)
 
+    def end(self, words: str) -> None:
+        """Say that with this all is done."""
+        self.on_progress(Finished(words, 1.0, 0.0))
+
     def part_of(self, job: Job) -> OnPart:
         """Give what says so of a part of a job."""
         return lambda words, share: self._say(words, self._done + share * job.weight)
@@ -100,7 +107,7 @@ class Progress:
         left = self.total - self._found - done
         minutes = (time.monotonic() - self._began) * max(left, 0.0) / done / 60
         share = (done + self._found) / self.total
-        self.on_progress(Finished(words, min(share, 1.0), minutes))
+        self.on_progress(Finished(words, min(share, NEARLY), minutes))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:

@@ -4,11 +4,14 @@ import platform
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.device import choose_device
+from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.methods import all_methods
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
@@ -74,7 +77,7 @@ def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> Evaluat
         unfit=plan.unfit,
         notes=outcome.notes,
         also_measured=_also_measured(plan),
-        scans=_scans(opened[0], plan),
+        scans=_scans(opened, plan),
         lacking=[
             each for each in plan.subjects.test if not any(each in who for who in there.values())
         ],
@@ -87,17 +90,26 @@ def _scanned(dataset: TravellingHeads, plan: Plan) -> tuple[str, ...]:
     return tuple(who for who in test if any(dataset.has(who, target) for target in plan.targets))
 
 
-def _scans(dataset: TravellingHeads, plan: Plan) -> dict[str, str]:
-    """Say which voxels and directions each platform's scans have, as one of them has."""
+def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
+    """Say from which to which voxels and directions each platform's scans have.
+
+    From headers and tables alone, as scanned; a scan that lacks a shell or has gone is left out.
+    """
     found = {}
     for name in (plan.source, *plan.targets):
-        who = next((each for each in plan.subjects.all if dataset.has(each, name)), None)
-        if who is not None:
-            with warnings.catch_warnings():
+        voxels: dict[str, float] = {}
+        counts: list[list[int]] = []
+        for dataset, who in product(datasets, plan.subjects.all):
+            with warnings.catch_warnings(), suppress(UserError, OSError):
                 warnings.simplefilter("ignore")  # what is doubtful was told when it was measured
                 scan = dataset.acquisition(who, name)
-            counts = [str(len(scan.shell(each).volumes)) for each in plan.b_values]
-            found[name] = f"with voxels of {scan.lattice.edges}, {listed(counts)} directions"
+                counts.append([len(scan.given_shell(each).volumes) for each in plan.b_values])
+                voxels[scan.lattice.edges] = float(scan.lattice.voxel_sizes.prod())
+        if counts:
+            directions = [span(each) for each in zip(*counts, strict=True)]
+            sizes = sorted(voxels, key=lambda each: (voxels[each], each))
+            edges = " to ".join(dict.fromkeys((sizes[0], sizes[-1])))
+            found[name] = f"with voxels of {edges}, {listed(directions)} directions"
     return found
 
 
@@ -153,18 +165,24 @@ def _given(plan: Plan, name: str) -> str:
 
 def _trained(model: Model) -> str:
     """Say how a model that was given was trained, as its card has it."""
-    about, settings = model.training, model.training.get("settings", {})
-    start = about.get("start", {}).get("name") or "nothing"
-    people = counted(len(about.get("subjects", ())), "subject")
-    known = {"preset": "preset {}", "width": "width {:g}", "seed": "seed {}"}
+    about = model.training
+    people, steps, settings = (about.get(each) for each in ("subjects", "steps", "settings"))
+    start = model.ancestors[0].get("name") if model.ancestors else None
+    learned = f" from {counted(len(people), 'subject')}" if people else ""
+    if isinstance(steps, int):
+        learned += f" in {steps:,} steps"
+        start = start if "start" in about else "nothing"
+    learned += f" from {start}" if isinstance(start, str) else ""
+    known = {"preset": ("{}", str), "width": ("{:g}", int | float), "seed": ("{}", int)}
     facts = [
-        form.format(each) for k, form in known.items() if (each := settings.get(k)) is not None
+        f"{name} {form.format(settings[name])}"
+        for name, (form, kind) in known.items()
+        if isinstance(settings, Mapping) and isinstance(settings.get(name), kind)
     ]
-    shared = ["first stages shared by all targets"] * _shares(model)
-    learned = f"learned from {people} in {about.get('steps', 0):,} steps from {start}"
+    shared = "first stages shared by all targets" if _shares(model) else ""
     digest = f"SHA-256 {model.sha256[:12]}…" if model.sha256 else ""
-    said = [f"a trained {title(model.kind)}", *shared, learned, *facts, digest]
-    return ", ".join(filter(None, said))
+    said = [f"a trained {title(model.kind)}", shared, learned and f"learned{learned}"]
+    return ", ".join(filter(None, [*said, *facts, digest]))
 
 
 def _settings(plan: Plan) -> dict[str, str]:

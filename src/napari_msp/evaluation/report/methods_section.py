@@ -160,14 +160,20 @@ def _split(run: EvaluationRun) -> str:
             scan = f"{'has' if test == 1 else 'have'} a scan on {' or '.join(run.targets)}"
             who = f"{test} of {test + len(run.lacking)} subjects{where}, who {scan},"
             where = ""
-        verb = "was" if test == 1 else "were"
-        return f"{who}{where} {verb} measured; nobody was learned from here."
+        return f"{who}{where} {_be(test)} measured; nobody was learned from here."
+    parts = f"{training} for training, {validation} for validation and {test} for test"
     choices = "every choice was made on validation subjects, and " if validation else ""
+    if not run.training and validation:
+        parts = f"{training} for training and {test} for test"
+        choices = f"{validation} for validation {_be(validation)} not used, as nothing was chosen; "
     return (
         f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
-        f"{training} for training, {validation} for validation and {test} for test; {choices}test "
-        "subjects were used for nothing else."
+        f"{parts}; {choices}test subjects were used for nothing else."
     )
+
+
+def _be(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _left_out(run: EvaluationRun) -> str:
@@ -175,7 +181,9 @@ def _left_out(run: EvaluationRun) -> str:
     sizes = span([len(fold.training) for fold in run.folds])
     always = next(iter(run.splits.values())).training
     validating = (
-        "another one, the next in the list, validated: every choice was made on it"
+        "nothing was chosen"
+        if not run.training
+        else "another one, the next in the list, validated: every choice was made on it"
         if any(fold.validation for fold in run.folds)
         else "none validated, so nothing was chosen: learning rates and the single networks of an "
         "MSP were the presets'"
