@@ -269,6 +269,7 @@ def test_a_given_model_is_described_by_what_its_card_says():
         assert said(settings={"width": [odd], "seed": [odd]}) == nothing
     assert said(settings={"width": "full"}) == nothing
     assert said(steps=1200) == f"{nothing}, learned in 1,200 steps from nothing"
+    assert said(steps=1200, start={"name": ""}) == f"{nothing}, learned in 1,200 steps"
     assert said(steps=1200, start=None) == f"{nothing}, learned in 1,200 steps"
 
 

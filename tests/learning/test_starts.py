@@ -688,7 +688,13 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
     named = replace(
         model,
         card=model.card.model_copy(
-            update={"training": {**model.training, "start": {"subjects": ["sub-03"]}}}
+            update={
+                "training": {
+                    **model.training,
+                    "start": {"subjects": ["sub-03"]},
+                    "validation": None,
+                }
+            }
         ),
     )
     assert learned_from([named], [dataset], dataset.subjects).keys() == {"sub-01", "sub-02"}

@@ -117,7 +117,7 @@ def learned_from(
                 person = dataset.person(subject)
                 certain = any(same_person(person, each) for each in model.everyone)
                 if subject not in found and (certain or known_among(person, model.people)):
-                    validated = subject in model.training.get("validation", ())
+                    validated = subject in (model.training.get("validation") or ())
                     found[subject] = Learned(subject, model.name, certain, validated)
     return found
 

@@ -172,7 +172,7 @@ def _trained(model: Model) -> str:
     if isinstance(steps, int):
         learned += f" in {steps:,} steps"
         start = start if "start" in about else "nothing"
-    learned += f" from {start}" if isinstance(start, str) else ""
+    learned += f" from {start}" if start and isinstance(start, str) else ""
     known = {"preset": ("{}", str), "width": ("{:g}", int | float), "seed": ("{}", int)}
     facts = [
         f"{name} {form.format(settings[name])}"
