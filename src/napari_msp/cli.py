@@ -6,10 +6,15 @@ import shlex
 import sys
 import time
 import traceback
-from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import (
+    PARSER,
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 from napari_msp.commands import (
@@ -180,8 +185,13 @@ class _Parser(ArgumentParser):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given, add_help=False)
-        self.register("type", Path, _a_path)
         self.add_argument("-h", "--help", action="help", help="Print this help and end.")
+
+    def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
+        """Refuse what is empty, as an unset variable leaves: a path would be this folder."""
+        if action.nargs != PARSER and not all(each.strip() for each in arg_strings):
+            raise ArgumentError(action, "must not be empty")
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         if self.silent:
@@ -199,13 +209,6 @@ class _Help(RawDescriptionHelpFormatter):
         needed = [each for each in actions if each.required]
         options = Action([], "options", metavar="[OPTIONS]")
         super().add_usage(usage, [*needed, options], groups, prefix)
-
-
-def _a_path(text: str) -> Path:
-    """Refuse an empty path, as an unset variable of a shell leaves: it would be this folder."""
-    if not text.strip():
-        raise ArgumentTypeError("is empty, give a path")
-    return Path(text)
 
 
 class _Version(Action):

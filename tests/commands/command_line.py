@@ -37,7 +37,11 @@ def call(*arguments: object) -> Answer:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("default")
-        status = main([str(argument) for argument in arguments])
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # by the parser
+            assert isinstance(stopped.code, int)
+            status = stopped.code
     lines = [line for line in err.getvalue().splitlines() if line.strip()]
     warned = [line for line in lines if line.startswith("napari-msp: warning: ")]
     return Answer(status, out.getvalue(), [line for line in lines if line not in warned], warned)

@@ -36,10 +36,20 @@ def test_bad_options_of_harmonize(options, complaint, study, model, tmp_path):
 def test_an_empty_path_is_not_this_folder(tmp_path, monkeypatch, capsys):
     """As an unset variable of a shell leaves."""
     monkeypatch.chdir(tmp_path)
-    for arguments in (["maps", "a.nii.gz", "--out", ""], ["maps", "", "--out", "out"]):
+    scan = ["harmonize", "a.nii.gz", "--out", "out", "--target", "ge_st"]
+    rest = ["heads", "--out", "out"]
+    for name, arguments in {
+        "--out": ["maps", "a.nii.gz", "--out", ""],
+        "DWI": ["maps", "", "--out", "out"],
+        "--model": [*scan, "--model", " "],
+        "--models": ["evaluate", *rest, "--models", "m.safetensors", ""],
+        "--regions": ["evaluate", *rest, "--regions="],
+        "--start-from": ["train", "heads", "m.safetensors", "--start-from", ""],
+        "--input": ["train", "heads", "m.safetensors", "--input", ""],
+    }.items():
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
-        assert "is empty, give a path" in capsys.readouterr().err
+        assert f"argument {name}: must not be empty" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -108,12 +108,13 @@ def test_a_cohort_gets_all_shells(heads, joint, tmp_path):
 
 
 def test_maps_are_written_by_shell(heads, tmp_path):
-    assert call("maps", heads / SCAN, "--out", tmp_path / "all").status == 0
-    assert call("maps", heads / SCAN, "--out", tmp_path / "one", "--shell", 3000).status == 0
-    every, alone = (
-        {name: each for name, each in contents(tmp_path / folder).items() if "dwimap" in name}
-        for folder in ("all", "one")
-    )
+    def written():
+        return {name: each for name, each in contents(tmp_path).items() if "dwimap" in name}
+
+    assert call("maps", heads / SCAN, "--out", tmp_path).status == 0
+    every = written()
+    assert call("maps", heads / SCAN, "--out", tmp_path, "--shell", 3000, "--force").status == 0
+    alone = written()  # those of both shells are gone
     assert len(every) == 2 * len(alone)
     for name, content in alone.items():
         assert every[name.replace("_model", "_desc-b3000_model")] == content

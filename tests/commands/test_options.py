@@ -16,7 +16,13 @@ import pytest
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
-from napari_msp.commands.shared import SECTIONS, OptionWords, add_console_options, model_file
+from napari_msp.commands.shared import (
+    SECTIONS,
+    OptionWords,
+    add_console_options,
+    model_file,
+    section,
+)
 from napari_msp.errors import (
     Change,
     Choose,
@@ -314,6 +320,9 @@ def test_every_setting_is_in_one_section():
 
     listed = [name for names in OF_SETTINGS.values() for name in names]
     assert sorted(listed) == sorted(TrainingSettings.model_fields)
+    assert set(OF_SETTINGS) <= set(SECTIONS)
+    with pytest.raises(ValueError, match="no section of a command's help is called 'how wide'"):
+        section(ArgumentParser(), "how wide")
 
 
 def test_what_is_not_given_is_left_to_the_preset(asked):

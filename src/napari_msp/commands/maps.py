@@ -13,7 +13,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the scan and its shells."""
     add_scan(command)
     add_shells(command, "Write maps of these shells (b-values in s/mm²). Default: all.")
-    add_force(command)
+    add_force(command, "existing files; the scan's maps of other shells in that folder go, too")
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -145,7 +145,10 @@ def section(command: ArgumentParser, title: str) -> Section:
     if not any(each.title == OUTPUT for each in command._action_groups):
         for each in SECTIONS:
             command.add_argument_group(each)
-    return next(each for each in command._action_groups if each.title == title)
+    found = {each.title: each for each in command._action_groups}
+    if title not in found:
+        raise ValueError(f"no section of a command's help is called {title!r}: see SECTIONS")
+    return found[title]
 
 
 def add_console_options(command: ArgumentParser) -> None:
