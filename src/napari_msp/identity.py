@@ -123,7 +123,10 @@ def may_be_same(first: Person, second: Person) -> bool:
 
 
 def taught_by(person: Person, people: Iterable[Person]) -> bool | None:
-    """Return whether somebody is one of others; None where nobody can know."""
+    """Return whether somebody is one of others; None where nobody can know.
+
+    A `Person` without label and scans may be anybody.
+    """
     found = [same_person(person, each) for each in people]
     return True if True in found else None if None in found else False
 

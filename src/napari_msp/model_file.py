@@ -117,7 +117,7 @@ class Model:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """Who it was trained on; older files know their names alone."""
+        """Who it was trained on; older files know their names alone, or one without any."""
         return _people(self.training)
 
     @property
@@ -189,8 +189,9 @@ def _people(known: Mapping[str, Any]) -> tuple[Person, ...]:
     if isinstance(listed, list) and listed:
         return tuple(Person.from_json(each) for each in listed)
     subjects = known.get("subjects")
-    labels = subjects if isinstance(subjects, list) else []
-    return tuple(Person(label) for label in labels if isinstance(label, str))
+    if not isinstance(subjects, list):
+        return () if listed == [] else (Person(),)  # nobody, or nobody knows whom
+    return tuple(Person(label) for label in subjects if isinstance(label, str))
 
 
 def save_model(path: str | Path, model: Model) -> None:

@@ -143,6 +143,8 @@ def test_lengths_that_code_b_values_scale_them_as_mrtrix_does(
     ("bval", "bvec", "said"),
     [
         ("0 1000 1000", "0,5 -0,3 0,8\n" * 3, "decimal commas"),
+        ("0 1000 1000", "0,5\t-0,3\t0,8\n" * 3, "decimal commas"),
+        ("0,5\n999,5\n1000\n", "", "decimal commas"),
         ("0 1000 1000", "0 1 0\n0 0 1\n0 0 0\n1", "row 4 has 1 numbers, the one before 3"),
         ("0 1000 1000", "0 nan 0\n0 nan 1\n0 nan 0", "volume 1 has b = 1000 and no direction"),
         ("0 0 0\n0 1 0\n1 0 0", "0 1 0\n0 0 1\n0 0 0", "as b-vectors have, are the two exchanged"),
@@ -178,17 +180,30 @@ def test_lengths_that_may_be_a_slip_are_refused(share, count, spread_out):
         read_gradients(b_values, vectors, np.eye(4))
 
 
+@pytest.mark.parametrize("b_value", [700, 3000])
+@pytest.mark.parametrize(("low", "high"), [(0.93, 1.07), (0.98, 1.02)])
+def test_lengths_on_both_sides_of_1_mean_nothing_at_any_b_value(spread_out, b_value, low, high):
+    """As of vectors that an affine registration turned: two scans are read alike."""
+    vectors = np.concatenate([np.zeros((1, 3)), spread_out(24)])
+    vectors[1:] *= np.array([high] + [low] * 22 + [1.0])[:, None]
+    b_values = np.array([0.0] + [b_value] * 24)
+    table = read_gradients(b_values, vectors, np.eye(4))
+    np.testing.assert_array_equal(table.b_values, b_values)
+    assert table.scaled is None
+    assert table.uneven == pytest.approx((low, high))
+
+
 def test_lengths_that_would_blur_a_shell_mean_nothing(spread_out):
-    """As of vectors that an affine registration turned, or of one decimal."""
+    """As of one decimal."""
     b_values, vectors = in_part(spread_out, 1.0)
-    vectors[1:] *= np.linspace(0.93, 1.07, 24)[:, None]
+    vectors[1:] *= np.linspace(0.91, 0.985, 24)[:, None]
     table = read_gradients(b_values, vectors, np.eye(4))
     np.testing.assert_array_equal(table.b_values, b_values)
     np.testing.assert_allclose(np.linalg.norm(table.directions[1:], axis=1), 1)
     assert table.scaled is None
-    assert table.uneven == pytest.approx((0.93, 1.07))
+    assert table.uneven == pytest.approx((0.91, 0.985))
     (said,) = table_doubts(table)
-    assert "0.93 to 1.07 long" in said
+    assert "0.91 to 0.985 long" in said
     assert not chosen_shell(table, None, "scan").chained
 
 

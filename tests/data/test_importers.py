@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import nibabel as nib
@@ -153,6 +154,11 @@ def test_a_name_before_a_star_is_a_whole_word() -> None:
         found = read.fullmatch(f"01/sub-01_ses-ge_acq-st{rest}_dwi.nii.gz")
         assert found is not None
         assert found.groupdict() == {"subject": "01", "session": "ge", "protocol": "st"}
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "Müller1")
+        found = pattern_expression("{subject}*.nii", {"scanner": "ge"}).fullmatch(f"{name}_dwi.nii")
+        assert found is not None
+        assert found["subject"] == name
 
 
 def test_what_a_mac_leaves_beside_each_file_is_no_scan(tree, tmp_path):

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_msp.errors import UserError
+from napari_msp.identity import Person, taught_by
 from napari_msp.model_file import load_model, save_model
 
 
@@ -38,6 +39,20 @@ def test_round_trip(kind, make_model, tmp_path):
     assert list(after) == ["prisma_st", "connectom_sa"]
     assert all(torch.equal(before[target], after[target]) for target in after)
     assert not back.network.train().training
+
+
+def test_a_card_that_names_nobody_has_not_said_that_nobody_taught(make_model):
+    model = make_model("hned")
+    other = Person("sub-01", "a").to_json()
+    for training, taught in (
+        ({}, None),
+        ({"people": []}, False),
+        ({"people": [other]}, False),
+        ({"people": [other], "start": {"name": "a draft's"}}, None),
+    ):
+        card = model.card.model_copy(update={"training": training})
+        known = replace(model, card=card).everyone
+        assert taught_by(Person("sub-02", "a"), known) is taught
 
 
 def test_network_gives_the_last_stage_with_the_stored_alpha(make_model):

@@ -267,8 +267,8 @@ def length_scales(
     that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
     lengths are off by 0.5 %. Here two decimals' rounding is none, and lengths far from 1 are
     refused (by `_unit`) unless they are parts of one b-value that other volumes have whole. Lengths
-    about 1 that would make no shells of what is one, as where an affine registration turned the
-    vectors, mean nothing.
+    on both sides of 1 mean nothing, as where an affine registration turned the vectors; nor do
+    those about 1 that would make no shells of what is one.
 
     Returns
     -------
@@ -279,6 +279,8 @@ def length_scales(
     off = np.abs(lengths[directed] - 1)
     if not (off > ROUNDING).any():
         return None
+    if lengths[directed].min() < 1 - ROUNDING and lengths[directed].max() > 1 + ROUNDING:
+        return None  # a part cannot exceed the whole
     several = LEAST_WEIGHTED <= (off > ROUNDING).sum() < len(off)
     one_b = np.ptp(b_values[directed]) <= SHELL_GAP
     parts = several and one_b and lengths[directed].max() <= 1 + ROUNDING
@@ -449,7 +451,8 @@ def _numbers(table: Table, field: str) -> FloatArray:
         raw = Path(table).read_bytes()
         utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
-        if all(map(DECIMAL_COMMA.fullmatch, text.split())) and "," in text and " " in text.strip():
+        apart = text.split()
+        if len(apart) > 1 and "," in text and all(map(DECIMAL_COMMA.fullmatch, apart)):
             raise ValueError("its numbers have decimal commas: write points")
         lines = text.translate(str.maketrans(",;", "  ")).splitlines()
         rows = filter(None, (line.partition("#")[0].split() for line in lines))

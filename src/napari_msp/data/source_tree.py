@@ -32,6 +32,11 @@ SHOWN_FILES = 3
 
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
+LETTER = r"(?:[^\W_]|[\u0300-\u036f])"
+"""A letter or digit of any alphabet, or a mark that stands behind its letter, as Macs write ü."""
+
+WORD = f"{LETTER}+(?!{LETTER})"
+
 _FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
 
@@ -123,7 +128,7 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
             seen.add(name)
             # Before a `*` it is a whole word: of "acq-{protocol}*_dwi" "st", not "s".
             word = pattern[match.end() :].startswith("*")
-            expression += f"(?P<{name}>{'[A-Za-z0-9]+(?![A-Za-z0-9])' if word else '[^/]+?'})"
+            expression += f"(?P<{name}>{WORD if word else '[^/]+?'})"
         position = match.end()
     endings = "|".join(re.escape(each) for each in alike)
     return re.compile(f"{expression}{re.escape(pattern[position:])}(?i:{endings})")

@@ -66,8 +66,8 @@ def table_doubts(table: GradientTable) -> Iterator[str]:
     if table.uneven is not None:
         low, high = table.uneven
         yield (
-            f"its b-vectors are {low:.3g} to {high:.3g} long, which as parts of b-values would "
-            "make no shells of them: they are taken for unit vectors"
+            f"its b-vectors are {low:.3g} to {high:.3g} long, which are no parts of b-values or "
+            "would make no shells of them: they are taken for unit vectors"
         )
     mean = table.b0_weighting
     if mean <= WEAK_B0:
