@@ -42,6 +42,17 @@ def told(*events):
             "Finished after 1 min 0 s of training. MSP prisma_st: more would gain little.",
         ),
         ("finished", Finished("m", 59.7), False, "Finished after 1 min 0 s of training."),
+        (
+            "finished",
+            Finished(
+                "m",
+                59.7,
+                {},
+                {"shresnet a_st": "short", "shresnet b_st": "short", "msp a_st": "long"},
+            ),
+            False,
+            "SHResNet a_st and SHResNet b_st: short. MSP a_st: long.",
+        ),
         ("stopped", Stopped(120, "c"), True, "Stopped at step 120 of 900. Resume goes on from"),
         ("stopped", STEP, True, "Ended from outside after step 120 of 900"),
         ("new", STEP, False, "Resume begins anew."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from napari_msp.commands.console import Console, ends, handled
 from napari_msp.commands.shared import OUTPUT, add_device, add_force, call, pairs, section
 from napari_msp.errors import INTERRUPTED
-from napari_msp.formatting import counted
+from napari_msp.formatting import counted, listed
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event, EventHandler, Finished, StartedFrom, Validated
@@ -168,11 +168,11 @@ def _reporter(console: Console) -> "EventHandler":
                     f"stopped after step {event.step:,}; continue with --resume ({event.path})"
                 )
             case events.Finished():
-                for phase, words in event.ended.items():
-                    console.report(f"{phase}: {words}")
+                for words, phases in event.endings.items():
+                    console.report(f"{listed(phases)}: {words}")
                 if event.errors or event.validation:
                     console.report(f"in the model: {_errors(event)}")
-                console.result(f"{event.path} ({event.seconds:,.0f} s)")
+                console.result(f"{event.path} ({event.seconds:,.0f} s of training)")
 
     return report
 

@@ -253,6 +253,14 @@ class Finished(Event):
     ended: dict[str, str] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def endings(self) -> dict[str, list[str]]:
+        """Phases by how they ended: what is true of several is said once."""
+        found: dict[str, list[str]] = {}
+        for phase, words in self.ended.items():
+            found.setdefault(words, []).append(phase)
+        return found
+
 
 EventHandler = Callable[[Event], None]
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_msp.errors import UserError
-from napari_msp.formatting import counted, duration, short
+from napari_msp.formatting import counted, duration, listed, short
 from napari_msp.learning.events import Event, Failed, Finished, Started, StartedFrom, Step, Stopped
 from napari_msp.learning.runs import CHECKPOINT_ENDING, RunFolder, State
 from napari_msp.networks.registry import title
@@ -217,8 +217,11 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
     of_all = f" of {history.started.steps:,}" if history.started else ""
     goes_on = " Resume goes on from there." if resumable else f" {ANEW}"
     match last:
-        case Finished(seconds=seconds, ended=ended):
-            own = [f"{phase_title(phase)}: {words}." for phase, words in ended.items()]
+        case Finished(seconds=seconds, endings=endings):
+            own = [
+                f"{listed([phase_title(phase) for phase in phases])}: {words}."
+                for words, phases in endings.items()
+            ]
             return " ".join([f"Finished after {duration(seconds)} of training.", *own])
         case Stopped(step=at):
             return f"Stopped at step {at:,}{of_all}.{goes_on}"
