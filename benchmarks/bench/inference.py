@@ -41,7 +41,7 @@ target connectom_sa has voxels of half the edge. *The bare network* is one call 
 volume as torch lays it out, channels standardised beforehand, nothing brought back: what no
 prediction can do without. Ours is `predict_targets` on a fitted scan: standardising, the network
 (in a quicker layout, a voxel's channels side by side), masks, lattices, axes, disagreement and
-expected error. Most of what surrounds the network is the expected error, which describes every
+expected error. Half of what surrounds the network is the expected error, which describes every
 voxel of the finer lattice; without a calibration it is not there. MONAI's
 `sliding_window_inference` (32³, overlap 0.25) and TorchIO's GridSampler run the same network over
 the same standardised channels. How far they are off is said below, in parts of the largest value:
