@@ -57,7 +57,7 @@ class Processes:
 
     def scheduler(self, **environment: str) -> str:
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", **environment)
-        until(self.file.exists)
+        until(lambda: self.file.exists() and self.file.stat().st_size)  # Dask fills it afterwards
         return str(json.loads(self.file.read_text())["address"])
 
     def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
