@@ -169,7 +169,6 @@ def bytes_per_voxel(
     network: nn.Module,
     channels: int,
     device: torch.device,
-    edge: int = 8,
 ) -> float:
     """Estimate a network's peak memory for each input voxel, from its largest layer.
 
@@ -181,24 +180,24 @@ def bytes_per_voxel(
     def look(_: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         nonlocal largest
         if isinstance(output, Tensor):
-            read = sum(_per_voxel(each, edge) for each in inputs if isinstance(each, Tensor))
-            largest = max(largest, read + _per_voxel(output, edge))
+            read = sum(_per_voxel(each) for each in inputs if isinstance(each, Tensor))
+            largest = max(largest, read + _per_voxel(output))
 
     def look_at_branch(_: nn.Module, inputs: object, output: Tensor) -> None:
         nonlocal branches
-        branches += _per_voxel(output, edge)
+        branches += _per_voxel(output)
 
     leaves = [module for module in network.modules() if not list(module.children())]
     ends = [module for module in network.modules() if isinstance(module, ConnectionNetwork)]
     with watched(leaves, look), watched(ends, look_at_branch):
-        results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
-    kept = sum(_per_voxel(value, edge) for value in results.values())
+        results = run(torch.zeros((1, channels, *(PROBED_EDGE,) * 3), device=device))
+    kept = sum(_per_voxel(value) for value in results.values())
     return 4 * (LIVE_LAYERS * largest + kept + branches)
 
 
-def _per_voxel(image: Tensor, edge: int) -> float:
-    """Count an image's numbers for each voxel of a crop of edge³, were it large."""
-    scale = (image.shape[-1] - 1) / (edge - 1)
+def _per_voxel(image: Tensor) -> float:
+    """Count the numbers of what came of the probed crop for each of its voxels, were it large."""
+    scale = (image.shape[-1] - 1) / (PROBED_EDGE - 1)
     return image.shape[0] * image.shape[1] * scale**3
 
 
