@@ -411,13 +411,20 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
         assert told == [("half", 2.5 / 6), ("write", 4 / 6), ("half", 5 / 6), ("write", NEARLY)]
     else:
         assert [words for words, _ in told] == ["write", "write"]
+    progress.total = 10.0
+    progress.begin("drawing figures", 2.0)
+    progress.begin("writing the report", 1.0)
     progress.total = 3.0  # less than there was to do
-    progress.count("figures", 1.0)
-    progress.end("report")
-    assert [str(each) for each in reports[-2:]] == [
-        "[ 99%] figures; less than a minute left",
-        "[100%] report; done",
+    progress.begin("more", 1.0)
+    progress.end("wrote the report")
+    assert [str(each) for each in reports[-4:]] == [
+        "[ 60%] drawing figures; less than a minute left",
+        "[ 80%] writing the report; less than a minute left",
+        "[ 99%] more; less than a minute left",
+        "[100%] wrote the report; done",
     ]
+    Progress(reports.append, 1440.0).begin("nothing is done yet", 0.0)
+    assert reports[-1].minutes_left == 2
     assert str(Finished("a", 0.5, 0.2)) == "[ 50%] a; less than a minute left"
     assert str(Finished("a", 0.5, 2.4)) == "[ 50%] a; about 2 min left"
     with pytest.raises(UserError, match="do it well"):

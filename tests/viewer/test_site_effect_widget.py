@@ -11,6 +11,7 @@ from napari_msp.bids import dataset_description
 from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
 from napari_msp.evaluation.benchmark.jobs import Finished
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import write_json
@@ -75,7 +76,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
             raise UserError("was scanned twice", field="run", remedy=remedy)
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
-        on_progress(Finished("sub-02 on prisma_st", 1.0, 0.0))  # the report is not counted
+        on_progress(Finished(REPORT, 0.9, 0.0))
         for n in range(5):
             warnings.warn(f"{heads}/sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
@@ -98,7 +99,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
     widget.progress.job.progressed.connect(told.append)
     widget.form.button.click()
     settle(qtbot, widget)
-    assert told == [Step("sub-01 on prisma_st", 50, 100), Step("Writing the report")]
+    assert told == [Step("sub-01 on prisma_st", 50, 100), Step("writing the report", 90, 100)]
     assert asked == [(heads, predictions, "tissue", 2)]
     assert widget.form.rows.said("run") == ""  # it is answered
     # By their names in the folder that was opened.

@@ -70,7 +70,7 @@ def evaluate(
     command
         Put into the report as what repeats it.
     on_progress
-        Is called after every job.
+        Is called after every job, and before figures, pages and report are made.
     **changes
         Instead of the settings' own, by name: `evaluate("heads", "out", methods=["all"])`.
 
@@ -121,12 +121,14 @@ def _evaluate(
         keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()
         _tell(outcome.notes, later or out)
+        begin = benchmark.progress.begin
+        begin(FIGURES, parts[FIGURES])
         figures = _figures(plan, outcome, out, device)
-        benchmark.progress.count(FIGURES, parts[FIGURES])
         pages = []
         if plan.regions:
+            begin(PAGES, parts[PAGES])
             pages = make_pages(_study(plan, outcome))
-            benchmark.progress.count(PAGES, parts[PAGES])
+        begin(REPORT, parts[REPORT])
         written = write_report(
             outcome.results,
             outcome.patches,
@@ -137,16 +139,16 @@ def _evaluate(
             outcome.effects,
             pages,
         )
-        benchmark.progress.end(REPORT)
+        benchmark.progress.end("wrote the report")
         return [*written, *figures.values()]
 
 
-FIGURES, PAGES, REPORT = "figures", "pages of proof", "report"
-"""What is made of a benchmark's results."""
+FIGURES, PAGES, REPORT = "drawing figures", "writing pages of proof", "writing the report"
+"""What is made of a benchmark's results, as it is told before."""
 
 
 def _parts_of_report(plan: Plan) -> dict[str, float]:
-    """Give about how long each takes, as jobs' weights do: a second is some 12 (measured)."""
+    """Give about how long each takes, as jobs' weights do, see `A_SECOND`."""
     columns = len(plan.targets) * len(plan.b_values)
     predicted = 20.0 * min(len(plan.models), SHOWN) * len(plan.targets)
     proof = {PAGES: 15.0 * columns} if plan.regions else {}

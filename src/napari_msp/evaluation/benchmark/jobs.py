@@ -30,6 +30,9 @@ NEARLY = 0.99
 PATIENCE = 5.0
 """Seconds that a process has to end in when it is asked to."""
 
+A_SECOND = 12.0
+"""Weight of what takes about a second (measured); counts until something is done."""
+
 
 class Job(Protocol):
     """Something that leaves its result on disk, and can be sent to another process."""
@@ -52,7 +55,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """How far a benchmark is after a job; `share` is of all work, from 0 to 1."""
+    """How far a benchmark is; `job` is done, or begins now; `share` is of all work, 0 to 1."""
 
     job: str
     share: float
@@ -80,7 +83,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
-        self._done = self._found = 0.0
+        self._done = self._found = self._begun = 0.0
 
     def skip(self, job: Job) -> None:
         """Count a job that was finished before."""
@@ -88,11 +91,13 @@ class Progress:
 
     def finish(self, job: Job) -> None:
         """Count a job, and say so."""
-        self.count(job.name, job.weight)
+        self._done += job.weight
+        self._say(job.name, self._done)
 
-    def count(self, words: str, weight: float) -> None:
-        """Count what was done, and say so."""
-        self._done += weight
+    def begin(self, words: str, weight: float) -> None:
+        """Say what is done from now on; what was begun before is done, and counts."""
+        self._done += self._begun
+        self._begun = weight
         self._say(words, self._done)
 
     def end(self, words: str) -> None:
@@ -104,10 +109,10 @@ class Progress:
         return lambda words, share: self._say(words, self._done + share * job.weight)
 
     def _say(self, words: str, done: float) -> None:
-        left = self.total - self._found - done
-        minutes = (time.monotonic() - self._began) * max(left, 0.0) / done / 60
+        left = max(self.total - self._found - done, 0.0)
+        pace = (time.monotonic() - self._began) / done if done else 1 / A_SECOND
         share = (done + self._found) / self.total
-        self.on_progress(Finished(words, min(share, NEARLY), minutes))
+        self.on_progress(Finished(words, min(share, NEARLY), pace * left / 60))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:

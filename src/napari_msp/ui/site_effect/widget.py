@@ -217,8 +217,7 @@ def _compare(
 
     def tell(done: Finished) -> None:
         control.check()
-        share = round(100 * done.share)
-        control.report(Step(done.job, share, 100) if share < 100 else Step("Writing the report"))
+        control.report(Step(done.job, round(100 * done.share), 100))
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
