@@ -32,7 +32,6 @@ from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import (
     InRegions,
     make_pages,
-    measure_for_pages,
     with_derived,
 )
 from napari_msp.evaluation.proof.pages import (
@@ -52,6 +51,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
     scanners,
     worse_words,
 )
+from napari_msp.evaluation.proof.values import measured_in_regions
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.formatting import csv_text
@@ -502,7 +502,7 @@ def test_a_region_without_a_measured_voxel_is_told_of(predicted, tmp_path):
     nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "labels.nii.gz")
     regions = read_regions(tmp_path / "labels.nii.gz")
     truth = Truth(fit_sh(dataset.acquisition("sub-01", "prisma_st"), order=ORDER))
-    _, notes = measure_for_pages(truth, {"copy": truth.mapped}, regions)
+    _, notes = measured_in_regions(truth, {"copy": truth.mapped}, regions, {}, {})
     assert notes == ["label 9 has no voxel in the masks of all images"]
 
 

@@ -32,12 +32,9 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.statistics import CONFIDENCE, FOR_BOOTSTRAP, ratio_students_interval
+from napari_msp.evaluation.statistics import Interval, ratio_interval
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-
-RESAMPLES = 10_000
-"""Bootstrap samples: their quantiles are stable to 1 % of the interval (our choice)."""
 
 BUNDLE = "corticospinal tract"
 """It runs through every size of simulated head."""
@@ -212,18 +209,14 @@ def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, numbe
 
 @dataclass(frozen=True)
 class Recovery:
-    """How much of a true effect was found again, 1 being all.
+    """How much of a true effect was found again, 1 being all; the interval is over heads."""
 
-    The interval is over heads, of few ones Student's; None where there are too few for that.
-    """
-
-    heads: int
     ratio: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
 
 
 def recovery(
-    true: Sequence[float] | FloatArray, recovered: Sequence[float] | FloatArray, seed: int = 0
+    true: Sequence[float] | FloatArray, recovered: Sequence[float] | FloatArray
 ) -> Recovery:
     """Compare recovered with true effects, head by head.
 
@@ -239,12 +232,5 @@ def recovery(
         raise ValueError("give the true and the recovered effect of a head or more")
     if not np.isfinite(pairs).all() or pairs[0].mean() == 0:
         raise ValueError("effects must be finite, and there must be a true one")
-    heads = pairs.shape[1]
     ratio = float(pairs[1].mean() / pairs[0].mean())
-    if heads < FOR_BOOTSTRAP:
-        return Recovery(heads, ratio, ratio_students_interval(pairs[1], pairs[0]))
-    drawn = np.random.default_rng(seed).integers(heads, size=(RESAMPLES, heads))
-    means = pairs[:, drawn].mean(axis=2)
-    tails = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means[1] / means[0], [tails, 1 - tails])
-    return Recovery(heads, ratio, (float(low), float(high)))
+    return Recovery(ratio, ratio_interval(pairs[1], pairs[0]))

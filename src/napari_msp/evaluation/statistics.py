@@ -4,7 +4,7 @@ Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals ar
 Student's t of a few, else a bootstrap with fixed random numbers: one table, one interval.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -187,11 +187,24 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
         return None
     if len(values) < FOR_BOOTSTRAP:
         return students_interval(float(np.mean(values)), np.asarray(values) - np.mean(values))
-    return _bootstrap(np.mean, values)
+    return _middle(_drawn_means(values)[0])
 
 
 def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
-    """Interval of `relative_change`, drawn subject by subject: pairs stay together.
+    """Interval of `relative_change` in percent, see `ratio_interval`.
+
+    None for fewer than `FOR_INTERVAL` subjects, and where a value of `second` is not above 0.
+    """
+    ends = ratio_interval(first, second) if min(second, default=0) > 0 else None
+    return None if ends is None else (100 * (ends[0] - 1), 100 * (ends[1] - 1))
+
+
+def ratio_interval(
+    first: Sequence[float] | FloatArray, second: Sequence[float] | FloatArray
+) -> Interval | None:
+    """Interval of the ratio of two means, drawn subject by subject: pairs stay together.
+
+    Student's, of few subjects, is linear in what each of them adds.
 
     Parameters
     ----------
@@ -200,24 +213,14 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
 
     Returns
     -------
-    In percent; None for fewer than `FOR_INTERVAL` subjects, and where a value of `second` is not
-    above 0.
+    Lower and upper end, see `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
     """
-    if min(second, default=0) <= 0:
-        return None
     if len(first) < FOR_BOOTSTRAP:
-        ends = ratio_students_interval(first, second)
-        return None if ends is None else (100 * (ends[0] - 1), 100 * (ends[1] - 1))
-    return _bootstrap(_change, first, second)
-
-
-def ratio_students_interval(
-    first: Sequence[float] | FloatArray, second: Sequence[float] | FloatArray
-) -> Interval | None:
-    """Give Student's interval of a ratio of two paired means, linear in what each subject adds."""
-    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    ratio = float(a.mean() / b.mean())
-    return students_interval(ratio, (a - ratio * b) / b.mean())
+        a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+        ratio = float(a.mean() / b.mean())
+        return students_interval(ratio, (a - ratio * b) / b.mean())
+    above, below = _drawn_means(first, second)
+    return _middle(above / below)
 
 
 def students_interval(estimate: float, deviations: FloatArray) -> Interval | None:
@@ -252,27 +255,21 @@ def relative_change(first: Sequence[float], second: Sequence[float]) -> float | 
     """By how many percent the mean of `first` exceeds that of `second`; None where that is 0."""
     if not np.mean(second) > 0:
         return None
-    return float(_change(np.asarray(first), np.asarray(second)))
+    return float(100 * (np.mean(first) / np.mean(second) - 1))
 
 
-def _change(first: FloatArray, second: FloatArray, axis: int = -1) -> Any:
-    return 100 * (first.mean(axis=axis) / second.mean(axis=axis) - 1)
+def _drawn_means(*samples: Sequence[float] | FloatArray) -> FloatArray:
+    """(S, RESAMPLES) means of samples whose subjects are drawn anew, the same for all samples."""
+    n = len(samples[0])
+    drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+    return np.array([np.asarray(each, dtype=float)[drawn].mean(axis=1) for each in samples])
 
 
-def _bootstrap(statistic: Callable[..., Any], *samples: Sequence[float]) -> Interval:
-    """Percentile bootstrap of a statistic; several samples are drawn pair by pair."""
-    drawn: Any = tuple(np.asarray(sample) for sample in samples)  # the stubs know one sample only
-    interval = scipy.stats.bootstrap(
-        drawn,
-        statistic,
-        paired=len(samples) > 1,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        random_state=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+def _middle(estimates: FloatArray) -> Interval:
+    """Give the ends between which the middle 95 % of a bootstrap's estimates lie."""
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(estimates, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
@@ -300,9 +297,7 @@ def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
         of = drawn == number
         subjects = rng.integers(len(values), size=(int(of.sum()), len(values)))
         means[of] = np.asarray(values, dtype=float)[subjects].mean(axis=1)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(means.mean(axis=1), [tail, 100 - tail])
-    return float(low), float(high)
+    return _middle(means.mean(axis=1))
 
 
 # --- Tests ------------------------------------------------------------------------------------

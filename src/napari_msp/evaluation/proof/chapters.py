@@ -1,12 +1,10 @@
 """The pages of proof there are, and how heads are measured for them.
 
-A page is added by a `Chapter` in `CHAPTERS`; a row that is made of tables alone, by a function in
-`DERIVED`.
+A page is added to `PAGES`; a row that is made of other rows' values, to `DERIVED`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +16,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
-from napari_msp.evaluation.line_up import line_up, map_onto, on_lattice
+from napari_msp.evaluation.line_up import map_onto, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -26,20 +24,17 @@ from napari_msp.evaluation.proof.pages import (
     REPEAT,
     SMOOTHED,
     TARGET,
-    Chapter,
-    Derive,
-    Head,
-    Measured,
     Page,
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.two_groups import group_page
 from napari_msp.evaluation.proof.values import (
+    MapsByRow,
     blurred,
     combat_of_regions,
     mean_of_others,
-    region_values,
+    measured_in_regions,
     smoothed,
 )
 from napari_msp.evaluation.regions import TISSUE, Regions, regions_of, tissue_regions
@@ -50,79 +45,25 @@ from napari_msp.signal.spherical_harmonics import ORDER
 
 T = TypeVar("T")
 
-CHAPTERS: tuple[Chapter, ...] = (
-    Chapter("Site effect", site_effect_page, region_values),
-    Chapter("Two groups", group_page),
-)
-"""Every page, in the report's order."""
+PAGES: Mapping[str, Callable[[Study], Page | None]] = {
+    "Site effect": site_effect_page,
+    "Two groups": group_page,
+}
+"""What makes each page, by title; None where too few were measured for its question."""
 
-DERIVED: tuple[Derive, ...] = (combat_of_regions, mean_of_others)
-"""Rows that are made of other rows' values."""
-
-
-def measure_for_pages(
-    truth: Truth,
-    images: Mapping[str, Maps],
-    regions: Regions,
-    maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
-    signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
-) -> tuple[list[Measured], list[str]]:
-    """Measure one head for every chapter.
-
-    Parameters
-    ----------
-    images
-        By row, on any lattice.
-    maps_alone
-        Of methods that give no image, by row, on the scan's lattice; 0 or nan outside their masks.
-    signal_maps
-        What these are compared with, see `Head`.
-
-    Returns
-    -------
-    The values, and in words what went wrong.
-
-    Raises
-    ------
-    UserError
-        When the images do not belong together, or no region lies in them.
-    """
-    both = line_up(truth.mapped, images)
-    here = regions.on(truth.image.lattice)
-    mask = both.mask
-    for each in (each for maps in maps_alone.values() for each in maps.values()):
-        known = np.isfinite(each) & (each != 0)
-        mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
-    head = Head(truth, both.predictions, mask, here, maps_alone, signal_maps)
-    found: list[Measured] = []
-    notes = [*here.notes, *_nothing_measured(here, mask)]
-    for chapter in CHAPTERS:
-        if chapter.measure is None:
-            continue
-        try:
-            found += chapter.measure(head)
-        except UserError as error:
-            notes.append(f"{chapter.title}: {error.phrase()}")
-    return found, notes
-
-
-def _nothing_measured(regions: Regions, mask: MaskArray) -> Iterator[str]:
-    """Say of which regions that lie in the image no voxel is measured."""
-    there = set(np.unique(regions.labels[mask]).tolist())
-    for label, name in regions:
-        if label not in there and regions.kept.get(label, 1.0) > 0:
-            yield f"{name} has no voxel in the masks of all images"
+DERIVED = (combat_of_regions, mean_of_others)
+"""What gives the rows that are made of other rows' values, and says in words what cannot be had."""
 
 
 def make_pages(study: Study) -> list[Page]:
     """Make every page; one that cannot be made says why in its place."""
     pages = []
     whole = with_derived(study)
-    for chapter in CHAPTERS:
+    for title, make in PAGES.items():
         try:
-            page = chapter.page(whole)
+            page = make(whole)
         except UserError as error:
-            page = Page(chapter.title, lead=(f"Not made: {error.phrase()}.",))
+            page = Page(title, lead=(f"Not made: {error.phrase()}.",))
         pages += [page] if page is not None else []
     return pages
 
@@ -167,7 +108,7 @@ class InRegions:
         b: float,
         truth: Truth,
         predicted: Mapping[str, Maps],
-        maps_alone: Mapping[str, Mapping[str, FloatArray]],
+        maps_alone: MapsByRow,
     ) -> None:
         """Measure who is predicted, with the rows that stand for nothing and for the best."""
         before = predicted.get(BEFORE)
@@ -217,8 +158,7 @@ class InRegions:
             source = Maps(_fitted(dataset.acquisition(subject, plan.source), b))
             of_signal = self._of_signal(subject, b, truth.image)
             taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
-            images = {BEFORE: source}
-            self._measure(subject, shell, "training", truth, images, signal_maps=taught)
+            self._measure(subject, shell, "training", truth, {BEFORE: source}, {}, taught)
 
     def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
         """(X, Y, Z) voxels in some region; None where kinds of tissue stand in for regions."""
@@ -236,23 +176,21 @@ class InRegions:
         reference: str,
         truth: Truth,
         images: Mapping[str, Maps],
-        maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
-        signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
+        maps_alone: MapsByRow,
+        signal_maps: MapsByRow,
     ) -> None:
         target = self._target
+        where = (target, self._dataset.root.name, self._seed, subject, reference)
         try:
             regions = self._regions(subject, truth)
-            found, notes = measure_for_pages(truth, images, regions, maps_alone, signal_maps)
+            found, notes = measured_in_regions(truth, images, regions, maps_alone, signal_maps)
         except UserError as error:
             self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
             return
         self.notes += [f"{subject} on {target}: {note}" for note in notes]
-        name, seed = self._dataset.root.name, self._seed
         self.values += [
-            RegionValue(
-                row, target, name, seed, subject, reference, where, what, value, shell=shell
-            )
-            for row, where, what, value in found
+            RegionValue(row, *where, region, quantity, value, shell=shell)
+            for row, region, quantity, value in found
             if np.isfinite(value)
         ]
 

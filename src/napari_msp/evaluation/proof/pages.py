@@ -1,24 +1,19 @@
 """What a page of proof is made from, and of; `chapters` says which pages there are.
 
-A page answers one question that a reviewer asks. It sees each head once, with all images open, and
-is written when all numbers are there: tables and figures for the report, tidy tables with a data
-dictionary, and its part of the methods section.
+A page answers one question that a reviewer asks. It is written when all heads were measured: tables
+and figures for the report, tidy tables with a data dictionary, and its part of the methods section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.baselines.base import Interpolation
 from napari_msp.evaluation.benchmark.results import EffectResult, RegionValue, Results
-from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.regions import Regions
 from napari_msp.evaluation.report.tables import Table
 from napari_msp.formatting import csv_text
-from napari_msp.signal.maps import Maps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,35 +41,6 @@ COMBAT_OF_REGIONS = "ComBat of regional means"
 
 RESERVED = (BEFORE, TARGET, REPEAT, NOISE_FREE, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
 """Rows that nobody else's prediction may be called."""
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """One subject on one target and shell, with all images open.
-
-    Attributes
-    ----------
-    images
-        By row, on its lattice: the input, predictions, a repeated scan, trivial predictors.
-    mask
-        (X, Y, Z) voxels in every image's mask: all are judged on the same ones.
-    maps_alone
-        By row, of methods that give maps and no image: FA, mean diffusivity or colour FA by the
-        keys of `MAPS`, on the target's lattice.
-    signal_maps
-        What these are compared with: by row, the same maps of scans, of their own signal.
-    """
-
-    truth: Truth
-    images: Mapping[str, Maps]
-    mask: MaskArray
-    regions: Regions
-    maps_alone: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
-    signal_maps: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
-
-
-Measured = tuple[str, str, str, float]
-"""Row, region, quantity and value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,29 +144,3 @@ class Page:
     files: Mapping[str, TidyTable] = field(default_factory=dict)
     methods: str = ""
     references: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """How a page is made.
-
-    Attributes
-    ----------
-    page
-        Makes it when everything was measured; None where too few were for its question. A
-        `UserError` stands in its place.
-    measure
-        Gives the values that the page needs of one head; None: others measure them. A `UserError`
-        is told of, and the other chapters go on.
-    """
-
-    title: str
-    page: Callable[[Study], Page | None]
-    measure: Callable[[Head], Iterable[Measured]] | None = None
-
-
-Derive = Callable[[Results[RegionValue]], Iterator[RegionValue | str]]
-"""Gives a row that is made of others' values, not of images, such as ComBat of regions.
-
-What of it cannot be had is told in words between the values.
-"""

@@ -13,15 +13,16 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.line_up import line_up
+from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     COMBAT_OF_REGIONS,
     MEAN_OF_OTHERS,
     TARGET,
-    Head,
-    Measured,
 )
 from napari_msp.evaluation.region_numbers import RegionVoxels
+from napari_msp.evaluation.regions import Regions
 from napari_msp.formatting import listed
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
@@ -88,11 +89,8 @@ class Quantity:
 
 
 def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
-    def energy(maps: Maps) -> FloatArray:
-        of_order = _coefficients(order)(maps)
-        return np.asarray(np.square(of_order).sum(axis=-1))  # `rish`, of this order alone
-
-    return energy
+    """Give `rish` of this order alone."""
+    return lambda maps: np.asarray(np.square(_coefficients(order)(maps)).sum(axis=-1))
 
 
 def _colour(channel: int) -> Callable[[Any], FloatArray]:
@@ -173,15 +171,64 @@ VOXELS = "voxels"
 """Key of how many voxels of a region were measured."""
 
 
-def region_values(head: Head) -> Iterator[Measured]:
-    """Give every quantity of every image in every region that has a voxel."""
-    voxels = RegionVoxels(head.regions, head.mask)
-    true = head.truth.mapped
-    of_images: dict[str, Mapping[str, FloatArray]] = {TARGET: true, **head.images}
-    # Maps of other programs are those of a signal: so is what they are compared with.
-    of_maps = {**head.signal_maps, **head.maps_alone}
-    rows = [(False, *each) for each in of_images.items()]
+MapsByRow = Mapping[str, Mapping[str, FloatArray]]
+"""By row, then by the keys of `MAPS`: FA, mean diffusivity or colour FA on the target's lattice."""
+
+Measured = tuple[str, str, str, float]
+"""Row, region, quantity and value."""
+
+
+def measured_in_regions(
+    truth: Truth,
+    images: Mapping[str, Maps],
+    regions: Regions,
+    maps_alone: MapsByRow,
+    signal_maps: MapsByRow,
+) -> tuple[list[Measured], list[str]]:
+    """Measure one head: every quantity of every image in every region that has a voxel.
+
+    Parameters
+    ----------
+    images
+        By row, on any lattice: the input, predictions, a repeated scan, trivial predictors.
+    maps_alone
+        Of methods that give no image; 0 or nan outside their masks.
+    signal_maps
+        What these are compared with: the same maps of scans' own signal.
+
+    Returns
+    -------
+    The values, and in words which regions are not there.
+
+    Raises
+    ------
+    UserError
+        When the images do not belong together, or no region lies in them.
+    """
+    both = line_up(truth.mapped, images)
+    here = regions.on(truth.image.lattice)
+    mask = both.mask
+    for each in (each for maps in maps_alone.values() for each in maps.values()):
+        known = np.isfinite(each) & (each != 0)
+        mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
+    left = set(np.unique(here.labels[mask]).tolist())
+    notes = here.notes + [
+        f"{name} has no voxel in the masks of all images"
+        for label, name in here
+        if label not in left and here.kept.get(label, 1.0) > 0
+    ]
+    of_images = {TARGET: truth.mapped, **both.predictions}
+    voxels = RegionVoxels(here, mask)
+    return list(_measured(voxels, of_images, {**signal_maps, **maps_alone})), notes
+
+
+def _measured(
+    voxels: RegionVoxels, of_images: Mapping[str, Maps], of_maps: MapsByRow
+) -> Iterator[Measured]:
+    """Measure images, then maps, which are of a signal, as is what they are compared with."""
+    rows: list[tuple[bool, str, Any]] = [(False, *each) for each in of_images.items()]
     rows += [(True, *each) for each in of_maps.items()]
+    true = of_images[TARGET]
     for of_signal, row, maps in rows:
         for each in QUANTITIES.values():
             if each.of_signal != of_signal or (of_signal and each.of not in maps):
