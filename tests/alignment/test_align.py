@@ -314,9 +314,9 @@ def test_mrtrix_interpolates_to_the_same_image(travelled, resampled, mrtrix, tmp
     inside = scan.mask & open_dataset(resampled.out).acquisition("sub-01", "ge_st").mask
     inside[:2] = inside[-2:] = inside[:, :2] = inside[:, -2:] = False
     inside[..., :2] = inside[..., -2:] = False
-    inside = scan.grid.to_canonical(inside)
+    inside = scan.lattice.to_canonical(inside)
     theirs = nib.as_closest_canonical(nib.load(out)).get_fdata()[inside]
-    ours = scan.grid.to_canonical(scan.voxels)[inside]
+    ours = scan.lattice.to_canonical(scan.voxels)[inside]
     # Both are band-limited interpolations, of noisy voxels.
     assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.995
     assert np.median(np.abs(theirs - ours)) < 0.01 * ours.mean()

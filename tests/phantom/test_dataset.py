@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.gradients import read_gradients
-from napari_msp.data.lattice import CanonicalGrid, Lattice
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, Recipe, recipe_of, simulate
 from napari_msp.errors import UserError
 
@@ -146,7 +146,7 @@ def test_las_images_show_the_same_head(dataset):
     def b0(session: str) -> np.ndarray:
         name = f"{stem(session, 'st')}_desc-noisefree_dwi.nii.gz"
         image = nib.load(out / f"derivatives/noisefree/sub-01/ses-{session}/dwi/{name}")
-        return CanonicalGrid(image.shape[:3], image.affine).to_canonical(image.get_fdata()[..., 0])
+        return Lattice(image.shape[:3], image.affine).to_canonical(image.get_fdata()[..., 0])
 
     ge, prisma = b0("ge"), b0("prisma")
     assert np.corrcoef(ge.ravel(), prisma.ravel())[0, 1] > 0.95

@@ -5,7 +5,6 @@ import pytest
 from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier, smooth_pinv
 
-from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
 
 pytestmark = pytest.mark.slow
@@ -15,8 +14,7 @@ TRAINING = 3
 
 def sh_coefficients(scan):
     """(X, Y, Z, 28) and mask in canonical order, from the noise-free twin."""
-    grid = CanonicalGrid(scan.lattice.shape, scan.lattice.affine)
-    signal, mask = grid.to_canonical(scan.noise_free), grid.to_canonical(scan.mask)
+    signal, mask = scan.lattice.to_canonical(scan.noise_free), scan.lattice.to_canonical(scan.mask)
     b0 = scan.table.b_values < 50
     directions = scan.table.directions[~b0]
     _, theta, phi = cart2sphere(*directions.T)

@@ -36,9 +36,9 @@ def canonical(made, tmp_path_factory):
 
 def images(made, folder):
     acquisition = made.load(folder)
-    grid = acquisition.grid
-    sh = grid.to_canonical(fit_sh(acquisition).coefficients)
-    return sh, grid.to_canonical(colour_fa(acquisition))
+    lattice = acquisition.lattice
+    sh = lattice.to_canonical(fit_sh(acquisition).coefficients)
+    return sh, lattice.to_canonical(colour_fa(acquisition))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS, ids=name)
@@ -87,5 +87,5 @@ def test_storage_orders_written_by_mrtrix_give_the_same_images(
         strides.removesuffix(",4"),
     )
     acquisition = load_acquisition(target)
-    sh = acquisition.grid.to_canonical(fit_sh(acquisition).coefficients)
+    sh = acquisition.lattice.to_canonical(fit_sh(acquisition).coefficients)
     np.testing.assert_allclose(sh, canonical[0], atol=1e-5)

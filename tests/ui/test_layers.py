@@ -74,10 +74,10 @@ def test_layers_are_canonical_with_a_diagonal_scale(affine, scan, tmp_path):
     assert kind == "image"
     assert options["name"] == "sub-01 ge_st · SH average"
     assert options["units"] == ("mm",) * 3
-    canonical = image.grid.to_canonical(sh_average(image))
+    canonical = image.lattice.to_canonical(sh_average(image))
     # Indices grow upwards, to the back and to the patient's left.
     np.testing.assert_array_equal(data, canonical.transpose(2, 1, 0)[:, ::-1, ::-1])
-    sizes = np.linalg.norm(image.grid.affine[:3, :3], axis=0)
+    sizes = np.linalg.norm(image.lattice.canonical.affine[:3, :3], axis=0)
     np.testing.assert_allclose(options["scale"], sizes[::-1])
     np.testing.assert_array_equal(options["metadata"]["affine"], image.affine)
     assert options["metadata"][KEY].scan is record

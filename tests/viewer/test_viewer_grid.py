@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from patterns import Canvas, head, named
 
-from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
@@ -142,10 +141,9 @@ def test_letters_at_the_sides_stand_in_the_middle_of_heads(viewer, grid, qtbot, 
 def test_the_shown_slice_is_counted_as_the_figure_counts(grid, axes):
     # A head whose largest slice is another one in each direction, not in the middle.
     image = stored(head(), axes)
-    stored_grid = CanonicalGrid(image.mask.shape, image.affine)
-    mask = np.zeros_like(stored_grid.to_canonical(image.mask))
+    mask = np.zeros_like(image.lattice.to_canonical(image.mask))
     mask[2:9, 3:5, 1:3], mask[6, 2:12, 1:4], mask[3:8, 4, 0:5] = True, True, True
-    image = replace(image, mask=stored_grid.to_stored(mask))
+    image = replace(image, mask=image.lattice.to_stored(mask))
     grid.show(grid_cells(image, image))
     for plane in ("axial", "coronal", "sagittal"):
         grid.turn_to(plane)

@@ -83,9 +83,9 @@ def test_the_sh_image_behind_any_map_is_read_by_mrtrix(
     np.savetxt(table, directions)
     mrtrix("sh2amp", path, table, tmp_path / "amplitudes.nii")
     amplitudes = nib.as_closest_canonical(nib.load(tmp_path / "amplitudes.nii"))
-    expected = image.grid.to_canonical(evaluate_sh(image, directions))
+    expected = image.lattice.to_canonical(evaluate_sh(image, directions))
     np.testing.assert_allclose(amplitudes.get_fdata(), expected, atol=2e-6)
-    np.testing.assert_allclose(amplitudes.affine, image.grid.affine, atol=1e-5)
+    np.testing.assert_allclose(amplitudes.affine, image.lattice.canonical.affine, atol=1e-5)
 
 
 def test_the_header_keeps_what_it_says_of_coordinates(opened, tmp_path):

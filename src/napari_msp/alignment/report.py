@@ -14,7 +14,7 @@ from napari_msp.alignment.registration import BrainImage
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.summary import Comparison
-from napari_msp.data.lattice import CanonicalGrid, resample
+from napari_msp.data.lattice import resample
 from napari_msp.files import write_text
 from napari_msp.formatting import aligned, counted, csv_text
 
@@ -199,8 +199,7 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     """
     from matplotlib.figure import Figure
 
-    grid = CanonicalGrid(fixed.lattice.shape, fixed.lattice.affine)
-    inside = grid.to_canonical(fixed.mask)
+    inside = fixed.lattice.to_canonical(fixed.mask)
     box = tuple(
         slice(max(0, int(where.min()) - 2), int(where.max()) + 3) for where in np.nonzero(inside)
     )
@@ -208,7 +207,7 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     head, *scans = (
         each[box]
         for each in (
-            grid.to_canonical(fixed.values),
+            fixed.lattice.to_canonical(fixed.values),
             *(resample(each.values, each.lattice, lattice) for each in (before, after)),
         )
     )

@@ -22,7 +22,7 @@ from napari_msp.data.gradients import (
     read_gradients,
     stated_b0,
 )
-from napari_msp.data.lattice import CanonicalGrid, Lattice
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import (
     ESTIMATED_MARK,
     BrainMask,
@@ -158,11 +158,6 @@ class Acquisition:
         """Where its voxels lie, in stored order."""
         x, y, z = self.image.shape[:3]
         return Lattice((x, y, z), self.affine)
-
-    @property
-    def grid(self) -> CanonicalGrid:
-        """The closest-canonical view of its lattice."""
-        return CanonicalGrid(self.lattice.shape, self.affine)
 
     @property
     def has_mask(self) -> bool:

@@ -47,49 +47,6 @@ def direction_cosines(affine: FloatArray) -> FloatArray:
     return cosines
 
 
-@dataclass(frozen=True, eq=False)
-class CanonicalGrid:
-    """The closest-canonical (RAS+) view of an image stored in any order.
-
-    Convolutions live in voxel axes, so networks always see this order, whatever order the file has.
-
-    Attributes
-    ----------
-    shape, stored_affine
-        Spatial shape and (4, 4) affine, both of the stored order.
-    """
-
-    shape: tuple[int, int, int]
-    stored_affine: FloatArray
-
-    @cached_property
-    def affine(self) -> FloatArray:
-        """(4, 4) affine of the canonical order."""
-        stored = io_orientation(self.stored_affine)
-        moved: FloatArray = self.stored_affine @ inv_ornt_aff(stored, self.shape)
-        return moved
-
-    @property
-    def canonical_shape(self) -> tuple[int, int, int]:
-        """Spatial shape in canonical order."""
-        lengths = dict(zip(io_orientation(self.stored_affine)[:, 0], self.shape, strict=True))
-        return lengths[0], lengths[1], lengths[2]
-
-    @property
-    def rotation(self) -> FloatArray:
-        """(3, 3) proper rotation from the grid's axes to the scanner's."""
-        return direction_cosines(self.affine)
-
-    def to_canonical(self, array: AnyArray) -> AnyArray:
-        """Reorder the first three axes from stored to canonical order."""
-        return reorder(array, io_orientation(self.stored_affine))
-
-    def to_stored(self, array: AnyArray) -> AnyArray:
-        """Reorder the first three axes from canonical to stored order."""
-        back = ornt_transform(CANONICAL, io_orientation(self.stored_affine))
-        return reorder(array, back)
-
-
 def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
     """Permute and flip the first three axes by a nibabel orientation, into contiguous memory."""
     moved: AnyArray = apply_orientation(array, orientation)
@@ -145,9 +102,22 @@ class Lattice:
 
     @cached_property
     def canonical(self) -> "Lattice":
-        """The same voxels in closest-canonical order."""
-        grid = CanonicalGrid(self.shape, self.affine)
-        return Lattice(grid.canonical_shape, grid.affine)
+        """The same voxels in closest-canonical (RAS) order, in which networks see every image.
+
+        Convolutions live in voxel axes: the order must not be the file's.
+        """
+        stored = io_orientation(self.affine)
+        lengths = dict(zip(stored[:, 0], self.shape, strict=True))
+        affine = self.affine @ inv_ornt_aff(stored, self.shape)
+        return Lattice((lengths[0], lengths[1], lengths[2]), affine)
+
+    def to_canonical(self, array: AnyArray) -> AnyArray:
+        """Reorder the first three axes from stored to canonical order."""
+        return reorder(array, io_orientation(self.affine))
+
+    def to_stored(self, array: AnyArray) -> AnyArray:
+        """Reorder the first three axes from canonical to stored order."""
+        return reorder(array, ornt_transform(CANONICAL, io_orientation(self.affine)))
 
     def refined(self, scale: int) -> "Lattice":
         """Give the node-aligned lattice with `scale` times the density.

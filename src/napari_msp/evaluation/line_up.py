@@ -12,7 +12,6 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
 from napari_msp.data.lattice import (
-    CanonicalGrid,
     Lattice,
     resample,
     resample_in_mask,
@@ -52,11 +51,10 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     if image.lattice.matches(lattice):
         return replace(image, affine=lattice.affine)
     if image.lattice.canonical.matches(lattice.canonical):
-        grid, wanted = image.grid, CanonicalGrid(lattice.shape, lattice.affine)
         return replace(
             image,
-            coefficients=wanted.to_stored(grid.to_canonical(image.coefficients)),
-            mask=wanted.to_stored(grid.to_canonical(image.mask)),
+            coefficients=lattice.to_stored(image.lattice.to_canonical(image.coefficients)),
+            mask=lattice.to_stored(image.lattice.to_canonical(image.mask)),
             affine=lattice.affine,
         )
     mask = resample_mask(image.mask, image.lattice, lattice)

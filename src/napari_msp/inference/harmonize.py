@@ -357,9 +357,6 @@ def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenanc
 
 def _b0(acquisition: Acquisition) -> GridImage:
     """Give the mean b=0 image in canonical order."""
-    grid = acquisition.grid
-    return GridImage(
-        grid.to_canonical(acquisition.b0)[..., None],
-        grid.to_canonical(acquisition.mask),
-        acquisition.lattice.canonical,
-    )
+    lattice = acquisition.lattice
+    b0, mask = lattice.to_canonical(acquisition.b0), lattice.to_canonical(acquisition.mask)
+    return GridImage(b0[..., None], mask, lattice.canonical)

@@ -281,7 +281,7 @@ def load_head(
 
     shells = fitted(source)
     stored = next(iter(shells.values()))
-    axes = direction_cosines(stored.grid.affine)
+    axes = direction_cosines(stored.lattice.canonical.affine)
     image = into_grid(shells)
     check_isotropic(image.lattice, dataset.scans[subject, source])
     refined: dict[str, GridImage] = {}

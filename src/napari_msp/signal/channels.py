@@ -90,11 +90,10 @@ def into_grid(image: SHImage | Mapping[int, SHImage], axes: FloatArray | None = 
         parts = [into_grid(each, axes) for each in image.values()]
         stacked = np.concatenate([part.coefficients for part in parts], axis=-1)
         return replace(parts[0], coefficients=stacked, shells=len(parts))
-    grid = image.grid
-    coefficients = grid.to_canonical(image.coefficients)
-    turned = _turn(coefficients, (grid.rotation if axes is None else axes).T)
-    mask = grid.to_canonical(image.mask)
-    return GridImage(turned, mask, Lattice(image_shape(mask), grid.affine))
+    lattice = image.lattice.canonical
+    coefficients = image.lattice.to_canonical(image.coefficients)
+    turned = _turn(coefficients, (direction_cosines(lattice.affine) if axes is None else axes).T)
+    return GridImage(turned, image.lattice.to_canonical(image.mask), lattice)
 
 
 def out_of_grid(

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar, sidecar_path
-from napari_msp.data.lattice import CanonicalGrid, Lattice, direction_cosines
+from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels, usable, write_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_json
@@ -97,11 +97,6 @@ class SHImage:
         """Where its voxels lie, in stored order."""
         x, y, z = self.mask.shape
         return Lattice((x, y, z), self.affine)
-
-    @property
-    def grid(self) -> CanonicalGrid:
-        """The closest-canonical view of its lattice."""
-        return CanonicalGrid(self.lattice.shape, self.affine)
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.mask.shape)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import CanonicalGrid, Lattice
+from napari_msp.data.lattice import Lattice
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.background import abandonable
@@ -516,7 +516,7 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
 
 def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
     """Reorder (X, Y, Z, …) from stored order to that of `AXES`."""
-    canonical = CanonicalGrid(lattice.shape, lattice.affine).to_canonical(values)
+    canonical = lattice.to_canonical(values)
     shown: AnyArray = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
     return shown
 
@@ -524,7 +524,7 @@ def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
 def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     """Reorder a layer's data to the stored order of its lattice; undoes `to_shown`."""
     canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
-    stored: AnyArray = CanonicalGrid(lattice.shape, lattice.affine).to_stored(canonical)
+    stored: AnyArray = lattice.to_stored(canonical)
     return stored
 
 

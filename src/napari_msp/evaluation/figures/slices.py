@@ -11,13 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
-from napari_msp.data.lattice import (
-    CanonicalGrid,
-    Lattice,
-    direction_cosines,
-    voxel_coordinates,
-    voxel_sizes,
-)
+from napari_msp.data.lattice import Lattice, direction_cosines, voxel_coordinates
 from napari_msp.errors import Choose, Give, UserError
 
 MARGIN = 0.07
@@ -67,7 +61,7 @@ class Slice:
         Crop of the image; it may reach past the volume, where images are black.
     """
 
-    grid: CanonicalGrid
+    lattice: Lattice
     axis: str
     index: int
     rows: slice
@@ -82,7 +76,7 @@ class Slice:
     def size(self) -> tuple[float, float]:
         """Width and height of the cropped image in mm."""
         plane = PLANES[self.axis]
-        sizes = voxel_sizes(self.grid.affine)
+        sizes = self.lattice.canonical.voxel_sizes
         width = (self.columns.stop - self.columns.start) * float(sizes[plane.across])
         height = (self.rows.stop - self.rows.start) * float(sizes[plane.down])
         return width, height
@@ -99,7 +93,7 @@ class Slice:
         -------
         (rows, columns) or (rows, columns, C), first row on top, first column at the left.
         """
-        image = _flat(self.grid.to_canonical(array), self.axis, self.index)
+        image = _flat(self.lattice.to_canonical(array), self.axis, self.index)
         room = [
             (max(0, -part.start), max(0, part.stop - count))
             for part, count in zip((self.rows, self.columns), image.shape[:2], strict=True)
@@ -144,8 +138,7 @@ def choose_slice(
     """
     if axis not in PLANES:
         raise UserError(f"there is no {axis!r}", field="axis", remedy=Choose("axis", tuple(PLANES)))
-    grid = CanonicalGrid(lattice.shape, lattice.affine)
-    canonical = grid.to_canonical(mask)
+    canonical = lattice.to_canonical(mask)
     normal = PLANES[axis].normal
     areas = canonical.sum(axis=tuple({0, 1, 2} - {normal}))
     occupied = np.flatnonzero(areas)
@@ -159,9 +152,9 @@ def choose_slice(
         remedy = Give("slice_index", f"one from {occupied[0]} to {occupied[-1]}")
         raise UserError(f"{axis} slice {index} shows no brain", field="slice_index", remedy=remedy)
     brain = _flat(canonical, axis, index)
-    sizes = voxel_sizes(grid.affine)[[PLANES[axis].down, PLANES[axis].across]]
+    sizes = lattice.canonical.voxel_sizes[[PLANES[axis].down, PLANES[axis].across]]
     rows, columns = _crop(brain, sizes)
-    return Slice(grid, axis, index, rows, columns)
+    return Slice(lattice, axis, index, rows, columns)
 
 
 @dataclass(frozen=True, eq=False)

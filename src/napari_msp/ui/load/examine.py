@@ -384,7 +384,7 @@ def _voxels(acquisition: Acquisition) -> str:
     each = [f"{round(float(size), 2):g}" for size in lattice.voxel_sizes]
     sizes = each[0] if len(set(each)) == 1 else " × ".join(each)
     codes = "".join(aff2axcodes(lattice.affine))
-    tilt = _tilt(acquisition.grid.affine)
+    tilt = _tilt(lattice.canonical.affine)
     oblique = f", oblique by {tilt:.0f}°" if tilt >= OBLIQUE else ""
     return f"{counts} of {sizes} mm, stored {codes}{oblique}"
 
