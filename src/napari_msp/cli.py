@@ -6,13 +6,7 @@ import shlex
 import sys
 import time
 import traceback
-from argparse import (
-    PARSER,
-    Action,
-    ArgumentError,
-    ArgumentParser,
-    RawDescriptionHelpFormatter,
-)
+from argparse import PARSER, Action, ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn

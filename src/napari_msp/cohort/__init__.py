@@ -13,12 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from napari_msp.bids import (
-    HARMONIZED,
-    MRTRIX_SUFFIXES,
-    describe_derivative,
-    platform_of,
-)
+from napari_msp.bids import HARMONIZED, MRTRIX_SUFFIXES, describe_derivative, platform_of
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
@@ -32,16 +27,7 @@ from napari_msp.cohort.jobs import (
 from napari_msp.data import dataset
 from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
-from napari_msp.errors import (
-    PYTHON,
-    Advice,
-    Change,
-    Choose,
-    RunJob,
-    UserError,
-    Words,
-    stop_if,
-)
+from napari_msp.errors import PYTHON, Advice, Change, Choose, RunJob, UserError, Words, stop_if
 from napari_msp.files import reserved, write_text
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, file_digest

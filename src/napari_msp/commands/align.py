@@ -3,20 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    OUTPUT,
-    SCANS,
-    OptionWords,
-    add_b0_threshold,
-    add_force,
-    add_input,
-    add_names,
-    add_run,
-    add_voxel_size,
-    call,
-    section,
-)
 
 SUMMARY = "Lay each subject's scans on that subject's scan of the input platform"
 EXAMPLE = "napari-msp align heads aligned\nnapari-msp align heads aligned --resample --voxel-size 2"
@@ -31,11 +19,11 @@ def add_options(command: ArgumentParser) -> None:
         "dataset", type=Path, metavar="DATASET", help="BIDS folder, which is only read."
     )
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
-    add_input(command)
-    add_run(command)
-    add_b0_threshold(command)
-    scans, output = section(command, SCANS), section(command, OUTPUT)
-    add_names(scans, "--subjects", "sub-01", "Align these subjects. Default: all.")
+    shared.add_input(command)
+    shared.add_run(command)
+    shared.add_b0_threshold(command)
+    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
+    shared.add_names(scans, "--subjects", "sub-01", "Align these subjects. Default: all.")
     output.add_argument(
         "--affine", action="store_true", help="Undo stretch and shear, too; needs --resample."
     )
@@ -44,11 +32,11 @@ def add_options(command: ArgumentParser) -> None:
         action="store_true",
         help="Interpolate images onto the input's lattice. Default: change affines alone.",
     )
-    add_voxel_size(
+    shared.add_voxel_size(
         command,
         "Interpolate the input, too, to cubes of this edge; auto: of its smallest edge.",
     )
-    add_force(command, "an earlier alignment")
+    shared.add_force(command, "an earlier alignment")
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -57,9 +45,9 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.alignment.report import table_text
     from napari_msp.checking.findings import has_errors, report_text
 
-    done = call(align, options, progress=console.progress)
+    done = shared.call(align, options, progress=console.progress)
     console.result(table_text(done))
     if done.findings:
-        console.report(report_text(done.findings, OptionWords(options.parser)))
+        console.report(report_text(done.findings, shared.OptionWords(options.parser)))
     console.result(done.report)
     return LEFT_OUT if has_errors(done.findings) else 0

@@ -3,18 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    PEOPLE,
-    add_b0_threshold,
-    add_device,
-    add_force,
-    add_names,
-    add_out,
-    add_run,
-    call,
-    section,
-)
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "Teach a model, on held-out subjects, what error to expect of it"
@@ -27,14 +17,14 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
     )
-    people = section(command, PEOPLE)
+    people = shared.section(command, shared.PEOPLE)
     whom = "Measure the model's errors on these. Default: those that it has not learned from."
-    add_names(people, "--subjects", "SUBJECT", whom)
-    add_run(command)
-    add_device(command)
-    add_b0_threshold(command)
-    add_out(command, "M.safetensors", "Write the calibrated model to this file.")
-    add_force(command, "the file of --out, even if it is the model itself")
+    shared.add_names(people, "--subjects", "SUBJECT", whom)
+    shared.add_run(command)
+    shared.add_device(command)
+    shared.add_b0_threshold(command)
+    shared.add_out(command, "M.safetensors", "Write the calibrated model to this file.")
+    shared.add_force(command, "the file of --out, even if it is the model itself")
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -47,7 +37,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.out.exists() and not options.force:
         raise UserError("exists already", options.out, "out", Overwrite())
     refuse_unwritable(options.out)
-    calibrated = call(calibrate, options, on_progress=console.say)
+    calibrated = shared.call(calibrate, options, on_progress=console.say)
     calibrated.save(options.out)
     console.result(options.out)
     return 0

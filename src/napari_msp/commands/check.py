@@ -3,17 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from napari_msp.commands import train
+from napari_msp.commands import shared, train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    OUTPUT,
-    OptionWords,
-    add_b0_threshold,
-    add_input,
-    add_run,
-    call,
-    section,
-)
 
 SUMMARY = "List everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -29,10 +20,10 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "dataset", type=Path, metavar="DATASET", help="BIDS folder, or the image of one scan."
     )
-    add_input(command)
-    add_b0_threshold(command)
-    add_run(command)
-    output = section(command, OUTPUT)
+    shared.add_input(command)
+    shared.add_b0_threshold(command)
+    shared.add_run(command)
+    output = shared.section(command, shared.OUTPUT)
     output.add_argument(
         "--table",
         type=Path,
@@ -50,7 +41,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def add_corrected(command: ArgumentParser) -> None:
     """Add where corrected gradient tables go."""
-    section(command, OUTPUT).add_argument(
+    shared.section(command, shared.OUTPUT).add_argument(
         "--write-corrected",
         dest="corrected",
         type=Path,
@@ -68,11 +59,11 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = call(check, options, root=options.dataset, progress=console.progress)
-    training = ArgumentParser()
+    checked = shared.call(check, options, root=options.dataset, progress=console.progress)
+    training = ArgumentParser()  # what was found matters to it, and is said in its words
     train.add_options(training)
     add_corrected(training)
-    words = OptionWords(training)  # what was found matters to a training, and is said in its words
+    words = shared.OptionWords(training)
     if checked.rows:
         console.result(table_text(checked.rows, checked.input_platform, console.width or WIDTH))
     console.result(report_text(checked.findings, words))

@@ -3,22 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    MACHINE,
-    SCANS,
-    OptionWords,
-    add_b0_threshold,
-    add_force,
-    add_inference_options,
-    add_model,
-    add_regions,
-    add_review_maps,
-    add_run,
-    call,
-    inference_options,
-    section,
-)
 
 SUMMARY = "Harmonize every subject of a BIDS dataset"
 EXAMPLE = (
@@ -43,7 +29,7 @@ def add_options(command: ArgumentParser) -> None:
         help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
         "review/report.html there (with --regions also proof/report.html).",
     )
-    scans, machine = section(command, SCANS), section(command, MACHINE)
+    scans, machine = shared.section(command, shared.SCANS), shared.section(command, shared.MACHINE)
     scans.add_argument(
         "--participant-label",
         "--participant_label",  # as BIDS Apps spell it
@@ -64,12 +50,12 @@ def add_options(command: ArgumentParser) -> None:
     scans.add_argument(
         "--platform", help="Harmonize scans of this platform. Default: the model's input."
     )
-    add_run(command)
-    add_model(command, required=False)  # not at the level of the group
-    add_b0_threshold(command)
-    add_inference_options(command)
-    add_review_maps(command)
-    add_regions(command, "Only with group, and if BIDS_DIR has the target's scans.")
+    shared.add_run(command)
+    shared.add_model(command, required=False)  # not at the level of the group
+    shared.add_b0_threshold(command)
+    shared.add_inference_options(command)
+    shared.add_review_maps(command)
+    shared.add_regions(command, "Only with group, and if BIDS_DIR has the target's scans.")
     machine.add_argument(
         "--workers",
         type=int,
@@ -83,7 +69,7 @@ def add_options(command: ArgumentParser) -> None:
         help="Work through the Dask scheduler at this address, such as tcp://node:8786, in place "
         "of --workers.",
     )
-    add_force(command)
+    shared.add_force(command)
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -106,17 +92,17 @@ def run(options: Namespace, console: Console) -> int:
     for parameter in ("model", "target"):
         if getattr(options, parameter) is None:
             raise UserError("nothing is named", parameter, parameter, Give(parameter))
-    words = OptionWords(options.parser)
+    words = shared.OptionWords(options.parser)
 
     def tell(result: CohortResult, done: int, total: int) -> None:
         if result.status == "done" and result.doubts:
             console.warn(f"warning: {result.scan}: {result.message(words)}")
         console.progress(result.scan, done, total)
 
-    results = call(
+    results = shared.call(
         run_cohort,
         options,
-        options=inference_options(options),
+        options=shared.inference_options(options),
         words=words,
         progress=tell,
         tell=console.say,

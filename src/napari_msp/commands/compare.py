@@ -4,17 +4,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    OUTPUT,
-    SCANS,
-    add_b0_threshold,
-    add_out,
-    add_shells,
-    call,
-    pairs,
-    section,
-)
 
 SUMMARY = "Draw Figure 3 of one head, and measure errors"
 EXAMPLE = (
@@ -25,7 +16,7 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images and what is drawn of them."""
-    scans, output = section(command, SCANS), section(command, OUTPUT)
+    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
     scans.add_argument(
         "--truth",
         type=Path,
@@ -73,19 +64,19 @@ def add_options(command: ArgumentParser) -> None:
         metavar="MAP",
         help="Draw these maps: sh_average, colour_fa, fa, md or direction. Default: the first two.",
     )
-    add_shells(
+    shared.add_shells(
         command,
         "Compare these shells (b-values in s/mm²). Default: all that truth and every prediction "
         "have.",
     )
-    add_b0_threshold(command)
+    shared.add_b0_threshold(command)
     output.add_argument(
         "--figure-format",
         choices=("png", "pdf", "svg"),
         default="png",
         help="Write the figure in this format. Default: png.",
     )
-    add_out(command)
+    shared.add_out(command)
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -93,7 +84,7 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.compare import CompareResults, compare
     from napari_msp.evaluation.line_up import doubts_of_truth
 
-    result = call(
+    result = shared.call(
         compare,
         options,
         truth=_one_or_several(options.truth),
@@ -123,6 +114,6 @@ def _predictions(texts: Sequence[str]) -> dict[str, Path | Sequence[Path]]:
     """Read NAME=IMAGE; a name that is repeated has an image of each shell."""
     files: dict[str, list[Path]] = {}
     for text in texts:
-        for name, path in pairs([text], "predictions", "NAME=IMAGE").items():
+        for name, path in shared.pairs([text], "predictions", "NAME=IMAGE").items():
             files.setdefault(name, []).append(Path(path))
     return {name: paths[0] if len(paths) == 1 else paths for name, paths in files.items()}

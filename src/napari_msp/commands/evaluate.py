@@ -7,28 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    LENGTH,
-    MACHINE,
-    MEASURED,
-    MODELS,
-    PEOPLE,
-    SCANS,
-    STEP,
-    add_b0_threshold,
-    add_device,
-    add_input,
-    add_names,
-    add_out,
-    add_regions,
-    add_run,
-    add_shells,
-    call,
-    model_file,
-    pairs,
-    section,
-)
 
 if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
@@ -55,35 +35,35 @@ def add_options(command: ArgumentParser) -> None:
         help="BIDS folders of travelling heads.",
     )
     _add_methods(command)
-    add_input(command)
+    shared.add_input(command)
     platforms = "Predict these platforms. Default: the models' targets, or else all others."
-    add_names(section(command, SCANS), "--targets", "PLATFORM", platforms)
-    add_shells(
+    shared.add_names(shared.section(command, shared.SCANS), "--targets", "PLATFORM", platforms)
+    shared.add_shells(
         command,
         "Measure these shells (b-values in s/mm²). Default: the models', or else all that the "
         "platforms share.",
     )
-    add_b0_threshold(command)
-    add_run(command)
+    shared.add_b0_threshold(command)
+    shared.add_run(command)
     _add_people(command)
     _add_training(command)
     _add_measures(command)
-    section(command, MACHINE).add_argument(
+    shared.section(command, shared.MACHINE).add_argument(
         "--workers",
         type=int,
         metavar="N",
         help="Work in this many processes. Default: as many as there are cores.",
     )
-    add_device(command)
-    add_out(command)
+    shared.add_device(command)
+    shared.add_out(command)
 
 
 def _add_methods(command: ArgumentParser) -> None:
     """Add the rows of the table."""
-    models = section(command, MODELS)
+    models = shared.section(command, shared.MODELS)
     models.add_argument(
         "--models",
-        type=model_file,
+        type=shared.model_file,
         nargs="+",
         default=(),
         metavar="M",
@@ -93,7 +73,7 @@ def _add_methods(command: ArgumentParser) -> None:
         "Train and measure these methods, on training subjects only: 'all', or names as in the "
         "table."
     )
-    add_names(models, "--methods", "NAME", of_rows)
+    shared.add_names(models, "--methods", "NAME", of_rows)
     models.add_argument(
         "--list-methods",
         action=_ListMethods,
@@ -116,23 +96,18 @@ def _add_methods(command: ArgumentParser) -> None:
 
 def _add_people(command: ArgumentParser) -> None:
     """Add whom is learned from, chosen by and measured."""
-    people = section(command, PEOPLE)
-    for names, parameter, use in (
-        (("--train",), "train", "Learn from these subjects."),
-        (
-            ("--validation",),
-            "validation",
-            "Let these subjects choose learning rates and single networks.",
-        ),
-        (
-            ("--test", "--subjects"),
-            "test",
-            "Measure these subjects. Default: those that no model has seen.",
-        ),
-    ):
-        people.add_argument(
-            *names, dest=parameter, nargs="+", default=(), metavar="SUBJECT", help=use
-        )
+    people = shared.section(command, shared.PEOPLE)
+    shared.add_names(people, "--train", "SUBJECT", "Learn from these subjects.")
+    chosen = "Let these subjects choose learning rates and single networks."
+    shared.add_names(people, "--validation", "SUBJECT", chosen)
+    people.add_argument(
+        "--test",
+        "--subjects",
+        nargs="+",
+        default=(),
+        metavar="SUBJECT",
+        help="Measure these subjects. Default: those that no model has seen.",
+    )
     people.add_argument(
         "--leave-one-out",
         action="store_true",
@@ -142,7 +117,7 @@ def _add_people(command: ArgumentParser) -> None:
 
 def _add_training(command: ArgumentParser) -> None:
     """Add how methods are trained."""
-    length, step = section(command, LENGTH), section(command, STEP)
+    length, step = shared.section(command, shared.LENGTH), shared.section(command, shared.STEP)
     length.add_argument("--quick", action="store_true", help="Only see whether everything runs.")
     length.add_argument(
         "--steps",
@@ -171,8 +146,8 @@ def _add_training(command: ArgumentParser) -> None:
 
 def _add_measures(command: ArgumentParser) -> None:
     """Add what is measured beside errors."""
-    add_regions(command, "Default with --predictions: tissue.")
-    measured = section(command, MEASURED)
+    shared.add_regions(command, "Default with --predictions: tissue.")
+    measured = shared.section(command, shared.MEASURED)
     measured.add_argument(
         "--fibres",
         action="store_true",
@@ -210,7 +185,7 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.evaluate import evaluate
 
     asked = {field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
-    asked["predictions"] = pairs(options.predictions, "predictions", "NAME=FOLDER")
+    asked["predictions"] = shared.pairs(options.predictions, "predictions", "NAME=FOLDER")
     settings = EvaluationSettings(**asked)
 
     def show(finished: "Finished") -> None:
@@ -220,6 +195,8 @@ def run(options: Namespace, console: Console) -> int:
             console.say(str(finished))
 
     command = shlex.join(["napari-msp", *sys.argv[1:]])
-    for path in call(evaluate, options, settings=settings, command=command, on_progress=show):
+    for path in shared.call(
+        evaluate, options, settings=settings, command=command, on_progress=show
+    ):
         console.result(path)
     return 0

@@ -2,16 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    add_force,
-    add_inference_options,
-    add_model,
-    add_review_maps,
-    add_scan,
-    call,
-    inference_options,
-)
 
 SUMMARY = "Predict the image that another platform would have given of a scan"
 EXAMPLE = "napari-msp harmonize dwi.nii.gz --model msp.safetensors --target all --out out"
@@ -21,22 +13,22 @@ ALL_TARGETS = "all"
 
 def add_options(command: ArgumentParser) -> None:
     """Add scan, model and how it is run."""
-    add_scan(command)
-    add_model(command)
-    add_inference_options(command)
-    add_review_maps(command)
-    add_force(command)
+    shared.add_scan(command)
+    shared.add_model(command)
+    shared.add_inference_options(command)
+    shared.add_review_maps(command)
+    shared.add_force(command)
 
 
 def run(options: Namespace, console: Console) -> int:
     """Harmonize the scan, and write what was predicted."""
     from napari_msp.inference.outputs import harmonize_to_folder
 
-    for path in call(
+    for path in shared.call(
         harmonize_to_folder,
         options,
         targets=[] if options.target == ALL_TARGETS else [options.target],
-        options=inference_options(options),
+        options=shared.inference_options(options),
         progress=lambda done, total: console.progress("tile", done, total),
     ):
         console.result(path)

@@ -3,15 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import (
-    OUTPUT,
-    SCANS,
-    add_b0_threshold,
-    add_voxel_size,
-    call,
-    section,
-)
 
 SUMMARY = "Turn a folder tree, or DICOM, into a BIDS dataset"
 EXAMPLE = (
@@ -26,7 +19,7 @@ def add_options(command: ArgumentParser) -> None:
         "source", type=Path, metavar="SOURCE", help="Tree of folders, which is only read."
     )
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
-    scans, output = section(command, SCANS), section(command, OUTPUT)
+    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
     scans.add_argument(
         "--pattern",
         default="",
@@ -57,8 +50,8 @@ def add_options(command: ArgumentParser) -> None:
         help="Mark this platform in the dataset as the one to predict from, so that no other "
         "command needs to be told.",
     )
-    add_b0_threshold(command)
-    add_voxel_size(
+    shared.add_b0_threshold(command)
+    shared.add_voxel_size(
         command,
         "Interpolate scans whose voxels are not cubes to cubes of this edge; auto: of each scan's "
         "smallest edge.",
@@ -84,9 +77,9 @@ def run(options: Namespace, console: Console) -> int:
         problem = "chooses among series of DICOM"
         raise UserError(problem, options.series, "series", Advice("leave it out"))
     if options.dicom:
-        scans = call(import_dicom, options, report=report, progress=console.progress)
+        scans = shared.call(import_dicom, options, report=report, progress=console.progress)
     else:
-        scans = call(import_tree, options, progress=console.progress)
+        scans = shared.call(import_tree, options, progress=console.progress)
     for scan in scans:
         console.result(f"{scan.source} -> {options.out / scan.image}")
     return 0

@@ -3,8 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import MEASURED, OUTPUT, SCANS, add_b0_threshold, call, section
 from napari_msp.errors import Advice, UserError
 
 SUMMARY = "Measure mean, deviation, volume and error of images in each region"
@@ -23,7 +23,10 @@ def add_options(command: ArgumentParser) -> None:
         metavar="IMAGE",
         help="DWI, SH image, or map with one number per voxel.",
     )
-    scans, measured = section(command, SCANS), section(command, MEASURED)
+    scans, measured = (
+        shared.section(command, shared.SCANS),
+        shared.section(command, shared.MEASURED),
+    )
     measured.add_argument(
         "--labels",
         type=Path,
@@ -59,8 +62,8 @@ def add_options(command: ArgumentParser) -> None:
         help="Measure this shell (b-value in s/mm²) of scans with several. Default: the lowest "
         "that all have.",
     )
-    add_b0_threshold(command)
-    section(command, OUTPUT).add_argument(
+    shared.add_b0_threshold(command)
+    shared.section(command, shared.OUTPUT).add_argument(
         "--out",
         type=Path,
         metavar="FILE.csv",
@@ -76,7 +79,7 @@ def run(options: Namespace, console: Console) -> int:
     out = options.out
     if out is not None and out.suffix.lower() != ".csv":
         raise UserError("is no CSV file", out, "out", Advice("give a name that ends in .csv"))
-    numbers = call(measure_regions, options)
+    numbers = shared.call(measure_regions, options)
     for note in numbers.notes:
         console.warn(note)
     if out is None:

@@ -3,8 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords
 
 SUMMARY = "List predictions by risk, with ratings; write a page with pictures"
 EXAMPLE = """\
@@ -76,7 +76,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.measure:
         review = measure(review, progress=console.progress)
     console.result(table_text(review, ratings, console.width or WIDTH))
-    words = OptionWords(options.parser)
+    words = shared.OptionWords(options.parser)
     for problem in (*review.problems, *ratings.problems):
         console.warn(problem.phrase(words))
     if missing := unmeasured(review):

@@ -1,15 +1,8 @@
 """What several commands share: options that mean the same everywhere, and how errors name them."""
 
 import inspect
-from argparse import (
-    Action,
-    ArgumentParser,
-    BooleanOptionalAction,
-    Namespace,
-)
-from argparse import (
-    _ArgumentGroup as Section,
-)
+from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import _ArgumentGroup as Section
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar

@@ -3,8 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import SCANS, add_shells, call, section
 
 SUMMARY = "Write simulated travelling heads as a BIDS dataset"
 EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
@@ -13,7 +13,7 @@ EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 def add_options(command: ArgumentParser) -> None:
     """Add what is simulated."""
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
-    heads = section(command, SCANS)
+    heads = shared.section(command, shared.SCANS)
     heads.add_argument(
         "--subjects",
         type=int,
@@ -34,7 +34,9 @@ def add_options(command: ArgumentParser) -> None:
         default=0,
         help="Draw heads from this seed; another seed gives other heads. Default: 0.",
     )
-    add_shells(command, "Simulate these shells (b-values in s/mm²). Default: 1200.", (1200.0,))
+    shared.add_shells(
+        command, "Simulate these shells (b-values in s/mm²). Default: 1200.", (1200.0,)
+    )
     heads.add_argument(
         "--misalignment",
         type=float,
@@ -64,6 +66,6 @@ def run(options: Namespace, console: Console) -> int:
     """Simulate heads, and write them as a dataset."""
     from napari_msp.data.phantom import simulate
 
-    call(simulate, options, progress=console.progress)
+    shared.call(simulate, options, progress=console.progress)
     console.result(options.out)
     return 0

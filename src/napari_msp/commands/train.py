@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console, ends, handled
-from napari_msp.commands.shared import OUTPUT, add_device, add_force, call, pairs, section
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted, listed
 
@@ -52,10 +52,10 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument("out", type=Path, metavar="OUT.safetensors", help="Model to write.")
     _add_settings(command)
-    add_device(command)
-    output = section(command, OUTPUT)
+    shared.add_device(command)
+    output = shared.section(command, shared.OUTPUT)
     output.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
-    add_force(command, "a model or a checkpoint that exists")
+    shared.add_force(command, "a model or a checkpoint that exists")
     output.add_argument(
         "--events", action="store_true", help="Print JSON lines to standard output."
     )
@@ -70,11 +70,11 @@ def run(options: Namespace, console: Console) -> int:
     given = {name: value for name, value in vars(options).items() if name in names}
     for name in ("first_stage", "start_from_target"):
         if name in given:
-            given[name] = pairs(given[name], name, METAVARS[name])
+            given[name] = shared.pairs(given[name], name, METAVARS[name])
     on_event = _print_json if options.events else _reporter(console)
     try:
         with interrupt_flag() as interrupted:
-            written = call(
+            written = shared.call(
                 train,
                 options,
                 on_event=to_a_reader(on_event),
@@ -99,7 +99,7 @@ def _add_settings(command: ArgumentParser) -> None:
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None
-        section(command, title).add_argument(
+        shared.section(command, title).add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,
             default=SUPPRESS,
