@@ -196,7 +196,7 @@ def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
     assert again.status == 0
     # Nothing is trained or measured twice; figures and report are made of what was.
     done = [line.partition("] ")[2].partition(";")[0] for line in again.errors]
-    assert done == ["figures", "report"]
+    assert done == ["drawing figures", "writing the report", "wrote the report"]
     other = (*asked, "--seeds", 3, "--out", tmp_path / "table")
     assert "other seeds" in refused(tmp_path, *other)
 
