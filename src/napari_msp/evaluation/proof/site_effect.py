@@ -6,21 +6,8 @@ import numpy as np
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.proof.pages import (
-    BEFORE,
-    MEAN_OF_OTHERS,
-    REPEAT,
-    TARGET,
-    Drawing,
-    Page,
-    Study,
-)
-from napari_msp.evaluation.proof.site_effect_figures import (
-    Bias,
-    bias_figure,
-    bland_altman_figure,
-    people_figure,
-)
+from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Page, Study
+from napari_msp.evaluation.proof.site_effect_figures import DRAWN, drawings
 from napari_msp.evaluation.proof.site_effect_files import (
     EFFECTS_FILE,
     PEOPLE_FILE,
@@ -61,17 +48,6 @@ from napari_msp.evaluation.statistics import (
 from napari_msp.files import versions_of
 from napari_msp.formatting import NumberFormat, counted, ends, listed, number, p_text, span
 
-SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
-"""Quantities of the figure of biases."""
-
-DRAWN = ("fa", "md", "fa_signal", "md_signal")
-"""Quantities of Bland-Altman plots."""
-
-MOST_BIASES = 12
-"""Regions of a figure of biases: the largest ones."""
-
-# --- Page -------------------------------------------------------------------------------------
-
 
 def site_effect_page(study: Study) -> Page:
     """Write the page.
@@ -111,7 +87,7 @@ def site_effect_page(study: Study) -> Page:
         "Site effect",
         lead=lead,
         tables=[table for table in tables if table.rows],
-        drawings=list(_drawings(found, several)),
+        drawings=list(drawings(found, several)),
         more=[table for table in more if table.rows],
         limits=_limits(study, found),
         files={
@@ -122,11 +98,6 @@ def site_effect_page(study: Study) -> Page:
         methods=_methods(study, found, over),
         references=(*REFERENCES, *OF_TESTS) if tested else REFERENCES,
     )
-
-
-def _named(each: Scanners, several: bool) -> str:
-    name = f"{each.dataset}, {each.column}" if several else each.column
-    return f"{name}, maps of the signal" if each.of_signal else name
 
 
 def _percent(value: float | None, decimals: int = 1) -> str:
@@ -145,7 +116,7 @@ def _sentence(each: Scanners, several: bool) -> str:
             return ""
         return form.format(f"{known.right_unbiased:.3g} of {known.subjects}")
 
-    said = f"{_named(each, several)} ({counted(len(each.subjects), 'subject')}): "
+    said = f"{each.named(several)} ({counted(len(each.subjects), 'subject')}): "
     after = [row for row in each.rows if role_of(row) == "after"]
     parts = [f"{bias(row)} with {row}{people(row, ' ({})')}" for row in after]
     said += f"the median size of the bias over regions and quantities was {bias(BEFORE)} before"
@@ -191,7 +162,7 @@ def _essence(each: Scanners, several: bool) -> Table:
     regions = len({effect.region for effect in each.effects})
     quantities = len({effect.quantity for effect in each.effects})
     return Table(
-        f"{_named(each, several)}: each row against the target's scans of the same "
+        f"{each.named(several)}: each row against the target's scans of the same "
         f"{counted(len(each.subjects), 'subject')}; medians over {counted(regions, 'region')} × "
         f"{quantities} quantities. A small bias alone proves nothing: whoever predicts the same "
         "for everybody has one. Variance kept is that between subjects; told right are subjects "
@@ -219,7 +190,7 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
 
     unit = display.unit(quantity.unit)
     return Table(
-        f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean "
+        f"{quantity.label} on {each.named(several)}: bias in percent of the target's mean "
         f"[{interval}]; beneath, coefficient of variation between scanners, ICC(A,1), variance "
         "between subjects that is kept, and p of the permutation test, corrected over regions and "
         "quantities of a row. Bold: p < 0.05.",
@@ -267,7 +238,7 @@ def _individual(each: Scanners, key: str, several: bool) -> Table:
     )
     unit = display.unit(quantity.unit)
     return Table(
-        f"{quantity.label}{f' in {unit}' if unit else ''} on {_named(each, several)}, subject by "
+        f"{quantity.label}{f' in {unit}' if unit else ''} on {each.named(several)}, subject by "
         f"subject: with fewer than {FEWEST} nothing is tested (the smallest p that "
         f"{len(each.subjects)} can give is {min(1.0, 2.0 ** (1 - len(each.subjects))):.2g}).",
         ["subject, region", *rows],
@@ -275,8 +246,8 @@ def _individual(each: Scanners, key: str, several: bool) -> Table:
             [
                 Cell(f"{who}, {region}"),
                 *(
-                    Cell(display.text(value)) if value is not None else EMPTY
-                    for value in (each.values[row].get((region, key), {}).get(who) for row in rows)
+                    Cell(display.text(each.values[row].get((region, key), {}).get(who)))
+                    for row in rows
                 ),
             ]
             for region in regions
@@ -301,10 +272,9 @@ def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
             display = NumberFormat.of(means.values())
             unit = display.unit(QUANTITIES[key].unit)
             label = f"{QUANTITIES[key].label}{f', {unit}' if unit else ''}"
-            cells = [Cell(display.text(means[row])) if row in means else EMPTY for row in rows]
-            lines.append([Cell(label), *cells])
+            lines.append([Cell(label), *(Cell(display.text(means.get(row))) for row in rows)])
         yield Table(
-            f"Voxel by voxel, {region} on {_named(each, several)}: root mean square difference "
+            f"Voxel by voxel, {region} on {each.named(several)}: root mean square difference "
             "from the target's scan, mean over subjects. Misalignment counts here; the means of "
             "regions above are robust to it.",
             ["quantity", *rows],
@@ -340,64 +310,6 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
             for column, key, region in places
         ],
     )
-
-
-def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
-    for each in found:
-        end = f"{each.dataset}_{each.column}" if several else each.column
-        end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
-        named, enough = _named(each, several), len(each.subjects) >= FOR_INTERVAL
-        points = {
-            row: (bias, known.rate_unbiased)
-            for row in each.rows
-            if (bias := each.middle(row, "bias_percent")) is not None
-            and (known := each.identified.get(row)) is not None
-        }
-        if points:
-            yield Drawing(
-                f"people_{end}",
-                f"{named}: site effect (median bias) and how many subjects are told right when "
-                "biases are taken away. Good is top left; the trivial predictors show that left "
-                "alone is easy.",
-                people_figure(points, 1 / len(each.subjects), each.roles),
-            )
-        drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
-        drawn = {label: panel for label, panel in drawn.items() if panel}
-        if drawn:
-            yield Drawing(
-                f"bias_{end}",
-                f"{named}: bias by region in percent of the target's mean"
-                f"{', with 95 % intervals' * enough}.",
-                bias_figure(drawn, each.roles),
-            )
-        for key in DRAWN:
-            regions = each.largest(key)
-            pairs = {
-                (region, row): each.pairs(row, (region, key))
-                for region in regions
-                for row in each.rows
-                if role_of(row) != "trivial"  # whose distances would squeeze all others
-            }
-            if any(len(pair) > 1 for pair in pairs.values()):
-                yield Drawing(
-                    f"bland_altman_{key.removesuffix(OF_SIGNAL)}_{end}",
-                    f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
-                    f"lines are the bias{' and the 95 % limits of agreement' * enough}.",
-                    bland_altman_figure(pairs, QUANTITIES[key].label, QUANTITIES[key].unit),
-                )
-
-
-def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
-    """Give the biases of a quantity by region and row, in percent."""
-    found: dict[str, dict[str, Bias]] = {}
-    shown = each.largest(key, MOST_BIASES)
-    for effect in each.effects:
-        bias = effect.found.bias_percent
-        if effect.quantity != key or effect.region not in shown or bias is None:
-            continue
-        interval = None if effect.dependent else effect.found.interval_percent
-        found.setdefault(effect.region, {})[effect.row] = (bias, interval)
-    return found
 
 
 # --- Words ------------------------------------------------------------------------------------

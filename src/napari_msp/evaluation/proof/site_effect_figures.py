@@ -1,6 +1,6 @@
 """Figures of the site effect: biases by region, Bland-Altman plots, who is told right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from napari_msp.evaluation.figures.curves import COLOURS
 from napari_msp.evaluation.figures.layout import INK, PAPER, SOFT_INK, plain_figure, tidy
 from napari_msp.evaluation.proof.agreement import LIMITS
+from napari_msp.evaluation.proof.pages import Drawing
+from napari_msp.evaluation.proof.site_effect_numbers import Scanners, role_of
+from napari_msp.evaluation.proof.values import OF_SIGNAL, QUANTITIES
 from napari_msp.evaluation.statistics import FOR_INTERVAL, Interval
 from napari_msp.formatting import NumberFormat, number
 
@@ -25,6 +28,73 @@ OF_ROLES = {"before": INK, "floor": "#9aa4ae", "noise-free": "#c9cfd5"}
 WIDEST = 34
 """Characters of a row's name in a figure."""
 
+SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
+"""Quantities of the figure of biases."""
+
+DRAWN = ("fa", "md", "fa_signal", "md_signal")
+"""Quantities of Bland-Altman plots."""
+
+MOST_BIASES = 12
+"""Regions of a figure of biases: the largest ones."""
+
+
+def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
+    """Draw every figure of the page; `several` datasets are named."""
+    for each in found:
+        end = f"{each.dataset}_{each.column}" if several else each.column
+        end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
+        named, enough = each.named(several), len(each.subjects) >= FOR_INTERVAL
+        points = {
+            row: (bias, known.rate_unbiased)
+            for row in each.rows
+            if (bias := each.middle(row, "bias_percent")) is not None
+            and (known := each.identified.get(row)) is not None
+        }
+        if points:
+            yield Drawing(
+                f"people_{end}",
+                f"{named}: site effect (median bias) and how many subjects are told right when "
+                "biases are taken away. Good is top left; the trivial predictors show that left "
+                "alone is easy.",
+                _people_figure(points, 1 / len(each.subjects), each.roles),
+            )
+        drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
+        drawn = {label: panel for label, panel in drawn.items() if panel}
+        if drawn:
+            yield Drawing(
+                f"bias_{end}",
+                f"{named}: bias by region in percent of the target's mean"
+                f"{', with 95 % intervals' * enough}.",
+                _bias_figure(drawn, each.roles),
+            )
+        for key in DRAWN:
+            pairs = {
+                (region, row): each.pairs(row, (region, key))
+                for region in each.largest(key)
+                for row in each.rows
+                if role_of(row) != "trivial"  # whose distances would squeeze all others
+            }
+            if any(len(pair) > 1 for pair in pairs.values()):
+                yield Drawing(
+                    f"bland_altman_{key.removesuffix(OF_SIGNAL)}_{end}",
+                    f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
+                    f"lines are the bias{' and the 95 % limits of agreement' * enough}.",
+                    _bland_altman_figure(pairs, key),
+                )
+
+
+def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
+    """Give the biases of a quantity by region and row, in percent."""
+    found: dict[str, dict[str, Bias]] = {}
+    shown = each.largest(key, MOST_BIASES)
+    for effect in each.effects:
+        bias = effect.found.bias_percent
+        if effect.quantity != key or effect.region not in shown or bias is None:
+            continue
+        interval = None if effect.dependent else effect.found.interval_percent
+        found.setdefault(effect.region, {})[effect.row] = (bias, interval)
+    return found
+
 
 def _colours(roles: Mapping[str, str]) -> dict[str, str]:
     others = [row for row, role in roles.items() if role not in OF_ROLES]
@@ -36,18 +106,10 @@ def _marker(colour: str, role: str) -> dict[str, Any]:
     return {"color": colour, "markerfacecolor": PAPER if role == "trivial" else colour}
 
 
-def bias_figure(
+def _bias_figure(
     panels: Mapping[str, Mapping[str, Mapping[str, Bias]]], roles: Mapping[str, str]
 ) -> Figure:
-    """Draw biases by region, one panel a quantity, one colour a row.
-
-    Parameters
-    ----------
-    panels
-        By quantity, region and row.
-    roles
-        Of each row, in the order of the legend.
-    """
+    """Draw biases by quantity, region and row: one panel a quantity, one colour a row."""
     colours = _colours(roles)
     regions = list(dict.fromkeys(region for panel in panels.values() for region in panel))
     height = 0.9 + len(regions) * (0.18 + 0.13 * len(roles)) + 0.22 * ((len(roles) + 3) // 4)
@@ -113,17 +175,12 @@ def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]
         text.set_parse_math(False)
 
 
-def bland_altman_figure(
-    pairs: Mapping[tuple[str, str], Sequence[tuple[float, float]]], label: str, unit: str
+def _bland_altman_figure(
+    pairs: Mapping[tuple[str, str], Sequence[tuple[float, float]]], key: str
 ) -> Figure:
     """Draw Bland-Altman plots: regions in rows, what is compared in columns, one scale a region.
 
-    Parameters
-    ----------
-    pairs
-        A row's value and the target's of each subject, by region and row.
-    label, unit
-        Of the quantity.
+    `pairs` are a row's value and the target's of each subject, by region and row.
     """
     regions = list(dict.fromkeys(region for region, _ in pairs))
     rows = list(dict.fromkeys(row for _, row in pairs))
@@ -139,7 +196,8 @@ def bland_altman_figure(
             if line == 0:
                 axes.set_title(_short(row), color=INK, fontsize=9, parse_math=False)
         grid[line, 0].set_ylabel(_short(region), color=INK, fontsize=9, parse_math=False)
-    named = f"{label} [{display.unit(unit)}]" if display.unit(unit) else label
+    label, unit = QUANTITIES[key].label, display.unit(QUANTITIES[key].unit)
+    named = f"{label} [{unit}]" if unit else label
     figure.supxlabel(f"mean of row and target's scan: {named}", color=INK, fontsize=9)
     figure.supylabel("row minus target's scan", color=INK, fontsize=9)
     return figure
@@ -163,20 +221,10 @@ def _bland_altman(axes: Axes, pairs: np.ndarray) -> None:
             axes.axhline(limit, color=COLOURS[3], linewidth=0.9, linestyle=(0, (4, 3)))
 
 
-def people_figure(
+def _people_figure(
     points: Mapping[str, tuple[float, float]], chance: float, roles: Mapping[str, str]
 ) -> Figure:
-    """Draw each row's median bias beside the share of subjects that it lets be told right.
-
-    Parameters
-    ----------
-    points
-        Bias in percent and share, by row.
-    chance
-        Share that guessing gives.
-    roles
-        Of each row.
-    """
+    """Draw each row's median bias in percent beside the share of subjects that are told right."""
     colours = _colours(roles)
     figure = plain_figure(9.0, 3.0 + 0.22 * ((len(roles) + 3) // 4))
     axes = figure.subplots()

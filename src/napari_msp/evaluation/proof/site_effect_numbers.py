@@ -118,6 +118,11 @@ class Scanners:
     identified: Mapping[str, Identified | None]
     of_signal: bool = False
 
+    def named(self, several: bool) -> str:
+        """Name it in captions, with its dataset where there are several."""
+        name = f"{self.dataset}, {self.column}" if several else self.column
+        return f"{name}, maps of the signal" if self.of_signal else name
+
     @property
     def subjects(self) -> list[str]:
         """Who was measured."""
@@ -212,7 +217,8 @@ def _effects(
     people = sorted({who for place in places for who in own[place]})
     tests: list[PermutationTest | None] = [None] * len(places)
     if not untested and places:
-        tests = permutation_tests(_differences(own, scans, places, people))
+        differences = _table(own, places, people) - _table(scans, places, people)
+        tests = permutation_tests(differences)
     for place, test in zip(places, tests, strict=True):
         who = sorted(own[place].keys() & scans[place].keys())
         a, b = ([each[place][name] for name in who] for each in (own, scans))
@@ -228,12 +234,9 @@ def _effects(
         )
 
 
-def _differences(
-    own: Values, scans: Values, places: Sequence[Place], people: Sequence[str]
-) -> FloatArray:
-    return np.array(
-        [[own[at].get(who, np.nan) - scans[at].get(who, np.nan) for at in places] for who in people]
-    )
+def _table(values: Values, places: Sequence[Place], people: Sequence[str]) -> FloatArray:
+    """(N, K) values of people in regions and quantities; nan where there is none."""
+    return np.array([[values.get(at, {}).get(who, np.nan) for at in places] for who in people])
 
 
 def _change(
@@ -255,12 +258,7 @@ def _identified(own: Values, scans: Values) -> Identified | None:
     people = [who for who in people if any(who in scans[place] for place in places)]
     if not people or not places:
         return None
-    return identify(
-        *(
-            np.array([[of.get(at, {}).get(who, np.nan) for at in places] for who in people])
-            for of in (own, scans)
-        )
-    )
+    return identify(_table(own, places, people), _table(scans, places, people))
 
 
 @dataclass(frozen=True)

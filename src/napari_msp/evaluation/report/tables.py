@@ -156,12 +156,7 @@ def _of_subjects(part: Results[Result], measures: Measures, reference: str, colu
         [
             [
                 Cell(method),
-                *(
-                    Cell(display.text(by_method[method][each]))
-                    if each in by_method[method]
-                    else EMPTY
-                    for each in who
-                ),
+                *(Cell(display.text(by_method[method].get(each))) for each in who),
             ]
             for method in rows_of(part)
         ],
