@@ -30,7 +30,7 @@ from napari_msp.evaluation.benchmark.methods import (
     chosen_methods,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
-from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
@@ -525,7 +525,7 @@ def test_a_repeated_round_measures_networks_alone_and_alike(done, plan, tmp_path
     )
     repeated.run()
     assert repeated.finished
-    results, patches = repeated.results()
+    results, patches = repeated.results(Result), repeated.results(PatchResult)
     in_full = outcome.results.select(method="SHResNet", target="prisma_st")
     assert {row.measure: row.value for row in results} == {
         row.measure: row.value for row in in_full if row.measure in ("sh_mse", "patch_mse")

@@ -135,7 +135,7 @@ def test_every_shell_is_measured_against_its_own_truth(heads, tmp_path):
     (each,) = plan.rounds
     job = Measurement(plan, each, "prisma_st", {}, False, 5, tmp_path / "m", "cpu")
     job.run()
-    results, _ = job.results()
+    results = job.results(Result)
     assert results.columns == ["prisma_st b1200", "prisma_st b3000"]
     for name in ("measures", "patches"):
         there = job.finished

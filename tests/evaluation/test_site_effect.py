@@ -24,7 +24,7 @@ from napari_msp.evaluation.benchmark.finished import find_predictions, map_on
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import keep_plan
-from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Result, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
@@ -415,14 +415,14 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     assert plan.targets == ("prisma_st",)  # nothing else was predicted
     assert plan.subjects.test == ("sub-01", "sub-02")
     assert plan.tested == "copy"
-    rows = effects(job.in_regions())
+    rows = effects(job.results(RegionValue))
     assert {row["region"] for row in rows} == {"right half", "left half"}
     copy = [row for row in rows if row["row"] == "copy"]
     assert {row["subjects"] for row in copy} == {"2"}
     assert {float(row["bias"]) for row in copy} == {0.0}
     assert {row["row"] for row in rows} == {BEFORE, "copy", SMOOTHED, MEAN_OF_OTHERS}
     assert any(float(row["bias_percent"]) > 1 for row in rows if row["row"] == BEFORE)
-    errors = job.results()[0].select(method="copy", measure="sh_mse")
+    errors = job.results(Result).select(method="copy", measure="sh_mse")
     assert [row.value for row in errors] == [0.0, 0.0]
     assert job.notes() == [
         f"copy, {subject} on prisma_st: it is the scan on prisma_st once more, and no prediction"
@@ -623,15 +623,15 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     (interpolated,) = interpolated_in([job])
     assert interpolated.startswith("moved on prisma_st: 1 prediction was interpolated linearly")
     assert interpolated.endswith("the centres of the brains are 10.0 mm apart")
-    assert {"copy", "moved"} <= set(job.results()[0].methods)
-    assert not {"b1000", "unknown"} & set(job.results()[0].methods)
+    assert {"copy", "moved"} <= set(job.results(Result).methods)
+    assert not {"b1000", "unknown"} & set(job.results(Result).methods)
     left = [each for each in notes if not each.startswith(tuple(folders))]
     missing, *labels = [each for each in left if not each.endswith("and no prediction")]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"
     assert len(labels) == 2
     assert all("no labelled voxel lies in the image" in each for each in labels)
-    assert len(job.in_regions()) == 0
-    assert len(job.results()[0].select(method="copy"))
+    assert len(job.results(RegionValue)) == 0
+    assert len(job.results(Result).select(method="copy"))
 
 
 def write_maps(scan, folder, subject, factor=1.0):
@@ -663,7 +663,7 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
         f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are no "
         "mm²/s; give it in mm²/s"
     ]
-    everything = effects(job.in_regions())
+    everything = effects(job.results(RegionValue))
     by_row = {
         name: {row["quantity"]: row for row in everything if row["row"] == name}
         for name in ("ComBat maps", "perfect", "copy", BEFORE, SMOOTHED)
@@ -682,12 +682,14 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
     assert float(by_row["copy"]["fa"]["bias"]) == 0
     assert "fa_signal" not in by_row["copy"]
     assert float(by_row["copy"]["fa"]["target_mean"]) < float(own["fa_signal"]["target_mean"])
-    (page,) = [each for each in make_pages(study(job.in_regions())) if each.title == "Site effect"]
+    (page,) = [
+        each for each in make_pages(study(job.results(RegionValue))) if each.title == "Site effect"
+    ]
     assert sum("maps of the signal" in lead for lead in page.lead) == 1
     assert sum(lead.startswith("FA of the signal of ") for lead in page.lead) == 1
     assert plan.subjects.test == ("sub-01", "sub-02")
     # Maps have no SH error: Table 1 tests nothing, and is written.
-    assert (plan.tested, row_to_test(plan, job.results()[0])) == ("ComBat maps", None)
+    assert (plan.tested, row_to_test(plan, job.results(Result))) == ("ComBat maps", None)
 
 
 @pytest.mark.parametrize(

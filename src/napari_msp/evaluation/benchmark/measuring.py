@@ -1,23 +1,20 @@
 """Predict and measure the test subjects of one round on one target, as a job."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_msp.alignment.registration import (
-    MISALIGNMENT_LIMIT,
-    Displacement,
-    find_displacement,
-)
+from napari_msp.alignment.registration import MISALIGNMENT_LIMIT, Displacement, find_displacement
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import fibre_populations, recipe_of
+from napari_msp.data.phantom import Recipe, fibre_populations, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
@@ -32,6 +29,7 @@ from napari_msp.evaluation.benchmark.results import (
     RegionValue,
     Result,
     Results,
+    Row,
     read_results,
     write_results,
 )
@@ -71,6 +69,14 @@ from napari_msp.signal.spherical_harmonics import ORDER
 
 SIMULATED = "simulated fibres"
 """Truth by which fibre peaks alone are measured."""
+
+FILES: Mapping[type, str] = {
+    Result: "measures.csv",
+    PatchResult: "patches.csv",
+    RegionValue: "regions.csv",
+    EffectResult: "biology.csv",
+}
+"""Where the rows of each kind are kept."""
 
 KNOWN_WHITE = 0.7
 """Share of white matter from which a voxel's simulated fibres are looked for (our choice)."""
@@ -121,27 +127,15 @@ class Measurement:
     @property
     def finished(self) -> bool:
         """Whether the results are there."""
-        names = ["measures", "patches"]
+        kinds: list[type] = [Result, PatchResult]
         if not self.repeated:
-            names += ["regions"] * bool(self.plan.regions) + ["biology"] * self.plan.biology
-        return all((self.folder / f"{name}.csv").exists() for name in names)
+            kinds += [RegionValue] * bool(self.plan.regions) + [EffectResult] * self.plan.biology
+        return all((self.folder / FILES[kind]).exists() for kind in kinds)
 
-    def results(self) -> tuple[Results[Result], Results[PatchResult]]:
-        """Read what was measured."""
-        return (
-            read_results(self.folder / "measures.csv", Result),
-            read_results(self.folder / "patches.csv", PatchResult),
-        )
-
-    def effects(self) -> Results[EffectResult]:
-        """Read what was found of effects that were put in."""
-        path = self.folder / "biology.csv"
-        return read_results(path, EffectResult) if path.exists() else Results(())
-
-    def in_regions(self) -> Results[RegionValue]:
-        """Read what was measured by region; nothing where that was not asked for."""
-        path = self.folder / "regions.csv"
-        return read_results(path, RegionValue) if path.exists() else Results(())
+    def results(self, kind: type[Row]) -> Results[Row]:
+        """Read the rows of a kind; none where they were not asked for."""
+        path = self.folder / FILES[kind]
+        return read_results(path, kind) if path.exists() else Results(())
 
     def notes(self) -> list[str]:
         """Say what went wrong with single heads."""
@@ -219,16 +213,19 @@ class Measurement:
             for subject in () if plan.folds else self.round.subjects.training:
                 regional.add_taught(subject)
             notes += regional.notes
-            write_results(self.folder / "regions.csv", Results(regional.values), RegionValue)
+            self._write(regional.values, RegionValue)
         whose = f"{dataset.root.name}, " if len(plan.datasets) > 1 else ""
         said = [f"{whose}{note}" for note in dict.fromkeys(notes)]
         write_json(
             self.folder / "notes.json", {"Notes": said, "Interpolated": elsewhere.interpolated}
         )
-        write_results(self.folder / "measures.csv", Results(rows), Result)
+        self._write(rows, Result)
         if plan.biology and not self.repeated:
-            write_results(self.folder / "biology.csv", Results(effects), EffectResult)
-        write_results(self.folder / "patches.csv", Results(patches), PatchResult)
+            self._write(effects, EffectResult)
+        self._write(patches, PatchResult)
+
+    def _write(self, rows: Sequence[Row], kind: type[Row]) -> None:
+        write_results(self.folder / FILES[kind], Results(rows), kind)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
         """Let the baselines learn a shell from the training subjects."""
@@ -263,10 +260,10 @@ class Measurement:
     ) -> Iterator[EffectResult]:
         """Put every effect into a head, predict it again, and compare."""
         b, subject = self.plan.shells[shell], head.subject
-        recipe, number = recipe_of(head.dataset.root), _number(subject)
-        if recipe is None or number is None:
+        if head.simulated is None:
             problem = "is not known to be simulated, so no effect can be put in"
             raise UserError(problem, subject, "biology", Advice("leave biology out"))
+        recipe, number = head.simulated
         kind = "noise-free" if "noise-free" in truths else "scan"
         truth = truths[kind].mapped
         scan = {TARGET_SCAN: truths["scan"].mapped} if kind == "noise-free" else {}
@@ -308,20 +305,16 @@ class Measurement:
         keys: tuple[str, ...] = SH_ERRORS
         if not self.repeated:
             keys = IN_TABLE + FIBRES * self.plan.fibres + (BUNDLE,) * self.plan.bundle
-        for reference, truth in truths.items():
-            for method, prediction in predicted.items():
-                if method == FLOOR and reference == "noise-free":
-                    continue
-                if reference == SIMULATED:
-                    found = measure_head(prediction, truth, FIBRES, patch_size=self.patch_size)
-                    yield method, reference, found.values, []
-                    continue
-                found = measure_head(prediction, truth, keys, patch_size=self.patch_size)
-                patches = [
-                    ("-".join(map(str, centre)), float(error))
-                    for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
-                ]
-                yield method, reference, found.values, patches
+        for (reference, truth), (method, prediction) in product(truths.items(), predicted.items()):
+            if method == FLOOR and reference == "noise-free":
+                continue
+            wanted = FIBRES if reference == SIMULATED else keys
+            found = measure_head(prediction, truth, wanted, patch_size=self.patch_size)
+            patches = [
+                ("-".join(map(str, centre)), float(error))
+                for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
+            ]
+            yield method, reference, found.values, [] if reference == SIMULATED else patches
 
 
 class _Head:
@@ -332,6 +325,13 @@ class _Head:
         self._input = dataset.acquisition(subject, job.plan.source)
         self._harmonized: dict[Path, Prediction] = {}
         self._given: dict[float, SHImage] = {}
+
+    @property
+    def simulated(self) -> tuple[Recipe, int] | None:
+        """How it was simulated, and its number, from 0; None where that is not known."""
+        recipe, label = recipe_of(self.dataset.root), self.subject.removeprefix("sub-")
+        known = recipe is not None and label.isdecimal() and int(label) > 0
+        return (recipe, int(label) - 1) if recipe is not None and known else None
 
     def given(self, b: float) -> SHImage:
         """Give a shell of the input, fitted once."""
@@ -387,9 +387,9 @@ class _Head:
 
     def _known_fibres(self, truth: Truth, response: FloatArray) -> Fibres | None:
         """Give the fibres that a head was simulated with; None where they are not known."""
-        recipe, number = recipe_of(self.dataset.root), _number(self.subject)
-        if recipe is None or number is None:
+        if self.simulated is None:
             return None
+        recipe, number = self.simulated
         image = truth.image
         solid = image.mask & (truth.mapped.tensor.md < LARGEST_TISSUE_MD)
         if truth.fibres_in is not None:
@@ -428,12 +428,6 @@ def doubts_of_place(
         f"{who} {found.lies(source, lattice)}, which counts as error of every method until the "
         "scans are registered"
     ]
-
-
-def _number(subject: str) -> int | None:
-    """Give a simulated subject's number, from 0; None for a name that no simulation gives."""
-    label = subject.removeprefix("sub-")
-    return int(label) - 1 if label.isdecimal() and int(label) > 0 else None
 
 
 def _fit(acquisition: Acquisition, b_value: float) -> SHImage:

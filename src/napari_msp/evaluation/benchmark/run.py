@@ -23,6 +23,7 @@ from napari_msp.evaluation.benchmark.results import (
     RegionValue,
     Result,
     Results,
+    Row,
 )
 from napari_msp.evaluation.benchmark.trainings import (
     Best,
@@ -107,14 +108,17 @@ class Benchmark:
             for target in self.plan.targets
         ]
         self._do(measurements)
-        found = [each.results() for each in measurements]
+
+        def found(kind: type[Row]) -> Results[Row]:
+            return Results(row for each in measurements for row in each.results(kind))
+
         return Outcome(
-            results=Results(row for rows, _ in found for row in rows),
-            patches=Results(row for _, rows in found for row in rows),
-            effects=Results(row for each in measurements for row in each.effects()),
+            results=found(Result),
+            patches=found(PatchResult),
+            effects=found(EffectResult),
             trials=tuple(trials),
             trainings=trainings,
-            values=Results(row for each in measurements for row in each.in_regions()),
+            values=found(RegionValue),
             notes=(
                 *(note for each in measurements for note in each.notes()),
                 *interpolated_in(measurements),

@@ -188,37 +188,56 @@ class TrainingList:
 
     def networks(self, rates: Rates) -> dict[str, Trainings]:
         """Give what needs no other's result, by method."""
-        singles = single_networks()
-        kinds = {name: singles[name] for name in self.single_methods} | {
-            name: kind for name, kind in multi_task_networks().items() if name in self.plan.methods
-        }
-        found: dict[str, Trainings] = {}
-        for name, kind in kinds.items():
-            training = self._training(name, kind, rates[name], self.plan.targets)
-            found[name] = dict.fromkeys(self.plan.targets, (training,))
-        for name, kind in networks_from_base().items():
-            if name in self.plan.methods:
-                targets = self._begun(kind)
-                training = self._from_base(name, kind, rates[name], targets)
-                found[name] = dict.fromkeys(targets, (training,))
+        further = (*multi_task_networks(), *networks_from_base())
+        names = (*self.single_methods, *(name for name in further if name in self.plan.methods))
+        found = {name: self._network(name, self.plan.targets, rates[name]) for name in names}
         if STATISTICS_ONLY in self.plan.methods:
             targets = begun_from_base(MULTI_STAGE, self.scales)
             found[STATISTICS_ONLY] = dict.fromkeys(targets, (self._untrained(targets),))
         return found
 
+    def _network(
+        self,
+        name: str,
+        targets: tuple[str, ...],
+        rate: float,
+        what: str = "",
+        steps: int | None = None,
+    ) -> Trainings:
+        """Train a network that needs no other's result; of the base as many targets as it has."""
+        kind = (single_networks() | multi_task_networks() | networks_from_base())[name]
+        changes: dict[str, Any] = {}
+        if name in networks_from_base():
+            changes = {"start": BASE, "form": {"singles_first": "no"}}
+            targets = begun_from_base(kind, self.scales)[: len(targets)]
+            if kind == MULTI_STAGE:  # as a whole: tuned singles would change what branches read
+                targets, changes["first_steps"] = self.plan.targets, 0
+        training = self._training(what or name, kind, rate, targets, steps=steps, **changes)
+        return dict.fromkeys(targets, (training,))
+
     def built(
         self, networks: Mapping[str, Trainings], best: Best, rates: Rates
     ) -> dict[str, Trainings]:
         """Give what rests on the best single networks, by method."""
+        first_steps, seed = self.plan.budget.first_steps, self.round.seed
+
+        def again(what: str, target: str, **changes: Any) -> Training:
+            """Train a target's best single network anew, with the targets that have the same."""
+            alike = tuple(each for each in best if best[each] == best[target])
+            return self._training(what, _kind(best[target]), rates[best[target]], alike, **changes)
+
         builders: dict[str, Callable[[str], tuple[Training, ...]]] = {
-            FIRST_STAGE: lambda target: (self._first_stage(target, best, rates),),
-            BEST_SINGLE: lambda target: networks[best[target]][target],
-            MORE_WEIGHTS: lambda target: (
-                self._wide(f"{MORE_WEIGHTS} {target}", target, best, rates[MORE_WEIGHTS]),
+            FIRST_STAGE: lambda t: (again(f"{FIRST_STAGE} {best[t]}", t, steps=first_steps),),
+            BEST_SINGLE: lambda t: networks[best[t]][t],
+            MORE_WEIGHTS: lambda t: (
+                self._wide(f"{MORE_WEIGHTS} {t}", t, best, rates[MORE_WEIGHTS]),
             ),
-            MEAN_OF_SINGLES: lambda target: (
-                *networks[best[target]][target],
-                *(self._member(n, target, best, rates) for n in range(1, len(best))),
+            MEAN_OF_SINGLES: lambda t: (
+                *networks[best[t]][t],
+                *(
+                    again(f"{best[t]} again {n}", t, seed=seed + n * SEEDS)
+                    for n in range(1, len(best))
+                ),
             ),
             MSP: lambda _: (self._msp(MSP, best, rates[MSP]),),
             SHARED_MSP: lambda _: (self._msp(SHARED_MSP, best, rates[SHARED_MSP]),),
@@ -241,41 +260,13 @@ class TrainingList:
         """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {method} {rate:g}"
-        if method in (MSP, SHARED_MSP):
-            assert best is not None
-            share = self.plan.budget.first_steps / self.plan.budget.steps
-            first = max(self.plan.budget.epoch, round(share * steps))
-            chosen = {target: best[target] for target in targets}
-            return (self._msp(method, chosen, rate, what=what, steps=steps, first_steps=first),)
+        if method not in (MSP, SHARED_MSP, MORE_WEIGHTS):
+            return tuple(trainings_of([self._network(method, targets, rate, what, steps)]))
+        assert best is not None
         if method == MORE_WEIGHTS:
-            assert best is not None
             return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
-        if method in networks_from_base():
-            kind = networks_from_base()[method]
-            begun = self._begun(kind)
-            tuned = begun if kind == MULTI_STAGE else begun[: len(targets)]
-            return (self._from_base(what, kind, rate, tuned, steps),)
-        kind = (single_networks() | multi_task_networks())[method]
-        return (self._training(what, kind, rate, targets, steps=steps),)
-
-    def _begun(self, kind: str) -> tuple[str, ...]:
-        """Give the targets of a network that starts from the base; an MSP needs all."""
-        return self.plan.targets if kind == MULTI_STAGE else begun_from_base(kind, self.scales)
-
-    def _from_base(
-        self, what: str, kind: str, rate: float, targets: tuple[str, ...], steps: int | None = None
-    ) -> Training:
-        """Tune the base, an MSP as a whole: tuned singles would change what its branches read."""
-        return self._training(
-            what,
-            kind,
-            rate,
-            targets,
-            steps=steps,
-            first_steps=0,
-            start=BASE,
-            form={"singles_first": "no"},
-        )
+        chosen = {target: best[target] for target in targets}
+        return (self._msp(method, chosen, rate, what, steps),)
 
     def _untrained(self, targets: tuple[str, ...]) -> Training:
         """Name what takes the base's weights as they are; nobody validates what is not trained."""
@@ -294,17 +285,13 @@ class TrainingList:
         return self._named(STATISTICS_ONLY, settings)
 
     def _msp(
-        self,
-        method: str,
-        best: Best,
-        rate: float,
-        *,
-        what: str = "",
-        steps: int | None = None,
-        first_steps: int | None = None,
+        self, method: str, best: Best, rate: float, what: str = "", steps: int | None = None
     ) -> Training:
         """Train MSPs on the best single networks' kinds, in the paper's form or as one network."""
-        shared = method == SHARED_MSP
+        shared, budget = method == SHARED_MSP, self.plan.budget
+        first_steps = budget.first_steps
+        if steps is not None:  # a trial's first stage gets the same share of them
+            first_steps = max(budget.epoch, round(first_steps / budget.steps * steps))
         return self._training(
             what or method,
             MULTI_STAGE,
@@ -316,10 +303,6 @@ class TrainingList:
             form=SHARED_FORM if shared else PAPER_FORM,
         )
 
-    def _first_stage(self, target: str, best: Best, rates: Rates) -> Training:
-        what = f"{FIRST_STAGE} {best[target]}"
-        return self._best_single(what, target, best, rates, steps=self.plan.budget.first_steps)
-
     def _wide(
         self, what: str, target: str, best: Best, rate: float, steps: int | None = None
     ) -> Training:
@@ -327,25 +310,6 @@ class TrainingList:
         weights = weights_of_msp(kinds, target, self.scales, self.plan.budget.width)
         width = matched_width(kinds[target], target, self.scales, weights)
         return self._training(what, kinds[target], rate, (target,), steps=steps, width=width)
-
-    def _member(self, number: int, target: str, best: Best, rates: Rates) -> Training:
-        seed = self.round.seed + number * SEEDS
-        return self._best_single(f"{best[target]} again {number}", target, best, rates, seed=seed)
-
-    def _best_single(
-        self,
-        what: str,
-        target: str,
-        best: Best,
-        rates: Rates,
-        *,
-        steps: int | None = None,
-        seed: int | None = None,
-    ) -> Training:
-        """Train a target's best single network once more, with the targets that have the same."""
-        method = best[target]
-        alike = tuple(each for each in best if best[each] == method)
-        return self._training(what, _kind(method), rates[method], alike, steps=steps, seed=seed)
 
     def _training(
         self,
@@ -368,9 +332,7 @@ class TrainingList:
         """
         budget, subjects = self.plan.budget, self.round.subjects
         steps = steps or budget.steps
-        first = steps
-        if kind == MULTI_STAGE:
-            first = budget.first_steps if first_steps is None else first_steps
+        first = steps if first_steps is None else first_steps
         settings = TrainingSettings(
             kind=kind,
             preset="fast",
