@@ -11,7 +11,7 @@ from napari_msp.options import Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
 from napari_msp.ui.harmonize.models import Device
 from napari_msp.ui.harmonize.results import ResultLayers, Results
-from napari_msp.ui.harmonize.save import REPLACE, SaveForm, Saving
+from napari_msp.ui.harmonize.save import REPLACE, Saving
 from napari_msp.ui.widgets.form import Section
 
 SCANS = [
@@ -235,42 +235,6 @@ def test_results_are_hidden_until_there_are_some(qtbot):
 
 
 @pytest.fixture
-def save(qtbot):
-    made = SaveForm()
-    qtbot.addWidget(made)
-    made.set_names(["sub-01 DIQT prisma_st", "sub-01 MSP prisma_st"])
-    made.show()
-    return made
-
-
-def test_saving_wants_a_folder_and_a_prediction(save, qtbot):
-    assert not save.save.isEnabled()
-    save.folder.line.setText("/tmp/out")
-    assert save.save.isEnabled()
-    assert save.names.checked == ["sub-01 DIQT prisma_st", "sub-01 MSP prisma_st"]
-    save.names.set_names(save.names.names, [])
-    assert not save.save.isEnabled()
-
-
-def test_a_table_from_a_file_wants_the_file(save):
-    save.folder.line.setText("/tmp/out")
-    assert save.gradients == "target"
-    assert not save.bvec.isVisible()
-    save.table.setCurrentIndex(save.table.findData("file"))
-    assert save.bvec.isVisible()
-    assert not save.save.isEnabled()
-    save.bvec.line.setText("/tmp/mine.bvec")
-    assert save.gradients == "/tmp/mine.bvec"
-    assert save.save.isEnabled()
-
-
-def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(save):
-    save.names.set_names(save.names.names, ["sub-01 MSP prisma_st"])
-    save.set_names([*save.names.names, "sub-01 MSP connectom_st"])
-    assert save.names.checked == ["sub-01 MSP prisma_st", "sub-01 MSP connectom_st"]
-
-
-@pytest.fixture
 def saving(qtbot, tmp_path):
     """Two predictions that can be saved, and folders that hold files of their names."""
 
@@ -291,44 +255,70 @@ def saving(qtbot, tmp_path):
     widget = Saving(cast(ResultLayers, layers))
     qtbot.addWidget(widget)
     widget.list_results()
-    widget.form.folder.line.setText(str(tmp_path / "asked"))
+    widget.folder.line.setText(str(tmp_path / "asked"))
     return widget
+
+
+def test_saving_wants_a_folder_and_a_prediction(saving):
+    assert saving.button.isEnabled()
+    saving.folder.line.setText("")
+    assert not saving.button.isEnabled()
+    saving.folder.line.setText("/tmp/out")
+    assert saving.names.checked == ["one", "two"]
+    saving.names.set_names(saving.names.names, [])
+    assert not saving.button.isEnabled()
+
+
+def test_a_table_from_a_file_wants_the_file(saving):
+    assert saving.gradients == "target"
+    assert saving.bvec.isHidden()
+    saving.table.setCurrentIndex(saving.table.findData("file"))
+    assert not saving.bvec.isHidden()
+    assert not saving.button.isEnabled()
+    saving.bvec.line.setText("/tmp/mine.bvec")
+    assert saving.gradients == "/tmp/mine.bvec"
+    assert saving.button.isEnabled()
+
+
+def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(saving):
+    saving.names.set_names(saving.names.names, ["two"])
+    saving._layers.results.append(saving._layers.new("three"))
+    saving.list_results()
+    assert saving.names.checked == ["two", "three"]
 
 
 def press_and_wait(qtbot, saving, button):
     button.click()
-    qtbot.wait_until(lambda: bool(saving.form.message.text), timeout=5000)
+    qtbot.wait_until(lambda: bool(saving.message.text), timeout=5000)
 
 
 @pytest.mark.parametrize("what", ["folder", "ticks", "table", "layers", "Close"])
 def test_what_was_asked_about_is_asked_no_more_when_something_else_is_chosen(
     saving, qtbot, tmp_path, what
 ):
-    form = saving.form
-    press_and_wait(qtbot, saving, form.save)
-    assert [button.text() for button in form.message.buttons] == [REPLACE]
+    press_and_wait(qtbot, saving, saving.button)
+    assert [button.text() for button in saving.message.buttons] == [REPLACE]
     if what == "folder":
-        form.folder.line.setText(str(tmp_path / "other"))
+        saving.folder.line.setText(str(tmp_path / "other"))
     elif what == "ticks":
-        form.names.item(0).setCheckState(Qt.Unchecked)
+        saving.names.item(0).setCheckState(Qt.Unchecked)
     elif what == "table":
-        form.table.setCurrentIndex(1)
+        saving.table.setCurrentIndex(1)
     elif what == "layers":
         saving._layers.results[0] = saving._layers.new("one")  # predicted again
         saving.list_results()
     else:
-        form.close_button.click()
-    assert (form.message.text, form.message.buttons) == ("", [])
+        saving.close_button.click()
+    assert (saving.message.text, saving.message.buttons) == ("", [])
 
 
 def test_only_what_was_asked_about_is_replaced(saving, qtbot, tmp_path):
-    form = saving.form
-    press_and_wait(qtbot, saving, form.save)
+    press_and_wait(qtbot, saving, saving.button)
     saving.list_results()  # as when another layer is selected
-    (button,) = form.message.buttons
+    (button,) = saving.message.buttons
     qtbot.wait_until(lambda: not saving.progress.job.running)
     button.click()
-    qtbot.wait_until(lambda: "2 predictions written" in form.message.text, timeout=5000)
+    qtbot.wait_until(lambda: "2 predictions written" in saving.message.text, timeout=5000)
     assert (tmp_path / "asked" / "one_dwi.nii.gz").read_text() == "from target"
     assert [each.read_text() for each in (tmp_path / "other").iterdir()] == ["kept"]
 
@@ -341,8 +331,8 @@ def test_what_was_written_before_a_failure_is_said(saving, qtbot, tmp_path):
     second.prediction.save = fail
     (tmp_path / "asked" / "one_dwi.nii.gz").unlink()
     saving._layers.results[0].prediction.save = lambda *_, **__: None
-    press_and_wait(qtbot, saving, saving.form.save)
-    assert saving.form.message.text == (
+    press_and_wait(qtbot, saving, saving.button)
+    assert saving.message.text == (
         "scan.nii.gz: No such file or directory; see whether it is still there. "
         "1 prediction written before."
     )

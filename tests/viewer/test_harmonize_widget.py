@@ -279,7 +279,7 @@ def check_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
 
 def check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_path):
     press(qtbot, harmonize.results.save)
-    form = harmonize.saving.form
+    form = harmonize.saving
     form.folder.line.setText(str(tmp_path / "out"))
 
     def save(button):
@@ -287,12 +287,12 @@ def check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_p
         press(qtbot, button)
         qtbot.wait_until(lambda: bool(form.message.text), timeout=SOON)
 
-    save(form.save)
+    save(form.button)
     assert "1 prediction written" in form.message.text
     dwi = tmp_path / "out" / "sub-01_ses-ge_acq-st_desc-prismastDiqt_dwi.nii.gz"
     written = dwi.stat().st_mtime_ns
-    qtbot.wait_until(form.save.isEnabled)
-    save(form.save)
+    qtbot.wait_until(form.button.isEnabled)
+    save(form.button)
     assert "there already" in form.message.text
     assert dwi.stat().st_mtime_ns == written
     (replace_button,) = form.message.buttons
@@ -310,7 +310,7 @@ def check_predictions_are_offered_again_when_the_dock_was_closed(
     assert again.results.lines.text() == "DIQT → prisma_st: not measured"
     assert again.results.compare.isVisible()
     press(qtbot, again.results.save)
-    assert again.saving.form.names.checked == ["sub-01 DIQT prisma_st"]
+    assert again.saving.names.checked == ["sub-01 DIQT prisma_st"]
     viewer.layers.clear()
     assert not again.results.isVisible()
 
@@ -349,10 +349,10 @@ def test_scans_of_one_name_keep_their_predictions_apart(
     finish(harmonize)
     assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
     press(qtbot, harmonize.results.save)
-    form = harmonize.saving.form
+    form = harmonize.saving
     assert form.names.checked == ["sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)"]
     form.folder.line.setText(str(tmp_path / "out"))
-    press(qtbot, form.save)
+    press(qtbot, form.button)
     qtbot.wait_until(lambda: "one at a time" in form.message.text, timeout=SOON)
     assert not (tmp_path / "out").exists()
 

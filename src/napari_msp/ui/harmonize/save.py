@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_msp.errors import Advice, Overwrite, UserError
@@ -33,19 +32,21 @@ TABLES = {"target": "of the target", "input": "of the input scan", "file": "from
 """Where the directions of the written DWI come from."""
 
 
-class SaveForm(QWidget):
-    """The form.
+class Saving(QWidget):
+    """The form with what it starts. Hidden until it is opened.
 
-    Attributes
+    Parameters
     ----------
-    save_wanted
-        Save was pressed, only when the form is filled in.
+    layers
+        Whose predictions are saved.
     """
 
-    save_wanted = Signal()
-
-    def __init__(self) -> None:
+    def __init__(self, layers: ResultLayers) -> None:
         super().__init__()
+        self._layers = layers
+        self._listed: list[Prediction] = []
+        self._asked: partial[tuple[Path, ...]] | None = None
+        self._written: list[Path] = []
         self.names = CheckList()
         self.folder = PathField("Choose a folder")
         self.table = QComboBox()
@@ -53,29 +54,54 @@ class SaveForm(QWidget):
             self.table.addItem(title, name)
         fit_into_form(self.table)
         self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
-        self.message = MessageLine()
-        self.save = QPushButton("&Save")
-        self.close_button = QPushButton("Close")
-        self._running = False
+        self.message, self.progress = MessageLine(), JobRow()
+        self.button, self.close_button = QPushButton("&Save"), QPushButton("Close")
         self._lay_out()
         self._connect()
         self._refresh()
+        self.hide()
 
-    def set_names(self, names: Sequence[str]) -> None:
-        """List predictions; those that are new are ticked."""
-        kept = [name for name in names if name not in self.names.names]
-        self.names.set_names(names, [*self.names.checked, *kept])
+    def open(self) -> None:
+        """Show the form."""
+        self.list_results()
+        self.show()
+        self.folder.setFocus()
+        reveal(self)
 
-    def set_running(self, running: bool) -> None:
-        """Let nothing be changed while files are written."""
-        self._running = running
-        self._refresh()
+    def close_form(self) -> None:
+        """Hide the form, and ask nothing any more."""
+        self.message.clear()
+        self.hide()
+
+    def list_results(self) -> None:
+        """List the predictions there are; those that are new are ticked."""
+        titled = self._titled
+        if [id(each) for each in titled.values()] != [id(each) for each in self._listed]:
+            self._listed = list(titled.values())
+            new = [name for name in titled if name not in self.names.names]
+            self.names.set_names(list(titled), [*self.names.checked, *new])
+
+    def save(self) -> None:
+        """Write what the form says; files that are in the way are asked about."""
+        names, folder = self.names.checked, self.folder.path
+        assert folder is not None
+        chosen = [each for title, each in self._titled.items() if title in names]
+        self._asked = partial(save_all, chosen, folder, self.gradients)
+        self._write(force=False)
+
+    def replace(self) -> None:
+        """Write what was asked about over what is there."""
+        self._write(force=True)
 
     @property
     def gradients(self) -> str:
         """Directions of the DWI: "target", "input" or a .bvec file; "" while none is chosen."""
         table = str(self.table.currentData())
         return str(self.bvec.path or "") if table == "file" else table
+
+    @property
+    def _titled(self) -> dict[str, Prediction]:
+        return titled(each.prediction for each in self._layers.results)
 
     def _lay_out(self) -> None:
         self.rows = FormRows(Notices())
@@ -86,7 +112,7 @@ class SaveForm(QWidget):
         self.rows.add(
             "table", HARMONIZE_LABELS["gradients"], self.table, tooltip("gradients"), more=self.bvec
         )
-        stacked(self, self.rows, in_row(self.save, self.close_button))
+        stacked(self, self.rows, in_row(self.button, self.close_button))
 
     def _connect(self) -> None:
         for changed in (
@@ -96,7 +122,14 @@ class SaveForm(QWidget):
             self.table.currentIndexChanged,
         ):
             changed.connect(lambda *_: self._change())
-        self.save.clicked.connect(lambda: self.save_wanted.emit())
+        self.button.clicked.connect(self.save)
+        self.close_button.clicked.connect(self.close_form)
+        self.message.action.connect(lambda _: self.replace())
+        self.progress.reported.connect(lambda path: self._written.append(path))
+        self.progress.job.done.connect(self._say_written)
+        self.progress.job.failed.connect(self._fail)
+        self.progress.job.cancelled.connect(self._say_cancelled)
+        self.progress.job.ended.connect(self._rest)
 
     def _change(self) -> None:
         """Say nothing any more of what is chosen no longer, and ask nothing about it."""
@@ -104,10 +137,43 @@ class SaveForm(QWidget):
         self._refresh()
 
     def _refresh(self) -> None:
+        running = self.progress.job.running
         self.bvec.setVisible(self.table.currentData() == "file")
         complete = all((self.names.checked, self.folder.path, self.gradients))
-        self.rows.setEnabled(not self._running)
-        self.save.setEnabled(complete and not self._running)
+        self.rows.setEnabled(not running)
+        self.button.setEnabled(complete and not running)
+
+    def _write(self, force: bool) -> None:
+        assert self._asked is not None
+        self._written = []
+        self.message.clear()
+        self.progress.run(partial(self._asked, force), "Writing")
+        self._refresh()
+
+    def _say_written(self, written: Sequence[Path]) -> None:
+        words = f"{counted(len(written), 'prediction')} written to {self.folder.path}."
+        self.message.show_message("ok", words)
+
+    def _say_cancelled(self) -> None:
+        self.message.show_message("warning", f"Cancelled.{self._before}")
+
+    def _fail(self, error: UserError) -> None:
+        if isinstance(error.remedy, Overwrite):
+            words = sentence(said(error, HARMONIZE_WORDS, remedy=False))
+            self.message.show_message("warning", words, [REPLACE])
+        else:
+            words = sentence(said(error, HARMONIZE_WORDS)) + self._before
+            self.message.show_message("error", words)
+
+    @property
+    def _before(self) -> str:
+        """What stands in the folder when it has not come to its end."""
+        done = counted(len(self._written), "prediction")
+        return f" {done} written before." if self._written else ""
+
+    def _rest(self) -> None:
+        self.progress.end()
+        self._refresh()
 
 
 def save_all(
@@ -175,99 +241,3 @@ def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...
 
 def _folder_name(label: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in label)
-
-
-class Saving(QWidget):
-    """The form with what it starts. Hidden until it is opened.
-
-    Parameters
-    ----------
-    layers
-        Whose predictions are saved.
-    """
-
-    def __init__(self, layers: ResultLayers) -> None:
-        super().__init__()
-        self._layers = layers
-        self.form = SaveForm()
-        self.progress = JobRow()
-        self._listed: list[Prediction] = []
-        self._asked: partial[tuple[Path, ...]] | None = None
-        self._written: list[Path] = []
-        stacked(self, self.form)
-        self.form.save_wanted.connect(self.save)
-        self.form.message.action.connect(lambda _: self.replace())
-        self.form.close_button.clicked.connect(self.close_form)
-        self.progress.reported.connect(lambda path: self._written.append(path))
-        self.progress.job.done.connect(self._say_written)
-        self.progress.job.failed.connect(self._fail)
-        self.progress.job.cancelled.connect(self._say_cancelled)
-        self.progress.job.ended.connect(self._rest)
-        self.hide()
-
-    def open(self) -> None:
-        """Show the form."""
-        self.list_results()
-        self.show()
-        self.form.folder.setFocus()
-        reveal(self)
-
-    def close_form(self) -> None:
-        """Hide the form, and ask nothing any more."""
-        self.form.message.clear()
-        self.hide()
-
-    def list_results(self) -> None:
-        """List the predictions there are."""
-        titled = self._titled
-        if [id(each) for each in titled.values()] != [id(each) for each in self._listed]:
-            self._listed = list(titled.values())
-            self.form.set_names(list(titled))
-
-    def save(self) -> None:
-        """Write what the form says; files that are in the way are asked about."""
-        names, folder = self.form.names.checked, self.form.folder.path
-        assert folder is not None
-        chosen = [each for title, each in self._titled.items() if title in names]
-        self._asked = partial(save_all, chosen, folder, self.form.gradients)
-        self._write(force=False)
-
-    def replace(self) -> None:
-        """Write what was asked about over what is there."""
-        self._write(force=True)
-
-    def _write(self, force: bool) -> None:
-        assert self._asked is not None
-        self._written = []
-        self.form.message.clear()
-        self.form.set_running(True)
-        self.progress.run(partial(self._asked, force), "Writing")
-
-    @property
-    def _titled(self) -> dict[str, Prediction]:
-        return titled(each.prediction for each in self._layers.results)
-
-    def _say_written(self, written: Sequence[Path]) -> None:
-        words = f"{counted(len(written), 'prediction')} written to {self.form.folder.path}."
-        self.form.message.show_message("ok", words)
-
-    def _say_cancelled(self) -> None:
-        self.form.message.show_message("warning", f"Cancelled.{self._before}")
-
-    def _fail(self, error: UserError) -> None:
-        if isinstance(error.remedy, Overwrite):
-            words = sentence(said(error, HARMONIZE_WORDS, remedy=False))
-            self.form.message.show_message("warning", words, [REPLACE])
-        else:
-            words = sentence(said(error, HARMONIZE_WORDS)) + self._before
-            self.form.message.show_message("error", words)
-
-    @property
-    def _before(self) -> str:
-        """What stands in the folder when it has not come to its end."""
-        done = counted(len(self._written), "prediction")
-        return f" {done} written before." if self._written else ""
-
-    def _rest(self) -> None:
-        self.progress.end()
-        self.form.set_running(False)

@@ -79,7 +79,7 @@ class Harmonize(Docked):
         self._done, self._began = 0, 0.0
         self._offers: tuple[Offer, ...] = ()
         self._trace, self._fresh = "", False
-        lines = (self.message, self.saving.form.message)
+        lines = (self.message, self.saving.message)
         running = (self.progress, self.saving.progress)
         pane = Pane(self.heading, self.form, self.results)
         with_messages(self, pane, *lines, *running, self.form.words)
