@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from napari_msp.ui.grid_fit import (
@@ -54,10 +55,10 @@ def test_a_legend_is_seen_in_a_narrow_window_and_whole_again_in_a_wide_one():
 
 
 def test_a_head_stands_in_the_middle_of_what_words_leave():
-    brain = (0.0, 100.0, 0.0, 100.0, 0.0, 100.0)
+    brain = np.array([(0.0, 100.0)] * 3)
     for high, above, below in ((400.0, 30.0, 60.0), (240.0, 30.0, 60.0), (400.0, 60.0, 0.0)):
-        look = frame((high, 156.0), brain, (0, 1, 2), above, below)
-        top = high / 2 - look.centre[0] * look.zoom
-        bottom = high - top - 100 * look.zoom
+        centre, zoom = frame((high, 156.0), brain, (0, 1, 2), above, below)
+        top = high / 2 - centre[0] * zoom
+        bottom = high - top - 100 * zoom
         assert top - above == pytest.approx(bottom - below)
         assert top - above >= LETTER - 1e-9

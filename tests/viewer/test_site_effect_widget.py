@@ -16,7 +16,7 @@ from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import write_json
 from napari_msp.ui.phrasing import said
-from napari_msp.ui.site_effect.widget import WORDS, Known
+from napari_msp.ui.site_effect.widget import WORDS
 from napari_msp.ui.widgets.progress import Step
 
 PATIENCE = 20_000
@@ -143,10 +143,6 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     widget.look_at(predictions.parent)
     assert "Cancel it" in widget.message.text
     assert widget.form.folder.path == predictions
-    widget.form.folder.show_path(predictions.parent)  # whoever else changes it
-    widget._take_compared(Known(written=predictions))
-    assert widget.written == predictions / "proof"
-    widget.form.folder.show_path(predictions)
     widget.progress.request_cancel()
     settle(qtbot, widget)
     assert widget.message.text == ""

@@ -109,12 +109,12 @@ def test_boxes_are_as_large_as_what_is_written_in_them(viewer, pixels):
 @pytest.mark.parametrize("upright", [True, False])
 def test_a_frame_holds_the_brain(cell, upright):
     flat, tall = (10.0, 50.0), (-100.0, 60.0)
-    brain = (*tall, *flat, 10.0, 150.0) if upright else (*flat, *tall, 10.0, 150.0)
-    look = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2), 12, 22)
-    ends = [(-1 if upright else 1) * (end - look.centre[0]) * look.zoom for end in tall]
+    brain = np.array([*((tall, flat) if upright else (flat, tall)), (10.0, 150.0)])
+    centre, zoom = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2), 12, 22)
+    ends = [(-1 if upright else 1) * (end - centre[0]) * zoom for end in tall]
     top, bottom = (cell[0] / 2 + end for end in sorted(ends))
-    left, right = (cell[1] / 2 + (end - look.centre[1]) * look.zoom for end in brain[4:])
-    assert look.zoom > 0
+    left, right = (cell[1] / 2 + (end - centre[1]) * zoom for end in brain[2])
+    assert zoom > 0
     if min(cell) >= 200:
         assert 30 <= top < bottom <= cell[0] - 40
         assert 8 - 1e-6 <= left < right <= cell[1] - 8 + 1e-6
@@ -127,7 +127,7 @@ def test_letters_at_the_sides_stand_in_the_middle_of_heads(viewer, grid, qtbot, 
     qtbot.wait(50)
     grid.show(grid_cells(*[head()] * 4, bar=3))
     (cell, *_), camera = cells_of(viewer), viewer.scene.camera
-    first, last = brain_extent(head())[2:4]
+    first, last = brain_extent(head())[1]
     middle = cell.top + cell.height / 2 + ((first + last) / 2 - camera.center[1]) * camera.zoom
     top, bottom, *sides = letters_on(viewer)[:4]
     assert [each.y for each in sides] == pytest.approx([middle] * 2, abs=2)

@@ -132,16 +132,16 @@ def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
     right = (column - camera.center[-1]) * camera.zoom * (1 if str(horizontal) == "right" else -1)
     ends: list[tuple[float, float]] = []
     for cell in cells:
-        x, y = cell.left + cell.width / 2 + right, cell.top + cell.height / 2 + down
-        last = cell.left + cell.width, cell.top + cell.height
-        across = ((cell.left, x - GAP), (x + GAP, last[0]))
-        along = ((cell.top, y - GAP), (y + GAP, last[1]))
-        if cell.top <= y <= last[1]:
-            for first, second in across:
-                inside = np.clip((first, second), cell.left, last[0])
-                ends += [(float(each), y) for each in inside] if first < second else []
-        if cell.left <= x <= last[0]:
-            for first, second in along:
-                inside = np.clip((first, second), cell.top, last[1])
-                ends += [(x, float(each)) for each in inside] if first < second else []
+        across, along = (cell.left, cell.left + cell.width), (cell.top, cell.top + cell.height)
+        x, y = sum(across) / 2 + right, sum(along) / 2 + down
+        if along[0] <= y <= along[1]:
+            ends += [(each, y) for each in _beside(x, *across)]
+        if across[0] <= x <= across[1]:
+            ends += [(x, each) for each in _beside(y, *along)]
     return np.array(ends).reshape(-1, 2)
+
+
+def _beside(middle: float, low: float, high: float) -> list[float]:
+    """Give the ends of lines from `low` to a gap around the middle, and from there to `high`."""
+    lines = ((low, min(middle - GAP, high)), (max(middle + GAP, low), high))
+    return [end for line in lines if line[0] < line[1] for end in line]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QEvent, QMargins, QObject, QPoint, QRect, QSize, Qt, QTimer, QUrl
@@ -158,11 +158,19 @@ class Docked(QWidget):
         on_keys(self, act, Qt.Key_Escape)
 
 
-def _dock_of(widget: QWidget) -> QDockWidget | None:
+Around = TypeVar("Around", bound=QWidget)
+
+
+def _around(widget: QWidget, kind: type[Around]) -> Around | None:
+    """Find the nearest widget of a kind that another lies in."""
     above = widget.parentWidget()
-    while above is not None and not isinstance(above, QDockWidget):
+    while above is not None and not isinstance(above, kind):
         above = above.parentWidget()
     return above
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    return _around(widget, QDockWidget)
 
 
 class Pane(QScrollArea):
@@ -352,11 +360,9 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
 
 def reveal(widget: QWidget) -> None:
     """Scroll the pane that a widget lies in until it is seen, once it has its place."""
-    above = widget.parentWidget()
-    while above is not None and not isinstance(above, Pane):
-        above = above.parentWidget()
-    if above is not None:
-        QTimer.singleShot(0, partial(above.ensureWidgetVisible, widget))
+    pane = _around(widget, Pane)
+    if pane is not None:
+        QTimer.singleShot(0, partial(pane.ensureWidgetVisible, widget))
 
 
 def open_widget(viewer: napari.Viewer, name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -12,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
-from napari_msp.arrays import MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.ui.layers import corner, is_ours, sizes_shown, to_shown
 from napari_msp.ui.shared import OfViewer, shared_by
@@ -68,9 +67,6 @@ BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
 LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
 
-Extent = tuple[float, float, float, float, float, float]
-"""First and last mm of something along S, P and L: lowest S, highest S, and so on."""
-
 
 class Head(Protocol):
     """Whatever has a brain on a lattice: an image, or what is left of one."""
@@ -96,7 +92,7 @@ class GridFit:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: Sequence[Layer] = ()
-        self._brain: Extent | None = None
+        self._brain: FloatArray | None = None
         self._put: tuple[Any, ...] = ()
         self._close: tuple[Any, ...] = ()
 
@@ -106,8 +102,8 @@ class GridFit:
         return bool(self._put) and self._put != looking(self._viewer)
 
     @property
-    def brain(self) -> Extent | None:
-        """Where the brain lies that the cells are fitted to."""
+    def brain(self) -> FloatArray | None:
+        """Where the brain lies that the cells are fitted to, see `brain_extent`."""
         return self._brain
 
     def shift(self, mm: Sequence[float]) -> None:
@@ -162,9 +158,9 @@ class GridFit:
         if self._brain is None or viewer.dims.ndisplay != 2:
             return
         self.letter()
-        look = frame(self._cell(), self._brain, viewer.dims.order, *self._taken)
-        viewer.scene.camera.center = (0.0, *look.centre)
-        viewer.scene.camera.zoom = look.zoom
+        centre, zoom = frame(self._cell(), self._brain, viewer.dims.order, *self._taken)
+        viewer.scene.camera.center = (0.0, *centre)
+        viewer.scene.camera.zoom = zoom
         self._put = looking(self._viewer)
 
     def letter(self) -> None:
@@ -285,33 +281,12 @@ def shown_name(layer: Layer) -> str:
     return lines if whole == layer.name else str(layer.name)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """How the camera looks at each cell.
-
-    Attributes
-    ----------
-    centre
-        Row and column in mm that lie in the middle of a cell.
-    zoom
-        Canvas pixels for a mm.
-    """
-
-    centre: tuple[float, float]
-    zoom: float
-
-
-def brain_extent(image: Head) -> Extent:
-    """Give where the brain of an image lies in the viewer, in mm."""
-    shown, first = to_shown(image.mask, image.lattice), corner(image.lattice)
-    sizes = sizes_shown(image.lattice)
-    ends: list[float] = []
-    for axis in range(3):
-        others = tuple({0, 1, 2} - {axis})
-        occupied = np.flatnonzero(shown.any(axis=others))
-        for edge in (occupied[0] - 0.5, occupied[-1] + 0.5):
-            ends.append(float(first[axis] + edge * sizes[axis]))
-    return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
+def brain_extent(image: Head) -> FloatArray:
+    """(3, 2) first and last mm of an image's brain in the viewer, along S, P and L."""
+    shown, first = to_shown(image.mask, image.lattice), np.array(corner(image.lattice))
+    slices = [np.flatnonzero(shown.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    edges = np.array([(occupied[0] - 0.5, occupied[-1] + 0.5) for occupied in slices])
+    return first[:, None] + edges * sizes_shown(image.lattice)[:, None]
 
 
 def spatial(order: Sequence[int]) -> tuple[int, int, int]:
@@ -357,11 +332,11 @@ def room_of(cell: tuple[float, float], above: float, below: float) -> tuple[floa
 
 def frame(
     cell: tuple[float, float],
-    brain: Extent,
+    brain: FloatArray,
     order: tuple[int, ...],
     above: float,
     below: float,
-) -> Frame:
+) -> tuple[tuple[float, float], float]:
     """Fit the brain into a cell, in the middle of what words leave, as letters at its sides are.
 
     Parameters
@@ -374,14 +349,18 @@ def frame(
         The viewer's order of axes; the last two of space are shown.
     above, below
         Pixels that words take there.
+
+    Returns
+    -------
+    Row and column in mm that lie in the middle of the cell, and canvas pixels for a mm.
     """
-    rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
-    tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
-    room = room_of(cell, above, below)
-    zoom = min(room[0] / tall, room[1] / wide)
+    seen = brain[list(spatial(order)[1:])]
+    sizes = np.maximum(seen[:, 1] - seen[:, 0], 1.0)
+    zoom = float(min(room_of(cell, above, below) / sizes))
+    row, column = map(float, seen.mean(axis=1))
     # A row is a mm further down on the screen, but where it is a mm further up in the head.
     down = -1 if is_upright(order) else 1
-    return Frame((sum(rows) / 2 + down * (below - above) / 2 / zoom, sum(columns) / 2), zoom)
+    return (row + down * (below - above) / 2 / zoom, column), zoom
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:

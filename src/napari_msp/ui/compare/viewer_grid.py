@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.ui.compare.grid_cells import BLANK, GridCells
@@ -17,7 +18,6 @@ from napari_msp.ui.grid_fit import (
     LEGEND_MARGIN,
     ORDERS,
     SPACE,
-    Extent,
     GridFit,
     Head,
     fit_legend,
@@ -470,17 +470,15 @@ class ViewerGrid:
         index = round((point[axis] - corner(lattice)[axis]) / sizes_shown(lattice)[axis])
         return {axis: point[axis]} if inside[0] <= index <= inside[-1] else {}
 
-    def _carry_over(self, before: Extent) -> None:
+    def _carry_over(self, old: FloatArray) -> None:
         """Go to where another brain has what was looked at in the one before."""
-        now, dims = self._fit.brain, self.viewer.dims
-        assert now is not None
-        ends = (np.reshape(each, (3, 2)) for each in (before, now))
-        (old, new), extra = ends, self._extra
+        new, dims, extra = self._fit.brain, self.viewer.dims, self._extra
+        assert new is not None
         if np.abs(new - old).max() <= NEAR:  # the same mm are the same place
             return
         point = np.asarray(dims.point[extra:])
         share = (point - old[:, 0]) / (old[:, 1] - old[:, 0])
-        self.go_to(new[:, 0] + share * (new[:, 1] - new[:, 0]))
+        self.go_to(list(new[:, 0] + share * (new[:, 1] - new[:, 0])))
         if self._fit.moved:
             self._fit.shift((new - old).mean(axis=1))
 

@@ -141,12 +141,11 @@ class HarmonizeForm(QWidget):
 
     def set_devices(self, devices: Sequence[Device], chosen: str) -> None:
         """List devices; one that this machine has not cannot be chosen."""
-        self.device.clear()
-        for row, device in enumerate(devices):
-            self.device.addItem(device.title, device.name)
-            self.device.model().item(row).setEnabled(bool(device.kind))
         usable = [device.name for device in devices if device.kind]
-        self.set_option("device", chosen if chosen in usable else "auto")
+        chosen = chosen if chosen in usable else "auto"
+        offer(self.device, {device.name: device.title for device in devices}, chosen)
+        for row, device in enumerate(devices):
+            self.device.model().item(row).setEnabled(bool(device.kind))
 
     def set_option(self, name: str, value: Any) -> None:
         """Fill in one of the options."""

@@ -18,7 +18,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, stacked
+from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, offer, stacked
 from napari_msp.ui.widgets.message import MessageLine, Notices
 from napari_msp.ui.widgets.path_field import PathField
 from napari_msp.ui.widgets.progress import Step
@@ -50,8 +50,7 @@ class Saving(QWidget):
         self.names = CheckList()
         self.folder = PathField("Choose a folder")
         self.table = QComboBox()
-        for name, title in TABLES.items():
-            self.table.addItem(title, name)
+        offer(self.table, TABLES)
         fit_into_form(self.table)
         self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
         self.message, self.progress = MessageLine(), JobRow()

@@ -171,14 +171,10 @@ class AcquisitionForm(ExaminedForm):
                 there = dataset.has(choice.subject, platform)
                 self.platform.model().item(row).setEnabled(there)
         offer(self.run, self.findings.runs, choice.run)
-        self.series.clear()
-        for series in self.findings.series:
-            self.series.addItem(str(series), series.stem)
-        self.series.setCurrentIndex(self.series.findData(choice.series))
-        self.shell.clear()
-        for shell in self.findings.shells:
-            self.shell.addItem(str(shell), shell.b_value)
-        self.shell.setCurrentIndex(self.shell.findData(choice.b_value))
+        series = {each.stem: str(each) for each in self.findings.series}
+        offer(self.series, series, choice.series)
+        shells = {each.b_value: str(each) for each in self.findings.shells}
+        offer(self.shell, shells, choice.b_value)
         self.shell.setEnabled(len(self.findings.shells) > 1)
 
     def _say(self) -> None:

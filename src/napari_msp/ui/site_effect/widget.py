@@ -55,7 +55,6 @@ class SiteEffect(Docked):
         self.progress, self.message = JobRow(), MessageLine()
         self.report = push_button("Open re&port", "<p>Show all tables and figures, as a page.</p>")
         self.written: Path | None = None
-        self._compared: Path | None = None
         self._warned: list[str] = []
         self._looking = Latest(self)
         pane = Pane(self.heading, self.what, self.panel, self.report)
@@ -90,7 +89,6 @@ class SiteEffect(Docked):
         self.message.clear()
         self._warned.clear()
         self._looking.stop()
-        self._compared = folder
         self.form.set_running(True)
         work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.answers)
         self.progress.run(work, "Looking at the predictions")
@@ -108,10 +106,8 @@ class SiteEffect(Docked):
         self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
-        folder, heads = self.form.folder.path, self.form.heads.path
-        if folder != self._compared:
-            return
         self._show(known)
+        folder, heads = self.form.folder.path, self.form.heads.path
         opened = [name for each in (folder, heads) if each for name in (each, each.resolve())]
         told = [sentence(without_folder(each, *opened)) for each in dict.fromkeys(self._warned)]
         more = len(told) - MOST_TOLD

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
-from superqt.utils import signals_blocked
 
 from napari_msp.packaged import base_model
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
-from napari_msp.ui.widgets.form import CheckList, fit_into_form
+from napari_msp.ui.widgets.form import CheckList, fit_into_form, offer
 from napari_msp.ui.widgets.path_field import PathField
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -71,7 +70,7 @@ class Choice(Entry):
         box = QComboBox()
         fit_into_form(box)
         super().__init__(box, box.currentIndexChanged)
-        self._list(titles)
+        offer(box, titles)
 
     def read(self) -> str | None:
         """Give the chosen name; None where there is none to choose."""
@@ -85,15 +84,7 @@ class Choice(Entry):
 
     def offer(self, names: Sequence[str]) -> None:
         """Choose from other names."""
-        chosen = self.read()
-        with signals_blocked(self.native):
-            self.native.clear()
-            self._list({name: name for name in names})
-            self.write(chosen)
-
-    def _list(self, titles: Mapping[str, str]) -> None:
-        for name, shown in titles.items():
-            self.native.addItem(shown, name)
+        offer(self.native, names)
 
 
 class Whole(Entry):

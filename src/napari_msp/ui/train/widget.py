@@ -21,9 +21,9 @@ from napari_msp.ui.layers import (
     LayerData,
     make_layer,
     named_apart,
+    not_shown,
     scan_layers,
-    shown_by,
-    shown_in,
+    showing,
 )
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
@@ -119,15 +119,10 @@ class Train(Docked):
             for layer in self.viewer.layers:
                 layer.visible = False
             grid.give_back()
-        scan = shown_in(layers[-1]).scan
-        for layer in self.viewer.layers:
-            shown = shown_by(layer)
-            if shown is not None and shown.scan.path == scan.path and not shown.view:
-                break
-        else:
-            for data in layers:
-                (named,) = named_apart(self.viewer.layers, [data])
-                layer = self.viewer.add_layer(make_layer(named))
+        for data in named_apart(self.viewer.layers, not_shown(self.viewer.layers, layers)):
+            self.viewer.add_layer(make_layer(data))
+        layer = showing(self.viewer.layers, layers[-1])
+        assert layer is not None
         layer.visible = True
         self.viewer.layers.selection.active = layer
 

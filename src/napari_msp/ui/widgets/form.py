@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -382,13 +382,25 @@ def scrolled(widget: QWidget) -> QScrollArea:
     return area
 
 
-def offer(box: QComboBox, names: Sequence[str], chosen: str | None = None) -> None:
-    """List other names, without a signal; None keeps what was chosen, where it is still there."""
-    kept = box.currentText() if chosen is None else chosen
+def offer(
+    box: QComboBox, choices: Sequence[str] | Mapping[Any, str], chosen: object = None
+) -> None:
+    """List other choices, without a signal.
+
+    Parameters
+    ----------
+    choices
+        Names; or what is shown for each value, which is the box's `currentData`.
+    chosen
+        One of them; None keeps the one that was chosen. The first where that is not there.
+    """
+    shown = choices if isinstance(choices, Mapping) else {name: name for name in choices}
+    kept = box.currentData() if chosen is None else chosen
     with signals_blocked(box):
         box.clear()
-        box.addItems(list(names))
-        box.setCurrentIndex(max(0, box.findText(kept)))
+        for value, text in shown.items():
+            box.addItem(text, value)
+        box.setCurrentIndex(max(0, box.findData(kept)))
 
 
 def b_value_box(value: float, most: float) -> QDoubleSpinBox:

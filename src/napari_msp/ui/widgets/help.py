@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTextBrowser, QToolButton, QWidget
 
-from napari_msp.ui.widgets.form import push_button, wrapped
+from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import Sheet
 
 HINT = "First time here? See what it does on a simulated head, made once and kept."
@@ -57,17 +57,11 @@ class Heading(QWidget):
         self.show_me = push_button("Show me", "<p>Open the simulated head, and Harmonize.</p>")
         self.decline = push_button("Not again", "<p>Never show this hint again.</p>")
         self.hint = QWidget()
-        words, answers = QVBoxLayout(self.hint), QHBoxLayout()
-        words.setContentsMargins(0, 0, 0, 0)
-        words.addWidget(wrapped(HINT))
-        answers.addWidget(self.show_me)
-        answers.addWidget(self.decline)
-        words.addLayout(answers)
-        column, self._row = QVBoxLayout(self), QHBoxLayout()
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(self._row)
-        self._row.addWidget(self.hint, 1)
-        self._row.addWidget(self.help, 0, Qt.AlignTop | Qt.AlignRight)
+        stacked(self.hint, wrapped(HINT), in_row(self.show_me, self.decline))
+        self._row = in_row(self.hint, self.help)
+        self._row.setStretch(0, 1)
+        self._row.setAlignment(self.help, Qt.AlignTop | Qt.AlignRight)
+        stacked(self, self._row)
         self.hint.hide()  # until somebody may need it
         self.show_me.clicked.connect(self.sample_wanted)
         self.decline.clicked.connect(self.declined)
