@@ -24,6 +24,7 @@ from napari_msp.identity import (
 )
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.packaged import packaged_model
 from napari_msp.scan import load_scan
 
 SCAN = "{0}/ses-{1}/dwi/{0}_ses-{1}_acq-{2}_dwi.nii.gz"
@@ -55,6 +56,7 @@ def test_two_datasets_have_a_sub_01_each(
     assert not known_among(here, [there])
 
 
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")  # a teaching model
 def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path) -> None:
     root = tmp_path / "heads"
     shutil.copytree(heads, root)
@@ -70,9 +72,7 @@ def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path
     with pytest.raises(UserError, match="they share a scan"):
         prepare_study(dataset, TrainingSettings(held_out=("sub-03",)))
     with pytest.warns(CopiedScan, match=r"sub-03/.* is the same image as sub-01/"):
-        run_cohort(
-            root, tmp_path / "out", __file__, "x", platform="ge_st", job=lambda *_, **__: None
-        )
+        run_cohort(root, tmp_path / "out", packaged_model("DIQT"), "all", job=lambda *_, **__: None)
 
 
 def test_a_scan_that_is_the_same_on_two_platforms_is_told(heads: Path, tmp_path: Path) -> None:

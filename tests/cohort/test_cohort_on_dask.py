@@ -261,7 +261,7 @@ def test_a_worker_plans_with_its_part_of_the_machine(limit, gib, tmp_path, monke
     )
     workers = [*(f"tcp://10.0.0.1:{port}" for port in range(4)), "tcp://10.0.0.2:1"]
     passed = {"options": Options(device="cpu"), "force": False}
-    task = Task(record, "sub-01", "", tmp_path, tmp_path, (TARGET,), tmp_path, passed)
+    task = Task(record, "sub-01", "", tmp_path, tmp_path, (TARGET,), tmp_path, passed, "msp")
     given = cluster._within_memory(task, worker, cluster._per_host(workers))
     assert given.options == {"options": Options(device="cpu", memory=gib), "force": False}
     told = replace(task, options={"options": Options(memory=3.0)})
@@ -289,7 +289,7 @@ class Ended:
 def test_what_ends_without_a_result_is_tried_again_three_times(tmp_path):
     """Lost with the worker that had it, cancelled, handed to one without this package."""
     pytest.importorskip("distributed")
-    task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, {})
+    task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, {}, "msp")
     good = CohortResult("sub-01", "scan", (TARGET,), "done", 1.0)
     for lost, said in (
         (Ended("finished", TimeoutError()), "scan: was done, but its result did not arrive"),

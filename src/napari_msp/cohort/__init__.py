@@ -108,7 +108,8 @@ def run_cohort(
     cancelled
         Polled between scans; without Dask also inside the job.
     job
-        In place of `harmonize_to_folder`, and called as it is, with the path of the model.
+        In place of `harmonize_to_folder`, and called as it is, with the path of the model; what it
+        writes is finished when it has the names and sidecars that this gives.
     words
         In which the table says why a scan failed.
 
@@ -148,10 +149,19 @@ def run_cohort(
             subject: _by_platform(subject, paths, run)
             for subject, paths in _find_scans(bids_dir, participants, sessions).items()
         }
-        asked = _ask_model(bids_dir, model, target, platform, found, check=job is None)
-        if job is None:
-            _check_means(options, gradients, here=scheduler is None)
-        scans, without = _choose_scans(bids_dir, found, asked)
+        from napari_msp.device import choose_device
+        from napari_msp.inference.outputs import check_gradients
+        from napari_msp.inference.prepare import tell_unfit
+        from napari_msp.model_file import kept_model
+
+        known = kept_model(model)
+        targets = _targets(known, target)
+        if platform is None and any(len(scans) > 1 for scans in found.values()):
+            platform = known.card.input
+        scans, without = _choose_scans(bids_dir, found, platform, targets)
+        check_gradients(gradients)
+        if scheduler is None:  # whose workers may have other devices
+            choose_device(options.device)
         passed = {
             "options": options,
             "gradients": gradients,
@@ -166,21 +176,17 @@ def run_cohort(
                 dwi.relative_to(bids_dir).as_posix(),
                 dwi,
                 model,
-                asked.targets,
+                targets,
                 out_dir / dwi.relative_to(bids_dir).parent,
                 passed,
-                asked.kind,
+                known.kind,
             )
             for subject, dwi in scans.items()
         ]
         if cluster is None and workers > 1 and tasks:
             cluster = stack.enter_context(own_workers(min(workers, len(tasks))))
         _tell_copies(tasks)
-        if asked.kind:
-            from napari_msp.inference.prepare import tell_unfit
-            from napari_msp.model_file import kept_model
-
-            tell_unfit(kept_model(model), scans.values(), bids_dir.name)
+        tell_unfit(known, scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
         table, results = _Table(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
@@ -208,16 +214,6 @@ def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortR
     for task in tasks:
         stop_if(cancelled)
         yield run_task(task, cancelled)
-
-
-def _check_means(options: Options, gradients: str, here: bool) -> None:
-    """Refuse at once a table of directions that is none, and a device that is not `here`."""
-    from napari_msp.device import choose_device
-    from napari_msp.inference.outputs import check_gradients
-
-    check_gradients(gradients)
-    if here:  # workers of a scheduler may have other devices
-        choose_device(options.device)
 
 
 def _tell_copies(tasks: Sequence[Task]) -> None:
@@ -298,65 +294,35 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
     return found
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked of the model; `platform` where subjects have several scans to predict from."""
-
-    targets: tuple[str, ...]
-    platform: str | None
-    kind: str = ""
-
-
-def _ask_model(
-    bids_dir: Path,
-    model: Path,
-    target: str | Sequence[str],
-    platform: str | None,
-    found: Mapping[str, Found],
-    check: bool,
-) -> _Asked:
-    """Give the targets, and the platform where a subject has several scans to choose from.
-
-    The model is opened where something hangs on it, or where it is to be checked.
-    """
-    if platform is not None:
-        _check_platform(bids_dir, platform, found)
-    targets = (target,) if isinstance(target, str) else tuple(target)
-    everything = targets == (ALL_TARGETS,)
-    several = platform is None and any(len(scans) > 1 for scans in found.values())
-    if not (everything or several or check):
-        return _Asked(targets, platform)
-    from napari_msp.model_file import kept_model
-
-    known = kept_model(model)
-    targets = tuple(known.targets) if everything else targets
+def _targets(model: "Model", asked: str | Sequence[str]) -> tuple[str, ...]:
+    """Give the targets that are asked for; a mistyped one is one error, not one a subject."""
+    names = (asked,) if isinstance(asked, str) else tuple(asked)
+    targets = tuple(model.targets) if names == (ALL_TARGETS,) else names
     for each in targets:
-        known.single(each)  # a mistyped target is one error, not one a subject
-    if several:
-        platform = known.card.input
-        _check_platform(bids_dir, platform, found)
-    return _Asked(targets, platform, known.kind if check else "")
-
-
-def _check_platform(bids_dir: Path, platform: str, found: Mapping[str, Found]) -> None:
-    """Refuse at once a platform on which nobody was scanned."""
-    known = sorted({platform for scans in found.values() for platform in scans})
-    if platform not in known:
-        raise UserError(
-            f"no scan is on {platform}", bids_dir, "platform", Choose("platform", tuple(known))
-        )
+        model.single(each)
+    return targets
 
 
 def _choose_scans(
-    bids_dir: Path, found: Mapping[str, Found], asked: _Asked
+    bids_dir: Path, found: Mapping[str, Found], platform: str | None, targets: tuple[str, ...]
 ) -> tuple[dict[str, Path], list[CohortResult]]:
-    """Give the scan of each subject that is meant, and what becomes of those who have none."""
+    """Give the scan of each subject that is meant, and what becomes of those who have none.
+
+    Raises
+    ------
+    UserError
+        When nobody was scanned on the platform.
+    """
+    known = sorted({each for scans in found.values() for each in scans})
+    if platform is not None and platform not in known:
+        choice = Choose("platform", tuple(known))
+        raise UserError(f"no scan is on {platform}", bids_dir, "platform", choice)
     scans, without = dict[str, Path](), list[CohortResult]()
     for subject, by_platform in found.items():
         try:
-            scans[subject] = _choose_scan(bids_dir / subject, by_platform, asked.platform)
+            scans[subject] = _choose_scan(bids_dir / subject, by_platform, platform)
         except UserError as error:
-            without.append(CohortResult(subject, "", asked.targets, "failed", 0.0, error))
+            without.append(CohortResult(subject, "", targets, "failed", 0.0, error))
     return scans, without
 
 

@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import is_dwi, prediction_stem
+from napari_msp.bids import is_dwi, prediction_stem, read_sidecar
 from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
-from napari_msp.files import read_json, sha256, version_of
+from napari_msp.files import sha256, version_of
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
 from napari_msp.provenance import Provenance, changed_files, lost_files
@@ -79,7 +79,7 @@ class Task:
     targets: tuple[str, ...]
     out: Path
     options: dict[str, Any]
-    kind: str = ""
+    kind: str
 
 
 def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
@@ -122,32 +122,30 @@ def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[s
 
     Of another scan, as the target's own that maps for a review show, nothing belongs to this one.
     """
-    said_once: tuple[type[Warning], ...] = ()
-    if task.kind:
-        from napari_msp.inference.prepare import NotForScans
+    from napari_msp.inference.prepare import NotForScans
 
-        said_once = (NotForScans,)
     for each in caught:
         said = str(each.message)
         named = said.partition(": ")[0]
         of_another = is_dwi(named) and Path(named) != task.dwi
-        once = issubclass(each.category, said_once)
+        once = issubclass(each.category, NotForScans)
         if issubclass(each.category, UserWarning) and not once and not of_another:
             yield said
 
 
 def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Give what was warned of when finished predictions were made, by target, as `_doubts` does."""
-    said_once: tuple[str, ...] = ()
-    if task.kind and targets:
-        from napari_msp.inference.prepare import unfit_for
-        from napari_msp.model_file import kept_model
+    if not targets:
+        return {}
+    from napari_msp.inference.prepare import unfit_for
+    from napari_msp.model_file import kept_model
 
-        said_once = unfit_for(kept_model(task.model), task.dwi)
-    kept = {each: [made.warnings for _, made in _predictions(task, each)] for each in targets}
+    said_once = unfit_for(kept_model(task.model), task.dwi)
+    kept = {each: _prediction(task, each) for each in targets}
     return {
-        target: _said(task, (each for each in chain(*warned) if each not in said_once))
-        for target, warned in kept.items()
+        target: _said(task, (each for each in found[1].warnings if each not in said_once))
+        for target, found in kept.items()
+        if found is not None
     }
 
 
@@ -192,46 +190,35 @@ def unfinished(task: Task) -> Iterator[str]:
     """
     wanted: Provenance | None = None
     for target in task.targets:
-        there = dict(_predictions(task, target))
-        if not there:
+        there = _prediction(task, target)
+        if there is None:
             yield target
             continue
-        for path in there:
-            dwi = path.with_suffix(".nii.gz")
-            for name in changed_files(dwi):
-                remedy = Overwrite("make it anew")
-                raise UserError(
-                    "is not as large as it was written", dwi.with_name(name), remedy=remedy
-                )
+        image, made = there
+        again = Overwrite("make it anew")
+        for name in changed_files(image):
+            raise UserError("is not as large as it was written", image.with_name(name), None, again)
         wanted = wanted or _to_be_made(task)
-        differences = {path: _difference(wanted, made) for path, made in there.items()}
-        if not all(differences.values()):
-            continue
-        path, how = next(iter(differences.items()))
-        if task.kind:
-            image = path.with_suffix(".nii.gz")
-            raise UserError(f"is there, made {how}", image, remedy=Overwrite("make it anew"))
-        yield target  # perhaps by a network of another kind, whose files have other names
+        if how := _difference(wanted, made):
+            raise UserError(f"is there, made {how}", image, None, again)
 
 
 def has_predictions(task: Task) -> bool:
     """Return whether files of all targets are there and stay, without reading what was scanned."""
-    return not task.options["force"] and all(any(_predictions(task, t)) for t in task.targets)
+    there = (_prediction(task, target) is not None for target in task.targets)
+    return not task.options["force"] and all(there)
 
 
-def _predictions(task: Task, target: str) -> Iterator[tuple[Path, Provenance]]:
-    """Give the sidecars of a target's predictions that are there, and how they were made."""
-    stem = prediction_stem(task.dwi, target, task.kind)
-    for path in sorted(task.out.glob(f"{stem}{'' if task.kind else '[A-Z]*'}_dwi.json")):
-        dwi = path.with_suffix(".nii.gz")
-        if not dwi.exists() or lost_files(dwi):
-            continue
-        try:
-            made = Provenance.from_sidecar(read_json(path))
-        except UserError:
-            continue
-        if made is not None:
-            yield path, made
+def _prediction(task: Task, target: str) -> tuple[Path, Provenance] | None:
+    """Give a target's prediction and how it was made; None where it is not there whole."""
+    image = task.out / f"{prediction_stem(task.dwi, target, task.kind)}_dwi.nii.gz"
+    if not image.exists() or lost_files(image):
+        return None
+    try:
+        made = Provenance.from_sidecar(read_sidecar(image))
+    except UserError:
+        return None
+    return None if made is None else (image, made)
 
 
 def _to_be_made(task: Task) -> Provenance:
