@@ -9,7 +9,7 @@ from far.changes import CHANGES
 from far.digests import digest
 from far.sets import EDGE, HEADS, FarSet, Scan, make_head
 from napari_msp.bids import DESCRIPTION, dataset_description, mask_sidecar
-from napari_msp.data.gradients import write_gradients
+from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import new_folder, write_json, write_text
 

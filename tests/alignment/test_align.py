@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
 from napari_msp.alignment.moving import carry_deviation, interpolated, moved
-from napari_msp.alignment.preprocessing import missing_steps
+from napari_msp.provenance import missing_steps
 from napari_msp.alignment.report import distance_text, report_html
 from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition

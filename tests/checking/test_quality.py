@@ -20,7 +20,8 @@ from napari_msp.checking.scan import check_quality
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.cli import main
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, load_acquisition
-from napari_msp.data.gradients import GradientTable, write_gradients
+from napari_msp.data.gradient_files import write_gradients
+from napari_msp.data.gradients import GradientTable
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
 from napari_msp.data.phantom.platforms import platform_named

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_msp.data.gradient_files import read_gradients, write_gradients
 from napari_msp.data.gradients import (
     GradientTable,
     chosen_shell,
     image_to_scanner_axes,
-    read_gradients,
     scanner_to_image_axes,
-    write_gradients,
 )
 from napari_msp.data.table_doubts import table_doubts
 from napari_msp.errors import UserError

@@ -25,7 +25,8 @@ from napari_msp.data.acquisition import (
 )
 from napari_msp.data.beside import look_for_mask
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradient_files import read_gradients
+from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import check_mask, coverage, estimate_mask, mask_doubts, read_mask
 from napari_msp.data.nifti import open_nifti

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.gradients import read_gradients
+from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, Recipe, recipe_of, simulate
 from napari_msp.errors import UserError

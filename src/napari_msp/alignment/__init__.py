@@ -1,6 +1,5 @@
 """Heads of one subject laid on each other.
 
 `registration` measures how two scans of one head lie, `moving` writes a scan where it belongs,
-`align` goes through a dataset, and `report` shows what was done. `preprocessing` says what a scan
-should have been through before.
+`align` goes through a dataset, and `report` shows what was done.
 """

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_scan
-from napari_msp.alignment.preprocessing import Step, advice, missing_steps
 from napari_msp.alignment.registration import (
     LEAST_CORRELATION,
     MISALIGNMENT_LIMIT,
@@ -52,6 +51,7 @@ from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, st
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
+from napari_msp.provenance import Step, advice, missing_steps
 from napari_msp.signal.fitting import fit_sh, supported_order
 from napari_msp.signal.spherical_harmonics import rish
 

@@ -35,7 +35,8 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.cubes import Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.gradients import GradientTable, write_gradients
+from napari_msp.data.gradient_files import write_gradients
+from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti

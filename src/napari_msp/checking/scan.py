@@ -24,7 +24,8 @@ from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradient_files import read_gradients
+from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti

@@ -13,15 +13,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
-from napari_msp.data.gradients import (
-    GradientTable,
-    Shell,
-    Table,
-    chosen_shell,
-    chosen_shells,
-    read_gradients,
-    stated_b0,
-)
+from napari_msp.data.gradient_files import Table, read_gradients, stated_b0
+from napari_msp.data.gradients import GradientTable, Shell, chosen_shell, chosen_shells
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import (
     ESTIMATED_MARK,

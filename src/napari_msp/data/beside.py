@@ -195,7 +195,8 @@ def b0_only(image: str | Path) -> bool:
     False where there is no table, or none that can be read; and where its b-values are in other
     units, which reading it refuses.
     """
-    from napari_msp.data.gradients import B0_MAXIMUM, other_unit, read_b_values
+    from napari_msp.data.gradient_files import other_unit, read_b_values
+    from napari_msp.data.gradients import B0_MAXIMUM
 
     try:
         files = find_gradients(image)

@@ -23,7 +23,8 @@ from napari_msp.bids import (
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, find_gradients, is_scan
-from napari_msp.data.gradients import SHELL_GAP, read_gradients
+from napari_msp.data.gradient_files import read_gradients
+from napari_msp.data.gradients import SHELL_GAP
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, choice_in, either
 from napari_msp.files import entries, sha256
 from napari_msp.formatting import counted

@@ -37,7 +37,7 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
-from napari_msp.data.gradients import write_gradients
+from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
 from napari_msp.data.source_tree import ImportedScan, find_scans

@@ -9,13 +9,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, gradient_files, nifti_stem, read_sidecar
-from napari_msp.data.gradients import (
-    GradientTable,
-    length_scales,
-    likely_b0,
-    read_gradients,
-    scanner_to_image_axes,
-)
+from napari_msp.data.gradient_files import length_scales, read_gradients
+from napari_msp.data.gradients import GradientTable, likely_b0, scanner_to_image_axes
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words

@@ -22,12 +22,8 @@ from napari_msp.bids import (
     shell_stem,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.gradients import (
-    GradientTable,
-    read_gradients,
-    same_shell,
-    write_gradients,
-)
+from napari_msp.data.gradient_files import read_gradients, write_gradients
+from napari_msp.data.gradients import GradientTable, same_shell
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import refuse_unwritable_folder, sha256, staged_folder, write_json

@@ -19,7 +19,8 @@ from napari_msp.bids import (
     mask_sidecar,
     write_participants,
 )
-from napari_msp.data.gradients import SHELL_GAP, write_gradients
+from napari_msp.data.gradient_files import write_gradients
+from napari_msp.data.gradients import SHELL_GAP
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom.platforms import (
     B_VALUE,

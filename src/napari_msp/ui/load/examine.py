@@ -18,7 +18,8 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom
-from napari_msp.data.gradients import GradientTable, read_gradients, shell_name, stated_b0
+from napari_msp.data.gradient_files import read_gradients, stated_b0
+from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import read_mask
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti

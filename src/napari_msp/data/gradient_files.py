@@ -1,0 +1,347 @@
+"""Gradient tables in files, FSL's two and MRtrix3's one: read, checked for slips, and written."""
+
+import codecs
+import re
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import read_sidecar
+from napari_msp.data.gradients import (
+    B0_MAXIMUM,
+    LARGEST_B0,
+    SHELL_GAP,
+    GradientTable,
+    image_to_scanner_axes,
+    likely_b0,
+    scanner_to_image_axes,
+)
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import unreadable, write_text
+from napari_msp.formatting import counted
+
+Table = str | Path | FloatArray
+"""b-values or b-vectors: a text file, or an array of what it would contain."""
+
+ROUNDING = 0.01
+"""By how much two decimals may change the length of a b-vector: no b-value is scaled by it."""
+
+NORM_TOLERANCE = 0.1
+"""Lengths this far from 1 are taken for parts of a gradient only where all others are 1 (ours)."""
+
+MOST_WITHOUT_DIRECTION = 0.25
+"""Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
+
+DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
+"""A number as some countries write it."""
+
+MOST_IN_OTHER_UNITS = 12.0
+"""Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
+
+LARGEST_B_VALUE = 100_000.0
+"""Largest b-value in s/mm² that is believed: more than any scanner can do (our choice)."""
+
+OTHER_UNITS = {"ms/µm²": "multiply them by 1000", "s/m²": "divide them by 1,000,000"}
+"""Units in which b-values may be given instead of s/mm², and what helps."""
+
+LEAST_WEIGHTED = 6
+"""Directions that a tensor needs: with fewer volumes it is no scan whose units matter."""
+
+
+def read_gradients(
+    bval: Table,
+    bvec: Table,
+    affine: FloatArray,
+    volumes: int | None = None,
+    b0_threshold: float | None = None,
+) -> GradientTable:
+    """Read an FSL gradient table into scanner axes; lengths that code b-values scale them.
+
+    Parameters
+    ----------
+    bval, bvec
+        Text files, or arrays as in them: (N,) b-values in s/mm², and b-vectors along
+        the image's axes as three rows or three columns. One file as both: MRtrix3's table.
+    affine
+        (4, 4) affine of the image that the table belongs to.
+    volumes
+        Number of volumes of that image, checked when given.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: `B0_MAXIMUM`.
+    """
+    threshold = check_b0_threshold(b0_threshold)
+    if _is_mrtrix(bval, bvec):
+        b_values, vectors = _mrtrix_table(bval, affine)
+    else:
+        b_values, vectors = read_b_values(bval, bvec), np.atleast_2d(_numbers(bvec, "bvec"))
+    count = len(b_values)
+    if volumes is not None and count != volumes:
+        raise _wrong_count(_name(bval, "b-values"), count, volumes)
+    if vectors.shape == (3, count):
+        vectors = vectors.T
+    if vectors.shape != (count, 3):
+        remedy = Advice(f"give 3 rows (or columns) of {count}, one for each b-value")
+        raise UserError(_has_rows(vectors), _name(bvec, "b-vectors"), "bvec", remedy)
+    if not np.isfinite(b_values).all() or (b_values < 0).any():
+        problem = "b-values must be finite and not negative"
+        raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
+    if unit := other_unit(b_values):
+        problem = f"b-values reach {b_values.max():g}, as in {unit}; they are read in s/mm²"
+        remedy = Advice(f"{OTHER_UNITS[unit]}, if so")
+        raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
+    scales = length_scales(vectors, b_values, threshold)
+    scaled, uneven = None, _uneven(vectors, b_values, threshold) if scales is None else None
+    if scales is not None:
+        b_values, scaled = b_values * scales, (float(scales.min()), float(scales.max()))
+        vectors = vectors / np.sqrt(np.where(scales > 0, scales, 1.0))[:, None]
+    units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
+    directions = image_to_scanner_axes(units, affine)
+    return GradientTable(b_values, directions, threshold, scaled, uneven)
+
+
+def read_b_values(bval: Table, bvec: Table) -> FloatArray:
+    """Read the b-values of a table alone, see `read_gradients`.
+
+    Returns
+    -------
+    (N,) in s/mm².
+    """
+    if _is_mrtrix(bval, bvec):
+        return _mrtrix_table(bval, np.eye(4))[0]
+    return np.atleast_1d(_numbers(bval, "bval").ravel())
+
+
+def check_b0_threshold(value: float | None) -> float:
+    """Give the threshold that was asked for, or the usual one.
+
+    Raises
+    ------
+    UserError
+        When it is no b-value, or so large that a tenth of the signal would be gone.
+    """
+    if value is None:
+        return B0_MAXIMUM
+    if not 0 <= value <= LARGEST_B0:  # written so that nan is refused, too
+        problem = f"must lie between 0 and {LARGEST_B0:.0f} s/mm², not {value:g}"
+        raise UserError(problem, field="b0_threshold")
+    return float(value)
+
+
+def stated_b0(path: Path) -> float | None:
+    """Give the b-value of b=0 images above the usual that an image's sidecar states, if any."""
+    try:
+        value = read_sidecar(path).get("BValueOfB0")
+    except UserError:  # what says nothing states nothing
+        return None
+    if isinstance(value, int | float) and B0_MAXIMUM < value <= LARGEST_B0:
+        return float(value)
+    return None
+
+
+def other_unit(b_values: FloatArray) -> str:
+    """Name the unit that b-values are in, if it is not s/mm²; else empty.
+
+    In ms/µm² they are small, and yet as different as b=0 and shells are; in s/m² impossibly large.
+    """
+    most = b_values.max(initial=0)
+    if most > LARGEST_B_VALUE:
+        return "s/m²"
+    several = (b_values > most / 10).sum() >= LEAST_WEIGHTED
+    small = 0 < most <= MOST_IN_OTHER_UNITS and several and b_values.min() < most / 10
+    return "ms/µm²" if small else ""
+
+
+def _wrong_count(name: str, count: int, volumes: int) -> UserError:
+    """Say that a table and its image do not belong together, and what that usually is."""
+    problem = f"has {counted(count, 'b-value')} but the image has {counted(volumes, 'volume')}"
+    remedy = "give the table that belongs to this image"
+    if volumes == count + 1:
+        remedy += ", or take out the volume too many: scanners append a trace or ADC image"
+    elif count == 3 * volumes:
+        remedy += ": these are as many as b-vectors have, are the two exchanged?"
+    elif volumes == count - 1:
+        remedy += ": a volume was taken out, or lost, and its row was not"
+    return UserError(problem, name, "bval", Advice(remedy))
+
+
+def _name(table: Table, otherwise: str) -> str:
+    return str(table) if isinstance(table, str | Path) else otherwise
+
+
+def _has_rows(table: FloatArray) -> str:
+    return f"has {counted(table.shape[0], 'row')} of {counted(table.shape[1], 'number')}"
+
+
+def _is_mrtrix(bval: Table, bvec: Table) -> bool:
+    """Return whether both are one file, and so MRtrix3's table."""
+    files = (bval, bvec)
+    return all(isinstance(each, str | Path) for each in files) and str(bval) == str(bvec)
+
+
+def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
+    table = np.atleast_2d(_numbers(path, "bval"))
+    rows, columns = table.shape
+    if rows == 1 and columns > 4:  # one of FSL's two files, given as both
+        remedy = Advice("give the b-vectors: 3 rows (or columns), one number for each volume")
+        raise UserError(_has_rows(table), _name(path, "table"), "bvec", remedy)
+    if rows > 1 and (columns == 3 or (rows == 3 and columns > 4)):
+        remedy = Advice("give the b-values: one number for each volume")
+        raise UserError(_has_rows(table), _name(path, "table"), "bval", remedy)
+    if columns < 4:
+        problem = "is no table of x, y, z and b in each row"
+        raise UserError(problem, _name(path, "table"), "bval", Advice("give FSL's two files"))
+    return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
+
+
+def _numbers(table: Table, field: str) -> FloatArray:
+    """Read a table of numbers, however they are separated and whatever marks the file's start."""
+    if not isinstance(table, str | Path):
+        try:
+            return np.asarray(table, dtype=float)
+        except (ValueError, TypeError) as error:
+            remedy = Advice("correct it")
+            raise UserError(f"is not a table of numbers ({error})", field, field, remedy) from error
+    try:
+        raw = Path(table).read_bytes()
+        utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
+        apart = text.split()
+        if len(apart) > 1 and "," in text and all(map(DECIMAL_COMMA.fullmatch, apart)):
+            raise ValueError("its numbers have decimal commas: write points")
+        lines = text.translate(str.maketrans(",;", "  ")).splitlines()
+        rows = filter(None, (line.partition("#")[0].split() for line in lines))
+        for number, (before, own) in enumerate(pairwise(map(len, rows)), start=2):
+            if own != before:
+                raise ValueError(f"row {number} has {own} numbers, the one before {before}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
+            return np.loadtxt(lines, ndmin=1)
+    except OSError as error:
+        raise unreadable(table, error, field) from error
+    except ValueError as error:
+        remedy = Advice("correct it")
+        raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error
+
+
+# --- Lengths of b-vectors ----------------------------------------------------------------------
+
+
+def length_scales(
+    vectors: FloatArray, b_values: FloatArray, b0_threshold: float
+) -> FloatArray | None:
+    """Give what b-values are multiplied by, where the lengths of b-vectors code them.
+
+    Scanners play a lower shell as the highest one with shorter gradients, and some tables say just
+    that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
+    lengths are off by 0.5 %. Here two decimals' rounding is none, and lengths far from 1 are
+    refused (by `_unit`) unless they are parts of one b-value that other volumes have whole. Lengths
+    on both sides of 1 mean nothing, as where an affine registration turned the vectors; nor do
+    those about 1 that would make no shells of what is one.
+
+    Returns
+    -------
+    (N,) |g|², 1 where there is no direction; None where lengths mean nothing.
+    """
+    lengths = np.linalg.norm(vectors, axis=1)
+    directed = (b_values > b0_threshold) & (lengths > 0)
+    off = np.abs(lengths[directed] - 1)
+    if not (off > ROUNDING).any():
+        return None
+    if lengths[directed].min() < 1 - ROUNDING and lengths[directed].max() > 1 + ROUNDING:
+        return None  # a part cannot exceed the whole
+    several = LEAST_WEIGHTED <= (off > ROUNDING).sum() < len(off)
+    one_b = np.ptp(b_values[directed]) <= SHELL_GAP
+    parts = several and one_b and lengths[directed].max() <= 1 + ROUNDING
+    if not parts and off.max() > NORM_TOLERANCE:
+        return None
+    scales = np.where(directed, lengths**2, 1.0)
+    if (b_values > b0_threshold).all():
+        scales[lengths == 0] = 0  # b=0 is then no gradient of the one b-value
+    blurred = any(s.chained for s in GradientTable(b_values * scales, vectors, b0_threshold).shells)
+    return None if blurred and not parts else scales
+
+
+def _uneven(
+    vectors: FloatArray, b_values: FloatArray, b0_threshold: float
+) -> tuple[float, float] | None:
+    """Give the least and the largest length of b-vectors; None where all are 1 but for rounding."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = lengths[(b_values > b0_threshold) & (lengths > 0)]
+    if not (np.abs(lengths - 1) > ROUNDING).any():
+        return None
+    return float(lengths.min()), float(lengths.max())
+
+
+def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
+    """Give unit directions for weighted volumes and zeros for those of b = 0.
+
+    A few weighted volumes may have none: scanners append means over directions as such. Those that
+    count as b=0 may have one.
+    """
+    weighted = b_values > b0_threshold
+    lengths = np.linalg.norm(vectors, axis=1)
+    means = weighted & (lengths == 0)
+    low = means & likely_b0(b_values)
+    # In a table without b=0 they are the b=0 volumes, rather.
+    if weighted.all() or means.sum() > MOST_WITHOUT_DIRECTION * weighted.sum():
+        means = low
+    if _shift(lengths, weighted):
+        means = np.zeros_like(weighted)  # rows on the wrong volumes, which leave none at b=0
+    wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
+    if wrong.any():
+        volume = int(np.flatnonzero(wrong)[0])
+        if np.isnan(lengths[volume]):
+            problem = f"volume {volume} has b = {b_values[volume]:g} and no direction that is known"
+            remedy = Advice("take the volume out of image and table")
+            raise UserError(problem, name, "bvec", remedy)
+        problem = (
+            f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
+            f"{lengths[volume]:.3g}"
+        )
+        raise UserError(problem, name, "bvec", _remedy_for(lengths, weighted))
+    low = (b_values > 0) & ~weighted & (np.abs(lengths - 1) <= NORM_TOLERANCE)
+    directed = (weighted & ~means) | low
+    units = np.zeros_like(vectors, dtype=float)
+    units[directed] = vectors[directed] / lengths[directed, None]
+    return units
+
+
+def _shift(lengths: FloatArray, weighted: MaskArray) -> int:
+    """Give by how many volumes b-vectors are off when only a shift puts those without on b=0."""
+    missing = lengths == 0
+    if missing.sum() != (~weighted).sum() or np.array_equal(missing, ~weighted):
+        return 0
+    shifts = (-1, 1, -2, 2, -3, 3)
+    return next((by for by in shifts if np.array_equal(np.roll(~missing, -by), weighted)), 0)
+
+
+def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
+    """Say what helps against lengths that do not fit the b-values."""
+    by = _shift(lengths, weighted)
+    if not by:
+        return Advice(
+            "b-vectors must have unit length; where their lengths code b-values, give b·|g|² and "
+            "unit vectors, as MRtrix3's mrconvert -export_grad_fsl writes them"
+        )
+    count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
+    way = "forward" if by > 0 else "back"
+    return Advice(f"the b-vectors are shifted by {count} {way} against the b-values: move them")
+
+
+# --- Writing ------------------------------------------------------------------------------------
+
+
+def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
+    """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
+    write_table(table.b_values, scanner_to_image_axes(table.directions, affine), bval, bvec)
+
+
+def write_table(b_values: FloatArray, vectors: FloatArray, bval: Path, bvec: Path) -> None:
+    """Write (N,) b-values and (N, 3) b-vectors along an image's axes as FSL's two files."""
+    write_text(bval, " ".join(f"{value:g}" for value in b_values) + "\n")
+    rows = vectors.T + 0.0  # no "-0" in the file
+    write_text(bvec, "".join(" ".join(f"{x:.8f}" for x in row) + "\n" for row in rows))
