@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
 from napari_msp.alignment.moving import carry_deviation, interpolated, moved
-from napari_msp.provenance import missing_steps
 from napari_msp.alignment.report import distance_text, report_html
 from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
@@ -22,6 +21,7 @@ from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
 from napari_msp.errors import Cancelled, Choose, Overwrite, Resample, RunJob, UserError
 from napari_msp.files import write_json
+from napari_msp.provenance import missing_steps
 
 MISALIGNMENT = 6.0
 """Shift in mm; the turn is 5.7°."""

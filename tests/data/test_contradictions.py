@@ -10,7 +10,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
-from napari_msp.data.nifti import header_doubts, open_nifti, shear
+from napari_msp.data.contradictions import header_doubts, shear
+from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import UserError
 
 GOOD = np.array([[-2.0, 0, 0, 7], [0, 2, 0, -11], [0, 0, 2.5, 3], [0, 0, 0, 1]])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
+from napari_msp.data.contradictions import find_deviation, measure_deviation
 from napari_msp.data.gradients import scanner_to_image_axes
-from napari_msp.data.table_doubts import find_deviation, measure_deviation
 
 HCP = np.array([[0.02, 0.01, 0.0], [-0.03, 0.0, 0.0], [0.0, 0.0, -0.01]])
 """A matrix that is not symmetric, so that its transpose is another one."""

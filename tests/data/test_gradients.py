@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_msp.data.contradictions import table_doubts
 from napari_msp.data.gradient_files import read_gradients, write_gradients
 from napari_msp.data.gradients import (
     GradientTable,
@@ -12,7 +13,6 @@ from napari_msp.data.gradients import (
     image_to_scanner_axes,
     scanner_to_image_axes,
 )
-from napari_msp.data.table_doubts import table_doubts
 from napari_msp.errors import UserError
 
 

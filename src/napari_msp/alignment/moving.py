@@ -33,6 +33,7 @@ from napari_msp.bids import (
 from napari_msp.checking.findings import place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
+from napari_msp.data.contradictions import SCHEMES, find_deviation
 from napari_msp.data.cubes import Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradient_files import write_gradients
@@ -40,7 +41,6 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti
-from napari_msp.data.table_doubts import SCHEMES, find_deviation
 from napari_msp.files import atomic_path, write_json, write_text
 
 ALIGNED = 2

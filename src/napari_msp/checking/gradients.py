@@ -11,9 +11,9 @@ from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.outliers import by_platform
 from napari_msp.checking.summary import ScanSummary
+from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
 from napari_msp.data.gradient_files import write_table
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name
-from napari_msp.data.table_doubts import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted

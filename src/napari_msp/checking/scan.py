@@ -23,13 +23,13 @@ from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
 from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
+from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
-from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
-from napari_msp.data.table_doubts import file_doubts, table_doubts
+from napari_msp.data.nifti import check_four_axes, open_nifti
 from napari_msp.errors import Advice, UserError
 
 SMALLEST_HOLE = 10

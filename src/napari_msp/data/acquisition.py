@@ -13,6 +13,16 @@ import numpy as np
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
+from napari_msp.data.contradictions import (
+    deviation_doubt,
+    file_doubts,
+    find_deviation,
+    header_doubts,
+    no_b0,
+    refuse_too_few,
+    table_doubts,
+    with_directionless,
+)
 from napari_msp.data.gradient_files import Table, read_gradients, stated_b0
 from napari_msp.data.gradients import GradientTable, Shell, chosen_shell, chosen_shells
 from napari_msp.data.lattice import Lattice
@@ -28,20 +38,10 @@ from napari_msp.data.masks import (
 from napari_msp.data.nifti import (
     as_nifti,
     check_four_axes,
-    header_doubts,
     lattice_of,
     open_nifti,
     read_voxels,
     write_nifti,
-)
-from napari_msp.data.table_doubts import (
-    deviation_doubt,
-    file_doubts,
-    find_deviation,
-    no_b0,
-    refuse_too_few,
-    table_doubts,
-    with_directionless,
 )
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
 from napari_msp.errors import Advice, Give, UserError, either

@@ -14,10 +14,10 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import read_metadata
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.contradictions import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.table_doubts import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, together
 from napari_msp.formatting import counted, span
 

@@ -26,6 +26,7 @@ from napari_msp.bids import (
     write_participants,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.contradictions import find_deviation
 from napari_msp.data.cubes import (
     EFFECT,
     Auto,
@@ -41,7 +42,6 @@ from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
 from napari_msp.data.source_tree import ImportedScan, find_scans
-from napari_msp.data.table_doubts import find_deviation
 from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted

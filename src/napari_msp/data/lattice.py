@@ -129,9 +129,7 @@ class Lattice:
         return Lattice((x, y, z), self.affine @ np.diag([1 / scale] * 3 + [1.0]))
 
     def __repr__(self) -> str:
-        shape, sizes = (
-            " × ".join(f"{each:g}" for each in of) for of in (self.shape, self.voxel_sizes.round(3))
-        )
+        shape, sizes = " × ".join(map(str, self.shape)), sizes_text(self.voxel_sizes)
         return f"<Lattice of {shape} voxels of {sizes} mm>"
 
     def matches(self, other: "Lattice") -> bool:
@@ -140,12 +138,14 @@ class Lattice:
 
     def offset_to(self, other: "Lattice") -> float:
         """Largest distance between equal voxel indices at the corners, in voxels of `self`."""
-        corners = np.array(
-            [[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float
-        )
-        corners[:, :3] *= np.array(self.shape) - 1
+        corners = self.corners()
         apart = (np.linalg.inv(self.affine) @ other.affine @ corners.T).T - corners
         return float(np.abs(apart[:, :3]).max())
+
+    def corners(self) -> FloatArray:
+        """(8, 4) indices of the corners' voxels, each with a 1 behind it."""
+        corners = np.array(list(np.ndindex(2, 2, 2)), dtype=float) * (np.array(self.shape) - 1)
+        return np.column_stack([corners, np.ones(8)])
 
     def scaled_to(self, size: float, *, covering: bool = False) -> "Lattice":
         """Give an isotropic lattice of `size` mm over the same extent, sharing the first centre.
@@ -157,6 +157,27 @@ class Lattice:
         whole = np.ceil(steps - 1e-6) if covering else np.floor(steps + 1e-6)
         x, y, z = (int(n) + 1 for n in whole)
         return Lattice((x, y, z), self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
+
+
+def sizes_text(sizes: FloatArray) -> str:
+    """Write voxel sizes, such as "2 × 2 × 2.5"."""
+    return " × ".join(f"{size:g}" for size in np.round(sizes.astype(float), 3))
+
+
+def how_far_apart(first: Lattice, second: Lattice) -> str:
+    """Say by what voxels of the same index lie apart on two lattices; empty for mirror images.
+
+    Such as "up to 11.0 mm and 20.0°, voxels 2 × 2 × 2 against 2 × 2 × 3 mm".
+    """
+    turn = direction_cosines(first.affine) @ direction_cosines(second.affine).T
+    if np.linalg.det(turn) < 0:
+        return ""
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    corners = first.corners()
+    apart = np.linalg.norm(((first.affine - second.affine) @ corners.T)[:3], axis=0).max()
+    sizes = sizes_text(first.voxel_sizes), sizes_text(second.voxel_sizes)
+    spacing = f", voxels {sizes[0]} against {sizes[1]} mm" if sizes[0] != sizes[1] else ""
+    return f"up to {apart:.1f} mm and {angle:.1f}°{spacing}"
 
 
 def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:

@@ -18,8 +18,8 @@ from scipy.ndimage import (
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
-from napari_msp.data.lattice import Lattice, resample_mask, scanner_points
-from napari_msp.data.nifti import how_far_apart, open_nifti, read_voxels
+from napari_msp.data.lattice import Lattice, how_far_apart, resample_mask, scanner_points
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 
 PROBABLE = 0.5

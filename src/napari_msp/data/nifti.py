@@ -17,13 +17,12 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.openers import ImageOpener
-from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
-from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
+from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Remedy, UserError
 from napari_msp.files import atomic_path, scratch_folder, sha256, unreadable, version_of
 
@@ -144,15 +143,6 @@ def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
         raise UserError("its affine is singular", name, remedy=remedy)
     return image
 
-
-APART = 0.1
-"""Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
-
-SIZES_DIFFER = 0.01
-"""Relative difference of voxel sizes by pixdim and by the affine that is worth a word (ours)."""
-
-SHEAR = 0.5
-"""Angle in degrees by which voxel axes may miss a right angle before it is said (our choice)."""
 
 REPAIRS = "repairs"
 """Key of an image's `extra` for what was put right in its header, in words."""
@@ -395,96 +385,6 @@ def _codes(image: nib.Nifti1Image) -> tuple[int, int]:
     sform = int(image.header["sform_code"])
     qform = int(image.header["qform_code"])
     return (sform, qform) if sform or qform else (1, 1)
-
-
-# --- What contradicts itself in a header ------------------------------------------------------
-
-
-def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
-    """Say what contradicts itself in a header, and what was put right when it was opened."""
-    yield from image.extra.get(REPAIRS, ())
-    yield from _scaling(image)
-    affine = image.affine
-    yield from _orientation(image)
-    lattice = Lattice((image.shape[0], image.shape[1], image.shape[2]), affine)
-    sizes = lattice.voxel_sizes
-    written = _sizes(sizes)
-    if sizes.max() > LARGEST_VOXEL or sizes.min() < SMALLEST_VOXEL:
-        yield f"voxels of {written} mm are no brain scan's: is the header's unit wrong?"
-    stated = np.abs(np.array(image.header.get_zooms()[:3], dtype=float))
-    if np.abs(stated / sizes - 1).max() > SIZES_DIFFER:
-        yield f"voxels are {_sizes(stated)} mm by pixdim and {written} mm by the affine, as used"
-    tilt = shear(affine)
-    if tilt > SHEAR:
-        yield (
-            f"its affine is sheared by {tilt:.1f}°: b-vectors are taken along the nearest axes at "
-            "right angles"
-        )
-
-
-def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
-    """Look whether the header scales by a number; nibabel keeps what it makes of it only."""
-    if image.get_filename() is None:
-        return
-    file = image.file_map["header" if "header" in image.file_map else "image"]
-    try:
-        with file.get_prepare_fileobj("rb") as stream:
-            header = type(image.header).from_fileobj(stream, check=False)
-    except (OSError, EOFError, ValueError):  # it was readable a moment ago
-        return
-    if not np.isfinite(header["scl_slope"]):
-        yield "its slope is not a number: voxels are taken as they are stored"
-
-
-def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
-    """Compare sform and qform, where the header has both; say where it has none."""
-    sform, qform = (int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
-    if not sform and not qform:
-        codes = "".join(aff2axcodes(image.affine))
-        yield (
-            f"its header states no orientation (sform and qform codes are 0): {codes} is assumed, "
-            "left and right may be exchanged"
-        )
-    other = qform_of(image)
-    if not sform or other is None:
-        return
-    shape = image.shape[:3]
-    used, second = Lattice(shape, image.affine), Lattice(shape, other)
-    if used.offset_to(second) <= APART:
-        return
-    apart = how_far_apart(used, second)
-    if not apart:
-        yield "sform and qform are mirror images, left and right differ; the sform is used"
-        return
-    yield f"sform and qform differ by {apart}; the sform is used"
-
-
-def how_far_apart(first: Lattice, second: Lattice) -> str:
-    """Say by what voxels of the same index lie apart on two lattices; empty for mirror images.
-
-    Such as "up to 11.0 mm and 20.0°, voxels 2 × 2 × 2 against 2 × 2 × 3 mm".
-    """
-    turn = direction_cosines(first.affine) @ direction_cosines(second.affine).T
-    if np.linalg.det(turn) < 0:
-        return ""
-    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
-    corners[:, :3] *= np.array(first.shape) - 1
-    apart = np.linalg.norm(((first.affine - second.affine) @ corners.T)[:3], axis=0).max()
-    sizes = _sizes(first.voxel_sizes), _sizes(second.voxel_sizes)
-    spacing = f", voxels {sizes[0]} against {sizes[1]} mm" if sizes[0] != sizes[1] else ""
-    return f"up to {apart:.1f} mm and {angle:.1f}°{spacing}"
-
-
-def shear(affine: FloatArray) -> float:
-    """Give the largest angle in degrees by which two voxel axes miss a right angle."""
-    axes = affine[:3, :3] / voxel_sizes(affine)
-    cosines = np.abs(axes.T @ axes - np.diag(np.diag(axes.T @ axes)))
-    return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
-
-
-def _sizes(sizes: FloatArray) -> str:
-    return " × ".join(f"{size:g}" for size in np.round(sizes.astype(float), 3))
 
 
 # --- What is in a file, without its voxels -----------------------------------------------------

@@ -13,8 +13,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition, normalise
+from napari_msp.data.contradictions import DIRECTIONS_DIFFER
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.data.table_doubts import DIRECTIONS_DIFFER
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
 from napari_msp.signal.sh_image import SHImage, usable_sh

@@ -16,14 +16,14 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import dataset_root, marked_input
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
+from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom
 from napari_msp.data.gradient_files import read_gradients, stated_b0
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import read_mask
-from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
-from napari_msp.data.table_doubts import file_doubts, table_doubts
+from napari_msp.data.nifti import check_four_axes, open_nifti
 from napari_msp.errors import Advice, Give, Remedy, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.scan import Scan

@@ -1,20 +1,39 @@
-"""What contradicts a gradient table: itself, other files, its volumes, gradients felt otherwise."""
+"""What contradicts itself in a scan: its header; its gradient table, other files and volumes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradient_files import length_scales, read_gradients
 from napari_msp.data.gradients import GradientTable, likely_b0, scanner_to_image_axes
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.data.lattice import Lattice, how_far_apart, sizes_text, voxel_sizes
+from napari_msp.data.nifti import (
+    LARGEST_VOXEL,
+    REPAIRS,
+    SMALLEST_VOXEL,
+    lattice_of,
+    open_nifti,
+    qform_of,
+    read_voxels,
+)
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words
 from napari_msp.errors import Advice, CountAsB0, UserError
+
+APART = 0.1
+"""Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
+
+SIZES_DIFFER = 0.01
+"""Relative difference of voxel sizes by pixdim and by the affine that is worth a word (ours)."""
+
+SHEAR = 0.5
+"""Angle in degrees by which voxel axes may miss a right angle before it is said (our choice)."""
 
 WEAK_B0 = 10.0
 """Mean b-value in s/mm² of b=0 images from which S/S0 is another: tissue has lost 1 % (ours)."""
@@ -42,6 +61,77 @@ MOST_APPENDED = 4
 
 FEWEST_DIRECTIONS = 28
 """Directions that SH order 6 needs: leaving volumes out must not cost them."""
+
+
+# --- The header -------------------------------------------------------------------------------
+
+
+def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
+    """Say what contradicts itself in a header, and what was put right when it was opened."""
+    yield from image.extra.get(REPAIRS, ())
+    yield from _scaling(image)
+    yield from _orientation(image)
+    sizes = voxel_sizes(image.affine)
+    written = sizes_text(sizes)
+    if sizes.max() > LARGEST_VOXEL or sizes.min() < SMALLEST_VOXEL:
+        yield f"voxels of {written} mm are no brain scan's: is the header's unit wrong?"
+    stated = np.abs(np.array(image.header.get_zooms()[:3], dtype=float))
+    if np.abs(stated / sizes - 1).max() > SIZES_DIFFER:
+        other = sizes_text(stated)
+        yield f"voxels are {other} mm by pixdim and {written} mm by the affine, as used"
+    tilt = shear(image.affine)
+    if tilt > SHEAR:
+        yield (
+            f"its affine is sheared by {tilt:.1f}°: b-vectors are taken along the nearest axes at "
+            "right angles"
+        )
+
+
+def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
+    """Look whether the header scales by a number; nibabel keeps what it makes of it only."""
+    if image.get_filename() is None:
+        return
+    file = image.file_map["header" if "header" in image.file_map else "image"]
+    try:
+        with file.get_prepare_fileobj("rb") as stream:
+            header = type(image.header).from_fileobj(stream, check=False)
+    except (OSError, EOFError, ValueError):  # it was readable a moment ago
+        return
+    if not np.isfinite(header["scl_slope"]):
+        yield "its slope is not a number: voxels are taken as they are stored"
+
+
+def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
+    """Compare sform and qform, where the header has both; say where it has none."""
+    sform, qform = (int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
+    if not sform and not qform:
+        codes = "".join(aff2axcodes(image.affine))
+        yield (
+            f"its header states no orientation (sform and qform codes are 0): {codes} is assumed, "
+            "left and right may be exchanged"
+        )
+    other = qform_of(image)
+    if not sform or other is None:
+        return
+    shape = image.shape[:3]
+    used, second = Lattice(shape, image.affine), Lattice(shape, other)
+    if used.offset_to(second) <= APART:
+        return
+    apart = how_far_apart(used, second)
+    if not apart:
+        yield "sform and qform are mirror images, left and right differ; the sform is used"
+        return
+    yield f"sform and qform differ by {apart}; the sform is used"
+
+
+def shear(affine: FloatArray) -> float:
+    """Give the largest angle in degrees by which two voxel axes miss a right angle."""
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    cosines = np.abs(axes.T @ axes - np.diag(np.diag(axes.T @ axes)))
+    return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
+
+
+# --- The gradient table and other files -------------------------------------------------------
 
 
 def in_tissue(difference: float) -> str:
@@ -270,8 +360,7 @@ def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     if len(image.shape) != 4 or image.shape[3] != 9:
         shape = " × ".join(map(str, image.shape))
         raise UserError(f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's"))
-    x, y, z = image.shape[:3]
-    if not lattice.matches(Lattice((x, y, z), image.affine)):
+    if not lattice.matches(lattice_of(image)):
         raise UserError("its voxels are not the image's", path, remedy=Advice("resample it"))
     inside = np.argwhere(mask)
     chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_VOXELS)).astype(int)]
