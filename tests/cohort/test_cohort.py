@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import socket
 import sys
 import threading
 import warnings
@@ -491,8 +492,14 @@ class TestForReal:
 class TestOnDask:
     def test_processes_of_its_own(self, bids, model, tmp_path):
         pytest.importorskip("distributed")
-        out = tmp_path / "out"
-        results = run_cohort(bids, out, model, TARGET, workers=2)
+        out, said = tmp_path / "out", list[str]()
+        with socket.socket() as usual:
+            with suppress(OSError):  # somebody has Dask's usual port for its dashboard already
+                usual.bind(("127.0.0.1", 8787))
+                usual.listen()
+            results = run_cohort(bids, out, model, TARGET, workers=2, tell=said.append)
+        (line,) = said
+        assert re.match(r"Dask scheduler tcp://\S+: 2 workers; dashboard http://127.0.0.1:", line)
         assert [result.status for result in results] == ["done", "failed", "done"]
         assert "is missing" in results[1].message()
         assert len(list(out.glob("sub-*/ses-ge/dwi/*Shresnet_dwi.nii.gz"))) == 2
@@ -520,7 +527,7 @@ class TestOnDask:
                 raise UserError("odd")
 
         with distributed.LocalCluster(
-            n_workers=1, processes=False, dashboard_address=None
+            n_workers=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster:
             results = run_cohort(
                 bids, tmp_path / "out", model, TARGET, scheduler=cluster.scheduler_address, job=job

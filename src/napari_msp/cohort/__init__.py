@@ -184,7 +184,7 @@ def run_cohort(
             for subject, dwi in scans.items()
         ]
         if cluster is None and workers > 1 and tasks:
-            cluster = stack.enter_context(own_workers(min(workers, len(tasks))))
+            cluster = stack.enter_context(own_workers(min(workers, len(tasks)), tell))
         _tell_copies(tasks)
         tell_unfit(known, scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)

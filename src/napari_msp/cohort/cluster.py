@@ -71,8 +71,8 @@ def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["C
 
 
 @contextmanager
-def own_workers(count: int) -> Iterator["Cluster"]:
-    """Start processes of this machine that work for as long as the block runs.
+def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
+    """Start processes of this machine that work for as long as the block runs, see `connected`.
 
     Raises
     ------
@@ -85,14 +85,16 @@ def own_workers(count: int) -> Iterator["Cluster"]:
         n_workers=count,
         threads_per_worker=threads,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port: Dask warns where its usual one is taken
         env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
         # Nobody looks at their profiles, which grow for an hour.
         config={"distributed.worker.profile.enabled": False},
     )
     try:
         with closing(dask.Client(local, set_as_default=False)) as client:
-            yield Cluster(client, "this machine", (), lambda _: None)
+            cluster = Cluster(client, local.scheduler_address, (), tell)
+            cluster.introduce()
+            yield cluster
     finally:
         # That one takes long to end, on a busy machine, is no news: its results are here.
         with dask.utils.silence_logging_cmgr(logging.ERROR):
