@@ -104,7 +104,7 @@ def run_cohort(
     progress
         Called with each result, the number of results and their total, in order of completion.
     tell
-        Gets what a person should know of a scheduler, in words: who works, where to watch.
+        Gets what a person should know of workers on Dask, in words: who works, where to watch.
     cancelled
         Polled between scans; without Dask also inside the job.
     job
