@@ -20,7 +20,7 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 MaskArray = NDArray[np.bool_]
 
-AnyArray = TypeVar("AnyArray", FloatArray, MaskArray)
+AnyArray = TypeVar("AnyArray", FloatArray, IntArray, MaskArray)
 """An array function keeps the kind that it is given."""
 
 VOXELS_AT_ONCE = 8192

@@ -177,7 +177,7 @@ def test_populations_that_lie_close_are_one_peak():
     between = unit(0.3 * X + 0.25 * TILTED)
     assert angles(peaks.directions[0, 0], between) == pytest.approx(0, abs=1e-4)
     assert angles(peaks.directions[0, 1], Y) == pytest.approx(0, abs=1e-4)
-    assert len(peaks_of_populations(np.zeros((0, 3)), np.zeros((0, 3, 3)))) == 0
+    assert len(peaks_of_populations(np.zeros((0, 3)), np.zeros((0, 3, 3))).sizes) == 0
 
 
 def test_measures_of_fibres_are_in_the_catalogue(crossing, response):

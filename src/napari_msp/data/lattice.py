@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from napari_msp.arrays import AnyArray, FloatArray, MaskArray, for_each_block
+from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray, for_each_block
 from napari_msp.errors import Advice, UserError
 
 SIZE_TOLERANCE = 0.02
@@ -399,6 +399,31 @@ def _rounded(positions: FloatArray) -> FloatArray:
     """Put positions on the voxel that they are at: rounding must not push one off the edge."""
     nearest = np.round(positions)
     return np.where(np.abs(positions - nearest) < 1e-4, nearest, positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
+
+    (3, X, Y, Z) indices are kept inside the source; `inside` says where it reaches.
+    """
+
+    indices: IntArray
+    inside: MaskArray
+
+    @classmethod
+    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
+        """Find the nearest voxel of `source` for each voxel of `target`."""
+        points = np.round(voxel_coordinates(source, target)).astype(int)
+        kept = np.clip(points, 0, np.array(source.shape).reshape(3, 1, 1, 1) - 1)
+        return cls(kept, np.asarray((kept == points).all(axis=0)))
+
+    def take(self, values: AnyArray) -> AnyArray:
+        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        x, y, z = self.indices
+        taken: AnyArray = values[x, y, z]
+        taken[~self.inside] = 0
+        return taken
 
 
 def scanner_points(mask: MaskArray, affine: FloatArray) -> FloatArray:

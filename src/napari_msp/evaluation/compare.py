@@ -247,16 +247,17 @@ def compare(
     several = [each for each in (true, *sources.values()) if each is not None]
     result: CompareResult | CompareResults
     if not any(len(each.shells) > 1 for each in several):
-        result = first = _compare(AtShell(true, sources, scan), [], maps, axis, slice_index)
+        result = first = _compare(AtShell(true, sources), scan, [], maps, axis, slice_index)
         first.notes.extend(first.comparison.misplaced)
     else:
-        parts, left_out = split_by_shell(true, sources, scan)
+        parts, left_out = split_by_shell(true, sources)
         if b_value is not None:  # others were not asked for
             parts, left_out = _chosen(parts, b_value), []
         for words in left_out:
             warnings.warn(words, ShellLeftOut, stacklevel=2)
         found = {
-            shell: _compare(at, left_out, maps, axis, slice_index) for shell, at in parts.items()
+            shell: _compare(at, scan, left_out, maps, axis, slice_index)
+            for shell, at in parts.items()
         }
         first = next(iter(found.values()))
         for each in found.values():  # heads lie alike in all shells
@@ -272,7 +273,7 @@ def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> d
     chosen: dict[int, AtShell] = {}
     for wanted in wanted_b_values(b_value):
         for shell, at in parts.items():
-            known = (at.truth or next(iter(at.predictions.values()))).b_value or shell
+            known = at.reference.b_value or shell
             if same_shell(wanted, known) or wanted == shell:
                 chosen[shell] = at
                 break
@@ -283,10 +284,15 @@ def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> d
 
 
 def _compare(
-    at: AtShell, left_out: Sequence[str], maps: Sequence[str], axis: str, slice_index: int | None
+    at: AtShell,
+    scan: Scan | None,
+    left_out: Sequence[str],
+    maps: Sequence[str],
+    axis: str,
+    slice_index: int | None,
 ) -> CompareResult:
-    """Compare scans of one shell."""
-    true, sources, scan = at.truth, at.predictions, at.scan
+    """Compare scans of one shell; the input, `scan`, may be of any."""
+    true, sources = at.truth, at.predictions
     reference = true or next(iter(sources.values()), None)
     if scan is not None and reference is not None and len(scan.shells) > 1:
         scan = at_b_value(scan, reference.b_value)
@@ -334,10 +340,7 @@ def _compare(
 def _measure(
     comparison: Comparison, reference: Scan, scan: Scan | None
 ) -> tuple[
-    dict[str, Metrics],
-    dict[tuple[str, str], PairedTest],
-    tuple[str, Metrics] | None,
-    list[str],
+    dict[str, Metrics], dict[tuple[str, str], PairedTest], tuple[str, Metrics] | None, list[str]
 ]:
     """Give the numbers of each prediction, the paired tests, the input's own numbers, and notes."""
     truth = comparison.truth

@@ -16,7 +16,6 @@ from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MS
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
-from napari_msp.evaluation.benchmark.trainings import Training
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.figures.paper import figure2, figure3
@@ -313,17 +312,13 @@ def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int,
     for method, by_target in outcome.trainings[plan.rounds[0]].items():
         for target, trainings in by_target.items():
             # The best single network has its curve already, the first stage is a part of one.
-            if len(trainings) == 1 and method not in (BEST_SINGLE, FIRST_STAGE):
-                curve = _curve(trainings[0], target)
-                if curve:  # nobody validates where heads are very few, or nothing is trained
-                    curves.setdefault(target, {})[method] = curve
+            if len(trainings) != 1 or method in (BEST_SINGLE, FIRST_STAGE):
+                continue
+            joined: list[tuple[int, float]] = []
+            # Phases follow each other: an MSP's own single network first, then all in unison.
+            for validations in trainings[0].validations().values():
+                begun = joined[-1][0] if joined else 0
+                joined += [(begun + step, error) for step, error in validations.get(target, [])]
+            if joined:  # nobody validates where heads are very few, or nothing is trained
+                curves.setdefault(target, {})[method] = joined
     return curves
-
-
-def _curve(training: Training, target: str) -> list[tuple[int, float]]:
-    """Join the phases of one target: an MSP's own single network first, then all in unison."""
-    joined: list[tuple[int, float]] = []
-    for by_target in training.validations().values():
-        begun = joined[-1][0] if joined else 0
-        joined += [(begun + step, error) for step, error in by_target.get(target, [])]
-    return joined

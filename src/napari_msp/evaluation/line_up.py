@@ -1,6 +1,6 @@
 """Bring predictions of one head and one b-value onto one lattice, to be judged on one mask."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -279,32 +279,27 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         problem = "no voxel lies in all masks"
         remedy = Advice("give images of one region")
         raise UserError(problem, ", ".join(predictions), field="predictions", remedy=remedy)
-    return Comparison(
-        true,
-        placed,
-        mask,
-        {name: maps.image.lattice for name, maps in given.items()},
-    )
+    lattices = {name: maps.image.lattice for name, maps in given.items()}
+    return Comparison(true, placed, mask, lattices)
 
 
 @dataclass(frozen=True, eq=False)
 class AtShell:
-    """Scans of one shell that are compared, see `line_scans_up`; `scan` may be of any shells."""
+    """Scans of one shell that are compared, see `line_scans_up`."""
 
     truth: Scan | None
     predictions: Mapping[str, Scan]
-    scan: Scan | None
+
+    @property
+    def reference(self) -> Scan:
+        """Truth, else the first prediction."""
+        return self.truth or next(iter(self.predictions.values()))
 
 
 def split_by_shell(
-    truth: Scan | None, predictions: Mapping[str, Scan], scan: Scan | None = None
+    truth: Scan | None, predictions: Mapping[str, Scan]
 ) -> tuple[dict[int, AtShell], list[str]]:
     """Take scans of several shells apart: each shell that truth and all predictions have.
-
-    Parameters
-    ----------
-    truth, predictions, scan
-        As for `line_scans_up`, of any number of shells.
 
     Returns
     -------
@@ -313,14 +308,15 @@ def split_by_shell(
     compared = [*([] if truth is None else [truth]), *predictions.values()]
     found: dict[int, AtShell] = {}
     for name, one in compared[0].by_shell().items():
-        parts = [at_b_value(each, one.b_value) for each in compared]
-        if all(part is not None for part in parts):
-            there = [part for part in parts if part is not None]
-            rest = there if truth is None else there[1:]
-            first = None if truth is None else there[0]
-            found[name] = AtShell(first, dict(zip(predictions, rest, strict=True)), scan)
+        parts = [part for each in compared if (part := at_b_value(each, one.b_value)) is not None]
+        if len(parts) == len(compared):
+            first = None if truth is None else parts.pop(0)
+            found[name] = AtShell(first, dict(zip(predictions, parts, strict=True)))
     if not found:
-        has = "; ".join(f"{called(each)} has b = {_listed(each.shells)}" for each in compared)
+        shells = (", ".join(map(str, each.shells)) or "unknown" for each in compared)
+        has = "; ".join(
+            f"{called(each)} has b = {of}" for each, of in zip(compared, shells, strict=True)
+        )
         unknown = [called(each) for each in compared if not each.shells]
         remedy = Advice(
             f"add BValue to the sidecar of {', '.join(unknown)}"
@@ -332,7 +328,7 @@ def split_by_shell(
         shell: called(each)
         for each in compared
         for shell, part in each.by_shell().items()
-        if not any(same_b_value(part, taken) for at in found.values() for taken in _first(at))
+        if not any(same_b_value(part, at.reference) for at in found.values())
     }
     return found, [
         f"b = {shell} of {whose} is not compared, as not every image has it"
@@ -349,14 +345,6 @@ def at_b_value(scan: Scan, b_value: float | None) -> Scan | None:
         if known is not None and same_shell(known, b_value):
             return part
     return None
-
-
-def _first(at: AtShell) -> list[Scan]:
-    return [at.truth] if at.truth is not None else list(at.predictions.values())[:1]
-
-
-def _listed(shells: Iterable[int]) -> str:
-    return ", ".join(map(str, shells)) or "unknown"
 
 
 def line_scans_up(

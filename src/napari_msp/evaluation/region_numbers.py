@@ -147,11 +147,6 @@ def region_table(
     span
         Ends of the histograms; None: of all regions together.
     """
-    shape = regions.labels.shape
-    if values.shape[:3] != shape or (mask is not None and mask.shape != shape):
-        raise ValueError(f"regions of shape {shape} do not go with a map of {values.shape[:3]}")
-    if truth is not None and truth.shape != values.shape:
-        raise ValueError(f"truth of shape {truth.shape} does not go with {values.shape}")
     maps = (values,) if truth is None else (values, truth)
     parts = [(label, name, found) for label, name, found in RegionVoxels(regions, mask).of(*maps)]
     means = [found[0].mean(axis=1) for *_, found in parts]

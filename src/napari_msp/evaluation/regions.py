@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
-from napari_msp.data.lattice import Lattice, voxel_coordinates
+from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.measures.pair import Tissue
@@ -115,11 +115,7 @@ class Regions:
         """
         labels = self.labels
         if not self.lattice.matches(lattice):
-            points = np.rint(voxel_coordinates(self.lattice, lattice)).astype(int)
-            last = np.array(self.labels.shape).reshape(3, 1, 1, 1)
-            inside = ((points >= 0) & (points < last)).all(axis=0)
-            labels = np.zeros(lattice.shape, dtype=self.labels.dtype)
-            labels[inside] = self.labels[tuple(points[:, inside])]
+            labels = Nearest.between(self.lattice, lattice).take(self.labels)
         if not labels.any():
             raise UserError(
                 "no labelled voxel lies in the image",

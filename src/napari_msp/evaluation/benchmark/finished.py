@@ -27,13 +27,7 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
-from napari_msp.evaluation.line_up import (
-    LEAST_SHARED,
-    Comparison,
-    at_b_value,
-    line_up,
-    map_onto,
-)
+from napari_msp.evaluation.line_up import LEAST_SHARED, Comparison, at_b_value, line_up, map_onto
 from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
@@ -306,7 +300,10 @@ class FinishedOnTarget:
             try:
                 scan = self._at_b_value(load_scan(paths), truth.image.b_value or b)
                 lined_up = line_up(truth, {each.name: scan})
-                apart = _apart(scan.at_shell().image, truth.image)
+                image = scan.at_shell().image
+                apart = centres_apart(
+                    image.mask, image.affine, truth.image.mask, truth.image.affine
+                )
                 if lined_up.interpolated:
                     self.interpolated.setdefault(each.name, {})[subject] = apart
                 if apart > MOST_APART:
@@ -389,11 +386,6 @@ class FinishedOnTarget:
             remedy = Advice("give a prediction of its b-value")
             raise UserError(problem, field="predictions", remedy=remedy)
         return part
-
-
-def _apart(one: SHImage, other: SHImage) -> float:
-    """Measure the distance between the centres of two brains in mm."""
-    return centres_apart(one.mask, one.affine, other.mask, other.affine)
 
 
 LARGEST_MD = 0.02

@@ -99,7 +99,9 @@ def make_plan(
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = source or predicted_from(asked.predictions.values(), opened[0])
     source = input_platform(opened[0], source, asked.targets)
-    _check_inputs(loaded, source)
+    for model in loaded:
+        if model.card.input != source:
+            raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
     names = common_subjects(opened, source)
     teachers = loaded if base is None else [*loaded, load_model(base)]
     learned = learned_from(teachers, opened, names)
@@ -135,8 +137,12 @@ def make_plan(
         biology=asked.biology,
         unfit=tuple(
             said
-            for model, dataset in product(loaded, opened)
-            for said in _unfit(model, dataset, subjects.test, source)
+            for model, each in product(loaded, opened)
+            for said in tell_unfit(
+                model,
+                (each.scans[who, source] for who in subjects.test if each.has(who, source)),
+                each.root.name,
+            )
         ),
         doubts=(
             *tell_doubts(teachers, opened, subjects.test),
@@ -248,21 +254,12 @@ def _copied(datasets: Sequence[TravellingHeads], subjects: Sequence[str]) -> Ite
             yield said
 
 
-def _unfit(
-    model: Model, dataset: TravellingHeads, subjects: Sequence[str], source: str
-) -> tuple[str, ...]:
-    """Say once of a dataset that a model is for simulated heads only, and that it is of others."""
-    scans = (dataset.scans[each, source] for each in subjects if dataset.has(each, source))
-    return tell_unfit(model, scans, dataset.root.name)
-
-
 def _finished(
     asked: EvaluationSettings,
     opened: Sequence[TravellingHeads],
     targets: Sequence[str],
     names: Sequence[str],
 ) -> list[FinishedPredictions]:
-    """Find all finished predictions, before any work."""
     return [
         find_predictions(name, folder, each.root, targets, names, alone=len(opened) == 1)
         for each in opened
@@ -338,12 +335,6 @@ def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
         if name in taken:
             problem = "is the name of another row"
             raise UserError(problem, name, "predictions", Advice("choose another name"))
-
-
-def _check_inputs(models: Sequence[Model], source: str) -> None:
-    for model in models:
-        if model.card.input != source:
-            raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
 
 
 def _misfit(model: Model, problem: str) -> UserError:

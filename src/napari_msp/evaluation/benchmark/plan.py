@@ -15,11 +15,7 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
-from napari_msp.evaluation.benchmark.methods import (
-    MSP,
-    SHARED_MSP,
-    from_base,
-)
+from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base
 from napari_msp.evaluation.benchmark.settings import Budget, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
 from napari_msp.files import read_json, sha256, version_of, write_json

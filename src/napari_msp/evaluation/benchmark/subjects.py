@@ -192,10 +192,7 @@ def split_once(
         training = asked.train or tuple(n for n in whole if n not in {*test, *validation})
     for parameter, part in (("train", training), ("validation", validation), ("test", test)):
         if not part and (chooses or parameter != "validation"):
-            remedy = either(
-                Advice("the datasets need more subjects"),
-                LeaveOneOut(),
-            )
+            remedy = either(Advice("the datasets need more subjects"), LeaveOneOut())
             raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
     return Subjects(training, validation, test)
 

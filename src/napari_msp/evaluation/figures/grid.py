@@ -17,8 +17,7 @@ from typing import Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.figures.slices import Nearest
+from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.signal.maps import MAPS, Map, Maps
 

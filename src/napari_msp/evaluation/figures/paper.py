@@ -20,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.evaluation.figures.grid import (
     SIGNED_COLOURS,
@@ -31,7 +31,7 @@ from napari_msp.evaluation.figures.grid import (
     differences,
 )
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
-from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
+from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import power_of_ten
 from napari_msp.options import several

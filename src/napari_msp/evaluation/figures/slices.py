@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
-from napari_msp.data.lattice import Lattice, direction_cosines, voxel_coordinates
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.errors import Choose, Give, UserError
 
 MARGIN = 0.07
@@ -155,32 +155,6 @@ def choose_slice(
     sizes = lattice.canonical.voxel_sizes[[PLANES[axis].down, PLANES[axis].across]]
     rows, columns = _crop(brain, sizes)
     return Slice(lattice, axis, index, rows, columns)
-
-
-@dataclass(frozen=True, eq=False)
-class Nearest:
-    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
-
-    (3, X, Y, Z) indices are kept inside the source; `inside` says where it reaches.
-    """
-
-    indices: IntArray
-    inside: MaskArray
-
-    @classmethod
-    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
-        """Find the nearest voxel of `source` for each voxel of `target`."""
-        points = np.round(voxel_coordinates(source, target)).astype(int)
-        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
-        kept = np.clip(points, 0, last)
-        return cls(kept, np.asarray((kept == points).all(axis=0)))
-
-    def take(self, values: AnyArray) -> AnyArray:
-        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
-        x, y, z = self.indices
-        taken: AnyArray = values[x, y, z]
-        taken[~self.inside] = 0
-        return taken
 
 
 def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:

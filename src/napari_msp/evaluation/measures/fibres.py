@@ -161,9 +161,6 @@ class Peaks:
     directions: FloatArray
     sizes: FloatArray
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
 
 def peaks_of(distributions: FloatArray) -> Peaks:
     """Find peaks of (V, C) fibre distributions from `SEEN` on, `MOST_PEAKS` at most in a voxel."""
@@ -433,13 +430,6 @@ SHARPEST_TURN = 45.0
 """Degrees that a streamline may turn in a step of half a voxel (our choice)."""
 
 
-def commissural_seeds(image: SHImage, tensor: TensorMaps) -> IntArray:
-    """(S, 3) voxels from which left-right fibres are tracked; none where they are too few."""
-    along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
-    seeds = some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
-    return seeds if len(seeds) >= FEWEST_SEEDS else seeds[:0]
-
-
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """From where a bundle is tracked: the same for all images, so that fibres make the difference.
@@ -463,8 +453,10 @@ class Bundle:
     def of(
         cls, image: SHImage, tensor: TensorMaps, white: MaskArray, response: FloatArray
     ) -> "Bundle":
-        """Seed the left-right fibres of an image: the callosum and what runs beside it."""
-        seeds = commissural_seeds(image, tensor)
+        """Seed the left-right fibres of an image, unless they are too few: the callosum mostly."""
+        along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
+        seeds = some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
+        seeds = seeds if len(seeds) >= FEWEST_SEEDS else seeds[:0]
         return cls(seeds, tensor.direction[tuple(seeds.T)].astype(float), white, response)
 
 

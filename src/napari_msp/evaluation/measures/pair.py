@@ -178,14 +178,6 @@ class Truth:
     given_fibres: Fibres | None = None
     fibres_in: MaskArray | None = None
 
-    def __post_init__(self) -> None:
-        given = self.given_tissue
-        if given is not None and given.white.shape != self.image.mask.shape:
-            raise ValueError(
-                f"tissue of shape {given.white.shape} does not go with a truth of shape "
-                f"{self.image.mask.shape}"
-            )
-
     @cached_property
     def mapped(self) -> Maps:
         """The image with its maps."""

@@ -207,21 +207,6 @@ class Identified:
     right: float
     right_unbiased: float
 
-    @property
-    def rate(self) -> float:
-        """Share of subjects that were told right."""
-        return self.right / self.subjects
-
-    @property
-    def rate_unbiased(self) -> float:
-        """Share of subjects that were told right when biases are taken away."""
-        return self.right_unbiased / self.subjects
-
-    @property
-    def chance(self) -> float:
-        """What guessing gives."""
-        return 1 / self.subjects
-
 
 def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
     """Find for each subject the target scan that is nearest in all quantities together.

@@ -45,7 +45,7 @@ def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
         end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
         named, enough = each.named(several), len(each.subjects) >= FOR_INTERVAL
         points = {
-            row: (bias, known.rate_unbiased)
+            row: (bias, known.right_unbiased / known.subjects)
             for row in each.rows
             if (bias := each.middle(row, "bias_percent")) is not None
             and (known := each.identified.get(row)) is not None

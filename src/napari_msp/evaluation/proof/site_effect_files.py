@@ -34,17 +34,16 @@ EFFECTS_FILE, PEOPLE_FILE, VALUES_FILE = "site_effect", "identifiability", "regi
 PROOF = "proof"
 """Folder in one of predictions: how they agree with the target's own scans."""
 
+KINDS = {"mean": "Mean.", "error": "Root mean square against the target's scan."}
+"""Of quantities, in words."""
+
 WHERE = (
     Column(
         "dataset", "Name of the dataset", levels={ALL_DATASETS: "resampled, then heads in each"}
     ),
     Column("target", "Platform that was predicted, with its shell where there are several"),
     Column("row", "What was compared with the target's scan"),
-    Column(
-        "role",
-        "What the row stands for",
-        levels=ROLE_WORDS,
-    ),
+    Column("role", "What the row stands for", levels=ROLE_WORDS),
 )
 
 EFFECTS = (
@@ -110,15 +109,7 @@ VALUES = (
         "quantity",
         "What was measured there",
         levels={
-            **{
-                key: f"{each.explanation} "
-                + (
-                    "Mean."
-                    if each.kind == "mean"
-                    else "Root mean square against the target's scan."
-                )
-                for key, each in QUANTITIES.items()
-            },
+            **{key: f"{each.explanation} {KINDS[each.kind]}" for key, each in QUANTITIES.items()},
             VOXELS: "Number of voxels that were measured.",
         },
     ),
@@ -146,13 +137,13 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
     """Give everything that was found as a tidy table, one row, region and quantity a line."""
     records = [effect_record(effect) for one in found for effect in one.effects]
     for one in over:
+        low, high = one.interval or (None, None)
         known: dict[str, object] = {
             "dataset": ALL_DATASETS, "target": one.column, "row": one.row,
             "role": role_of(one.row), "region": one.region, "quantity": one.quantity,
             "unit": QUANTITIES[one.quantity].unit, "subjects": one.subjects,
             "bias_percent": one.bias,
-            "bias_percent_low": None if one.interval is None else one.interval[0],
-            "bias_percent_high": None if one.interval is None else one.interval[1],
+            "bias_percent_low": low, "bias_percent_high": high,
             "note": f"{one.datasets} datasets" + (one.note and f"; {one.note}"),
         }  # fmt: skip
         records.append(known)
@@ -185,7 +176,8 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
             [
                 each.dataset, each.column, row, role_of(row),
                 SIGNAL if each.of_signal else SH_SERIES, known.subjects, known.quantities,
-                known.right, known.rate, known.right_unbiased, known.rate_unbiased, known.chance,
+                known.right, known.right / known.subjects,
+                known.right_unbiased, known.right_unbiased / known.subjects, 1 / known.subjects,
             ]
             for each in found
             for row, known in each.identified.items()

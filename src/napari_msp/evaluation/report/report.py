@@ -101,13 +101,13 @@ def write_report(
     Raises
     ------
     UserError
-        When nothing was measured, the tested method was not, or a figure cannot be read.
+        When nothing was measured, or the tested method was not.
     """
     if not len(results):
         raise UserError(
             "nothing was measured", remedy=Advice("give a method and a subject that is held out")
         )
-    pictures = {caption: _read(path) for caption, path in figures.items()}
+    pictures = {caption: path.read_bytes() for caption, path in figures.items()}
     found = analyse(results, patches, run.tested, effects, overlapping=bool(run.folds))
     tables = Tables.of(found, measures)
     paragraph = methods_paragraph(run, found.tests)
@@ -335,12 +335,3 @@ def _parts(split: Subjects) -> str:
 
 def _names(subjects: Sequence[str]) -> str:
     return " ".join(subjects) or "none"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"the figure cannot be read ({error.strerror})", path, remedy=Advice("check the path")
-        ) from error

@@ -289,13 +289,12 @@ def _mean(
 
 
 def _of_fewer(shown: Iterable[Summary]) -> str:
-    return "" if all(each.complete for each in shown) else OF_FEWER
-
-
-OF_FEWER = (
-    " A mean with an n of its own is of fewer subjects than others', and is not marked as best: it "
-    "may be low because the hard heads are missing."
-)
+    if all(each.complete for each in shown):
+        return ""
+    return (
+        " A mean with an n of its own is of fewer subjects than others', and is not marked as "
+        "best: it may be low because the hard heads are missing."
+    )
 
 
 def _other(found: Analysis, measures: Measures, key: str) -> Table:
