@@ -149,12 +149,12 @@ def test_nearly_constant_differences_give_the_smallest_p_and_not_0():
 def test_subjects_are_told_apart_by_their_own_scans():
     rng = np.random.default_rng(1)
     truth = rng.normal(size=(10, 6))
-    assert identify(truth + 0.05 * rng.normal(size=truth.shape), truth).rate == 1.0
+    assert identify(truth + 0.05 * rng.normal(size=truth.shape), truth).right == 10
     mean = np.tile(truth.mean(axis=0), (10, 1))
     blurred = identify(mean, truth)
     assert blurred.right == 1
     tied = identify(np.zeros((2, 1)), np.array([[1.0], [-1.0]]))
-    assert tied.rate == 0.5
+    assert tied.right == 1
     assert identify(truth[:1], truth[:1]) is None
     assert identify(np.ones((3, 1)), np.ones((3, 1))) is None
     truth[0, 0] = np.nan
