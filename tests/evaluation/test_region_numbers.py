@@ -202,7 +202,7 @@ def test_the_command_measures_plain_maps(tmp_path, labels, capsys):
     assert main([*given, "--out", str(out)]) == 0
     assert capsys.readouterr().out.split() == [str(out), str(tmp_path / "r_histograms.csv")]
     _, _, one, two = rows(out.read_text(encoding="utf-8"))
-    assert (one["image"], one["name"], float(one["mean"]), float(one["bias"])) == (
+    assert (one["image"], one["region"], float(one["mean"]), float(one["bias"])) == (
         "fa", "callosum", 2.0, -2.0,
     )  # fmt: skip
     assert float(two["mean"]) == 3.0

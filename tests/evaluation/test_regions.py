@@ -194,10 +194,12 @@ def test_what_is_no_label_image_is_refused(tmp_path, labels, said):
 def test_tables_of_several_maps_are_one():
     regions = labelled(1, 0, 0, 0, 0, 0, 0, 0)
     table = region_table(np.full((2, 2, 2), 0.5), regions)
-    tables = {("scan", "FA"): table, ("scan", "MD"): table}
-    numbers = RegionNumbers(tables, {"FA": "", "MD": "mm²/s"}, [], {("scan", "FA"): "signal"})
+    tables = {("scan", "FA"): table, ("scan", "mean diffusivity"): table}
+    numbers = RegionNumbers(
+        tables, {"FA": "", "mean diffusivity": "mm²/s"}, [], {("scan", "FA"): "signal"}
+    )
     assert numbers.csv().splitlines() == [
-        "image,map,unit,through,label,name,voxels,volume_mm3,mean,sd,error,rms_error,bias",
-        "scan,FA,,signal,1,label 1,1,8.0,0.5,,,,",
-        "scan,MD,mm²/s,,1,label 1,1,8.0,0.5,,,,",
+        "image,quantity,unit,through,label,region,voxels,volume_mm3,mean,sd,error,rms_error,bias",
+        "scan,fa,,signal,1,label 1,1,8.0,0.5,,,,",
+        "scan,md,mm²/s,,1,label 1,1,8.0,0.5,,,,",
     ]

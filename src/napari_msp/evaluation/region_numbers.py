@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import nifti_stem
 from napari_msp.data.beside import is_scan
 from napari_msp.data.lattice import resample_with_mask
@@ -16,7 +17,7 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
 from napari_msp.evaluation.line_up import line_scans_up, split_by_shell
-from napari_msp.evaluation.regions import CUT, Regions, read_regions
+from napari_msp.evaluation.regions import CUT, Regions, label_counts, read_regions
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
 from napari_msp.options import several
@@ -240,10 +241,13 @@ class Measurable:
 
 
 COLUMNS = (
-    "image", "map", "unit", "through", "label", "name",
+    "image", "quantity", "unit", "through", "label", "region",
     "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
 )  # fmt: skip
-"""Of the table of several images, without the histograms."""
+"""Of the table of several images, without the histograms; those of `evaluate` are named alike."""
+
+KEYS = {each.title: key for key, each in MEASURED.items()}
+"""What tables call the maps that are measured, by what people call them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -266,8 +270,8 @@ class RegionNumbers:
         """Give a row for each image, map and region, in the order of `COLUMNS`."""
         return [
             (
-                image, name, self.units[name], self.through.get((image, name), ""), r.label, r.name,
-                r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias,
+                image, KEYS.get(name, name), self.units[name], self.through.get((image, name), ""),
+                r.label, r.name, r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias,
             )
             for (image, name), table in self.tables.items()
             for r in table.rows
@@ -280,14 +284,12 @@ class RegionNumbers:
     def histograms_csv(self) -> str:
         """Write a row for each bin."""
         return csv_text(
-            ("image", "map", "unit", "label", "name", "from", "to", "voxels"),
+            ("image", "quantity", "unit", "label", "region", "from", "to", "voxels"),
             (
-                (image, name, self.units[name], row.label, row.name, low, high, count)
+                (image, KEYS.get(name, name), self.units[name], row.label, row.name, *ends, count)
                 for (image, name), table in self.tables.items()
                 for row in table.rows
-                for low, high, count in zip(
-                    table.edges[:-1], table.edges[1:], row.histogram, strict=True
-                )
+                for ends, count in zip(pairwise(table.edges), row.histogram, strict=True)
             ),
         )
 
@@ -337,9 +339,9 @@ def _cut_by_masks(measured: Sequence[Measurable]) -> Iterator[str]:
         return
     regions = next(each.regions for each in measured if each.own is not None)
     seen = np.where(np.logical_or.reduce(list(own.values())), regions.labels, 0)
-    before = _counted(seen)
+    before = label_counts(seen)
     for image, inside in own.items():
-        lost = _counted(np.where(inside, 0, seen))
+        lost = label_counts(np.where(inside, 0, seen))
         cut = [
             f"{lost[label]:,} of {before[label]:,} voxels of {name}"
             for label, name in regions
@@ -348,11 +350,6 @@ def _cut_by_masks(measured: Sequence[Measurable]) -> Iterator[str]:
         if cut:
             more = [f"parts of {len(cut) - NAMED} more"] if len(cut) > NAMED else []
             yield f"{image} has no values in {listed(cut[:NAMED] + more)}: they count for no image"
-
-
-def _counted(labels: IntArray) -> dict[int, int]:
-    found, counts = np.unique(labels, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def measure_regions(

@@ -125,10 +125,7 @@ class Regions:
             )
         if labels is self.labels:
             return Regions(labels, self.names, lattice.affine, dict.fromkeys(self.names, 1.0))
-        before, after = (
-            dict(zip(*np.unique(each, return_counts=True), strict=True))
-            for each in (self.labels, labels)
-        )
+        before, after = label_counts(self.labels), label_counts(labels)
         # A region of few voxels is never kept to the voxel, and is not cut off for that.
         scale = abs(np.linalg.det(lattice.affine[:3, :3]) / np.linalg.det(self.affine[:3, :3]))
         kept = {
@@ -137,6 +134,12 @@ class Regions:
             if label in before
         }
         return Regions(labels, self.names, lattice.affine, kept)
+
+
+def label_counts(labels: IntArray) -> dict[int, int]:
+    """Count the voxels of each label."""
+    found, counts = np.unique(labels, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def tissue_regions(tissue: Tissue, affine: FloatArray) -> Regions:
