@@ -105,7 +105,7 @@ def test_weights_are_those_that_the_network_uses(alpha):
 
 def test_the_way_to_a_branch_leads_through_its_own_network_only():
     drawing = draw(parts())
-    node = drawing.showing("branch:connectom_sa")
+    node = drawing.parts["branch:connectom_sa"]
     assert node.symbol == Symbol("N", below="1T", argument=Symbol("z", below="1"))
     way = {(edge.start, edge.end) for edge in drawing.way_to(node.name)}
     assert way == {

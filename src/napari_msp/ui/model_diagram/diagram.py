@@ -46,7 +46,6 @@ class ModelDiagram(Themed):
 
     def __init__(self) -> None:
         super().__init__()
-        self._outline: Outline | None = None
         self._drawing: Drawing | None = None
         self._layout: Layout | None = None
         self.buttons: dict[str, PartButton] = {}
@@ -60,14 +59,16 @@ class ModelDiagram(Themed):
         for button in self.buttons.values():
             button.hide()
             button.deleteLater()
-        self._outline, self.lit, self.buttons = outline, "", {}
-        self._drawing = None if outline is None else draw(outline)
-        name = "no model" if outline is None else f"{outline.title} for {outline.target}"
-        note = f", {self._drawing.note}" if self._drawing and self._drawing.note else ""
-        self.setAccessibleName(f"Diagram of {name}{note}")
-        for node in self._drawing.nodes.values() if self._drawing else ():
-            if node.part:
-                self.buttons[node.part] = self._button_for(node)
+        self.lit, self.buttons = "", {}
+        self._drawing, name = None, "no model"
+        if outline is not None:
+            self._drawing = draw(outline)
+            name = f"{outline.title} for {outline.target}"
+            if self._drawing.note:
+                name += f", {self._drawing.note}"
+            for part, node in self._drawing.parts.items():
+                self.buttons[part] = self._button_for(node)
+        self.setAccessibleName(f"Diagram of {name}")
         self.restyle()
 
     def set_alpha(self, alpha: float) -> None:
@@ -115,15 +116,13 @@ class ModelDiagram(Themed):
 
     def paintEvent(self, event: Any) -> None:  # noqa: N802
         """Paint everything but the buttons, which paint themselves."""
-        if self._outline is None or self._drawing is None or self._layout is None:
+        if self._drawing is None or self._layout is None:
             return
-        shown = self._drawing.showing(self.lit)
         DiagramPainter(
             drawing=self._drawing,
             layout=self._layout,
             alpha=self._alpha,
-            weights=self._outline.weights(self._alpha),
-            lit="" if shown is None else shown.name,
+            lit=self._drawing.parts[self.lit].name if self.lit else "",
             colours=colours_of(self),
             fonts=Fonts.of(self.font()),
         ).paint(QPainter(self))
@@ -150,9 +149,8 @@ class ModelDiagram(Themed):
         header = QFontMetricsF(fonts.caption).height()
         sizes = sizes_of(self._drawing, fonts)
         self._layout = arrange(self._drawing, sizes, header, self.width())
-        for node in self._drawing.nodes.values():
-            if node.part:
-                self.buttons[node.part].place(self._layout.boxes[node.name])
+        for part, node in self._drawing.parts.items():
+            self.buttons[part].place(self._layout.boxes[node.name])
         self.update()
 
 

@@ -180,27 +180,33 @@ class Drawing:
 
     Attributes
     ----------
-    lanes
-        Platforms that lanes are marked with, from the top; empty where lanes are not marked.
-    target
-        Platform whose lane stands out.
+    outline
+        Of the model.
     nodes
         By name.
     edges
         From and to these.
-    note
-        What is said of the networks, which then are framed; "" for nothing.
     """
 
-    lanes: tuple[str, ...]
-    target: str
+    outline: Outline
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...]
-    note: str = ""
 
-    def showing(self, part: str) -> Node | None:
-        """Find the node whose output a part is; None when there is no such part."""
-        return next((node for node in self.nodes.values() if part and node.part == part), None)
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """Platforms that lanes are marked with, from the top; empty where lanes are not marked."""
+        marked = self.outline.kind == MULTI_STAGE
+        return tuple(platform for platform, _ in self.outline.networks) if marked else ()
+
+    @property
+    def note(self) -> str:
+        """What is said of the networks, which then are framed; "" for nothing."""
+        return SHARED_NOTE if self.outline.shared else ""
+
+    @property
+    def parts(self) -> dict[str, Node]:
+        """Nodes whose output can be shown, by what a click on them asks for."""
+        return {node.part: node for node in self.nodes.values() if node.part}
 
     def way_to(self, name: str) -> set[Edge]:
         """Give every arrow that leads to a node, directly or through others."""
@@ -218,10 +224,7 @@ def draw(outline: Outline) -> Drawing:
     nodes, edges = _SKETCHES.get(outline.kind, _single)(outline)
     description = f"Input: the scan on {outline.input}"
     x = Node("x", 0, None, "value", Symbol("x"), "input", description, outline.input, part=INPUT)
-    lanes = [platform for platform, _ in outline.networks] if outline.kind == MULTI_STAGE else []
-    named = {node.name: node for node in (x, *nodes)}
-    note = SHARED_NOTE if outline.shared else ""
-    return Drawing(tuple(lanes), outline.target, named, tuple(edges), note)
+    return Drawing(outline, {node.name: node for node in (x, *nodes)}, tuple(edges))
 
 
 def _multi_stage(outline: Outline) -> Sketch:
@@ -333,12 +336,12 @@ def equation(outline: Outline, alpha: float) -> str:
 
     ŷ²_T = 0.67 ŷ¹_T + 0.17 N_1T(z_1) + 0.17 N_2T(z_2) for P = 4 and α = 0.5.
     """
-    drawing, weights = draw(outline), outline.weights(alpha)
+    parts, weights = draw(outline).parts, outline.weights(alpha)
 
     def symbol(part: str) -> str:
-        node = drawing.showing(part)
-        assert node is not None and node.symbol is not None
-        return node.symbol.html
+        written = parts[part].symbol
+        assert written is not None
+        return written.html
 
     named = {outline.target: FIRST} | {each: branch_part(each) for each in outline.branches}
     terms = [f"{weights[platform]:.2f}&nbsp;{symbol(part)}" for platform, part in named.items()]

@@ -354,8 +354,8 @@ class DiagramPainter:
     ----------
     drawing, layout
         What, and where.
-    alpha, weights
-        α, and the weight of each platform's term.
+    alpha
+        Of equation (1).
     lit
         Name of the node whose output is shown; "" for none.
     colours, fonts
@@ -365,10 +365,14 @@ class DiagramPainter:
     drawing: Drawing
     layout: Layout
     alpha: float
-    weights: Mapping[str, float]
     lit: str
     colours: Colours
     fonts: Fonts
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of each platform's term."""
+        return self.drawing.outline.weights(self.alpha)
 
     def paint(self, painter: QPainter) -> None:
         """Paint lanes, then arrows, then boxes."""
@@ -386,7 +390,7 @@ class DiagramPainter:
         line = QFontMetricsF(self.fonts.caption).height()
         painter.setFont(self.fonts.caption)
         for platform, band in zip(self.drawing.lanes, self.layout.bands, strict=True):
-            target = platform == self.drawing.target
+            target = platform == self.drawing.outline.target
             painter.setPen(self.colours.line if target else Qt.NoPen)
             painter.setBrush(self.colours.band)
             painter.drawRoundedRect(band, 6, 6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +88,7 @@ class PreviewLayers(QObject):
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._own: list[Any] = []
         self._fit = GridFit(viewer)
-        self._pictures: dict[str, Picture] = {}
-        self._limits: dict[str, tuple[float, float]] = {}
-        self._waiting: set[str] = set()
-        self._truth_layers: dict[str, LayerData | None] = {}
-        self._arranged: set[str] = set()
+        self._pictures: dict[str, Picture] = {}  # the latest of each target
         self._shared, self._kept_out = shared_by(viewer), ""
         self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
@@ -124,26 +120,26 @@ class PreviewLayers(QObject):
     def _plan(self, picture: Picture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
         target = picture.event.target
-        first = target not in self._pictures
+        before = self._pictures.get(target)
+        if before is not None:
+            picture = replace(picture, truth=before.truth)
         self._pictures[target] = picture
         self._tell_who_has_it()
-        if first:
-            truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
-            limits = picture.layer[1]["contrast_limits"] if truth is None else truth.contrast_limits
-            self._limits[target], self._truth_layers[target] = tuple(limits), picture.truth
-        if target in self._waiting:  # the older one is passed over
-            return
-        self._waiting.add(target)
-        if picture.truth is not None and showing(self._viewer.layers, picture.truth) is None:
-            self._changes.add(partial(self._add, picture.truth))
-        self._changes.add(partial(self._refresh, target, first))
+        if before is None and picture.truth is not None:
+            self._changes.add(partial(self._add_truth, picture.truth))
+        self._changes.add(partial(self._refresh, picture, first=before is None))
         self._changes.add(partial(self._arrange, picture), self._show_legend)
 
-    def _refresh(self, target: str, first: bool) -> None:
-        self._waiting.discard(target)
-        data, options, kind = self._pictures[target].layer
-        cell = data, options | {"contrast_limits": self._limits[target]}, kind
-        layer = self._learning(cell)
+    def _add_truth(self, truth: LayerData) -> None:
+        if showing(self._viewer.layers, truth) is None:
+            self._add(truth)
+
+    def _refresh(self, picture: Picture, first: bool) -> None:
+        cell, layer = picture.layer, self._learning(picture.layer)
+        truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
+        if first and truth is not None:  # a person may have changed its contrast
+            data, options, kind = cell
+            cell = data, options | {"contrast_limits": truth.contrast_limits}, kind
         if layer is not None and fits(layer, cell):
             refill(layer, cell, before=None if first else cell)
         elif first:  # else somebody has taken it away
@@ -172,17 +168,13 @@ class PreviewLayers(QObject):
         They wait while a review or a comparison has the viewer.
         """
         viewer, layers = self._viewer, self._viewer.layers
-        if self._shared.owner or picture.event.target in self._arranged:
-            return
-        self._arranged.add(picture.event.target)
-        first = not self._own
-        data = self._truth_layers[picture.event.target]
-        truth = None if data is None else showing(layers, data)
+        truth = None if picture.truth is None else showing(layers, picture.truth)
         pair = (truth, self._learning(picture.layer))
-        self._own += [each for each in pair if each is not None and each not in self._own]
-        self._own = [each for each in self._own if each in layers]
-        if not self._own:
+        new = [each for each in pair if each is not None and each not in self._own]
+        if self._shared.owner or not new:
             return
+        first = not self._own
+        self._own = [each for each in (*self._own, *new) if each in layers]
         for layer in layers:
             layer.visible = layer in self._own
         # Behind each other at the end: the grid goes by the order of layers.
