@@ -16,7 +16,7 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.ui.train.curves import TrainingCurves, round_ticks
-from napari_msp.ui.train.history import RunHistory, smoothed, thinned
+from napari_msp.ui.train.history import RunHistory, smoothed
 
 PHASES = ["shresnet prisma_st", "diqt connectom_sa", "msp prisma_st", "msp connectom_sa"]
 ALIGNED = {"prisma_st": 52e-5, "connectom_sa": 144e-5}
@@ -119,19 +119,6 @@ def test_smoothing_averages_the_losses_before():
     noisy = 1 + rng.normal(size=5000)
     np.testing.assert_allclose(smoothed(noisy)[-1], noisy[-200:].mean())
     assert len(smoothed(np.empty(0))) == 0
-
-
-@pytest.mark.parametrize("count", [0, 5, 999, 10_007])
-def test_thinning_keeps_order_peaks_and_the_latest(count):
-    x = np.arange(count, dtype=float)
-    y = np.random.default_rng(1).normal(size=count)
-    few_x, few_y = thinned(x, y, 100)
-    assert len(few_x) <= max(101, min(count, 100))
-    assert (np.diff(few_x) > 0).all()
-    if count:
-        assert few_x[-1] == x[-1]
-        assert (few_y.min(), few_y.max()) == (y.min(), y.max())
-        np.testing.assert_array_equal(few_y, y[few_x.astype(int)])
 
 
 @pytest.mark.parametrize(
@@ -254,12 +241,19 @@ def test_a_phase_that_ends_before_its_time_shortens_the_run():
     assert history.started.steps == 340
 
 
-def test_a_long_run_is_drawn_with_few_points(curves):
-    feed(curves, run(LONG))
-    assert len(curves.history.steps) == 4 * LONG
+def test_a_long_run_is_drawn_with_few_points_its_peaks_among_them(curves):
+    events = [*run(LONG), Step(PHASES[-1], 1, 4 * LONG + 1, 99.0, 1e-3, 1.0, 1e5, 60.0)]
+    events += steps(PHASES[-1], 4 * LONG + 2, LONG // 10)
+    feed(curves, events)
+    last = 4 * LONG + LONG // 10 + 1
+    assert len(curves.history.steps) == last
     for curve in (curves.loss._raw, curves.loss._smooth, curves.alpha._line):
-        assert len(points(curve)[0]) < 3000
-    assert points(curves.loss._raw)[0][-1] == 4 * LONG
+        assert len(points(curve)[0]) < 4000
+    x, y = points(curves.loss._raw)
+    assert x[-1] > last - 100
+    assert x[y.argmax()] == pytest.approx(4 * LONG, abs=100)
+    assert 10 ** y.max() == pytest.approx(99)
+    assert points(curves.loss._latest)[0] == [last]
 
 
 def test_many_events_make_few_pictures(curves, qtbot):

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QLabel
 from napari_msp.arrays import FloatArray
 from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
+from napari_msp.ui.train.history import RunHistory, phase_title, smoothed
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of, mixed, resized
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import readable
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 INTERVAL = 100
 """Milliseconds between two pictures, at least."""
-
-POINTS = 1200
-"""Of one curve; more would not be seen."""
 
 SH_UNIT = 1e-5
 """Held-out errors are shown in this many SH units²."""
@@ -253,6 +250,7 @@ class Plot(StillPlot):
         self._borders: list[pg.InfiniteLine] = []
         item = self.getPlotItem()
         item.setContentsMargins(0, 2, RIGHT, 0)
+        item.setDownsampling(auto=True, mode="peak")
         for side in ("left", "bottom", "top"):
             self.getAxis(side).setStyle(tickLength=0 if side == "top" else -4)
         self.getAxis("left").setWidth(LEFT)
@@ -357,20 +355,14 @@ class LossPlot(Plot):
 
     def show_run(self, history: RunHistory, colours: Colours) -> list[str]:
         """Draw; give the phases that are only numbered, because their names want more room."""
-        raw, smooth = [], []
-        all_steps, all_losses = history.steps, history.losses
-        for phase in history.phases:
-            part = slice(phase.start, phase.stop)
-            steps, losses = all_steps[part], all_losses[part]
-            points = POINTS * len(steps) // len(all_steps) + 2
-            raw.append(thinned(steps, losses, points))
-            smooth.append(thinned(steps, smoothed(losses), points))
+        raw = history.by_phase(history.losses)
+        smooth = [(steps, smoothed(losses)) for steps, losses in raw]
         faint = mixed(colours.ground, colours.lit, 0.4)
         last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
         self._raw = self.draw(*_joined(raw), pen=pg.mkPen(faint, width=1))
         self._smooth = self.draw(*_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
         self._latest = self.draw(*_joined(last), pen=None, **_marks("o", 7, colours.lit))
-        self.show_heights(all_losses)
+        self.show_heights(history.losses)
         broken = [phase_title(phase.name, "\n") for phase in history.phases]
         fit = self.name_phases(broken, [*history.borders, steps_shown(history)[1]])
         return [] if fit else [phase_title(phase.name) for phase in history.phases]
@@ -414,9 +406,7 @@ class AlphaPlot(Plot):
 
     def show_run(self, history: RunHistory, colours: Colours) -> None:
         """Draw α over the steps of a run."""
-        steps, alphas = history.steps, history.alphas
-        parts = [slice(phase.start, phase.stop) for phase in history.phases]
-        line = _joined([thinned(steps[part], alphas[part], POINTS) for part in parts])
+        line = _joined(history.by_phase(history.alphas))
         self._line = self.draw(*line, pen=pg.mkPen(colours.lit, width=2))
         self.show_heights(np.array([-0.1, 1.1]))
 
@@ -446,7 +436,7 @@ def _colour(number: int, colours: Colours) -> str:
 
 
 def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
-    """Put curves behind one another with gaps between them."""
-    xs = [np.append(x, np.nan) for x, _ in parts]
+    """Put curves behind one another with gaps between them; none is empty."""
+    xs = [np.append(x, x[-1]) for x, _ in parts]
     ys = [np.append(y, np.nan) for _, y in parts]
     return np.concatenate([[], *xs]), np.concatenate([[], *ys])

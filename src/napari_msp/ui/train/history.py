@@ -124,6 +124,11 @@ class RunHistory:
         starts = [*self._phases, ("", len(self._steps))]
         return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
 
+    def by_phase(self, values: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+        """Give the steps of each phase, and those of (N,) values that are of them."""
+        parts = [slice(phase.start, phase.stop) for phase in self.phases]
+        return [(self.steps[part], values[part]) for part in parts]
+
     @property
     def borders(self) -> list[float]:
         """Where they begin, between two steps."""
@@ -187,18 +192,3 @@ def smoothed(losses: FloatArray) -> FloatArray:
     ends = np.arange(1, len(losses) + 1)
     starts = np.maximum(0, ends - window)
     return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
-
-
-def thinned(x: FloatArray, y: FloatArray, points: int) -> tuple[FloatArray, FloatArray]:
-    """Keep about so many points: the lowest and the highest of each stretch, and the last one."""
-    if len(x) <= points:
-        return x, y
-    stretches = max(1, points // 2)
-    length = -(-len(x) // stretches)
-    padded = np.full(stretches * length, y[-1])
-    padded[: len(y)] = y
-    rows = padded.reshape(stretches, length)
-    first = np.arange(stretches) * length
-    kept = np.concatenate([first + rows.argmin(axis=1), first + rows.argmax(axis=1), [len(x) - 1]])
-    kept = np.unique(np.minimum(kept, len(x) - 1))
-    return x[kept], y[kept]
