@@ -124,10 +124,10 @@ class Job(QObject):
         # The application waits for these workers when it ends, and asks them to quit: the same as
         # being cancelled.
         worker: Any = FunctionWorker(_run, work, line, lambda: worker.abort_requested)
-        line.reported.connect(self.progressed)
-        line.warned.connect(self.warned)
+        line.reported.connect(self._report)  # methods, so that they are called in our own thread
+        line.warned.connect(self._warn)
         line.ended.connect(self._end)
-        worker.warned.connect(partial(_tell, line))
+        worker.warned.connect(partial(_pass_warning, line))
         self.destroyed.connect(worker.quit)
         self._worker = worker
         worker.start()
@@ -137,20 +137,27 @@ class Job(QObject):
         if self._worker is not None:
             self._worker.quit()
 
+    def _report(self, report: object) -> None:
+        self._tell(self.progressed, report)
+
+    def _warn(self, words: str) -> None:
+        self._tell(self.warned, words)
+
     def _end(self, ending: str, result: object) -> None:
         self.destroyed.disconnect(self._worker.quit)
-        if ending == "done":
-            self.done.emit(result)
-        elif ending == "failed":
-            self.failed.emit(result)
+        if ending == "cancelled":
+            self._tell(self.cancelled)
         else:
-            self.cancelled.emit()
+            self._tell(self.done if ending == "done" else self.failed, result)
         self._worker = None
         self.ended.emit()
 
+    def _tell(self, signal: Any, *told: object) -> None:
+        signal.emit(*told)
 
-def _tell(line: _Line, warning: tuple[Any, ...]) -> None:
-    """Tell what was warned of, if it is of the work: those of the whole process are caught."""
+
+def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
+    """Pass on what was warned of, if it is of the work: those of the whole process are caught."""
     message, category, file = warning[:3]
     ours = category.__module__.split(".")[0] == "napari_msp"
     if ours or (issubclass(category, UserWarning) and not READERS.isdisjoint(Path(file).parts)):
@@ -184,8 +191,10 @@ def _end_with_python() -> None:
         FunctionWorker.await_workers(AT_THE_END)
 
 
-class Latest(QObject):
+class Latest(Job):
     """Does one piece of work at a time; of those asked for meanwhile only the last one.
+
+    Nothing is told of work that something newer has replaced, or that was stopped.
 
     Parameters
     ----------
@@ -196,22 +205,10 @@ class Latest(QObject):
 
     Attributes
     ----------
-    progressed : object
-        Whatever the work reports.
-    warned : str
-        What it warns of.
-    done : object
-        The result of work that nothing newer has replaced.
-    failed : UserError
-        The same for its failure.
     rested
-        Nothing is left to do, after either or after a cancellation.
+        Nothing is left to do.
     """
 
-    progressed = Signal(object)
-    warned = Signal(str)
-    done = Signal(object)
-    failed = Signal(object)
     rested = Signal()
 
     def __init__(self, parent: QObject | None = None, *, finish: bool = False) -> None:
@@ -219,41 +216,33 @@ class Latest(QObject):
         self._finish = finish
         self._next: Work | None = None
         self._stopped = False
-        self._job = Job(self)
-        for name in ("progressed", "warned", "done", "failed"):
-            getattr(self._job, name).connect(partial(self._pass_on, getattr(self, name)))
-        self._job.ended.connect(self._go_on)
-
-    @property
-    def running(self) -> bool:
-        """Whether something is being done."""
-        return self._job.running
 
     def ask(self, work: Work) -> None:
         """Do this as soon as possible."""
         self._stopped = False
-        if not self._job.running:
-            self._job.run(work)
+        if not self.running:
+            self.run(work)
             return
         self._next = work
         if not self._finish:
-            self._job.cancel()
+            self.cancel()
 
     def stop(self) -> None:
-        """Do nothing more, and pass on nothing that still comes."""
+        """Do nothing more, and tell nothing that still comes."""
         self._next, self._stopped = None, True
-        self._job.cancel()
+        self.cancel()
 
-    def _pass_on(self, signal: Any, value: object) -> None:
+    def _tell(self, signal: Any, *told: object) -> None:
         if not self._stopped and (self._next is None or self._finish):
-            signal.emit(value)
+            super()._tell(signal, *told)
 
-    def _go_on(self) -> None:
+    def _end(self, ending: str, result: object) -> None:
+        super()._end(ending, result)
         work, self._next = self._next, None
         if work is None:
             self.rested.emit()
         else:
-            self._job.run(work)
+            self.run(work)
 
 
 class JobRow(ProgressRow):
