@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import obliquity, picture_sides, side_of
-from napari_msp.ui.layers import shown_affine, to_shown
+from napari_msp.ui.viewer_axes import shown_affine, to_shown
 
 ORIENTATIONS = [
     np.column_stack([order, flips])

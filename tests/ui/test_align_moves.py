@@ -30,7 +30,8 @@ from napari_msp.ui.align.aligning import (
 )
 from napari_msp.ui.align.moves import Moves
 from napari_msp.ui.background import Control
-from napari_msp.ui.layers import KEY, from_shown, lattice_shown
+from napari_msp.ui.layers import KEY, lattice_shown
+from napari_msp.ui.viewer_axes import from_shown
 
 STEP = 2.4
 """A voxel of the small heads, in mm: by so much one of them was moved to the right."""

@@ -15,7 +15,8 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Part, Question, mixed, read_and_line_up
 from napari_msp.ui.compare.grid_cells import comparison_cells
 from napari_msp.ui.compare.stages import ModelOutputs, Stages, repaint_slice
-from napari_msp.ui.layers import shown_in, to_shown
+from napari_msp.ui.layers import shown_in
+from napari_msp.ui.viewer_axes import to_shown
 
 SHAPE = (5, 6, 4)
 

@@ -32,8 +32,9 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import save_all
-from napari_msp.ui.layers import KEY, from_shown
+from napari_msp.ui.layers import KEY
 from napari_msp.ui.reading import sibling_of
+from napari_msp.ui.viewer_axes import from_shown
 from napari_msp.ui.widgets.progress import Step
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.UnlikeTraining")

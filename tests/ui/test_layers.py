@@ -16,17 +16,14 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import (
     KEY,
     Shown,
-    corner,
-    from_shown,
     map_layer,
     named_apart,
     scan_layers,
     scans_of,
     showing,
-    stored_index,
     titled,
-    to_shown,
 )
+from napari_msp.ui.viewer_axes import corner, from_shown, stored_index, to_shown
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Question, read_and_line_up
 from napari_msp.ui.compare.regions_tab import _texts, measurables, regions_of
-from napari_msp.ui.layers import lattice_layer, to_shown
+from napari_msp.ui.layers import lattice_layer
+from napari_msp.ui.viewer_axes import to_shown
 
 SHAPE = (3, 4, 5)
 TURN = np.array([[0, -2.0, 0], [2.0, 0, 0], [0, 0, 2.0]])

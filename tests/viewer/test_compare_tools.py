@@ -9,7 +9,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_msp.signal.maps import sh_average
-from napari_msp.ui.layers import make_layer, map_layer, to_shown
+from napari_msp.ui.layers import make_layer, map_layer
+from napari_msp.ui.viewer_axes import to_shown
 
 PATIENCE = 20_000
 

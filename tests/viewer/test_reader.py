@@ -19,8 +19,9 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui import reader
-from napari_msp.ui.layers import from_shown, scans_of, shown_by, shown_in
+from napari_msp.ui.layers import scans_of, shown_by, shown_in
 from napari_msp.ui.reader import get_reader, read
+from napari_msp.ui.viewer_axes import from_shown
 
 TITLE = "MSP Harmonization"
 

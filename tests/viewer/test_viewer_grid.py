@@ -12,19 +12,12 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.docks import letter
-from napari_msp.ui.grid_fit import (
-    COLOUR_BAR,
-    LEGEND,
-    LEGEND_SIZE,
-    ORDERS,
-    SMALLEST,
-    brain_extent,
-    frame,
-)
+from napari_msp.ui.grid_fit import COLOUR_BAR, LEGEND, LEGEND_SIZE, SMALLEST, brain_extent, frame
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
+from napari_msp.ui.viewer_axes import ORDERS
 
 
 @pytest.fixture

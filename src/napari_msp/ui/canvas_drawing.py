@@ -34,7 +34,7 @@ from napari_msp.ui.grid_fit import (
     extent_of,
     shown_name,
 )
-from napari_msp.ui.layers import draw_thumbnail, is_ours
+from napari_msp.ui.layers import is_ours
 from napari_msp.ui.orientation_letters import (
     KEY,
     SIZE,
@@ -87,7 +87,25 @@ class Letters(OfViewer):
     def _come(self, event: Any) -> None:
         layer = event.value
         if is_ours(layer) and not layer.visible and hasattr(layer, "contrast_limits"):
-            draw_thumbnail(layer)
+            _draw_thumbnail(layer)
+
+
+def _draw_thumbnail(layer: Any) -> None:
+    """Draw the small picture of a hidden map: napari leaves it black until the map is seen."""
+    middle = np.asarray(layer.data[len(layer.data) // 2])
+    across, *_ = layer.thumbnail.shape
+    sizes = [max(1, round(across * size / max(middle.shape[:2]))) for size in middle.shape[:2]]
+    picked = [
+        np.linspace(0, size - 1, count).round().astype(int)
+        for size, count in zip(middle.shape, sizes, strict=False)
+    ]
+    small = middle[np.ix_(*picked)].astype(float)
+    if layer.rgb:
+        layer.thumbnail = np.concatenate([small[..., :3], np.ones((*sizes, 1))], axis=-1).clip(0, 1)
+    else:
+        low, high = layer.contrast_limits
+        shades = ((small - low) / (high - low)).clip(0, 1)
+        layer.thumbnail = layer.colormap.map(shades.ravel()).reshape(*sizes, 4)
 
 
 def _show_whole_names() -> None:

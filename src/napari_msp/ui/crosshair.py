@@ -67,7 +67,7 @@ class Crosshair(OfViewer):
         self._redraw()
         self.moved.emit()
 
-    def put(self, point: Sequence[float]) -> None:
+    def put(self, point: Sequence[float] | FloatArray) -> None:
         """Set it to a point, in mm along the last three axes, and show it."""
         count = self._viewer.dims.ndim
         if count < 3:  # nothing is there that it could point at

@@ -13,8 +13,9 @@ from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.ui.layers import corner, is_ours, sizes_shown, to_shown
+from napari_msp.ui.layers import is_ours
 from napari_msp.ui.shared import OfViewer, shared_by
+from napari_msp.ui.viewer_axes import in_mm, is_upright, spatial, to_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -25,9 +26,6 @@ GAP = 4
 
 BACKGROUND = "black"
 """Of the canvas: what lies outside a brain must not shine, in a light theme either."""
-
-ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-"""The order of S, P and L for each plane: slider, rows, columns."""
 
 LETTER, EDGE = 18, 10
 """Canvas pixels on each side of a brain that letters take, and between a letter's middle, or words,
@@ -283,26 +281,10 @@ def shown_name(layer: Layer) -> str:
 
 def brain_extent(image: Head) -> FloatArray:
     """(3, 2) first and last mm of an image's brain in the viewer, along S, P and L."""
-    shown, first = to_shown(image.mask, image.lattice), np.array(corner(image.lattice))
-    slices = [np.flatnonzero(shown.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    edges = np.array([(occupied[0] - 0.5, occupied[-1] + 0.5) for occupied in slices])
-    return first[:, None] + edges * sizes_shown(image.lattice)[:, None]
-
-
-def spatial(order: Sequence[int]) -> tuple[int, int, int]:
-    """Give the order of S, P and L alone: they are the last of the viewer's axes.
-
-    Layers of others may have more axes, such as time. A viewer without any has only two.
-    """
-    extra = len(order) - 3
-    known = [axis - extra for axis in order if axis >= extra]
-    first, second, third = [axis for axis in range(3) if axis not in known] + known
-    return first, second, third
-
-
-def is_upright(order: tuple[int, ...]) -> bool:
-    """Tell whether rows have to grow upwards; else heads would be upside down."""
-    return spatial(order)[1] == 0
+    inside = np.argwhere(to_shown(image.mask, image.lattice))
+    low = in_mm(inside.min(axis=0) - 0.5, image.lattice)
+    high = in_mm(inside.max(axis=0) + 0.5, image.lattice)
+    return np.stack([low, high], axis=1)
 
 
 def taken_above(layers: Iterable[Layer]) -> float:

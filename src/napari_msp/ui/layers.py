@@ -1,7 +1,6 @@
 """Build napari layers, the only file that does, and say what a layer shows.
 
-Data are shown in closest-canonical order with a diagonal affine (an axis-permuted affine can abort
-the viewer), every layer with units and axis labels, and the true affine kept in its metadata.
+They lie as `viewer_axes` says, with units and axis labels, and keep the true affine as metadata.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.background import abandonable
+from napari_msp.ui.viewer_axes import AXES, corner, sizes_shown, to_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -32,11 +32,6 @@ KEY = "napari_msp"
 
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
-
-AXES = ("S", "P", "L")
-"""Where indices grow: slices upwards, rows to the back, columns to the patient's left, so that a
-head is seen as in Fig. 3 and by radiologists, from its feet."""
-
 
 Look = tuple[str, tuple[float, float]]
 """A napari colormap, even in brightness, so readable without colour vision; and the percentiles of
@@ -313,40 +308,6 @@ def scan_layers(
     return layers
 
 
-def prediction_layers(
-    prediction: Prediction,
-    errors: Mapping[str, FloatArray],
-    truth: tuple[Lattice, MaskArray] | None,
-    maps: Collection[str] = FIRST_MAPS,
-    check: Callable[[], None] = lambda: None,
-) -> list[LayerData]:
-    """Give a prediction's layers from the bottom up; only the last one is visible.
-
-    Parameters
-    ----------
-    prediction
-        What is shown.
-    errors
-        Against truth, by quantity.
-    truth
-        Lattice and mask of the errors.
-    maps, check
-        As for `scan_layers`.
-    """
-    lattice, mask = truth or (None, None)
-    doubts = {
-        "expected SH MSE": prediction.expected_error,
-        "disagreement of order 0": prediction.order_0_disagreement,
-        "disagreement": prediction.disagreement,
-    }
-    hidden = partial(map_layer, prediction, visible=False)
-    return [
-        *(hidden(each, values, lattice=lattice, mask=mask) for each, values in errors.items()),
-        *(hidden(each, values) for each, values in doubts.items() if values is not None),
-        *scan_layers(prediction, maps, check),
-    ]
-
-
 def mask_layer(scan: Scan) -> LayerData:
     """Show a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
@@ -367,24 +328,6 @@ def make_layer(data: LayerData) -> Any:
         layer.contour = 1
         layer.editable = False
     return layer
-
-
-def draw_thumbnail(layer: Any) -> None:
-    """Draw the small picture of a hidden map: napari leaves it black until the map is seen."""
-    middle = np.asarray(layer.data[len(layer.data) // 2])
-    across, *_ = layer.thumbnail.shape
-    sizes = [max(1, round(across * size / max(middle.shape[:2]))) for size in middle.shape[:2]]
-    picked = [
-        np.linspace(0, size - 1, count).round().astype(int)
-        for size, count in zip(middle.shape, sizes, strict=False)
-    ]
-    small = middle[np.ix_(*picked)].astype(float)
-    if layer.rgb:
-        layer.thumbnail = np.concatenate([small[..., :3], np.ones((*sizes, 1))], axis=-1).clip(0, 1)
-    else:
-        low, high = layer.contrast_limits
-        shades = ((small - low) / (high - low)).clip(0, 1)
-        layer.thumbnail = layer.colormap.map(shades.ravel()).reshape(*sizes, 4)
 
 
 def map_layer(
@@ -461,7 +404,7 @@ def lattice_layer(
     chosen: dict[str, Any] = {
         "name": name,
         "scale": tuple(float(size) for size in sizes_shown(lattice)),
-        "translate": corner(lattice),
+        "translate": tuple(float(each) for each in corner(lattice)),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
         "metadata": {
@@ -514,20 +457,6 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
         layer.data = data
 
 
-def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
-    """Reorder (X, Y, Z, …) from stored order to that of `AXES`."""
-    canonical = lattice.to_canonical(values)
-    shown: AnyArray = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
-    return shown
-
-
-def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
-    """Reorder a layer's data to the stored order of its lattice; undoes `to_shown`."""
-    canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
-    stored: AnyArray = lattice.to_stored(canonical)
-    return stored
-
-
 def lattice_of(layer: Layer) -> Lattice | None:
     """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
     if not is_ours(layer):
@@ -543,54 +472,15 @@ def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
     """Give the lattice that a layer was made on; None when it does not lie there any longer."""
     metadata = options["metadata"]
     lattice = Lattice(metadata["shape"], np.asarray(metadata["affine"], dtype=float))
-    whole = data.shape[:3] == lattice.canonical.shape[::-1]
     there = (
-        np.allclose(options["scale"], sizes_shown(lattice))
+        data.shape[:3] == lattice.canonical.shape[::-1]
+        and np.allclose(options["scale"], sizes_shown(lattice))
         and np.allclose(options["translate"], corner(lattice), atol=1e-3)
         and np.allclose(options.get("rotate", np.eye(3)), np.eye(3))
         and np.allclose(options.get("shear", 0), 0)
         and np.allclose(options.get("affine", np.eye(4)), np.eye(4))
     )
-    return lattice if whole and there else None
-
-
-def stored_index(position: tuple[float, float, float], lattice: Lattice) -> tuple[int, ...] | None:
-    """Give the stored voxel at a viewer position (mm along S, P, L); None beyond the lattice."""
-    shown = np.round((np.asarray(position) - corner(lattice)) / sizes_shown(lattice)).astype(int)
-    shape = np.array(lattice.canonical.shape)[::-1]
-    if (shown < 0).any() or (shown >= shape).any():
-        return None
-    right, anterior, superior = shape[2] - 1 - shown[2], shape[1] - 1 - shown[1], shown[0]
-    canonical = lattice.canonical.affine @ [right, anterior, superior, 1]
-    voxel = np.round(np.linalg.inv(lattice.affine) @ canonical)[:3]
-    return tuple(int(each) for each in voxel)
-
-
-def corner(lattice: Lattice) -> tuple[float, float, float]:
-    """Give where a layer's first voxel lies, in mm along `AXES` of the grid.
-
-    Lattices with parallel axes, of whatever spacing, fall into place on each other.
-    """
-    canonical = lattice.canonical
-    cosines = canonical.affine[:3, :3] / canonical.voxel_sizes
-    first = canonical.affine[:3, 3] @ cosines
-    last = first + (np.array(canonical.shape) - 1) * canonical.voxel_sizes
-    return float(first[2]), float(-last[1]), float(-last[0])
-
-
-def shown_affine(lattice: Lattice) -> FloatArray:
-    """(4, 4) from a layer's voxels, as `to_shown` orders them, to the scanner's axes."""
-    last = np.array(lattice.canonical.shape) - 1
-    to_canonical = np.zeros((4, 4))
-    to_canonical[[2, 1, 0, 3], [0, 1, 2, 3]] = 1, -1, -1, 1
-    to_canonical[:2, 3] = last[:2]
-    affine: FloatArray = lattice.canonical.affine @ to_canonical
-    return affine
-
-
-def sizes_shown(lattice: Lattice) -> FloatArray:
-    """(3,) voxel sizes in mm along `AXES`."""
-    return lattice.canonical.voxel_sizes[::-1]
+    return lattice if there else None
 
 
 def window_of(values: FloatArray, percentiles: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.slices import Sides, obliquity, picture_sides
 from napari_msp.ui.grid_fit import EDGE, LINE_HEIGHT, shown_name, taken_above, taken_below
-from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
+from napari_msp.ui.layers import is_ours, lattice_of
+from napari_msp.ui.viewer_axes import shown_affine
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -80,7 +80,8 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
         When there are several, or the layer is of something else, or was cropped or moved.
     """
     from napari_msp.data.nifti import write_nifti
-    from napari_msp.ui.layers import from_shown, lattice_shown
+    from napari_msp.ui.layers import lattice_shown
+    from napari_msp.ui.viewer_axes import from_shown
 
     if len(layers) > 1:
         remedy = Advice("select one layer and save the selected one")

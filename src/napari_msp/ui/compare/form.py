@@ -13,7 +13,7 @@ from napari_msp.signal.glyphs import TITLES as GLYPH_TITLES
 from napari_msp.signal.glyphs import Kind
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
-from napari_msp.ui.grid_fit import ORDERS
+from napari_msp.ui.viewer_axes import ORDERS
 from napari_msp.ui.widgets.form import (
     CheckList,
     FoldButton,

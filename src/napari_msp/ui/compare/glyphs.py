@@ -20,8 +20,7 @@ from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.crosshair import crosshair_of
-from napari_msp.ui.grid_fit import spatial
-from napari_msp.ui.layers import corner, shown_affine, sizes_shown
+from napari_msp.ui.viewer_axes import in_voxels, shown_affine, sizes_shown, spatial
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -125,7 +124,7 @@ def draw_slice(
     lattice = image.lattice
     shape = np.array(lattice.canonical.shape)[::-1]
     sizes = sizes_shown(lattice)
-    at = (np.asarray(point, dtype=float) - corner(lattice)) / sizes
+    at = in_voxels(point, lattice)
     axis, *plane = look.order
     index = round(float(at[axis]))
     first = [max(0, int(np.ceil(at[each] - r / sizes[each])))

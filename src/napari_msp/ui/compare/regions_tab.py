@@ -25,17 +25,9 @@ from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.glyphs import Drawing, picture_on
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.grid_fit import spatial
-from napari_msp.ui.layers import (
-    corner,
-    from_shown,
-    lattice_layer,
-    lattice_of,
-    shown_affine,
-    sizes_shown,
-    to_shown,
-)
+from napari_msp.ui.layers import lattice_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.viewer_axes import from_shown, in_voxels, shown_affine, spatial, to_shown
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
@@ -96,13 +88,11 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
     if own is not None:
         labels, affine = from_shown(labels, own), own.affine
     else:
-        to_viewer = np.eye(4)
-        to_viewer[:3, 3] = layer.data_to_world((0, 0, 0))
-        for axis, unit in enumerate(np.eye(3)):
-            to_viewer[:3, axis] = np.subtract(layer.data_to_world(tuple(unit)), to_viewer[:3, 3])
-        to_voxels = np.diag([*(1 / sizes_shown(reference)), 1.0])
-        to_voxels[:3, 3] = -np.array(corner(reference)) / sizes_shown(reference)
-        affine = shown_affine(reference) @ to_voxels @ to_viewer
+        ends = [*np.eye(3), np.zeros(3)]
+        *steps, first = (in_voxels(layer.data_to_world(tuple(end)), reference) for end in ends)
+        to_reference = np.eye(4)
+        to_reference[:3] = np.column_stack([*(step - first for step in steps), first])
+        affine = shown_affine(reference) @ to_reference
     there = [int(each) for each in np.unique(labels) if each > 0]
     if not there:
         remedy = Advice("paint on it, or choose another")
@@ -233,7 +223,7 @@ class RegionsTab(Themed):
                     picture_on(cell, OVERLAY).drawing = None
                 continue
             volume = self._volume(lattice)
-            at = (dims.point[-3:][axis] - corner(lattice)[axis]) / sizes_shown(lattice)[axis]
+            at = in_voxels(dims.point[-3:], lattice)[axis]
             overlay = picture_on(cell, OVERLAY, smooth=False)
             if not 0 <= round(at) < volume.shape[axis]:
                 overlay.drawing = None

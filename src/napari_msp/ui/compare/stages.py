@@ -17,8 +17,8 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import Map, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared, Part, mixed
-from napari_msp.ui.layers import to_shown
 from napari_msp.ui.model_diagram.drawing import BRANCH, FIRST, INPUT
+from napari_msp.ui.viewer_axes import to_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -15,8 +15,15 @@ from napari_msp.evaluation.figures.slices import picture_sides
 from napari_msp.signal.maps import Maps
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.crosshair import crosshair_of
-from napari_msp.ui.grid_fit import ORDERS, is_upright
-from napari_msp.ui.layers import corner, shown_affine, sizes_shown, to_shown
+from napari_msp.ui.viewer_axes import (
+    ORDERS,
+    in_mm,
+    in_voxels,
+    is_upright,
+    shown_affine,
+    sizes_shown,
+    to_shown,
+)
 from napari_msp.ui.widgets.form import offer, stacked
 from napari_msp.ui.widgets.plane_view import PlaneView
 
@@ -127,9 +134,8 @@ class TriplanarTab(QWidget):
     def _draw(self, view: PlaneView, plane: str, name: str, maps: Maps) -> None:
         lattice, order = maps.image.lattice, ORDERS[plane]
         axis, rows, columns = order
-        first, sizes = np.array(corner(lattice)), sizes_shown(lattice)
-        volume = self._volume(name, maps)
-        at = (np.array(self._crosshair.point) - first) / sizes
+        volume, sizes = self._volume(name, maps), sizes_shown(lattice)
+        at = in_voxels(self._crosshair.point, lattice)
         index = int(np.clip(round(at[axis]), 0, volume.shape[axis] - 1))
         picture = np.take(volume, index, axis=axis)
         tall, wide = picture.shape[:2]
@@ -160,13 +166,11 @@ class TriplanarTab(QWidget):
             return
         _, rows, columns = ORDERS[plane]
         lattice = maps.image.lattice
-        first, sizes = np.array(corner(lattice)), sizes_shown(lattice)
-        counts = np.array(lattice.canonical.shape)[::-1]
-        point = list(self._crosshair.point)
-        share = 1 - down if is_upright(ORDERS[plane]) else down
-        for which, part in ((rows, share), (columns, right)):
-            point[which] = float(first[which] + (part * counts[which] - 0.5) * sizes[which])
-        self._crosshair.put(point)
+        counts = lattice.canonical.shape[::-1]
+        at = in_voxels(self._crosshair.point, lattice)
+        at[rows] = (1 - down if is_upright(ORDERS[plane]) else down) * counts[rows] - 0.5
+        at[columns] = right * counts[columns] - 0.5
+        self._crosshair.put(in_mm(at, lattice))
 
     def _lay_out(self) -> None:
         choices, self._pictures = QGridLayout(), QGridLayout()

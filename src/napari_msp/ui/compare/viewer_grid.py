@@ -16,26 +16,15 @@ from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
     LEGEND_MARGIN,
-    ORDERS,
     SPACE,
     GridFit,
     Head,
     fit_legend,
     remove_words,
-    spatial,
 )
-from napari_msp.ui.layers import (
-    KEY,
-    LayerData,
-    corner,
-    fits,
-    is_ours,
-    refill,
-    sizes_shown,
-    stored_index,
-    to_shown,
-)
+from napari_msp.ui.layers import KEY, LayerData, fits, is_ours, refill
 from napari_msp.ui.shared import CanvasLease, at_once
+from napari_msp.ui.viewer_axes import ORDERS, in_mm, in_voxels, spatial, stored_index, to_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -115,8 +104,8 @@ class ViewerGrid:
         """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
         assert self._reference is not None
         lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
-        point = self.viewer.dims.point[axis + self._extra]
-        at = (point - corner(lattice)[axis]) / sizes_shown(lattice)[axis]
+        # Where every layer has been deleted, the viewer has only two axes.
+        at = in_voxels((0.0, *self.viewer.dims.point)[-3:], lattice)[axis]
         return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
 
     @property
@@ -281,7 +270,7 @@ class ViewerGrid:
         if self.active:
             dims.set_point(axis, dims.point[axis] + by * dims.range[axis].step)
 
-    def go_to(self, place: Sequence[float]) -> None:
+    def go_to(self, place: Sequence[float] | FloatArray) -> None:
         """Show the slices of all planes through a place, in mm along S, P and L."""
         axes = [axis + self._extra for axis in range(3)]
         self.viewer.dims.set_point(axes, [float(each) for each in place])
@@ -467,7 +456,7 @@ class ViewerGrid:
         inside = np.flatnonzero(
             to_shown(reference.mask, lattice).any(axis=tuple({0, 1, 2} - {axis}))
         )
-        index = round((point[axis] - corner(lattice)[axis]) / sizes_shown(lattice)[axis])
+        index = round(in_voxels(point, lattice)[axis])
         return {axis: point[axis]} if inside[0] <= index <= inside[-1] else {}
 
     def _carry_over(self, old: FloatArray) -> None:
@@ -484,11 +473,11 @@ class ViewerGrid:
 
     def _go_to_the_middle(self, reference: Head) -> None:
         """Go to the slice of each plane that shows most of the brain, near its middle."""
-        lattice = reference.lattice
+        lattice, middle = reference.lattice, [0, 0, 0]
         for plane, (axis, *_) in ORDERS.items():
-            index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
-            at = corner(lattice)[axis] + index * sizes_shown(lattice)[axis]
-            self.viewer.dims.set_point(axis + self._extra, at)
+            index = choose_slice(reference.mask, lattice, plane).index
+            middle[axis] = _other_way(index, lattice, axis)
+        self.go_to(in_mm(middle, lattice))
 
 
 def _scale(cell: LayerData) -> tuple[Any, ...] | None:

@@ -29,7 +29,7 @@ from napari_msp.identity import files_read
 from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, abandonable
-from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
+from napari_msp.ui.layers import FIRST_MAPS, LayerData, map_layer, scan_layers
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
 from napari_msp.ui.widgets.progress import Step
 
@@ -250,11 +250,24 @@ class _Run:
         # A whole head at 1.2 mm takes long to read.
         measure = partial(self._errors, each, prediction)
         errors, notes = abandonable(measure, self.control.check)
-        maps = {} if errors is None else {"SH MSE": errors.sh, "MSE": errors.sh_average}
-        where = None if errors is None else (errors.lattice, errors.mask)
-        layers = prediction_layers(prediction, maps, where, self.request.maps, self.control.check)
-        made = Predicted(prediction, tuple(layers), errors, (*notes_of(prediction), *notes))
+        layers = tuple(self._layers(prediction, errors))
+        made = Predicted(prediction, layers, errors, (*notes_of(prediction), *notes))
         return replace(made, notes=(*([made.worse] if made.worse else []), *made.notes))
+
+    def _layers(self, prediction: Prediction, errors: Errors | None) -> list[LayerData]:
+        """Give a prediction's layers from the bottom up; only the last one is visible."""
+        hidden = partial(map_layer, prediction, visible=False)
+        layers: list[LayerData] = []
+        if errors is not None:
+            at_truth = partial(hidden, lattice=errors.lattice, mask=errors.mask)
+            layers = [at_truth("SH MSE", errors.sh), at_truth("MSE", errors.sh_average)]
+        doubts = {
+            "expected SH MSE": prediction.expected_error,
+            "disagreement of order 0": prediction.order_0_disagreement,
+            "disagreement": prediction.disagreement,
+        }
+        layers += [hidden(each, doubt) for each, doubt in doubts.items() if doubt is not None]
+        return layers + scan_layers(prediction, self.request.maps, self.control.check)
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""

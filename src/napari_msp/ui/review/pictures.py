@@ -20,18 +20,8 @@ from numpy.typing import NDArray
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
-from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.layers import (
-    ERROR,
-    LOOKS,
-    MASK_COLOUR,
-    LayerData,
-    corner,
-    lattice_layer,
-    sizes_shown,
-    to_shown,
-    window_of,
-)
+from napari_msp.ui.layers import ERROR, LOOKS, MASK_COLOUR, LayerData, lattice_layer, window_of
+from napari_msp.ui.viewer_axes import ORDERS, in_mm, to_shown
 
 MAPS: Mapping[str, str] = {"average": "SH average", "colour": "colour FA", "fa": "FA"}
 """What is looked at, by the names of `ReviewImage`, and as layers call it."""
@@ -188,9 +178,8 @@ class Subject:
             return None
         shown = to_shown(np.where(mask, values, -np.inf), lattice)
         index = np.unravel_index(int(shown.argmax()), shown.shape)
-        sizes, first = sizes_shown(lattice), corner(lattice)
-        place = tuple(float(first[n] + index[n] * sizes[n]) for n in range(3))
-        return Worst((place[0], place[1], place[2]), float(shown[index]), name)
+        z, y, x = in_mm(index, lattice)
+        return Worst((z, y, x), float(shown[index]), name)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, with_messages
-from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
@@ -28,6 +27,7 @@ from napari_msp.ui.review.keys import WRITING, all_keys, sheet, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
+from napari_msp.ui.viewer_axes import ORDERS
 from napari_msp.ui.widgets.form import Section, key_name, on_keys, scrolled, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sheet, readable
 from napari_msp.ui.widgets.progress import ProgressRow, Step
