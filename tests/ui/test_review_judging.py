@@ -305,7 +305,7 @@ def read(entry, shell=None) -> Read:
 
 
 def cell_names(session, found: Read) -> list[str]:
-    contrast = ReadAhead(None).contrast_of(found.pictures)
+    contrast = ReadAhead(None).contrast_at(found.pictures.look.shell)
     cells = cells_of(found.pictures, session, found.entry, contrast)
     return [options["name"] for _, options, _ in cells.layers]
 
@@ -392,7 +392,7 @@ def test_colours_are_shown_as_they_are(tmp_path):
     found = _read(
         session.rows[0], None, Look(shown="colour"), True, Control(lambda: False, lambda _: None)
     )
-    contrast = ReadAhead(None).contrast_of(found.pictures)
+    contrast = ReadAhead(None).contrast_at(found.pictures.look.shell)
     cells = cells_of(found.pictures, session, found.entry, contrast)
     for data, options, _ in cells.layers[:2]:
         assert data.dtype == "uint8"

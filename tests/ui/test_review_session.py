@@ -220,6 +220,6 @@ def test_a_rater_stays_the_same_when_review_is_opened_again(qtbot, tmp_path):
     first.blind.setChecked(True)
     again.fill(first.filled)
     assert (again.folder.path, again.rater.text()) == (tmp_path, "anna")
-    assert (again.blind.isChecked(), again.hide_roles) == (True, False)
+    assert (again.blind.isChecked(), again.filled.hide_roles) == (True, False)
     later.fill(replace(first.filled, folder=tmp_path / "gone"))
     assert (later.folder.path, later.rater.text()) == (None, "anna")

@@ -1,7 +1,5 @@
 """What a comparison shows in its cells, as pixels and in its table; one for all tests here."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -179,8 +177,9 @@ def test_a_name_without_its_ending_is_asked_about_with_it(compared, tmp_path, mo
     typed = (str(tmp_path / "numbers"), "CSV (*.csv)")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: typed)
     monkeypatch.setattr(module, "confirmed", refuse)
-    assert compared._ask_path("Save numbers", "", "") == Path()
+    compared.save_numbers.click()
     assert asked == ["numbers.csv is there already."]
+    assert not compared._writing.running
 
 
 def test_every_map_has_its_cells_errors_and_values(compared, settle, truth):

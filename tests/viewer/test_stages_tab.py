@@ -132,7 +132,7 @@ def test_alpha_and_parts_are_followed(viewer, compare, pixels, qtbot, settle, tr
 
 
 def check_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
-    limit = compare.comparing.cells["sh_average"].limit
+    limit = compare.comparing.maps["sh_average"].cells.limit
     for alpha in (0.0, 0.4, 1.0):
         drag(compare.stages.panel.slider, qtbot, alpha)
         mixed = image_of((1 - alpha) * first() + alpha * mean())
@@ -167,7 +167,7 @@ def check_the_numbers_follow_when_alpha_rests(compare, settle, truth):
         np.testing.assert_allclose(shown.seen.image.coefficients, first(), atol=1e-6)
         assert shown.seen.sidecar()["Model"]["Alpha"] == 0.0
     # A slice that was computed for an α bears its name, though the slider has gone on.
-    compared, cells = compare.comparing.compared, compare.comparing.cells["sh_average"]
+    compared, cells = compare.comparing.compared, compare.comparing.maps["sh_average"].cells
     slice_ = repaint_slice(compared, cells, compare.stages._stages, 0.26, *compare.grid.where)
     compare.stages._paint(slice_)
     assert compare.grid.layers[1].name == "sub-01 MSP α=0.26 · SH average"
@@ -188,7 +188,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     before = np.array(layer.data)
     drag(compare.stages.panel.slider, qtbot, 0)
     qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
-    high = compare.comparing.cells["colour_fa"].window[1]
+    high = compare.comparing.maps["colour_fa"].cells.window[1]
     wanted = np.clip(axial(colour_fa(head(FIRST, square))) / high, 0, 1)
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)

@@ -81,7 +81,7 @@ def check_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
 
 def check_a_choice_is_kept_when_its_title_changes(compare, qtbot):
     planes, shown = compare.planes, compare.comparing.compared
-    cells = compare.comparing.cells["sh_average"]
+    cells = compare.comparing.maps["sh_average"].cells
     # One before it in the list, to which a lost choice would fall.
     both = {"DIQT": shown.comparison.predictions["MSP"], **shown.comparison.predictions}
     shown = replace(

@@ -27,7 +27,7 @@ Scale = tuple[tuple[float, float], float]
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Cells of one map, and their layers.
+    """Cells of one map, and the layers that show them.
 
     Attributes
     ----------
@@ -45,12 +45,22 @@ class Drawn:
     signed: GridCells | None
     before: float | None
 
+    def seen(self, signed: bool) -> GridCells:
+        """Give the layers, with the sign of errors where that is wanted and there is one."""
+        return self.signed if signed and self.signed is not None else self.layers
+
 
 class Comparing(QObject):
     """Keeps a comparison, its cells and its numbers; the one before stays until another is there.
 
     Attributes
     ----------
+    compared
+        What is compared; None: nothing.
+    maps
+        Cells that are there, by the map's name.
+    metrics
+        Measured errors, by prediction and for the input as `BEFORE`.
     started : str
         Work begins.
     progressed : Step
@@ -88,12 +98,9 @@ class Comparing(QObject):
         self._asked: Question | None = None
         self._newest: Compared | None = None  # what is worked on; at rest what is compared
         self.compared: Compared | None = None
-        self.cells: dict[str, Cells] = {}
-        self.layers: dict[str, GridCells] = {}
-        self.signed: dict[str, GridCells] = {}
+        self.maps: dict[str, Drawn] = {}
         self.metrics: dict[str, Metrics] = {}
         self._scales: dict[str, Scale] = {}
-        self._before: dict[str, float | None] = {}
 
     @property
     def running(self) -> bool:
@@ -118,15 +125,12 @@ class Comparing(QObject):
         """Give the errors of all SH coefficients and of one map, in the order of `rows`."""
         sh = tuple(each.sh_mse for each in self.rows.values())
         errors = [ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",))]
-        cells = self.cells.get(shown)
-        if cells is not None:
-            first = self._before.get(shown) if BEFORE in self.metrics else None
+        if (drawn := self.maps.get(shown)) is not None:
+            cells, first = drawn.cells, drawn.before if BEFORE in self.metrics else None
             all_means = (first, *(each.mean for each in cells.maps))
             means = tuple(each for each in all_means if each is not None)
-            terms = (cells.map.error_title, cells.map.title)
-            errors.append(
-                ErrorColumn(cells.map.title, cells.map.error_title, cells.map_unit, means, terms)
-            )
+            title, error = cells.map.title, cells.map.error_title
+            errors.append(ErrorColumn(title, error, cells.map_unit, means, (error, title)))
         return errors
 
     def ask(self, question: Question, shown: str) -> None:
@@ -142,7 +146,7 @@ class Comparing(QObject):
 
     def draw(self, shown: str) -> None:
         """Make the cells of another map, unless they are there."""
-        if self._asked is None and not (self._newest is self.compared and shown in self.layers):
+        if self._asked is None and not (self._newest is self.compared and shown in self.maps):
             self._draw(shown)
 
     def stop(self) -> None:
@@ -160,7 +164,7 @@ class Comparing(QObject):
         new, old = self._newest, self.compared
         if new is None or old is None:
             return
-        there = self.layers if new is old else ()
+        there = self.maps if new is old else ()
         wanted = [each for each in dict.fromkeys((shown, SH_AVERAGE)) if each not in there]
         known = self._still_true(new)
         self._start(partial(draw, new, wanted, dict(self._scales), known))
@@ -194,23 +198,18 @@ class Comparing(QObject):
         if asked is not None:
             self._take_away()
         if drawn.compared is not self.compared:
-            self.cells, self.layers, self.signed = {}, {}, {}
+            self.maps = {}
             self.metrics = self._still_true(drawn.compared)
             self.compared = self._newest = drawn.compared
         if asked is not None:
             self.renewed.emit()
         name, cells = drawn.cells.map.name, drawn.cells
-        self.cells[name], self.layers[name] = cells, drawn.layers
-        self._before[name] = drawn.before
-        if drawn.signed is not None:
-            self.signed[name] = drawn.signed
+        self.maps[name] = drawn
         self._scales.setdefault(name, (cells.window, cells.limit))
         self.drawn.emit(name)
 
     def _take_away(self) -> None:
-        self.compared = None
-        self.cells, self.layers, self.metrics, self._scales = {}, {}, {}, {}
-        self._before, self.signed = {}, {}
+        self.compared, self.maps, self.metrics, self._scales = None, {}, {}, {}
 
     def _rest(self) -> None:
         self._asked, self._newest = None, self.compared

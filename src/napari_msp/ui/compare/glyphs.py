@@ -127,11 +127,10 @@ def draw_slice(
     at = in_voxels(point, lattice)
     axis, *plane = look.order
     index = round(float(at[axis]))
-    first = [max(0, int(np.ceil(at[each] - r / sizes[each])))
-             for each, r in zip(plane, reach, strict=True)]  # fmt: skip
-    last = [min(int(shape[each]) - 1, int(np.floor(at[each] + r / sizes[each])))
-            for each, r in zip(plane, reach, strict=True)]  # fmt: skip
-    if not 0 <= index < shape[axis] or any(a > b for a, b in zip(first, last, strict=True)):
+    away = np.array(reach) / sizes[plane]
+    first = np.maximum(np.ceil(at[plane] - away), 0).astype(int)
+    last = np.minimum(np.floor(at[plane] + away), shape[plane] - 1).astype(int)
+    if not 0 <= index < shape[axis] or (first > last).any():
         return None
     ranges: list[Any] = [[index]] * 3
     for each, low, high in zip(plane, first, last, strict=True):
@@ -149,7 +148,7 @@ def draw_slice(
     seen = np.s_[:: -1 if look.up else 1, :: -1 if look.leftwards else 1]
     picture = glyph_picture(series[seen], inside[seen], kind, look.view(lattice), size, largest)
     return Drawing(
-        np.ascontiguousarray(picture[seen]), (first[0], first[1]), size, int(inside.sum())
+        np.ascontiguousarray(picture[seen]), (int(first[0]), int(first[1])), size, int(inside.sum())
     )
 
 

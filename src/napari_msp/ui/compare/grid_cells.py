@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -164,48 +165,33 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
     shown
         Cells of the comparison's SH average, whose contrast is kept.
     """
-    image, lattice = stages.first.image, stages.lattice
-    limit = stages.limit
+    image, limit = stages.first.image, stages.limit
 
-    def cell(
-        quantity: str,
-        title: str,
-        values: FloatArray,
-        limits: tuple[float, float],
-        of: Scan = scan,
-        **options: Any,
-    ) -> LayerData:
-        return map_layer(
-            of,
-            quantity,
-            np.where(image.mask, values, 0),
-            lattice=lattice,
-            mask=image.mask,
-            limits=limits,
-            name=f"{name} · {title}",
-            view=VIEW,
-            **options,
-        )
+    def cell(of: Scan, quantity: str, title: str, values: FloatArray, **options: Any) -> LayerData:
+        inside = np.where(image.mask, values, 0)
+        options |= {"lattice": stages.lattice, "mask": image.mask, "view": VIEW}
+        return map_layer(of, quantity, inside, name=f"{name} · {title}", **options)
 
-    def picture(title: str, map_: Maps) -> LayerData:
-        part = part_of(scan, Part(title), map_.image)
-        return cell(shown.map.title, title, map_["sh_average"], shown.window, of=part)
+    picture = partial(cell, quantity=shown.map.title, limits=shown.window)
 
-    def added(title: str, values: FloatArray) -> LayerData:
-        colours = _diverging()
-        bounds = (-limit, limit)
-        return cell(
-            "contribution", f"added by {title}", values, bounds, alpha=alpha, colormap=colours
-        )
+    def stage(title: str, maps: Maps) -> LayerData:
+        part = part_of(scan, Part(title), maps.image)
+        return picture(part, title=title, values=maps["sh_average"])
 
+    added_by = partial(
+        cell, scan, "contribution", limits=(-limit, limit), alpha=alpha, colormap=_diverging()
+    )
     rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
     cells = [
-        picture("first stage", stages.first),
-        *(picture(f"branch {each}", map_) for each, map_ in stages.branches.items()),
-        cell(shown.map.title, "second stage", stages.sh_average(alpha), shown.window, alpha=alpha),
-        words_cell(scan, lattice, rule),
-        *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
-        added("all branches", stages.contributions(alpha)),
+        stage("first stage", stages.first),
+        *(stage(f"branch {each}", maps) for each, maps in stages.branches.items()),
+        picture(scan, title="second stage", values=stages.sh_average(alpha), alpha=alpha),
+        words_cell(scan, stages.lattice, rule),
+        *(
+            added_by(f"added by {each}", stages.contribution(each, alpha))
+            for each in stages.branches
+        ),
+        added_by("added by all branches", stages.contributions(alpha)),
     ]
     low, high = shown.window
     scales = (f"{shown.map.title}: {low:.2g} to {high:.2g}", f"added: ±{limit:.2g} {shown.unit}")

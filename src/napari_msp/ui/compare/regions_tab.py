@@ -359,7 +359,7 @@ class RegionsTab(Themed):
     def _warn_of_numbers(self) -> None:
         """Say what numbers leave out, and of which labels: it is seen under other tabs, too."""
         words = "" if self.numbers is None else "; ".join(self.numbers.notes)
-        named = "" if self._layer is None else self._grid.name_of(self._layer)
+        named = "" if self._layer is None else self._grid.lease.name_of(self._layer)
         self.message.show_message("warning", f"{named}: {words}" if words else "")
 
     def _list(self) -> None:
@@ -371,7 +371,7 @@ class RegionsTab(Themed):
             self._choose(None)
         with signals_blocked(self.labels):
             self.labels.clear()
-            self.labels.addItems([NONE, *map(self._grid.name_of, self._offered)])
+            self.labels.addItems([NONE, *map(self._grid.lease.name_of, self._offered)])
             known = self._layer in self._offered
             self.labels.setCurrentIndex(1 + self._offered.index(self._layer) if known else 0)
 

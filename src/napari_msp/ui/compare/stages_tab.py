@@ -239,12 +239,12 @@ class StagesTab(QWidget):
     def repaint_cells(self) -> None:
         """Show the present α: in the shown slice at once, everywhere when it rests."""
         stages, compared, alpha = self._stages, self._comparing.compared, self.panel.alpha
-        cells = self._comparing.cells.get(self.shown)
-        if stages is None or compared is None or cells is None:
+        drawn = self._comparing.maps.get(self.shown)
+        if stages is None or compared is None or drawn is None:
             return
         self.panel.diagram.light(SECOND)
         if not self.branches_shown:
-            work = partial(repaint_slice, compared, cells, stages, alpha, *self._grid.where)
+            work = partial(repaint_slice, compared, drawn.cells, stages, alpha, *self._grid.where)
             self._slices.ask(lambda control: work())
         elif (branches := self._branch_cells()) is not None:
             self._grid.refill(branches)
@@ -286,15 +286,15 @@ class StagesTab(QWidget):
 
     def _paint(self, new: RepaintedSlice) -> None:
         prediction, outputs = self._prediction, self._outputs
-        cells = self._comparing.layers.get(self.shown)
-        if prediction is None or outputs is None or cells is None or self.branches_shown:
+        drawn = self._comparing.maps.get(self.shown)
+        if prediction is None or outputs is None or drawn is None or self.branches_shown:
             return
         if new.map.name != self.shown:
             return  # another map has been chosen meanwhile
         part = outputs.shown(SECOND, new.alpha)
         title = self.name if part is None else f"{self.name} {part.words}"
-        image, error = (self._grid.layers[place] for place in cells.places[self.name])
-        if self.shown in self._comparing.signed and self.signed():
+        image, error = (self._grid.layers[place] for place in drawn.layers.places[self.name])
+        if drawn.signed is not None and self.signed():
             new = replace(new, error=None)  # the signed difference follows when α rests
         new.put_into(image, error)
         image.name = cell_name(prediction, title, new.map.title)
@@ -320,10 +320,10 @@ class StagesTab(QWidget):
             )
 
     def _branch_cells(self) -> GridCells | None:
-        prediction, cells = self._prediction, self._comparing.cells.get(SH_AVERAGE)
-        if prediction is None or cells is None or self._stages is None:
+        prediction, drawn = self._prediction, self._comparing.maps.get(SH_AVERAGE)
+        if prediction is None or drawn is None or self._stages is None:
             return None
-        return branch_cells(prediction, self.name, self._stages, self.panel.alpha, cells)
+        return branch_cells(prediction, self.name, self._stages, self.panel.alpha, drawn.cells)
 
     def _show_branches(self) -> None:
         cells = self._branch_cells()

@@ -48,6 +48,13 @@ class ViewerGrid:
         Called with words for people about a layer that stays hidden.
     owner
         What people are to leave, in these words, to see such a layer.
+
+    Attributes
+    ----------
+    lease
+        Of the viewer's canvas.
+    layers
+        Of the cells, in reading order.
     """
 
     def __init__(
@@ -57,7 +64,7 @@ class ViewerGrid:
         owner: str = "the comparison",
     ) -> None:
         self.viewer = viewer
-        self._lease = CanvasLease(viewer, owner, warn)
+        self.lease = CanvasLease(viewer, owner, warn)
         self.layers: list[Layer] = []
         self._fit = GridFit(viewer)
         self._reference: Head | None = None
@@ -71,12 +78,12 @@ class ViewerGrid:
     @property
     def active(self) -> bool:
         """Whether the comparison has the viewer."""
-        return self._lease.active
+        return self.lease.active
 
     @property
     def refusal(self) -> str:
         """What to say where somebody else has the viewer, which is not shared; "" else."""
-        return self._lease.refusal
+        return self.lease.refusal
 
     def unseen(self, places: Collection[int]) -> str:
         """Say why these cells cannot be seen, and what helps; "" where they can."""
@@ -136,7 +143,7 @@ class ViewerGrid:
             return []
         viewer, first = self.viewer, not self.active
         if first:
-            self._lease.begin()
+            self.lease.begin()
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
             viewer.dims.events.order.connect(self._fit.turn)
@@ -150,7 +157,7 @@ class ViewerGrid:
             # In one batch: else the window is drawn anew for each of many small changes.
             with at_once(viewer):
                 if first:
-                    self._lease.keep_out(*viewer.layers)
+                    self.lease.keep_out(*viewer.layers)
                 self._replace(cells.layers)
                 grid = viewer.canvas.grid
                 grid.stride, grid.spacing = 1, GAP
@@ -208,7 +215,7 @@ class ViewerGrid:
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
-        self._lease.free_names({options["name"] for _, options, _ in cells.layers})
+        self.lease.free_names({options["name"] for _, options, _ in cells.layers})
         self._linking = False
         for layer, cell, before in zip(there, cells.layers, known, strict=True):
             refill(layer, cell, before)
@@ -284,7 +291,7 @@ class ViewerGrid:
             self.come_back()
             return
         camera, moved = self.viewer.scene.camera, self._fit.moved
-        before, self._lease.guest = self._lease.guest, layer
+        before, self.lease.guest = self.lease.guest, layer
         if before is None:
             self._view = (self.plane, tuple(camera.center), camera.zoom) if moved else None
         with self.viewer.layers.batched_update():
@@ -292,7 +299,7 @@ class ViewerGrid:
             for other in self.layers[1:]:
                 other.visible = False
             if before is not None and before in self.viewer.layers:
-                self._lease.keep_out(before)
+                self.lease.keep_out(before)
             layer.visible = True
         self.viewer.layers.selection.active = layer
         if before is None and not moved:
@@ -301,16 +308,16 @@ class ViewerGrid:
     @property
     def aside(self) -> bool:
         """Whether one image stands alone, to be painted on."""
-        return self._lease.guest is not None
+        return self.lease.guest is not None
 
     def come_back(self) -> None:
         """Show all cells again after `step_aside`."""
-        layer, self._lease.guest = self._lease.guest, None
+        layer, self.lease.guest = self.lease.guest, None
         if layer is None:
             return
         with self.viewer.layers.batched_update():
             if layer in self.viewer.layers:
-                self._lease.keep_out(layer)
+                self.lease.keep_out(layer)
             for other in self.layers:
                 other.visible = True
             self.viewer.canvas.grid.enabled = True
@@ -329,21 +336,13 @@ class ViewerGrid:
         elif self.active:
             self.viewer.layers.selection.active = None
 
-    def tell_hidden(self, layer: Layer) -> None:
-        """Say what is to be left to see a layer of somebody else's."""
-        self._lease.tell_hidden(layer)
-
-    def name_of(self, layer: Layer) -> str:
-        """Give a layer's own name, also while a cell bears it."""
-        return self._lease.name_of(layer)
-
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""
         if not self.active:
             return
         viewer = self.viewer
         self.come_back()
-        self._lease.end()
+        self.lease.end()
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
         viewer.dims.events.order.disconnect(self._fit.turn)
@@ -353,11 +352,11 @@ class ViewerGrid:
         point = viewer.dims.point[-3:]
         with at_once(viewer):
             self._replace([])
-            self._lease.restore()
+            self.lease.restore()
         if crosshair_of(viewer).shown:
             crosshair_of(viewer).put(point)
         self._reference, self._cells, self._fit = None, (), GridFit(viewer)
-        self._lease.release()
+        self.lease.release()
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer
@@ -367,9 +366,9 @@ class ViewerGrid:
             if layer in layers:
                 layers.remove(layer)
         self.layers = []
-        self._lease.free_names({options["name"] for _, options, _ in cells})
+        self.lease.free_names({options["name"] for _, options, _ in cells})
         self.layers = [Layer.create(*cell) for cell in cells]
-        self._lease.own = self.layers
+        self.lease.own = self.layers
         layers.extend(self.layers)
         for layer in self.layers:
             layer.name_overlay.visible = True

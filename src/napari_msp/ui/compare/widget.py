@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QTabWidget,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QTabWidget, QWidget
 
 from napari_msp.evaluation.measures.metrics import numbers_csv
 from napari_msp.files import write_text
@@ -193,7 +188,7 @@ class Compare(Docked):
 
     def _take_drawn(self, drawn: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
-        if self.form.map_name not in self.comparing.layers:  # another was chosen meanwhile
+        if self.form.map_name not in self.comparing.maps:  # another was chosen meanwhile
             self.comparing.draw(self.form.map_name)
         elif drawn == self.form.map_name and not self.stages.panel.moving:
             self._show_cells()
@@ -208,7 +203,7 @@ class Compare(Docked):
             return
         self.stages.shown = shown
         self.voxel.follow(compared, MAPS[shown])
-        self.planes.follow(compared, self.comparing.cells[shown])
+        self.planes.follow(compared, self.comparing.maps[shown].cells)
         self._show_numbers()
         if not self.stages.branches_shown:
             self.grid.show(cells)
@@ -257,9 +252,8 @@ class Compare(Docked):
 
     def _cells(self) -> GridCells | None:
         """Give the cells of the chosen map, with the sign of errors where that is wanted."""
-        shown, comparing = self.form.map_name, self.comparing
-        signed = comparing.signed.get(shown) if self.form.signed else None
-        return signed or comparing.layers.get(shown)
+        drawn = self.comparing.maps.get(self.form.map_name)
+        return None if drawn is None else drawn.seen(self.form.signed)
 
     def _flicker(self, which: str) -> Callable[[Viewer], Iterator[None]]:
         """Make what a held key does: show the truth or the input in the predictions' cells."""
@@ -357,25 +351,28 @@ class Compare(Docked):
         if compared is not None:
             plane, index, signed = grid.plane, grid.index, self.form.signed
             name = f"{compared.file_stem}_{plane}-{index}.png"
-            path = self._ask_path("Save figure", name, FIGURES)
-            save = partial(compared.save_figure, path, shown, plane, index, signed=signed)
-            self._write(path, save)
+            self._save(
+                "Save figure",
+                name,
+                FIGURES,
+                lambda path: compared.save_figure(path, shown, plane, index, signed=signed),
+            )
 
     def _save_numbers(self) -> None:
         compared, measured = self.comparing.compared, self.comparing.rows
         if compared is not None:
             truth = "" if compared.truth is None else compared.truth.owner
-            path = self._ask_path("Save numbers", f"{compared.file_stem}_errors.csv", NUMBERS)
-            self._write(path, lambda: write_text(path, numbers_csv(measured, truth)))
+            text = numbers_csv(measured, truth)
+            name = f"{compared.file_stem}_errors.csv"
+            self._save("Save numbers", name, NUMBERS, lambda path: write_text(path, text))
 
     def _save_regions(self) -> None:
         compared, numbers = self.comparing.compared, self.regions.numbers
         if compared is not None and numbers is not None:
-            path = self._ask_path("Save regions", f"{compared.file_stem}_regions.csv", NUMBERS)
-            self._write(path, lambda: numbers.save(path))
+            self._save("Save regions", f"{compared.file_stem}_regions.csv", NUMBERS, numbers.save)
 
-    def _ask_path(self, title: str, name: str, kinds: str) -> Path:
-        """Ask where to save something; an empty path where nobody says."""
+    def _save(self, title: str, name: str, kinds: str, write: Callable[[Path], object]) -> None:
+        """Ask where to save something, and write it in a thread."""
         chosen, kind = QFileDialog.getSaveFileName(self, title, name, kinds)
         path = Path(chosen)
         if chosen and not path.suffix:
@@ -383,15 +380,13 @@ class Compare(Docked):
             # The dialog has asked about the name without it.
             there = f"{path.name} is there already."
             if path.exists() and not confirmed(self, title, there, "Replace it"):
-                return Path()
-        return path
+                return
 
-    def _write(self, path: Path, write: Callable[[], object]) -> None:
         def work(control: Control) -> Path:
-            write()
+            write(path)
             return path
 
-        if path.name:
+        if chosen:
             self._writing.ask(work)
 
     def _connect(self) -> None:

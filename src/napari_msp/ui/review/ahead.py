@@ -142,16 +142,8 @@ class ReadAhead(QObject):
             job.cancel()
         self._tell_maps()
 
-    @property
-    def contrast(self) -> Contrast:
-        """Of all predictions, of the shell that is looked at."""
-        return self._contrast_at(self._look.shell)
-
-    def contrast_of(self, pictures: Pictures) -> Contrast:
-        """Give what pictures are to be shown with."""
-        return self._contrast_at(pictures.look.shell)
-
-    def _contrast_at(self, shell: int | None) -> Contrast:
+    def contrast_at(self, shell: int | None) -> Contrast:
+        """Give what all predictions are shown with at a shell; None: at the first."""
         if shell not in self._contrasts:
             self._contrasts[shell] = Contrast(min(ENOUGH, len(self._entries)))
         return self._contrasts[shell]
@@ -168,7 +160,7 @@ class ReadAhead(QObject):
         look
             How.
         """
-        gain = self._contrast_at(look.shell).gain
+        gain = self.contrast_at(look.shell).gain
         look = replace(look, gain=gain if look.shown == "colour" else 1.0)
         if look != self._look:
             self._look = look
@@ -222,9 +214,10 @@ class ReadAhead(QObject):
 
     def _sampled(self) -> list[Entry]:
         """Give those that are still to say what contrast all are shown with."""
-        if self.contrast.settled:
+        contrast = self.contrast_at(self._look.shell)
+        if contrast.settled:
             return []
-        return [each for each in self._sample if each.key not in self.contrast.found]
+        return [each for each in self._sample if each.key not in contrast.found]
 
     def _unmapped(self) -> list[Entry]:
         """Give the next entry that has no maps yet."""
@@ -258,7 +251,7 @@ class ReadAhead(QObject):
         self._subjects.move_to_end((key, shell))
         if read.pictures.look == self._look:
             self._pictures[key] = read.pictures
-        changed = shell in (None, read.subject.shell) and self._contrast_at(shell).take(
+        changed = shell in (None, read.subject.shell) and self.contrast_at(shell).take(
             key, read.limits
         )
         self._drop()

@@ -181,9 +181,8 @@ class Canvas(QObject):
         session, entry = self.session, self.current
         assert session is not None
         assert entry is not None
-        cells = cells_of(
-            pictures, session, entry, self.ahead.contrast_of(pictures), swapped=self._swapped
-        )
+        contrast = self.ahead.contrast_at(pictures.look.shell)
+        cells = cells_of(pictures, session, entry, contrast, swapped=self._swapped)
         if self.grid.refusal:
             self.shown = None
             self.waited.emit(self.grid.refusal)
@@ -207,7 +206,7 @@ class Canvas(QObject):
         active = self.viewer.layers.selection.active
         if self.grid.active and active is not None and active not in self.grid.layers:
             self.grid.select()
-            self.grid.tell_hidden(active)
+            self.grid.lease.tell_hidden(active)
 
     @property
     def _subject(self) -> object:

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLineEdit,
     QTableView,
-    QWidget,
 )
 from superqt.utils import signals_blocked
 
@@ -91,7 +90,7 @@ class EntryList(Themed):
         row.setStretch(0, 2)
         row.setStretch(1, 3)
         row.setStretch(2, 3)
-        stacked(self, _holding(row), self.table)
+        stacked(self, row, self.table)
         self.setFocusProxy(self.table)
         self.table.selectionModel().currentRowChanged.connect(self._choose)
         self.states.activated.connect(lambda _: self._narrow())
@@ -250,13 +249,6 @@ class _Table(QTableView):
         line = self.verticalHeader().defaultSectionSize()
         bar = self.horizontalScrollBar().sizeHint().height()
         return int(self.horizontalHeader().sizeHint().height() + rows * line + bar + 4)
-
-
-def _holding(row: Any) -> QWidget:
-    widget = QWidget()
-    row.setContentsMargins(0, 0, 0, 0)
-    widget.setLayout(row)
-    return widget
 
 
 # --- What stands in a row ----------------------------------------------------------------------

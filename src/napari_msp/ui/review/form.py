@@ -35,12 +35,20 @@ ROLES_TIP = (
 
 @dataclass(frozen=True)
 class Filled:
-    """What the form says, entry by entry."""
+    """What the form says.
+
+    Attributes
+    ----------
+    folder, rater, blind
+        As for `Session.open`.
+    hide_roles
+        Whether input and prediction are not told apart, too.
+    """
 
     folder: Path | None
     rater: str
     blind: bool
-    roles: bool
+    hide_roles: bool
 
 
 class ReviewForm(FileForm):
@@ -81,7 +89,8 @@ class ReviewForm(FileForm):
     def filled(self) -> Filled:
         """What it says now."""
         rater = self.rater.text().strip()
-        return Filled(self.folder.path, rater, self.blind.isChecked(), self.roles.isChecked())
+        blind = bool(self.blind.isChecked())
+        return Filled(self.folder.path, rater, blind, blind and bool(self.roles.isChecked()))
 
     def fill(self, last: Filled) -> None:
         """Say the same as before, but for a folder that is gone."""
@@ -89,12 +98,7 @@ class ReviewForm(FileForm):
             self.folder.choose(last.folder)
         self.rater.setText(last.rater)
         self.blind.setChecked(last.blind)
-        self.roles.setChecked(last.roles)
-
-    @property
-    def hide_roles(self) -> bool:
-        """Whether input and prediction are not told apart."""
-        return bool(self.blind.isChecked() and self.roles.isChecked())
+        self.roles.setChecked(last.hide_roles)
 
     def say(self, field: str, problem: str) -> None:
         """Say what is wrong with a field, or with the first one where there is no such field."""

@@ -80,18 +80,19 @@ class Review(Docked):
     def open(self) -> None:
         """List what the form says."""
         self.judging.finish_note()
-        folder = self.form.folder.path
-        assert folder is not None
+        asked = self.form.filled
+        assert asked.folder is not None
+        folder = str(asked.folder)
         self._refusal = self.canvas.grid.refusal
         if self._refusal:
             self._warn(self._refusal)
             return
-        rater, blind = self.form.rater.text().strip(), self.form.blind.isChecked()
-        roles = self.form.hide_roles
         self.message.clear()
         self.form.button.setEnabled(False)
         self._opening.ask(
-            lambda control: Session.open(str(folder), rater, blind=blind, hide_roles=roles)
+            lambda control: Session.open(
+                folder, asked.rater, blind=asked.blind, hide_roles=asked.hide_roles
+            )
         )
 
     def leave(self) -> None:
