@@ -90,7 +90,7 @@ def test_raters_are_compared_on_what_both_rated():
     found = agreement(AllRatings({"anna": anna, "bea": bea}))
     (pair,) = found.pairs
     assert pair.kappa.count == 3
-    assert pair.table == ((1, 1, 0), (0, 0, 0), (1, 0, 0))
+    assert pair.kappa == cohens_kappa([[1, 1, 0], [0, 0, 0], [1, 0, 0]])
     assert pair.differing == {"b": ("fail", "pass"), "c": ("pass", "doubtful")}
     # What one passes and the other fails is told first.
     assert list(found.differing) == ["b", "c"]

@@ -6,7 +6,7 @@ ratings is another. 0 is agreement by chance, 1 full agreement.
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.statistics import FOR_INTERVAL
-from napari_msp.review.rating_table import Rating, Verdict
+from napari_msp.review.rating_table import Verdict
 from napari_msp.review.ratings import AllRatings
 
 ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
@@ -139,8 +139,6 @@ class Pair:
 
     Attributes
     ----------
-    table
-        By verdict of the first, then of the second, in `ORDER`: how often.
     kappa, weighted
         Cohen's, and with linear weights: "doubtful" is half-way.
     differing
@@ -150,7 +148,6 @@ class Pair:
     """
 
     raters: tuple[str, str]
-    table: tuple[tuple[int, ...], ...]
     kappa: Kappa
     weighted: Kappa
     differing: dict[str, tuple[Verdict, Verdict]]
@@ -179,8 +176,12 @@ class Agreement:
 
 def agreement(ratings: AllRatings) -> Agreement:
     """Compare all raters of a folder; a rating without verdict counts as none."""
-    given = {
-        rater: {key: each for key, each in theirs.items() if each.verdict is not None}
+    given: dict[str, Given] = {
+        rater: {
+            (key, each.prediction_hash): each.verdict
+            for key, each in theirs.items()
+            if each.verdict is not None
+        }
         for rater, theirs in ratings.by_rater.items()
     }
     pairs = [_pair((one, other), given[one], given[other]) for one, other in combinations(given, 2)]
@@ -195,36 +196,32 @@ def agreement(ratings: AllRatings) -> Agreement:
     )
 
 
-def _pair(raters: tuple[str, str], one: dict[str, Rating], other: dict[str, Rating]) -> Pair:
-    both = [key for key in one if key in other]
-    same = [key for key in both if one[key].prediction_hash == other[key].prediction_hash]
-    said = {key: (_verdict(one[key]), _verdict(other[key])) for key in same}
+Given = dict[tuple[str, str], Verdict]
+"""A rater's verdicts by key and hash of what was rated."""
+
+
+def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
+    said = {
+        key: (verdict, other[key, made])
+        for (key, made), verdict in one.items()
+        if (key, made) in other
+    }
+    both = {key for key, _ in one} & {key for key, _ in other}
     counts = Counter(said.values())
-    table = tuple(tuple(counts[row, column] for column in ORDER) for row in ORDER)
+    table = [[counts[row, column] for column in ORDER] for row in ORDER]
     return Pair(
         raters,
-        table,
         cohens_kappa(table),
         cohens_kappa(table, weighted=True),
         {key: verdicts for key, verdicts in said.items() if verdicts[0] != verdicts[1]},
-        len(both) - len(same),
+        len(both) - len(said),
     )
 
 
-def _of_all(given: list[dict[str, Rating]]) -> Kappa:
-    keys = set.intersection(*(set(each) for each in given))
-    same = [key for key in keys if _alike(each[key].prediction_hash for each in given)]
-    said = [Counter(_verdict(each[key]) for each in given) for key in sorted(same)]
+def _of_all(given: list[Given]) -> Kappa:
+    rated_by_all = sorted(set.intersection(*map(set, given)))
+    said = [Counter(each[rated] for each in given) for rated in rated_by_all]
     return fleiss_kappa([[counts[verdict] for verdict in ORDER] for counts in said])
-
-
-def _alike(values: Iterable[Hashable]) -> bool:
-    return len(set(values)) == 1
-
-
-def _verdict(rating: Rating) -> Verdict:
-    assert rating.verdict is not None
-    return rating.verdict
 
 
 def _apart(verdicts: Iterable[Verdict]) -> int:

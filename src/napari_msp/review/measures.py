@@ -1,13 +1,22 @@
-"""What is known of a prediction as numbers, how unusual each is in its cohort, and the risk."""
+"""What is known of a prediction as numbers, how unusual each is in its cohort, and the risk.
+
+Sidecars say them; what was measured later stands in `review/measures.json`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import gradient_files
+from napari_msp.errors import UserError
+from napari_msp.files import read_json, stamp_of
 from napari_msp.formatting import number
 from napari_msp.inference.review_making import MEASURES_FIELD
 
@@ -136,6 +145,101 @@ def numbers_in(content: Any) -> dict[str, float]:
         and not isinstance(value, bool)
         and math.isfinite(value)
     }
+
+
+# --- What was measured, and kept with the folder ----------------------------------------------
+
+MEASURED = "measures.json"
+"""In the folder of a review: what was measured of predictions whose sidecars do not say it."""
+
+MEASURED_OF: Mapping[str, set[str]] = {
+    "snr": {"scan"},
+    "displacement": {"scan", "truth"},
+    "error": {"truth"},
+}
+"""Measures that are of more files than the prediction."""
+
+Stamp = list[int] | None
+"""As `stamp_of` gives it."""
+
+
+class Kept(BaseModel):
+    """What was measured of one prediction, and of which files.
+
+    Attributes
+    ----------
+    file, scan, truth
+        Stamps of the prediction, and of scans with the tables beside them; None where one is away.
+    masks
+        Of scan and truth, noted when they are measured: path and stamp.
+    hash
+        Of the prediction, see `Entry.prediction_hash`; empty where nothing is known.
+    failed
+        Measures that were given up.
+    """
+
+    file: Stamp = None
+    scan: list[Stamp] | None = None
+    truth: list[Stamp] | None = None
+    masks: dict[str, tuple[str, int, int]] = {}
+    hash: str = ""
+    numbers: dict[str, float] = {}
+    failed: tuple[str, ...] = ()
+
+
+def nothing_of(prediction: Path, scan: Path | None, truth: Path | None) -> Kept:
+    """Note files as they are now, of which nothing is measured yet.
+
+    Not their masks: to look for one takes milliseconds, and a folder may have thousands.
+    """
+    return Kept(file=stamp_of(prediction), scan=_stamps(scan), truth=_stamps(truth))
+
+
+def _stamps(scan: Path | None) -> list[Stamp] | None:
+    if scan is None or (image := stamp_of(scan)) is None:
+        return None
+    return [image, *map(stamp_of, gradient_files(scan))]
+
+
+def read_kept(place: Path) -> dict[str, Kept]:
+    """Read what was measured earlier, by entries' keys; what cannot be read is as none."""
+    kept: dict[str, Kept] = {}
+    with suppress(UserError):
+        content = read_json(place / MEASURED, foreign=True) if place.is_dir() else {}
+        for key, each in content.items():
+            with suppress(ValidationError):
+                kept[key] = Kept.model_validate(each)
+    return kept
+
+
+def still_known(before: Kept | None, now: Kept) -> Kept:
+    """Leave what was measured of files as they are `now`; one that is away is not compared."""
+    if before is None or before.file != now.file:
+        return now
+    changed = set()
+    if now.scan not in (None, before.scan):
+        changed.add("scan")
+    if now.truth not in (None, before.truth):
+        changed.add("truth")
+    changed |= {
+        what
+        for what, (path, *then) in before.masks.items()
+        if stamp_of(Path(path)) not in (None, then)
+    }
+    gone = {measure for measure, of in MEASURED_OF.items() if changed & of}
+    return Kept(
+        file=now.file,
+        # Of a scan that is away just now earlier numbers are still known.
+        scan=now.scan or before.scan,
+        truth=now.truth or before.truth,
+        masks=before.masks,
+        hash=before.hash,
+        numbers={name: each for name, each in before.numbers.items() if name not in gone},
+        failed=tuple(each for each in before.failed if each not in gone),
+    )
+
+
+# --- What is unusual --------------------------------------------------------------------------
 
 
 def robust_scale(values: Sequence[float]) -> tuple[float, float] | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,15 +22,8 @@ from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import reserved, stamp_of, write_json
 from napari_msp.inference.review_making import mean_of, median_of
-from napari_msp.review.predictions import (
-    MEASURED,
-    Entry,
-    Review,
-    place_in,
-    read_measured,
-    stamps_of,
-    still_known,
-)
+from napari_msp.review.measures import MEASURED, Kept, nothing_of, read_kept, still_known
+from napari_msp.review.predictions import FOLDER, Entry, Review, place_in
 from napari_msp.scan import load_scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.noise import signal_to_noise
@@ -44,7 +36,7 @@ Opened = Callable[[Path], Acquisition]
 
 def unmeasured(review: Review) -> int:
     """Count predictions of which `measure` can say more than is known."""
-    kept = read_measured(review.folder)
+    kept = read_kept(review.folder / FOLDER)
     return sum(bool(_wanted(entry, kept)) for entry in review.entries)
 
 
@@ -75,7 +67,7 @@ def measure(
     Cancelled
         When `cancelled` said so; what was measured is kept.
     """
-    kept = read_measured(review.folder)
+    kept = read_kept(review.folder / FOLDER)
     todo = [entry for entry in review.entries if _wanted(entry, kept)]
     found: dict[str, dict[str, float]] = {}
     problems = list(review.problems)
@@ -97,35 +89,34 @@ class _Result:
     numbers: dict[str, float]
     failed: tuple[str, ...]
     problems: tuple[UserError, ...]
-    masks: dict[str, list[Any]]
+    masks: dict[str, tuple[str, int, int]]
 
 
-def _wanted(entry: Entry, kept: Mapping[str, Any]) -> list[str]:
+def _wanted(entry: Entry, kept: Mapping[str, Kept]) -> list[str]:
     """Give the numbers that are not known and may be measured."""
-    given_up = still_known(kept, entry.key, _stamps(entry)).get("failed", ())
+    given_up = _known(entry, kept).failed
     wanted = [key for key, of in _MEASURED.items() if key not in entry.numbers and of[0](entry)]
     return [key for key in wanted if key not in given_up]
 
 
-def _stamps(entry: Entry) -> dict[str, Any]:
-    return stamps_of(entry.prediction, entry.scan, entry.truth)
+def _known(entry: Entry, kept: Mapping[str, Kept]) -> Kept:
+    now = nothing_of(entry.prediction, entry.scan, entry.truth)
+    return still_known(kept.get(entry.key), now)
 
 
 def _keep(folder: Path, entry: Entry, result: _Result) -> None:
     place = place_in(folder)
     with reserved(place, wait=True):
-        content, stamps = read_measured(folder), _stamps(entry)
-        before = still_known(content, entry.key, stamps)
-        content[entry.key] = {
-            "file": stamps["file"],
-            # Of a scan that is away just now earlier numbers are still known.
-            **{what: stamps[what] or before.get(what) for what in ("scan", "truth")},
-            "masks": {**before.get("masks", {}), **result.masks},
+        kept = read_kept(place)
+        known = _known(entry, kept)
+        added = {
+            "masks": known.masks | result.masks,
             "hash": entry.prediction_hash,
-            "numbers": {**before.get("numbers", {}), **result.numbers},
-            "failed": sorted({*before.get("failed", ()), *result.failed}),
+            "numbers": known.numbers | result.numbers,
+            "failed": tuple(sorted({*known.failed, *result.failed})),
         }
-        write_json(place / MEASURED, content)
+        kept[entry.key] = known.model_copy(update=added)
+        write_json(place / MEASURED, {key: each.model_dump() for key, each in kept.items()})
 
 
 def _measured(
@@ -149,9 +140,9 @@ def _measured(
     return _Result(numbers, failed, tuple(told.values()), _masks(entry))
 
 
-def _masks(entry: Entry) -> dict[str, list[Any]]:
+def _masks(entry: Entry) -> dict[str, tuple[str, int, int]]:
     """Note the masks that scan and truth were seen through: path and stamp."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, tuple[str, int, int]] = {}
     for what, path in (("scan", entry.scan), ("truth", entry.truth)):
         if path is None:
             continue
@@ -160,7 +151,8 @@ def _masks(entry: Entry) -> dict[str, list[Any]]:
         except UserError:  # said where it is measured
             continue
         if mask is not None and (stamp := stamp_of(mask)) is not None:
-            found[what] = [str(mask), *stamp]
+            size, time = stamp
+            found[what] = (str(mask), size, time)
     return found
 
 

@@ -15,7 +15,6 @@ from napari_msp.bids import (
     bare_stem,
     dataset_root,
     entities,
-    gradient_files,
     is_dwi,
     nifti_stem,
     platform_of,
@@ -32,20 +31,21 @@ from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
 from napari_msp.inference.review_maps import MadeFrom, Without
 from napari_msp.provenance import Provenance, source_path
-from napari_msp.review.measures import numbers_in, outlying, read_measures, risk_of, unusual_in
+from napari_msp.review.measures import (
+    Kept,
+    nothing_of,
+    numbers_in,
+    outlying,
+    outlying_text,
+    read_kept,
+    read_measures,
+    risk_of,
+    still_known,
+    unusual_in,
+)
 
 FOLDER = "review"
 """Where a folder of predictions keeps ratings, maps and what was measured."""
-
-MEASURED = "measures.json"
-"""In `FOLDER`: what was measured of predictions whose sidecars do not say it."""
-
-MEASURED_OF: Mapping[str, tuple[str, ...]] = {
-    "snr": ("scan",),
-    "displacement": ("scan", "truth"),
-    "error": ("truth",),
-}
-"""Measures that are of more files than the prediction."""
 
 MAKE_AGAIN = Advice("make the prediction again")
 
@@ -98,7 +98,6 @@ class Entry:
     title: str
     model: str
     model_hash: str
-    software: str
     prediction: Path
     prediction_hash: str
     root: Path
@@ -140,6 +139,16 @@ class Entry:
     def outlying(self) -> dict[str, float]:
         """The numbers that are unusual on their bad side, worst first."""
         return outlying(self.unusual)
+
+    @property
+    def why(self) -> str:
+        """What is unusual, in words; empty where nothing is."""
+        return outlying_text(self.numbers, self.unusual)
+
+    @property
+    def risk_text(self) -> str:
+        """The risk as it is written; a dash where nothing says anything of it."""
+        return f"{self.risk:.1f}" if self.unusual or self.warnings else "–"
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,13 +271,13 @@ def open_review(folder: str | Path) -> Review:
     if not folder.is_dir():
         remedy = Advice("give a folder of predictions")
         raise UserError("there is no such folder", folder, "folder", remedy)
-    known, sources = read_measured(folder), _Sources()
+    kept, sources = read_kept(folder / FOLDER), _Sources()
     problems: list[UserError] = []
     foreign: list[Path] = []
     entries: list[Entry] = []
     for stem, files in _candidates(folder, foreign).items():
         try:
-            entry = _entry(folder, stem, files, known, sources)
+            entry = _entry(folder, stem, files, kept, sources)
         except UserError as error:
             problems.append(error)
         else:
@@ -357,7 +366,7 @@ def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
 
 
 def _entry(
-    folder: Path, stem: Path, files: _Files, known: Mapping[str, Any], sources: "_Sources"
+    folder: Path, stem: Path, files: _Files, kept: Mapping[str, Kept], sources: "_Sources"
 ) -> Entry | None:
     """Give an entry; None where it is no prediction of this package."""
     image = files.dwi or next(iter(sorted(files.coefficients)), None)
@@ -379,8 +388,7 @@ def _entry(
     root = sources.root(image)
     scan = sources.scan(root, made)
     truth = None if scan is None else sources.truth(scan, made.target)
-    before = still_known(known, key, stamps_of(image, scan, truth))
-    measured, kept = numbers_in(before.get("numbers")), before.get("hash")
+    known = still_known(kept.get(key), nothing_of(image, scan, truth))
     session = f"ses-{named['ses']}" if "ses" in named else ""
     return Entry(
         key=key,
@@ -391,14 +399,13 @@ def _entry(
         title=made.title,
         model=made.model_file or "",
         model_hash=made.model_sha256 or "",
-        software=str(content.get("GeneratedBy") or ""),
         prediction=image,
-        prediction_hash=kept if isinstance(kept, str) else content_hash(image, MAKE_AGAIN),
+        prediction_hash=known.hash or content_hash(image, MAKE_AGAIN),
         root=root,
         scan=scan,
         truth=truth,
         provenance=made,
-        numbers={**measured, **read_measures(content)},
+        numbers={**numbers_in(known.numbers), **read_measures(content)},
         warnings=made.warnings,
         without="" if scan is not None else not_there(made.sources[0] if made.sources else ""),
     )
@@ -457,59 +464,3 @@ def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
         if nifti_stem(path) not in {nifti_stem(each) for each in others}:
             others.append(path)
     return found
-
-
-def read_measured(folder: Path) -> dict[str, Any]:
-    """Read what was measured earlier; a file that cannot be read is as none."""
-    path = folder / FOLDER / MEASURED
-    try:
-        return read_json(path, foreign=True) if path.is_file() else {}
-    except UserError:
-        return {}
-
-
-def stamps_of(prediction: Path, scan: Path | None, truth: Path | None) -> dict[str, Any]:
-    """Say which files a prediction's numbers are measured of, see `stamp_of`.
-
-    Of scans with the tables beside them. Their masks are noted when they are measured: to look for
-    one takes milliseconds, and a folder may have thousands.
-    """
-    return {
-        "file": stamp_of(prediction),
-        "scan": None if scan is None else _stamps_of_scan(scan),
-        "truth": None if truth is None else _stamps_of_scan(truth),
-    }
-
-
-def _stamps_of_scan(path: Path) -> list[list[int] | None] | None:
-    """Stamp an image and its tables; None where the image is not there."""
-    image = stamp_of(path)
-    return None if image is None else [image, *map(stamp_of, gradient_files(path))]
-
-
-def still_known(kept: Mapping[str, Any], key: str, stamps: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave what was measured of files as they are now; one that is not there is not compared."""
-    before = kept.get(key)
-    if not isinstance(before, Mapping) or before.get("file") != stamps["file"]:
-        return {}
-    changed = {
-        what for what in ("scan", "truth") if stamps[what] and before.get(what) != stamps[what]
-    }
-    masks = before.get("masks")
-    masks = masks if isinstance(masks, Mapping) else {}
-    masks = {what: mask for what, mask in masks.items() if isinstance(mask, list) and mask}
-    changed |= {
-        what
-        for what, (path, *then) in masks.items()
-        if stamp_of(Path(str(path))) not in (None, then)
-    }
-    gone = {measure for measure, of in MEASURED_OF.items() if changed & set(of)}
-    numbers, failed = before.get("numbers"), before.get("failed")
-    return {
-        **before,
-        "masks": masks,
-        "numbers": {name: each for name, each in numbers.items() if name not in gone}
-        if isinstance(numbers, Mapping)
-        else {},
-        "failed": [each for each in failed if each not in gone] if isinstance(failed, list) else [],
-    }

@@ -274,17 +274,13 @@ def merge_ratings(folder: str | Path, tables: str | Path | Iterable[str | Path])
     for rater, theirs in given:
         ratings = Ratings.open(folder, rater)
         with ratings._writing():
-            ours = dict(ratings.by_key)
-            new = {key: each for key, each in theirs.items() if key not in ours}
-            later = {
-                key: each
-                for key, each in theirs.items()
-                if key in ours and each.time > ours[key].time
-            }
-            older = sum(key in ours and each != ours[key] for key, each in theirs.items())
-            whole = {**ours, **new, **later}
-            write_ratings(ratings.path, (replace(each, rater=rater) for each in whole.values()))
-        merged.append(Merged(rater, len(new), len(later), older - len(later)))
+            ours = ratings.by_key
+            new = {key for key in theirs if key not in ours}
+            other = {key for key in theirs if key in ours and theirs[key] != ours[key]}
+            later = {key for key in other if theirs[key].time > ours[key].time}
+            whole = {**ours, **{key: theirs[key] for key in new | later}}
+            write_ratings(ratings.path, whole.values())
+        merged.append(Merged(rater, len(new), len(later), len(other - later)))
     return merged
 
 

@@ -29,7 +29,6 @@ from napari_msp.review.measures import (
     WARNING_WEIGHT,
     Measure,
     badness,
-    outlying_text,
     robust_scale,
     score_text,
 )
@@ -37,7 +36,6 @@ from napari_msp.review.pictures import Picture, draw_all
 from napari_msp.review.predictions import Entry, Review, place_in
 from napari_msp.review.rating_table import Rating
 from napari_msp.review.ratings import AllRatings, read_all_ratings
-from napari_msp.review.table import risk_text
 
 REPORT = "report.html"
 """In the folder `review` of the predictions."""
@@ -106,15 +104,10 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
     ]
     names = review.kind_names
     rows = [
-        _row(
-            (number, entry, names[entry.kind]),
-            measures,
-            ratings,
-            agreed,
-            pictures.get(entry.key, Picture()),
-        )
+        _row(number, entry, names[entry.kind], ratings, agreed, pictures[entry.key])
         for number, entry in enumerate(review.entries)
     ]
+    wanting = [row for row in rows if row.entry.outlying or row.entry.warnings]
     return page.get_template("report.html").render(
         policy=_policy(style, script),
         style=Markup(style),
@@ -122,8 +115,8 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
         review=review,
         lead=_lead(review, ratings),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by napari-msp {version('napari-msp')}",
-        first=[row for row in rows if row.why or row.entry.warnings][:MOST_FIRST],
-        wanting=sum(bool(row.why or row.entry.warnings) for row in rows),
+        first=wanting[:MOST_FIRST],
+        wanting=len(wanting),
         plots=[plot for each in measures if (plot := distribution(each, review, numbers))],
         ratings=ratings,
         raters=[_of_rater(rater, review, ratings) for rater in ratings.raters],
@@ -136,6 +129,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
         more_differing=max(0, len(agreed.differing) - MOST_FIRST),
         order=ORDER,
         measures=measures,
+        score_text=score_text,
         rows=rows,
         kinds=sorted({row.kind for row in rows}),
         seen=dict(Counter(status for row in rows for status in row.statuses)),
@@ -175,25 +169,12 @@ def _lead(review: Review, ratings: AllRatings) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number as it is written and sorted, with its robust deviations; empty where not known."""
-
-    text: str
-    value: float | None
-    score: str
-    bad: bool
-
-
-@dataclass(frozen=True)
 class Row:
     """One prediction in the table; `number` is its place by risk from 0."""
 
     number: int
     entry: Entry
     kind: str
-    risk: str
-    cells: tuple[Cell, ...]
-    why: str
     ratings: tuple[tuple[str, str, Rating], ...]
     statuses: tuple[str, ...]
     picture: Picture
@@ -201,13 +182,8 @@ class Row:
 
 
 def _row(
-    which: tuple[int, Entry, str],
-    measures: Sequence[Measure],
-    ratings: AllRatings,
-    agreed: Agreement,
-    picture: Picture,
+    number: int, entry: Entry, kind: str, ratings: AllRatings, agreed: Agreement, picture: Picture
 ) -> Row:
-    number, entry, kind = which
     said = [(each.rater, each.state(entry), each) for each in ratings.of(entry)]
     states: set[str] = {state for _, state, _ in said if state != "unrated"} or {"unrated"}
     statuses = sorted(states | ({"raters differ"} if entry.key in agreed.differing else set()))
@@ -219,21 +195,11 @@ def _row(
         number=number,
         entry=entry,
         kind=kind,
-        risk=risk_text(entry),
-        cells=tuple(_cell(each, entry) for each in measures),
-        why=outlying_text(entry.numbers, entry.unusual),
         ratings=tuple(said),
         statuses=tuple(statuses),
         picture=picture,
         search=" ".join(words).casefold(),
     )
-
-
-def _cell(measure: Measure, entry: Entry) -> Cell:
-    value, score = entry.numbers.get(measure.key), entry.unusual.get(measure.key)
-    bad = score is not None and badness(measure.key, score) >= UNUSUAL
-    text = "" if score is None else score_text(score)
-    return Cell(measure.text(value), value, text, bad)
 
 
 # --- Ratings ----------------------------------------------------------------------------------
@@ -344,15 +310,18 @@ def _strip(
     place: Callable[[float], float],
 ) -> Strip:
     key = measure.key
-    out = {entry.key for entry in entries if badness(key, entry.unusual.get(key, 0.0)) >= UNUSUAL}
+    jitters = _jitters(len(entries))
     dots = tuple(
-        Dot(place(entry.numbers[key]), round(y + jitter, 1), numbers[entry.key], entry.key in out)
-        for entry, jitter in zip(entries, _jitters(len(entries)), strict=True)
+        Dot(
+            place(entry.numbers[key]),
+            round(y + jitter, 1),
+            numbers[entry.key],
+            key in entry.outlying,
+        )
+        for entry, jitter in zip(entries, jitters, strict=True)
     )
-    worst = sorted(
-        (entry for entry in entries if entry.key in out),
-        key=lambda entry: -badness(key, entry.unusual[key]),
-    )
+    out = [entry for entry in entries if key in entry.outlying]
+    worst = sorted(out, key=lambda entry: -badness(key, entry.unusual[key]))
     labels = tuple(_labels(worst[:MOST_NAMED], key, y, place))
     scale = robust_scale([entry.numbers[key] for entry in entries])
     median = low = high = None

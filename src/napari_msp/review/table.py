@@ -8,7 +8,7 @@ from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
 from napari_msp.formatting import aligned, counted, csv_text
 from napari_msp.review.agreement import ORDER, Kappa, agreement, kappa_text
-from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text
+from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL
 from napari_msp.review.predictions import Entry, Review
 from napari_msp.review.ratings import AllRatings
 
@@ -27,21 +27,16 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     lines = [heading]
     for entry in review.entries:
         cells = [" ".join(filter(None, (entry.subject, entry.session, names[entry.kind])))]
-        cells.append(risk_text(entry))
+        cells.append(entry.risk_text)
         cells += [each.text(entry.numbers.get(each.key)) for each in known]
         lines.append(cells + [_state(entry, rater, ratings) for rater in ratings.raters])
     first, *rows = aligned(lines)
     text = [first]
     for entry, row in zip(review.entries, rows, strict=True):
         text.append(row)
-        for said in (outlying_text(entry.numbers, entry.unusual), *entry.warnings):
+        for said in (entry.why, *entry.warnings):
             text += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
     return "\n".join([*text, "", *textwrap.wrap(_legend(review), width), *summary(review, ratings)])
-
-
-def risk_text(entry: Entry) -> str:
-    """Write an entry's risk; a dash where nothing says anything of it."""
-    return f"{entry.risk:.1f}" if entry.unusual or entry.warnings else "–"
 
 
 def _has(review: Review, key: str) -> bool:

@@ -20,7 +20,6 @@ from superqt.utils import signals_blocked
 from napari_msp.formatting import counted
 from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry
-from napari_msp.review.table import risk_text
 from napari_msp.ui.review.judging import TONES
 from napari_msp.ui.review.session import STATES, Session, unusual_words
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
@@ -291,7 +290,7 @@ def row_of(session: Session, entry: Entry) -> list[Cell]:
     risky = "warning" if told else ""
     cells += [
         Cell(session.target(entry)),
-        Cell(risk_text(entry), told, risky, right=True),
+        Cell(entry.risk_text, told, risky, right=True),
         Cell(told, "\n".join((told, *entry.warnings)), risky),
     ]
     for key in MEASURES:
