@@ -134,8 +134,7 @@ def with_expected_errors(
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
         if not targets:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotForScans)  # it was just said
+        with warnings.catch_warnings(action="ignore", category=NotForScans):  # it was just said
             prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
         for prediction in predict_targets(model, prepared, targets, device=device):
             truth = SCAN if dataset.noise_free(subject, prediction.target) is None else TWIN
@@ -159,8 +158,7 @@ def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str
     """Refuse scans on a target whose voxels are not those that the model predicts there."""
     for subject, target in product(subjects, model.targets):
         if _scanned(dataset, subject, model, target):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is doubtful is told when it is read
+            with warnings.catch_warnings(action="ignore"):  # doubts are told when it is read
                 lattice = dataset.acquisition(subject, target).lattice
             wanted = model.card.voxel_size_of(target)
             if not lattice.has_voxels_of(wanted):

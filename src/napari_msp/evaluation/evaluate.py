@@ -262,8 +262,8 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         if target not in scans:
             continue
         source = scans[plan.source]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotForScans)  # it was said when it was planned
+        # It was said when it was planned.
+        with warnings.catch_warnings(action="ignore", category=NotForScans):
             predicted: dict[str, Scan] = {
                 name: harmonize(load_model(path), source, target, device=device)
                 for name, path in shown.items()

@@ -113,9 +113,10 @@ def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
     still, true = smooth[:, inside], truth[:, inside]
     if not inside.any():
         return Laid(inside, still, still, true)
-    splines = splines_of(smooth)
-    landmarks = Landmarks(truth, inside)
-    moved = sample(splines, landmarks.moved(landmarks.motion_of(splines)))
+    splines = np.stack(
+        [spline_filter(each, order=3, mode="mirror", output=np.float32) for each in smooth]
+    )
+    moved = _sampled(splines, _points_on_truth(truth, inside, splines))
     return Laid(inside, still, moved, true)
 
 
@@ -179,84 +180,49 @@ def _mse(values: FloatArray, truth: FloatArray) -> float:
     return float(np.square(values - truth).mean(dtype=float))
 
 
-@dataclass(frozen=True, eq=False)
-class Landmarks:
-    """What shows position in a smoothed truth, (C, X, Y, Z), and which voxels are compared."""
+def _points_on_truth(truth: FloatArray, inside: MaskArray, splines: FloatArray) -> FloatArray:
+    """Find where truth's voxels lie in a prediction, by Gauss-Newton on the squared difference.
 
-    values: FloatArray
-    inside: MaskArray
+    Parameters
+    ----------
+    truth
+        (C, X, Y, Z) smoothed as the prediction is.
+    inside
+        (X, Y, Z) voxels that are compared.
+    splines
+        (C, X, Y, Z) cubic spline coefficients of the prediction.
 
-    @cached_property
-    def points(self) -> FloatArray:
-        """(3, V) voxel indices of what is compared."""
-        return np.argwhere(self.inside).T.astype(float)
+    Returns
+    -------
+    (3, V) in voxels, after the rigid motion that was found.
+    """
+    points = np.argwhere(inside).T.astype(float)
+    centred = points - points.mean(axis=1, keepdims=True)
+    # Distance from the centre at which a turn by 1 / reach moves by 1.
+    reach = max(float(np.sqrt(np.square(centred).sum(axis=0).mean())), 1.0)
+    gradients = np.stack(
+        [np.stack(np.gradient(each))[:, inside] for each in truth[:CHANNELS].astype(float)]
+    )
+    turned = np.cross(centred, gradients, axisa=0, axisb=1, axisc=1) / reach
+    # (CHANNELS · V, 6) change of truth's values with each parameter of a motion: shift, then turn.
+    slopes = np.concatenate([gradients, turned], axis=1).transpose(0, 2, 1).reshape(-1, 6)
+    # Least squares; a truth without contrast asks for no motion.
+    solver = np.linalg.pinv(slopes.T @ slopes, rcond=1e-9, hermitian=True) @ slopes.T
 
-    @cached_property
-    def centred(self) -> FloatArray:
-        """(3, V) the same about their mean."""
-        return np.asarray(self.points - self.points.mean(axis=1, keepdims=True))
+    def after(motion: FloatArray) -> FloatArray:
+        shift, turn = motion[:3], motion[3:] / reach
+        return np.asarray(points + shift[:, None] + np.cross(turn, centred, axisb=0, axisc=0))
 
-    @cached_property
-    def _reach(self) -> float:
-        """Distance from the centre, in voxels, at which a turn by 1 / reach moves by 1."""
-        return max(float(np.sqrt(np.square(self.centred).sum(axis=0).mean())), 1.0)
-
-    @cached_property
-    def _slopes(self) -> FloatArray:
-        """(CHANNELS · V, 6) change of truth's values with each parameter of a motion."""
-        gradients = np.stack(
-            [
-                np.stack(np.gradient(channel))[:, self.inside]
-                for channel in self.values[:CHANNELS].astype(float)
-            ]
-        )
-        turned = np.cross(self.centred, gradients, axisa=0, axisb=1, axisc=1) / self._reach
-        slopes: FloatArray = np.concatenate([gradients, turned], axis=1)
-        return slopes.transpose(0, 2, 1).reshape(-1, 6)
-
-    @cached_property
-    def _solver(self) -> FloatArray:
-        """(6, CHANNELS · V) least squares; a truth without contrast asks for no motion."""
-        normal = self._slopes.T @ self._slopes
-        return np.asarray(np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ self._slopes.T)
-
-    def moved(self, motion: FloatArray) -> FloatArray:
-        """(3, V) where the compared points lie after a motion."""
-        shift, turn = motion[:3], motion[3:] / self._reach
-        return np.asarray(
-            self.points + shift[:, None] + np.cross(turn, self.centred, axisb=0, axisc=0)
-        )
-
-    def motion_of(self, splines: FloatArray) -> FloatArray:
-        """Find the motion that lays an image on truth, by Gauss-Newton on the squared difference.
-
-        Parameters
-        ----------
-        splines
-            (C, X, Y, Z) of the image, smoothed as truth is, see `splines_of`.
-
-        Returns
-        -------
-        (6,) shift, and rotation vector times the reach, in voxels.
-        """
-        wanted = self.values[:CHANNELS, self.inside]
-        motion: FloatArray = np.zeros(6)
-        for _ in range(STEPS):
-            difference = sample(splines[:CHANNELS], self.moved(motion)) - wanted
-            motion = self._bounded(motion - self._solver @ difference.ravel().astype(float))
-        return motion
-
-    def _bounded(self, motion: FloatArray) -> FloatArray:
-        distance = float(np.linalg.norm(self.moved(motion) - self.points, axis=0).mean())
-        return motion * min(1.0, LARGEST_MOTION / max(distance, 1e-9))
+    motion = np.zeros(6)
+    for _ in range(STEPS):
+        difference = _sampled(splines[:CHANNELS], after(motion)) - truth[:CHANNELS, inside]
+        motion = motion - solver @ difference.ravel().astype(float)
+        distance = float(np.linalg.norm(after(motion) - points, axis=0).mean())
+        motion = motion * min(1.0, LARGEST_MOTION / max(distance, 1e-9))
+    return after(motion)
 
 
-def splines_of(channels: FloatArray) -> FloatArray:
-    """Give the cubic spline coefficients of (C, X, Y, Z) channels."""
-    return np.stack([spline_filter(c, order=3, mode="mirror", output=np.float32) for c in channels])
-
-
-def sample(splines: FloatArray, points: FloatArray) -> FloatArray:
+def _sampled(splines: FloatArray, points: FloatArray) -> FloatArray:
     """(C, V) values of cubic splines at (3, V) points in voxels."""
     return np.stack(
         [map_coordinates(c, points, order=3, mode="mirror", prefilter=False) for c in splines]

@@ -129,8 +129,7 @@ def fibre_distributions(image: SHImage, response: FloatArray, voxels: IntArray) 
         bvecs=np.concatenate([np.zeros((1, 3)), directions]),
     )
     kernel = AxSymShResponse(1.0, response[: order // 2 + 1])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=PendingDeprecationWarning)  # DIPY's own basis
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):  # DIPY's own
         model = ConstrainedSphericalDeconvModel(table, kernel, sh_order_max=order, tau=0.0)
     signal = image.coefficients[tuple(voxels.T)] @ design_matrix(directions, image.order).T
     signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)

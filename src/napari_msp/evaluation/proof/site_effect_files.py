@@ -193,7 +193,7 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
     """Read back what `evaluate` measured and found, dataset by dataset, target by target."""
     folder = Path(folder)
     values: dict[Where, dict[str, dict[Place, dict[str, float]]]] = {}
-    for line, value in _read(folder / f"{VALUES_FILE}.csv", VALUES, _value):
+    for line, value in _read(folder / f"{VALUES_FILE}.csv", VALUES, lambda e: e.number("value")):
         if line["reference"] == "scan":
             of_row = values.setdefault(line.where, {}).setdefault(line["row"], {})
             of_place = of_row.setdefault((line["region"], line["quantity"]), {})
@@ -262,10 +262,6 @@ def _read(
     except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
         remedy = Advice("compare anew")
         raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
-
-
-def _value(line: _Line) -> float:
-    return line.number("value")
 
 
 def _identified(line: _Line) -> Identified:

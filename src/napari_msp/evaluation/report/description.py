@@ -100,8 +100,8 @@ def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
         voxels: dict[str, float] = {}
         counts: list[list[int]] = []
         for dataset, who in product(datasets, plan.subjects.all):
-            with warnings.catch_warnings(), suppress(UserError, OSError):
-                warnings.simplefilter("ignore")  # what is doubtful was told when it was measured
+            # What is doubtful was told when it was measured.
+            with warnings.catch_warnings(action="ignore"), suppress(UserError, OSError):
                 scan = dataset.acquisition(who, name)
                 counts.append([len(scan.given_shell(each).volumes) for each in plan.b_values])
                 voxels[scan.lattice.edges] = float(scan.lattice.voxel_sizes.prod())
@@ -233,11 +233,15 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
     for method, by_target in outcome.trainings[first].items():
         trainings = trainings_of(outcome.trainings[each][method] for each in plan.first_rounds)
         models = {training.model: load_model(training.model) for training in trainings}
+        shared = " shared by all targets" * any(map(_shares, models.values()))
+        kinds = dict.fromkeys(
+            f"{target} {first.settings.first_stage.get(target, first.settings.kind)}"
+            for target, (first, *_) in by_target.items()
+        )
         rows.append(
             {
                 "method": method,
-                "kinds": ", ".join(_kinds(by_target))
-                + " shared by all targets" * any(map(_shares, models.values())),
+                "kinds": ", ".join(kinds) + shared,
                 "weights a target": _weights(by_target, models),
                 "learning rate": ", ".join(
                     dict.fromkeys(shown(each.settings.learning_rate, "g") for each in trainings)
@@ -273,14 +277,6 @@ def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
                 words = f"no step of training; people its statistics are of: {people}"
                 untrained[f"{method}: {where}"] = words
     return ended | untrained
-
-
-def _kinds(by_target: Trainings) -> dict[str, None]:
-    return dict.fromkeys(
-        f"{target} {training.settings.first_stage.get(target, training.settings.kind)}"
-        for target, trainings in by_target.items()
-        for training in trainings[:1]
-    )
 
 
 def _shares(model: Model) -> bool:
