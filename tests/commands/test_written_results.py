@@ -58,7 +58,11 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
     names = {f"{STEM}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec", "json")}
     names |= {f"{STEM}{stage}_{sh}.{suffix}" for stage in ("", "FirstStage") for suffix in
               ("nii.gz", "json")}  # fmt: skip
-    names |= {f"{STEM}_model-sh_param-disagreement{what}_dwimap.nii.gz" for what in ("", "0")}
+    names |= {
+        f"{STEM}_model-sh_param-disagreement{what}_dwimap.{suffix}"
+        for what in ("", "0")
+        for suffix in ("nii.gz", "json")
+    }
     names |= {f"{STEM}_mask.nii.gz", f"{STEM}_mask.json"}
     describing = {"dataset_description.json", "README", ".bidsignore"}
     found = {name for name in contents(harmonized) if not name.startswith("review")}

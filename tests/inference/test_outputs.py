@@ -10,7 +10,7 @@ import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
-from napari_msp.files import sha256
+from napari_msp.files import read_json, sha256
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import UnlikeTraining
@@ -46,8 +46,11 @@ def test_names_keep_the_entities(dwi, saved_model, tmp_path):
         f"{stem}_model-sh_param-coefficients_dwimap.json",
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.nii.gz",
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.json",
-        f"{stem}_model-sh_param-disagreement_dwimap.nii.gz",
-        f"{stem}_model-sh_param-disagreement0_dwimap.nii.gz",
+        *(
+            f"{stem}_model-sh_param-disagreement{order}_dwimap.{suffix}"
+            for order in ("", "0")
+            for suffix in ("nii.gz", "json")
+        ),
         *DESCRIBING,
         *FOR_REVIEW,
     }
@@ -273,7 +276,9 @@ def test_a_forced_save_leaves_nothing_of_the_earlier_prediction(dwi, saved_model
     kept.save(out)
     plain = files()
     expecting.save(out, force=True)
-    assert len([name for name in files() - plain if "expectederror" in name]) == 2
+    assert len([name for name in files() - plain if "expectederror" in name]) == 3
+    told = read_json(out / f"{stem}_model-sh_param-expectederror_dwimap.json")
+    assert (told["Units"], len(told["Sources"])) == ("SH units²", 1)
     theirs = {
         f"{stem}_notes.txt",
         f"{stem}_model-tensor_param-fa_dwimap.nii.gz",

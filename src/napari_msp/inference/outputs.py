@@ -20,6 +20,7 @@ from napari_msp.bids import (
     mask_sidecar,
     prediction_stem,
     shell_stem,
+    sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradient_files import read_gradients, write_gradients
@@ -442,8 +443,12 @@ def _write(
     return made
 
 
-_SURE = "disagreement", "disagreement0", "expectederror"
-"""How sure a prediction is, by what names of maps have as `param`."""
+_SURE = {
+    "disagreement": ("SH units", "How far the terms of equation (1) differ"),
+    "disagreement0": ("SH units", "How far the terms of equation (1) differ in order 0"),
+    "expectederror": ("SH units²", "Squared error to expect, as the model was calibrated"),
+}
+"""How sure a prediction is: units and meanings, by what names of maps have as `param`."""
 
 
 def _write_shell(
@@ -467,6 +472,8 @@ def _write_shell(
             name("coefficients", f"{stem}FirstStage"), prediction.first_stage, first, like=like
         )
     sure = prediction.disagreement, prediction.order_0_disagreement, prediction.expected_error
-    for what, values in zip(_SURE, sure, strict=True):
+    for (what, (unit, meaning)), values in zip(_SURE.items(), sure, strict=True):
         if values is not None:
             write_nifti(name(what), values, affine, like=like)
+            about = {"Description": meaning, "Units": unit, "Sources": list(made.sources)}
+            write_json(sidecar_path(name(what)), about)
