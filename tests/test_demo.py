@@ -6,9 +6,9 @@ from matplotlib.image import imread
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM
 from napari_msp.demo import run_demo
-from napari_msp.files import read_json
 from napari_msp.model_file import load_model
 from napari_msp.packaged import TEACHING, packaged_models
+from napari_msp.strict_json import read_json
 
 
 def test_packaged_models_are_small_and_say_what_they_are_for():

@@ -11,8 +11,8 @@ from far.signals import MODELS
 from far.writing import write_set
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.files import read_json
 from napari_msp.signal.fitting import supported_order
+from napari_msp.strict_json import read_json
 
 TINY = {
     "amber": "54f97bc5efaa",

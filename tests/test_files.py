@@ -23,15 +23,13 @@ from napari_msp.files import (
     OWNER,
     atomic_path,
     new_folder,
-    read_json,
-    read_whole,
     reserved,
     scratch_folder,
     staged_folder,
     write_json,
     write_text,
 )
-from napari_msp.strict_json import DEEPEST, LARGEST, parse_json
+from napari_msp.strict_json import DEEPEST, LARGEST, parse_json, read_json, read_whole
 
 # --- JSON ------------------------------------------------------------------------------------
 

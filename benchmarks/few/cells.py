@@ -18,7 +18,8 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.evaluation.baselines.base import baseline_class
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.files import read_json, sha256, versions_of, write_json
+from napari_msp.strict_json import read_json
+from napari_msp.files import sha256, versions_of, write_json
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import BASE
 from napari_msp.model_file import Model

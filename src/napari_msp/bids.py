@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import entries, read_json, write_json, write_text
+from napari_msp.files import entries, write_json, write_text
+from napari_msp.strict_json import read_json
 
 BIDS_VERSION = "1.10.0"
 """Version of the standard that everything written here follows."""

@@ -10,10 +10,11 @@ from napari_msp.bids import prediction_stem
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM, simulate
 from napari_msp.evaluation.compare import compare
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
 from napari_msp.packaged import TEACHING, packaged_model, packaged_models
+from napari_msp.strict_json import read_json
 
 
 @dataclass(frozen=True)

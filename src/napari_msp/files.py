@@ -1,4 +1,4 @@
-"""Write files so that a reader never meets half of one; list, read and tell them apart.
+"""Write files so that a reader never meets half of one; list them and tell them apart.
 
 They are made in hidden folders beside their places. Those of a process that was killed are taken
 away by the next that writes there: a lock says whether anybody still works in one.
@@ -13,19 +13,18 @@ import os
 import platform
 import re
 import shutil
-import stat
 import sys
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.strict_json import LARGEST, parse_json
+from napari_msp.foreign_errors import unreadable
 
 if sys.platform == "win32":
     import msvcrt
@@ -45,7 +44,6 @@ HIDDEN, OWNER = ".napari-msp-", "owner"
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What a disk says that takes no more."""
-
 
 HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """What a disk says of a lock that another process holds."""
@@ -67,9 +65,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     _refuse_folder(path)
-    hidden = any(each.match(f"{HIDDEN}*.tmp") for each in path.parents)
-    # In a hidden folder it needs none of its own: some disks take 7 ms to remove one.
-    with _made_folder(path.parent) if hidden else _hidden_folder(path.parent, path) as folder:
+    hidden: AbstractContextManager[Path] = _hidden_folder(path.parent, path)
+    if any(each.match(f"{HIDDEN}*.tmp") for each in path.parents):
+        # In a hidden folder it needs none of its own: some disks take 7 ms to remove one.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = nullcontext(path.parent)
+    with hidden as folder:
         name = f".{uuid.uuid4().hex}"
         temporary, usual = folder / f"{name}{suffix}", folder / f"{name}.usual"
         try:
@@ -116,12 +117,6 @@ def staged_folder(
                     path.unlink()
         for path in files:
             path.replace(folder / path.name)
-
-
-@contextmanager
-def _made_folder(folder: Path) -> Iterator[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
 
 
 @contextmanager
@@ -482,9 +477,6 @@ def state_of(paths: Iterable[Path]) -> str:
     return state.hexdigest()[:16]
 
 
-_REPAIR = Advice("repair or replace it")
-
-
 def write_text(path: str | Path, text: str) -> None:
     r"""Write `text` to `path` atomically, as UTF-8.
 
@@ -497,51 +489,6 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` atomically, indented, keys in the order given."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
-    """Read a JSON object, see `parse_json`.
-
-    Parameters
-    ----------
-    foreign
-        Other programs may have written it: numbers that are not finite count as missing, as null.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be read, is not JSON, or contains something other than an object.
-    """
-    content = read_whole(path, LARGEST)
-    try:
-        read = parse_json(content, "missing" if foreign else "refuse")
-    except ValueError as error:
-        raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
-    if not isinstance(read, dict):
-        raise UserError("must be a JSON object", path, remedy=_REPAIR)
-    return read
-
-
-def read_whole(path: str | Path, largest: int) -> bytes:
-    """Read a file that is not to be larger than so many bytes."""
-    path = Path(path)
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-            raise UserError("is not a file", path, remedy=Advice("check the path"))
-        if found.st_size > largest:
-            problem = f"is larger than {largest // 1_000_000} MB"
-            raise UserError(problem, path, remedy=_REPAIR)
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
-    """Give what to raise where something cannot be read: what is not one's own is not damaged."""
-    denied = isinstance(error, PermissionError)
-    remedy = "ask its owner for the right to read it" if denied else "check the path"
-    return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_msp.errors import (
@@ -51,6 +52,13 @@ def explain(error: BaseException) -> UserError:
             remedy=either(ComputeOnCPU(), Advice("start the program again")),
         )
     return Unexpected(f"{type(error).__name__}: {_line(error)}")
+
+
+def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
+    """Give what to raise where something cannot be read: what is not one's own is not damaged."""
+    denied = isinstance(error, PermissionError)
+    remedy = "ask its owner for the right to read it" if denied else "check the path"
+    return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
 
 
 OUT_OF_GPU_MEMORY = (

@@ -7,8 +7,15 @@ and runs out of stack or into its limit of digits with errors of their own.
 import json
 import math
 import re
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.foreign_errors import unreadable
+
+_REPAIR = Advice("repair or replace it")
 
 LARGEST = 50_000_000
 """Bytes beyond which nothing is believed to be a note, a card or a plan."""
@@ -24,6 +31,44 @@ NotFinite = Literal["refuse", "keep", "missing"]
 
 _NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """No file's name can have these; U+DC80 to U+DCFF stand for bytes that are no UTF-8."""
+
+
+def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
+    """Read a JSON object, see `parse_json`.
+
+    Parameters
+    ----------
+    foreign
+        Other programs may have written it: numbers that are not finite count as missing, as null.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, is not JSON, or contains something other than an object.
+    """
+    content = read_whole(path, LARGEST)
+    try:
+        read = parse_json(content, "missing" if foreign else "refuse")
+    except ValueError as error:
+        raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
+    if not isinstance(read, dict):
+        raise UserError("must be a JSON object", path, remedy=_REPAIR)
+    return read
+
+
+def read_whole(path: str | Path, largest: int) -> bytes:
+    """Read a file that is not to be larger than so many bytes."""
+    path = Path(path)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise UserError("is not a file", path, remedy=Advice("check the path"))
+        if found.st_size > largest:
+            problem = f"is larger than {largest // 1_000_000} MB"
+            raise UserError(problem, path, remedy=_REPAIR)
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:

@@ -18,7 +18,8 @@ from napari_msp.data.cubes import Interpolated
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
 from napari_msp.errors import Give, UserError
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
+from napari_msp.strict_json import read_json
 
 
 @pytest.fixture

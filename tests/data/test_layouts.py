@@ -21,7 +21,7 @@ from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisiti
 from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
 from napari_msp.learning.heads import (
     gradients_of,
     mean_b0_weighting,
@@ -30,6 +30,7 @@ from napari_msp.learning.heads import (
 )
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
+from napari_msp.strict_json import read_json
 from napari_msp.ui.load.examine import Choice, examine
 
 SHAPE = (4, 3, 5)

@@ -10,7 +10,8 @@ import pytest
 
 from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
 from napari_msp.errors import UserError
-from napari_msp.files import atomic_path, read_json, write_json
+from napari_msp.files import atomic_path, write_json
+from napari_msp.strict_json import read_json
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -16,13 +16,14 @@ from napari_msp.evaluation import compare as job
 from napari_msp.evaluation.compare import compare
 from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.evaluation.statistics import wilcoxon
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
 from napari_msp.identity import person_of
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import write_sh
+from napari_msp.strict_json import read_json
 
 
 def perturbed(image, amount, seed=0):

@@ -13,7 +13,6 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError
 from napari_msp.evaluation.measures.metrics import measure
-from napari_msp.files import read_json
 from napari_msp.foreign_errors import explain
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, ModelNetwork, load_model
@@ -21,6 +20,7 @@ from napari_msp.networks.msp import SharedMSP
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
 from napari_msp.scan import Scan, load_scan
+from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import (
     Pass,

@@ -39,9 +39,10 @@ from napari_msp.data.dataset import (
     open_dataset,
 )
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import files_under, read_json, refuse_occupied
+from napari_msp.files import files_under, refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.identity import copies
+from napari_msp.strict_json import read_json
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,13 @@ from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
 from napari_msp.files import (
     files_under,
     new_folder,
-    read_json,
     refuse_occupied,
     scratch_folder,
     walk,
     write_json,
 )
 from napari_msp.formatting import counted
+from napari_msp.strict_json import read_json
 
 DEPTH = 9
 """Folders below the given one that are searched, the most that dcm2niix allows."""

@@ -20,7 +20,8 @@ from napari_msp.data.gradients import (
     scanner_to_image_axes,
 )
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import unreadable, write_text
+from napari_msp.files import write_text
+from napari_msp.foreign_errors import unreadable
 from napari_msp.formatting import counted
 
 Table = str | Path | FloatArray

@@ -24,7 +24,8 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Remedy, UserError
-from napari_msp.files import atomic_path, scratch_folder, sha256, unreadable, version_of
+from napari_msp.files import atomic_path, scratch_folder, sha256, version_of
+from napari_msp.foreign_errors import unreadable
 
 GZIP_LEVEL = 1
 """Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""

@@ -23,7 +23,8 @@ from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.files import files_under, read_whole, sha256, state_of
+from napari_msp.files import files_under, sha256, state_of
+from napari_msp.strict_json import read_whole
 
 TISSUE = "tissue"
 """What stands for kinds of tissue where a label image is asked for."""

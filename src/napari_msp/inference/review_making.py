@@ -18,7 +18,6 @@ from napari_msp.bids import DESCRIPTION, absolute, map_beside, map_name, nifti_s
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError, stop_if
-from napari_msp.files import read_json
 from napari_msp.inference.review_maps import (
     MadeFrom,
     ReviewImage,
@@ -34,6 +33,7 @@ from napari_msp.provenance import Provenance, source_path
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.noise import signal_to_noise
+from napari_msp.strict_json import read_json
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction

@@ -31,7 +31,8 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import absolute, entities, gradient_files, map_name, shell_stem
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import read_json, staged_folder, stamp_of, write_json
+from napari_msp.files import staged_folder, stamp_of, write_json
+from napari_msp.strict_json import read_json
 
 MAPS_FOLDER = Path("review", "maps")
 """Where they lie in the predictions' folder; one folder a subject below it."""

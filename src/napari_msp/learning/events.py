@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import no_room, read_whole
+from napari_msp.files import no_room
 from napari_msp.foreign_errors import explain, first_reason
-from napari_msp.strict_json import parse_json
+from napari_msp.strict_json import parse_json, read_whole
 
 Count = Annotated[int, Field(ge=0)]
 """Of steps, epochs or weights."""

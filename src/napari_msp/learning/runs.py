@@ -19,10 +19,11 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json, refuse_occupied, write_json
+from napari_msp.files import refuse_occupied, write_json
 from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.events import Event, Failed, last_event, read_events
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.strict_json import read_json
 
 FORMAT: Final = "napari-msp run 1"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
 from napari_msp.review.predictions import FOLDER, Entry
 from napari_msp.review.rating_table import check_rater
+from napari_msp.strict_json import read_json
 
 Side = Literal["scan", "prediction"]
 

@@ -25,7 +25,7 @@ from napari_msp.bids import (
 from napari_msp.data.dataset import scans_in
 from napari_msp.data.nifti import content_hash
 from napari_msp.errors import Advice, RunJob, UserError
-from napari_msp.files import read_json, stamp_of, walk
+from napari_msp.files import stamp_of, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
@@ -43,6 +43,7 @@ from napari_msp.review.measures import (
     still_known,
     unusual_in,
 )
+from napari_msp.strict_json import read_json
 
 FOLDER = "review"
 """Where a folder of predictions keeps ratings, maps and what was measured."""

@@ -18,8 +18,9 @@ from typing import Any, Literal, get_args
 
 from napari_msp.bids import plain_label
 from napari_msp.errors import Advice, Choose, Give, UserError
-from napari_msp.files import atomic_path, read_json, read_whole, write_json
+from napari_msp.files import atomic_path, write_json
 from napari_msp.review.predictions import FOLDER, Entry
+from napari_msp.strict_json import read_json, read_whole
 
 Verdict = Literal["pass", "fail", "doubtful"]
 

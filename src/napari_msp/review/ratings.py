@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import read_json, reserved
+from napari_msp.files import reserved
 from napari_msp.formatting import counted
 from napari_msp.options import several
 from napari_msp.review.predictions import FOLDER, Entry, place_in
@@ -29,6 +29,7 @@ from napari_msp.review.rating_table import (
     read_ratings,
     write_ratings,
 )
+from napari_msp.strict_json import read_json
 
 
 def now() -> str:

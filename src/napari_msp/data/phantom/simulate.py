@@ -33,9 +33,10 @@ from napari_msp.data.phantom.platforms import (
 from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
 from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.files import new_folder, read_json, write_json, write_text
+from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
+from napari_msp.strict_json import read_json
 
 DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""

@@ -57,7 +57,7 @@ from napari_msp.evaluation.measures.fibres import (
 )
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
 from napari_msp.evaluation.proof.chapters import InRegions
-from napari_msp.files import read_json, write_json
+from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, NotPredicted
@@ -66,6 +66,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.strict_json import read_json
 
 SIMULATED = "simulated fibres"
 """Truth by which fibre peaks alone are measured."""

@@ -18,9 +18,10 @@ from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_p
 from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base
 from napari_msp.evaluation.benchmark.settings import Budget, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
-from napari_msp.files import read_json, sha256, version_of, write_json
+from napari_msp.files import sha256, version_of, write_json
 from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.schedule import FAST
+from napari_msp.strict_json import read_json
 
 SEEDS = 1000
 """Training seeds are below it; the members of a mean of networks have theirs plus multiples."""

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_whole, write_text
+from napari_msp.files import write_text
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import csv_text
+from napari_msp.strict_json import read_whole
 
 FLOOR = "noise-free twin (floor)"
 """Name of the row of the scans' own noise: no method, so it is neither best nor tested."""

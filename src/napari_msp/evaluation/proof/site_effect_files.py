@@ -20,8 +20,8 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
 )
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
-from napari_msp.files import read_whole
 from napari_msp.signal.maps import SH_SERIES, SIGNAL
+from napari_msp.strict_json import read_whole
 
 T = TypeVar("T")
 

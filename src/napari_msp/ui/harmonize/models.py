@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
 from napari_msp.errors import UserError
-from napari_msp.files import read_json, version_of, write_json
+from napari_msp.files import version_of, write_json
 from napari_msp.foreign_errors import explain
 from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
+from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.harmonize.form import ModelRow
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
