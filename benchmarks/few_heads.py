@@ -38,8 +38,8 @@ from few.plan import GROUPS, PARTS, Plan, at_chosen_rates, cells_of, times_of
 from few.report import page
 
 from napari_msp import packaged
-from napari_msp.strict_json import read_json
 from napari_msp.files import write_json, write_text
+from napari_msp.strict_json import read_json
 
 SMOKE_EDGE = 13
 """Voxels an axis of heads that only show that everything fits."""

@@ -14,8 +14,8 @@ import torch
 from far.sets import CHOOSING
 
 from base.judging import Tuning, msp_from, single_from, study_of, tuned_error
-from napari_msp.strict_json import read_json
 from napari_msp.files import write_json
+from napari_msp.strict_json import read_json
 
 
 def main() -> None:

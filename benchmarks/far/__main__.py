@@ -7,8 +7,8 @@ from pathlib import Path
 from far.digests import KEPT, digest
 from far.sets import HEADS, SETS, make_head
 from far.writing import write_set
-from napari_msp.strict_json import read_json
 from napari_msp.files import write_json
+from napari_msp.strict_json import read_json
 
 
 def main() -> int:

@@ -21,12 +21,12 @@ from few.cells import INPUT, Bench, Cell, Predict, predictor
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.line_up import on_lattice
-from napari_msp.strict_json import read_json
 from napari_msp.files import write_json
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.strict_json import read_json
 
 
 def _diffusivity(image: SHImage) -> FloatArray:

@@ -18,7 +18,6 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.evaluation.baselines.base import baseline_class
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.strict_json import read_json
 from napari_msp.files import sha256, versions_of, write_json
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import BASE
@@ -26,6 +25,7 @@ from napari_msp.model_file import Model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
+from napari_msp.strict_json import read_json
 
 INPUT = "old_st"
 SCALES = {"new_st": 1, "strong_st": 1, "strong_sa": 2}

@@ -10,7 +10,7 @@ import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
-from napari_msp.files import read_json, sha256
+from napari_msp.files import sha256
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import UnlikeTraining
@@ -19,6 +19,7 @@ from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import tensor_maps
 from napari_msp.signal.sh_image import load_sh
+from napari_msp.strict_json import read_json
 
 STEM = "sub-01_ses-ge_acq-st"
 

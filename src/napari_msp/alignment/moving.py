@@ -39,7 +39,6 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask
-from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti
 from napari_msp.files import atomic_path, write_json, write_text
 
@@ -240,12 +239,9 @@ def write_scan(
     if placed.clipped is not None and scan.doubts:
         about["Warnings"] = list(scan.doubts)
     write_json(sidecar_path(job.stage / image), about)
-    brain = scan.brain
-    more = {ESTIMATED_MARK: True, "Warnings": list(scan.mask_doubts)} if brain.estimated else {}
-    write_json(
-        sidecar_path(job.stage / mask),
-        mask_sidecar(f"{brain.origin}, moved with its scan", [f"bids::{image.as_posix()}"], **more),
-    )
+    said, uri = f"{scan.brain.origin}, moved with its scan", f"bids::{image.as_posix()}"
+    about_mask = mask_sidecar(said, [uri], **scan.brain.sidecar)
+    write_json(sidecar_path(job.stage / mask), about_mask)
     if found is not None:
         between = f"from-{plain_label(platform)}_to-{plain_label(job.source)}_mode-image"
         stem = f"{undescribed_stem(path)}_{between}"

@@ -23,11 +23,16 @@ from napari_msp.data.contradictions import (
     table_doubts,
     with_directionless,
 )
-from napari_msp.data.gradient_files import Table, read_gradients, stated_b0
+from napari_msp.data.gradient_files import (
+    Table,
+    existing_table,
+    from_dipy,
+    read_gradients,
+    stated_b0,
+)
 from napari_msp.data.gradients import GradientTable, Shell, chosen_shell, chosen_shells
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import (
-    ESTIMATED_MARK,
     BrainMask,
     background_inside,
     check_mask,
@@ -38,21 +43,17 @@ from napari_msp.data.masks import (
 from napari_msp.data.nifti import (
     as_nifti,
     check_four_axes,
-    lattice_of,
     open_nifti,
     read_voxels,
     write_nifti,
 )
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
-from napari_msp.errors import Advice, Give, UserError, either
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import source_uri
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
-
-LINEAR = 0.05
-"""Share of a b-tensor's largest eigenvalue that its others may have in linear encoding (ours)."""
 
 MOST_WITHOUT_SIGNAL = 0.001
 """Share of in-mask voxels that may lack signal without a warning (our choice)."""
@@ -122,13 +123,9 @@ class Acquisition:
     def __post_init__(self) -> None:
         table = self.given_gradients
         if len(self.image.shape) != 4 or self.image.shape[3] != len(table.b_values):
-            raise UserError(
-                f"has shape {self.image.shape} but the gradient table has "
-                f"{len(table.b_values)} rows",
-                self.name,
-                "bval",
-                Advice("give a 4-D image and its own table"),
-            )
+            problem = f"has shape {self.image.shape} but the gradient table has {len(table)} rows"
+            remedy = Advice("give a 4-D image and its own table")
+            raise UserError(problem, self.name, "bval", remedy)
         if self.given_mask is not None:
             inside = check_mask(np.asarray(self.given_mask), self.lattice, "mask").inside
             vars(self)["given_mask"] = inside
@@ -140,11 +137,10 @@ class Acquisition:
         """The file's name for messages."""
         return str(self.path) if self.path is not None else self.given_name
 
-    @cached_property
+    @property
     def affine(self) -> FloatArray:
         """(4, 4) voxel-to-scanner affine in mm."""
-        affine: FloatArray = self.image.affine
-        return affine
+        return np.asarray(self.image.affine)
 
     @cached_property
     def lattice(self) -> Lattice:
@@ -242,16 +238,14 @@ class Acquisition:
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Give the same voxels and mask with another table of the volumes that are in use."""
-        other = replace(self)
-        vars(other).update(
-            _read=replace(self._read, gradients=table), brain=self.brain, mask=self.mask
-        )
-        return other
+        return self._with(replace(self._read, gradients=table))
 
     def doubted(self, doubts: Sequence[str]) -> "Acquisition":
         """Give the same, of which more is doubted: whoever uses it is told, as of the rest."""
+        return self._with(replace(self._read, doubts=(*self._read.doubts, *doubts)))
+
+    def _with(self, read: "_Read") -> "Acquisition":
         other = replace(self)
-        read = replace(self._read, doubts=(*self._read.doubts, *doubts))
         vars(other).update(_read=read, brain=self.brain, mask=self.mask)
         return other
 
@@ -277,23 +271,19 @@ class Acquisition:
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
         brain = estimate_mask(images, self.affine, self.name)
-        warnings.warn(f"{self.name}: {self._said_of(brain)}", EstimatedMask, stacklevel=2)
+        vars(self)["brain"] = brain  # what is said of it asks for it
+        warnings.warn(f"{self.name}: {self.mask_made}", EstimatedMask, stacklevel=2)
         return brain
-
-    def _said_of(self, brain: BrainMask) -> str:
-        """Say that a mask was made, with its size and what is odd about it."""
-        said = [
-            f"has no brain mask, so one was {brain.origin}",
-            coverage(brain.inside, self.affine),
-            *(f"it {doubt}" for doubt in brain.doubts),
-            *self.other_masks,
-        ]
-        return "; ".join(said)
 
     @property
     def mask_made(self) -> str:
-        """What was warned of a mask that was made for want of one; empty where there was one."""
-        return self._said_of(self.brain) if self.brain.estimated else ""
+        """That a mask was made for want of one, its size, and what is odd about it; else empty."""
+        if not self.brain.estimated:
+            return ""
+        said = [f"has no brain mask, so one was {self.brain.origin}"]
+        said.append(coverage(self.brain.inside, self.affine))
+        said += [f"it {doubt}" for doubt in self.brain.doubts]
+        return "; ".join([*said, *self.other_masks])
 
     @cached_property
     def mask(self) -> MaskArray:
@@ -346,11 +336,6 @@ class Acquisition:
         said = f"{count:,} of {all_:,} voxels of the mask ({share}) "
         return f"{said}have no signal and are left out" if count else ""
 
-    @property
-    def mask_doubts(self) -> tuple[str, ...]:
-        """What is odd about a mask that was made, in words for a sidecar."""
-        return tuple(f"the brain mask, which was estimated, {each}" for each in self.brain.doubts)
-
     def save_estimated_mask(self, folder: Path, stem: str) -> None:
         """Write a mask that was made as `<stem>_desc-brain_mask.nii.gz`, so that it can be seen.
 
@@ -362,8 +347,8 @@ class Acquisition:
         inside = self.brain.inside
         write_nifti(path, inside, self.affine, like=self.image)
         said = f"{self.brain.origin}: {coverage(inside, self.affine)}"
-        more = {"Warnings": list(self.mask_doubts), ESTIMATED_MARK: True}
-        write_json(sidecar_path(path), mask_sidecar(said, [source_uri(self.path)], **more))
+        about = mask_sidecar(said, [source_uri(self.path)], **self.brain.sidecar)
+        write_json(sidecar_path(path), about)
 
     @property
     def provenance(self) -> tuple[str, ...]:
@@ -389,8 +374,7 @@ class Acquisition:
         Raises
         ------
         UserError
-            When there is none, when none is near `b_value`, when the choice is open, or when
-            b-values run on from one to the next.
+            When none is near it, the choice is open, or b-values run on from one to the next.
         """
         return chosen_shell(self.gradients, b_value, self.name)
 
@@ -417,27 +401,9 @@ class Acquisition:
         """Choose shells of the table as given, as `given_shell`."""
         return chosen_shells(self.given_gradients, b_values, self.name)
 
-    def normalised(self, shell: Shell) -> FloatArray:
-        """Give the signal of a shell over the b=0 signal.
-
-        Values are kept in [0, 1], as diffusion can only weaken a signal (our choice, after linear
-        RISH harmonization); voxels without b=0 signal give 0.
-
-        Returns
-        -------
-        (X, Y, Z, M) float32, dimensionless.
-        """
-        return normalise(self.voxels[..., shell.volumes], self.b0[..., None])
-
     def directions(self, shell: Shell) -> FloatArray:
         """(M, 3) unit directions of a shell in scanner axes."""
         return self.gradients.directions[shell.volumes]
-
-
-def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
-    """Divide a signal by that of b=0, see `Acquisition.normalised`; the shapes go together."""
-    ratio = np.divide(weighted, b0, out=np.zeros_like(weighted), where=b0 > 0)
-    return np.clip(ratio, 0.0, 1.0, out=ratio)
 
 
 @dataclass(frozen=True, eq=False)
@@ -495,27 +461,22 @@ def load_acquisition(
         When header or table contradict themselves; when the voxels are read, which volumes are left
         out as they are not what the table says.
     """
-    path: Path | None = None
-    if isinstance(dwi, str | Path):
-        path = Path(dwi)
-        image = open_nifti(path)
-    else:
-        image = as_nifti(dwi, "acquisition")
+    path = Path(dwi) if isinstance(dwi, str | Path) else None
     name = "acquisition" if path is None else str(path)
+    image = as_nifti(dwi, name) if path is None else open_nifti(path)
     check_four_axes(image, name)
     if gradients is not None:
         if bval is not None or bvec is not None:
             remedy = Advice("give one of the two")
             raise UserError("has a gradient table beside its b-values", name, remedy=remedy)
-        _check_linear(gradients, name)
-        bval, bvec = gradients.bvals, gradients.bvecs
+        bval, bvec = from_dipy(gradients, name)
     files = None if path is None else find_gradients(path, image)
     bval, bvec = one_table(bval, bvec)
     if b0_threshold is None and path is not None:
         b0_threshold = stated_b0(path)
     table = read_gradients(
-        _existing(bval, None if files is None else files.bval, "bval", name),
-        _existing(bvec, None if files is None else files.bvec, "bvec", name),
+        existing_table(bval, None if files is None else files.bval, "bval", name),
+        existing_table(bvec, None if files is None else files.bvec, "bvec", name),
         image.affine,
         image.shape[3],
         b0_threshold,
@@ -528,36 +489,12 @@ def load_acquisition(
         warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)
     notes = () if files is None or bvec is not None or not files.note else (files.note,)
     made = Acquisition(image, table, path=path, notes=notes, header_doubts=tuple(doubts))
-    lattice = lattice_of(image)
     if mask is None and path is not None:
-        found = look_for_mask(path, lattice)
+        found = look_for_mask(path, made.lattice)
         return replace(made, mask_path=found.path, other_masks=found.passed_over)
     if mask is None or isinstance(mask, str | Path):
         return replace(made, mask_path=None if mask is None else Path(mask))
     if isinstance(mask, nib.spatialimages.SpatialImage):
         voxels = np.asarray(mask.dataobj)
-        mask = check_mask(voxels, lattice_of(image), "mask", mask.affine).inside
+        mask = check_mask(voxels, made.lattice, "mask", mask.affine).inside
     return replace(made, given_mask=mask)
-
-
-def _check_linear(gradients: "DipyGradientTable", name: str) -> None:
-    """Refuse a table with volumes that are weighted along more than one direction."""
-    if gradients.btens is None:
-        return
-    weights = np.linalg.eigvalsh(gradients.btens[~gradients.b0s_mask])  # the largest last
-    several = int((np.abs(weights[:, 1]) > LINEAR * weights[:, 2]).sum())
-    if several:
-        problem = f"has {several} volumes of planar, spherical or other b-tensors"
-        remedy = Advice("give those of linear encoding alone, and their table")
-        raise UserError(problem, name, remedy=remedy)
-
-
-def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:
-    """Give a gradient table that is there: the given one, else the file beside the image."""
-    table = beside if given is None else given
-    if table is None:
-        raise UserError(f"has no {field}", name, field, Give(field))
-    if isinstance(table, str | Path) and not Path(table).exists():
-        remedy = either(Advice("put it beside the image"), Give(field))
-        raise UserError("is missing", table, field, remedy)
-    return table

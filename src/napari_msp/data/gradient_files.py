@@ -5,6 +5,7 @@ import re
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +20,13 @@ from napari_msp.data.gradients import (
     likely_b0,
     scanner_to_image_axes,
 )
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Give, UserError, either
 from napari_msp.files import write_text
 from napari_msp.foreign_errors import unreadable
 from napari_msp.formatting import counted
+
+if TYPE_CHECKING:
+    from dipy.core.gradients import GradientTable as DipyGradientTable
 
 Table = str | Path | FloatArray
 """b-values or b-vectors: a text file, or an array of what it would contain."""
@@ -38,6 +42,9 @@ MOST_WITHOUT_DIRECTION = 0.25
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
 """A number as some countries write it."""
+
+LINEAR = 0.05
+"""Share of a b-tensor's largest eigenvalue that its others may have in linear encoding (ours)."""
 
 MOST_IN_OTHER_UNITS = 12.0
 """Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
@@ -226,6 +233,36 @@ def _numbers(table: Table, field: str) -> FloatArray:
     except ValueError as error:
         remedy = Advice("correct it")
         raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error
+
+
+def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatArray]:
+    """Give (N,) b-values and (N, 3) b-vectors of a table of DIPY's.
+
+    Raises
+    ------
+    UserError
+        When volumes are weighted along more than one direction.
+    """
+    if table.btens is None:
+        return table.bvals, table.bvecs
+    weights = np.linalg.eigvalsh(table.btens[~table.b0s_mask])  # the largest last
+    several = int((np.abs(weights[:, 1]) > LINEAR * weights[:, 2]).sum())
+    if several:
+        problem = f"has {several} volumes of planar, spherical or other b-tensors"
+        remedy = Advice("give those of linear encoding alone, and their table")
+        raise UserError(problem, name, remedy=remedy)
+    return table.bvals, table.bvecs
+
+
+def existing_table(given: Table | None, beside: Path | None, field: str, name: str) -> Table:
+    """Give a gradient table that is there: the given one, else the file beside the image."""
+    table = beside if given is None else given
+    if table is None:
+        raise UserError(f"has no {field}", name, field, Give(field))
+    if isinstance(table, str | Path) and not Path(table).exists():
+        remedy = either(Advice("put it beside the image"), Give(field))
+        raise UserError("is missing", table, field, remedy)
+    return table
 
 
 # --- Lengths of b-vectors ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
@@ -98,6 +99,12 @@ class BrainMask:
     origin: str
     estimated: bool = False
     doubts: tuple[str, ...] = ()
+
+    @property
+    def sidecar(self) -> dict[str, Any]:
+        """What the sidecar of one that was made says of that; empty for any other."""
+        doubts = [f"the brain mask, which was estimated, {each}" for each in self.doubts]
+        return {ESTIMATED_MARK: True, "Warnings": doubts} if self.estimated else {}
 
     def __repr__(self) -> str:
         return f"<BrainMask of {int(self.inside.sum())} voxels, {self.origin}>"

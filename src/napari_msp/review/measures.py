@@ -16,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import gradient_files
 from napari_msp.errors import UserError
-from napari_msp.files import read_json, stamp_of
+from napari_msp.files import stamp_of
 from napari_msp.formatting import number
 from napari_msp.inference.review_making import MEASURES_FIELD
+from napari_msp.strict_json import read_json
 
 FEWEST = 8
 """Entries with a number below which nothing is called unusual (our choice): a median deviation of

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from napari_msp.arrays import FloatArray, InMask, for_each_block
-from napari_msp.data.acquisition import Acquisition, normalise
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.contradictions import DIRECTIONS_DIFFER
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Give, UserError
@@ -214,6 +214,16 @@ def check_given_shells(
     table = acquisition.given_gradients
     if b_values is not None or len(unfit_for_sh(table)) == len(table.shells):
         acquisition.given_shells(b_values)
+
+
+def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
+    """Divide a signal by that of b=0; the shapes go together.
+
+    Values are kept in [0, 1], as diffusion can only weaken a signal (our choice, after linear
+    RISH harmonization); where b=0 has no signal they are 0.
+    """
+    ratio = np.divide(weighted, b0, out=np.zeros_like(weighted), where=b0 > 0)
+    return np.clip(ratio, 0.0, 1.0, out=ratio)
 
 
 @overload
