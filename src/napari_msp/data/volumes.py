@@ -154,12 +154,12 @@ def _places(voxels: FloatArray, table: GradientTable) -> IntArray:
 def _means_at(voxels: FloatArray, places: IntArray) -> FloatArray:
     """Give (P, N) means of the 3 × 3 × 3 voxels around each place."""
     around = np.indices((3, 3, 3)).reshape(3, -1).T - 1
-    indices = places[None] + around[:, None]
-    indices = np.clip(indices, 0, np.array(voxels.shape[:3]) - 1)
-    x, y, z = np.moveaxis(indices, -1, 0)
-    volumes = range(voxels.shape[3])
-    means = [_finite(voxels[..., volume][x, y, z]).mean(axis=0) for volume in volumes]
-    return np.stack(means, axis=1).astype(float)
+    last = np.array(voxels.shape[:3]) - 1
+    total = np.zeros((len(places), voxels.shape[3]), np.float32)
+    for move in around:
+        x, y, z = np.clip(places + move, 0, last).T
+        total += _finite(voxels[x, y, z])  # all volumes of a voxel: in memory they may lie together
+    return total.astype(float) / len(around)
 
 
 def _finite(values: FloatArray) -> FloatArray:

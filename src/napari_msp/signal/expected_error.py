@@ -45,7 +45,7 @@ ORDERS = 4
 ROWS = 2048
 """Voxels that are held against their neighbours at a time: more would leave a core's cache."""
 
-PLANES = 64
+PLANES = 32
 """That a smoothing makes at a time: of many more, most would be multiplied by 0."""
 
 Poll = Callable[[], bool] | None
@@ -131,10 +131,13 @@ def _description(
     def describe(rows: slice) -> None:
         index = inside[rows]
         own = by_voxel.take(index, axis=0)
-        step = by_voxel.take(index + away * there.take(index, axis=1), axis=0)
-        step -= own
-        bend = step.sum(axis=0)
-        steep = np.square(step, out=step).sum(axis=0)
+        steep, bend, step = np.zeros_like(own), np.zeros_like(own), np.empty_like(own)
+        # One neighbour after the other: all of them at once would leave a core's cache.
+        for neighbour in index + away * there.take(index, axis=1):
+            by_voxel.take(neighbour, axis=0, out=step, mode="clip")  # "raise" copies once more
+            step -= own
+            bend += step
+            steep += np.square(step, out=step)
         steep /= 2
         squares = np.square(own, out=own), steep, np.square(bend, out=bend)
         into[:, rows] = np.concatenate([_by_order(each).T for each in squares])
@@ -279,11 +282,13 @@ class ErrorModel:
         is known but that the error is large.
         """
         count = len(self.mean)
-        square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
-        square[np.triu_indices(count)] = self.weights[1 + count :]
+        # In single precision, as the features are: it takes half the time.
+        weights = self.weights.astype(np.float32)
+        square = np.zeros((count, count), np.float32)  # no product of two features is ever stored
+        square[np.triu_indices(count)] = weights[1 + count :]
         expected, guessed = np.empty(len(features), np.float32), np.empty(len(features), bool)
-        linear = self.weights[1 : 1 + count, None]
-        mean, deviation = self.mean[:, None], self.deviation[:, None]
+        linear = weights[1 : 1 + count, None]
+        mean, deviation = (each.astype(np.float32)[:, None] for each in (self.mean, self.deviation))
 
         def expect(part: slice) -> None:
             stop_if(cancelled)
@@ -294,7 +299,7 @@ class ErrorModel:
             form = square.T @ (limited := _limited(values))
             form += linear
             form *= limited
-            found = self.weights[0] + form.sum(axis=0)
+            found = weights[0] + form.sum(axis=0)
             expected[part] = np.exp(np.minimum(found, np.log(self.largest)))
             guessed[part] = far | (expected[part] >= self.largest * (1 - 1e-6))
 
