@@ -8,10 +8,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.checking.b_vectors import check_turns, doubts_of, examine_table
+from napari_msp.checking.comparisons import compare_with_input
 from napari_msp.checking.dataset import check
 from napari_msp.checking.gradients import judge_order
 from napari_msp.checking.scan import check_scan
-from napari_msp.checking.summary import ScanSummary, compare_with_input
+from napari_msp.checking.summary import ScanSummary
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
     NO_TURN,

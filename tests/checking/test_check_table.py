@@ -13,15 +13,11 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
 from napari_msp.alignment.registration import BrainImage, Displacement
+from napari_msp.checking.comparisons import check_input_position, check_outliers
 from napari_msp.checking.dataset import check, check_unlike
 from napari_msp.checking.gradients import check_b0, check_near_b_values
-from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
-from napari_msp.checking.summary import (
-    Comparison,
-    ScanSummary,
-    check_input_position,
-)
+from napari_msp.checking.summary import Comparison, ScanSummary
 from napari_msp.checking.table import table_text, write_table
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset

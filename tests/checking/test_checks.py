@@ -9,9 +9,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.alignment.registration import brain_image, estimate_displacement
+from napari_msp.checking.comparisons import MISALIGNMENT_ACCURACY
 from napari_msp.checking.dataset import check
-from napari_msp.checking.findings import Finding, has_errors, report_text
-from napari_msp.checking.summary import MISALIGNMENT_ACCURACY
+from napari_msp.checking.summary import Finding, has_errors, report_text
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from napari_msp.checking.outliers import check_outliers
+from napari_msp.checking.comparisons import check_outliers
 from napari_msp.checking.quality import background, measure_quality
 from napari_msp.checking.scan import check_quality
 from napari_msp.checking.summary import ScanSummary

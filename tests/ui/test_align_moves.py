@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.alignment.report import AlignedScan, Alignment
-from napari_msp.checking.findings import Finding
+from napari_msp.checking.summary import Finding
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Advice
 from napari_msp.ui.align import aligning

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
-from napari_msp.checking.findings import Finding
+from napari_msp.checking.summary import Finding
 from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json

@@ -12,7 +12,6 @@ import numpy as np
 from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_scan
 from napari_msp.alignment.registration import (
     LEAST_CORRELATION,
-    MISALIGNMENT_LIMIT,
     BrainImage,
     Freedom,
     brain_image,
@@ -34,8 +33,7 @@ from napari_msp.bids import (
     describe_part,
     write_participants,
 )
-from napari_msp.checking.findings import Finding, place_of
-from napari_msp.checking.summary import Comparison
+from napari_msp.checking.summary import Comparison, Finding, place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import (
@@ -334,9 +332,8 @@ def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
         problem = f"hardly resembles {source} (correlation {correlation:.2f} when aligned)"
         remedy = Advice("look at its pictures, and whether both are of one subject")
         yield Finding("warning", scan.name, problem, remedy, "unlike input")
-    distance = scan.after.distance
-    if distance is not None and distance > MISALIGNMENT_LIMIT:
-        problem = f"still lies {distance:.2f} voxels from {source} on average"
+    if scan.after.too_far:
+        problem = f"still lies {scan.after.distance:.2f} voxels from {source} on average"
         remedy = Advice("look at its pictures; distortion that differs cannot be undone by moving")
         yield Finding("warning", scan.name, problem, remedy, "misaligned")
 

@@ -30,7 +30,7 @@ from napari_msp.bids import (
     sidecar_path,
     undescribed_stem,
 )
-from napari_msp.checking.findings import place_of
+from napari_msp.checking.summary import place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.contradictions import SCHEMES, find_deviation

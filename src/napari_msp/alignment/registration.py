@@ -161,6 +161,10 @@ class Displacement:
         """Give the mean distance in mean edges of a lattice's voxels."""
         return self.mean / float(lattice.voxel_sizes.mean())
 
+    def too_far(self, lattice: Lattice) -> bool:
+        """Return whether a head lies too far from where it does in an image on `lattice`."""
+        return self.in_voxels(lattice) > MISALIGNMENT_LIMIT
+
     def lies(self, origin: str, lattice: Lattice, accuracy: str = "") -> str:
         """Say how far a head lies from where it lies in another image, called `origin`.
 
@@ -239,9 +243,9 @@ def warn_if_beside(
         Beyond `MISALIGNMENT_LIMIT`; where that cannot be told, when the brains' centres are
         `MOST_APART` mm apart.
     """
-    limit = MISALIGNMENT_LIMIT * float(fixed.lattice.voxel_sizes.mean())
+    half = MISALIGNMENT_LIMIT / 2 * float(fixed.lattice.voxel_sizes.mean())
     brains = _quick_brain(fixed), _quick_brain(moving)
-    if _lie_together(*brains, limit / 2):
+    if _lie_together(*brains, half):
         return
     found = find_displacement(fixed, moving)
     if found is None:
@@ -249,7 +253,7 @@ def warn_if_beside(
         if apart <= MOST_APART:
             return
         said = f"its brain lies {apart:.1f} mm beside that on {other}: {NOT_REGISTERED}"
-    elif found.mean <= limit:
+    elif not found.too_far(fixed.lattice):
         return
     else:
         lies = found.lies(other, fixed.lattice)

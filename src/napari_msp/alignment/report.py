@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader
 
 from napari_msp.alignment.registration import BrainImage
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.findings import Finding
-from napari_msp.checking.summary import Comparison
+from napari_msp.checking.summary import Comparison, Finding
 from napari_msp.data.lattice import resample
 from napari_msp.files import write_text
 from napari_msp.formatting import aligned, counted, csv_text

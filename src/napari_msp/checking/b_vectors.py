@@ -13,9 +13,8 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.findings import Finding
 from napari_msp.checking.gradients import Correction, judge_order
-from napari_msp.checking.summary import ScanSummary, TableInFile
+from napari_msp.checking.summary import Finding, ScanSummary, TableInFile
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
     FIBRE_VOXELS,

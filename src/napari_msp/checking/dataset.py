@@ -7,7 +7,14 @@ from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, misplaced, subject_and_platform
 from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
-from napari_msp.checking.findings import Finding, Severity, finding_from, place_of
+from napari_msp.checking.comparisons import (
+    by_platform,
+    check_input_position,
+    check_lattice,
+    check_outliers,
+    check_platforms,
+    compare_with_input,
+)
 from napari_msp.checking.gradients import (
     Correction,
     check_b0,
@@ -16,14 +23,8 @@ from napari_msp.checking.gradients import (
     common_b_value,
     write_corrected,
 )
-from napari_msp.checking.outliers import by_platform, check_outliers, check_platforms
 from napari_msp.checking.scan import check_scan
-from napari_msp.checking.summary import (
-    ScanSummary,
-    check_input_position,
-    check_lattice,
-    compare_with_input,
-)
+from napari_msp.checking.summary import Finding, ScanSummary, Severity, finding_from, place_of
 from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.alike import ScanHeader, unlike
 from napari_msp.data.dataset import (

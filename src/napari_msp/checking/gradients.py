@@ -8,9 +8,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
-from napari_msp.checking.findings import Finding
-from napari_msp.checking.outliers import by_platform
-from napari_msp.checking.summary import ScanSummary
+from napari_msp.checking.comparisons import by_platform
+from napari_msp.checking.summary import Finding, ScanSummary
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
 from napari_msp.data.gradient_files import write_table
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name

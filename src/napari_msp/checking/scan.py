@@ -15,11 +15,18 @@ from napari_msp.alignment.registration import brain_image
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import ALIGNMENT, read_metadata, sidecar_path
 from napari_msp.checking.b_vectors import examine_table, with_table
-from napari_msp.checking.findings import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.slices import DroppedSlice
-from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
+from napari_msp.checking.summary import (
+    Finding,
+    HeadImages,
+    ScanSummary,
+    TableInFile,
+    errors_as_findings,
+    finding_from,
+    place_of,
+)
 from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask

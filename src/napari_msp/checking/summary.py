@@ -1,26 +1,111 @@
-"""What is kept of a checked scan, and how its lattice, mask and head lie beside the input's."""
+"""What a check finds, each thing by itself and all as a text; and what it keeps of a scan."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
-from napari_msp.alignment.registration import (
-    LEAST_CORRELATION,
-    MISALIGNMENT_LIMIT,
-    BrainImage,
-    Displacement,
-    estimate_displacement,
-)
+from napari_msp.alignment.registration import BrainImage, Displacement
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.findings import Finding
+from napari_msp.bids import absolute
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
-from napari_msp.data.lattice import Lattice, resample_mask, scale_between
+from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.masks import dice
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import PYTHON, Remedy, UserError, Words
+from napari_msp.formatting import counted
+
+Severity = Literal["error", "warning", "note"]
+"""Gravest first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, doubtful or worth knowing.
+
+    Attributes
+    ----------
+    severity
+        "error": the scan or dataset cannot be used as it is; "warning": it can, with worse
+        results; "note": for information.
+    where
+        File (relative to the dataset), subject, platform, or subject and platform.
+    remedy
+        What helps; its parameters are those of a training.
+    flag
+        The same in a word or two, for the table of scans; empty when it is not of one scan or
+        platform.
+    """
+
+    severity: Severity
+    where: str
+    problem: str
+    remedy: Remedy | None = None
+    flag: str = ""
+
+    def message(self, words: Words = PYTHON) -> str:
+        """Say what it is and what helps, in a front end's words."""
+        return UserError(self.problem, remedy=self.remedy).phrase(words)
+
+
+def place_of(path: Path, root: Path) -> str:
+    """Name a file of the dataset at `root`."""
+    return path.relative_to(root).as_posix()
+
+
+def finding_from(error: UserError, root: Path, where: str) -> Finding:
+    """Turn an error into a finding; paths are given from the dataset's root."""
+    if error.subject is not None:
+        subject, folder = absolute(error.subject), absolute(root)
+        if subject != folder and subject.is_relative_to(folder):
+            where = place_of(subject, folder)
+    return Finding("error", where, error.problem, error.remedy)
+
+
+@contextmanager
+def errors_as_findings(findings: list[Finding], root: Path, where: str) -> Iterator[None]:
+    """Add an error to `findings` and leave the block: one fault must not hide the next."""
+    try:
+        yield
+    except UserError as error:
+        findings.append(finding_from(error, root, where))
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Return whether the dataset cannot be used as it is."""
+    return any(finding.severity == "error" for finding in findings)
+
+
+def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
+    """Write the findings for reading: gravest first, equal messages together."""
+    findings = list(findings)
+    if not findings:
+        return "Nothing to report.\n"
+    severities = get_args(Severity)
+    counts = Counter(finding.severity for finding in findings)
+    lines = [", ".join(counted(counts[each], each) for each in severities)]
+    for severity in severities:
+        places: dict[str, list[str]] = {}
+        for finding in findings:
+            if finding.severity == severity:
+                places.setdefault(finding.message(words), []).append(finding.where)
+        if places:
+            lines += ["", f"{severity.capitalize()}s"]
+        for message, where in places.items():
+            if len(where) == 1:
+                lines.append(f"  {where[0]}: {message}")
+            else:
+                lines.append(f"  {message}")
+                lines += [f"      {place}" for place in where]
+    return "\n".join(lines) + "\n"
+
+
+# --- What is kept of a scan ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -98,6 +183,11 @@ class Comparison:
             return None
         return self.displacement.in_voxels(self.input_lattice)
 
+    @property
+    def too_far(self) -> bool:
+        """Whether the head is known to lie too far from the input's."""
+        return self.displacement is not None and self.displacement.too_far(self.input_lattice)
+
 
 @dataclass(frozen=True)
 class ScanSummary:
@@ -132,111 +222,3 @@ class ScanSummary:
     def name(self) -> str:
         """Subject and platform, such as "sub-01 prisma_st"."""
         return f"{self.subject} {self.platform}"
-
-
-# --- Beside the input ------------------------------------------------------------------------
-
-MISALIGNMENT_ACCURACY = 0.3
-"""Mean error in mm of the measured displacement on simulated heads with 2.4 mm voxels (measured:
-0.05 to 0.23 mm over shifts from 0 to 3 mm and twelve pairs of scans)."""
-
-
-def compare_with_input(
-    source: ScanSummary, target: ScanSummary
-) -> tuple[list[Finding], Comparison | None]:
-    """Measure how far the head of `target` lies from that of `source`, the input.
-
-    Gives the findings, and what was measured; None when one of them has no images.
-    """
-    if source.images is None or target.images is None:
-        return [], None
-    brains = source.images.brain, target.images.brain
-    try:
-        found = estimate_displacement(*brains)
-    except UserError as error:
-        problem = f"cannot be aligned with {source.platform}: {error.problem}"
-        found_none = Finding("warning", target.name, problem, error.remedy, "not aligned")
-        return [found_none], Comparison.of(*brains, None)
-    comparison = Comparison.of(*brains, found)
-    return list(_judge(target.name, source.platform, comparison)), comparison
-
-
-def measured_distance(scan: ScanSummary) -> float | None:
-    """Give the mean displacement in voxels of the input, where it means something.
-
-    That of scans that hardly resemble the input does not.
-    """
-    comparison = scan.comparison
-    if comparison is None or comparison.displacement is None:
-        return None
-    resembles = comparison.displacement.correlation >= LEAST_CORRELATION
-    return comparison.distance if resembles else None
-
-
-def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike."""
-    shifts = [
-        target.comparison.displacement.shift
-        for target in targets
-        if (measured_distance(target) or 0.0) > MISALIGNMENT_LIMIT
-        and target.comparison is not None
-        and target.comparison.displacement is not None
-    ]
-    # Two scans that were moved independently hardly ever lie this near to each other.
-    alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
-    if alike and len(shifts) == len(targets):
-        problem = (
-            f"the scans on all {len(targets)} other platforms lie alike, away from this one: the "
-            "input is off, not they"
-        )
-        remedy = Advice("register it again")
-        yield Finding("warning", source.name, problem, remedy, "input misaligned")
-
-
-def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Finding]:
-    found, distance = comparison.displacement, comparison.distance
-    if found is None or distance is None:
-        return
-    if found.correlation < LEAST_CORRELATION:
-        problem = f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)"
-        remedy = Advice("make sure that both are of one subject, and the masks of the brain")
-        yield Finding("warning", where, problem, remedy, "unlike input")
-    elif distance > MISALIGNMENT_LIMIT:
-        accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
-        problem = (
-            f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "
-            f"{MISALIGNMENT_LIMIT:g} voxel: a network learns that as if it were the scanner's"
-        )
-        yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
-
-
-def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:
-    """Compare a target's lattice with the node-aligned one that a network gives for the input."""
-    coarse, found = source.lattice.canonical, target.lattice.canonical
-    pair = f"{source.platform} to {target.platform}"
-    try:
-        scale = scale_between(coarse.voxel_sizes, found.voxel_sizes, pair)
-    except UserError as error:
-        yield Finding("error", target.where, f"{pair}: {error.problem}", error.remedy, "voxel size")
-        return
-    wanted = coarse.refined(scale)
-    if found.matches(wanted):
-        return
-    if target.aligned:
-        problem = (
-            f"lies on {source.platform} by its affine, on voxels of its own: training interpolates "
-            "it, measures do not"
-        )
-        yield Finding("note", target.where, problem)
-        return
-    if found.shape != wanted.shape:
-        shapes = (" × ".join(map(str, each.shape)) for each in (found, wanted))
-        reason = "it has {} voxels, not {}".format(*shapes)
-    else:
-        reason = f"its voxels lie up to {found.offset_to(wanted):.2f} voxels away"
-    problem = (
-        f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
-        f"({reason}): training resamples it, which smooths it"
-    )
-    remedy = Advice("reslice it from the original in one step")
-    yield Finding("warning", target.where, problem, remedy, "lattice")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.findings import Finding
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.summary import Comparison, ScanSummary
+from napari_msp.checking.summary import Comparison, Finding, ScanSummary
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text

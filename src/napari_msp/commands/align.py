@@ -43,7 +43,7 @@ def run(options: Namespace, console: Console) -> int:
     """Align the dataset, and report what is doubtful."""
     from napari_msp.alignment.align import align
     from napari_msp.alignment.report import table_text
-    from napari_msp.checking.findings import has_errors, report_text
+    from napari_msp.checking.summary import has_errors, report_text
 
     done = shared.call(align, options, progress=console.progress)
     console.result(table_text(done))

@@ -54,7 +54,7 @@ def add_corrected(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Check the dataset, and report what is wrong."""
     from napari_msp.checking.dataset import check
-    from napari_msp.checking.findings import has_errors, report_text
+    from napari_msp.checking.summary import has_errors, report_text
     from napari_msp.checking.table import WIDTH, check_table_name, table_text, write_table
 
     if options.table is not None:

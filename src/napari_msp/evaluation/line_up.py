@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from napari_msp.alignment.registration import MISALIGNMENT_LIMIT, find_displacement
+from napari_msp.alignment.registration import find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
@@ -170,7 +170,7 @@ class Comparison:
         said = []
         for name, each in self.predictions.items():
             own, found = self.lattices[name], find_displacement(self.truth.image, each.image)
-            if found is not None and found.in_voxels(own) > MISALIGNMENT_LIMIT:
+            if found is not None and found.too_far(own):
                 lies = found.lies("the ground truth", own)
                 said.append(f"{name} {lies}, which counts as error until they are registered")
         return said

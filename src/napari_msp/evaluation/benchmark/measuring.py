@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.alignment.registration import MISALIGNMENT_LIMIT, Displacement, find_displacement
+from napari_msp.alignment.registration import Displacement, find_displacement
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -413,11 +413,7 @@ def doubts_of_place(
     heads
         By subject, where its head lies on the target, and the input's lattice.
     """
-    far = {
-        subject: each
-        for subject, each in heads.items()
-        if each[0].in_voxels(each[1]) > MISALIGNMENT_LIMIT
-    }
+    far = {subject: each for subject, each in heads.items() if each[0].too_far(each[1])}
     if not far:
         return []
     farthest = max(far, key=lambda subject: far[subject][0].mean)

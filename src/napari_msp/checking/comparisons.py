@@ -1,4 +1,4 @@
-"""Scans that stand out among those of their platform, and platforms that stand apart.
+"""Scans side by side: each beside the input's, and among those of its platform.
 
 A limit for all studies would be wrong for most: masks, noise and contrast differ between protocols.
 Within one platform they should not, so each scan is compared with its platform's median.
@@ -9,12 +9,128 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from scipy.spatial.distance import pdist
 
-from napari_msp.alignment.registration import MISALIGNMENT_LIMIT
-from napari_msp.checking.findings import Finding
+from napari_msp.alignment.registration import (
+    LEAST_CORRELATION,
+    MISALIGNMENT_LIMIT,
+    estimate_displacement,
+)
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.summary import ScanSummary, measured_distance
-from napari_msp.errors import Advice
+from napari_msp.checking.summary import Comparison, Finding, ScanSummary
+from napari_msp.data.lattice import scale_between
+from napari_msp.errors import Advice, UserError
+
+# --- Beside the input ------------------------------------------------------------------------
+
+MISALIGNMENT_ACCURACY = 0.3
+"""Mean error in mm of the measured displacement on simulated heads with 2.4 mm voxels (measured:
+0.05 to 0.23 mm over shifts from 0 to 3 mm and twelve pairs of scans)."""
+
+
+def compare_with_input(
+    source: ScanSummary, target: ScanSummary
+) -> tuple[list[Finding], Comparison | None]:
+    """Measure how far the head of `target` lies from that of `source`, the input.
+
+    Gives the findings, and what was measured; None when one of them has no images.
+    """
+    if source.images is None or target.images is None:
+        return [], None
+    brains = source.images.brain, target.images.brain
+    try:
+        found = estimate_displacement(*brains)
+    except UserError as error:
+        problem = f"cannot be aligned with {source.platform}: {error.problem}"
+        found_none = Finding("warning", target.name, problem, error.remedy, "not aligned")
+        return [found_none], Comparison.of(*brains, None)
+    comparison = Comparison.of(*brains, found)
+    return list(_judge(target.name, source.platform, comparison)), comparison
+
+
+def measured_distance(scan: ScanSummary) -> float | None:
+    """Give the mean displacement in voxels of the input, where it means something.
+
+    That of scans that hardly resemble the input does not.
+    """
+    comparison = scan.comparison
+    if comparison is None or comparison.displacement is None:
+        return None
+    resembles = comparison.displacement.correlation >= LEAST_CORRELATION
+    return comparison.distance if resembles else None
+
+
+def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
+    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike."""
+    shifts = [
+        target.comparison.displacement.shift
+        for target in targets
+        if measured_distance(target) is not None
+        and target.comparison is not None
+        and target.comparison.displacement is not None
+        and target.comparison.too_far
+    ]
+    # Two scans that were moved independently hardly ever lie this near to each other.
+    alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
+    if alike and len(shifts) == len(targets):
+        problem = (
+            f"the scans on all {len(targets)} other platforms lie alike, away from this one: the "
+            "input is off, not they"
+        )
+        remedy = Advice("register it again")
+        yield Finding("warning", source.name, problem, remedy, "input misaligned")
+
+
+def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Finding]:
+    found = comparison.displacement
+    if found is None:
+        return
+    if found.correlation < LEAST_CORRELATION:
+        problem = f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)"
+        remedy = Advice("make sure that both are of one subject, and the masks of the brain")
+        yield Finding("warning", where, problem, remedy, "unlike input")
+    elif comparison.too_far:
+        accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
+        problem = (
+            f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "
+            f"{MISALIGNMENT_LIMIT:g} voxel: a network learns that as if it were the scanner's"
+        )
+        yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
+
+
+def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:
+    """Compare a target's lattice with the node-aligned one that a network gives for the input."""
+    coarse, found = source.lattice.canonical, target.lattice.canonical
+    pair = f"{source.platform} to {target.platform}"
+    try:
+        scale = scale_between(coarse.voxel_sizes, found.voxel_sizes, pair)
+    except UserError as error:
+        yield Finding("error", target.where, f"{pair}: {error.problem}", error.remedy, "voxel size")
+        return
+    wanted = coarse.refined(scale)
+    if found.matches(wanted):
+        return
+    if target.aligned:
+        problem = (
+            f"lies on {source.platform} by its affine, on voxels of its own: training interpolates "
+            "it, measures do not"
+        )
+        yield Finding("note", target.where, problem)
+        return
+    if found.shape != wanted.shape:
+        shapes = (" × ".join(map(str, each.shape)) for each in (found, wanted))
+        reason = "it has {} voxels, not {}".format(*shapes)
+    else:
+        reason = f"its voxels lie up to {found.offset_to(wanted):.2f} voxels away"
+    problem = (
+        f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
+        f"({reason}): training resamples it, which smooths it"
+    )
+    remedy = Advice("reslice it from the original in one step")
+    yield Finding("warning", target.where, problem, remedy, "lattice")
+
+
+# --- Among those of its platform ---------------------------------------------------------------
 
 OUTLYING = 3.5
 """Distance from the median, in robust standard deviations (1.4826 median absolute deviations),
