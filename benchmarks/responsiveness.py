@@ -116,7 +116,7 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
     from napari.layers import Layer
 
     from napari_msp.data.dataset import open_dataset
-    from napari_msp.scan import load_scan
+    from napari_msp.scan_sources import load_scan
     from napari_msp.ui.layers import scan_layers
 
     viewer = napari.Viewer()

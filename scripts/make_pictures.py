@@ -33,7 +33,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msp import harmonize, load_model
 from napari_msp.data.phantom import platform_named, simulate, simulate_subject, write_scan
 from napari_msp.packaged import packaged_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import open_widget

@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bids", "provenance"),
     ("data", "identity"),
     ("signal",),
-    ("scan",),
+    ("scan", "scan_sources"),
     ("networks",),
     ("model_card", "model_file", "packaged"),
     ("inference",),

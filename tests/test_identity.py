@@ -25,7 +25,7 @@ from napari_msp.identity import (
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.packaged import packaged_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 
 SCAN = "{0}/ses-{1}/dwi/{0}_ses-{1}_acq-{2}_dwi.nii.gz"
 

@@ -15,7 +15,8 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import Overwrite, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import Provenance
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal import maps as maps_module
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Map, Maps, angle_between, tensor_maps

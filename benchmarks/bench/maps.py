@@ -18,7 +18,8 @@ from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import scanner_to_image_axes
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, TENSOR_DIRECTIONS, Maps, tensor_maps
 from napari_msp.signal.sh_image import SHImage, write_sh

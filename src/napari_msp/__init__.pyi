@@ -21,7 +21,8 @@ from .options import Options
 from .review.predictions import open_review
 from .review.ratings import Ratings, merge_ratings
 from .review.report import review_report
-from .scan import Scan, load_scan
+from .scan import Scan
+from .scan_sources import load_scan
 from .signal.fitting import evaluate_sh, fit_sh
 from .signal.maps import colour_fa, fractional_anisotropy, sh_average, squared_error
 from .signal.sh_image import SHImage, load_sh, write_sh

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
-
 from napari_msp.bids import (
     COEFFICIENTS,
     absolute,
@@ -19,24 +17,20 @@ from napari_msp.bids import (
     describe_derivative,
     entities,
     map_name,
-    nifti_stem,
-    read_sidecar,
+    platform_of,
     shell_stem,
-    sidecar_path,
     subject_and_platform,
     without_shell,
 )
-from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import is_scan
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.gradients import Shell, same_shell, shell_name, wanted_b_values
-from napari_msp.data.nifti import open_nifti, write_nifti
-from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
+from napari_msp.data.gradients import Shell, same_shell, shell_name
+from napari_msp.data.nifti import write_nifti
+from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
-from napari_msp.provenance import Provenance, provenance_of, source_path
+from napari_msp.provenance import Provenance, source_path
 from napari_msp.signal.fitting import (
-    check_given_shells,
     fit_sh,
     scheme_doubt,
     shells_for_maps,
@@ -44,8 +38,7 @@ from napari_msp.signal.fitting import (
     unfit_for_sh,
 )
 from napari_msp.signal.maps import MAPS, Maps
-from napari_msp.signal.sh_image import SHImage, load_sh, usable_sh, write_sh
-from napari_msp.signal.spherical_harmonics import order_of
+from napari_msp.signal.sh_image import SHImage, write_sh
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -261,8 +254,7 @@ class Scan:
             return self.provenance.target
         if self.path is None:
             return ""
-        named = entities(self.path)
-        return "_".join(named[each] for each in ("ses", "acq") if each in named)
+        return platform_of(self.path)
 
     @property
     def name(self) -> str:
@@ -457,147 +449,3 @@ def _file_names(stem: str) -> list[str]:
     """Name the SH image and every map."""
     named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
     return [map_name(stem, "sh", "coefficients"), *named]
-
-
-def load_scan(
-    path: str | Path | Sequence[str | Path],
-    b_value: float | Sequence[float] | None = None,
-    *,
-    bval: str | Path | None = None,
-    bvec: str | Path | None = None,
-    mask: str | Path | None = None,
-    b0_threshold: float | None = None,
-) -> Scan:
-    """Open a DWI, or an SH image where no .bval lies beside it.
-
-    Parameters
-    ----------
-    path, bval, bvec, mask, b0_threshold
-        As for `load_acquisition`; or the SH images of several shells.
-    b_value
-        Shell of a scan that has several, in s/mm², or those that are wanted; None: all.
-
-    Returns
-    -------
-    Scan
-        Voxels of a DWI are read, and SH fitted, when first asked for.
-
-    Raises
-    ------
-    UserError
-        When the file is neither, an SH image's b-value is unknown, or there is no such shell.
-    """
-    if not isinstance(path, str | Path):
-        if len(path) > 1:
-            return _of_files([load_scan(each) for each in path], b_value)
-        if not path:
-            raise UserError("no file is given", field="path", remedy=Give("path", "one"))
-        (path,) = path
-    path = Path(path)
-    named = bval is not None or bvec is not None or is_scan(path)
-    if named or _lacks_its_table(path):
-        acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
-        check_given_shells(acquisition, b_value)  # what cannot be chosen is an error at once
-        return as_scan(acquisition, b_value)
-    image = load_sh(path)
-    if image.b_value is None:
-        remedy = Advice(f"add BValue to {sidecar_path(path)}")
-        raise UserError("its b-value is unknown, so it has no FA", path, remedy=remedy)
-    provenance = Provenance.from_sidecar(read_sidecar(path))
-    return Scan(given_sh=image, path=path, provenance=provenance)
-
-
-def _of_files(scans: Sequence[Scan], b_value: float | Sequence[float] | None) -> Scan:
-    """Make one scan of the SH images of the shells that are wanted."""
-    joined = _joined(scans)
-    if b_value is None:
-        return joined
-    wanted = [joined.at_shell(each).shells[0] for each in wanted_b_values(b_value)]
-    return _joined([scan for scan in scans if scan.shells[0] in wanted])
-
-
-def _joined(scans: Sequence[Scan]) -> Scan:
-    """Make one scan of the SH images of its shells."""
-    first = scans[0]
-    if len(scans) == 1:
-        return first
-    images: dict[int, SHImage] = {}
-    for scan in sorted(scans, key=lambda scan: scan.b_value or 0.0):
-        path = scan.path or "scan"
-        if scan.acquisition is not None:
-            raise UserError("is no SH image", path, remedy=Advice("give a DWI alone"))
-        if scan.shells[0] in images:
-            problem = f"has b = {scan.shells[0]}, as another of them has"
-            raise UserError(problem, path, remedy=Advice("give one SH image for each shell"))
-        if not scan.lattice.matches(first.lattice) or scan.subject != first.subject:
-            problem = f"is not of the same scan as {first.path}"
-            raise UserError(problem, path, remedy=Advice("give the shells of one scan"))
-        images[scan.shells[0]] = scan.image
-    return replace(first, given_sh=images)
-
-
-def _lacks_its_table(path: Path) -> bool:
-    """Tell a DWI without a gradient table from an SH image, by its name and number of volumes."""
-    shape = open_nifti(path).shape
-    if len(shape) != 4 or nifti_stem(path).endswith("_dwimap"):
-        return False
-    try:
-        order_of(shape[3])
-    except ValueError:
-        return True
-    return False
-
-
-ScanLike = Scan | Acquisition | SHImage | Mapping[int, SHImage] | str | Path | Sequence[str | Path]
-"""What can be taken as a scan: a file, those of several shells, or what was read or made."""
-
-
-def as_scan(
-    scan: ScanLike,
-    b_value: float | Sequence[float] | None = None,
-    b0_threshold: float | None = None,
-    name: str = "SH image",
-) -> Scan:
-    """Take a scan, an acquisition, an SH image or a file as a scan.
-
-    Parameters
-    ----------
-    b_value
-        Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
-    b0_threshold
-        Of a file, as for `load_acquisition`.
-    name
-        What messages call an SH image in memory.
-
-    Raises
-    ------
-    UserError
-        As `load_scan`; when it is nothing of the kind, has coefficients that are not finite, or is
-        open already with other volumes counted as b=0.
-    """
-    if isinstance(scan, str | Path | Sequence):
-        return load_scan(scan, b_value, b0_threshold=b0_threshold)
-    if isinstance(scan, Acquisition):
-        made = None if scan.path is None else provenance_of(scan.path)
-        known = Scan(acquisition=scan, shell=b_value, path=scan.path, provenance=made)
-        b_value = None
-    elif isinstance(scan, Scan):
-        known = scan
-    elif isinstance(scan, SHImage | Mapping):
-        known = Scan(given_sh=scan)
-    else:
-        remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh gives")
-        raise UserError(f"is a {type(scan).__name__}, and no scan", name, remedy=remedy)
-    if known.given_sh is not None:
-        several = isinstance(known.given_sh, Mapping)
-        given = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
-        usable = {shell: usable_sh(image, known.owner or name) for shell, image in given.items()}
-        if any(usable[shell] is not given[shell] for shell in given):  # else it keeps its maps
-            known = replace(known, given_sh=usable if several else usable[0])
-    counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
-    if counted is not None and b0_threshold not in (None, counted):
-        problem = f"is open already, with b ≤ {counted:g} counted as b=0"
-        remedy = Advice("give the threshold where the scan is opened")
-        raise UserError(problem, known.owner, "b0_threshold", remedy)
-    one = None if b_value is None or np.ndim(b_value) else wanted_b_values(b_value)[0]
-    return known if one is None else known.at_shell(one)

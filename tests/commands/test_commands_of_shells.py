@@ -10,7 +10,7 @@ import pytest
 from command_line import SCAN, SHORT, STEM, TRUTH, call, contents, refused
 
 from napari_msp.model_file import load_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 
 
 @pytest.fixture(scope="module")

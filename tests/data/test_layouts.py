@@ -29,7 +29,7 @@ from napari_msp.learning.heads import (
     with_platforms,
 )
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
 from napari_msp.ui.load.examine import Choice, examine
 

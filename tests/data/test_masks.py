@@ -31,7 +31,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import check_mask, coverage, estimate_mask, mask_doubts, read_mask
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Give, UserError
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 

@@ -10,7 +10,8 @@ import pytest
 
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.evaluation.compare import CompareResult, CompareResults, compare
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import ShellLeftOut
 from napari_msp.signal.sh_image import write_sh
 

@@ -18,7 +18,7 @@ from napari_msp.evaluation.region_numbers import (
     region_numbers,
 )
 from napari_msp.evaluation.regions import Regions
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import fractional_anisotropy
 from napari_msp.signal.sh_image import SHImage

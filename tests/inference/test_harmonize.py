@@ -25,7 +25,7 @@ from napari_msp.inference.prepare import (
 )
 from napari_msp.inference.stages import run_stages
 from napari_msp.options import Options
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh, normalise
 from napari_msp.signal.sh_image import write_sh

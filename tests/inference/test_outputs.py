@@ -15,7 +15,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import UnlikeTraining
 from napari_msp.model_file import load_model, save_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import tensor_maps
 from napari_msp.signal.sh_image import load_sh

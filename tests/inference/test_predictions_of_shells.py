@@ -18,7 +18,7 @@ from napari_msp.inference.passes import bytes_per_voxel, expected_polls
 from napari_msp.inference.prepare import NotPredicted, prepare_input
 from napari_msp.inference.tiling import run_whole_image
 from napari_msp.model_file import load_model, save_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.spherical_harmonics import grid_symmetries
 

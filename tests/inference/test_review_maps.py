@@ -25,7 +25,7 @@ from napari_msp.inference.review_maps import (
     sidecar_of,
     write_review_maps,
 )
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 
 STEM = "sub-01_ses-ge_acq-st"
 OF_SA = f"{STEM}_desc-connectomsaMsp"

@@ -14,7 +14,7 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.provenance import Provenance
 from napari_msp.review.missing_measures import measure, unmeasured
 from napari_msp.review.predictions import open_review
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.sh_image import with_coefficients, write_sh
 
 STEM = "sub-01_ses-ge_acq-st_desc-prismastMsp"

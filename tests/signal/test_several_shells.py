@@ -12,7 +12,8 @@ from napari_msp.bids import read_sidecar
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import UserError
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import LowerOrder, ShellLeftOut, fit_sh, normalise
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage

@@ -17,7 +17,8 @@ from napari_msp.data.gradients import scanner_to_image_axes
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import UserError
 from napari_msp.evaluation.compare import compare
-from napari_msp.scan import Scan, as_scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import as_scan, load_scan
 from napari_msp.signal.fitting import (
     IllConditionedScheme,
     check_scheme,

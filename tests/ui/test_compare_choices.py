@@ -11,7 +11,8 @@ from napari_msp.evaluation.compare import compare
 from napari_msp.files import write_json
 from napari_msp.identity import Person
 from napari_msp.provenance import Provenance, source_uri
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage, write_sh
 from napari_msp.ui.compare.choices import Choices
@@ -121,7 +122,7 @@ def test_a_prediction_on_disk_has_its_truth_its_input_and_its_maps(heads, tmp_pa
 
 
 def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):
-    from napari_msp.scan import load_scan
+    from napari_msp.scan_sources import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))

@@ -19,7 +19,8 @@ from napari_msp.model_file import Model, ModelNetwork, load_model
 from napari_msp.networks.msp import SharedMSP
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import (

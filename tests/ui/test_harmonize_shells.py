@@ -11,7 +11,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.options import Options
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import Pass, Predicted, Request, harmonize_all

@@ -10,7 +10,8 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.provenance import Provenance
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import (

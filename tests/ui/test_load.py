@@ -14,7 +14,7 @@ from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import Provenance
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import LowerOrder, fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.layers import scan_layers

@@ -6,7 +6,7 @@ import pytest
 
 from napari_msp.errors import UserError
 from napari_msp.packaged import packaged_model
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.ui.harmonize import models
 from napari_msp.ui.harmonize.models import (
     forget_model,

@@ -280,7 +280,7 @@ def test_what_does_not_belong_together_is_refused_in_words(
 
 
 def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
-    from napari_msp.scan import load_scan
+    from napari_msp.scan_sources import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))

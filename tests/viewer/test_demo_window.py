@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QDockWidget
 
 from napari_msp.demo import DemoResult, DemoTarget
 from napari_msp.provenance import Provenance
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.sample_data import open_demo

@@ -19,7 +19,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Write the maps."""
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.scan import as_scan
+    from napari_msp.scan_sources import as_scan
 
     acquisition = load_acquisition(
         options.dwi, options.bval, options.bvec, options.mask, b0_threshold=options.b0_threshold

@@ -38,7 +38,8 @@ from napari_msp.evaluation.measures.metrics import (
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short
-from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.fitting import ShellLeftOut
 from napari_msp.signal.maps import MAPS
 

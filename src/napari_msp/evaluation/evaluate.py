@@ -33,7 +33,8 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import load_model
 from napari_msp.networks.registry import title
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 
 SHOWN = 2
 """Predictions beside each other in Figure 3, as in the paper."""

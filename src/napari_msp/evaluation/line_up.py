@@ -22,7 +22,8 @@ from napari_msp.data.masks import common_mask
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
-from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 

@@ -21,7 +21,8 @@ from napari_msp.evaluation.regions import CUT, Regions, label_counts, read_regio
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
 from napari_msp.options import several
-from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 
 NAMED = 4

@@ -45,7 +45,7 @@ from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
 from napari_msp.provenance import FILES, Provenance, lost_files, sizes_of
-from napari_msp.scan import as_scan
+from napari_msp.scan_sources import as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
 

@@ -23,7 +23,8 @@ from napari_msp.errors import (
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
 from napari_msp.options import Options, OptionSettings
-from napari_msp.scan import Scan, as_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import as_scan
 from napari_msp.signal.channels import (
     GridImage,
     into_grid,

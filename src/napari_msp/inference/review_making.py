@@ -30,7 +30,8 @@ from napari_msp.inference.review_maps import (
     write_review_maps,
 )
 from napari_msp.provenance import Provenance, source_path
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.noise import signal_to_noise
 from napari_msp.strict_json import read_json

@@ -24,7 +24,7 @@ from napari_msp.files import reserved, stamp_of, write_json
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.measures import MEASURED, Kept, nothing_of, read_kept, still_known
 from napari_msp.review.predictions import FOLDER, Entry, Review, place_in
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.noise import signal_to_noise
 

@@ -101,7 +101,7 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
-    from napari_msp.scan import load_scan
+    from napari_msp.scan_sources import load_scan
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.reading import read_scan
 

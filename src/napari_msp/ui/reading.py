@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.files import version_of
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import check_given_shells, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_WORDS

@@ -12,7 +12,7 @@ from napari_msp import __version__
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import new_folder, sha256, write_json
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control, wait_for
 from napari_msp.ui.docks import current_viewer, open_widget

@@ -32,7 +32,8 @@ from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.provenance import Provenance
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 

@@ -35,7 +35,7 @@ from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import power_of_ten
 from napari_msp.options import several
-from napari_msp.scan import ScanLike, as_scan
+from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 from napari_msp.signal.sh_image import SHImage
 

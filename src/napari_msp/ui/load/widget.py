@@ -12,7 +12,8 @@ from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, open_sample, with_messages
 from napari_msp.ui.layers import (

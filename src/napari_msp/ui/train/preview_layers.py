@@ -13,7 +13,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_msp.learning.events import Previewed, kind_and_targets
 from napari_msp.networks.registry import title
 from napari_msp.provenance import provenance_of
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne

@@ -13,7 +13,7 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
-from napari_msp.scan import load_scan
+from napari_msp.scan_sources import load_scan
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.models import remember_model
