@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal, TypedDict, get_args
 
 from napari_msp.errors import Advice, Choose, UserError
@@ -146,3 +147,18 @@ def is_launched() -> bool:
 def is_first() -> bool:
     """Tell whether it is the first of them, or was started by itself."""
     return not is_launched() or os.environ["RANK"] == "0"
+
+
+class Topic(StrEnum):
+    """What a setting is about: sections of the training form and of a command's help, in order."""
+
+    SCANS = "scans and platforms"
+    PEOPLE = "who teaches and who judges"
+    MODELS = "models and networks"
+    START = "what training starts from"
+    LENGTH = "how long"
+    STEP = "how a step learns"
+    MEASURED = "what is measured"
+    UNFIT = "when the scan does not fit the model"
+    MACHINE = "machine"
+    OUTPUT = "output"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "Lay each subject's scans on that subject's scan of the input platform"
 EXAMPLE = "napari-msp align heads aligned\nnapari-msp align heads aligned --resample --voxel-size 2"
@@ -22,7 +23,7 @@ def add_options(command: ArgumentParser) -> None:
     shared.add_input(command)
     shared.add_run(command)
     shared.add_b0_threshold(command)
-    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
+    scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     shared.add_names(scans, "--subjects", "sub-01", "Align these subjects. Default: all.")
     output.add_argument(
         "--affine", action="store_true", help="Undo stretch and shear, too; needs --resample."

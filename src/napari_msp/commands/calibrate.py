@@ -6,6 +6,7 @@ from pathlib import Path
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 from napari_msp.errors import Overwrite, UserError
+from napari_msp.options import Topic
 
 SUMMARY = "Teach a model, on held-out subjects, what error to expect of it"
 EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safetensors"
@@ -17,7 +18,7 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
     )
-    people = shared.section(command, shared.PEOPLE)
+    people = shared.section(command, Topic.PEOPLE)
     whom = "Measure the model's errors on these. Default: those that it has not learned from."
     shared.add_names(people, "--subjects", "SUBJECT", whom)
     shared.add_run(command)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared, train
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "List everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -23,7 +24,7 @@ def add_options(command: ArgumentParser) -> None:
     shared.add_input(command)
     shared.add_b0_threshold(command)
     shared.add_run(command)
-    output = shared.section(command, shared.OUTPUT)
+    output = shared.section(command, Topic.OUTPUT)
     output.add_argument(
         "--table",
         type=Path,
@@ -41,7 +42,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def add_corrected(command: ArgumentParser) -> None:
     """Add where corrected gradient tables go."""
-    shared.section(command, shared.OUTPUT).add_argument(
+    shared.section(command, Topic.OUTPUT).add_argument(
         "--write-corrected",
         dest="corrected",
         type=Path,

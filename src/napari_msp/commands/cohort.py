@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "Harmonize every subject of a BIDS dataset"
 EXAMPLE = (
@@ -29,7 +30,7 @@ def add_options(command: ArgumentParser) -> None:
         help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
         "review/report.html there (with --regions also proof/report.html).",
     )
-    scans, machine = shared.section(command, shared.SCANS), shared.section(command, shared.MACHINE)
+    scans, machine = shared.section(command, Topic.SCANS), shared.section(command, Topic.MACHINE)
     scans.add_argument(
         "--participant-label",
         "--participant_label",  # as BIDS Apps spell it

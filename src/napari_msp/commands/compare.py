@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "Draw Figure 3 of one head, and measure errors"
 EXAMPLE = (
@@ -16,7 +17,7 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images and what is drawn of them."""
-    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
+    scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     scans.add_argument(
         "--truth",
         type=Path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
@@ -37,7 +38,7 @@ def add_options(command: ArgumentParser) -> None:
     _add_methods(command)
     shared.add_input(command)
     platforms = "Predict these platforms. Default: the models' targets, or else all others."
-    shared.add_names(shared.section(command, shared.SCANS), "--targets", "PLATFORM", platforms)
+    shared.add_names(shared.section(command, Topic.SCANS), "--targets", "PLATFORM", platforms)
     shared.add_shells(
         command,
         "Measure these shells (b-values in s/mm²). Default: the models', or else all that the "
@@ -48,7 +49,7 @@ def add_options(command: ArgumentParser) -> None:
     _add_people(command)
     _add_training(command)
     _add_measures(command)
-    shared.section(command, shared.MACHINE).add_argument(
+    shared.section(command, Topic.MACHINE).add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -60,7 +61,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def _add_methods(command: ArgumentParser) -> None:
     """Add the rows of the table."""
-    models = shared.section(command, shared.MODELS)
+    models = shared.section(command, Topic.MODELS)
     models.add_argument(
         "--models",
         type=shared.model_file,
@@ -96,7 +97,7 @@ def _add_methods(command: ArgumentParser) -> None:
 
 def _add_people(command: ArgumentParser) -> None:
     """Add whom is learned from, chosen by and measured."""
-    people = shared.section(command, shared.PEOPLE)
+    people = shared.section(command, Topic.PEOPLE)
     shared.add_names(people, "--train", "SUBJECT", "Learn from these subjects.")
     chosen = "Let these subjects choose learning rates and single networks."
     shared.add_names(people, "--validation", "SUBJECT", chosen)
@@ -117,7 +118,7 @@ def _add_people(command: ArgumentParser) -> None:
 
 def _add_training(command: ArgumentParser) -> None:
     """Add how methods are trained."""
-    length, step = shared.section(command, shared.LENGTH), shared.section(command, shared.STEP)
+    length, step = shared.section(command, Topic.LENGTH), shared.section(command, Topic.STEP)
     length.add_argument("--quick", action="store_true", help="Only see whether everything runs.")
     length.add_argument(
         "--steps",
@@ -147,7 +148,7 @@ def _add_training(command: ArgumentParser) -> None:
 def _add_measures(command: ArgumentParser) -> None:
     """Add what is measured beside errors."""
     shared.add_regions(command, "Default with --predictions: tissue.")
-    measured = shared.section(command, shared.MEASURED)
+    measured = shared.section(command, Topic.MEASURED)
     measured.add_argument(
         "--fibres",
         action="store_true",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "Turn a folder tree, or DICOM, into a BIDS dataset"
 EXAMPLE = (
@@ -19,7 +20,7 @@ def add_options(command: ArgumentParser) -> None:
         "source", type=Path, metavar="SOURCE", help="Tree of folders, which is only read."
     )
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
-    scans, output = shared.section(command, shared.SCANS), shared.section(command, shared.OUTPUT)
+    scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     scans.add_argument(
         "--pattern",
         default="",

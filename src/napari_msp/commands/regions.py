@@ -6,6 +6,7 @@ from pathlib import Path
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 from napari_msp.errors import Advice, UserError
+from napari_msp.options import Topic
 
 SUMMARY = "Measure mean, deviation, volume and error of images in each region"
 EXAMPLE = (
@@ -24,8 +25,8 @@ def add_options(command: ArgumentParser) -> None:
         help="DWI, SH image, or map with one number per voxel.",
     )
     scans, measured = (
-        shared.section(command, shared.SCANS),
-        shared.section(command, shared.MEASURED),
+        shared.section(command, Topic.SCANS),
+        shared.section(command, Topic.MEASURED),
     )
     measured.add_argument(
         "--labels",
@@ -63,7 +64,7 @@ def add_options(command: ArgumentParser) -> None:
         "that all have.",
     )
     shared.add_b0_threshold(command)
-    shared.section(command, shared.OUTPUT).add_argument(
+    shared.section(command, Topic.OUTPUT).add_argument(
         "--out",
         type=Path,
         metavar="FILE.csv",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_msp.errors import Advice, UserError, Words
+from napari_msp.options import Options, Topic
 
 if TYPE_CHECKING:
     from napari_msp.commands.console import Console
-    from napari_msp.options import Options
 
 T = TypeVar("T")
 
@@ -108,40 +108,13 @@ def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
 
 # --- Options ----------------------------------------------------------------------------------
 
-SCANS = "scans and platforms"
-PEOPLE = "who teaches and who judges"
-MODELS = "models and networks"
-LENGTH = "how long"
-STEP = "how a step learns"
-MEASURED = "what is measured"
-UNFIT = "when the scan does not fit the model"
-MACHINE = "machine"
-OUTPUT = "output"
 
-SECTIONS = (
-    SCANS,
-    PEOPLE,
-    MODELS,
-    "what training starts from",
-    LENGTH,
-    STEP,
-    MEASURED,
-    UNFIT,
-    MACHINE,
-    OUTPUT,
-)
-"""Sections of a command's help, in their order; those without an option are not shown."""
-
-
-def section(command: ArgumentParser, title: str) -> Section:
-    """Give a section of a command's help, one of `SECTIONS`, to add options to."""
-    if not any(each.title == OUTPUT for each in command._action_groups):
-        for each in SECTIONS:
+def section(command: ArgumentParser, topic: Topic) -> Section:
+    """Give a section of a command's help to add options to; one without options is not shown."""
+    if not any(each.title == topic for each in command._action_groups):
+        for each in Topic:
             command.add_argument_group(each)
-    found = {each.title: each for each in command._action_groups}
-    if title not in found:
-        raise ValueError(f"no section of a command's help is called {title!r}: see SECTIONS")
-    return found[title]
+    return next(each for each in command._action_groups if each.title == topic)
 
 
 def add_console_options(command: ArgumentParser) -> None:
@@ -159,7 +132,7 @@ def add_console_options(command: ArgumentParser) -> None:
 def add_scan(command: ArgumentParser) -> None:
     """Add the scan, what belongs to it, and where the results go."""
     command.add_argument("dwi", type=Path, metavar="DWI", help="DWI to read: 4-D .nii or .nii.gz.")
-    scan = section(command, SCANS)
+    scan = section(command, Topic.SCANS)
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
         scan.add_argument(
             option,
@@ -186,19 +159,21 @@ def add_out(
     command: ArgumentParser, metavar: str = "DIR", what: str = "Write everything to this folder."
 ) -> None:
     """Add where the results go."""
-    section(command, OUTPUT).add_argument(
+    section(command, Topic.OUTPUT).add_argument(
         "--out", type=Path, required=True, metavar=metavar, help=what
     )
 
 
 def add_force(command: ArgumentParser, what: str = "existing files") -> None:
     """Add that what is there may be replaced."""
-    section(command, OUTPUT).add_argument("--force", action="store_true", help=f"Replace {what}.")
+    section(command, Topic.OUTPUT).add_argument(
+        "--force", action="store_true", help=f"Replace {what}."
+    )
 
 
 def add_input(command: ArgumentParser) -> None:
     """Add the platform to predict from."""
-    section(command, SCANS).add_argument(
+    section(command, Topic.SCANS).add_argument(
         "--input",
         default="",
         metavar="PLATFORM",
@@ -209,7 +184,7 @@ def add_input(command: ArgumentParser) -> None:
 
 def add_voxel_size(command: ArgumentParser, what: str) -> None:
     """Add the edge of cubes to interpolate to."""
-    section(command, OUTPUT).add_argument(
+    section(command, Topic.OUTPUT).add_argument(
         "--voxel-size", type=_voxel_size, metavar="MM|auto", help=what
     )
 
@@ -223,7 +198,7 @@ def _voxel_size(text: str) -> float | str:
 
 def add_b0_threshold(command: ArgumentParser) -> None:
     """Add what counts as b=0."""
-    section(command, SCANS).add_argument(
+    section(command, Topic.SCANS).add_argument(
         "--b0-threshold",
         type=float,
         metavar="B",
@@ -233,7 +208,7 @@ def add_b0_threshold(command: ArgumentParser) -> None:
 
 def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
     """Add one shell or several."""
-    section(command, SCANS).add_argument(
+    section(command, Topic.SCANS).add_argument(
         "--shell",
         dest="b_value",
         type=float,
@@ -246,7 +221,7 @@ def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | No
 
 def add_run(command: ArgumentParser) -> None:
     """Add which scan is meant where one was repeated."""
-    section(command, SCANS).add_argument(
+    section(command, Topic.SCANS).add_argument(
         "--run",
         type=int,
         metavar="N",
@@ -256,7 +231,7 @@ def add_run(command: ArgumentParser) -> None:
 
 def add_device(command: ArgumentParser) -> None:
     """Add what is computed on."""
-    section(command, MACHINE).add_argument(
+    section(command, Topic.MACHINE).add_argument(
         "--device",
         default="auto",
         help="Compute on auto, cpu, cuda, cuda:1 or mps. Default: auto, which takes CUDA, else "
@@ -266,7 +241,7 @@ def add_device(command: ArgumentParser) -> None:
 
 def add_review_maps(command: ArgumentParser) -> None:
     """Add that a review needs no maps."""
-    section(command, OUTPUT).add_argument(
+    section(command, Topic.OUTPUT).add_argument(
         "--no-review-maps",
         dest="review_maps",
         action="store_false",
@@ -276,7 +251,7 @@ def add_review_maps(command: ArgumentParser) -> None:
 
 def add_regions(command: ArgumentParser, when: str) -> None:
     """Add where pages of proof take their regions from."""
-    section(command, MEASURED).add_argument(
+    section(command, Topic.MEASURED).add_argument(
         "--regions",
         metavar="LABELS|tissue",
         help="Write the pages of the site effect, by region: of a label image in the scans' space, "
@@ -286,7 +261,7 @@ def add_regions(command: ArgumentParser, when: str) -> None:
 
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
-    models = section(command, MODELS)
+    models = section(command, Topic.MODELS)
     models.add_argument(
         "--model",
         type=model_file,
@@ -317,7 +292,7 @@ def add_inference_options(command: ArgumentParser) -> None:
     add_shells(
         command, "Predict from these shells (b-values in s/mm²). Default: those of the model."
     )
-    unfit, machine = section(command, UNFIT), section(command, MACHINE)
+    unfit, machine = section(command, Topic.UNFIT), section(command, Topic.MACHINE)
     unfit.add_argument(
         "--resample",
         action="store_true",
@@ -358,7 +333,7 @@ def add_inference_options(command: ArgumentParser) -> None:
         help="Run the network in this precision; float16 is quicker on GPUs, and rounds. "
         "Default: float32.",
     )
-    section(command, OUTPUT).add_argument(
+    section(command, Topic.OUTPUT).add_argument(
         "--gradients",
         default="target",
         help="Write the DWI with the gradient table of the target, of the input, or of a .bvec "
@@ -366,10 +341,8 @@ def add_inference_options(command: ArgumentParser) -> None:
     )
 
 
-def inference_options(options: Namespace) -> "Options":
+def inference_options(options: Namespace) -> Options:
     """Give what `add_inference_options` read."""
-    from napari_msp.options import Options
-
     return call(Options, options, rescale_b_value=options.rescale_b_value == "rescale")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
+from napari_msp.options import Topic
 
 SUMMARY = "Write simulated travelling heads as a BIDS dataset"
 EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
@@ -13,7 +14,7 @@ EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 def add_options(command: ArgumentParser) -> None:
     """Add what is simulated."""
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
-    heads = shared.section(command, shared.SCANS)
+    heads = shared.section(command, Topic.SCANS)
     heads.add_argument(
         "--subjects",
         type=int,

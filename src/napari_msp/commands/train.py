@@ -12,6 +12,7 @@ from napari_msp.commands import shared
 from napari_msp.commands.console import Console, ends, handled
 from napari_msp.errors import INTERRUPTED
 from napari_msp.formatting import counted, listed
+from napari_msp.options import Topic
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event, EventHandler, Finished, StartedFrom, Validated
@@ -53,7 +54,7 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("out", type=Path, metavar="OUT.safetensors", help="Model to write.")
     _add_settings(command)
     shared.add_device(command)
-    output = shared.section(command, shared.OUTPUT)
+    output = shared.section(command, Topic.OUTPUT)
     output.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
     shared.add_force(command, "a model or a checkpoint that exists")
     output.add_argument(
@@ -94,12 +95,12 @@ def _add_settings(command: ArgumentParser) -> None:
     """
     from napari_msp.learning.settings import SECTIONS, TrainingSettings, choices_of
 
-    for title, name in ((title, name) for title, names in SECTIONS.items() for name in names):
+    for topic, name in ((topic, name) for topic, names in SECTIONS.items() for name in names):
         field = TrainingSettings.model_fields[name]
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None
-        shared.section(command, title).add_argument(
+        shared.section(command, topic).add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,
             default=SUPPRESS,

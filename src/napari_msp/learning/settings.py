@@ -19,7 +19,7 @@ from pydantic import (
 
 from napari_msp.foreign_errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
-from napari_msp.options import several
+from napari_msp.options import Topic, several
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
@@ -426,23 +426,23 @@ class TrainingSettings(BaseModel):
         return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
 
 
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "scans and platforms": ("input", "targets", "b_value", "b0_threshold", "run"),
-    "who teaches and who judges": ("held_out", "validation", "subjects"),
-    "models and networks": (
+SECTIONS: Mapping[Topic, tuple[str, ...]] = {
+    Topic.SCANS: ("input", "targets", "b_value", "b0_threshold", "run"),
+    Topic.PEOPLE: ("held_out", "validation", "subjects"),
+    Topic.MODELS: (
         *("kind", "preset", "first_stage", "first_stages", "singles_first"),
         *("features", "width", "trunk"),
     ),
-    "what training starts from": ("start_from", "start_from_target", "branch_start"),
-    "how long": (
+    Topic.START: ("start_from", "start_from_target", "branch_start"),
+    Topic.LENGTH: (
         *("minutes", "steps", "unison_steps", "epochs", "unison_epochs"),
         *("steps_per_epoch", "patience"),
     ),
-    "how a step learns": (
+    Topic.STEP: (
         *("batch", "crop", "learning_rate", "decay_every", "voxels_per_head"),
         *("augmentation", "seed"),
     ),
-    "output": ("label",),
+    Topic.OUTPUT: ("label",),
 }
 """Settings by the question that they answer."""
 
