@@ -27,6 +27,7 @@ from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Result, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
+from napari_msp.evaluation.compare import compare
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import (
@@ -608,23 +609,29 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     (tmp_path / "unknown/sub-02").mkdir(parents=True)
     name = "sub-02_ses-prisma_acq-st_model-sh_param-coefficients_dwimap.nii.gz"
     write_sh(tmp_path / "unknown/sub-02" / name, image)
-    folders = {name: tmp_path / name for name in ("b1000", "moved", "unknown")}
+    (tmp_path / "rescaled/sub-02").mkdir(parents=True)
+    far = replace(image, b_value=3000.0, rescaled_from=1200.0)
+    write_sh(tmp_path / "rescaled/sub-02" / name, far)
+    folders = {each: tmp_path / each for each in ("b1000", "moved", "unknown", "rescaled")}
     asked = {"predictions": {"copy": predicted / "copies", **folders}}
     _, job = measured(
         predicted, tmp_path / "out", regions=elsewhere, test=("sub-02", "sub-03"), **asked
     )
     notes = job.notes()
-    other_b, shifted, unknown = (
+    other_b, shifted, unknown, rescaled = (
         next(e for e in notes if e.startswith(f"{n}, sub-02")) for n in folders
     )
     assert "has b = 1000 s/mm² but the scan on prisma_st has 1200" in other_b
     assert "its brain lies 10.0 mm beside that of the target's scan" in shifted
     assert "its b-value is unknown, so it has no FA; add BValue to " in unknown
+    assert "no scan of b = 1200 compares with it; predict by a model that learned at" in rescaled
+    with pytest.raises(UserError, match="to which the scan's 1200 was rescaled"):
+        compare(scan, {"rescaled": far})
     (interpolated,) = interpolated_in([job])
     assert interpolated.startswith("moved on prisma_st: 1 prediction was interpolated linearly")
     assert interpolated.endswith("the centres of the brains are 10.0 mm apart")
     assert {"copy", "moved"} <= set(job.results(Result).methods)
-    assert not {"b1000", "unknown"} & set(job.results(Result).methods)
+    assert not {"b1000", "unknown", "rescaled"} & set(job.results(Result).methods)
     left = [each for each in notes if not each.startswith(tuple(folders))]
     missing, *labels = [each for each in left if not each.endswith("and no prediction")]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"

@@ -403,6 +403,7 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
     if not same_b_value(reference, other):
         assert one is not None
         assert two is not None
+        check_not_rescaled(other, one)
         raise UserError(
             f"has b = {two:.0f} s/mm² but {called(reference)} has {one:.0f}",
             called(other),
@@ -411,6 +412,20 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
                 RunJob("harmonize", f"bring its signal to {one:.0f} s/mm² (an approximation)"),
             ),
         )
+
+
+def check_not_rescaled(prediction: Scan, b_value: float) -> None:
+    """Refuse what a model predicted from scans of a b-value that it does not know."""
+    for part in prediction.by_shell().values():
+        given = part.given_sh
+        before = given.rescaled_from if isinstance(given, SHImage) else None
+        if before is not None and same_shell(before, b_value):
+            problem = (
+                f"is at the model's b = {part.b_value:.0f} s/mm², to which the scan's {before:.0f} "
+                f"was rescaled, so that no scan of b = {b_value:.0f} compares with it"
+            )
+            remedy = Advice(f"predict by a model that learned at b = {b_value:.0f}")
+            raise UserError(problem, called(prediction), remedy=remedy)
 
 
 def called(scan: Scan) -> str:

@@ -27,7 +27,14 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
-from napari_msp.evaluation.line_up import LEAST_SHARED, Comparison, at_b_value, line_up, map_onto
+from napari_msp.evaluation.line_up import (
+    LEAST_SHARED,
+    Comparison,
+    at_b_value,
+    check_not_rescaled,
+    line_up,
+    map_onto,
+)
 from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
@@ -382,6 +389,7 @@ class FinishedOnTarget:
         """Give the shell of a prediction that has the target's b-value."""
         part = at_b_value(prediction, wanted)
         if part is None:
+            check_not_rescaled(prediction, wanted)
             known = listed([str(each) for each in prediction.shells])
             problem = f"has b = {known} s/mm² but the scan on {self._target} has {wanted:.0f}"
             remedy = Advice("give a prediction of its b-value")

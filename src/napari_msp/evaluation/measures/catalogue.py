@@ -25,7 +25,6 @@ from napari_msp.evaluation.measures.pair import (
     percent_error,
 )
 from napari_msp.signal.maps import direction_average
-from napari_msp.signal.spherical_harmonics import rish
 
 DIRECTED_FA = 0.2
 """FA of truth above which a voxel has a principal direction to speak of (our choice)."""
@@ -92,7 +91,12 @@ def _relative(pair: Pair) -> float:
 
 
 def _mse_of(name: str) -> Callable[[Pair], float]:
-    return lambda pair: float(np.square(pair.difference(*_maps_of(name)(pair))).mean())
+    def compute(pair: Pair) -> float:
+        if not pair.mask.any():
+            return float("nan")
+        return float(np.square(pair.difference(*_maps_of(name)(pair))).mean())
+
+    return compute
 
 
 BothMaps = Callable[[Pair], tuple[FloatArray, FloatArray]]
@@ -111,32 +115,11 @@ def _mean_signals(pair: Pair) -> tuple[FloatArray, FloatArray]:
     return direction_average(pair.prediction.image), direction_average(pair.truth.image)
 
 
-def _direction_error(pair: Pair) -> float:
-    true = pair.truth.mapped.tensor
-    where = pair.mask & pair.truth.tissue.white & (true.fa > DIRECTED_FA)
-    return mean_angle(pair.prediction.tensor.direction, true.direction, where)
-
-
-def _aligned_direction_error(pair: Pair) -> float:
-    where = pair.laid.inside & pair.truth.tissue.white & (pair.truth.mapped.tensor.fa > DIRECTED_FA)
-    true = pair.truth.smoothed_maps.tensor.direction
-    return mean_angle(pair.laid_maps.tensor.direction, true, where)
-
-
-def _aligned(name: str) -> BothMaps:
-    return lambda pair: (pair.laid_maps[name], pair.truth.smoothed_maps[name])
-
-
-def _aligned_rish(order: int) -> BothMaps:
-    return lambda pair: (
-        rish(pair.laid.coefficients)[..., order // 2],
-        rish(pair.truth.smoothed_maps.image.coefficients)[..., order // 2],
-    )
-
-
-def _aligned_colour(pair: Pair) -> float:
-    ours, true = (maps[pair.laid.inside] for maps in _aligned("colour_fa")(pair))
-    return float(np.square(ours.astype(float) - true).mean()) if len(true) else float("nan")
+def _direction_error(pair: Pair, truth: Truth) -> float:
+    """Measure where the FA of a truth, as it is, says that there is a direction."""
+    where = pair.mask & truth.tissue.white & (truth.mapped.tensor.fa > DIRECTED_FA)
+    true = pair.truth.mapped.tensor.direction
+    return mean_angle(pair.prediction.tensor.direction, true, where)
 
 
 def _amplitude_error(rank: int) -> Callable[[Pair], float]:
@@ -235,7 +218,8 @@ def _by_tissue(
     quantity: str,
     maps: BothMaps,
     group: str = MAPS,
-    aligned: BothMaps | None = None,
+    *,
+    aligned: bool = False,
     **tissues: str,
 ) -> Iterator[Measure]:
     """Measure a map's error in kinds of tissue, in percent of truth's mean.
@@ -243,15 +227,15 @@ def _by_tissue(
     Parameters
     ----------
     aligned
-        Gives the maps after a residual motion is undone; each measure then has a twin by them.
+        Whether each measure has a twin, after a residual motion is undone.
     **tissues
         How the explanation ends, by kind of tissue.
     """
     signed = group == BIAS
 
-    def compute(pair: Pair, tissue: str, of: BothMaps) -> float:
-        inside = pair.laid.inside if of is aligned else pair.mask
-        return percent_error(*of(pair), inside & getattr(pair.truth.tissue, tissue), signed)
+    def compute(pair: Pair, tissue: str) -> float:
+        inside = pair.mask & getattr(pair.truth.tissue, tissue)
+        return percent_error(*maps(pair), inside, signed)
 
     for tissue, end in tissues.items():
         where = tissue if tissue == "fluid" else f"{tissue} matter"
@@ -260,17 +244,17 @@ def _by_tissue(
             f"{label}, {tissue}",
             PERCENT,
             f"Mean {'signed' if signed else 'absolute'} error of {quantity} in {where}{end}.",
-            partial(compute, tissue=tissue, of=maps),
+            partial(compute, tissue=tissue),
             group,
             "nearest 0" if signed else "lowest",
         )
-        if aligned is not None:
+        if aligned:
             yield Measure(
                 f"{key}_{tissue}_aligned",
                 f"{label}, {tissue}, aligned",
                 PERCENT,
                 f"Mean absolute error of {quantity} in {where} {ALIGNED}.",
-                partial(compute, tissue=tissue, of=aligned),
+                lambda pair, tissue=tissue: compute(pair.aligned, tissue),  # type: ignore[misc]
                 group,
             )
 
@@ -316,7 +300,7 @@ _ALL = (
         "colour FA MSE, aligned",
         "FA²",
         f"Colour FA MSE {ALIGNED}.",
-        _aligned_colour,
+        lambda pair: _mse_of("colour_fa")(pair.aligned),
         ERRORS,
     ),
     *_by_tissue(
@@ -324,7 +308,7 @@ _ALL = (
         "FA error",
         "fractional anisotropy (through the SH series)",
         _maps_of("fa"),
-        aligned=_aligned("fa"),
+        aligned=True,
         white="",
         grey="",
     ),
@@ -333,7 +317,7 @@ _ALL = (
         "MD error",
         "mean diffusivity (through the SH series)",
         _maps_of("md"),
-        aligned=_aligned("md"),
+        aligned=True,
         white="",
         grey="",
         fluid="",
@@ -343,7 +327,7 @@ _ALL = (
         "RISH 0 error",
         "the energy of SH order 0",
         _rish_of(0),
-        aligned=_aligned_rish(0),
+        aligned=True,
         white="",
         grey="",
     ),
@@ -352,7 +336,7 @@ _ALL = (
         "RISH 2 error",
         "the energy of SH order 2",
         _rish_of(2),
-        aligned=_aligned_rish(2),
+        aligned=True,
         white=" (grey has next to none)",
     ),
     Measure(
@@ -360,7 +344,7 @@ _ALL = (
         "direction error",
         "degrees",
         "Mean angle between principal directions in white matter where truth's FA is above 0.2.",
-        _direction_error,
+        lambda pair: _direction_error(pair, pair.truth),
         MAPS,
     ),
     Measure(
@@ -368,7 +352,7 @@ _ALL = (
         "direction error, aligned",
         "degrees",
         f"Direction error {ALIGNED}.",
-        _aligned_direction_error,
+        lambda pair: _direction_error(pair.aligned, pair.truth),
         MAPS,
     ),
     *_by_tissue(

@@ -433,14 +433,8 @@ SHARPEST_TURN = 45.0
 class Bundle:
     """From where a bundle is tracked: the same for all images, so that fibres make the difference.
 
-    Attributes
-    ----------
-    seeds, ahead
-        (S, 3) voxels and (S, 3) directions there in scanner axes.
-    white
-        (X, Y, Z) where streamlines may run.
-    response
-        See `response_of`.
+    Seeds are (S, 3) voxels, `ahead` (S, 3) directions there in scanner axes; streamlines may run in
+    the (X, Y, Z) white matter. For the response see `response_of`.
     """
 
     seeds: IntArray
@@ -460,16 +454,9 @@ class Bundle:
 
 
 def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
-    """Track a bundle through an image, deterministically, both ways from each seed.
+    """(X, Y, Z) voxels that a bundle visits: tracked deterministically, both ways from each seed.
 
-    Parameters
-    ----------
-    image
-        On the bundle's lattice; its fibre distributions are followed.
-
-    Returns
-    -------
-    (X, Y, Z) voxels that a streamline visits.
+    Fibre distributions of the image are followed, which lies on the bundle's lattice.
     """
     from dipy.data import default_sphere
     from dipy.tracking.stopping_criterion import BinaryStoppingCriterion

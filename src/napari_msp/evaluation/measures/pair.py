@@ -218,10 +218,11 @@ class Truth:
         return smoothed_as_compared(self.image)
 
     @cached_property
-    def smoothed_maps(self) -> Maps:
+    def aligned(self) -> "Truth":
         """The image smoothed as it is compared with what was laid on it."""
         coefficients = np.moveaxis(self.smoothed, 0, -1) * self.image.mask[..., None]
-        return Maps(replace(self.image, coefficients=np.ascontiguousarray(coefficients)))
+        image = replace(self.image, coefficients=np.ascontiguousarray(coefficients))
+        return Truth(image, self.tissue)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,10 +275,11 @@ class Pair:
         return laid_on(self.prediction.image, self.truth.smoothed, self.mask)
 
     @cached_property
-    def laid_maps(self) -> Maps:
-        """The same with its maps."""
-        image = self.prediction.image
-        return Maps(replace(image, coefficients=self.laid.coefficients, mask=self.laid.inside))
+    def aligned(self) -> "Pair":
+        """The same beside the smoothed truth."""
+        inside = self.laid.inside
+        image = replace(self.prediction.image, coefficients=self.laid.coefficients, mask=inside)
+        return Pair(Maps(image), self.truth.aligned, inside, self.patch_size)
 
     @cached_property
     def fibre_errors(self) -> PeakErrors:

@@ -213,7 +213,6 @@ def _cell(effect: SiteEffect | None) -> Cell:
     bias = found.bias_percent
     if bias is None:
         return Cell("–", "its mean is not above 0")
-    interval = ends(None if effect.dependent else found.interval_percent, 1)
     parts = [f"CV {_percent(found.variation)}"]
     if found.icc is not None and effect.row != MEAN_OF_OTHERS:
         parts.append(f"ICC {number(found.icc, 2)}")
@@ -222,7 +221,7 @@ def _cell(effect: SiteEffect | None) -> Cell:
     if effect.test is not None:
         parts.append(p_text(effect.test.corrected_p_value))
     clear = effect.test is not None and effect.test.corrected_p_value < LEVEL
-    said = f"{number(bias, 1, signed=True)} % {interval}".rstrip()
+    said = f"{number(bias, 1, signed=True)} % {ends(found.interval_percent, 1)}".rstrip()
     return Cell(said, ", ".join(parts), clear)
 
 

@@ -91,8 +91,7 @@ def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
         bias = effect.found.bias_percent
         if effect.quantity != key or effect.region not in shown or bias is None:
             continue
-        interval = None if effect.dependent else effect.found.interval_percent
-        found.setdefault(effect.region, {})[effect.row] = (bias, interval)
+        found.setdefault(effect.region, {})[effect.row] = (bias, effect.found.interval_percent)
     return found
 
 

@@ -153,15 +153,13 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
 
 def effect_record(effect: SiteEffect) -> dict[str, object]:
     """Give what was found of a row's quantity in a region, by column; None is unknown."""
-    f, test, hidden = effect.found, effect.test, effect.dependent
-    none = (None, None)
+    f, test, none = effect.found, effect.test, (None, None)
     values = [
         effect.dataset, effect.column, effect.row, role_of(effect.row), effect.region,
         effect.quantity, QUANTITIES[effect.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
-        *(none if hidden else f.bias_interval or none), f.bias_percent,
-        *(none if hidden else f.interval_percent or none), f.difference_sd,
-        *(f.limits or none), f.mean_difference, f.variation, f.icc,
-        *(none if hidden else f.icc_interval or none), f.effect, f.variance_kept,
+        *(f.bias_interval or none), f.bias_percent, *(f.interval_percent or none), f.difference_sd,
+        *(f.limits or none), f.mean_difference, f.variation, f.icc, *(f.icc_interval or none),
+        f.effect, f.variance_kept,
         *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
         effect.change, *(effect.change_interval or none), effect.note,
     ]  # fmt: skip

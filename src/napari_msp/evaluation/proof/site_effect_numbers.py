@@ -1,7 +1,7 @@
 """The site effect in numbers: every row against the target's scans, by region and quantity."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -92,7 +92,7 @@ class SiteEffect:
 
     @property
     def dependent(self) -> bool:
-        """Whether subjects depend on each other, so that no interval over them means anything."""
+        """Whether subjects depend on each other: then there is no interval over them."""
         return self.note in (OVERLAP, DEPENDENT)
 
 
@@ -222,16 +222,11 @@ def _effects(
     for place, test in zip(places, tests, strict=True):
         who = sorted(own[place].keys() & scans[place].keys())
         a, b = ([each[place][name] for name in who] for each in (own, scans))
-        change, interval = _change(own, scans, before, place)
-        yield SiteEffect(
-            *where,
-            *place,
-            agreement(a, b),
-            test,
-            change,
-            None if untested else interval,
-            untested or (FEW if len(who) < FEWEST else "" if test else "no value differs"),
-        )
+        found, (change, interval) = agreement(a, b), _change(own, scans, before, place)
+        note = untested or (FEW if len(who) < FEWEST else "" if test else "no value differs")
+        if untested:  # no interval over subjects who depend on each other means anything
+            found, interval = replace(found, bias_interval=None, icc_interval=None), None
+        yield SiteEffect(*where, *place, found, test, change, interval, note)
 
 
 def _table(values: Values, places: Sequence[Place], people: Sequence[str]) -> FloatArray:
