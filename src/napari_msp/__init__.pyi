@@ -4,8 +4,7 @@ from .alignment.align import align
 from .checking.dataset import check
 from .cohort import run_cohort
 from .data.acquisition import Acquisition, load_acquisition
-from .data.dicom import import_dicom
-from .data.importers import import_tree
+from .data.importers import import_dicom, import_tree
 from .data.phantom import simulate
 from .errors import UserError
 from .evaluation.calibration import calibrate

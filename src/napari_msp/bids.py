@@ -448,25 +448,6 @@ def write_participants(folder: Path, subjects: Iterable[str]) -> None:
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
 
 
-def deviation_path(image: Path) -> Path:
-    """Give where HCP's `grad_dev` of an image is written: beside it."""
-    return image.with_name(f"{bare_stem(image)}_grad_dev.nii.gz")
-
-
-def deviation_note(file: Path | None, said: str) -> dict[str, Any]:
-    """Give the sidecar field of a scan that has a `grad_dev`.
-
-    Parameters
-    ----------
-    file
-        Where it lies beside the image; None: it was left behind.
-    said
-        What error it makes not to use it.
-    """
-    name = None if file is None else file.name
-    return {"GradientDeviation": {"File": name, "Used": False, "Description": said}}
-
-
 def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[str, Any]:
     """Give the JSON sidecar of a brain mask.
 

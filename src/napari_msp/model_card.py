@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import (
@@ -39,9 +39,23 @@ class _Stated(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later. With their default they are left out: such files are as they were."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        usual = {name: type(self).model_fields[name].default for name in self.LATER}
+        return {
+            name: value
+            for name, value in as_usual(self).items()
+            if name not in usual or getattr(self, name) != usual[name]
+        }
+
 
 class SHSettings(_Stated):
     """How the SH images that the model reads and writes were fitted."""
+
+    LATER = ("shells",)
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
@@ -62,12 +76,6 @@ class SHSettings(_Stated):
             if not all(0 < low < high < np.inf for low, high in pairwise(self.shells)):
                 raise ValueError("shells must be positive, finite and ascending")
         return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that there is one shell: such files are as they were before there were more."""
-        written: dict[str, Any] = as_usual(self)
-        return written if self.shells else {k: v for k, v in written.items() if k != "shells"}
 
     @property
     def b_values(self) -> tuple[float, ...]:
@@ -95,6 +103,8 @@ class Statistics(_Stated):
 class Gradients(_Stated):
     """A target's gradient table, directions in scanner axes."""
 
+    LATER = ("b0_weighting",)
+
     b_values: list[float]
     directions: list[tuple[float, float, float]]
     b0_weighting: float = Field(
@@ -115,14 +125,6 @@ class Gradients(_Stated):
             raise ValueError("directions must have unit length")
         return self
 
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that b=0 images are at 0: such files are as they always were."""
-        written: dict[str, Any] = as_usual(self)
-        if not self.b0_weighting:
-            del written["b0_weighting"]
-        return written
-
     def table(self) -> GradientTable:
         """Give the table."""
         return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
@@ -130,6 +132,8 @@ class Gradients(_Stated):
 
 class ErrorFit(_Stated):
     """What error to expect of a prediction, fitted on subjects that were not trained on."""
+
+    LATER = ("largest", "against")
 
     mean: list[float] = Field(description="Of each feature, see `error_features`")
     deviation: list[float]
@@ -161,16 +165,11 @@ class ErrorFit(_Stated):
             raise ValueError("expected_error must be finite and deviations positive")
         return self
 
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not known: older files stay as they are."""
-        written: dict[str, Any] = as_usual(self)
-        unknown = [name for name in ("largest", "against") if written[name] is None]
-        return {name: each for name, each in written.items() if name not in unknown}
-
 
 class ModelCard(_Stated):
     """Everything about a model but its weights."""
+
+    LATER = ("first_stages", "simulated_only", "b0_weighting")
 
     format: Literal["napari-msp model 1"] = FORMAT
     sha256: str = Field(
@@ -240,18 +239,6 @@ class ModelCard(_Stated):
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
         return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is usual: such files are as they were."""
-        written: dict[str, Any] = as_usual(self)
-        if self.first_stages == "own":
-            written.pop("first_stages", None)
-        if not self.simulated_only:
-            written.pop("simulated_only", None)
-        if self.b0_weighting is None:
-            written.pop("b0_weighting", None)
-        return written
 
     @property
     def for_scans(self) -> bool:

@@ -11,16 +11,11 @@ import pytest
 from dicom_files import B_VALUES, DIRECTIONS, VOXEL, voxels, write_series, write_session
 from napari_msp.data import dicom
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.dicom import (
-    DicomWarning,
-    convert,
-    import_dicom,
-    kept_conversion,
-    looks_like_dicom,
-)
+from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
+from napari_msp.data.importers import DicomWarning, import_dicom
 from napari_msp.errors import Choose, Either, UserError
 
-pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.dicom.DicomWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.importers.DicomWarning")
 
 
 @pytest.fixture(scope="module")

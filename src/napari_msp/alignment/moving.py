@@ -19,8 +19,6 @@ from napari_msp.alignment.registration import Displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import (
     ALIGNMENT,
-    deviation_note,
-    deviation_path,
     gradient_files,
     mask_sidecar,
     nifti_stem,
@@ -33,7 +31,7 @@ from napari_msp.bids import (
 from napari_msp.checking.summary import place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
-from napari_msp.data.contradictions import SCHEMES, find_deviation
+from napari_msp.data.contradictions import SCHEMES, deviation_note, deviation_path, find_deviation
 from napari_msp.data.cubes import Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradient_files import write_gradients

@@ -62,8 +62,8 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Import the tree, and list what became of it."""
-    from napari_msp.data.dicom import Converted, Series, import_dicom
-    from napari_msp.data.importers import import_tree
+    from napari_msp.data.dicom import Converted, Series
+    from napari_msp.data.importers import import_dicom, import_tree
     from napari_msp.errors import Advice, UserError
 
     def report(converted: Converted, chosen: Series) -> None:

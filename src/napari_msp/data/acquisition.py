@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
-from napari_msp.data.beside import find_gradients, look_for_mask, one_table
+from napari_msp.data.beside import find_gradients, look_for_mask
 from napari_msp.data.contradictions import (
     deviation_doubt,
     file_doubts,
@@ -27,6 +27,7 @@ from napari_msp.data.gradient_files import (
     Table,
     existing_table,
     from_dipy,
+    one_table,
     read_gradients,
     stated_b0,
 )

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
@@ -71,9 +71,6 @@ other (lesion, wm, roi, another subject) makes it something else, which is not t
 
 Files = Mapping[str, Path]
 """The files of a folder by their names in lower case."""
-
-Given = TypeVar("Given")
-"""A gradient table as it was given, or None."""
 
 
 class PassedOver(UserWarning):
@@ -189,31 +186,6 @@ def _gradient_note(image: Path, files: GradientFiles, bvec: Path | None) -> str:
     return f"gradient table: inherited from {', '.join(others)}" if others else ""
 
 
-def b0_only(image: str | Path) -> bool:
-    """Return whether an image's table names no direction: it serves a correction, and is no scan.
-
-    False where there is no table, or none that can be read; and where its b-values are in other
-    units, which reading it refuses.
-    """
-    from napari_msp.data.gradient_files import other_unit, read_b_values
-    from napari_msp.data.gradients import B0_MAXIMUM
-
-    try:
-        files = find_gradients(image)
-        b = read_b_values(files.bval, files.bvec)
-    except UserError:
-        return False
-    return bool((b <= B0_MAXIMUM).all()) and not other_unit(b)
-
-
-def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
-    """Let a table of MRtrix3's, which has both b-values and directions, be given as either."""
-    for given in (bval, bvec):
-        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
-            return given, given
-    return bval, bvec
-
-
 def is_scan(path: str | Path, known: Files | None = None) -> bool:
     """Return whether an image has a gradient table, and so is a DWI.
 
@@ -288,15 +260,11 @@ def _mrtrix_header(image: Path) -> bytes:
 def _shape(image: Path) -> tuple[int, ...]:
     """Read the shape of an image, which is not converted for it."""
     if not _is_mrtrix(image):
-        return tuple(_opened(image).shape)
+        from napari_msp.data.nifti import open_nifti
+
+        return tuple(open_nifti(image).shape)
     found = re.search(rb"\ndim:([\d, ]+)", _mrtrix_header(image))
     return () if found is None else tuple(int(each) for each in found[1].split(b","))
-
-
-def _opened(path: Path) -> nib.Nifti1Image:
-    from napari_msp.data.nifti import open_nifti
-
-    return open_nifti(path)
 
 
 def _count_numbers(table: Path) -> int:
@@ -515,11 +483,11 @@ def _is_alone(dwi: Path) -> bool:
 def _lies_on(mask: Path, dwi: Path, lattice: Lattice | None) -> bool:
     """Return whether a mask lies on the image's lattice; one that cannot be read may."""
     from napari_msp.data.masks import orientation_to
-    from napari_msp.data.nifti import lattice_of
+    from napari_msp.data.nifti import lattice_of, open_nifti
 
     try:
-        where = lattice_of(_opened(dwi)) if lattice is None else lattice
-        return orientation_to(lattice_of(_opened(mask)), where) is not None
+        where = lattice_of(open_nifti(dwi)) if lattice is None else lattice
+        return orientation_to(lattice_of(open_nifti(mask)), where) is not None
     except UserError:
         return True
 

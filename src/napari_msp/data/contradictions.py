@@ -346,6 +346,25 @@ def find_deviation(dwi: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def deviation_path(image: Path) -> Path:
+    """Give where HCP's `grad_dev` of an image is written: beside it."""
+    return image.with_name(f"{bare_stem(image)}_grad_dev.nii.gz")
+
+
+def deviation_note(file: Path | None, said: str) -> dict[str, Any]:
+    """Give the sidecar field of a scan that has a `grad_dev`.
+
+    Parameters
+    ----------
+    file
+        Where it lies beside the image; None: it was left behind.
+    said
+        What error it makes not to use it.
+    """
+    name = None if file is None else file.name
+    return {"GradientDeviation": {"File": name, "Used": False, "Description": said}}
+
+
 def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     """Read (V, 3, 3) matrices of in-mask voxels: a voxel feels (1 + matrix) · gradient.
 

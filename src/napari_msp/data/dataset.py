@@ -22,8 +22,8 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import PassedOver, b0_only, find_gradients, is_scan
-from napari_msp.data.gradient_files import read_gradients
+from napari_msp.data.beside import PassedOver, find_gradients, is_scan
+from napari_msp.data.gradient_files import b0_only, read_gradients
 from napari_msp.data.gradients import SHELL_GAP
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, choice_in, either
 from napari_msp.files import entries, sha256
@@ -239,18 +239,13 @@ def open_dataset(
     if not root.is_dir():
         raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
     candidates: dict[tuple[str, str], list[Path]] = {}
-    unnamed: dict[tuple[str, str], list[Path]] = {}
     for path in scans_in(root, subject):
-        identity = subject_and_platform(path)
-        if identity is None:
-            unnamed.setdefault((f"sub-{entities(path)['sub']}", UNNAMED), []).append(path)
-        else:
-            candidates.setdefault(identity, []).append(path)
+        identity = subject_and_platform(path) or (f"sub-{entities(path)['sub']}", UNNAMED)
+        candidates.setdefault(identity, []).append(path)
     passed_over: dict[Path, str] = {}
-    if candidates:
-        passed_over = {path: NO_PLATFORM for paths in unnamed.values() for path in paths}
-    else:
-        candidates = unnamed
+    if any(platform != UNNAMED for _, platform in candidates):
+        for identity in [each for each in candidates if each[1] == UNNAMED]:
+            passed_over |= dict.fromkeys(candidates.pop(identity), NO_PLATFORM)
     scans: dict[tuple[str, str], Path] = {}
     runs: dict[tuple[str, str], dict[str, Path]] = {}
     open_questions: dict[tuple[str, str], UserError] = {}

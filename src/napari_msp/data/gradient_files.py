@@ -5,12 +5,13 @@ import re
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
+from napari_msp.data.beside import MRTRIX_TABLES, find_gradients
 from napari_msp.data.gradients import (
     B0_MAXIMUM,
     LARGEST_B0,
@@ -42,6 +43,9 @@ MOST_WITHOUT_DIRECTION = 0.25
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
 """A number as some countries write it."""
+
+Given = TypeVar("Given")
+"""A gradient table as it was given, or None."""
 
 LINEAR = 0.05
 """Share of a b-tensor's largest eigenvalue that its others may have in linear encoding (ours)."""
@@ -233,6 +237,28 @@ def _numbers(table: Table, field: str) -> FloatArray:
     except ValueError as error:
         remedy = Advice("correct it")
         raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error
+
+
+def b0_only(image: str | Path) -> bool:
+    """Return whether an image's table names no direction: it serves a correction, and is no scan.
+
+    False where there is no table, or none that can be read; and where its b-values are in other
+    units, which reading it refuses.
+    """
+    try:
+        files = find_gradients(image)
+        b = read_b_values(files.bval, files.bvec)
+    except UserError:
+        return False
+    return bool((b <= B0_MAXIMUM).all()) and not other_unit(b)
+
+
+def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
+    """Let a table of MRtrix3's, which has both b-values and directions, be given as either."""
+    for given in (bval, bvec):
+        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
+            return given, given
+    return bval, bvec
 
 
 def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatArray]:

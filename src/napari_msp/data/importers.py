@@ -1,5 +1,7 @@
-"""Copy someone's folder tree into BIDS. Every scan is opened and checked before one is copied."""
+"""Copy someone's folder tree, or DICOM, into BIDS. Every scan is checked before one is copied."""
 
+import glob
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +19,17 @@ from napari_msp.bids import (
     applicable,
     dataset_description,
     describe_part,
-    deviation_note,
     gradient_files,
     image_suffix,
     mask_sidecar,
+    nifti_stem,
+    plain_label,
     read_metadata,
     sidecar_path,
     write_participants,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.contradictions import find_deviation
+from napari_msp.data.contradictions import deviation_note, find_deviation
 from napari_msp.data.cubes import (
     EFFECT,
     Auto,
@@ -38,12 +41,13 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
+from napari_msp.data.dicom import Converted, Series, converted
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
-from napari_msp.data.source_tree import ImportedScan, find_scans
-from napari_msp.errors import Advice, Choose, Give, UserError
-from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
+from napari_msp.data.source_tree import ImportedScan, find_scans, pattern_expression
+from napari_msp.errors import Advice, Choose, Give, UserError, either
+from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
 README = """\
@@ -338,3 +342,140 @@ def _treatment(scans: Sequence[ImportedScan]) -> Iterator[str]:
             f"HCP's grad_dev lies beside {counted(len(doubtful), 'scan')}; nothing here uses it, "
             "and each scan's JSON says what error that makes."
         )
+
+
+# --- DICOM --------------------------------------------------------------------------------------
+
+
+class DicomWarning(UserWarning):
+    """What dcm2niix finds odd about DICOM files."""
+
+
+def import_dicom(
+    source: str | Path,
+    out: str | Path,
+    pattern: str = "",
+    *,
+    series: str | int | None = None,
+    subject: str | None = None,
+    session: str | None = None,
+    protocol: str | None = None,
+    input_platform: str | None = None,
+    voxel_size: float | Auto | None = None,
+    b0_threshold: float | None = None,
+    dry_run: bool = False,
+    report: Callable[[Converted, Series], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[ImportedScan]:
+    """Write a BIDS dataset from folders of DICOM files.
+
+    Each folder gives one scan: its only DWI, or the series that is chosen. Sidecars contain
+    neither names nor dates. The dataset appears under its name only when complete.
+
+    Parameters
+    ----------
+    source
+        The tree; only read.
+    out
+        Folder to make; it may exist when it is empty.
+    pattern
+        Folders of DICOM files relative to `source`, with names in braces as for `import_tree`, such
+        as "{subject}/{scanner}/{protocol}"; what is in folders below belongs to them. Empty:
+        `source` is one such folder, and subject and platform are given.
+    series
+        Which series of each folder, by its number or a part of its description; None: the only DWI.
+    subject, session, protocol
+        Labels where the tree does not name them.
+    input_platform, voxel_size, b0_threshold, dry_run, progress
+        As for `import_tree`.
+    report
+        Called with what each folder contained, and what was chosen of it.
+
+    Returns
+    -------
+    list of ImportedScan
+        Their `source` is the folder of the DICOM files.
+
+    Raises
+    ------
+    UserError
+        When no folder fits, dcm2niix is missing or fails, a choice of series is open, or as
+        `import_tree`.
+
+    Warns
+    -----
+    DicomWarning
+        Of what dcm2niix finds odd.
+    """
+    source = Path(source)
+    refuse_occupied(out)  # before the long conversion
+    images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
+    labels = {"subject": subject, "session": session, "protocol": protocol}
+    if not pattern.strip("/"):
+        lacking = [name for name in ("subject", "session") if not labels[name]]
+        lacking = [each for each in lacking if each != "session" or not protocol]
+        if lacking:
+            problem = f"nothing names its {' and '.join(lacking)}"
+            remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
+            raise UserError(problem, source, lacking[0], remedy)
+    pattern_expression(images, labels)
+    folders = _folders(source, pattern)
+    with scratch_folder() as temporary:
+        tree = temporary / "nifti" / source.resolve().name
+        for number, folder in enumerate(folders):
+            inside = tree / folder.relative_to(source)
+            inside.mkdir(parents=True, exist_ok=True)
+            with converted(folder) as made:
+                chosen = made.choose(series)
+                if report is not None:
+                    report(made, chosen)
+                for line in made.warnings:
+                    warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
+                name = f"{chosen.number}_{plain_label(chosen.description)}"
+                stem = nifti_stem(chosen.path)
+                for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
+                    shutil.move(path, inside / (name + path.name.removeprefix(stem)))
+            if progress is not None:
+                progress(f"converted {folder}", number + 1, len(folders))
+        try:
+            scans = import_tree(
+                tree,
+                out,
+                images,
+                subject=subject,
+                session=session,
+                protocol=protocol,
+                input_platform=input_platform,
+                voxel_size=voxel_size,
+                b0_threshold=b0_threshold,
+                dry_run=dry_run,
+                progress=progress,
+            )
+        except UserError as error:
+            about = Path(error.subject or "")
+            if not about.is_relative_to(tree):
+                raise
+            # The converted image is gone in a moment: the error is about the folder it came from.
+            folder = source / about.relative_to(tree).parent
+            raise UserError(error.problem, folder, error.field, error.remedy) from error
+    return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
+
+
+def _folders(source: Path, pattern: str) -> list[Path]:
+    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
+    if not source.is_dir():
+        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
+    if not pattern.strip("/"):
+        return [source]
+    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
+        problem = "names no folder in the tree"
+        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
+        raise UserError(problem, pattern, "pattern", remedy)
+    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
+    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
+    found = sorted(path for path in source.glob(wanted) if path.is_dir())
+    if not found:
+        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
+        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
+        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
+    return found

@@ -11,14 +11,15 @@ from napari_msp.bids import (
     MRTRIX_SUFFIXES,
     NIFTI_SUFFIXES,
     bare_stem,
-    deviation_path,
     image_suffix,
     nifti_stem,
     plain_label,
     platform_name,
     sidecar_path,
 )
-from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for_mask
+from napari_msp.data.beside import PassedOver, find_gradients, look_for_mask
+from napari_msp.data.contradictions import deviation_path
+from napari_msp.data.gradient_files import b0_only
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Give, Remedy, UserError, either
