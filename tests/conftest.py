@@ -96,9 +96,9 @@ def runs_of_singles(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     runs: Counter[str] = Counter()
     real = SingleNetwork.run
 
-    def counted(self: SingleNetwork, x: Any) -> Any:
+    def counted(self: SingleNetwork, *given: Any) -> Any:
         runs[self.target] += 1
-        return real(self, x)
+        return real(self, *given)
 
     monkeypatch.setattr(SingleNetwork, "run", counted)
     return runs

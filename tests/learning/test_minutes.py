@@ -84,7 +84,7 @@ def test_a_time_and_a_length_contradict_each_other(length):
 
 
 def test_a_time_divides_itself_into_epochs():
-    with pytest.raises(ValueError, match=r"steps_per_epoch\n.*minutes divides itself"):
+    with pytest.raises(ValueError, match=r"steps_per_epoch\n.*given in minutes already"):
         TrainingSettings.model_validate({"steps_per_epoch": 3, "minutes": 2.0})
     assert put_over({"steps_per_epoch": 40}, {"minutes": 2}) == {"minutes": 2}
 

@@ -36,7 +36,7 @@ class Toy(SingleNetwork):
     def body(self, x: Tensor) -> SingleOutputs:
         z = self.to_features(self.features(x))
         y = self.to_target(self.final(z))
-        return SingleOutputs(y, z, ((self.target, y),))
+        return SingleOutputs(z, ((self.target, y),))
 
 
 def convolve(x: Tensor, layer: nn.Module) -> Tensor:

@@ -75,7 +75,8 @@ def test_gradients_equal_the_plain_stack_at_the_size_of_a_training_step() -> Non
     found = []
     for plain in (False, True):
         torch.manual_seed(0)
-        stack = ReversibleStack(50, 4, plain=plain)
+        stack = ReversibleStack(50, 4)
+        stack.plain = plain
         leaf = x.clone().requires_grad_()
         (stack(leaf) * weights).sum().backward()
         assert leaf.grad is not None
@@ -110,7 +111,8 @@ def test_gradients_with_dead_channels(autocast: bool) -> None:
     found = []
     for plain in (False, True):
         torch.manual_seed(0)
-        stack = ReversibleStack(12, 4, plain=plain)
+        stack = ReversibleStack(12, 4)
+        stack.plain = plain
         found.append(gradients(stack, x, autocast, wants_input=False))
     assert_same(*found)
 
@@ -212,7 +214,8 @@ def saved_bytes() -> Iterator[dict[int, int]]:
 
 
 def peak(depth: int, plain: bool) -> int:
-    stack = ReversibleStack(4, depth, plain=plain)
+    stack = ReversibleStack(4, depth)
+    stack.plain = plain
     x = torch.randn(2, 4, 16, 16, 16, requires_grad=True)
     with LiveStorages() as live:
         stack(x).square().mean().backward()
@@ -232,6 +235,8 @@ def test_only_the_output_is_saved() -> None:
         with saved_bytes() as kept:
             y = ReversibleStack(4, depth)(x)
         assert sum(kept.values()) == 2 * y.untyped_storage().nbytes()  # in float64
+        stack = ReversibleStack(4, depth)
+        stack.plain = True
         with saved_bytes() as kept:
-            ReversibleStack(4, depth, plain=True)(x)
+            stack(x)
         assert sum(kept.values()) > 4 * depth * y.untyped_storage().nbytes()

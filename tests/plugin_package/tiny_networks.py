@@ -26,4 +26,4 @@ class Tiny(SingleNetwork):
     def body(self, x):
         features = self.hidden(x)
         prediction = self.final(features)
-        return SingleOutputs(prediction, features, ((self.target, prediction),))
+        return SingleOutputs(features, ((self.target, prediction),))

@@ -88,6 +88,22 @@ OF_AN_MSP = ("first_stages", "singles_first", "features", "unison_steps", "uniso
 """Settings that no other kind has."""
 
 
+OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
+    "steps": ("epochs", "minutes"),
+    "unison_steps": ("unison_epochs", "minutes"),
+    "epochs": ("steps", "minutes"),
+    "unison_epochs": ("unison_steps", "minutes"),
+    "minutes": ("steps", "unison_steps", "epochs", "unison_epochs", "steps_per_epoch"),
+    "steps_per_epoch": ("minutes",),
+}
+"""Whose place a length takes besides that of its own name."""
+
+
+def _count(description: str, least: int = 1) -> Any:
+    """Describe a setting that counts something; unset, preset or heads decide."""
+    return Field(default=None, ge=least, le=MOST, description=description)
+
+
 class TrainingSettings(BaseModel):
     """Settings of one run; unset ones take the preset's value.
 
@@ -175,29 +191,15 @@ class TrainingSettings(BaseModel):
         "starts from. Default: the platform of that name, or else the one that "
         "fits the training heads best.",
     )
-    steps: int | None = Field(
-        default=None,
-        ge=0,
-        le=MOST,
-        description="Train each phase for this many steps, whatever the number of heads. 0: "
+    steps: int | None = _count(
+        "Train each phase for this many steps, whatever the number of heads. 0: "
         "keep the weights of the start, and take the statistics of everybody who "
         "was scanned on a platform, in pairs or not.",
+        least=0,
     )
-    unison_steps: int | None = Field(
-        default=None, ge=1, le=MOST, description="MSP: train the unison phases for this many steps."
-    )
-    epochs: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="Train each phase for this many epochs, in place of steps.",
-    )
-    unison_epochs: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="MSP: train the unison phases for this many epochs.",
-    )
+    unison_steps: int | None = _count("MSP: train the unison phases for this many steps.")
+    epochs: int | None = _count("Train each phase for this many epochs, in place of steps.")
+    unison_epochs: int | None = _count("MSP: train the unison phases for this many epochs.")
     minutes: float | None = Field(
         default=None,
         gt=0,
@@ -206,28 +208,17 @@ class TrainingSettings(BaseModel):
         description="Fit the whole run into this time, in place of steps. The speed at its "
         "beginning decides how many steps that is.",
     )
-    patience: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="End a phase after this many epochs without a gain on the validation "
-        "subjects. Default: 5, or never if the length is given.",
+    patience: int | None = _count(
+        "End a phase after this many epochs without a gain on the validation "
+        "subjects. Default: 5, or never if the length is given."
     )
-    batch: int | None = Field(
-        default=None, ge=1, le=MOST, description="Learn from this many patches or crops per step."
+    batch: int | None = _count("Learn from this many patches or crops per step.")
+    crop: int | None = _count(
+        "With preset fast or lecture, cut crops with this edge, in input voxels.", least=3
     )
-    crop: int | None = Field(
-        default=None,
-        ge=3,
-        le=MOST,
-        description="With preset fast or lecture, cut crops with this edge, in input voxels.",
-    )
-    steps_per_epoch: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="Count this many steps as an epoch. Default, if the length is given in "
-        "epochs: as many as see every voxel about once.",
+    steps_per_epoch: int | None = _count(
+        "Count this many steps as an epoch. Default, if the length is given in "
+        "epochs: as many as see every voxel about once."
     )
     learning_rate: float | None = Field(
         default=None,
@@ -235,19 +226,11 @@ class TrainingSettings(BaseModel):
         le=1,
         description="Use this learning rate: at the start (paper), or at most (fast).",
     )
-    decay_every: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="With preset paper, divide the learning rate by √2 whenever this many "
-        "epochs have passed.",
+    decay_every: int | None = _count(
+        "With preset paper, divide the learning rate by √2 whenever this many epochs have passed."
     )
-    voxels_per_head: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST,
-        description="With preset paper, centre patches on this many voxels of each mask. "
-        "Default: on every one.",
+    voxels_per_head: int | None = _count(
+        "With preset paper, centre patches on this many voxels of each mask. Default: on every one."
     )
     seed: int = Field(
         default=0,
@@ -329,32 +312,15 @@ class TrainingSettings(BaseModel):
             raise ValueError("no phase is trained, as there are 0 steps: leave one of them out")
         return length
 
-    @field_validator("epochs", "unison_epochs")
+    @field_validator("epochs", "unison_epochs", "minutes", "steps_per_epoch")
     @classmethod
-    def _one_length(cls, epochs: int | None, others: ValidationInfo) -> int | None:
-        steps = str(others.field_name).replace("epochs", "steps")
-        if epochs is not None and others.data.get(steps) is not None:
-            raise ValueError("the length is given in steps already, so leave one of them out")
-        return epochs
-
-    @field_validator("minutes")
-    @classmethod
-    def _no_other_length(cls, minutes: float | None, others: ValidationInfo) -> float | None:
-        lengths = ("steps", "unison_steps", "epochs", "unison_epochs")
-        given = next((each for each in lengths if others.data.get(each) is not None), None)
-        if minutes is not None and given is not None:
-            unit = given.removeprefix("unison_")
+    def _one_length(cls, length: float | None, others: ValidationInfo) -> float | None:
+        name = str(others.field_name)
+        given = [each for each in OTHER_LENGTHS[name] if others.data.get(each) is not None]
+        if length is not None and given:
+            unit = given[0].removeprefix("unison_")
             raise ValueError(f"the length is given in {unit} already, so leave one of them out")
-        return minutes
-
-    @field_validator("steps_per_epoch")
-    @classmethod
-    def _not_in_a_time(cls, steps: int | None, others: ValidationInfo) -> int | None:
-        if steps is not None and others.data.get("minutes") is not None:
-            raise ValueError(
-                "a run of given minutes divides itself into epochs: leave one of them out"
-            )
-        return steps
+        return length
 
     @field_validator("validation")
     @classmethod
@@ -465,17 +431,6 @@ def values_of_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     usual = PRESETS.get(given.get("preset", "fast"), {})
     of_kind = given.get("kind", MULTI_STAGE) == MULTI_STAGE
     return {name: value for name, value in usual.items() if of_kind or name not in OF_AN_MSP}
-
-
-OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
-    "steps": ("epochs", "minutes"),
-    "unison_steps": ("unison_epochs", "minutes"),
-    "epochs": ("steps", "minutes"),
-    "unison_epochs": ("unison_steps", "minutes"),
-    "minutes": ("steps", "unison_steps", "epochs", "unison_epochs", "steps_per_epoch"),
-    "steps_per_epoch": ("minutes",),
-}
-"""Whose place a length takes besides that of its own name."""
 
 
 def put_over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,6 @@ class SingleOutputs:
 
     Attributes
     ----------
-    prediction : Tensor
-        ŷ_T (B, 28, k(n-1)+1, …), standardised SH coefficients of the target platform.
     features : Tensor
         z_T, the feature map that connection networks read.
     supervised : tuple of (str, Tensor)
@@ -91,9 +89,13 @@ class SingleOutputs:
         prediction. A platform may come twice (HNED: the target's side output and the fusion).
     """
 
-    prediction: Tensor
     features: Tensor
     supervised: tuple[tuple[str, Tensor], ...]
+
+    @property
+    def prediction(self) -> Tensor:
+        """ŷ_T (B, 28, k(n-1)+1, …), standardised SH coefficients of the target platform."""
+        return self.supervised[-1][1]
 
 
 @dataclass(frozen=True)
@@ -285,37 +287,27 @@ class SingleNetwork(nn.Module, ABC):
         """Run the far layers, by target; where shells are taken apart each is an example."""
         return {self.target: self.far_layers(shells_apart(x, self.channels))}
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def run(self, x: Tensor, far: Mapping[str, Tensor] | None = None) -> SingleOutputs:
         """Run the network once and return its prediction, its features and its supervised outputs.
 
         Parameters
         ----------
         x : Tensor
             (B, 28·S, X, Y, Z), standardised SH coefficients of the input platform.
+        far : mapping of str to Tensor, optional
+            What `far` gave for the same `x`.
         """
-        return self._finished(x, None)
-
-    def from_far(self, x: Tensor, far: Mapping[str, Tensor]) -> SingleOutputs:
-        """Do what `run` does, with what `far` gave for the same `x`."""
-        return self._finished(x, far[self.target])
-
-    def _finished(self, x: Tensor, far: Tensor | None) -> SingleOutputs:
         shells = max(1, x.shape[1] // self.channels)
         x = shells_apart(x, self.channels)
-        outputs = self.body(x) if far is None else self.near_layers(far)
+        outputs = self.body(x) if far is None else self.near_layers(far[self.target])
+        supervised = outputs.supervised
         if self.input_skips:
             supervised = tuple(
-                (platform, value + self.input_skips[platform](x))
-                for platform, value in outputs.supervised
+                (platform, value + self.input_skips[platform](x)) for platform, value in supervised
             )
-            outputs = SingleOutputs(supervised[-1][1], outputs.features, supervised)
-        if shells == 1:
-            return outputs
-        supervised = tuple(
-            (platform, shells_together(value, shells)) for platform, value in outputs.supervised
-        )
         return SingleOutputs(
-            supervised[-1][1], shells_together(outputs.features, shells), supervised
+            shells_together(outputs.features, shells),
+            tuple((platform, shells_together(each, shells)) for platform, each in supervised),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -325,13 +317,13 @@ class SingleNetwork(nn.Module, ABC):
     def forward_features(
         self, x: Tensor, far: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Predict ŷ_T and return it with the feature map z_T; `far` may be there already."""
-        outputs = self.run(x) if far is None else self.from_far(x, far)
+        """Predict ŷ_T and return it with the feature map z_T; see `run`."""
+        outputs = self.run(x, far)
         return outputs.prediction, outputs.features
 
-    def supervised(self, x: Tensor) -> list[tuple[str, Tensor]]:
+    def supervised(self, x: Tensor) -> tuple[tuple[str, Tensor], ...]:
         """Return every output that has a loss, with its platform; the last one is ŷ_T."""
-        return list(self.run(x).supervised)
+        return self.run(x).supervised
 
     def options(self) -> Config:
         """Return the constructor's further arguments, those that only this kind of network has."""

@@ -176,7 +176,7 @@ class CNNRISH(SingleNetwork):
             prediction.div_(self._of(self.target_deviation, scaled))
         if self.feature_layer == "scaled":
             features = prediction
-        return SingleOutputs(prediction, features, ((self.target, prediction),))
+        return SingleOutputs(features, ((self.target, prediction),))
 
 
 def amplitude_ratio(raw: Tensor) -> Tensor:

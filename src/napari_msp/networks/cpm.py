@@ -111,11 +111,10 @@ class CPM(SingleNetwork):
     def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         image = self.image(x)
-        beliefs: Tensor | None = None
+        beliefs = None
         supervised: list[tuple[str, Tensor]] = []
         for platform, stage in zip(self.scales, self.stages, strict=True):
-            prediction, features = stage(image, beliefs)
-            supervised.append((platform, prediction))
-            beliefs = prediction
+            beliefs, features = stage(image, beliefs)
+            supervised.append((platform, beliefs))
         chosen = image if self.feature_layer == "image" else features
-        return SingleOutputs(prediction, chosen, tuple(supervised))
+        return SingleOutputs(chosen, tuple(supervised))

@@ -49,9 +49,6 @@ class DIQT(SingleNetwork):
     ----------
     depth : int
         Blocks a stack. Each adds 2 voxels of reach a stack.
-    plain : bool
-        Do without the memory trick; see `ReversibleStack`. Not part of the architecture, so not
-        of `config`.
     """
 
     kind: ClassVar[str] = "diqt"
@@ -67,21 +64,19 @@ class DIQT(SingleNetwork):
         "stack3",
     )
 
-    def __init__(
-        self, *, depth: int = 4, plain: bool = False, **common: Unpack[CommonArguments]
-    ) -> None:
+    def __init__(self, *, depth: int = 4, **common: Unpack[CommonArguments]) -> None:
         super().__init__(**common)
         self.depth = depth
         first, second = scaled_width(50, self.width), scaled_width(100, self.width)
         self.stages = nn.ModuleDict(
             {
-                "stack1": ReversibleStack(self.channels, depth, plain),
+                "stack1": ReversibleStack(self.channels, depth),
                 "convolution1": nn.Sequential(
                     nn.Conv3d(self.channels, first, 3, padding=1), nn.ReLU()
                 ),
-                "stack2": ReversibleStack(first, depth, plain),
+                "stack2": ReversibleStack(first, depth),
                 "convolution2": nn.Sequential(PointConvolution(first, second), nn.ReLU()),
-                "stack3": ReversibleStack(second, depth, plain),
+                "stack3": ReversibleStack(second, depth),
             }
         )
         self.final = lattice_convolution(second, self.channels, 1, self.scale)
@@ -111,7 +106,7 @@ class DIQT(SingleNetwork):
             if name == self.feature_layer:
                 features = x
         prediction = self.final(x)
-        return SingleOutputs(prediction, features, ((self.target, prediction),))
+        return SingleOutputs(features, ((self.target, prediction),))
 
     def far_layers(self, x: Tensor) -> Tensor:
         """Run all stacks."""
@@ -122,7 +117,7 @@ class DIQT(SingleNetwork):
     def near_layers(self, far: Tensor) -> SingleOutputs:
         """Run the final layer."""
         prediction = self.final(far)
-        return SingleOutputs(prediction, far, ((self.target, prediction),))
+        return SingleOutputs(far, ((self.target, prediction),))
 
     def options(self) -> Config:
         """Return the number of blocks a stack."""
@@ -193,6 +188,9 @@ class ReversibleStack(nn.Module):
         Channels of input and output; even.
     depth : int
         Number of blocks, at least 1.
+
+    Attributes
+    ----------
     plain : bool
         Run the same modules through ordinary autograd, which keeps every activation. In evaluation
         mode, and where no gradient is wanted, the stack always runs plainly.
@@ -203,14 +201,14 @@ class ReversibleStack(nn.Module):
         For an odd number of channels or a depth under 1.
     """
 
-    def __init__(self, channels: int, depth: int, plain: bool = False) -> None:
+    def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
             raise ValueError(f"a reversible stack halves its channels: {channels} is not even")
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
         self.blocks = nn.ModuleList(ReversibleBlock(channels // 2) for _ in range(depth))
-        self.plain = plain
+        self.plain = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, X, Y, Z) to the same shape, in float32 or float64."""

@@ -94,4 +94,4 @@ class HNED(SingleNetwork):
         prediction = self.final(stacked)
         supervised.append((self.target, prediction))
         features = x if self.feature_layer == "stream" else stacked
-        return SingleOutputs(prediction, features, tuple(supervised))
+        return SingleOutputs(features, tuple(supervised))

@@ -249,11 +249,11 @@ class MSP(nn.Module):
             start = own if self.branch_start == "first stage" else self.resampling(x)
             branches = {platform: start + branch for platform, branch in branches.items()}
         second = second_stage(own, tuple(branches.values()), alpha)
-        if shells > 1:
-            first = {name: shells_together(each, shells) for name, each in first.items()}
-            branches = {name: shells_together(each, shells) for name, each in branches.items()}
-            second = shells_together(second, shells)
-        return StageOutputs(first, second, branches)
+        return StageOutputs(
+            {platform: shells_together(each, shells) for platform, each in first.items()},
+            shells_together(second, shells),
+            {platform: shells_together(each, shells) for platform, each in branches.items()},
+        )
 
     def config(self) -> Config:
         """Return the architecture as plain JSON types; `build` makes the same network of it."""

@@ -120,7 +120,7 @@ class SHResNet(SingleNetwork):
         last = self.up(skip)
         prediction = self.final(last)
         features = {"stem": stem, "blocks": blocks, "skip": skip, "last": last}[self.feature_layer]
-        return SingleOutputs(prediction, features, ((self.target, prediction),))
+        return SingleOutputs(features, ((self.target, prediction),))
 
     def far_layers(self, x: Tensor) -> Tensor:
         """Run all up to the global skip."""
@@ -133,7 +133,7 @@ class SHResNet(SingleNetwork):
         last = self.up(far)
         prediction = self.final(last)
         features = last if self.feature_layer == "last" else far
-        return SingleOutputs(prediction, features, ((self.target, prediction),))
+        return SingleOutputs(features, ((self.target, prediction),))
 
     def options(self) -> Config:
         """Return the number of residual blocks."""
