@@ -114,7 +114,7 @@ def test_groups_that_are_confounded_in_part_give_fewer_false_alarms(shifted):
     tables = group_tables(shifted, "FA")
     assert "partly confounded: 80 % of patients on the input platform" in tables[0].caption
     for share, groups in ((0.8, (8, 2)), (0.95, (9, 1))):
-        where = _on_input("partly confounded", 10, share)
+        where = _on_input("partly confounded", share)
         assert (where[:10].sum(), where[10:].sum()) == groups
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -256,19 +257,16 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
     cells = {
         key: part.sample_means(*sample) for key, part in rows.groups("method", "target").items()
     }
-    pairs: list[tuple[str, str]] = []
-    values: list[tuple[list[float], list[float]]] = []
+    pairs: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     tests: list[PairedTest] = []
-    for target in rows.targets:
-        for other in rows.methods:
-            first, second = cells.get((tested, target), {}), cells.get((other, target), {})
-            shared = [name for name in first if name in second]
-            if other not in (tested, FLOOR) and shared:
-                pairs.append((target, other))
-                values.append(([first[n] for n in shared], [second[n] for n in shared]))
-                test = wilcoxon(*values[-1])
-                few = level == "patch" and len({name[:2] for name in shared}) < FEWEST
-                tests.append(replace(test, p_value=None, note=FEW_HEADS) if few else test)
+    for target, other in product(rows.targets, rows.methods):
+        first, second = cells.get((tested, target), {}), cells.get((other, target), {})
+        shared = [name for name in first if name in second]
+        if other not in (tested, FLOOR) and shared:
+            pairs[target, other] = [first[n] for n in shared], [second[n] for n in shared]
+            test = wilcoxon(*pairs[target, other])
+            few = level == "patch" and len({name[:2] for name in shared}) < FEWEST
+            tests.append(replace(test, p_value=None, note=FEW_HEADS) if few else test)
     tests = bonferroni(tests)
     return [
         MethodTest(
@@ -285,7 +283,7 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
             interval=change_interval(first, second) if level == "subject" else None,
             shell=rows.rows[0].shell,
         )
-        for (target, other), (first, second), test in zip(pairs, values, tests, strict=True)
+        for ((target, other), (first, second)), test in zip(pairs.items(), tests, strict=True)
     ]
 
 

@@ -132,17 +132,13 @@ class Plan:
             return tuple(Round(*each, self.subjects) for each in cross)
         return tuple(Round(*each, fold, fold.test[0]) for fold in self.folds for each in cross)
 
-    def chosen_in(self, round_: Round) -> Round:
-        """Give the round whose validation subjects choose the learning rates of another one.
-
-        It is the first one of the same fold: nobody chooses who is measured there.
-        """
-        return next(each for each in self.rounds if each.fold == round_.fold)
-
     @property
     def first_rounds(self) -> tuple[Round, ...]:
-        """The first round of each fold."""
-        return tuple(dict.fromkeys(self.chosen_in(each) for each in self.rounds))
+        """The first round of each fold, whose validation subjects choose learning rates for it."""
+        found: dict[str, Round] = {}
+        for each in self.rounds:
+            found.setdefault(each.fold, each)
+        return tuple(found.values())
 
     def rates_in(self, round_: Round) -> tuple[float, ...]:
         """Give the learning rates to try in a round; the preset's own where nobody validates."""

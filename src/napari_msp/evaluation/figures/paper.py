@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice, Nearest
-from napari_msp.errors import Choose, Give, UserError
+from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.figures.grid import (
     SIGNED_COLOURS,
     WINDOW,
@@ -35,7 +35,6 @@ from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import power_of_ten
 from napari_msp.options import several
-from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 from napari_msp.signal.sh_image import SHImage
 
@@ -241,43 +240,25 @@ def _short(name: str, room: int = 0) -> str:
 
 # --- Figure 2 --------------------------------------------------------------------------------
 
-AVERAGE = "Direction-averaged signal"
+AVERAGE, AXIS = "Direction-averaged signal", "axial"
 
 PIXELS = 4
 """Pixels along the edge of the smallest voxel, so that each platform shows its own voxels."""
 
 
-def figure2(
-    scans: Mapping[str, ScanLike], *, axis: str = "axial", slice_index: int | None = None
-) -> Figure:
+def figure2(images: Mapping[str, SHImage]) -> Figure:
     """Draw one subject on each platform: one position, one contrast, each in its own voxels.
 
-    Parameters
-    ----------
-    scans
-        By platform, co-registered; the first one, usually the input, sets the slice.
-    axis
-        "axial", "coronal" or "sagittal".
-    slice_index
-        Of the first image, in closest-canonical order; None: the slice that shows most. The others
-        are cut at the same position in mm.
-
-    Raises
-    ------
-    UserError
-        When there is no image, or the slice has no brain.
+    Images are co-registered. The axial slice is the one that shows most of the first, usually the
+    input; the others are cut at the same position in mm.
     """
-    if not scans:
-        problem = "Figure 2 needs the scan of at least one platform"
-        raise UserError(problem, field="scans", remedy=Give("scans", "one"))
-    images = {name: as_scan(scan).image for name, scan in scans.items()}
-    slab = _slab(images, axis, slice_index)
+    slab = _slab(images)
     averages, masks = {}, {}
     for name, image in images.items():
         nearest = Nearest.between(image.lattice, slab)
         masks[name] = nearest.take(image.mask)
         averages[name] = np.where(masks[name], nearest.take(direction_average(image)), np.nan)
-    view = choose_slice(np.any(list(masks.values()), axis=0), slab, axis, 0)
+    view = choose_slice(np.any(list(masks.values()), axis=0), slab, AXIS, 0)
     low, high = np.nanpercentile(np.stack(list(averages.values())), WINDOW)
     panels: list[Panel | None] = [
         Panel(name, _named(name, images[name]), _shades(view, averages[name], low, high))
@@ -287,16 +268,16 @@ def figure2(
     return draw_blocks([Block(AVERAGE, [Row("image", panels, scale)])], view)
 
 
-def _slab(images: Mapping[str, SHImage], axis: str, index: int | None) -> Lattice:
+def _slab(images: Mapping[str, SHImage]) -> Lattice:
     """Lay fine pixels over one slice of the first image: a lattice one voxel thick."""
     first = next(iter(images.values()))
-    view = choose_slice(first.mask, first.lattice, axis, index)
+    view = choose_slice(first.mask, first.lattice, AXIS)
     canonical = first.lattice.canonical
     smallest = min(float(image.lattice.voxel_sizes.min()) for image in images.values())
     parts = np.maximum(1, np.ceil(PIXELS * canonical.voxel_sizes / smallest - 1e-3)).astype(int)
     # A voxel is cut into whole pixels, whose outermost centres lie half a pixel inside its faces.
     start = (1 / parts - 1) / 2
-    normal = PLANES[axis].normal
+    normal = PLANES[AXIS].normal
     parts[normal], start[normal] = 1, view.index
     to_voxels = np.diag([*(1 / parts), 1.0])
     to_voxels[:3, 3] = start

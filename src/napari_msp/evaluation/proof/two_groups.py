@@ -55,7 +55,7 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     of = {(each.design, each.row, each.region): each for each in found.studies}
     rows = list(dict.fromkeys((each.design, each.row) for each in found.studies))
     drawn = (
-        f"{found.draws} studies of {found.size} against {found.size} drawn from {found.people} "
+        f"{found.draws} studies of {SIZE} against {SIZE} drawn from {found.people} "
         "people, by Student's t test at 0.05; in brackets the 95 % interval"
     )
 

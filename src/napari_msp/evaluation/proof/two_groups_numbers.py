@@ -14,7 +14,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.errors import Advice, Change, UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.proof.agreement import ROUNDING
 from napari_msp.evaluation.proof.pages import TARGET
 from napari_msp.evaluation.statistics import LEVEL, Interval
@@ -86,8 +86,8 @@ class GroupDifference:
         By region: standard deviation between people on the target, in percent of their mean.
     effect
         By how much patients are lower, as a part of their own value.
-    people, size, draws
-        Everyone, and each group's; studies of each design.
+    people, draws
+        Everyone, and studies of each design.
     confounding
         Share of each group on its own scanner, where they are partly confounded.
     """
@@ -96,7 +96,6 @@ class GroupDifference:
     spread: Mapping[str, float]
     effect: float
     people: int
-    size: int
     draws: int
     notes: Sequence[str] = field(default_factory=tuple)
     confounding: float = MOSTLY
@@ -118,11 +117,9 @@ def group_difference(
     effect: float = EFFECT,
     kept: Mapping[str, float] | None = None,
     confounding: float = MOSTLY,
-    size: int = SIZE,
     draws: int = DRAWS,
-    seed: int = 0,
 ) -> GroupDifference:
-    """Draw studies of two groups, and count what they find.
+    """Draw studies of two groups of `SIZE` people each, and count what they find.
 
     Groups are compared by Student's t test, two-sided, at a level of 0.05, region by region.
     Intervals allow for the people too: they are those of a delete-half jackknife, as another
@@ -143,8 +140,6 @@ def group_difference(
     confounding
         Of the design "partly confounded": share of the patients on the input platform, and of the
         controls on the target; above a half, below 1.
-    size
-        People in each group; an even number.
     draws
         Studies of each design.
 
@@ -158,7 +153,7 @@ def group_difference(
     """
     tables = _numbers({UNCHANGED: source, TARGET: target, **predicted})
     target = tables[TARGET]
-    _check(tables, regions, size, effect, confounding)
+    _check(tables, regions, effect, confounding)
     people = len(target)
     notes: list[str] = []
     if people < ENOUGH:
@@ -173,19 +168,19 @@ def group_difference(
         notes.append(f"{region} is the same in everybody: nothing is tested")
     named = [name for name, each in zip(regions, varies, strict=True) if each]
     within = {name: np.asarray(table, dtype=float)[:, varies] for name, table in tables.items()}
-    part = max(2 * size, people // 2)
+    part = max(2 * SIZE, people // 2)
     if part == people:
         notes.append("intervals do not allow for other people: every study has all there are")
-    rng = np.random.default_rng(seed)
-    whole = _draw(rng, np.arange(people), size, draws)
+    rng = np.random.default_rng(0)
+    whole = _draw(rng, np.arange(people), draws)
     parts = [
-        _draw(rng, rng.choice(people, part, replace=False), size, max(draws // 5, 2))
+        _draw(rng, rng.choice(people, part, replace=False), max(draws // 5, 2))
         for _ in range(PARTS)
     ]
     studies = []
     for design, row in _analyses(tables):
         share = (kept or {}).get(row, 1.0)
-        there = _on_input(design, size, confounding)
+        there = _on_input(design, confounding)
         found = [_outcomes(within, each, there, row, effect, share) for each in (whole, *parts)]
         rates, reach = found[0], _reach(found, draws, len(parts[0]), part / max(people - part, 1))
         for column, region in enumerate(named):
@@ -196,9 +191,7 @@ def group_difference(
             studies.append(Studies(design, row, region, *three))
     means, spreads = target[:, varies].mean(axis=0), target[:, varies].std(axis=0, ddof=1)
     spread = dict(zip(named, (100 * spreads / np.abs(means)).tolist(), strict=True))
-    return GroupDifference(
-        studies, spread, effect, people, size, draws, tuple(notes), confounding=confounding
-    )
+    return GroupDifference(studies, spread, effect, people, draws, tuple(notes), confounding)
 
 
 def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
@@ -217,7 +210,6 @@ def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
 def _check(
     tables: Mapping[str, FloatArray],
     regions: Sequence[str],
-    size: int,
     effect: float,
     confounding: float,
 ) -> None:
@@ -230,18 +222,15 @@ def _check(
             problem = f"{where} has no value of {name} in somebody"
             raise UserError(problem, remedy=Advice("leave out the region, or who lacks it"))
     people = len(tables[TARGET])
-    if size < 2 or size % 2:
-        remedy = Change("size", "an even")
-        raise UserError(f"groups of {size} cannot be drawn", field="size", remedy=remedy)
     if not 0 <= effect < 1:
         problem = f"patients cannot be lower by {effect:g} of their own value"
         part = Advice("give a part from 0 to 1: 0.05 for 5 percent lower")
         raise UserError(problem, field="effect", remedy=part)
     if not 0.5 < confounding < 1:
         raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
-    if people < 2 * size:
-        problem = f"{size} against {size} need {2 * size} people, and {people} were measured"
-        raise UserError(problem, field="size", remedy=Change("size", "a smaller"))
+    if people < 2 * SIZE:
+        problem = f"{SIZE} against {SIZE} need {2 * SIZE} people, and {people} were measured"
+        raise UserError(problem, remedy=Advice("measure more people"))
 
 
 def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
@@ -256,26 +245,26 @@ def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
     ]
 
 
-def _on_input(design: Design, size: int, confounding: float) -> MaskArray:
-    """(2 size,) who of a study is scanned on the input platform: patients, then controls."""
+def _on_input(design: Design, confounding: float) -> MaskArray:
+    """(2 SIZE,) who of a study is scanned on the input platform: patients, then controls."""
     patients, controls = {
         "one scanner": (0.0, 0.0),
         "balanced": (0.5, 0.5),
         "partly confounded": (confounding, 1 - confounding),
         "confounded": (1.0, 0.0),
     }[design]
-    place = np.arange(size + 1)
-    # Spread evenly, and in part where that is asked for, however small the group is.
+    place = np.arange(SIZE + 1)
+    # Spread evenly, and in part where that is asked for, however near to all the share is.
     counts = [np.ceil(np.round(place * share, 9)) for share in (patients, controls)]
     if design == "partly confounded":
-        counts[0] = np.minimum(counts[0], size - 1)
+        counts[0] = np.minimum(counts[0], SIZE - 1)
     return np.concatenate([np.diff(each) > 0 for each in counts])
 
 
-def _draw(rng: np.random.Generator, of: IntArray, size: int, draws: int) -> IntArray:
-    """(D, 2 size) people of each study: patients, then controls."""
+def _draw(rng: np.random.Generator, of: IntArray, draws: int) -> IntArray:
+    """(D, 2 SIZE) people of each study: patients, then controls."""
     order = rng.permuted(np.tile(of, (draws, 1)), axis=1)
-    return np.asarray(order[:, : 2 * size])
+    return np.asarray(order[:, : 2 * SIZE])
 
 
 def _outcomes(
@@ -287,13 +276,12 @@ def _outcomes(
     share: float,
 ) -> FloatArray:
     """(3, R) parts of the studies: false positives, effects found, effects reversed."""
-    size = studies.shape[1] // 2
     covariate = on_input if row == COVARIATE else None
     values = tables[UNCHANGED if row == COVARIATE else row]
     scans = np.where(on_input[:, None], values[studies], tables[TARGET][studies])
     without = _test(scans, covariate)
-    remains = np.where(on_input[:size], 1 - effect * share, 1 - effect)[:, None]
-    with_effect = np.concatenate([scans[:, :size] * remains, scans[:, size:]], axis=1)
+    remains = np.where(on_input[:SIZE], 1 - effect * share, 1 - effect)[:, None]
+    with_effect = np.concatenate([scans[:, :SIZE] * remains, scans[:, SIZE:]], axis=1)
     found = _test(with_effect, covariate)
     outcomes = np.stack([without != 0, found < 0, found > 0])
     return np.asarray(outcomes.mean(axis=1))

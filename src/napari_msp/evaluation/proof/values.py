@@ -252,19 +252,15 @@ def _measured(
 # --- Trivial predictors -----------------------------------------------------------------------
 
 
-def smoothed(image: SHImage, width: float = SMOOTHING) -> SHImage:
-    """Blur an image inside its mask by a Gaussian of `width` mm at half maximum."""
-    return replace(
-        image, coefficients=blurred(image.coefficients, image.mask, image.lattice, width)
-    )
+def smoothed(image: SHImage) -> SHImage:
+    """Blur an image inside its mask by a Gaussian of `SMOOTHING` mm at half maximum."""
+    return replace(image, coefficients=blurred(image.coefficients, image.mask, image.lattice))
 
 
-def blurred(
-    values: FloatArray, mask: MaskArray, lattice: Lattice, width: float = SMOOTHING
-) -> FloatArray:
+def blurred(values: FloatArray, mask: MaskArray, lattice: Lattice) -> FloatArray:
     """Blur (X, Y, Z) or (X, Y, Z, C) values as `smoothed`; 0 outside the mask."""
     channels = values if values.ndim == 4 else values[..., None]
-    sigma = [*(width / FWHM / lattice.voxel_sizes), 0]
+    sigma = [*(SMOOTHING / FWHM / lattice.voxel_sizes), 0]
     inside = mask[..., None].astype(np.float32)
     weights = gaussian_filter(inside, sigma)
     means = gaussian_filter(channels * inside, sigma) / np.maximum(weights, 1e-6)
