@@ -6,6 +6,7 @@ Within one platform they should not, so each scan is compared with its platform'
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -142,6 +143,8 @@ FEWEST = 3
 
 Value = Callable[[ScanSummary], float | None]
 
+Side = Literal["low", "high", "both"]
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -149,6 +152,8 @@ class Measure:
 
     Attributes
     ----------
+    side
+        On which a scan is told of.
     spread
         Least robust standard deviation. Of few or very like scans the measured one is too small
         by chance, and differences too small to matter would stand out (our choice).
@@ -158,12 +163,15 @@ class Measure:
 
     name: str
     value: Value
+    side: Side
     spread: float
     form: str
     remedy: str
     relative: bool = False
-    low: bool = True
-    high: bool = True
+
+
+def _volume(scan: ScanSummary) -> float | None:
+    return scan.mask_ml
 
 
 def _dice(scan: ScanSummary) -> float | None:
@@ -179,83 +187,33 @@ def _of_quality(measure: Callable[[ScanQuality], float | None]) -> Value:
     return lambda scan: measure(scan.quality) if scan.quality else None
 
 
+_snr = _of_quality(lambda quality: quality.snr)
+_ndc = _of_quality(lambda quality: quality.ndc)
+_cnr = _of_quality(lambda quality: next(iter(quality.cnr.values()), None))
+_framewise = _of_quality(lambda quality: quality.framewise)
+_ghost = _of_quality(lambda quality: quality.ghost)
+
+AGAIN, STILL = "register the scan again", "correct the scan for motion"
+MASK = "look at the mask"
+PROCESSED = "look for motion and artefacts, and for processing that the others did not get"
+NOISY = "look for noise, motion and artefacts"
+OF_ANOTHER = "look for artefacts, and make sure that it is of this subject"
+BOTH_MASKS = "look at its mask and the input's, and at the alignment"
+GHOSTLY = "have the scanner's ghost correction looked at"
+
 ADULTS = 0.1
 """Share by which adults' brains vary."""
 
 MEASURES = (
-    Measure(
-        "displacement",
-        measured_distance,
-        0.1,
-        "{:.2f} voxels",
-        "register the scan again",
-        low=False,
-    ),
-    Measure(
-        "mask overlap",
-        _dice,
-        0.01,
-        "Dice {:.2f}",
-        "look at its mask and the input's, and at the alignment",
-        high=False,
-    ),
-    Measure(
-        "correlation",
-        _correlation,
-        0.01,
-        "{:.3f}",
-        "look for artefacts, and make sure that it is of this subject",
-        high=False,
-    ),
-    Measure(
-        "mask volume",
-        lambda scan: scan.mask_ml,
-        ADULTS,
-        "{:.0f} ml",
-        "look at the mask",
-        relative=True,
-    ),
-    Measure(
-        "SNR",
-        _of_quality(lambda quality: quality.snr),
-        0.1,
-        "{:.1f}",
-        "look for motion and artefacts, and for processing that the others did not get",
-        relative=True,
-    ),
-    Measure(
-        "NDC",
-        _of_quality(lambda quality: quality.ndc),
-        0.02,
-        "{:.2f}",
-        "look for noise, motion and artefacts",
-        high=False,
-    ),
-    Measure(
-        "CNR",
-        _of_quality(lambda quality: next(iter(quality.cnr.values()), None)),
-        0.1,
-        "{:.2f}",
-        "look for noise, motion and artefacts",
-        relative=True,
-        high=False,
-    ),
-    Measure(
-        "framewise displacement",
-        _of_quality(lambda quality: quality.framewise),
-        0.2,
-        "{:.2f} mm",
-        "correct the scan for motion",
-        low=False,
-    ),
-    Measure(
-        "ghost",
-        _of_quality(lambda quality: quality.ghost),
-        0.003,
-        "{:.3f}",
-        "have the scanner's ghost correction looked at",
-        low=False,
-    ),
+    Measure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
+    Measure("mask overlap", _dice, "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
+    Measure("correlation", _correlation, "low", 0.01, "{:.3f}", OF_ANOTHER),
+    Measure("mask volume", _volume, "both", ADULTS, "{:.0f} ml", MASK, True),
+    Measure("SNR", _snr, "both", 0.1, "{:.1f}", PROCESSED, relative=True),
+    Measure("NDC", _ndc, "low", 0.02, "{:.2f}", NOISY),
+    Measure("CNR", _cnr, "low", 0.1, "{:.2f}", NOISY, relative=True),
+    Measure("framewise displacement", _framewise, "high", 0.2, "{:.2f} mm", STILL),
+    Measure("ghost", _ghost, "high", 0.003, "{:.3f}", GHOSTLY),
 )
 """Everything that is compared; floors of the spread are our choice."""
 
@@ -296,8 +254,8 @@ def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Findin
     least = measure.spread * (median if measure.relative else 1.0)
     reach = OUTLYING * max(float(scipy.stats.median_abs_deviation(values, scale="normal")), least)
     for where, value in known.items():
-        below = measure.low and value < median - reach
-        above = measure.high and value > median + reach
+        below = measure.side != "high" and value < median - reach
+        above = measure.side != "low" and value > median + reach
         if below or above:
             limit = median - reach if below else median + reach
             yield Finding(

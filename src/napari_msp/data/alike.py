@@ -305,15 +305,15 @@ def common_shells(
     LeftOut
         When platforms have shells that they do not share, or that have too few directions.
     """
-    scans = [
-        dataset.acquisition(subject, platform)
+    scans = {
+        (subject, platform): dataset.acquisition(subject, platform)
         for subject in subjects
         for platform in (source, *targets)
         if dataset.has(subject, platform)
-    ]
+    }
     if wanted is not None:
         wanted = wanted_b_values(wanted)
-        for scan in scans:
+        for scan in scans.values():
             scan.given_shells(wanted)
         values = [common_b_value(dataset, subjects, source, each) for each in wanted]
         return tuple(sorted(values))
@@ -321,30 +321,30 @@ def common_shells(
     if all(len(shells) == 1 for shells in inputs):
         common_b_value(dataset, subjects, source)  # the odd one out among the inputs is named
     known = inputs[0]
-    shared = [shell for shell in known if all(_has(scan, shell) for scan in scans)]
+    shared = [shell for shell in known if all(_has(scan, shell) for scan in scans.values())]
     if len(known) == 1:
         shared = known  # which scan lacks it is said when it is read
     if not shared:
         problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
         names = tuple(shell.name for shell in known)
         raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
-    _check_predictable(dataset, subjects, source, targets, shared)
+    by_platform = {
+        platform: [scan for (_, on), scan in scans.items() if on == platform]
+        for platform in (source, *targets)
+    }
+    for target in targets:
+        _check_predictable(dataset.root, source, target, by_platform, shared)
     left_out = {
         shell.name: shell
-        for scan in scans
+        for scan in scans.values()
         for shell in scan.given_gradients.shells
         if not any(same_shell(shell.b_value, other.b_value) for other in shared)
     }
     if left_out:
         lacking = [
             platform
-            for platform in (source, *targets)
-            if any(
-                not _has(dataset.acquisition(subject, platform), shell)
-                for subject in subjects
-                if dataset.has(subject, platform)
-                for shell in left_out.values()
-            )
+            for platform, own in by_platform.items()
+            if not all(_has(scan, shell) for scan in own for shell in left_out.values())
         ]
         warnings.warn(
             f"{dataset.root}: b = {', '.join(map(str, sorted(left_out)))} is not learned, as not "
@@ -357,36 +357,30 @@ def common_shells(
 
 
 def _check_predictable(
-    dataset: TravellingHeads,
-    subjects: Sequence[str],
+    root: Path,
     source: str,
-    targets: Sequence[str],
+    target: str,
+    scans: Mapping[str, Sequence[Acquisition]],
     shared: Sequence[Shell],
 ) -> None:
     """Refuse a target's shell that a network could learn, were it not for the input."""
-    inputs = [dataset.acquisition(subject, source) for subject in subjects]
-    for target in targets:
-        scans = [
-            dataset.acquisition(each, target) for each in subjects if dataset.has(each, target)
-        ]
-        lacked = {
-            shell.name: shell
-            for scan in scans
-            for shell in scan.given_gradients.shells
-            if not shell.chained
-            if _has(scan, shell) and not any(_has(each, shell) for each in inputs)
-        }
-        if lacked:
-            listed = ", ".join(map(str, sorted(lacked)))
-            counts = [_directions_of(scan, each) for scan in inputs for each in lacked.values()]
-            lacks = (
-                f"{source} has with {span(counts)} directions, not {FEWEST_DIRECTIONS}"
-                if any(counts)
-                else f"{source} lacks"
-            )
-            problem = f"{target} has b = {listed}, which {lacks}: it cannot be predicted"
-            learned = Give("b_value", " ".join(str(shell.name) for shell in shared))
-            raise UserError(problem, dataset.root, "b_value", learned)
+    lacked = {
+        shell.name: shell
+        for scan in scans[target]
+        for shell in scan.given_gradients.shells
+        if not shell.chained
+        if _has(scan, shell) and not any(_has(each, shell) for each in scans[source])
+    }
+    if not lacked:
+        return
+    listed = ", ".join(map(str, sorted(lacked)))
+    counts = [_directions_of(scan, each) for scan in scans[source] for each in lacked.values()]
+    lacks = f"{source} lacks"
+    if any(counts):
+        lacks = f"{source} has with {span(counts)} directions, not {FEWEST_DIRECTIONS}"
+    problem = f"{target} has b = {listed}, which {lacks}: it cannot be predicted"
+    learned = Give("b_value", " ".join(str(shell.name) for shell in shared))
+    raise UserError(problem, root, "b_value", learned)
 
 
 def _has(scan: Acquisition, shell: Shell) -> bool:

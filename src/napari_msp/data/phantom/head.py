@@ -309,10 +309,8 @@ def _fibres(
     radial: FloatArray,
 ) -> tuple[Fibres, ...]:
     """Find the strongest bundles of each voxel and share the white matter among them."""
-    count = len(inside)
-    density = np.zeros((CROSSINGS, count), dtype=np.float32)
-    direction = np.zeros((CROSSINGS, 3, count), dtype=np.float32)
-    coherence = np.zeros((CROSSINGS, count), dtype=np.float32)
+    # Density, direction and coherence of a voxel's strongest bundles, the strongest first.
+    strongest = np.zeros((CROSSINGS, 5, len(inside)), dtype=np.float32)
     draw = partial(_drawn, subject=subject, pose=pose, grid=grid, inside=inside, in_white=in_white)
     with ThreadPoolExecutor(WORKERS) as pool:
         drawn = list(pool.map(draw, range(len(bundles)), bundles))
@@ -320,31 +318,19 @@ def _fibres(
         if found is None:
             continue
         voxels, strength, along = found
-        new = (strength, along, np.full(len(voxels), bundle.coherence, "f4"))
-        for slot in range(CROSSINGS):
-            # Insert into the list sorted by density; what is displaced moves one slot down.
-            old = (density[slot, voxels], direction[slot][:, voxels], coherence[slot, voxels])
+        new = np.stack([strength, *along, np.full(len(voxels), bundle.coherence, "f4")])
+        for slot in strongest:
+            # What is displaced moves one slot down.
+            old = slot[:, voxels]
             stronger = new[0] > old[0]
-            density[slot, voxels] = np.where(stronger, new[0], old[0])
-            direction[slot][:, voxels] = np.where(stronger, new[1], old[1])
-            coherence[slot, voxels] = np.where(stronger, new[2], old[2])
-            new = (
-                np.where(stronger, old[0], new[0]),
-                np.where(stronger, old[1], new[1]),
-                np.where(stronger, old[2], new[2]),
-            )
-    total = density.sum(axis=0) + RADIAL_DENSITY
+            slot[:, voxels] = np.where(stronger, new, old)
+            new = np.where(stronger, old, new)
+    total = strongest[:, 0].sum(axis=0) + RADIAL_DENSITY
     populations = []
-    for slot in range(CROSSINGS):
-        voxels = np.flatnonzero(density[slot] > 0)
-        populations.append(
-            Fibres(
-                voxels,
-                density[slot, voxels] / total[voxels],
-                direction[slot][:, voxels],
-                coherence[slot, voxels],
-            )
-        )
+    for density, *direction, coherence in strongest:
+        voxels = np.flatnonzero(density > 0)
+        share, along = density[voxels] / total[voxels], np.stack(direction)[:, voxels]
+        populations.append(Fibres(voxels, share, along, coherence[voxels]))
     voxels = np.flatnonzero(in_white)
     populations.append(
         Fibres(
