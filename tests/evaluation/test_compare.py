@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from perturbed import perturbed
 
 from napari_msp.bids import sidecar_path
 from napari_msp.cli import main
@@ -24,12 +25,6 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.strict_json import read_json
-
-
-def perturbed(image, amount, seed=0):
-    noise = np.random.default_rng(seed).normal(0, amount, image.coefficients.shape)
-    noise *= image.mask[..., None]
-    return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
 
 
 @pytest.fixture

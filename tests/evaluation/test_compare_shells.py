@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from perturbed import perturbed
 
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.evaluation.compare import CompareResult, CompareResults, compare
@@ -14,12 +15,6 @@ from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import ShellLeftOut
 from napari_msp.signal.sh_image import write_sh
-
-
-def perturbed(image, amount, seed):
-    noise = np.random.default_rng(seed).normal(0, amount, image.coefficients.shape)
-    noise *= image.mask[..., None]
-    return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
 
 
 @pytest.fixture

@@ -4,18 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from perturbed import perturbed
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import cells
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.signal.maps import Maps, colour_fa, sh_average
-
-
-def perturbed(image, amount, seed=0):
-    noise = np.random.default_rng(seed).normal(0, amount, image.coefficients.shape)
-    noise *= image.mask[..., None]
-    return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from napari_msp.evaluation.measures.pair import patch_errors
 from napari_msp.signal.maps import colour_fa, fractional_anisotropy
 
 
-def perturbed(image, seed=0):
+def noisy(image, seed=0):
     noise = np.random.default_rng(seed).normal(0, 0.05, image.coefficients.shape)
     return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
 
 
 def test_every_number_equals_its_equation(head):
     truth = head()
-    prediction = perturbed(truth)  # noise outside the mask too: it must not count
+    prediction = noisy(truth)  # noise outside the mask too: it must not count
     metrics = measure(prediction, truth)
 
     inside = [tuple(voxel) for voxel in np.argwhere(truth.mask)]
@@ -57,7 +57,7 @@ def test_the_mean_of_truth_has_relative_error_one(head):
     mean = truth.coefficients[truth.mask].astype(float).mean(axis=0)
     flat = replace(truth, coefficients=(truth.mask[..., None] * mean).astype(np.float32))
     assert measure(flat, truth).relative_sh_mse == pytest.approx(1, rel=1e-5)
-    assert measure(perturbed(flat), flat).relative_sh_mse is None
+    assert measure(noisy(flat), flat).relative_sh_mse is None
 
 
 def test_measured_on_truths_lattice(head, lattice):
@@ -69,7 +69,7 @@ def test_measured_on_truths_lattice(head, lattice):
 
 
 def test_json_is_plain_and_every_field_has_a_unit(head):
-    content = json.loads(json.dumps(measure(perturbed(head()), head()).to_json(), allow_nan=False))
+    content = json.loads(json.dumps(measure(noisy(head()), head()).to_json(), allow_nan=False))
     described = set(UNITS) | {"voxels", "patch_size", "patch_centres"}
     assert set(content) == described
     assert len(content["patch_mse"]) == len(content["patch_centres"]) > 0

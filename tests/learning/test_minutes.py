@@ -3,7 +3,7 @@
 import time
 
 import pytest
-import torch
+from weights import same_weights
 
 from napari_msp.errors import UserError
 from napari_msp.learning.schedule import (
@@ -105,11 +105,6 @@ def test_a_lecture_of_one_network_has_what_this_has():
     assert (lecture.epochs, lecture.unison_epochs, lecture.first_stages) == (3, None, "preset")
     written = lecture.model_copy(update={"batch": None}).model_dump_json()
     assert TrainingSettings.model_validate_json(written, strict=True).batch is None
-
-
-def same_weights(one, other):
-    first, second = (load_model(each).network.state_dict() for each in (one, other))
-    return all(torch.equal(first[name], second[name]) for name in first | second)
 
 
 def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch):

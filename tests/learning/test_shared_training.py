@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 import torch
 from pydantic import ValidationError
+from weights import same_weights
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.inference.harmonize import harmonize
@@ -22,12 +23,6 @@ from napari_msp.networks.msp import SharedMSP
 
 TARGETS = ("prisma_st", "connectom_sa")
 SHARED = {"kind": "msp", "first_stages": "shared", "singles_first": "no", "unison_epochs": 2}
-
-
-def same_weights(first, second):
-    one, other = read_tensors(first)[1], read_tensors(second)[1]
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_all_targets_are_trained_in_one_phase(heads, quick, run, tmp_path):

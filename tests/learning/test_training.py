@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from weights import same_weights
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, every
@@ -24,12 +24,6 @@ from napari_msp.model_file import digest_of, load_model, read_tensors, write_ten
 from napari_msp.signal.fitting import fit_sh
 
 KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
-
-
-def same_weights(first, second):
-    one, other = load_file(first), load_file(second)
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("kind", KINDS)
