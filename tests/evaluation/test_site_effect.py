@@ -786,8 +786,11 @@ def test_a_cohort_is_compared_anew_after_a_prediction_changed(
 def test_the_report_has_the_page(predicted):
     out = predicted / "out"
     copies = {"copy": predicted / "copies"}
-    # These heads hold white matter alone.
-    with pytest.warns(HeadNoted, match="has no voxel in the masks of all images"):
+    with (
+        pytest.warns(HeadNoted, match="is the scan on prisma_st once more, and no prediction"),
+        # These heads hold white matter alone.
+        pytest.warns(HeadNoted, match="has no voxel in the masks of all images"),
+    ):
         files = evaluate(predicted / "heads", out, predictions=copies, regions="tissue")
     assert {"report.html", "site_effect.csv", "methods.txt"} <= {path.name for path in files}
     assert json.loads((out / "site_effect.json").read_text())["icc"]["Description"]

@@ -228,3 +228,8 @@ def test_few_have_no_risk(tmp_path, predict):
     text = table_text(open_review(tmp_path), AllRatings({}))
     assert text.splitlines()[1].split()[-2:] == ["–", "20.0"]
     assert "Nothing is called unusual" in text
+    review = open_review(tmp_path)
+    Ratings.open(tmp_path, "anna").rate(review.entries[0], "fail")
+    said = " ".join(Page(review_report(review).read_text("utf-8")).text.split())
+    assert "No prediction has a warning. What is unusual cannot be said: no group" in said
+    assert "Rated “fail”: sub-01 ses-ge MSP prisma_st." in said
