@@ -43,7 +43,7 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
         if json.loads(line)["event"] == "step":
             break
     run.send_signal(number)
-    rest, errors = run.communicate(timeout=60)
+    rest, errors = run.communicate(timeout=300)
     events = [json.loads(line) for line in [*lines, *rest.splitlines()]]  # JSON lines only
     assert run.returncode == 130
     assert errors == ""

@@ -276,7 +276,7 @@ def test_a_run_stops_with_a_checkpoint_when_its_watcher_goes(how, new_run):
         process.stdin.close()
     if how == "SIGTERM":
         process.terminate()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=300) == 130
     assert process.stderr.read() == ""
     for pipe in (process.stdin, process.stdout, process.stderr):
         pipe.close()

@@ -224,7 +224,7 @@ def test_a_child_ends_well_with_its_application(how, folder, qtbot):
         [sys.executable, "-c", WINDOW, str(folder.path), how],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert answer.returncode == (0 if how == "quits" else -signal.SIGKILL)
     assert answer.stderr == ""
@@ -249,7 +249,7 @@ child.waitForStarted()
 def test_a_window_that_ends_without_its_loop_lets_training_end_well(tmp_path):
     done = tmp_path / "done"
     ended = subprocess.run(
-        [sys.executable, "-c", ENDS, str(done)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", ENDS, str(done)], capture_output=True, text=True, timeout=300
     )
     assert ended.stderr == ""  # no "QProcess: Destroyed while process is still running"
     assert done.exists()
