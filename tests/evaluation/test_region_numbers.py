@@ -170,7 +170,7 @@ def test_what_lies_outside_is_told_and_no_value_is_left_out_in_silence():
     values = LABELS.astype(np.float32)
     numbers = region_numbers([Measurable("x", "m", "", values, np.ones(SHAPE, bool), regions)])
     assert numbers.notes == [
-        "a is cut off: 50 % of it lie in the image",
+        "a is cut off: 50 % of it lies in the image",
         "c has no voxel in the image",
     ]
     assert numbers.tables["x", "m"].rows[2].mean is None

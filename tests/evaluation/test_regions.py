@@ -77,7 +77,7 @@ def test_a_region_that_is_cut_off_is_told_of():
     regions = labelled(*[1] * 4, *[2] * 4, shape=(8, 1, 1))
     found = regions.on(Lattice((6, 1, 1), np.diag([2.0, 2, 2, 1])))
     assert found.kept == {1: 1.0, 2: 0.5}
-    assert found.notes == ["label 2 is cut off: 50 % of it lie in the image"]
+    assert found.notes == ["label 2 is cut off: 50 % of it lies in the image"]
     elsewhere = np.diag([2.0, 2, 2, 1])
     elsewhere[:3, 3] = 500
     regions = replace(regions, path=Path("atlas.nii"))

@@ -101,7 +101,7 @@ class Regions:
             if share == 0:
                 said.append(f"{name} has no voxel in the image")
             elif share < CUT:
-                said.append(f"{name} is cut off: {100 * share:.0f} % of it lie in the image")
+                said.append(f"{name} is cut off: {100 * share:.0f} % of it lies in the image")
         return said
 
     def on(self, lattice: Lattice) -> "Regions":

@@ -156,8 +156,8 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 worker = idle.pop() if idle else _Worker()
                 busy.append(worker)
                 worker.begin(waiting.popleft())
-            wait([end for worker in busy for end in worker.ends])
-            for worker in [each for each in busy if each.has_ended or each.answered]:
+            ready = {*wait([end for worker in busy for end in worker.ends])}
+            for worker in [each for each in busy if ready.intersection(each.ends)]:
                 job, done = worker.job, worker.finish()
                 busy.remove(worker)
                 if done:
@@ -206,19 +206,6 @@ class _Worker:
     def ends(self) -> tuple[Connection, int]:
         """What becomes ready when the job is done or the process has ended."""
         return self._pipe, self._process.sentinel
-
-    @property
-    def answered(self) -> bool:
-        """Whether the job is done, or has failed."""
-        try:
-            return self._pipe.poll()
-        except OSError:
-            return False
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process has."""
-        return not self._process.is_alive()
 
     @property
     def exit_status(self) -> str:

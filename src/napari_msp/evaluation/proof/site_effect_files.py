@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
@@ -191,19 +191,19 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
     """Read back what `evaluate` measured and found, dataset by dataset, target by target."""
     folder = Path(folder)
     values: dict[Where, dict[str, dict[Place, dict[str, float]]]] = {}
-    for line, value in _read(folder / f"{VALUES_FILE}.csv", VALUES, lambda e: e.number("value")):
+    for line, value in _read(folder / f"{VALUES_FILE}.csv", VALUES, lambda e: float(e["value"])):
         if line["reference"] == "scan":
-            of_row = values.setdefault(line.where, {}).setdefault(line["row"], {})
+            of_row = values.setdefault(_where(line), {}).setdefault(line["row"], {})
             of_place = of_row.setdefault((line["region"], line["quantity"]), {})
             of_place[line["subject"]] = value
     effects: dict[Where, list[SiteEffect]] = {}
     for line, effect in _read(folder / f"{EFFECTS_FILE}.csv", EFFECTS, _effect):
         if effect is not None:
-            effects.setdefault(line.where, []).append(effect)
+            effects.setdefault(_where(line), []).append(effect)
     people: dict[Where, dict[str, Identified | None]] = {}
     for line, found in _read(folder / f"{PEOPLE_FILE}.csv", PEOPLE, _identified):
         # Of a row of images and maps of the signal, by images, which come first.
-        people.setdefault(line.where, {}).setdefault(line["row"], found)
+        people.setdefault(_where(line), {}).setdefault(line["row"], found)
     return [
         Scanners(*where, of, effects[where], people.get(where, {}))
         for where, of in values.items()
@@ -220,97 +220,78 @@ def site_effect_in(folder: Path) -> Path | None:
 Where = tuple[str, str]
 """Dataset and target."""
 
-
-class _Line(dict[str, str]):
-    """A line of a tidy table, by column; a number that is none raises a `ValueError`."""
-
-    @property
-    def where(self) -> Where:
-        return self["dataset"], self["target"]
-
-    def count(self, name: str) -> int:
-        return int(self[name])
-
-    def number(self, name: str) -> float:
-        return float(self[name])
-
-    def known(self, name: str) -> float | None:
-        return float(self[name]) if self[name] else None
-
-    def interval(self, name: str) -> Interval | None:
-        low, high = self.known(f"{name}_low"), self.known(f"{name}_high")
-        return None if low is None or high is None else (low, high)
+Line = Mapping[str, Any]
+"""Of a tidy table, by column: words, and numbers or None."""
 
 
-def _read(
-    path: Path, columns: Sequence[Column], make: Callable[[_Line], T]
-) -> list[tuple[_Line, T]]:
+def _where(line: Line) -> Where:
+    return line["dataset"], line["target"]
+
+
+def _ends(line: Line, name: str) -> Interval | None:
+    low, high = line[f"{name}_low"], line[f"{name}_high"]
+    return None if low is None or high is None else (low, high)
+
+
+def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> list[tuple[Line, T]]:
     """Read a tidy table, of which every number is one, or there is none; make something of each."""
     text = read_whole(path, LARGEST_TABLE)
+    words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note", "through"}
     try:
-        header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
+        header, *rows = csv.reader(io.StringIO(text.decode(), newline=""))
         if header != [each.name for each in columns]:
             raise ValueError("its columns are others")
-        found = [_Line(zip(header, line, strict=True)) for line in lines]
-        words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note", "through"}
-        for line in found:
-            for name in line.keys() - words:
-                line.known(name)
-        return [(line, make(line)) for line in found]
-    except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
+        lines = [
+            {
+                name: each if name in words else float(each) if each else None
+                for name, each in zip(header, row, strict=True)
+            }
+            for row in rows
+        ]
+        return [(line, make(line)) for line in lines]
+    except (ValueError, TypeError, csv.Error) as error:  # no UTF-8, no line, no number
         remedy = Advice("compare anew")
         raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
 
 
-def _identified(line: _Line) -> Identified:
-    return Identified(
-        line.count("subjects"),
-        line.count("quantities"),
-        line.number("right"),
-        line.number("right_unbiased"),
-    )
+def _identified(line: Line) -> Identified:
+    right, unbiased = float(line["right"]), float(line["right_unbiased"])
+    return Identified(int(line["subjects"]), int(line["quantities"]), right, unbiased)
 
 
-def _effect(line: _Line) -> SiteEffect | None:
+def _effect(line: Line) -> SiteEffect | None:
     """Give the effect of one dataset; None for what was put together of several."""
     if line["dataset"] == ALL_DATASETS:
         return None
+    subjects = int(line["subjects"])
     found = Agreement(
-        subjects=line.count("subjects"),
-        truth_mean=line.number("target_mean"),
-        mean=line.number("mean"),
-        bias=line.number("bias"),
-        bias_interval=line.interval("bias"),
-        difference_sd=line.known("difference_sd"),
-        limits=line.interval("limit"),
-        mean_difference=line.number("mean_difference"),
-        variation=line.known("cv_percent"),
-        icc=line.known("icc"),
-        icc_interval=line.interval("icc"),
-        effect=line.known("glass_delta"),
-        variance_kept=line.known("variance_kept_percent"),
+        subjects=subjects,
+        truth_mean=float(line["target_mean"]),
+        mean=float(line["mean"]),
+        bias=float(line["bias"]),
+        bias_interval=_ends(line, "bias"),
+        difference_sd=line["difference_sd"],
+        limits=_ends(line, "limit"),
+        mean_difference=float(line["mean_difference"]),
+        variation=line["cv_percent"],
+        icc=line["icc"],
+        icc_interval=_ends(line, "icc"),
+        effect=line["glass_delta"],
+        variance_kept=line["variance_kept_percent"],
     )
+    test = None
+    if line["p_value"] is not None:
+        smallest, corrected = float(line["p_smallest"]), float(line["p_corrected"])
+        exact = smallest == 2.0 ** (1 - subjects)
+        test = PermutationTest(subjects, line["p_value"], corrected, smallest, exact)
     return SiteEffect(
-        *line.where,
+        *_where(line),
         line["row"],
         line["region"],
         line["quantity"],
         found,
-        _test(line),
-        line.known("change_percent"),
-        line.interval("change"),
+        test,
+        line["change_percent"],
+        _ends(line, "change"),
         line["note"],
-    )
-
-
-def _test(line: _Line) -> PermutationTest | None:
-    if not line["p_value"]:
-        return None
-    smallest = line.number("p_smallest")
-    return PermutationTest(
-        line.count("subjects"),
-        line.number("p_value"),
-        line.number("p_corrected"),
-        smallest,
-        smallest == 2.0 ** (1 - line.count("subjects")),
     )

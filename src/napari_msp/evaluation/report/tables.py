@@ -174,20 +174,18 @@ def effect_tables(effects: Results[EffectResult], *, overlapping: bool = False) 
 
 def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> Table:
     names = part.names("effect")
-    put = {}
-    for name in names:
-        shown = part.select(effect=name)
-        by_head = {(row.dataset, row.subject): row.true for row in shown}
-        put[name] = sum(by_head.values()) / len(by_head)
+    true = {
+        name: {(row.dataset, row.subject): row.true for row in part.select(effect=name)}
+        for name in names
+    }
+    put = {name: sum(of.values()) / len(of) for name, of in true.items()}
     rows = [
-        [Cell("put in, mean"), *(Cell(f"{put[name]:.3g}", EFFECTS[name].unit) for name in names)]
+        [Cell("put in, mean"), *(Cell(f"{put[name]:.3g}", EFFECTS[name].unit) for name in names)],
+        *(
+            [Cell(m), *(_kept(part.select(method=m, effect=e).rows, overlapping) for e in names)]
+            for m in part.methods
+        ),
     ]
-    for method in part.methods:
-        cells = [Cell(method)]
-        for name in names:
-            mine = part.select(method=method, effect=name).rows
-            cells.append(_kept(mine, overlapping) if mine else EMPTY)
-        rows.append(cells)
     counts = {len(part.select(method=m, effect=e)) for m in part.methods for e in names}
     truth = against(part.references[0])
     interval = f"({OVERLAP})" if overlapping else f"[{interval_name(counts, 'heads')}]"
@@ -202,6 +200,8 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
 
 
 def _kept(rows: Sequence[EffectResult], overlapping: bool) -> Cell:
+    if not rows:
+        return EMPTY
     found = recovery([row.true for row in rows], [row.value for row in rows])
     return Cell(number(found.ratio, 2), ends(None if overlapping else found.interval, 2))
 
