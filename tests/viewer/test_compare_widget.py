@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
-from napari_msp.ui.compare.widget import LOWEST
+from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.shared import shared_by
 
@@ -230,8 +230,18 @@ def check_a_low_window_folds_the_choice_away(viewer, compare, settle, qtbot):
         qtbot.wait(20)
         seen = tabs.currentWidget().visibleRegion().boundingRect()
         assert seen.height() >= 180, tabs.tabText(number)
-    form.leave_button.click()
+    check_who_deletes_every_cell_has_left(viewer, compare, qtbot)
     assert form.truths.isVisible()
+
+
+def check_who_deletes_every_cell_has_left(viewer, compare, qtbot):
+    viewer.layers.remove(compare.grid.layers[0])
+    qtbot.wait(20)
+    assert compare.grid.active
+    viewer.layers.clear()
+    qtbot.wait_until(lambda: not compare.grid.active)
+    assert compare.message.text == ALL_DELETED
+    assert not compare.save_numbers.isEnabled()
 
 
 def test_leaving_brings_everything_back(

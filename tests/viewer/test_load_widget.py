@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import scans_of, shown_by
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.message import Picture
 
 
@@ -155,6 +156,10 @@ def test_a_file_that_is_damaged_after_all_is_told_and_mended(
     load()
     assert widget.message.text == "sub-01 is loaded."
     assert len(viewer.layers) == 3
+    shared_by(viewer).take("the review")
+    load()
+    assert widget.message.text == "sub-01 is loaded. Leave the review to see it."
+    shared_by(viewer).release()
 
 
 @pytest.mark.parametrize(

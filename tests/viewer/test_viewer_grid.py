@@ -13,7 +13,7 @@ from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.docks import letter
 from napari_msp.ui.grid_fit import COLOUR_BAR, LEGEND, LEGEND_SIZE, SMALLEST, brain_extent, frame
-from napari_msp.ui.layers import map_layer, shown_by
+from napari_msp.ui.layers import lattice_of, map_layer, shown_by
 from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
@@ -47,6 +47,15 @@ def grid(viewer):
     yield made
     if viewer.layers:
         made.leave()
+
+
+def test_cells_take_heads_of_other_sizes_without_being_made_anew(viewer, grid):
+    first = grid.show(grid_cells(head(), head()))
+    other = head(scale=2)
+    assert grid.show(grid_cells(other, other), carry=True) == first
+    for layer in first:
+        assert layer.data.shape == other.mask.shape[::-1]
+        assert lattice_of(layer).matches(other.lattice)
 
 
 def stored(image, axes: str):

@@ -426,12 +426,11 @@ def lattice_layer(
 
 
 def fits(layer: Any, cell: LayerData) -> bool:
-    """Tell whether a layer can take other contents: same shape, and colours of the same kind."""
-    data, options, _ = cell
+    """Tell whether a layer can take other contents, of any shape: with colours of the same kind."""
+    _, options, _ = cell
     colormap = options.get("colormap")
     return bool(
         layer.rgb == bool(options.get("rgb"))
-        and layer.data.shape == data.shape
         and (layer.rgb or layer.colormap.name == getattr(colormap, "name", colormap))
     )
 

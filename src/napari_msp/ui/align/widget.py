@@ -28,13 +28,15 @@ from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import Section
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, confirmed
 from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
     import napari
 
 REPLACE = "Replace it"
+
+ALIGNING = "Scans are being aligned. If you close, nothing is written."
 
 
 class Align(Docked):
@@ -93,6 +95,11 @@ class Align(Docked):
         """Open Train with the aligned dataset."""
         assert self.alignment is not None
         open_widget(self.viewer, "Train").form.dataset.write(self.alignment.out.absolute())
+
+    def may_leave(self) -> bool:
+        """Ask whether to stop, while scans are being aligned."""
+        running = self.progress.job.running
+        return not running or confirmed(self, "Close Align?", ALIGNING, "Stop and close")
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""

@@ -85,6 +85,11 @@ class ViewerGrid:
         """What to say where somebody else has the viewer, which is not shared; "" else."""
         return self.lease.refusal
 
+    @property
+    def there(self) -> list[Layer]:
+        """Layers of cells that nobody has deleted."""
+        return [layer for layer in self.layers if layer in self.viewer.layers]
+
     def unseen(self, places: Collection[int]) -> str:
         """Say why these cells cannot be seen, and what helps; "" where they can."""
         if not self.holds(places):
@@ -204,9 +209,9 @@ class ViewerGrid:
 
         Returns
         -------
-        Whether they are of the same kinds and sizes; else nothing is done.
+        Whether they are as many, of the same kinds; else nothing is done.
         """
-        there = [layer for layer in self.layers if layer in self.viewer.layers]
+        there = self.there
         known, self._cells = self._cells, cells.layers
         if not len(there) == len(known) == len(cells.layers) or not all(
             map(fits, there, cells.layers)
@@ -330,8 +335,7 @@ class ViewerGrid:
 
     def select(self) -> None:
         """Select a cell: the second, which is a prediction's, or another where that has gone."""
-        there = [layer for layer in self.layers if layer in self.viewer.layers]
-        if there:
+        if there := self.there:
             self.viewer.layers.selection.active = there[min(1, len(there) - 1)]
         elif self.active:
             self.viewer.layers.selection.active = None

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 MEASURING = "Errors are being measured …"
 
+ALL_DELETED = "The comparison was left, as its layers were deleted."
+
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
 
 NUMBERS = "CSV (*.csv)"
@@ -305,7 +307,10 @@ class Compare(Docked):
         self.message.show_message("warning", words)
 
     def _list(self) -> None:
-        """Offer what is loaded."""
+        """Offer what is loaded; leave once a person has deleted every cell."""
+        if self.grid.active and not self.grid.there:
+            self.leave()
+            self._warn(ALL_DELETED)
         scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
         scans += [each for each in self._given if each not in scans]
         self._choices = choices = Choices.of(scans, self.form.shell)

@@ -33,6 +33,7 @@ from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
+from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ class LoadAcquisition(Docked):
         words = [f"{scan.owner}{apart(scan)} is loaded.", *mask_made(scan)]
         if doubts:
             words.append(f"Note: {'; '.join(doubts)}.")
+        if owner := shared_by(self.viewer).owner:  # which hides whatever comes meanwhile
+            words.append(f"Leave {owner} to see it.")
         self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
 
     def _fail(self, error: UserError) -> None:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_msp.formatting import counted
-from napari_msp.review.measures import MEASURES
+from napari_msp.review.measures import FEWEST, MEASURES
 from napari_msp.review.predictions import Entry
 from napari_msp.ui.review.judging import TONES
 from napari_msp.ui.review.session import STATES, Session, unusual_words
@@ -263,12 +263,12 @@ def headers_of(session: Session) -> list[Cell]:
         Cell(
             "risk",
             "<p>How unusual a prediction is altogether. It sorts the list; it is not a "
-            "probability.</p>",
+            f"probability. It is not known of fewer than {FEWEST} predictions of a kind.</p>",
         ),
         Cell("unusual", "<p>Measures that lie far from the others’ median, on the bad side.</p>"),
     ]
     return headers + [
-        Cell(each.title, f"<p>{each.described}{f' {each.unit}' if each.unit else ''}</p>")
+        Cell(each.title, f"<p>{each.described}{f' In {each.unit}.' if each.unit else ''}</p>")
         for each in MEASURES.values()
     ]
 

@@ -81,6 +81,9 @@ REBOUND: Mapping[str, str] = {
 """Keys that napari uses while images are selected, and why they are taken."""
 
 
+STEPS = {each.name for each in COMMANDS if each.group != LOOK}
+"""What goes on to something else: what was said before is of the past."""
+
 BEYOND_NAPARI = {"?"}
 """Keys that napari's canvas cannot tell; others do the same there."""
 

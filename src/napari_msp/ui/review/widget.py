@@ -23,7 +23,7 @@ from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
-from napari_msp.ui.review.keys import WRITING, all_keys, sheet, tag_keys
+from napari_msp.ui.review.keys import STEPS, WRITING, all_keys, sheet, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
@@ -183,6 +183,8 @@ class Review(Docked):
         """Do a command of `keys.COMMANDS`."""
         if self.session is None:
             return
+        if name in STEPS:
+            self.message.clear()
         if name != "note":
             self.judging.finish_note()
         if name in VERDICTS:
@@ -319,6 +321,7 @@ class Review(Docked):
     def _choose(self, row: int) -> None:
         rows = self._session.rows
         if row < len(rows) and rows[row] is not self._session.current:
+            self.message.clear()
             self.go_to(rows[row])
 
     def _narrow(self, state: str, target: str, text: str) -> None:
