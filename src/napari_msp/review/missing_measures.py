@@ -4,8 +4,8 @@ Predictions of earlier versions have none in their sidecars; errors and alignmen
 which `harmonize` does not ask for.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -75,21 +75,11 @@ def measure(
     for done, entry in enumerate(todo):
         stop_if(cancelled)
         progress(f"measuring {entry.name}", done, len(todo))
-        result = _measured(entry, _wanted(entry, kept), opened, cancelled)
-        found[entry.key] = result.numbers
-        problems += result.problems
-        _keep(review.folder, entry, result)
+        measured, failures = _measured(entry, _wanted(entry, kept), opened, cancelled)
+        found[entry.key] = measured.numbers
+        problems += failures
+        _keep(review.folder, entry, measured)
     return replace(review, problems=tuple(problems)).with_numbers(found)
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What was measured of one prediction, and what could not be."""
-
-    numbers: dict[str, float]
-    failed: tuple[str, ...]
-    problems: tuple[UserError, ...]
-    masks: dict[str, tuple[str, int, int]]
 
 
 def _wanted(entry: Entry, kept: Mapping[str, Kept]) -> list[str]:
@@ -104,16 +94,16 @@ def _known(entry: Entry, kept: Mapping[str, Kept]) -> Kept:
     return still_known(kept.get(entry.key), now)
 
 
-def _keep(folder: Path, entry: Entry, result: _Result) -> None:
+def _keep(folder: Path, entry: Entry, measured: Kept) -> None:
     place = place_in(folder)
     with reserved(place, wait=True):
         kept = read_kept(place)
         known = _known(entry, kept)
         added = {
-            "masks": known.masks | result.masks,
+            "masks": known.masks | measured.masks,
             "hash": entry.prediction_hash,
-            "numbers": known.numbers | result.numbers,
-            "failed": tuple(sorted({*known.failed, *result.failed})),
+            "numbers": known.numbers | measured.numbers,
+            "failed": tuple(sorted({*known.failed, *measured.failed})),
         }
         kept[entry.key] = known.model_copy(update=added)
         write_json(place / MEASURED, {key: each.model_dump() for key, each in kept.items()})
@@ -121,23 +111,21 @@ def _keep(folder: Path, entry: Entry, result: _Result) -> None:
 
 def _measured(
     entry: Entry, wanted: list[str], opened: Opened, cancelled: Callable[[], bool] | None
-) -> _Result:
+) -> tuple[Kept, Iterable[UserError]]:
+    """Measure one prediction; give what could not be, once for each file that cannot be read."""
     numbers: dict[str, float] = {}
-    problems: list[UserError] = []
-
+    problems: dict[str, UserError] = {}
     poll = partial(stop_if, cancelled)
     for key in wanted:
         try:
             value = _MEASURED[key][1](entry, opened, poll)
         except UserError as error:
-            problems.append(error)
+            problems[error.phrase()] = error
         else:
             if value is not None and np.isfinite(value):
                 numbers[key] = float(f"{value:.6g}")
     failed = tuple(key for key in wanted if key not in numbers)
-    # One file that cannot be read is told once, whatever was to be measured of it.
-    told = {error.phrase(): error for error in problems}
-    return _Result(numbers, failed, tuple(told.values()), _masks(entry))
+    return Kept(numbers=numbers, failed=failed, masks=_masks(entry)), problems.values()
 
 
 def _masks(entry: Entry) -> dict[str, tuple[str, int, int]]:
