@@ -1,7 +1,9 @@
 """A folder of small predictions with review maps: a sphere each, with a bright square."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,27 @@ def maps(number: int, *, truth: bool = False, shape=SHAPE, affine=AFFINE) -> Rev
     )
 
 
+def write_prediction(
+    root: Path,
+    subject: str,
+    numbers: Mapping[str, float] | None = None,
+    shape: tuple[int, int, int] = (4, 5, 6),
+    seed: int = 0,
+    **made: Any,
+) -> Path:
+    """Write a prediction's DWI and sidecar, without maps; give the DWI."""
+    scan = f"sub-{subject}/ses-ge/dwi/sub-{subject}_ses-ge_acq-st_dwi.nii.gz"
+    provenance = replace(MADE, sources=(f"bids:source:{scan}",), **made)
+    folder = root / f"sub-{subject}" / "ses-ge" / "dwi"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = prediction_stem(scan, provenance.target, provenance.kind)
+    values = np.random.default_rng(seed).random((*shape, 3)).astype(np.float32)
+    write_nifti(folder / f"{stem}_dwi.nii.gz", values, AFFINE)
+    content = {**provenance.to_sidecar(), "Measures": dict(numbers or {})}
+    write_json(folder / f"{stem}_dwi.json", content)
+    return folder / f"{stem}_dwi.nii.gz"
+
+
 def write(
     root: Path,
     number: int,
@@ -62,20 +85,13 @@ def write(
     **options,
 ) -> str:
     """Write one prediction; give its key. Of several shells each has values of its own."""
-    subject = f"sub-{number:02d}"
-    scan = f"{subject}/ses-ge/dwi/{subject}_ses-ge_acq-st_dwi.nii.gz"
-    made = replace(MADE, target=target, sources=(f"bids:source:{scan}",))
-    stem = prediction_stem(scan, made.target, made.kind)
-    folder = root / subject / "ses-ge" / "dwi"
-    folder.mkdir(parents=True, exist_ok=True)
-    values = np.random.default_rng(number).random((3, 4, 5, 2)).astype(np.float32)
-    write_nifti(folder / f"{stem}_dwi.nii.gz", values, AFFINE)
     numbers = {"SNR": 6.0 if number == 3 else 20.0 + number / 10, "MaskVolume": 1400.0 + number}
-    write_json(folder / f"{stem}_dwi.json", {**made.to_sidecar(), "Measures": numbers})
+    image = write_prediction(root, f"{number:02d}", numbers, seed=number, target=target)
+    stem = image.name.removesuffix("_dwi.nii.gz")
     if with_maps:
         each = {shell: maps(number + (shell or 0) // 100, **options) for shell in shells}
         write_review_maps(root, stem, each)
-    return f"{subject}/ses-ge/dwi/{stem}"
+    return f"sub-{number:02d}/ses-ge/dwi/{stem}"
 
 
 def folder(root: Path, count: int = 9, **options) -> Path:

@@ -2,41 +2,14 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
-from napari_msp.data.nifti import write_nifti
-from napari_msp.files import write_json
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
-from reviewed import MADE
-
-AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
-
-
-def write_prediction(
-    root: Path,
-    subject: str,
-    numbers: dict[str, float] | None = None,
-    shape: tuple[int, int, int] = (4, 5, 6),
-    seed: int = 0,
-    **made: Any,
-) -> Path:
-    """Write a prediction's DWI and sidecar; give the DWI."""
-    scan = f"sub-{subject}/ses-ge/dwi/sub-{subject}_ses-ge_acq-st_dwi.nii.gz"
-    provenance = replace(MADE, sources=(f"bids:source:{scan}",), **made)
-    folder = root / f"sub-{subject}" / "ses-ge" / "dwi"
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = prediction_stem(scan, provenance.target, provenance.kind)
-    values = np.random.default_rng(seed).random((*shape, 3)).astype(np.float32)
-    write_nifti(folder / f"{stem}_dwi.nii.gz", values, AFFINE)
-    content = {**provenance.to_sidecar(), "Measures": numbers or {}}
-    write_json(folder / f"{stem}_dwi.json", content)
-    return folder / f"{stem}_dwi.nii.gz"
+from reviewed import write_prediction
 
 
 @pytest.fixture
