@@ -52,7 +52,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
     scanners,
     worse_words,
 )
-from napari_msp.evaluation.proof.values import measured_in_regions
+from napari_msp.evaluation.proof.values import QUANTITIES, measured_in_regions
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.formatting import csv_text
@@ -684,6 +684,7 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
     # Images stay among themselves, through the SH series.
     assert float(by_row["copy"]["fa"]["bias"]) == 0
     assert "fa_signal" not in by_row["copy"]
+    assert "SH series" not in QUANTITIES["fa_signal"].explanation
     assert float(by_row["copy"]["fa"]["target_mean"]) < float(own["fa_signal"]["target_mean"])
     (page,) = [
         each for each in make_pages(study(job.results(RegionValue))) if each.title == "Site effect"

@@ -175,19 +175,10 @@ def _to_head(pose: Pose) -> FloatArray:
 
 
 def check_same_head(before: SHImage, after: SHImage, change: Change, subject: str) -> None:
-    """See that a head that was simulated again is the dataset's own, but for a lesion.
+    """Refuse another head than the dataset's own, whose description is not that of its scans.
 
-    Parameters
-    ----------
-    before, after
-        The dataset's truth, and that of the head with a change.
-    change
-        Only a lesion leaves most of a head as it was; nothing else is checked.
-
-    Raises
-    ------
-    UserError
-        When it is another head, or lies elsewhere: the description is not that of these scans.
+    Compared are the dataset's truth and that of the head with a change: where they lie, and after a
+    lesion, which leaves most of a head as it was, their values.
     """
     same = before.lattice.matches(after.lattice)
     if same and isinstance(change, Lesion):

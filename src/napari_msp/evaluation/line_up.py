@@ -353,12 +353,7 @@ def line_scans_up(
 ) -> Comparison:
     """See that all are of one head and of one b-value, and line predictions up with truth.
 
-    Parameters
-    ----------
-    truth, predictions
-        As for `line_up`.
-    scan
-        The input, which may have another b-value.
+    `scan` is the input, which may have another b-value.
 
     Raises
     ------

@@ -172,16 +172,9 @@ def _power_note(pairs: int, family: int) -> str:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Interval of a mean.
+    """Interval of the mean of one value a subject, see `interval_name`.
 
-    Parameters
-    ----------
-    values
-        One a subject.
-
-    Returns
-    -------
-    Lower and upper end, see `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
+    None for fewer than `FOR_INTERVAL` subjects.
     """
     if len(values) < FOR_INTERVAL:
         return None
@@ -204,16 +197,8 @@ def ratio_interval(
 ) -> Interval | None:
     """Interval of the ratio of two means, drawn subject by subject: pairs stay together.
 
-    Student's, of few subjects, is linear in what each of them adds.
-
-    Parameters
-    ----------
-    first, second
-        One value a subject, in one order.
-
-    Returns
-    -------
-    Lower and upper end, see `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
+    Student's, of few subjects, is linear in what each of them adds. Both have one value a subject,
+    in one order. See `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
     """
     if len(first) < FOR_BOOTSTRAP:
         a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
@@ -226,10 +211,7 @@ def ratio_interval(
 def students_interval(estimate: float, deviations: FloatArray) -> Interval | None:
     """Give Student's interval of an estimate; None for fewer than `FOR_INTERVAL` subjects.
 
-    Parameters
-    ----------
-    deviations
-        (N,) by how much each subject's own value differs from the estimate.
+    Deviations are (N,): by how much each subject's own value differs from the estimate.
     """
     n = len(deviations)
     if n < FOR_INTERVAL:
@@ -275,15 +257,8 @@ def _middle(estimates: FloatArray) -> Interval:
 def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
     """Interval of the mean of datasets' means, where datasets are drawn first, then their subjects.
 
-    Parameters
-    ----------
-    datasets
-        One value a subject in each; none is empty.
-
-    Returns
-    -------
-    Lower and upper end, see `interval_name`, of so many datasets; None for fewer than
-    `FOR_INTERVAL`: they do not say how datasets differ.
+    Each dataset has one value a subject. See `interval_name`, of so many datasets; None for fewer
+    than `FOR_INTERVAL`: they do not say how datasets differ.
     """
     if len(datasets) < FOR_INTERVAL:
         return None

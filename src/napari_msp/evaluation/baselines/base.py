@@ -89,18 +89,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def predict(self, image: SHImage, lattice: Lattice) -> SHImage:
-        """Predict the target platform's image on `lattice`.
-
-        Parameters
-        ----------
-        image
-            Of the input platform, on any lattice.
-
-        Raises
-        ------
-        RuntimeError
-            When called before `fit`.
-        """
+        """Predict the target platform's image on `lattice` from the input's, on any lattice."""
 
 
 class Interpolation(Baseline):

@@ -120,15 +120,7 @@ def rows_from_base() -> dict[str, str]:
 
 
 def begun_from_base(kind: str, scales: Mapping[str, int]) -> tuple[str, ...]:
-    """Give the targets that a network of the base can begin as.
-
-    Parameters
-    ----------
-    kind
-        One that the base holds.
-    scales
-        Lattice scale of each target.
-    """
+    """Give the targets, of these lattice scales, that a kind which the base holds can begin as."""
     path = packaged.base_model()
     assert path is not None
     model = kept_model(path)

@@ -249,14 +249,9 @@ class TrainingList:
         }
 
     def trials(self, method: str, rate: float, best: Best | None = None) -> tuple[Training, ...]:
-        """Give short trainings with one learning rate, on the tuning targets.
+        """Give short trainings of a method with one learning rate, on the tuning targets.
 
-        Parameters
-        ----------
-        method
-            A network, or the control with as many weights as an MSP.
-        best
-            Of use for what is built on single networks.
+        `best` is of use for what is built on single networks.
         """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {method} {rate:g}"
@@ -373,15 +368,7 @@ def _kind(method: str) -> str:
 def weights_of_msp(
     first_stage: Mapping[str, str], target: str, scales: Mapping[str, int], width: float
 ) -> int:
-    """Count the weights of an MSP for one target.
-
-    Parameters
-    ----------
-    first_stage
-        Kind of the single network of each target.
-    target, scales, width
-        As for `MSP` and `build_single`.
-    """
+    """Count the weights of an MSP for one target, from the kind of each target's single network."""
     singles = {
         platform: build_single(kind, target=platform, scales=scales, width=width)
         for platform, kind in first_stage.items()

@@ -70,15 +70,8 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 def change_at_end(curve: Curve) -> float | None:
     """Give the change over the last fifth of the steps in percent of the error there.
 
-    Parameters
-    ----------
-    curve
-        At least two points; the straight line is fitted to those of the last fifth, or to the last
-        two where fewer lie there.
-
-    Returns
-    -------
-    Negative while the error still falls; None for fewer than two points.
+    By the straight line through the points of the last fifth, or the last two where fewer lie
+    there. Negative while the error still falls; None for fewer than two points.
     """
     if len(curve) < 2:
         return None

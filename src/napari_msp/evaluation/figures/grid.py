@@ -200,14 +200,8 @@ def doubt_shown(
 ) -> Kind:
     """Tell what stands below predictions where there is no truth: one kind, as it has one scale.
 
-    The expected error, unless disagreement is known of more of them: no cell is emptied for it.
-
-    Parameters
-    ----------
-    predictions
-        Names of those that are shown.
-    disagreement, expected_error
-        Names of those of which it is known.
+    The expected error, unless disagreement is known of more of those that are shown, by name: no
+    cell is emptied for it.
     """
     spread, calibrated = (
         sum(name in known for name in predictions) for known in (disagreement, expected_error)

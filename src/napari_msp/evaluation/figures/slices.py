@@ -107,13 +107,7 @@ class Slice:
 
 
 def slice_position(lattice: Lattice, axis: str, index: int) -> str:
-    """Say where the middle of a slice lies in the scanner, such as "S 24.4 mm".
-
-    Parameters
-    ----------
-    axis, index
-        As `Slice` has them.
-    """
+    """Say where the middle of a `Slice` lies in the scanner, such as "S 24.4 mm"."""
     grid, normal = lattice.canonical, PLANES[axis].normal
     at = (np.array(grid.shape) - 1) / 2
     at[normal] = index
@@ -191,12 +185,7 @@ def side_of(direction: FloatArray) -> str:
     """Name the side that a direction leads to, such as "A", or "AS" between two.
 
     The nearest axis comes first; another one follows where the direction leads 20 degrees and more
-    towards it, as in DICOM's patient orientation.
-
-    Parameters
-    ----------
-    direction
-        (3,) in RAS+; its length does not matter, but for 0, which leads nowhere: "".
+    towards it, as in DICOM's patient orientation. It is (3,) in RAS+, of any length; of 0: "".
     """
     length = float(np.linalg.norm(direction))
     if length == 0:

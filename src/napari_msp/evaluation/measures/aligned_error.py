@@ -126,16 +126,9 @@ def smoothed_as_compared(image: SHImage) -> FloatArray:
 
 
 def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatArray:
-    """Smooth (X, Y, Z, C) between in-mask voxels only.
+    """Smooth (X, Y, Z, C) between in-mask voxels only, `width` voxels being the deviation.
 
-    Parameters
-    ----------
-    width
-        Standard deviation in voxels.
-
-    Returns
-    -------
-    (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
+    Gives (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
     """
     result = np.empty((coefficients.shape[-1], *mask.shape), dtype=np.float32)
     for channel, values in zip(result, np.moveaxis(coefficients, -1, 0), strict=True):

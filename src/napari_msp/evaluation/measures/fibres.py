@@ -64,16 +64,9 @@ def response_of(images: Sequence[SHImage]) -> FloatArray:
     """Measure the signal of a single fibre population.
 
     The mean over images of the median over the voxels of highest FA, well inside the mask, each
-    turned about its principal direction. (Their mean follows the few whose tensor is noise.)
-
-    Parameters
-    ----------
-    images
-        Of one platform, of one order.
-
-    Returns
-    -------
-    (L/2 + 1,) coefficients of S/S0 for m = 0, as the lines of MRtrix3's response files.
+    turned about its principal direction. (Their mean follows the few whose tensor is noise.) Images
+    are of one platform and one order. Gives (L/2 + 1,) coefficients of S/S0 for m = 0, as the lines
+    of MRtrix3's response files.
     """
     found = [each for each in map(_response, images) if each is not None]
     if not found:
@@ -106,18 +99,10 @@ def _response(image: SHImage) -> FloatArray | None:
 
 
 def fibre_distributions(image: SHImage, response: FloatArray, voxels: IntArray) -> FloatArray:
-    """Deconvolve the signal of some voxels.
+    """Deconvolve the signal of (V, 3) voxels by a response, see `response_of`.
 
-    Parameters
-    ----------
-    response
-        See `response_of`; the distributions have its order, or the image's where that is lower.
-    voxels
-        (V, 3) indices.
-
-    Returns
-    -------
-    (V, C) SH coefficients in MRtrix3's basis, scanner axes, as `dwi2fod csd` of S/S0 gives them.
+    Gives (V, C) SH coefficients in MRtrix3's basis, scanner axes, as `dwi2fod csd` of S/S0 does, of
+    the response's order, or the image's where that is lower.
     """
     from dipy.core.gradients import gradient_table
     from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
@@ -223,12 +208,7 @@ def _unit(vectors: FloatArray) -> FloatArray:
 def peaks_of_populations(fractions: FloatArray, directions: FloatArray) -> Peaks:
     """Give what peaks known populations should have; those close to a larger one are its own.
 
-    Parameters
-    ----------
-    fractions
-        (V, B) of the voxel.
-    directions
-        (V, B, 3) unit vectors.
+    Fractions are (V, B), of the voxel; directions (V, B, 3) unit vectors.
     """
     merged = np.zeros((len(fractions), MOST_PEAKS, 3))
     sizes = np.zeros((len(fractions), MOST_PEAKS))

@@ -124,15 +124,8 @@ def numbers_csv(measured: Mapping[str, Metrics], truth: str, before: Metrics | N
     """Write a few numbers of each prediction with full precision, in ASCII for any spreadsheet.
 
     A change is by how many percent an error is above (+) or below (-) that of the first row: the
-    input's where it was measured, else the first prediction's. The field is empty for the first
-    itself, and where the first has no error.
-
-    Parameters
-    ----------
-    truth
-        What they were measured against, such as a file's name.
-    before
-        Of the input; its row is called `BEFORE`.
+    input's, called `BEFORE`, where it was measured, else the first prediction's. The field is empty
+    for the first itself, and where the first has no error. The last column names the truth.
     """
     return csv_text(_header(), _rows(measured, truth, before))
 

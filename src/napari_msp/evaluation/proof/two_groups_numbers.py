@@ -290,14 +290,8 @@ def _outcomes(
 def _reach(found: Sequence[FloatArray], draws: int, of_part: int, factor: float) -> FloatArray:
     """(3, R) how far intervals reach to each side, see `group_difference`.
 
-    Parameters
-    ----------
-    found
-        Rates of all people, then of each part of them.
-    draws, of_part
-        Studies drawn of all, and of a part.
-    factor
-        Of the jackknife: people kept over people left out; meaningless where none are.
+    From the rates of all people, then of each part of them; of `draws` studies of all, and
+    `of_part` of a part. The jackknife's `factor` is people kept over people left out.
     """
     rates, parts = found[0], np.stack(found[1:])
     chance = rates * (1 - rates)
@@ -306,18 +300,10 @@ def _reach(found: Sequence[FloatArray], draws: int, of_part: int, factor: float)
 
 
 def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
-    """Compare patients with controls in each study and region.
+    """(D, R) -1 where patients are significantly lower than controls, 1 where higher, else 0.
 
-    Parameters
-    ----------
-    scans
-        (D, 2 size, R), patients first.
-    scanner
-        (2 size,) covariate, not the same as the groups; None: none.
-
-    Returns
-    -------
-    (D, R): -1 where patients are significantly lower, 1 where higher, else 0.
+    Scans are (D, 2 size, R), patients first; the scanner is a (2 size,) covariate, not the same as
+    the groups, or None.
     """
     size = scans.shape[1] // 2
     patients = (np.arange(2 * size) < size).astype(float)

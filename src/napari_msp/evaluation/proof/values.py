@@ -101,65 +101,62 @@ def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
     return lambda maps: maps.image.coefficients[..., order_slices(maps.image.order)[order]]
 
 
-_THROUGH_SERIES = tuple(
-    each.explained
-    for each in (
-        Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
-        Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
-        *(
-            Quantity(
-                f"colour_fa_{axis}",
-                f"colour FA {colour}",
-                "",
-                f"FA times the principal direction's share {along}, without its sign.",
-                "colour_fa",
-                _colour(channel),
-            )
-            for channel, (axis, colour, along) in enumerate(
-                (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
-            )
-        ),
-        *(
-            Quantity(
-                f"rish{order}",
-                f"RISH {order}",
-                f"{SH_UNITS}²",
-                f"Energy of the SH coefficients of order {order}.",
-                "",
-                _rish_of(order),
-            )
-            for order in even_orders(ORDER)
-        ),
-        *(
-            Quantity(
-                f"sh{order}_error",
-                f"SH order {order}",
-                SH_UNITS,
-                f"Error of the SH coefficients of order {order}, voxel by voxel.",
-                "",
-                _coefficients(order),
-                "error",
-            )
-            for order in even_orders(ORDER)
-        ),
-        Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
-        Quantity("md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"),
+_ALL = (
+    Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
+    Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
+    *(
         Quantity(
-            "colour_fa_error",
-            "colour FA",
+            f"colour_fa_{axis}",
+            f"colour FA {colour}",
             "",
-            "Error of the three colours of FA.",
+            f"FA times the principal direction's share {along}, without its sign.",
             "colour_fa",
-            lambda maps: maps["colour_fa"],
+            _colour(channel),
+        )
+        for channel, (axis, colour, along) in enumerate(
+            (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
+        )
+    ),
+    *(
+        Quantity(
+            f"rish{order}",
+            f"RISH {order}",
+            f"{SH_UNITS}²",
+            f"Energy of the SH coefficients of order {order}.",
+            "",
+            _rish_of(order),
+        )
+        for order in even_orders(ORDER)
+    ),
+    *(
+        Quantity(
+            f"sh{order}_error",
+            f"SH order {order}",
+            SH_UNITS,
+            f"Error of the SH coefficients of order {order}, voxel by voxel.",
+            "",
+            _coefficients(order),
             "error",
-        ),
-    )
+        )
+        for order in even_orders(ORDER)
+    ),
+    Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
+    Quantity("md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"),
+    Quantity(
+        "colour_fa_error",
+        "colour FA",
+        "",
+        "Error of the three colours of FA.",
+        "colour_fa",
+        lambda maps: maps["colour_fa"],
+        "error",
+    ),
 )
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         each.key: each
-        for each in (*_THROUGH_SERIES, *(each.twin for each in _THROUGH_SERIES if each.of))
+        for each in (*(each.explained for each in _ALL), *(each.twin for each in _ALL if each.of))
     }
 )
 """Every quantity by its key, in the order of tables; at their end those of scans' own signal."""
