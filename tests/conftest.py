@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ TINY = 150_000
 
 HEADS = 8
 """That are kept."""
+
+PATIENCE = 60_000
+"""Milliseconds in which what a window does has to happen, unless a test says otherwise."""
 
 settings.register_profile(
     "ours",
@@ -86,6 +89,16 @@ def heads_made_once() -> Generator[None, None, None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phantom, "make_head", once)
         yield
+
+
+@pytest.fixture
+def qtbot(qtbot: Any) -> Any:
+    """Let what is waited for take long: five seconds are little on a busy machine."""
+    for name in ("active", "callback", "exposed", "signal", "signals", "until"):
+        patient = partial(getattr(qtbot, f"wait_{name}"), timeout=PATIENCE)
+        setattr(qtbot, f"wait_{name}", patient)
+        setattr(qtbot, f"wait{name.title()}", patient)
+    return qtbot
 
 
 @pytest.fixture

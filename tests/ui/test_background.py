@@ -35,7 +35,7 @@ def run(qtbot):
         job.done.connect(lambda result: told.append(("done", result)))
         job.failed.connect(lambda failure: told.append(("failed", failure)))
         job.cancelled.connect(lambda: told.append(("cancelled", None)))
-        with qtbot.waitSignal(job.ended, timeout=20_000):
+        with qtbot.waitSignal(job.ended):
             job.run(work)
             assert job.running
             act(job)
@@ -207,7 +207,7 @@ def test_a_failure_is_told_once_and_work_goes_on(qtbot, heard):
     def fail(control):
         raise UserError("a.nii: is broken; mend it")
 
-    with qtbot.wait_signal(latest.rested, timeout=20_000):
+    with qtbot.wait_signal(latest.rested):
         latest.ask(fail)
     with qtbot.wait_signal(latest.rested):
         latest.ask(lambda control: "well")

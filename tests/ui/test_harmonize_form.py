@@ -289,7 +289,7 @@ def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(saving):
 
 def press_and_wait(qtbot, saving, button):
     button.click()
-    qtbot.wait_until(lambda: bool(saving.message.text), timeout=5000)
+    qtbot.wait_until(lambda: bool(saving.message.text))
 
 
 @pytest.mark.parametrize("what", ["folder", "ticks", "table", "layers", "Close"])
@@ -318,7 +318,7 @@ def test_only_what_was_asked_about_is_replaced(saving, qtbot, tmp_path):
     (button,) = saving.message.buttons
     qtbot.wait_until(lambda: not saving.progress.job.running)
     button.click()
-    qtbot.wait_until(lambda: "2 predictions written" in saving.message.text, timeout=5000)
+    qtbot.wait_until(lambda: "2 predictions written" in saving.message.text)
     assert (tmp_path / "asked" / "one_dwi.nii.gz").read_text() == "from target"
     assert [each.read_text() for each in (tmp_path / "other").iterdir()] == ["kept"]
 

@@ -52,7 +52,7 @@ def wait_for(qtbot, process):
             told = [event.name for event in process.events]
             assert name in told or process.endings, told
 
-        qtbot.waitUntil(came, timeout=60_000)
+        qtbot.waitUntil(came)
         assert name in [event.name for event in process.events], process.endings
 
     return wait
@@ -62,7 +62,7 @@ def wait_for(qtbot, process):
 def end_of(qtbot, process):
     def wait():
         if not process.endings:
-            qtbot.waitUntil(lambda: bool(process.endings), timeout=60_000)
+            qtbot.waitUntil(lambda: bool(process.endings))
         qtbot.wait(50)
         assert len(process.endings) == 1
         assert not process.running
@@ -196,7 +196,7 @@ def test_a_destroyed_watcher_lets_the_child_end_well(folder, process, wait_for, 
     assert not is_free(folder)
     process.deleteLater()
     del process
-    qtbot.waitUntil(lambda: is_free(folder), timeout=60_000)
+    qtbot.waitUntil(lambda: is_free(folder))
     assert folder.state == "stopped"
     assert [event.name for event in folder.events()[-2:]] == ["checkpointed", "stopped"]
 
@@ -229,7 +229,7 @@ def test_a_child_ends_well_with_its_application(how, folder, qtbot):
     assert answer.returncode == (0 if how == "quits" else -signal.SIGKILL)
     assert answer.stderr == ""
     if how == "dies":
-        qtbot.waitUntil(lambda: is_free(folder), timeout=60_000)
+        qtbot.waitUntil(lambda: is_free(folder))
     assert folder.state == "stopped"
     assert [event.name for event in folder.events()[-2:]] == ["checkpointed", "stopped"]
 
