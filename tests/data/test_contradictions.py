@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.contradictions import header_doubts, shear
+from napari_msp.data.gradients import scanner_to_image_axes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import UserError
 
@@ -246,6 +247,31 @@ class TestScans:
         assert "directions by up to 10°" in doubt
         # A table that was named is meant.
         assert load_acquisition(path, bval=given[0], bvec=given[1]).header_doubts == ()
+
+    @pytest.mark.parametrize(
+        ("name", "whose"),
+        [
+            ("sub-01_dwi.b", "its own"),
+            ("grad.txt", "its own"),
+            ("sub-01_dwi_rotated.bvec", "its own"),
+            ("eddy_unwarped_images.eddy_rotated_bvecs", "its own"),
+            ("sub-02_dwi_rotated.bvec", "another's"),
+        ],
+    )
+    def test_turned_b_vectors_left_aside(self, path, name, whose):
+        known = load_acquisition(path)
+        turned = Rotation.from_euler("x", 15, degrees=True).apply(known.gradients.directions)
+        other = path.with_name(name)
+        if name.endswith((".b", ".txt")):
+            np.savetxt(other, np.column_stack([turned, known.gradients.b_values]))
+        else:
+            np.savetxt(other, scanner_to_image_axes(turned, known.affine).T)
+        if whose == "another's":
+            path.with_name("sub-02_dwi.nii.gz").write_bytes(path.read_bytes())
+            assert load_acquisition(path).header_doubts == ()
+            return
+        (doubt,) = self.doubts(path)
+        assert doubt.startswith(f"{name} says otherwise (directions by up to 15°); sub-01_dwi.b")
 
     @pytest.mark.parametrize(
         ("field", "change", "says"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.contradictions import table_doubts
-from napari_msp.data.gradient_files import read_gradients, write_gradients
+from napari_msp.data.gradient_files import read_b_values, read_gradients, write_gradients
 from napari_msp.data.gradients import (
     GradientTable,
     chosen_shell,
@@ -98,6 +98,15 @@ def test_write_and_read_is_a_round_trip(tmp_path, affine, spread_out):
     again = read_gradients(*files, affine, 31)
     np.testing.assert_allclose(again.directions, directions, atol=1e-7)
     np.testing.assert_array_equal(again.b_values, b_values)
+
+
+def test_b_values_may_be_broken_into_lines_anywhere(tmp_path):
+    bval = tmp_path / "wrapped.bval"
+    bval.write_text("0 1000 1000\n1000 1000\n")
+    np.testing.assert_array_equal(read_b_values(bval, np.zeros((3, 5))), [0, *[1000] * 4])
+    bval.write_text("0,0;1000,0;1000,0\n")
+    with pytest.raises(UserError, match="decimal commas"):
+        read_b_values(bval, np.zeros((3, 3)))
 
 
 def test_vectors_are_brought_to_unit_length_and_those_of_b_0_to_zero(tmp_path):

@@ -10,7 +10,19 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, gradient_files, nifti_stem, read_sidecar
+from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, image_suffix, nifti_stem, read_sidecar
+from napari_msp.data.beside import (
+    BVALS,
+    BVECS,
+    FOLDER_BVALS,
+    FOLDER_BVECS,
+    FOLDER_MRTRIX_TABLES,
+    MRTRIX_TABLES,
+    ROTATED,
+    GradientFiles,
+    by_name,
+    find_gradients,
+)
 from napari_msp.data.gradient_files import length_scales, read_gradients
 from napari_msp.data.gradients import GradientTable, likely_b0, scanner_to_image_axes
 from napari_msp.data.lattice import Lattice, how_far_apart, sizes_text, voxel_sizes
@@ -25,6 +37,8 @@ from napari_msp.data.nifti import (
 )
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words
 from napari_msp.errors import Advice, CountAsB0, UserError
+from napari_msp.files import entries
+from napari_msp.formatting import listed
 
 APART = 0.1
 """Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
@@ -190,22 +204,44 @@ def file_doubts(
 
 
 def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
-    used = gradient_files(path)
-    if not used[0].is_file():  # a table was found elsewhere, which is said
+    """Compare with every other table in the folder that is no other image's."""
+    try:
+        used = find_gradients(path)
+    except UserError:  # several apply, which is said where one is looked for
         return
-    stem, bare = nifti_stem(path), bare_stem(path)
-    names = [(f"{bare}.bval", f"{bare}.bvec"), (f"{stem}.bvals", f"{stem}.bvecs")]
-    names += [("bvals", "bvecs")]
-    for bval, bvec in ((path.with_name(a), path.with_name(b)) for a, b in names):
-        if bval == used[0] or not (bval.is_file() and bvec.is_file()):
-            continue
+    if used.missing or used.bvec.name.lower().endswith(ROTATED):  # what is left aside is said
+        return
+    for bval, bvec in _left_aside(path, used):
         try:
             other = read_gradients(bval, bvec, affine)
         except UserError:
             continue
+        names = dict.fromkeys(each.name for each in (bval, bvec) if each not in used)
+        say = "say" if len(names) > 1 else "says"
+        own = used.bvec if bval in used else used.bval
         for difference in _differences(table, other.b_values, other.directions):
-            both = f"{bval.name} and {bvec.name}"
-            yield f"{both} say otherwise ({difference}); {used[0].name} is used"
+            yield f"{listed([*names])} {say} otherwise ({difference}); {own.name} is used"
+
+
+def _left_aside(image: Path, used: GradientFiles) -> Iterator[tuple[Path, Path]]:
+    """Give the tables of an image's folder that are not used, and not another image's.
+
+    Those of its own name, of the folder, and b-vectors that were rotated, under whatever name.
+    b-values that b-vectors lack are taken to be those that are used.
+    """
+    names = by_name(image.parent, (each.name for each in entries(image.parent)))
+    own = {nifti_stem(image).lower(), bare_stem(image).lower()}
+    images = own | {nifti_stem(path).lower() for path in names.values() if image_suffix(path)}
+    for name, path in names.items():
+        nearest = max((each for each in images if name.startswith(each)), key=len, default="")
+        if path in used or nearest not in {"", *own}:
+            continue
+        stem = next((name.removesuffix(end) for end in (*BVECS, ROTATED) if name.endswith(end)), "")
+        if name in FOLDER_MRTRIX_TABLES or name in {s + end for s in own for end in MRTRIX_TABLES}:
+            yield path, path
+        elif name in FOLDER_BVECS or stem in own or (stem and "rotat" in name):
+            likely = [*(stem + end for end in BVALS if stem), *FOLDER_BVALS]
+            yield next((names[each] for each in likely if each in names), used.bval), path
 
 
 def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator[str]:

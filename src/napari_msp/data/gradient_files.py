@@ -123,7 +123,7 @@ def read_b_values(bval: Table, bvec: Table) -> FloatArray:
     """
     if _is_mrtrix(bval, bvec):
         return _mrtrix_table(bval, np.eye(4))[0]
-    return np.atleast_1d(_numbers(bval, "bval").ravel())
+    return np.atleast_1d(_numbers(bval, "bval", in_rows=False).ravel())
 
 
 def check_b0_threshold(value: float | None) -> float:
@@ -209,8 +209,11 @@ def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArr
     return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
 
 
-def _numbers(table: Table, field: str) -> FloatArray:
-    """Read a table of numbers, however they are separated and whatever marks the file's start."""
+def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
+    """Read a table of numbers, however they are separated and whatever marks the file's start.
+
+    Where it has no rows, lines may break anywhere.
+    """
     if not isinstance(table, str | Path):
         try:
             return np.asarray(table, dtype=float)
@@ -221,10 +224,12 @@ def _numbers(table: Table, field: str) -> FloatArray:
         raw = Path(table).read_bytes()
         utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
-        apart = text.split()
+        apart = text.replace(";", " ").split()
         if len(apart) > 1 and "," in text and all(map(DECIMAL_COMMA.fullmatch, apart)):
             raise ValueError("its numbers have decimal commas: write points")
         lines = text.translate(str.maketrans(",;", "  ")).splitlines()
+        if not in_rows:
+            lines = [" ".join(line.partition("#")[0] for line in lines)]
         rows = filter(None, (line.partition("#")[0].split() for line in lines))
         for number, (before, own) in enumerate(pairwise(map(len, rows)), start=2):
             if own != before:
