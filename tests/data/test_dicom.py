@@ -1,6 +1,8 @@
 """Folders of DICOM, written here by pydicom, converted by dcm2niix."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,7 +135,12 @@ def test_a_tree_of_sessions(tmp_path):
     assert {each.platform for each in scans} == {"ge_st"}
     assert [number for _, number in reported] == [5, 5]
     table = (out / "code" / "imported.tsv").read_text().splitlines()
-    assert table[1].startswith("anna/GE/st/5_DTIb12003000.nii.gz\t")
+    # Folders of DICOM are often called after people.
+    assert table[1].startswith("series 5 DTI b1200/3000\tsub-anna/ses-ge")
+    assert "anna/GE" not in (out / "README").read_text() + "".join(table)
+    assert json.loads((out / "dataset_description.json").read_text())["Name"] == "heads"
+    assert "which dcm2niix converted" in (out / "README").read_text()
+    assert "byte for byte" not in (out / "README").read_text()
 
 
 def test_dry_run_writes_nothing(session, tmp_path):
@@ -260,6 +267,33 @@ def test_a_file_that_ends_early_is_named(tmp_path):
     with pytest.raises(UserError, match=rf"File not large enough.*{path.name}") as error:
         convert(tmp_path / "in", tmp_path)
     assert "copy it once more" in str(error.value.remedy)
+
+
+def test_slices_are_missed_though_another_session_has_a_series_of_that_number(tmp_path):
+    write_series(tmp_path / "in" / "a", 5, "DTI", voxels(), B_VALUES, lost=(2,))
+    write_series(tmp_path / "in" / "b", 5, "T2", voxels(1))
+    made = convert(tmp_path / "in", tmp_path)
+    flaws = {each.description: each.flaw for each in made.series}
+    assert flaws["DTI"] == "slices are missing inside it: export it anew"
+    with pytest.raises(UserError) as error:
+        made.choose()
+    assert "export the DWI anew" in str(error.value.remedy)
+
+
+def test_b_values_that_were_removed_with_the_names_are_thought_of(tmp_path):
+    write_series(tmp_path / "in", 5, "DTI", voxels())
+    (series,) = convert(tmp_path / "in", tmp_path).series
+    assert "whose b-values (private fields) were removed with the names" in series.flaw
+
+
+def test_a_full_disk_is_named(session, tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    said = subprocess.CompletedProcess([], 1, "Error: Converted 14 of 60 files", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    with pytest.raises(UserError, match="the disk is full") as error:
+        convert(session, tmp_path)
+    assert str(tmp_path.parent) in str(error.value.remedy)
 
 
 def test_phase_beside_magnitude_is_no_dwi(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_msp.checking.dataset import check
-from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisition
 from napari_msp.data.beside import PassedOver
 from napari_msp.data.cubes import Interpolated
 from napari_msp.data.dataset import open_dataset
@@ -113,9 +113,11 @@ def test_derivatives_of_qsiprep(tree: Path, put: Callable[..., Path]) -> None:
 
 def test_eddys_b_vectors_are_imported(tree: Path, put: Callable[..., Path]) -> None:
     put("a/e.nii.gz", "dwi.bval", "e.eddy_rotated_bvecs", "nodif_brain_mask.nii.gz")
-    [path] = imported(tree, "{subject}/e.nii.gz", session="x").values()
+    with pytest.warns(TableFound, match=r"e\.eddy_rotated_bvecs, which eddy turned"):
+        [path] = imported(tree, "{subject}/e.nii.gz", session="x").values()
     copied = (tree.parent / "bids" / path).with_name("sub-a_ses-x_dwi.bvec")
     assert copied.read_bytes() == (tree / "a/e.eddy_rotated_bvecs").read_bytes()
+    assert "\ta/e.eddy_rotated_bvecs\n" in (tree.parent / "bids/code/imported.tsv").read_text()
 
 
 def test_an_image_of_b0_alone_is_passed_over(tree: Path, put: Callable[..., Path]) -> None:

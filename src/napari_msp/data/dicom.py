@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.bids import gradient_files, nifti_stem, read_sidecar
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
 from napari_msp.files import (
+    HIDDEN,
     files_under,
     new_folder,
     scratch_folder,
@@ -50,16 +51,22 @@ DOUBTS = (
 """How lines of dcm2niix begin that a person should read; not all of them are called warnings."""
 
 SLICE = re.compile(
-    r"^ patient position \(?0020,0032\)?((?:\s+[-+.\de]+){3})\s*\n orient [^\n]*\n"
-    r" acq \S+ img \S+ ser (\d+) dim \d+x\d+x1x1 ",
+    r"^DICOM file: ([^\n]*)\n patient position \(?0020,0032\)?((?:\s+[-+.\de]+){3})\s*\n"
+    r" orient [^\n]*\n acq \S+ img \S+ ser (\d+) dim (\d+x\d+)x1x1 mm (\S+) [^\n]*?TE ([^\n]*)",
     re.MULTILINE,
 )
 """What dcm2niix says of a file that holds one slice, where it is asked to say more."""
 
+LEAST_ROOM = 2**20
+"""Bytes of a disk below which an error of dcm2niix is put down to it (our choice)."""
+
+MANY = 6
+"""Volumes beyond which what looks like b=0 alone may be a DWI without its b-values (our choice)."""
+
 OFF_PLACE = 0.25
 """Part of the distance between slices by which one may lie beside its place (our choice)."""
 
-READ_AS = 2
+READ_AS = 3
 """Of kept conversions; counted up when the same files are read otherwise, so all are made anew."""
 
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
@@ -96,8 +103,8 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Number and description."""
-        return f"{self.number} {self.description}".strip()
+        """Number, where it is known, and description."""
+        return f"{self.number or ''} {self.description}".strip()
 
     @property
     def stem(self) -> str:
@@ -154,11 +161,15 @@ class Converted:
         grave = [e for e in self.warnings if e.startswith("Error") or "Expected" in e]
         if not self.usable and grave:
             problem += f"; dcm2niix: {'; '.join(grave)}"
+        weighted = any(value > 0 for each in self.series for value, _ in each.b_values)
+        nothing = "give a folder with a DWI"
+        if weighted:
+            nothing = "export the DWI anew, with all of its images"
         choices = tuple(str(each.number) for each in self.usable)
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
             problem += ", and some share a number: are they all of one session?"
             choices = tuple(each.stem for each in self.usable)
-        remedy = Choose("series", choices) if choices else Advice("give a folder with a DWI")
+        remedy = Choose("series", choices) if choices else Advice(nothing)
         raise UserError(problem, self.folder, "series", remedy)
 
     def _named(self, wanted: str) -> tuple[Series, ...]:
@@ -204,6 +215,11 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         check=False,
     )
     said = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
+    failed = any(line.startswith("Error") or "disk full" in line for line in said)
+    if failed and shutil.disk_usage(into).free < LEAST_ROOM:
+        seen = next(each for each in into.absolute().parents if not each.name.startswith(HIDDEN))
+        remedy = Advice(f"make room on the disk of {seen}, or let TMPDIR name a folder on another")
+        raise UserError("cannot be converted: the disk is full", folder, "source", remedy)
     if not any(into.glob("*.nii.gz")):
         kinds = ("Error", DOUBTS)  # of a file that ends early it only warns
         doubts = [line for kind in kinds for line in said if line.startswith(kind)]
@@ -228,21 +244,35 @@ def _in_place(series: Series, said: str) -> Series:
     dcm2niix only counts them: what lies above a gap in every volume is moved down. Nothing is known
     of files that hold several slices each.
     """
-    of_it = [place.split() for place, number in SLICE.findall(said) if int(number) == series.number]
-    if series.flaw or not of_it:
+    # Two sessions may have used one number: files of one folder and kind belong together.
+    kinds: dict[tuple[str, ...], list[list[str]]] = {}
+    for file, place, number, *kind in SLICE.findall(said):
+        if int(number) == series.number:
+            kinds.setdefault((str(Path(file).parent), *kind), []).append(place.split())
+    if series.flaw or not kinds:
         return series
+    own = [each for each in kinds.values() if len(each) == np.prod(series.shape[2:])]
+    whole = [place for each in kinds.values() for place in each]
+    if any(_all_there(series, each) for each in own or [whole]):
+        return series
+    return replace(series, flaw="slices are missing inside it: export it anew")
+
+
+def _all_there(series: Series, places: Sequence[Sequence[str]]) -> bool:
+    """Return whether an image has its slices where files have theirs, or too few files are known.
+
+    `places` are three numbers each, in DICOM's axes.
+    """
     affine = open_nifti(series.path).affine
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     normal /= np.linalg.norm(normal)
     # NIfTI's first two axes go right and forward, DICOM's left and backward.
-    found = np.unique(np.array(of_it, dtype=float) @ (normal * [-1, -1, 1]))
+    found = np.unique(np.array(places, dtype=float) @ (normal * [-1, -1, 1]))
     stored = normal @ (affine[:3, 2:3] * np.arange(series.shape[2]) + affine[:3, 3:])
     reach = OFF_PLACE * abs(normal @ affine[:3, 2])
-    places = 1 + int((np.diff(found) > reach).sum())
-    all_there = (np.abs(stored[:, None] - found).min(axis=1) <= reach).all()
-    if all_there or places < len(stored):
-        return series
-    return replace(series, flaw="slices are missing inside it: export it anew")
+    known = 1 + int((np.diff(found) > reach).sum())
+    near = np.abs(stored[:, None] - found).min(axis=1) <= reach
+    return bool(near.all()) or known < len(stored)
 
 
 @contextmanager
@@ -277,6 +307,26 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     flaws = said.get("Flaws", {})
     found = (replace(s, flaw=flaws.get(s.path.name, s.flaw)) for s in _series_in(kept))
     return Converted(folder, tuple(found), tuple(said["Warnings"]))
+
+
+def folders_of(source: Path, pattern: str) -> list[Path]:
+    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
+    if not source.is_dir():
+        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
+    if not pattern.strip("/"):
+        return [source]
+    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
+        problem = "names no folder in the tree"
+        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
+        raise UserError(problem, pattern, "pattern", remedy)
+    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
+    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
+    found = sorted(path for path in source.glob(wanted) if path.is_dir())
+    if not found:
+        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
+        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
+        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
+    return found
 
 
 def looks_like_dicom(folder: str | Path) -> bool:
@@ -350,12 +400,17 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
         return f"one volume for {len(table)} b-values: images are missing"
     if len(shape) < 4 or shape[3] < 2:
         return "one volume"
+    private = ""
+    if shape[3] > MANY:
+        private = ", or a DWI whose b-values (private fields) were removed with the names"
     if len(table) == 0:
-        return "no b-values: no diffusion, or b=0 alone as for the correction of distortions"
+        return (
+            f"no b-values: no diffusion, or b=0 alone as for the correction of distortions{private}"
+        )
     if len(table) != shape[3]:
         return f"{counted(len(table), 'b-value')} for {counted(shape[3], 'volume')}"
     if table.max() <= B0_MAXIMUM:
-        return "b=0 alone, as for the correction of distortions"
+        return f"b=0 alone, as for the correction of distortions{private}"
     if table.min() > LARGEST_B0:  # below it the threshold decides
         return "no b=0 volume"
     return ""

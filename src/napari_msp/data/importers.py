@@ -1,10 +1,9 @@
 """Copy someone's folder tree, or DICOM, into BIDS. Every scan is checked before one is copied."""
 
 import glob
-import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,8 @@ from napari_msp.bids import (
     sidecar_path,
     write_participants,
 )
-from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.acquisition import Acquisition, TableFound, load_acquisition
+from napari_msp.data.beside import ROTATED, find_gradients
 from napari_msp.data.contradictions import deviation_note, find_deviation
 from napari_msp.data.cubes import (
     EFFECT,
@@ -41,7 +41,7 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
-from napari_msp.data.dicom import Converted, Series, converted
+from napari_msp.data.dicom import Converted, Series, converted, folders_of
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
@@ -54,11 +54,9 @@ README = """\
 Imported travelling heads
 =========================
 
-{scans} of {subjects}, imported by napari-msp {version} with the pattern
+{scans} of {subjects}, imported by napari-msp {version} {how}
 
-    {pattern}
-
-code/imported.tsv lists which file came from where. {treatment}
+code/imported.tsv lists what each image came from. {treatment}
 
 Image, gradient table and mask of every scan were opened and checked; nothing was registered.
 `napari-msp check` says what may still be wrong. A scan's JSON says what was known of it: scanner
@@ -78,6 +76,7 @@ def import_tree(
     input_platform: str | None = None,
     voxel_size: float | Auto | None = None,
     b0_threshold: float | None = None,
+    series: Mapping[Path, str] | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[ImportedScan]:
@@ -114,6 +113,9 @@ def import_tree(
         masks; "auto": each scan's smallest edge. Cubes stay as they are. None: so does everything.
     b0_threshold
         As for `load_acquisition`: by it scans are checked, their tables stay as they are.
+    series
+        What images of the tree were converted from, such as "series 5 DTI", said in place of their
+        files; None: nothing, they are as they were.
     dry_run
         Check everything, write nothing.
     progress
@@ -133,6 +135,8 @@ def import_tree(
 
     Warns
     -----
+    TableFound
+        When b-vectors are those that eddy turned with the head.
     PassedOver
         When one of several images of a name has b=0 volumes alone, as those that serve the
         correction of distortions.
@@ -160,11 +164,16 @@ def import_tree(
         scans[done] = _checked(scan, voxel_size)
         if progress is not None:
             progress(f"checked {scan.source}", done + 1, len(scans))
+    turned = [scan for scan in scans if scan.bvec.name.lower().endswith(ROTATED)]
+    for scan in turned[:1]:
+        more = f", and so for {counted(len(turned) - 1, 'other scan')}" if len(turned) > 1 else ""
+        said = f"{scan.source}: {find_gradients(scan.source).note}{more}"
+        warnings.warn(said, TableFound, stacklevel=2)
     said = interpolation(scan.interpolated for scan in scans)
     if said:
         warnings.warn(f"{out}: {said}: {EFFECT}", Interpolated, stacklevel=2)
     if not dry_run:
-        _write_dataset(source, out, scans, pattern, input_platform, progress)
+        _write_dataset(source, out, scans, pattern, series, input_platform, progress)
     return scans
 
 
@@ -201,6 +210,7 @@ def _write_dataset(
     out: Path,
     scans: list[ImportedScan],
     pattern: str,
+    series: Mapping[Path, str] | None,
     input_platform: str | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
@@ -210,7 +220,8 @@ def _write_dataset(
                 _copy_scan(source, folder, scan)
                 if progress is not None:
                     progress(f"copied {scan.source}", done, len(scans))
-            _describe_dataset(source, folder, scans, pattern, input_platform)
+            name = out.resolve().name  # not the source's, which may be a person's
+            _describe_dataset(source, folder, scans, name, pattern, series, input_platform)
     except OSError as error:
         remedy = Advice("make room or choose another folder")
         raise UserError(f"cannot be written ({error.strerror})", out, "out", remedy) from error
@@ -287,14 +298,20 @@ def _is_plain(table: Path) -> bool:
 
 
 def _describe_dataset(
-    source: Path, folder: Path, scans: list[ImportedScan], pattern: str, input_platform: str | None
+    source: Path,
+    folder: Path,
+    scans: list[ImportedScan],
+    name: str,
+    pattern: str,
+    series: Mapping[Path, str] | None,
+    input_platform: str | None,
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
-    made_by = f"import with the pattern {pattern}"
+    made_by = f"import with the pattern {pattern}" if series is None else "import of DICOM"
     write_json(
         folder / DESCRIPTION,
         dataset_description(
-            source.resolve().name,
+            name,
             derivative=False,
             generated_by=made_by,
             input_platform=input_platform,
@@ -305,29 +322,37 @@ def _describe_dataset(
     if any(scan.deviation is not None for scan in scans):
         write_text(folder / ".bidsignore", BIDSIGNORE_DEVIATIONS)
     write_participants(folder, subjects)
-    rows = [
-        f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans
-    ]
-    write_text(folder / "code" / "imported.tsv", "\n".join(["source\timage", *rows]) + "\n")
+    rows = [("source", "image", "b-vectors")]
+    for scan in scans:
+        files = [each.relative_to(source).as_posix() for each in (scan.source, scan.bvec)]
+        # Folders of DICOM are often called after people.
+        said = files if series is None else [series[scan.source], "of the series"]
+        rows.append((said[0], scan.image.as_posix(), said[1]))
+    write_text(folder / "code" / "imported.tsv", "".join("\t".join(row) + "\n" for row in rows))
+    how = f"with the pattern\n\n    {pattern}"
+    if series is not None:
+        how = "from DICOM, which dcm2niix converted: each scan's JSON has its version."
     write_text(
         folder / "README",
         README.format(
             scans=counted(len(scans), "scan"),
             subjects=counted(len(subjects), "subject"),
             version=version("napari-msp"),
-            pattern=pattern,
-            treatment="\n".join(_treatment(scans)),
+            how=how,
+            treatment="\n".join(_treatment(scans, converted=series is not None)),
         ),
     )
 
 
-def _treatment(scans: Sequence[ImportedScan]) -> Iterator[str]:
+def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
     """Say for the README what was done to the files, each a line."""
     interpolated = interpolation(scan.interpolated for scan in scans)
     if interpolated:
         yield f"{interpolated}. Images by cubic splines, masks by the nearest voxel."
     else:
         yield "Nothing was resampled."
+    if converted:
+        return
     kept = [scan for scan in scans if scan.interpolated is None]
     plain = [scan for scan in kept if image_suffix(scan.source).lower() in NIFTI_SUFFIXES]
     if plain:
@@ -419,9 +444,10 @@ def import_dicom(
             remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
             raise UserError(problem, source, lacking[0], remedy)
     pattern_expression(images, labels)
-    folders = _folders(source, pattern)
+    folders = folders_of(source, pattern)
     with scratch_folder() as temporary:
-        tree = temporary / "nifti" / source.resolve().name
+        tree = temporary / "nifti"
+        came_from: dict[Path, str] = {}
         for number, folder in enumerate(folders):
             inside = tree / folder.relative_to(source)
             inside.mkdir(parents=True, exist_ok=True)
@@ -433,49 +459,37 @@ def import_dicom(
                     warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
                 name = f"{chosen.number}_{plain_label(chosen.description)}"
                 stem = nifti_stem(chosen.path)
+                came_from[inside / f"{name}.nii.gz"] = f"series {chosen.name}"
                 for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
                     shutil.move(path, inside / (name + path.name.removeprefix(stem)))
             if progress is not None:
                 progress(f"converted {folder}", number + 1, len(folders))
-        try:
-            scans = import_tree(
-                tree,
-                out,
-                images,
-                subject=subject,
-                session=session,
-                protocol=protocol,
-                input_platform=input_platform,
-                voxel_size=voxel_size,
-                b0_threshold=b0_threshold,
-                dry_run=dry_run,
-                progress=progress,
-            )
-        except UserError as error:
-            about = Path(error.subject or "")
-            if not about.is_relative_to(tree):
-                raise
-            # The converted image is gone in a moment: the error is about the folder it came from.
-            folder = source / about.relative_to(tree).parent
-            raise UserError(error.problem, folder, error.field, error.remedy) from error
+        # Converted images are gone in a moment: what is said is about the folders they came from.
+        with warnings.catch_warnings(record=True) as told:
+            try:
+                scans = import_tree(
+                    tree,
+                    out,
+                    images,
+                    subject=subject,
+                    session=session,
+                    protocol=protocol,
+                    input_platform=input_platform,
+                    voxel_size=voxel_size,
+                    b0_threshold=b0_threshold,
+                    series=came_from,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+            except UserError as error:
+                about = Path(error.subject or "")
+                if not about.is_relative_to(tree):
+                    raise
+                folder = source / about.relative_to(tree).parent
+                raise UserError(error.problem, folder, error.field, error.remedy) from error
+        for each in told:
+            text = str(each.message)
+            for path in came_from:
+                text = text.replace(str(path), str(source / path.relative_to(tree).parent))
+            warnings.warn(text, each.category, stacklevel=2)
     return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
-
-
-def _folders(source: Path, pattern: str) -> list[Path]:
-    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
-    if not source.is_dir():
-        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
-    if not pattern.strip("/"):
-        return [source]
-    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
-        problem = "names no folder in the tree"
-        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
-        raise UserError(problem, pattern, "pattern", remedy)
-    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
-    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
-    found = sorted(path for path in source.glob(wanted) if path.is_dir())
-    if not found:
-        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
-        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
-        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
-    return found
