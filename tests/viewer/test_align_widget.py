@@ -11,6 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.data.dataset import open_dataset
+from napari_msp.ui.align import widget as align_widget
 
 PATIENCE = 60_000
 
@@ -133,6 +134,10 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
     monkeypatch.setattr(module, "estimate_displacement", wait_and_estimate)
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
     qtbot.wait_until(begun.is_set, timeout=PATIENCE)
+    asked = []
+    monkeypatch.setattr(align_widget, "confirmed", lambda *words: asked.append(words[2]))
+    assert not widget.may_leave()
+    assert asked == ["Scans are being aligned. If you close, nothing is written."]
     qtbot.keyClick(QApplication.focusWidget(), Qt.Key_Escape)
     state = widget.progress.state
     go.set()
@@ -141,6 +146,7 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
     assert widget.message.text == "Cancelled; nothing was written."
     assert [path.name for path in moved.parent.iterdir()] == ["heads"]
     assert widget.form.button.isEnabled()
+    assert widget.may_leave()
 
 
 def test_a_scan_that_cannot_be_read_is_told_by_name(widget, align, moved):

@@ -58,5 +58,6 @@ def test_glyphs_lie_on_their_voxels(viewer, open_widget, qtbot, pixels):
     canvas.picture = np.roll(canvas.picture, aside, axis=1)
     ends = canvas.seen(0, 0, truth.sh)[:4, -4:]
     assert (ends[..., 0] > 1.5 * ends[..., 1:].max(axis=-1)).all()
-    compare.leave()
+    viewer.layers.clear()  # as a person does to begin with something else
+    qtbot.wait_until(lambda: not compare.grid.active)
     assert compare.glyphs.count == 0

@@ -164,7 +164,6 @@ class RegionsTab(Themed):
         self._stale = False
         self._regions: Regions | None = None
         self._volumes: list[tuple[Lattice, IntArray]] = []
-        self._texts: tuple[list[Text], list[list[Text]]] = [], []
         self.labels = QComboBox()
         self.labels.setAccessibleName("Labels")
         self.labels.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
@@ -297,30 +296,12 @@ class RegionsTab(Themed):
             self.words.setText(NOTHING)
         self.words.setVisible(not there)
         if numbers is not None and there:
-            self._fill(*_texts(numbers))
+            self.table.fill(*_texts(numbers))
+            self.table.setFixedHeight(self.table.whole().height())
         self._warn_of_numbers()
         self.paint()
         self._enable()
         self._draw_histogram()
-
-    def _fill(self, headers: list[Text], rows: list[list[Text]]) -> None:
-        """Fill the table; where only numbers change, these alone: an atlas has hundreds."""
-        known = self._texts
-        self._texts = headers, rows
-        if known[0] != headers or [row[0] for row in known[1]] != [row[0] for row in rows]:
-            self.table.fill(headers, rows)
-            self.table.setFixedHeight(self.table.whole().height())
-            return
-        with signals_blocked(self.table.model()):  # or columns are measured anew for each
-            for number, (row, before) in enumerate(zip(rows, known[1], strict=True)):
-                for column, (now, old) in enumerate(zip(row, before, strict=True)):
-                    if now != old:
-                        item = self.table.item(number, column)
-                        item.setText(now[0])
-                        item.setToolTip(now[1])
-        model = self.table.model()
-        last = model.index(model.rowCount() - 1, model.columnCount() - 1)
-        model.dataChanged.emit(model.index(0, 0), last)
 
     def _draw_histogram(self) -> None:
         """Draw the voxels of the chosen region: a curve an image."""

@@ -19,12 +19,13 @@ from napari_msp.ui.grid_fit import (
     SPACE,
     GridFit,
     Head,
+    brain_extent,
     fit_legend,
     remove_words,
 )
 from napari_msp.ui.layers import KEY, LayerData, fits, is_ours, refill
 from napari_msp.ui.shared import CanvasLease, at_once
-from napari_msp.ui.viewer_axes import ORDERS, in_mm, in_voxels, spatial, stored_index, to_shown
+from napari_msp.ui.viewer_axes import ORDERS, in_mm, in_voxels, spatial, stored_index
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -456,11 +457,8 @@ class ViewerGrid:
         if crosshair_of(self.viewer).shown and stored_index(point, lattice) is not None:
             return dict(enumerate(point))
         axis = spatial(dims.order)[0]
-        inside = np.flatnonzero(
-            to_shown(reference.mask, lattice).any(axis=tuple({0, 1, 2} - {axis}))
-        )
-        index = round(in_voxels(point, lattice)[axis])
-        return {axis: point[axis]} if inside[0] <= index <= inside[-1] else {}
+        low, high = brain_extent(reference)[axis]
+        return {axis: point[axis]} if low <= point[axis] <= high else {}
 
     def _carry_over(self, old: FloatArray) -> None:
         """Go to where another brain has what was looked at in the one before."""
@@ -470,7 +468,7 @@ class ViewerGrid:
             return
         point = np.asarray(dims.point[extra:])
         share = (point - old[:, 0]) / (old[:, 1] - old[:, 0])
-        self.go_to(list(new[:, 0] + share * (new[:, 1] - new[:, 0])))
+        self.go_to(new[:, 0] + share * (new[:, 1] - new[:, 0]))
         if self._fit.moved:
             self._fit.shift((new - old).mean(axis=1))
 

@@ -435,7 +435,7 @@ class Compare(Docked):
         if self.grid.active:
             self.form.show_plane(self.grid.plane)
             self.voxel.look()
-            if self.glyphs.kind is not None:
+            if self.glyphs.kind is not None and self.grid.there:
                 self.grid.come_closer(self.glyphs.span)
 
     def _list_soon(self) -> None:

@@ -250,13 +250,16 @@ class Canvas(QObject):
         """The shell that is seen; None where there is one."""
         return None if self.pictures is None else self.pictures.subject.shell
 
+    def look_at_shell(self, place: int) -> None:
+        """Look at another of the shells."""
+        self.look_at(shell=self.shells[place] if place else None)
+
     def next_shell(self) -> bool:
         """Look at the next shell; tell whether there is another one."""
         shells = self.shells
         if not self.is_seen or len(shells) < 2:
             return False
-        following = (shells.index(self.shell) + 1) % len(shells)
-        self.look_at(shell=shells[following] if following else None)
+        self.look_at_shell((shells.index(self.shell) + 1) % len(shells))
         return True
 
     def swap(self, swapped: bool | None = None) -> None:

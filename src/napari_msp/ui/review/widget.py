@@ -152,7 +152,6 @@ class Review(Docked):
             self._show_judging()  # why something is missing is known now
         self.progress_words()
         self._show_look()
-        self._enable()
 
     def _cannot_show(self, entry: Entry, error: UserError) -> None:
         self._show_judging()
@@ -163,12 +162,6 @@ class Review(Docked):
         look = self.canvas.look
         self.judging.show_look(look.shown, look.plane, look.outline)
         self.judging.show_shells(self.canvas.shells, self.canvas.shell)
-
-    def _look_at_shell(self, place: int) -> None:
-        self.canvas.look_at(shell=self.canvas.shells[place] if place else None)
-
-    def _look_otherwise(self) -> None:
-        self._show_look()
         self._enable()
 
     def progress_words(self, more: str = "") -> None:
@@ -197,7 +190,7 @@ class Review(Docked):
         return {
             "next": partial(self._step, 1),
             "previous": partial(self._step, -1),
-            "next unrated": self._go_to_unrated,
+            "next unrated": lambda: self._go_on(self._session.next_unrated()),
             "find": self.list.text.setFocus,
             "note": self.judging.write_note,
             "undo": self._undo,
@@ -218,9 +211,7 @@ class Review(Docked):
     def _rate(self, verdict: Verdict) -> None:
         session = self._session
         entry = session.current
-        if entry is None:
-            return
-        if not self._seen("rated"):
+        if entry is None or not self._seen("rated"):
             return
         if verdict == "pass" and self.canvas.failure is not None:
             self._warn(f"Not rated: {session.name(entry)} cannot be shown, so it cannot pass.")
@@ -229,11 +220,14 @@ class Review(Docked):
         if not self._said(lambda: session.rate(verdict)):
             return
         if self.judging.go_on.isChecked():
-            following = following if following is not entry else None
-            if following is None:
-                self.message.show_message("ok", "All that are listed are rated.")
-            else:
-                self.go_to(following)
+            self._go_on(following if following is not entry else None)
+
+    def _go_on(self, following: Entry | None) -> None:
+        """Look at what is to be rated next, or say that there is nothing."""
+        if following is None:
+            self.message.show_message("ok", "All that are listed are rated.")
+        else:
+            self.go_to(following)
 
     def _said(self, say: Callable[[], object]) -> bool:
         """Keep what is said, and show it; tell whether that went well."""
@@ -309,13 +303,6 @@ class Review(Docked):
     def _step(self, by: int) -> None:
         entry = self._session.step(by)
         if entry is not None:
-            self.go_to(entry)
-
-    def _go_to_unrated(self) -> None:
-        entry = self._session.next_unrated()
-        if entry is None:
-            self.message.show_message("ok", "All that are listed are rated.")
-        else:
             self.go_to(entry)
 
     def _choose(self, row: int) -> None:
@@ -477,7 +464,7 @@ class Review(Docked):
         self.canvas.seen.connect(self._see)
         self.canvas.waited.connect(self.progress_words)
         self.canvas.failed.connect(self._cannot_show)
-        self.canvas.look_changed.connect(self._look_otherwise)
+        self.canvas.look_changed.connect(self._show_look)
         self.canvas.ahead.maps_made.connect(self._maps_made)
         self.making.cancel_wanted.connect(self.canvas.ahead.make_no_more)
         self.reporting.job.done.connect(self._open_report)
@@ -492,7 +479,7 @@ class Review(Docked):
         self.judging.noted.connect(self._note)
         self.judging.note_left.connect(self.list.table.setFocus)
         self.judging.map_chosen.connect(lambda name: self.canvas.look_at(shown=name))
-        self.judging.shell_chosen.connect(self._look_at_shell)
+        self.judging.shell_chosen.connect(self.canvas.look_at_shell)
         self.judging.plane_chosen.connect(self.canvas.turn)
 
     def _lay_out(self) -> None:

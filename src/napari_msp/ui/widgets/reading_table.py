@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from superqt.utils import signals_blocked
 
 MARGIN = 12
 """Pixels beside a name."""
@@ -47,6 +48,7 @@ class ReadingTable(QTableWidget):
     ) -> None:
         super().__init__()
         self._copy, self._widths, self._most_rows = copy, widths, most_rows
+        self._filled: tuple[Sequence[Text], Sequence[Sequence[Text]]] = (), ()
         self.setAccessibleName(name)
         self.setEditTriggers(QAbstractItemView.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectRows)
@@ -61,7 +63,15 @@ class ReadingTable(QTableWidget):
         self.horizontalHeader().setHighlightSections(False)
 
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
-        """Show rows under headers; a row of one cell is a title over those below it."""
+        """Show rows under headers; a row of one cell is a title over those below it.
+
+        Where headers and names are those that are there, what has changed alone is written anew:
+        an atlas has hundreds of rows.
+        """
+        known, self._filled = self._filled, (headers, rows)
+        if known[0] == headers and [row[0] for row in known[1]] == [row[0] for row in rows]:
+            self._fill_again(known[1])
+            return
         self.clearSpans()
         self.setColumnCount(len(headers))
         self.setRowCount(len(rows))
@@ -83,6 +93,17 @@ class ReadingTable(QTableWidget):
                 font.setBold(is_title)
                 item.setFont(font)
                 self.setItem(number, column, item)
+
+    def _fill_again(self, before: Sequence[Sequence[Text]]) -> None:
+        with signals_blocked(self.model()):  # or columns are measured anew for each
+            for number, (row, known) in enumerate(zip(self._filled[1], before, strict=True)):
+                for column, (now, old) in enumerate(zip(row, known, strict=True)):
+                    if now != old:
+                        item = self.item(number, column)
+                        item.setText(now[0])
+                        item.setToolTip(now[1])
+        last = self.model().index(self.rowCount() - 1, self.columnCount() - 1)
+        self.model().dataChanged.emit(self.model().index(0, 0), last)
 
     def chosen_rows(self) -> list[int]:
         """Give the numbers of the chosen rows, from the top; none where none is chosen."""
