@@ -6,6 +6,7 @@ Listing reads names, sidecars and the ends of images, no voxels: hundreds take a
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class Entry:
         """What predictions have in common that are compared with each other."""
         return self.platform, self.target, self.title, self.model_hash or self.model
 
-    @property
+    @cached_property
     def outlying(self) -> dict[str, float]:
         """The numbers that are unusual on their bad side, worst first."""
         return outlying(self.unusual)
@@ -181,16 +182,16 @@ class Review:
     def __contains__(self, key: object) -> bool:
         return key in self._by_key
 
-    @property
+    @cached_property
     def _by_key(self) -> dict[str, Entry]:
         return {entry.key: entry for entry in self.entries}
 
-    @property
+    @cached_property
     def kinds(self) -> dict[tuple[str, str, str, str], list[Entry]]:
         """Entries that are compared with each other."""
         return by_kind(self.entries)
 
-    @property
+    @cached_property
     def kind_names(self) -> dict[tuple[str, str, str, str], str]:
         """What each kind is called: model and target, and the model's file where that is open."""
         kinds = self.kinds
