@@ -1,7 +1,6 @@
 """`align`: the heads of each subject laid on each other."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -16,10 +15,8 @@ LEFT_OUT = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is aligned, and how."""
-    command.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="BIDS folder, which is only read."
-    )
-    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
+    shared.add_path(command, "dataset", "DATASET", "BIDS folder, which is only read.")
+    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     shared.add_input(command)
     shared.add_run(command)
     shared.add_b0_threshold(command)

@@ -1,7 +1,6 @@
 """`calibrate`: teach a model what error to expect of it."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -14,10 +13,8 @@ EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safet
 
 def add_options(command: ArgumentParser) -> None:
     """Add the model and the subjects."""
-    command.add_argument("model", type=Path, metavar="M.safetensors", help="Trained model.")
-    command.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
-    )
+    shared.add_path(command, "model", "M.safetensors", "Trained model.")
+    shared.add_path(command, "dataset", "DATASET", "BIDS folder of travelling heads.")
     people = shared.section(command, Topic.PEOPLE)
     whom = "Measure the model's errors on these. Default: those that it has not learned from."
     shared.add_names(people, "--subjects", "SUBJECT", whom)

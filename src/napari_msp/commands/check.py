@@ -1,7 +1,6 @@
 """`check`: everything that is wrong with a dataset."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared, train
 from napari_msp.commands.console import Console
@@ -18,37 +17,31 @@ FOUND_ERRORS = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is checked."""
-    command.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="BIDS folder, or the image of one scan."
-    )
+    shared.add_path(command, "dataset", "DATASET", "BIDS folder, or the image of one scan.")
     shared.add_input(command)
     shared.add_b0_threshold(command)
     shared.add_run(command)
     output = shared.section(command, Topic.OUTPUT)
-    output.add_argument(
-        "--table",
-        type=Path,
-        metavar="FILE",
-        help="Write all measurements to this file, .csv or .json.",
+    shared.add_path(
+        output, "--table", "FILE", "Write all measurements to this file, .csv or .json."
     )
-    output.add_argument(
+    shared.add_path(
+        output,
         "--figures",
-        type=Path,
-        metavar="DIR",
-        help="Draw the quality of each scan, one .png each, into this folder.",
+        "DIR",
+        "Draw the quality of each scan, one .png each, into this folder.",
     )
     add_corrected(command)
 
 
 def add_corrected(command: ArgumentParser) -> None:
     """Add where corrected gradient tables go."""
-    shared.section(command, Topic.OUTPUT).add_argument(
+    shared.add_path(
+        shared.section(command, Topic.OUTPUT),
         "--write-corrected",
+        "DIR",
+        "Correct the gradient tables that are surely wrong, and write them into this new folder.",
         dest="corrected",
-        type=Path,
-        metavar="DIR",
-        help="Correct the gradient tables that are surely wrong, and write them into this new "
-        "folder.",
     )
 
 

@@ -18,12 +18,8 @@ SOME_FAILED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add whose scans, the model, and who does the work."""
-    command.add_argument(
-        "bids_dir", type=Path, metavar="BIDS_DIR", help="BIDS folder, which is only read."
-    )
-    command.add_argument(
-        "out_dir", type=Path, metavar="OUT_DIR", help="Folder for the predictions."
-    )
+    shared.add_path(command, "bids_dir", "BIDS_DIR", "BIDS folder, which is only read.")
+    shared.add_path(command, "out_dir", "OUT_DIR", "Folder for the predictions.")
     command.add_argument(
         "level",
         choices=("participant", "group"),

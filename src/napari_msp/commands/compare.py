@@ -18,13 +18,13 @@ EXAMPLE = (
 def add_options(command: ArgumentParser) -> None:
     """Add the images and what is drawn of them."""
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
-    scans.add_argument(
+    shared.add_path(
+        scans,
         "--truth",
-        type=Path,
-        nargs="+",
-        metavar="IMAGE",
-        help="Compare with this scan of the target, or its SH image. For several shells, give an "
+        "IMAGE",
+        "Compare with this scan of the target, or its SH image. For several shells, give an "
         "SH image of each.",
+        nargs="+",
     )
     scans.add_argument(
         "--prediction",
@@ -37,13 +37,13 @@ def add_options(command: ArgumentParser) -> None:
         help="Compare these predictions; the option may be repeated. For several shells, give "
         "their SH images the same name.",
     )
-    scans.add_argument(
+    shared.add_path(
+        scans,
         "--input",
+        "IMAGE",
+        "Show and measure the scan that was harmonized, too.",
         dest="input_image",
-        type=Path,
         nargs="+",
-        metavar="IMAGE",
-        help="Show and measure the scan that was harmonized, too.",
     )
     output.add_argument(
         "--axis",

@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 
 SUMMARY = "Harmonize a simulated head with the packaged models, in a minute"
@@ -14,12 +15,8 @@ EXAMPLE = "napari-msp demo --headless"
 def add_options(command: ArgumentParser) -> None:
     """Add where it goes."""
     command.add_argument("--headless", action="store_true", help="Do not open napari.")
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("demo"),
-        metavar="DIR",
-        help="Write to this folder. Default: demo.",
+    shared.add_path(
+        command, "--out", "DIR", "Write to this folder. Default: demo.", default=Path("demo")
     )
 
 

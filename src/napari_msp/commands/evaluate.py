@@ -4,7 +4,6 @@ import shlex
 import sys
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands import shared
@@ -28,13 +27,7 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add who competes, on whom, and for how long."""
-    command.add_argument(
-        "datasets",
-        type=Path,
-        nargs="+",
-        metavar="DATASET",
-        help="BIDS folders of travelling heads.",
-    )
+    shared.add_path(command, "datasets", "DATASET", "BIDS folders of travelling heads.", nargs="+")
     _add_methods(command)
     shared.add_input(command)
     platforms = "Predict these platforms. Default: the models' targets, or else all others."

@@ -1,7 +1,6 @@
 """`import`: someone's folder tree becomes a BIDS dataset."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -16,10 +15,8 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the tree and how it names things."""
-    command.add_argument(
-        "source", type=Path, metavar="SOURCE", help="Tree of folders, which is only read."
-    )
-    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
+    shared.add_path(command, "source", "SOURCE", "Tree of folders, which is only read.")
+    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     scans.add_argument(
         "--pattern",

@@ -1,7 +1,6 @@
 """`regions`: what images are in regions of a head, and how far they are off there."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -17,36 +16,32 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images, the labels and what is measured."""
-    command.add_argument(
-        "images",
-        type=Path,
-        nargs="+",
-        metavar="IMAGE",
-        help="DWI, SH image, or map with one number per voxel.",
+    shared.add_path(
+        command, "images", "IMAGE", "DWI, SH image, or map with one number per voxel.", nargs="+"
     )
     scans, measured = (
         shared.section(command, Topic.SCANS),
         shared.section(command, Topic.MEASURED),
     )
-    measured.add_argument(
+    shared.add_path(
+        measured,
         "--labels",
-        type=Path,
-        required=True,
-        metavar="IMAGE",
-        help="Take regions from this image of whole numbers, in the space of the images: an "
+        "IMAGE",
+        "Take regions from this image of whole numbers, in the space of the images: an "
         "atlas, a bundle, or what you drew.",
+        required=True,
     )
-    measured.add_argument(
+    shared.add_path(
+        measured,
         "--names",
-        type=Path,
-        metavar="FILE",
-        help="Name regions by this table. Default: one that lies beside the labels.",
+        "FILE",
+        "Name regions by this table. Default: one that lies beside the labels.",
     )
-    measured.add_argument(
+    shared.add_path(
+        measured,
         "--truth",
-        type=Path,
-        metavar="IMAGE",
-        help="Measure errors against this image, which is of the same kind.",
+        "IMAGE",
+        "Measure errors against this image, which is of the same kind.",
     )
     measured.add_argument(
         "--maps",
@@ -64,11 +59,11 @@ def add_options(command: ArgumentParser) -> None:
         "that all have.",
     )
     shared.add_b0_threshold(command)
-    shared.section(command, Topic.OUTPUT).add_argument(
+    shared.add_path(
+        shared.section(command, Topic.OUTPUT),
         "--out",
-        type=Path,
-        metavar="FILE.csv",
-        help="Write the numbers to this file, and FILE_histograms.csv beside it. Default: print "
+        "FILE.csv",
+        "Write the numbers to this file, and FILE_histograms.csv beside it. Default: print "
         "the numbers.",
     )
 

@@ -1,7 +1,6 @@
 """`review`: many predictions by their risk, what raters said of them, and a page of pictures."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -18,19 +17,14 @@ FOUND_DAMAGED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is reviewed, and what is made of it."""
-    command.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="Folder that cohort or harmonize wrote."
-    )
+    shared.add_path(command, "folder", "FOLDER", "Folder that cohort or harmonize wrote.")
     command.add_argument(
         "--report",
         action="store_true",
         help="Write review/report.html into the folder: pictures, distributions, ratings.",
     )
-    command.add_argument(
-        "--table",
-        type=Path,
-        metavar="FILE",
-        help="Write numbers and verdicts to this file, .csv or .json.",
+    shared.add_path(
+        command, "--table", "FILE", "Write numbers and verdicts to this file, .csv or .json."
     )
     command.add_argument(
         "--rater",
@@ -38,15 +32,14 @@ def add_options(command: ArgumentParser) -> None:
         metavar="LABEL",
         help="Show ratings of these raters. Default: everybody's.",
     )
-    command.add_argument(
+    shared.add_path(
+        command,
         "--merge",
+        "FILE",
+        "Bring ratings that were made on a copy into the folder; of two, the later one counts.",
         dest="tables",
         nargs="+",
         default=(),
-        type=Path,
-        metavar="FILE",
-        help="Bring ratings that were made on a copy into the folder; of two, the later one "
-        "counts.",
     )
     command.add_argument(
         "--measure",

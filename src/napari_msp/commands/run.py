@@ -5,9 +5,9 @@ import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 from napari_msp.commands.train import NOBODY_READS, interrupt_flag
 from napari_msp.errors import INTERRUPTED
@@ -21,9 +21,7 @@ EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder and who watches."""
-    command.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="Folder that contains run.json."
-    )
+    shared.add_path(command, "folder", "FOLDER", "Folder that contains run.json.")
     command.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
     command.add_argument(
         "--stop-with-stdin",

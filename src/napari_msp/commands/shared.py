@@ -124,30 +124,32 @@ def add_console_options(command: ArgumentParser) -> None:
     group.add_argument(
         "-v", "--verbose", action="store_true", help="Print every step, and tracebacks."
     )
-    group.add_argument(
-        "--log", type=Path, metavar="FILE", help="Write all messages to this file, too."
-    )
+    add_path(group, "--log", "FILE", "Write all messages to this file, too.")
 
 
 def add_scan(command: ArgumentParser) -> None:
     """Add the scan, what belongs to it, and where the results go."""
-    command.add_argument("dwi", type=Path, metavar="DWI", help="DWI to read: 4-D .nii or .nii.gz.")
+    add_path(command, "dwi", "DWI", "DWI to read: 4-D .nii or .nii.gz.")
     scan = section(command, Topic.SCANS)
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
-        scan.add_argument(
-            option,
-            type=Path,
-            metavar="FILE",
-            help=f"Read {what} from this file. Default: the one beside the image.",
+        add_path(
+            scan, option, "FILE", f"Read {what} from this file. Default: the one beside the image."
         )
-    scan.add_argument(
+    add_path(
+        scan,
         "--mask",
-        type=Path,
-        metavar="FILE",
-        help="Use this brain mask. Default: one that is found with the image, or else made.",
+        "FILE",
+        "Use this brain mask. Default: one that is found with the image, or else made.",
     )
     add_b0_threshold(command)
     add_out(command)
+
+
+def add_path(
+    where: ArgumentParser | Section, name: str, metavar: str, what: str, **more: Any
+) -> None:
+    """Add a file or folder; `more` is as for `add_argument`."""
+    where.add_argument(name, type=Path, metavar=metavar, help=what, **more)
 
 
 def add_names(where: Section, option: str, metavar: str, what: str) -> None:
@@ -159,9 +161,7 @@ def add_out(
     command: ArgumentParser, metavar: str = "DIR", what: str = "Write everything to this folder."
 ) -> None:
     """Add where the results go."""
-    section(command, Topic.OUTPUT).add_argument(
-        "--out", type=Path, required=True, metavar=metavar, help=what
-    )
+    add_path(section(command, Topic.OUTPUT), "--out", metavar, what, required=True)
 
 
 def add_force(command: ArgumentParser, what: str = "existing files") -> None:

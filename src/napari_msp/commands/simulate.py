@@ -1,7 +1,6 @@
 """`simulate`: travelling heads that were never scanned."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
@@ -13,7 +12,7 @@ EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is simulated."""
-    command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make.")
+    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     heads = shared.section(command, Topic.SCANS)
     heads.add_argument(
         "--subjects",

@@ -5,7 +5,6 @@ import signal
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands import shared
@@ -48,10 +47,8 @@ METAVARS = {
 
 def add_options(command: ArgumentParser) -> None:
     """Add data, model and an option for every setting of a training."""
-    command.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="BIDS folder of travelling heads."
-    )
-    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="Model to write.")
+    shared.add_path(command, "dataset", "DATASET", "BIDS folder of travelling heads.")
+    shared.add_path(command, "out", "OUT.safetensors", "Model to write.")
     _add_settings(command)
     shared.add_device(command)
     output = shared.section(command, Topic.OUTPUT)
