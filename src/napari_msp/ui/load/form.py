@@ -125,8 +125,8 @@ class AcquisitionForm(ExaminedForm):
         self.series.activated.connect(
             lambda _: self._choose(Choice(self.choice.path, series=self.series.currentData()))
         )
-        self.subject.activated.connect(lambda _: self._choose_scan())
-        self.platform.activated.connect(lambda _: self._choose_scan())
+        for box in (self.subject, self.platform):
+            box.activated.connect(lambda _: self._choose(self._chosen_scan()))
         self.run.activated.connect(
             lambda _: self._choose(replace(self._chosen_scan(), run=self.run.currentText()))
         )
@@ -149,9 +149,6 @@ class AcquisitionForm(ExaminedForm):
     def _choose_path(self) -> None:
         path, choice = self.path.path, self.choice
         self._choose(choice if path == choice.path else Choice(path), anew=True)
-
-    def _choose_scan(self) -> None:
-        self._choose(self._chosen_scan())
 
     def _chosen_scan(self) -> Choice:
         """Give whose scan is chosen; another scan has other files and shells."""
@@ -194,8 +191,13 @@ class AcquisitionForm(ExaminedForm):
             field.line.setPlaceholderText("beside the scan")
         described = (f"<b>{escape(of)}</b> {escape(it)}" for of, it in found.description.items())
         self.description.setText("<br>".join(described))
-        if {"bval", "bvec", "b0_threshold"} & set(found.problems):
+        if self._wrong_table:
             self.section.unfold(True)
+
+    @property
+    def _wrong_table(self) -> bool:
+        """Whether something is wrong with what is folded away."""
+        return not set(self.files.names).isdisjoint(self.findings.problems)
 
     def _refresh(self) -> None:
         """Show what makes sense now."""
@@ -207,10 +209,8 @@ class AcquisitionForm(ExaminedForm):
             self.rows.show_row(name, found.dataset is not None)
         for name in ("b_value", "mask"):
             self.rows.show_row(name, opened)
-        tables = bool({"bval", "bvec", "b0_threshold"} & set(found.problems))
-        self.section.setVisible(opened or tables)
-        self.description.setVisible(opened)
-        for part in (self.shown, self.show_mask):
+        self.section.setVisible(opened or self._wrong_table)
+        for part in (self.description, self.shown, self.show_mask, self.quality):
             part.setVisible(opened)
         empty = self.choice.path is None
         self.teaching.setVisible(empty)
@@ -218,7 +218,6 @@ class AcquisitionForm(ExaminedForm):
         self.button.setVisible(not empty)
         for part in (self.rows, self.files, self.maps, self.show_mask):
             part.setEnabled(not self._running)
-        self.quality.setVisible(opened)
         for button in (self.quality, self.button):
             button.setEnabled(self.can_act)
 

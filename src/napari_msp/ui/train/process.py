@@ -145,11 +145,9 @@ class TrainingProcess(QObject):
     def _ending(self, code: int, crashed: bool) -> Ending:
         """Say how the child ended, by its exit status and its last event."""
         details = self._complaints.strip()
-        if not crashed and code == 0:
-            return Ending("finished", details=details)
-        if not crashed and code == INTERRUPTED:
-            return Ending("stopped", details=details)
-        return Ending("failed", self._reason(code, crashed), details)
+        if crashed or code not in (0, INTERRUPTED):
+            return Ending("failed", self._reason(code, crashed), details)
+        return Ending("finished" if code == 0 else "stopped", details=details)
 
     def _reason(self, code: int, crashed: bool) -> UserError:
         if isinstance(self._last, Failed):
