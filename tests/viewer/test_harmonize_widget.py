@@ -327,8 +327,10 @@ def test_scans_of_one_name_keep_their_predictions_apart(
     only(harmonize)
     for number in range(2):
         combo.setCurrentIndex(number)
+        assert harmonize.saving.message.text == ""  # it was of the other one's predictions
         press(qtbot, harmonize.form.button)
         finish(harmonize)
+        harmonize.saving.message.show_message("ok", "1 prediction written")
     assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
     assert "1 prediction of sub-01 ge_st (2) in" in harmonize.progress.words.text()
     assert predicted(viewer)[-1] == "sub-01 DIQT prisma_st (2) · SH average"

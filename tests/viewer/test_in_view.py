@@ -13,6 +13,7 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer
 from napari_msp.ui.shared import shared_by
+from napari_msp.ui.train.preview_layers import PreviewGrid
 
 
 def shown(shift=(0.0, 0.0, 0.0), **options):
@@ -55,6 +56,20 @@ def test_what_happened_while_somebody_had_the_canvas_is_caught_up_with(model, qt
     low, high = there.extent.world[:, 0]
     assert low <= model.dims.point[0] <= high
     assert model.scene.camera.zoom < zoom
+
+
+def test_a_head_that_comes_ends_the_grid_of_previews(model):
+    grid = shared_by(model).one(PreviewGrid)
+    preview = model.add_layer(shown())
+    for somebody in ("the review", ""):
+        shared_by(model).take(somebody)
+        grid.lay_out()
+        model.add_layer(shown(visible=False))
+        model.add_image(np.ones((4, 30, 30)))
+        come = model.add_layer(shown())
+        assert model.canvas.grid.enabled == grid.laid_out == bool(somebody)
+        assert preview.visible == bool(somebody)
+    assert [each for each in model.layers if each.visible] == [come]
 
 
 def test_a_viewer_that_nobody_has_is_forgotten():

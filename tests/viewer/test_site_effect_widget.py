@@ -84,11 +84,12 @@ def test_what_was_compared_is_shown_and_compared_anew(
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", prove)
     widget = open_widget("Site effect")
     assert widget.panel.isHidden() and widget.report.isHidden()
+    assert "Choose a folder of predictions" in widget.form.rows.said("predictions")
     widget.look_at(predictions)
     settle(qtbot, widget)
     assert "5.0 % higher after (harmonized)" in widget.panel.words.text()
     assert not widget.report.isHidden()
-    assert widget.message.text == ""
+    assert widget.message.text == widget.form.notices.text == ""
     heads = widget.form.heads.path
     assert heads.resolve() == predictions.parent / "heads"
     widget.form.button.click()

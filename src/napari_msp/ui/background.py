@@ -137,6 +137,10 @@ class Job(QObject):
         if self._worker is not None:
             self._worker.quit()
 
+    def stop(self) -> None:
+        """Do nothing more."""
+        self.cancel()
+
     def _report(self, report: object) -> None:
         self._tell(self.progressed, report)
 
@@ -313,7 +317,7 @@ class OneByOne(QObject):
         if self._waiting:
             self._timer.start()
 
-    def drop(self) -> None:
+    def stop(self) -> None:
         """Do none of those that wait."""
         self._timer.stop()
         self._waiting.clear()

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msp.ui.background import Job, OneByOne
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
@@ -84,8 +85,10 @@ class Docked(QWidget):
         crosshair_of(viewer)
 
     def leave(self) -> None:
-        """Stop what goes on, and let go of the viewer."""
-        raise NotImplementedError
+        """Stop what goes on; a widget that follows the viewer lets go of it, too."""
+        for kind in (Job, OneByOne):
+            for each in self.findChildren(kind):
+                each.stop()
 
     def may_leave(self) -> bool:
         """Ask whether to leave, where something would be stopped; tell the answer."""

@@ -101,13 +101,6 @@ class Align(Docked):
         running = self.progress.job.running
         return not running or confirmed(self, "Close Align?", ALIGNING, "Stop and close")
 
-    def leave(self) -> None:
-        """Stop what goes on, and let go of the viewer."""
-        self._look.stop()
-        self._read.stop()
-        self.heads.drop()
-        self.progress.job.cancel()
-
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
         self.form.act_wanted.connect(self.align)
@@ -243,7 +236,7 @@ class HeadLayers(QObject):
 
     def show(self, layers: Mapping[str, LayerData]) -> None:
         """Show others, in the layers of those before where they fit."""
-        self._changes.drop()
+        self._changes.stop()
         blank = not self._viewer.layers
         there = self.there
         if there.keys() == layers.keys() and all(fits(there[name], layers[name]) for name in there):
@@ -258,10 +251,6 @@ class HeadLayers(QObject):
     def see(self, quantity: str) -> None:
         """Show one of them: the input where there is no such layer."""
         self._changes.add(partial(self._see, quantity))
-
-    def drop(self) -> None:
-        """Leave out the layers that are still to be added."""
-        self._changes.drop()
 
     def _add(self, name: str, data: LayerData) -> None:
         self._layers[name] = make_layer(data)

@@ -255,11 +255,6 @@ class ModelShelf(QObject):
         forget_model(next(each.path for each in self.models if each.label == label))
         self.read()
 
-    def stop(self) -> None:
-        """Read no more."""
-        self._soon.stop()
-        self._reading.stop()
-
     def _show(self, read: tuple[ModelList, tuple[Device, ...]]) -> None:
         models, devices = read
         if not self.devices:

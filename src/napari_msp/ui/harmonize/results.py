@@ -127,10 +127,6 @@ class ResultLayers(QObject):
             self._results = kept
             self.changed.emit()
 
-    def drop(self) -> None:
-        """Add no more."""
-        self._changes.drop()
-
     def _add(self, data: LayerData) -> None:
         self._viewer.add_layer(make_layer(data))
 

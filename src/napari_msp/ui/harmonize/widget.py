@@ -114,14 +114,11 @@ class Harmonize(Docked):
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
+        super().leave()
         layers = self.viewer.layers
         layers.events.inserted.disconnect(self._list_scans)
         layers.events.removed.disconnect(self._list_scans)
         layers.selection.events.active.disconnect(self._follow_selection)
-        self.layers.drop()
-        self.shelf.stop()
-        self.saving.progress.job.cancel()
-        self.progress.job.cancel()
 
     def _connect(self) -> None:
         self.form.run_wanted.connect(self.run)
@@ -239,8 +236,8 @@ class Harmonize(Docked):
             self._fresh = False
             reveal(self.results)  # in a low window they lie below what is seen
         self.saving.list_results()
-        if not self.layers.results:
-            self.saving.hide()
+        if not results:
+            self.saving.close_form()
 
     def _of_scan(self) -> list[Predicted]:
         """Give the predictions of the chosen scan; of the newest one's where that has gone."""

@@ -129,12 +129,6 @@ class LoadAcquisition(Docked):
         self.progress.job.cancelled.connect(self._say_cancelled)
         self.on_escape(self.progress.request_cancel)
 
-    def leave(self) -> None:
-        """Stop what goes on, and let go of the viewer."""
-        self._look.stop()
-        self._changes.drop()
-        self.progress.job.cancel()
-
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.end()

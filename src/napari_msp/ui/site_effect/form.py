@@ -40,6 +40,12 @@ TIPS = {
     "input": "<p>The scanner that predictions were made from.</p>",
 }
 
+WANTED = {
+    "predictions": "Choose a folder of predictions, as cohort or Save as NIfTI made it.",
+    "datasets": "Choose the BIDS folder with the same people’s own scans on the target.",
+}
+"""What is said of an entry that is empty."""
+
 LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
 
 
@@ -124,8 +130,10 @@ class SiteEffectForm(FileForm):
 
     def check(self) -> None:
         """Take words away that are of what was chosen before, and allow what can be done."""
+        given = {"predictions": self.folder.path, "datasets": self.heads.path}
+        missing = next((name for name, path in given.items() if path is None), "")
         for name in self.rows.names:
-            self.rows.say(name)
+            self.rows.say(name, note=WANTED[name] if name == missing else "")
         self._allow()
 
     def _allow(self) -> None:

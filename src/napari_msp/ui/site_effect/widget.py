@@ -76,11 +76,6 @@ class SiteEffect(Docked):
         else:
             self.form.folder.choose(folder)
 
-    def leave(self) -> None:
-        """Stop what goes on."""
-        self._looking.stop()
-        self.progress.job.cancel()
-
     def compare(self) -> None:
         """Compare what the form says, in place of what was compared before."""
         folder, heads = self.form.folder.path, self.form.heads.path

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_msp.packaged import base_model
+from napari_msp.ui.harmonize.models import DEVICE_TITLES
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
 from napari_msp.ui.widgets.form import CheckList, fit_into_form, offer
 from napari_msp.ui.widgets.path_field import PathField
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = {"auto": "auto", **DEVICE_TITLES}
 
 LARGEST = 10**9
 
@@ -334,7 +335,7 @@ def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
         "preset": Choice(PRESET_TITLES),
         "input": Choice({}),
         "start_from": StartFrom(),
-        "device": Choice({each: each for each in DEVICES}),
+        "device": Choice(DEVICES),
     }
 
 

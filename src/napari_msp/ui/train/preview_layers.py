@@ -28,6 +28,7 @@ from napari_msp.ui.grid_fit import (
 from napari_msp.ui.layers import (
     LayerData,
     fits,
+    is_ours,
     make_layer,
     map_layer,
     named_apart,
@@ -110,7 +111,7 @@ class PreviewLayers(QObject):
         """Show no more; the layers stay, the words on the canvas go."""
         for reading in self._reading.values():
             reading.stop()
-        self._changes.drop()
+        self._changes.stop()
         self._viewer.canvas.events.size.disconnect(self._follow)
         self._shared.changed.disconnect(self._follow_owner)
         self._pictures.clear()
@@ -160,7 +161,7 @@ class PreviewLayers(QObject):
         if not shown_in(data).view:  # another training's head may have the same name
             (data,) = named_apart(self._viewer.layers, [data])
         layer = make_layer(data)
-        layer.name_overlay.visible, layer.visible = True, not self._shared.owner
+        layer.visible = False  # until it has its place in the grid
         self._viewer.add_layer(layer)
 
     def _arrange(self, picture: Picture) -> None:
@@ -222,7 +223,8 @@ class PreviewLayers(QObject):
 class PreviewGrid(OfViewer):
     """The grid in which a viewer's previews stand, as long as one of them is there.
 
-    It outlives runs and their widget: previews stay on the canvas after both.
+    It outlives runs and their widget: previews stay on the canvas after both, until another head
+    comes.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -231,6 +233,7 @@ class PreviewGrid(OfViewer):
         self._shared = shared_by(viewer)
         self._shared.changed.connect(self._tidy)
         viewer.layers.events.removed.connect(self._tidy)
+        viewer.layers.events.inserted.connect(self._come)
 
     @property
     def laid_out(self) -> bool:
@@ -255,6 +258,17 @@ class PreviewGrid(OfViewer):
             set_values(self._viewer.canvas.grid, grid)
             self._viewer.canvas.background_color_override = background
             self._viewer.reset_view()
+
+    def make_way(self, head: Any = None) -> None:
+        """Show a head's layer alone, where previews are seen; None: nothing yet."""
+        if self.laid_out and not self._shared.owner:
+            for layer in self._viewer.layers:
+                layer.visible = layer is head
+            self.give_back()
+
+    def _come(self, event: Any) -> None:
+        if event.value.visible and is_ours(event.value):  # our own come hidden
+            self.make_way(event.value)
 
     def _tidy(self, event: Any = None) -> None:
         shown = (shown_by(layer) for layer in self._viewer.layers)

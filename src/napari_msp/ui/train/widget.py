@@ -114,11 +114,7 @@ class Train(Docked):
 
     def _show_input(self, layers: list[LayerData]) -> None:
         """Show the scan that the model is to be tried on, in place of previews, and choose it."""
-        grid = shared_by(self.viewer).one(PreviewGrid)
-        if grid.laid_out and not shared_by(self.viewer).owner:
-            for layer in self.viewer.layers:
-                layer.visible = False
-            grid.give_back()
+        shared_by(self.viewer).one(PreviewGrid).make_way()
         for data in named_apart(self.viewer.layers, not_shown(self.viewer.layers, layers)):
             self.viewer.add_layer(make_layer(data))
         layer = showing(self.viewer.layers, layers[-1])
@@ -172,9 +168,7 @@ class Train(Docked):
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
-        self._datasets.stop()
-        self._opening.stop()
-        self._inputs.stop()
+        super().leave()
         self.run.leave()
 
     def _open_dataset(self, folder: Path) -> None:
