@@ -259,6 +259,14 @@ def saving(qtbot, tmp_path):
     return widget
 
 
+def test_a_list_grows_with_its_letters(filled):
+    targets = filled.targets
+    font = targets.font()
+    font.setPointSize(30)
+    targets.setFont(font)
+    assert targets.height() >= targets.count() * targets.sizeHintForRow(0)
+
+
 def test_saving_wants_a_folder_and_a_prediction(saving):
     assert saving.button.isEnabled()
     saving.folder.line.setText("")

@@ -327,7 +327,8 @@ def test_scans_of_one_name_keep_their_predictions_apart(
     only(harmonize)
     for number in range(2):
         combo.setCurrentIndex(number)
-        assert harmonize.saving.message.text == ""  # it was of the other one's predictions
+        for said in (harmonize.saving.message.text, harmonize.progress.words.text()):
+            assert said == ""  # it was of the other one
         press(qtbot, harmonize.form.button)
         finish(harmonize)
         harmonize.saving.message.show_message("ok", "1 prediction written")

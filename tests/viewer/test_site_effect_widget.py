@@ -1,6 +1,7 @@
 """Site effect in a window: what was compared is shown at once, comparing anew can be cancelled."""
 
 import os
+import threading
 import time
 import warnings
 from types import SimpleNamespace
@@ -129,10 +130,11 @@ def test_what_was_compared_is_shown_and_compared_anew(
 def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     viewer, open_widget, qtbot, predictions, monkeypatch
 ):
+    go = threading.Event()
+
     def endless(heads, folder, *, regions, run, input, on_progress):
-        while True:
-            on_progress(Finished("sub-01", 0.1, 1.0))
-            time.sleep(0.01)
+        on_progress(Finished("sub-01", 0.1, 1.0))
+        go.wait(60)  # without a word
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", endless)
     widget = open_widget("Site effect")
@@ -146,9 +148,10 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     assert widget.form.folder.path == predictions
     widget.progress.request_cancel()
     settle(qtbot, widget)
-    assert widget.message.text == ""
+    assert (widget.message.text, widget.progress.words.text()) == ("", "Cancelled.")
     assert widget.form.button.isEnabled()
     assert "5.0 %" in widget.panel.words.text()  # what was compared before
+    go.set()
     monkeypatch.undo()
     widget.form.regions.choose(predictions / "nowhere.nii.gz")
     widget.form.button.click()

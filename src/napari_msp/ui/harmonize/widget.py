@@ -134,7 +134,7 @@ class Harmonize(Docked):
         self.results.compare.clicked.connect(self.compare)
         self.results.save.clicked.connect(self.saving.open)
         self.layers.changed.connect(self._show_results)
-        self.form.scan.currentIndexChanged.connect(lambda _: self._show_results())
+        self.form.scan.currentIndexChanged.connect(lambda _: self._take_scan())
         self.on_escape(self.progress.request_cancel)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._list_scans)
@@ -167,6 +167,13 @@ class Harmonize(Docked):
         scan = same_among(source_of(shown.scan), self._scans)
         if scan is not None:
             self.form.scan.setCurrentIndex(self._scans.index(scan))
+
+    def _take_scan(self) -> None:
+        """Show what was made of the chosen scan, and say nothing of another any more."""
+        if not self.running:
+            self.progress.end()
+            self.message.clear()
+        self._show_results()
 
     def _selected(self) -> Shown | None:
         layer = self.viewer.layers.selection.active

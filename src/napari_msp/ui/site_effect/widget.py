@@ -12,7 +12,7 @@ from napari_msp.errors import UserError, choice_in
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
 from napari_msp.evaluation.proof.site_effect_numbers import Scanners
 from napari_msp.provenance import linked_source
-from napari_msp.ui.background import Control, JobRow, Latest
+from napari_msp.ui.background import Control, JobRow, Latest, abandonable
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
 from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence, without_folder
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
@@ -90,6 +90,7 @@ class SiteEffect(Docked):
 
     def _look(self) -> None:
         self.message.clear()
+        self.progress.end()
         self._show(Known())
         folder = self.form.folder.path
         if folder is not None:
@@ -101,6 +102,7 @@ class SiteEffect(Docked):
         self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
+        self.progress.end()
         self._show(known)
         folder, heads = self.form.folder.path, self.form.heads.path
         opened = [name for each in (folder, heads) if each for name in (each, each.resolve())]
@@ -117,6 +119,7 @@ class SiteEffect(Docked):
         self.report.setVisible(page is not None and page.is_file())
 
     def _refuse(self, error: UserError) -> None:
+        self.progress.end()
         self.message.clear()
         words = sentence(said(error, WORDS))
         if error.field in self.form.asked and (choice := choice_in(error.remedy)):
@@ -127,9 +130,9 @@ class SiteEffect(Docked):
         else:
             self.message.show_message("error", words)
 
-    def _rest(self) -> None:
-        self.progress.end()
-        self.form.set_running(False)
+    def _say_cancelled(self) -> None:
+        self._look()
+        self.progress.end("Cancelled.")
 
     def _open_report(self) -> None:
         assert self.written is not None
@@ -145,8 +148,8 @@ class SiteEffect(Docked):
         job = self.progress.job
         job.warned.connect(self._warned.append)
         job.done.connect(self._take_compared)
-        job.cancelled.connect(self._look)
-        job.ended.connect(self._rest)
+        job.cancelled.connect(self._say_cancelled)
+        job.ended.connect(partial(self.form.set_running, False))
         job.failed.connect(self._refuse)
         self.report.clicked.connect(lambda _: self._open_report())
 
@@ -212,7 +215,8 @@ def _compare(
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
-    prove(heads, folder, regions=regions, run=run, input=source, on_progress=tell)
+    work = partial(prove, heads, folder, regions=regions, run=run, input=source, on_progress=tell)
+    abandonable(work, control.check)  # what tells nothing for long ends as soon as it does
     written = site_effect_in(folder)
     assert written is not None
     return Known(heads, written, read_site_effect(written))

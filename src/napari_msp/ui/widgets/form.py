@@ -277,6 +277,12 @@ class CheckList(QListWidget):
         items = [self.item(row) for row in range(self.count())]
         return [item.text() for item in items if item.checkState() == Qt.Checked]
 
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Keep names in sight where letters get larger."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.FontChange, QEvent.StyleChange):
+            self.setFixedHeight(self.sizeHint().height())
+
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Give room to all names, but not to a whole study."""
         row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 6
