@@ -1,7 +1,11 @@
 """What all tests share: counting comparisons with references, MRtrix3, small acquisitions."""
 
-import gc
 import os
+
+# In processes that tests start, too: arrays are small here, and threads mostly wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import gc
 import pickle
 import shutil
 import subprocess
@@ -61,7 +65,7 @@ def no_packaged_base() -> Generator[None, None, None]:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Generator[None, None, None]:
-    """Keep to one thread: tensors are small here, and more would mostly wait for each other."""
+    """Keep to one thread, whatever a test before set."""
     torch = sys.modules.get("torch")  # which is not for every test
     before = torch.get_num_threads() if torch else 1
     if torch:

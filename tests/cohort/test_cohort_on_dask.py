@@ -46,7 +46,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{what}", *options,
                  "--scheduler-file", str(self.file)],
-                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
+                env=os.environ | {"PYTHONPATH": path} | environment,
                 cwd=self.folder,
                 start_new_session=True,
                 stdout=subprocess.DEVNULL,

@@ -4,16 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import SCAN, SHORT, call
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -110,11 +110,10 @@ def test_an_output_that_takes_no_more_is_one_line(what):
 
 def run(what, **options):
     code = "import sys; from napari_msp.cli import main; sys.exit(main())"
-    environment = os.environ | options.pop("env", {}) | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, what)],
         stderr=subprocess.PIPE,
-        env=environment,
+        env=os.environ | options.pop("env", {}),
         encoding="utf-8",
         errors="strict",
         **options,

@@ -1,7 +1,6 @@
 """Runs in folders: opened again, stopped, killed, resumed, and watched through pipes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -221,7 +220,6 @@ def start(folder, *options, **pipes):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         **pipes,
     )
 

@@ -59,7 +59,7 @@ class Processes:
 
     def __init__(self, *command: object, count: int = 2, each: Any = ()) -> None:
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-        common = {**place, "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+        common = {**place, "WORLD_SIZE": str(count)}
         self._lines: list[str] = []
         self.all = [
             subprocess.Popen(

@@ -16,9 +16,8 @@ from napari_msp.ui.train.process import Ending, TrainingProcess
 
 
 @pytest.fixture
-def folder(tmp_path, heads, monkeypatch):
+def folder(tmp_path, heads):
     """A run that takes a minute if it is not stopped."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     settings = TrainingSettings(
         kind="shresnet",
         targets=("prisma_st",),

@@ -21,11 +21,6 @@ PATIENCE = 180_000
 LAST = "prisma_st: SHResNet, epoch 1, step 4"
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture
 def train(open_widget, cache_folder):
     return open_widget("Train")
