@@ -30,7 +30,7 @@ SCALES = {"prisma_st": 1, "connectom_sa": 2}
 @pytest.fixture(scope="module")
 def loaded(heads):
     dataset = open_dataset(heads)
-    return [load_head(dataset, s, "ge_st", list(SCALES), 1200.0) for s in ("sub-01", "sub-02")]
+    return [load_head(dataset, s, "ge_st", list(SCALES), [1200.0]) for s in ("sub-01", "sub-02")]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_
         affine[:3, 3] += 0.5
         data = np.asarray(image.dataobj)
         nib.Nifti1Image(data, affine).to_filename(each)
-    head = load_head(open_dataset(root), "sub-01", "ge_st", list(SCALES), 1200.0)
+    head = load_head(open_dataset(root), "sub-01", "ge_st", list(SCALES), [1200.0])
     assert head.off_lattice == ("prisma_st",)
     assert head.targets["prisma_st"].lattice.matches(head.input.lattice)
     study = prepare_study(open_dataset(root), quick(held_out=()))
@@ -219,7 +219,7 @@ def test_a_head_that_lies_elsewhere_on_a_target_is_told(make_heads, tmp_path):
     root = shifted(make_heads(tmp_path, subjects=1), 7.2)
     words = r"sub-01 on prisma_st: its brain lies 7\.2 mm beside that on ge_st: they are not reg"
     with pytest.warns(NotRegistered, match=words):
-        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], [1200.0])
 
 
 @pytest.mark.parametrize(("shift", "share"), [(16.8, 36), (500.0, 0)])
@@ -228,7 +228,7 @@ def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, s
     for platform in ("ge", "prisma"):
         changed(root, platform, with_air)
     with pytest.raises(UserError, match=rf"its brain overlaps by {share} % with the one on ge_st"):
-        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+        load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], [1200.0])
 
 
 def test_slabs_of_one_head_that_share_some_slices_teach(make_heads, tmp_path):
@@ -237,7 +237,7 @@ def test_slabs_of_one_head_that_share_some_slices_teach(make_heads, tmp_path):
     changed(root, "ge", lambda data, affine: (data[:7], affine))
     changed(root, "prisma", lambda data, affine: (data[4:], moved(affine, 4 * affine[0, 0])))
     with pytest.warns(NotRegistered, match="or one is cut off"):
-        head = load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], 1200.0)
+        head = load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], [1200.0])
     taught, known = head.targets["prisma_st"].mask, head.input.mask
     shared = taught.any(axis=(1, 2))
     assert shared.sum() == 3

@@ -124,7 +124,7 @@ def test_every_target_has_heads_that_are_measured(make_heads, tmp_path):
         shutil.rmtree(root / f"sub-{subject:02d}/{gone}")
     settings, dataset = TrainingSettings(start_from=str(START), steps=0), open_dataset(root)
     settings, start = read_start(settings, dataset)
-    _, study = _measured(dataset, settings, start, lambda: False)
+    study = _measured(dataset, settings, start, lambda: False)
     assert [head.subject for head in study.heads] == dataset.subjects
 
 

@@ -14,7 +14,7 @@ from napari_msp.data.alike import LeftOut
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.heads import load_head, prepare_study
+from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.sampling import Symmetry, sampler_for
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -252,15 +252,6 @@ def test_alignment_is_the_mean_of_that_of_each_shell(
         for asked in (None, 1200.0, 3000.0)
     ]
     assert errors[0] == pytest.approx((errors[1] + errors[2]) / 2, rel=1e-6)
-
-
-def test_heads_of_one_shell_are_the_same_however_it_is_asked_for(heads: Path) -> None:
-    dataset = open_dataset(heads)
-    one, other = (
-        load_head(dataset, "sub-01", "ge_st", list(TARGETS), asked) for asked in (1200.0, [1200.0])
-    )
-    np.testing.assert_array_equal(one.input.coefficients, other.input.coefficients)
-    assert one.input.shells == 1
 
 
 # --- From heads to predictions -------------------------------------------------------------------

@@ -67,6 +67,8 @@ class Study:
 
     Attributes
     ----------
+    scanned
+        Training subjects whose scans on a platform are learned from, by platform.
     heads, held_out
         Training subjects, and subjects that touch nothing.
     validation
@@ -91,6 +93,7 @@ class Study:
     """
 
     settings: TrainingSettings
+    scanned: dict[str, list[str]]
     heads: list[Head]
     held_out: list[Head]
     people: list[Person]
@@ -105,12 +108,14 @@ class Study:
     scans: dict[str, str] = field(default_factory=dict)
 
     @property
+    def subjects(self) -> list[str]:
+        """All training subjects."""
+        return sorted(set().union(*self.scanned.values()))
+
+    @property
     def taught(self) -> dict[str, list[str]]:
         """Training subjects that each target is learned from."""
-        return {
-            target: [head.subject for head in self.heads if target in head.targets]
-            for target in self.scales
-        }
+        return {target: self.scanned[target] for target in self.scales}
 
     def paired(self, target: str) -> list[Head]:
         """Training heads that were scanned on a target, too."""
@@ -181,10 +186,11 @@ def prepare_study(
         raise UserError("no subject is left to train on", dataset.root, field, remedy)
     check_apart(dataset, settings, training)
     parts = {
-        name: [each for each in subjects if each in getattr(settings, name)]
-        for name in ("validation", "held_out")
+        "subjects": training,
+        "validation": [each for each in subjects if each in settings.validation],
+        "held_out": [each for each in subjects if each in settings.held_out],
     }
-    check_alike(dataset, (settings.input, *targets), {"subjects": training} | parts)
+    check_alike(dataset, (settings.input, *targets), parts)
     b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
     heads = {
         subject: load_head(dataset, subject, settings.input, targets, b_values, subject in kept_out)
@@ -212,12 +218,14 @@ def prepare_study(
     }
     return Study(
         settings=settings,
+        scanned={
+            platform: [subject for subject in training if dataset.has(subject, platform)]
+            for platform in images
+        },
         heads=learned,
-        people=[
-            dataset.person(subject) for subject in subjects if subject not in settings.held_out
-        ],
-        held_out=[heads[subject] for subject in subjects if subject in settings.held_out],
-        validation=[heads[subject] for subject in subjects if subject in settings.validation],
+        people=[dataset.person(each) for each in subjects if each not in settings.held_out],
+        held_out=[heads[each] for each in parts["held_out"]],
+        validation=[heads[each] for each in parts["validation"]],
         scales={
             target: scale_between(
                 those[0].input.lattice.voxel_sizes,
@@ -249,7 +257,7 @@ def load_head(
     subject: str,
     source: str,
     targets: Sequence[str],
-    b_value: float | Sequence[float],
+    b_values: Sequence[float],
     held_out: bool = False,
 ) -> Head:
     """Fit one subject's scans and bring them to one grid.
@@ -258,8 +266,8 @@ def load_head(
     ----------
     source, targets
         Input and target platforms; targets that the subject was not scanned on are left out.
-    b_value
-        Shells to use in s/mm², each to within 5 %.
+    b_values
+        Of the shells to use in s/mm², each to within 5 %.
     held_out
         Keep the targets' images as scanned too.
 
@@ -274,7 +282,6 @@ def load_head(
     NotRegistered
         When it lies elsewhere on a target.
     """
-    b_values = [b_value] if isinstance(b_value, int | float) else b_value
 
     def fitted(platform: str) -> dict[int, SHImage]:
         return fit_sh(dataset.acquisition(subject, platform), b_value=b_values, order=ORDER)
@@ -491,7 +498,7 @@ def finished_model(
         },
         gradients=study.gradients,
         training={
-            "subjects": [head.subject for head in study.heads],
+            "subjects": study.subjects,
             "taught": study.taught,
             "people": [person.to_json() for person in study.people],
             "held_out": [head.subject for head in study.held_out],

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from napari_msp.errors import Advice, All, Cancelled, Change, Resume, UserError
 from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
@@ -26,14 +25,13 @@ from napari_msp.learning.events import (
     Finished,
     Previewed,
     Shortened,
-    Started,
     Step,
     Stopped,
     Validated,
 )
 from napari_msp.learning.heads import Head, Study, finished_model
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
-from napari_msp.learning.phases import Lengths, Phase, TrainedNetworks, advice_on
+from napari_msp.learning.phases import Lengths, Phase, TrainedNetworks, advice_on, started
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for, smaller_crops
 from napari_msp.learning.schedule import (
@@ -416,27 +414,20 @@ class TrainingRun:
         return events
 
     def _report_started(self) -> None:
-        finished = nn.ModuleList(self.networks.finished().values())
+        advice = [
+            *self.study.interpolated,
+            *smaller_crops(self.study, self.recipe),
+            *advice_on(self.settings, self.study.scales, self.start),
+        ]
+        what = (self.study, self.networks, self.start, self.device)
         self.report(
-            Started(
-                kind=self.settings.kind,
-                preset=self.settings.preset,
-                device=str(self.device),
-                subjects=[head.subject for head in self.study.heads],
-                held_out=[head.subject for head in self.study.held_out],
-                validation=[head.subject for head in self.study.validation],
-                taught=self.study.taught,
+            started(
+                *what,
                 phases=[phase.name for phase in self.networks.phases],
-                parameters=sum(p.numel() for p in finished.parameters()),
                 steps=self.lengths.all,
                 resumed_at=self.lengths.done,
-                start=self.start.name,
                 processes=self.processes.count,
-                advice=[
-                    *self.study.interpolated,
-                    *smaller_crops(self.study, self.recipe),
-                    *advice_on(self.settings, self.study.scales, self.start),
-                ],
+                advice=advice,
             )
         )
 

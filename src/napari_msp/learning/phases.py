@@ -7,13 +7,14 @@ phases end when nothing is gained.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from napari_msp.learning.checkpoint import Position
-from napari_msp.learning.events import phase_name
+from napari_msp.learning.events import Started, phase_name
+from napari_msp.learning.heads import Study
 from napari_msp.learning.optimisation import Trained
 from napari_msp.learning.schedule import FALL, WARM_UP, Course, Recipe, recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
@@ -195,6 +196,31 @@ def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Star
         f"of an {title(MULTI_STAGE)} with one simulated head, two of them in four fifths of its "
         f"time, one in two fifths; with three heads the {title(MULTI_STAGE)} erred 10 to 15 % less"
     ]
+
+
+def started(
+    study: Study, networks: TrainedNetworks, start: Start, device: torch.device, **progress: Any
+) -> Started:
+    """Tell what a run begins with.
+
+    Parameters
+    ----------
+    **progress
+        Of `Started`: its phases and steps, and what else there is to tell of them.
+    """
+    finished = nn.ModuleList(networks.finished().values())
+    return Started(
+        kind=study.settings.kind,
+        preset=study.settings.preset,
+        device=str(device),
+        subjects=study.subjects,
+        held_out=[head.subject for head in study.held_out],
+        validation=[head.subject for head in study.validation],
+        taught=study.taught,
+        parameters=sum(each.numel() for each in finished.parameters()),
+        start=start.name,
+        **progress,
+    )
 
 
 def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:

@@ -6,10 +6,9 @@ their scanners.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +19,6 @@ from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
 from napari_msp.learning.events import (
     EventHandler,
     Finished,
-    Started,
     Stopped,
     Validated,
     phase_name,
@@ -35,7 +33,7 @@ from napari_msp.learning.heads import (
     mean_b0_weighting,
     with_platforms,
 )
-from napari_msp.learning.phases import TrainedNetworks
+from napari_msp.learning.phases import TrainedNetworks, started
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.start_matching import HEADS_MEASURED, matched, started_from
@@ -91,7 +89,7 @@ def write_statistics_only(
         problem = "must be at least 1, as there is no model to start from"
         raise UserError(problem, field="steps", remedy=Give("start_from", "a model"))
     try:
-        scanned, study = _measured(dataset, settings, start, stop_requested)
+        study = _measured(dataset, settings, start, stop_requested)
     except Cancelled:
         _tell_stopped(out, report)
         return None
@@ -101,13 +99,13 @@ def write_statistics_only(
             problem = f"has nothing that {target} can begin as, and no step is trained"
             remedy = Choose("targets", tuple(start.platforms))
             raise UserError(problem, start.name, "targets", remedy)
-    doubts = tuple(_doubts(scanned, study.settings.input))
+    doubts = tuple(_doubts(study))
     for words in doubts:
         warnings.warn(words, StartDoubt, stacklevel=3)
     start = replace(start, doubts=start.doubts + doubts)
     networks = TrainedNetworks(study.settings, study.scales, study.standardisation, start)
     finished = networks.to(device).finished()
-    report(_started(study, networks, start, device, scanned))
+    report(started(study, networks, start, device, phases=[], steps=0, resumed_at=0))
     paired = {target: network for target, network in finished.items() if study.paired(target)}
     report(started_from(start, study, paired, device))
     phase = phase_name(study.settings.kind, *study.scales)
@@ -121,7 +119,13 @@ def write_statistics_only(
     if stop_requested():
         _tell_stopped(out, report)
         return None
-    run = _kept(dataset, scanned, start, device)
+    run = {
+        "statistics": {platform: len(those) for platform, those in study.scanned.items()},
+        "steps": 0,
+        "seconds": 0.0,
+        "device": str(device),
+        "start": start.ancestry(),
+    }
     save_model(out, finished_model(study, finished, {phase: errors} if errors else {}, run))
     report(Finished(str(out), 0.0, errors))
     return out
@@ -132,16 +136,12 @@ def _tell_stopped(out: Path, report: EventHandler) -> None:
     report(Stopped(0, str(checkpoint_path(out))))
 
 
-Scanned = Mapping[str, Sequence[str]]
-"""Subjects whose scans on a platform were measured, by platform."""
-
-
 def _measured(
     dataset: TravellingHeads,
     settings: TrainingSettings,
     start: Start,
     stop_requested: Callable[[], bool],
-) -> tuple[Scanned, Study]:
+) -> Study:
     """Measure each platform on everybody who was scanned on it, within their own mask.
 
     Raises
@@ -184,8 +184,9 @@ def _measured(
     }
     both = [each for each in scanned[source] if any(each in scanned[t] for t in targets)]
     measured = {s for t in targets for s in [b for b in both if dataset.has(b, t)][:HEADS_MEASURED]}
-    return scanned, Study(
+    return Study(
         settings=settings,
+        scanned=scanned,
         heads=[
             load_head(dataset, subject, source, targets, b_values)
             for subject in both
@@ -205,8 +206,9 @@ def _measured(
     )
 
 
-def _doubts(scanned: Scanned, source: str) -> Iterator[str]:
+def _doubts(study: Study) -> Iterator[str]:
     """Say whose statistics are to be taken with care."""
+    scanned, source = study.scanned, study.settings.input
     few = [f"{platform} {len(those)}" for platform, those in scanned.items() if len(those) < FEW]
     if few:
         yield f"statistics are those of few people ({', '.join(few)})"
@@ -216,38 +218,3 @@ def _doubts(scanned: Scanned, source: str) -> Iterator[str]:
             f"on {source} and {', '.join(others)} different people were scanned: what differs "
             "between them is taken for the scanners'"
         )
-
-
-def _started(
-    study: Study, networks: TrainedNetworks, start: Start, device: torch.device, scanned: Scanned
-) -> Started:
-    finished = torch.nn.ModuleList(networks.finished().values())
-    return Started(
-        kind=study.settings.kind,
-        preset=study.settings.preset,
-        device=str(device),
-        subjects=sorted({each for those in scanned.values() for each in those}),
-        held_out=[head.subject for head in study.held_out],
-        taught={target: list(scanned[target]) for target in study.scales},
-        phases=[],
-        parameters=sum(each.numel() for each in finished.parameters()),
-        steps=0,
-        resumed_at=0,
-        start=start.name,
-    )
-
-
-def _kept(
-    dataset: TravellingHeads, scanned: Scanned, start: Start, device: torch.device
-) -> dict[str, Any]:
-    """Give what the card says of the run."""
-    _, *targets = scanned
-    return {
-        "subjects": sorted({each for those in scanned.values() for each in those}),
-        "taught": {target: list(scanned[target]) for target in targets},
-        "statistics": {platform: len(those) for platform, those in scanned.items()},
-        "steps": 0,
-        "seconds": 0.0,
-        "device": str(device),
-        "start": start.ancestry(),
-    }
