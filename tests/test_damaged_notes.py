@@ -56,7 +56,7 @@ def model(tmp_path_factory, heads) -> Path:
         study = prepare_study(open_dataset(heads), chosen)
         networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
     path = tmp_path_factory.mktemp("model") / "msp.safetensors"
-    save_model(path, finished_model(study, networks.finished(), {}, {"seconds": 1.0}))
+    save_model(path, finished_model(study, networks.finished(), {"seconds": 1.0}))
     return path
 
 

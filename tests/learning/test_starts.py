@@ -51,6 +51,8 @@ def with_platforms(study: Study, scales: dict[str, int]) -> Study:
     return replace(
         study,
         settings=study.settings.model_copy(update={"targets": tuple(scales)}),
+        scanned={source: study.scanned[source]}
+        | {name: study.scanned[LIKE[k]] for name, k in scales.items()},
         heads=heads,
         held_out=[],
         scales=scales,
@@ -112,7 +114,7 @@ def make_base(study: Study, tmp_path_factory: pytest.TempPathFactory) -> MakeBas
             for phase in networks.phases:
                 networks.begin(phase)
         path = tmp_path_factory.mktemp("base") / f"{name}.safetensors"
-        save_model(path, finished_model(here, networks.finished(), {}, {"steps": 7} | (run or {})))
+        save_model(path, finished_model(here, networks.finished(), {"steps": 7} | (run or {})))
         return path
 
     return make

@@ -198,10 +198,10 @@ def prepare_study(
     }
     per_order = recipe_for(settings).per_order if per_order is None else per_order
     scanned = {
-        target: [heads[subject] for subject in training if dataset.has(subject, target)]
-        for target in targets
+        platform: [subject for subject in training if dataset.has(subject, platform)]
+        for platform in (settings.input, *targets)
     }
-    _check_taught(dataset, scanned)
+    _check_taught(dataset, {target: scanned[target] for target in targets})
     taught = {subject: dataset.person(subject) for subject in training}
     for copy, subject in copies(taught):
         problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
@@ -210,29 +210,26 @@ def prepare_study(
         problem = f"{subject} has the same scan on {platform} as on {other}: its copy is learned"
         warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
     learned = [heads[subject] for subject in training]
+    first = {target: heads[scanned[target][0]] for target in targets}
     # A target that some heads lack is measured on the others, the input on all: they then differ by
     # those heads' anatomy, too. Measured on five simulated heads of which one lacks the target: at
     # most 1.2 % of the SH MSE that a network starts from and unlearns, so nothing is done about it.
     images = {settings.input: [head.input for head in learned]} | {
-        target: [head.targets[target] for head in those] for target, those in scanned.items()
+        target: [heads[subject].targets[target] for subject in scanned[target]]
+        for target in targets
     }
     return Study(
         settings=settings,
-        scanned={
-            platform: [subject for subject in training if dataset.has(subject, platform)]
-            for platform in images
-        },
+        scanned=scanned,
         heads=learned,
         people=[dataset.person(each) for each in subjects if each not in settings.held_out],
         held_out=[heads[each] for each in parts["held_out"]],
         validation=[heads[each] for each in parts["validation"]],
         scales={
             target: scale_between(
-                those[0].input.lattice.voxel_sizes,
-                those[0].targets[target].lattice.voxel_sizes,
-                target,
+                head.input.lattice.voxel_sizes, head.targets[target].lattice.voxel_sizes, target
             )
-            for target, those in scanned.items()
+            for target, head in first.items()
         },
         voxel_size=float(learned[0].input.lattice.voxel_sizes.mean()),
         b_values=b_values,
@@ -241,8 +238,8 @@ def prepare_study(
             for platform, those in images.items()
         },
         gradients={
-            target: gradients_of(dataset, those[0].subject, target, b_values)
-            for target, those in scanned.items()
+            target: gradients_of(dataset, head.subject, target, b_values)
+            for target, head in first.items()
         },
         simulated=all(
             known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
@@ -296,26 +293,20 @@ def load_head(
     off_lattice = []
     for target in (each for each in targets if dataset.has(subject, each)):
         truth = into_grid(fitted(target), axes)
-        lattice = image.lattice.refined(
-            scale_between(
-                image.lattice.voxel_sizes,
-                truth.lattice.voxel_sizes,
-                f"{dataset.scans[subject, target]}",
-            )
-        )
+        path, own = dataset.scans[subject, target], truth.lattice
+        scale = scale_between(image.lattice.voxel_sizes, own.voxel_sizes, str(path))
+        lattice, learned = image.lattice.refined(scale), truth
         if held_out:
             truths[target] = truth
-        scanned, own = truth, truth.lattice
         if not own.matches(lattice):
-            truth = truth.resampled(lattice)
+            learned = truth.resampled(lattice)
             off_lattice.append(target)
-        known = image.resampled_mask(lattice)
-        path, other = dataset.scans[subject, target], f"the one on {source}"
+        known, other = image.resampled_mask(lattice), f"the one on {source}"
         inside = common_mask(
-            known, lattice, truth.mask, own, whose=path, other=other, field="dataset"
+            known, lattice, learned.mask, own, whose=path, other=other, field="dataset"
         )
-        warn_if_beside(image, scanned, f"{subject} on {target}", source)
-        refined[target] = replace(truth, mask=inside, lattice=lattice)
+        warn_if_beside(image, truth, f"{subject} on {target}", source)
+        refined[target] = replace(learned, mask=inside, lattice=lattice)
     return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
 
 
@@ -341,10 +332,10 @@ def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
     return usable
 
 
-def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[Head]]) -> None:
+def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[str]]) -> None:
     """Refuse a target that no training subject was scanned on."""
-    for target, heads in scanned.items():
-        if not heads:
+    for target, subjects in scanned.items():
+        if not subjects:
             problem = f"no training subject has a scan on {target}"
             others = tuple(each for each in scanned if scanned[each])
             remedy = either(Choose("targets", others), Change("held_out", "fewer"))
@@ -380,15 +371,10 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     for name in ("held_out", "validation"):
         _check_judges(dataset, settings, name, subjects)
     if not settings.targets:
-        raise UserError(
-            f"has no platform but {settings.input}{why_alone(dataset)}: there is none to predict",
-            dataset.root,
-            "dataset",
-            either(
-                Change("dataset", "another"),
-                further_platforms(dataset, RunJob("import", "bring further platforms into it")),
-            ),
-        )
+        further = further_platforms(dataset, RunJob("import", "bring further platforms into it"))
+        remedy = either(Change("dataset", "another"), further)
+        problem = f"has no platform but {settings.input}{why_alone(dataset)}"
+        raise UserError(f"{problem}: there is none to predict", dataset.root, "dataset", remedy)
 
 
 def check_apart(
@@ -416,11 +402,12 @@ def _check_judges(
     named: tuple[str, ...] = getattr(settings, name)
     _check_known(dataset, "subject", name, named, subjects)
     for subject in named:
-        without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
-        if dataset.has(subject, settings.input):
-            if any(dataset.has(subject, target) for target in settings.targets):
-                continue
+        if not dataset.has(subject, settings.input):
+            without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
+        elif not any(dataset.has(subject, target) for target in settings.targets):
             without = f"{subject} has no scan on any target, so no prediction can be judged by it"
+        else:
+            continue
         raise UserError(without, dataset.root, name, Change(name, "another subject in"))
 
 
@@ -458,22 +445,15 @@ def gradients_of(
 # --- What a finished model's card says of it -------------------------------------------------
 
 
-def finished_model(
-    study: Study,
-    networks: Mapping[str, Network],
-    held_out_errors: Mapping[str, Mapping[str, float]],
-    run: Mapping[str, Any],
-) -> Model:
+def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
     """Write the card that goes with trained networks.
 
     Parameters
     ----------
     networks
         Network of each target; moved to the CPU.
-    held_out_errors
-        Last validation of each phase, by target.
     run
-        What else to keep of the run, as plain JSON types.
+        What to keep of the run, as plain JSON types.
     """
     networks = {target: network.cpu() for target, network in networks.items()}
     settings = study.settings
@@ -509,7 +489,6 @@ def finished_model(
                 if head.off_lattice
             },
             "settings": settings.model_dump(mode="json"),
-            "held_out_sh_mse": dict(held_out_errors),
             **run,
         },
         versions=versions_of("torch", "numpy", "dipy"),

@@ -195,8 +195,8 @@ class TrainingRun:
         model = finished_model(
             study=self.study,
             networks=self.networks.finished(),
-            held_out_errors=self.position.errors,
             run={
+                "held_out_sh_mse": self.position.errors,
                 "validation_sh_mse": self.position.validation,
                 "ended": self._ended(),
                 "steps": self.lengths.all,

@@ -120,13 +120,14 @@ def write_statistics_only(
         _tell_stopped(out, report)
         return None
     run = {
+        "held_out_sh_mse": {phase: errors} if errors else {},
         "statistics": {platform: len(those) for platform, those in study.scanned.items()},
         "steps": 0,
         "seconds": 0.0,
         "device": str(device),
         "start": start.ancestry(),
     }
-    save_model(out, finished_model(study, finished, {phase: errors} if errors else {}, run))
+    save_model(out, finished_model(study, finished, run))
     report(Finished(str(out), 0.0, errors))
     return out
 
