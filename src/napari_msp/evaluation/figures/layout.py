@@ -84,29 +84,11 @@ class Page:
         axes.set_axis_off()
         return axes
 
-    def write(
-        self,
-        at: Point,
-        text: str,
-        *,
-        size: float,
-        colour: str = INK,
-        weight: str = "normal",
-        across: Literal["left", "center"] = "left",
-    ) -> None:
-        """Write a line whose middle is at `at[1]`."""
+    def write(self, at: Point, text: str, **style: Any) -> None:
+        """Write a line whose middle is at `at[1]`; the style is Matplotlib's."""
         x, y = at[0] / self.size[0], 1 - at[1] / self.size[1]
-        self.figure.text(
-            x,
-            y,
-            text,
-            color=colour,
-            fontsize=size,
-            weight=weight,
-            ha=across,
-            va="center",
-            parse_math=False,  # a name may contain dollars
-        )
+        style = {"color": INK, "va": "center", **style}
+        self.figure.text(x, y, text, parse_math=False, **style)  # a name may contain dollars
 
     def bar(self, scale: Scale, corner: Point, height: float, name: str) -> None:
         """Draw a scale's colours upright, with numbers and label."""
@@ -126,7 +108,7 @@ class Page:
         """Say which colour is which direction."""
         for number, (pair, colour) in enumerate(PRIMARIES):
             at = (corner[0], corner[1] + height / 2 + (number - 1) * 0.2)
-            self.write(at, pair, size=9, colour=colour, weight="bold")
+            self.write(at, pair, fontsize=9, color=colour, weight="bold")
 
 
 VECTOR_DPI = 600
@@ -275,7 +257,7 @@ def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
     page = Page((page_width, used + len(lines) * CAPTION_LINE))
     for number, line in enumerate(lines):
         at = (EDGE, used + number * CAPTION_LINE)
-        page.write(at, line, size=CAPTION_SIZE, colour=SOFT_INK)
+        page.write(at, line, fontsize=CAPTION_SIZE, color=SOFT_INK)
     left = top = EDGE
     for block, block_height in zip(blocks, heights, strict=True):
         _draw_block(page, block, view, (left, top), panel)
@@ -288,7 +270,7 @@ def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
 
 def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Point) -> None:
     left, top = corner
-    page.write((left, top + HEADING / 2), block.title, size=11, weight="bold")
+    page.write((left, top + HEADING / 2), block.title, fontsize=11, weight="bold")
     top += HEADING
     marked = False
     for row in block.rows:
@@ -312,7 +294,7 @@ def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Poin
 def _draw_panel(page: Page, block: Block, panel: Panel, corner: Point, size: Point) -> Axes | None:
     middle = (corner[0] + size[0] / 2, corner[1] - TITLE / 2)
     colour = SOFT_INK if panel.pixels is None else INK
-    page.write(middle, panel.title, size=9, colour=colour, across="center")
+    page.write(middle, panel.title, fontsize=9, color=colour, ha="center")
     if panel.pixels is None:
         return None
     scale = panel.scale or Scale(0, 1, "gray", "", "")
@@ -348,25 +330,10 @@ def _draw_scale_bar(axes: Axes, size: Point, inches: Point) -> None:
     length = round_length(SCALE_BAR_SHARE * size[0])
     width, height = inches
     left, bottom, thick = SCALE_BAR[0] / width, SCALE_BAR[1] / height, SCALE_BAR[2] / height
-    axes.add_patch(
-        Rectangle(
-            (left, bottom),
-            length / size[0],
-            thick,
-            transform=axes.transAxes,
-            color=WHITE,
-            linewidth=0,
-        )
-    )
-    axes.text(
-        left,
-        bottom + 2 * thick,
-        f"{length:g} mm",
-        transform=axes.transAxes,
-        color=WHITE,
-        fontsize=7,
-        va="bottom",
-    )
+    style: dict[str, Any] = {"transform": axes.transAxes, "color": WHITE}
+    bar = Rectangle((left, bottom), length / size[0], thick, linewidth=0, **style)
+    axes.add_patch(bar)
+    axes.text(left, bottom + 2 * thick, f"{length:g} mm", fontsize=7, va="bottom", **style)
 
 
 def round_length(most: float) -> float:

@@ -142,12 +142,7 @@ def _bundle_apart(pair: Pair) -> float:
 
 def _crossing() -> Iterator[Measure]:
     """Measure fibre peaks by constrained spherical deconvolution (CSD)."""
-
-    def of(
-        key: str, label: str, unit: str, explanation: str, compute: Callable[[Pair], float]
-    ) -> Measure:
-        return Measure(key, label, unit, explanation, compute, CROSSING)
-
+    of = partial(Measure, group=CROSSING)
     peaks, seconds = "% of truth's peaks", "% of truth's second peaks"
     yield of(
         "peaks_missed",

@@ -130,8 +130,22 @@ def write_report(
         for drawing in drawn:
             write_figure(stage / f"{drawing.name}.png", drawing.figure)
         drawings = {each.name: (stage / f"{each.name}.png").read_bytes() for each in drawn}
-        contents["report.html"] = report_html(
-            found, tables, run, paragraph, pictures, pages, drawings
+        environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
+        contents["report.html"] = environment.get_template("report.html").render(
+            run=run,
+            tables=tables,
+            lead=_lead(results, run),
+            sentences=findings(found.tests),
+            pictures=_encoded(pictures),
+            pages=pages,
+            drawings=_encoded(drawings),
+            works=_works(run, pages),
+            paragraph=paragraph,
+            terms=_terms(run),
+            training=_training(run),
+            limits=_limits(run),
+            pinned=_pinned(run, results),
+            biology_title=BIOLOGY,
         )
         for name, text in contents.items():
             (stage / name).write_text(text, encoding="utf-8")
@@ -189,35 +203,6 @@ def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[obje
         return csv_text(columns, (row for _, row in rows))
     header = [*columns[:at], "shell", *columns[at:]]
     return csv_text(header, ([*row[:at], shell, *row[at:]] for shell, row in rows))
-
-
-def report_html(
-    found: Analysis,
-    tables: Tables,
-    run: EvaluationRun,
-    paragraph: str,
-    pictures: Mapping[str, bytes],
-    pages: Sequence[Page],
-    drawings: Mapping[str, bytes],
-) -> str:
-    """Fill in the page, report.html beside this file."""
-    page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
-    return page.get_template("report.html").render(
-        run=run,
-        tables=tables,
-        lead=_lead(found.results, run),
-        sentences=findings(found.tests),
-        pictures=_encoded(pictures),
-        pages=pages,
-        drawings=_encoded(drawings),
-        works=_works(run, pages),
-        paragraph=paragraph,
-        terms=_terms(run),
-        training=_training(run),
-        limits=_limits(run),
-        pinned=_pinned(run, found.results),
-        biology_title=BIOLOGY,
-    )
 
 
 def _limits(run: EvaluationRun) -> list[str]:
