@@ -21,7 +21,7 @@ def test_names_come_in_order_of_first_appearance(evaluation):
     results, _ = evaluation
     assert results.methods[0] == "alignment"
     assert results.targets == ["prisma_st", "connectom_sa"]
-    assert results.measures == ["sh_mse", "fa_error_white", "bias_fluid", "brand_new"]
+    assert results.names("measure") == ["sh_mse", "fa_error_white", "bias_fluid", "brand_new"]
     assert results.names("dataset") == ["heads-1", "heads-2", "heads-3"]
     assert results.names("seed") == [0, 1, 2]
     # Six in each dataset, under the same names.

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.jobs import OnProgress
@@ -236,7 +235,7 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
     """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves."""
-    dataset = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
+    dataset = plan.open(plan.datasets[0])
     subject = plan.rounds[0].subjects.test[0]
     scans = {
         name: load_scan(dataset.scans[subject, name], plan.b_value, b0_threshold=plan.b0_threshold)

@@ -19,7 +19,7 @@ from napari_msp.data.lattice import (
     resample_with_mask,
 )
 from napari_msp.data.masks import common_mask
-from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan
@@ -211,8 +211,7 @@ def doubt_maps(
             if values.ndim != 3:
                 problem = f"a map of {kind.replace('_', ' ')} has three axes"
                 raise UserError(problem, beside, remedy=Advice("write it anew"))
-            x, y, z = values.shape
-            lattice = Lattice((x, y, z), image.affine)
+            lattice = lattice_of(image)
         if values is not None:
             found[name] = resample(values, lattice, comparison.lattice)
     return found

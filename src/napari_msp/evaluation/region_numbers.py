@@ -12,11 +12,10 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import nifti_stem
 from napari_msp.data.beside import is_scan
-from napari_msp.data.lattice import resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
-from napari_msp.evaluation.line_up import line_scans_up, split_by_shell
+from napari_msp.evaluation.line_up import line_scans_up, map_onto, split_by_shell
 from napari_msp.evaluation.regions import CUT, Regions, label_counts, read_regions
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
@@ -486,9 +485,8 @@ def _of_maps(
     for name, each in maps.items():
         values, inside = each.values, each.inside
         if not each.lattice.matches(wanted):
-            known = np.where(inside, values, 0)[..., None]
-            several, inside = resample_with_mask(known, inside, each.lattice, wanted)
-            values = several[..., 0]
+            known = np.where(inside, values, 0)
+            values, inside = map_onto(known, inside, each.lattice, wanted)
         lined_up[name], own[name], mask = values, inside, mask & inside
     if not mask.any():
         remedy = Advice("give maps of one space")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
@@ -87,10 +87,6 @@ class Regions:
         """Where the voxels lie."""
         x, y, z = self.labels.shape
         return Lattice((x, y, z), self.affine)
-
-    def where(self, label: int) -> MaskArray:
-        """(X, Y, Z) voxels of a label."""
-        return np.asarray(self.labels == label)
 
     @property
     def notes(self) -> list[str]:

@@ -54,8 +54,6 @@ class PairedTest:
     ----------
     unequal
         Those whose errors differ; only they enter the test.
-    positive_ranks
-        W⁺: sum of the ranks of the pairs in which the first error is the larger.
     p_value
         Two-sided, not corrected; None where no pair differs: there is nothing to test.
     corrected_p_value
@@ -63,12 +61,12 @@ class PairedTest:
     median_difference
         Median of first minus second error, in the errors' unit; None without pairs.
     rank_biserial
-        Effect size (W⁺ - W⁻) / (W⁺ + W⁻) in [-1, 1]; -1: the first is smaller in every pair.
+        Effect size (W⁺ - W⁻) / (W⁺ + W⁻) in [-1, 1], of sums of ranks where the first is larger and
+        where it is smaller; -1: in every pair.
     """
 
     pairs: int
     unequal: int
-    positive_ranks: float
     p_value: float | None
     corrected_p_value: float | None
     median_difference: float | None
@@ -77,9 +75,7 @@ class PairedTest:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain numbers."""
-        content = asdict(self)
-        del content["positive_ranks"]
-        return content
+        return asdict(self)
 
 
 def wilcoxon(
@@ -107,7 +103,7 @@ def wilcoxon(
     moved = difference[difference != 0]
     if len(moved) == 0:
         note = "no pair differs" if len(difference) else "no pairs"
-        return PairedTest(len(difference), 0, 0.0, None, None, median, None, note)
+        return PairedTest(len(difference), 0, None, None, median, None, note)
     ranks = scipy.stats.rankdata(np.abs(moved))
     positive = float(ranks[moved > 0].sum())
     total = float(ranks.sum())
@@ -115,7 +111,6 @@ def wilcoxon(
     return PairedTest(
         len(difference),
         len(moved),
-        positive,
         p_value,
         None,
         median,

@@ -12,7 +12,7 @@ import numpy as np
 from napari_msp.alignment.registration import Displacement, find_displacement
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import Recipe, fibre_populations, recipe_of
 from napari_msp.errors import Advice, UserError
@@ -160,7 +160,7 @@ class Measurement:
     def run(self, tell: OnPart = lambda words, share: None) -> None:
         """Predict, measure and write; tell of every head."""
         plan = self.plan
-        dataset = open_dataset(self.round.dataset, run=plan.run, b0_threshold=plan.b0_threshold)
+        dataset = plan.open(self.round.dataset)
         shells = plan.shells.items()
         fitted = {b: {} if self.repeated else self._fitted(dataset, b) for _, b in shells}
         responses = {b: self._response(dataset, b) for _, b in shells if self.with_fibres}

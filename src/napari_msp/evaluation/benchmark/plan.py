@@ -90,6 +90,10 @@ class Plan:
     predictions: tuple[tuple[str, Path], ...] = ()
     regions: str = ""
 
+    def open(self, dataset: Path) -> TravellingHeads:
+        """Open a dataset with the runs and b=0 volumes that were asked for."""
+        return open_dataset(dataset, run=self.run, b0_threshold=self.b0_threshold)
+
     def finished(self, dataset: Path) -> list[FinishedPredictions]:
         """Find the finished predictions of a dataset's test subjects."""
         alone = len(self.datasets) == 1
@@ -191,7 +195,7 @@ class Plan:
         platforms = (self.source, *self.targets)
         found: dict[str, str] = {}
         for path in self.datasets:
-            dataset = open_dataset(path, run=self.run, b0_threshold=self.b0_threshold)
+            dataset = self.open(path)
             of = f"{path.name}: " * (len(self.datasets) > 1)
             scans = dataset.files_read(self.subjects.all, platforms, digest)
             found |= {f"{of}{name}": each for name, each in scans.items()}

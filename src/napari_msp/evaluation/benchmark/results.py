@@ -156,11 +156,6 @@ class Results(Generic[Row]):
         """What was taken as truth."""
         return self.names("reference")
 
-    @property
-    def measures(self) -> list[str]:
-        """Keys of measures; patches have none."""
-        return self.names("measure")
-
     def select(self, **wanted: object) -> "Results[Row]":
         """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
         if not wanted:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.benchmark.jobs import Job, OnProgress, Progress, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
@@ -80,7 +79,7 @@ class Benchmark:
     ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.models = {path: load_model(path) for path in plan.models}
-        first = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
+        first = plan.open(plan.datasets[0])
         self.scales = lattice_scales(first, plan.source, plan.targets, plan.subjects)
         self.later, self.progress = later, Progress(on_progress, 1.0)
 

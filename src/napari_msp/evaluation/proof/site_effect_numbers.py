@@ -133,10 +133,9 @@ class Scanners:
         """In order: before, after, trivial, floor."""
         return sorted((row for row in self.values if row != TARGET), key=rank)
 
-    def of(self, row: str, quantity: str | None = None) -> list[SiteEffect]:
+    def of(self, row: str) -> list[SiteEffect]:
         """Give the effects of a row."""
-        wanted = (each for each in self.effects if each.row == row)
-        return [each for each in wanted if quantity in (None, each.quantity)]
+        return [each for each in self.effects if each.row == row]
 
     def of_place(self, region: str, quantity: str) -> list[SiteEffect]:
         """Give the effects in one region and quantity, row by row."""

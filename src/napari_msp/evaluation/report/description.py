@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.methods import all_methods
@@ -42,9 +42,7 @@ def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> Evaluat
     """Gather what a reader must know of a benchmark that was run."""
     training = _training_rows(plan, outcome)
     methods = all_methods()
-    opened = [
-        open_dataset(each, run=plan.run, b0_threshold=plan.b0_threshold) for each in plan.datasets
-    ]
+    opened = [plan.open(each) for each in plan.datasets]
     there = {each.root.name: _scanned(each, plan) for each in opened}
     return EvaluationRun(
         command=command,

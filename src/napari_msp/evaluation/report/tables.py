@@ -111,7 +111,7 @@ class Tables:
         each = shown.groups("reference", "column").items() if found.overlapping else ()
         others: dict[str, list[Table]] = {}
         for key, measure in measures.items():
-            if key in found.results.measures and key != TESTED_MEASURE:
+            if key in found.results.names("measure") and key != TESTED_MEASURE:
                 others.setdefault(measure.group or OTHERS, []).append(_other(found, measures, key))
         return cls(
             [_headline(found, shown, measures, reference) for reference in shown.references],
