@@ -146,13 +146,20 @@ def test_it_follows_the_theme(panel):
     assert "#202020" in curves(panel)
 
 
-def test_plots_stand_side_by_side_where_it_is_wide(panel, qtbot):
-    panel.show_voxel("a", [TRUTH], "axial")
+def test_a_low_place_shows_everything_at_once(panel, qtbot):
+    images = [replace(each, value="0.234") for each in (TRUTH, DIQT, MSP, replace(MSP, name="in"))]
+    panel.show_voxel("R 63.6 · P 57.6 · S 18.0 mm  (voxel 59 24 7)", images, "axial", "FA")
     qtbot.wait(1)
     assert panel.profile.y() > panel.bars.geometry().bottom()
-    panel.resize(900, 320)
+    for low in (True, False, True):
+        panel.arrange(low=low)
+        qtbot.wait(1)
+    assert panel.minimumSizeHint().height() <= 250
+    panel.resize(320, 250)
     qtbot.wait(1)
-    assert panel.profile.x() > panel.bars.geometry().right()
+    assert panel.profile.x() > panel.legend.geometry().right()
+    assert panel.bars.y() > panel.profile.geometry().bottom()
+    assert panel.bars.geometry().bottom() <= panel.rect().bottom()
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ class ViewerGrid:
         lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
         # Where every layer has been deleted, the viewer has only two axes.
         at = in_voxels((0.0, *self.viewer.dims.point)[-3:], lattice)[axis]
-        return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
+        return axis, min(max(round(at), 0), lattice.canonical.shape[2 - axis] - 1)
 
     @property
     def index(self) -> int:
@@ -492,11 +492,7 @@ def _scale(cell: LayerData) -> tuple[Any, ...] | None:
     return name, options["contrast_limits"]
 
 
-def _count(lattice: Lattice, axis: int) -> int:
-    return lattice.canonical.shape[2 - axis]
-
-
 def _other_way(index: int, lattice: Lattice, axis: int) -> int:
     """Count slices the viewer's way instead of the canonical one, or back."""
     # Rows run to the back and columns to the left, canonical axes the other way.
-    return index if axis == 0 else _count(lattice, axis) - 1 - index
+    return index if axis == 0 else lattice.canonical.shape[2 - axis] - 1 - index

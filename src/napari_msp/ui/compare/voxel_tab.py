@@ -9,9 +9,9 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QBoxLayout, QCheckBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
@@ -22,7 +22,7 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.viewer_axes import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import stacked, wrapped
+from napari_msp.ui.widgets.form import scrolled, stacked, wrapped
 from napari_msp.ui.widgets.plot import CoefficientBars, PolarProfile
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 NOTHING = "Move the mouse over a brain to see what its voxels hold."
 
 OUTSIDE = "Outside the brain."
+
+LOW = 420
+"""Pixels of height below which plots stand closer, and the profile beside the legend."""
+
+ROWS, LOW_ROWS = (0, 210, 170), (100, 104, 0)
+"""Pixels at least of legend, bars and profile below each other; and where it is low, of the profile
+beside the legend, and of bars below them."""
 
 PACE = 40
 """Milliseconds between looks while the mouse moves."""
@@ -84,10 +91,10 @@ class VoxelPanel(Themed):
             "<p>Signal over its b=0 signal, S/S₀, for gradients in the plane of the slice: the "
             "farther out, the stronger. It is weakest along fibres, where water diffuses most.</p>"
         )
-        self._plots = QBoxLayout(QBoxLayout.TopToBottom)
-        self._plots.addWidget(self.bars, 1)
-        self._plots.addWidget(self.profile, 1)
-        stacked(self, self.position, self.legend).addLayout(self._plots, 1)
+        self._parts = QGridLayout()
+        self._parts.setColumnStretch(1, 1)
+        stacked(self, self.position, self._parts).setStretch(1, 1)
+        self.arrange(low=False)
         self.restyle()
         for plot in (self.bars, self.profile):
             plot.hide()
@@ -124,11 +131,14 @@ class VoxelPanel(Themed):
         self.position.setText(words)
         self._draw()
 
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Put the plots side by side where there is more width than height."""
-        super().resizeEvent(event)
-        wide = self.width() > 1.4 * self.height()
-        self._plots.setDirection(QBoxLayout.LeftToRight if wide else QBoxLayout.TopToBottom)
+    def arrange(self, low: bool) -> None:
+        """Put legend, bars and profile below each other, or closer where there is little height."""
+        self._parts.addWidget(self.legend, 0, 0, 1, 1 if low else 2)
+        self._parts.addWidget(self.bars, 1, 0, 1, 2)
+        self._parts.addWidget(self.profile, 0 if low else 2, 1 if low else 0, 1, 1 if low else 2)
+        for row, height in enumerate(LOW_ROWS if low else ROWS):
+            self._parts.setRowMinimumHeight(row, height)
+            self._parts.setRowStretch(row, int(row > 0 and height > 0))
 
     def restyle(self) -> None:
         """Give every trace a colour of the theme, and draw."""
@@ -162,6 +172,11 @@ class VoxelTab(QWidget):
         Whose mouse it is.
     plane
         Gives the plane that is shown.
+
+    Attributes
+    ----------
+    place
+        Where it is scrolled.
     """
 
     def __init__(self, viewer: Viewer, plane: Callable[[], str]) -> None:
@@ -175,12 +190,20 @@ class VoxelTab(QWidget):
             "<p>Stop following the mouse. A click on the canvas does the same and sets the "
             "crosshair there, in every plane; Shift+X hides it.</p>"
         )
-        stacked(self, self.hold).addWidget(self.panel, 1)
+        stacked(self, self.hold, self.panel).setStretch(1, 1)
+        self.place = scrolled(self)
+        self.place.viewport().installEventFilter(self)
         self._crosshair = crosshair_of(viewer)
         self._crosshair.moved.connect(self._follow_crosshair)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Follow the height that there is to be seen at once."""
+        if event.type() == QEvent.Resize:
+            self.panel.arrange(low=event.size().height() < LOW)
+        return bool(super().eventFilter(watched, event))
 
     def follow(self, compared: Compared, shown: Map) -> None:
         """Look into the images of a comparison, and into their maps that are shown."""

@@ -450,7 +450,7 @@ class Compare(Docked):
         inside.addStretch()
         self.tabs.addTab(scrolled(numbers), "Numbers")
         self.tabs.addTab(scrolled(self.stages), "Stages")
-        self.tabs.addTab(scrolled(self.voxel), "Voxel")
+        self.tabs.addTab(self.voxel.place, "Voxel")
         self.tabs.addTab(scrolled(self.planes), "Planes")
         self.tabs.addTab(scrolled(self.regions), "Regions")
         said = (self.message, self.verdict, self.regions.message)

@@ -112,8 +112,7 @@ class Review(Docked):
         self.form.check()
         self.what.unfold(False)
         self.heading.hint.hide()
-        hidden = session.blind is not None
-        self.list.offer(dict(STATES), [] if hidden else session.targets)
+        self.list.offer(STATES, session.targets if session.blind is None else [])
         self.judging.offer_tags(session.tags)
         self._fill()
         self._enable()
@@ -448,12 +447,8 @@ class Review(Docked):
             self.making.end()
 
     def _enable(self) -> None:
-        there = self.session is not None
-        self.list.setEnabled(there)
-        for part in (self.judging, self.judging.entry):
-            part.setVisible(there)
-        self.list.setVisible(there)
-        self.progress.setVisible(there)
+        for part in (self.progress, self.list, self.judging.entry, self.judging):
+            part.setVisible(self.session is not None)
         self.judging.allow(self.canvas.judged, self.canvas.failure is None)
 
     def _connect(self) -> None:

@@ -81,7 +81,6 @@ class CoefficientBars(pg.GraphicsLayoutWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setAccessibleName("SH coefficients of the voxel")
-        self.setMinimumHeight(210)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)  # as high as there is room
         self.ci.layout.setContentsMargins(0, 4, 0, 0)
         self.ci.layout.setSpacing(4)
@@ -165,7 +164,6 @@ class PolarProfile(StillPlot):
     def __init__(self) -> None:
         super().__init__()
         self.setAccessibleName("Signal profile of the voxel in the plane of the slice")
-        self.setMinimumHeight(170)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)
         self._scale = Scale()
         self._plane = ""
