@@ -66,6 +66,7 @@ def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["C
     """
     with closing(_client(_dask(), scheduler)) as client:
         cluster = Cluster(client, scheduler, needed, tell)
+        cluster.check()
         cluster.introduce()
         yield cluster
 
@@ -151,17 +152,20 @@ class Cluster:
         self._looked = 0.0
         self._told = time.monotonic()
 
-    def introduce(self) -> None:
-        """Say who works, and where to watch them; refuse workers that cannot.
+    def check(self) -> None:
+        """Refuse workers that cannot do the work.
 
         Raises
         ------
         UserError
             When one cannot.
         """
-        self._workers = self._who_works()
-        for trouble in self._troubles(self._workers):
+        for trouble in self._troubles(self._who_works()):
             raise trouble
+
+    def introduce(self) -> None:
+        """Say who works, and where to watch them."""
+        self._workers = self._who_works()
         who = counted(len(self._workers), "worker")
         dashboard = self._client.dashboard_link
         watch = f"dashboard {dashboard}" if dashboard else "no dashboard"
