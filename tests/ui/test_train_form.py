@@ -512,7 +512,7 @@ def test_a_run_starts_from_a_word_or_a_model(filled):
         return filled.request.settings
 
     entry = filled.entries["start_from"]
-    choices = entry.stops[0]
+    choices = entry.native.focusProxy()
     shown = [choices.itemText(row) for row in range(choices.count())]
     assert shown == ["default (nothing)", "nothing", "a model …"]
     assert settings().start_from is None
@@ -542,7 +542,7 @@ def test_the_packaged_base_is_offered_where_there_is_one(qtbot, tmp_path, monkey
     monkeypatch.setattr(packaged, "base_model", lambda: base)
     form = TrainingForm(tmp_path / "cache")
     qtbot.addWidget(form)
-    choices = form.entries["start_from"].stops[0]
+    choices = form.entries["start_from"].native.focusProxy()
     shown = [choices.itemText(row) for row in range(choices.count())]
     assert shown[:2] == ["default (base, where it fits)", "base model (packaged)"]
     form.entries["preset"].write("paper")

@@ -216,14 +216,15 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
     """Write a row of the table."""
     found, known = effect.found, each.identified.get(effect.row)
     unit = QUANTITIES[effect.quantity].unit
-    told = [f"{found.bias:+.4g} {unit}".strip(), _between("95 % interval", found.bias_interval)]
-    told.append(counted(found.subjects, "subject"))
-    told += [_between("limits of agreement", found.limits)]
-    if effect.test is not None:
-        told.append(
-            f"{p_text(effect.test.corrected_p_value)}, corrected for regions and quantities"
-        )
-    told.append(effect.note)
+    p = "" if effect.test is None else p_text(effect.test.corrected_p_value)
+    told = [
+        f"{found.bias:+.4g} {unit}".strip(),
+        _between("95 % interval", found.bias_interval),
+        counted(found.subjects, "subject"),
+        _between("limits of agreement", found.limits),
+        p and f"{p}, corrected for regions and quantities",
+        effect.note,
+    ]
     right = "–" if known is None else f"{known.right_unbiased:.3g} of {known.subjects}"
     as_is = "" if known is None else f"as they are {known.right:.3g}"
     kept = found.variance_kept

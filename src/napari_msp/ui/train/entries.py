@@ -48,16 +48,6 @@ class Entry:
     def offer(self, names: Sequence[str]) -> None:
         """Give names to choose from; those that were chosen stay so where they can."""
 
-    @property
-    def names(self) -> list[str]:
-        """Names to choose from."""
-        return []
-
-    @property
-    def stops(self) -> list[QWidget]:
-        """Where the Tab key stops."""
-        return [self.native]
-
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when the value changes."""
         for change in self._changes:
@@ -207,11 +197,6 @@ class StartFrom(Entry):
         """Say in the first choice what the default is."""
         self._choice.native.setItemText(0, f"default ({meaning})")
 
-    @property
-    def stops(self) -> list[QWidget]:
-        """The choice, and the file's line."""
-        return [self._choice.native, self._file]
-
     def _show_file(self) -> None:
         self._file.setVisible(self._choice.read() == self.FILE)
 
@@ -259,7 +244,7 @@ class PerTarget(Entry):
 
     @property
     def stops(self) -> list[QWidget]:
-        """Every box."""
+        """Every box, where the Tab key stops."""
         return [each.native for each in self._boxes.values()]
 
     def on_change(self, call: Callable[[], None]) -> None:

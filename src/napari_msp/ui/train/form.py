@@ -20,7 +20,14 @@ from napari_msp.learning.settings import (
     same_lattice,
 )
 from napari_msp.ui.phrasing import said
-from napari_msp.ui.train.entries import Entry, Folder, NewFolder, PerTarget, training_entries
+from napari_msp.ui.train.entries import (
+    Entry,
+    Folder,
+    Names,
+    NewFolder,
+    PerTarget,
+    training_entries,
+)
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
     SHOWN_FIRST,
@@ -259,6 +266,8 @@ class TrainingForm(QWidget):
         if self.heads is None:
             return
         source, targets = self.entries["input"].read(), self.entries["targets"]
+        stages = self.entries["first_stage"]
+        assert isinstance(targets, Names) and isinstance(stages, PerTarget)
         others = [platform for platform in self.heads.platforms if platform != source]
         if others != targets.names:
             all_ticked = targets.read() == tuple(targets.names)
@@ -268,10 +277,9 @@ class TrainingForm(QWidget):
         scanned = [e for e in self.heads.subjects if not source or self.heads.has(e, source)]
         for name in ("held_out", "validation", "subjects"):
             self.entries[name].offer(scanned)
-        stages = self.entries["first_stage"]
         stages.offer(targets.read())
         self.entries["start_from_target"].offer(targets.read())
-        boxes = [*self.entries["subjects"].stops, *stages.stops]
+        boxes = [self.entries["subjects"].native, *stages.stops]
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
 

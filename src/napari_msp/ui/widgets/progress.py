@@ -118,7 +118,8 @@ class ProgressRow(QWidget):
         self._texts = cancel, cancelling
         self.state: State = "idle"
         self._history: list[tuple[float, int]] = []
-        self._total, self._left_reported = 0, False
+        self._total = 0
+        self._left: float | None = None
         self.words = wrapped()
         self.bar = Bar()
         self.cancel = QPushButton(cancel)
@@ -139,7 +140,7 @@ class ProgressRow(QWidget):
         self.said.emit()
 
     def _count_nothing(self) -> None:
-        self._history, self._total, self._left_reported = [], 0, False
+        self._history, self._total, self._left = [], 0, None
         self.bar.setRange(0, 0)
         self.bar.setFormat("")
         self.bar.setAccessibleDescription("")
@@ -163,13 +164,12 @@ class ProgressRow(QWidget):
         if self._history and done < self._history[-1][1]:
             self._history.clear()  # another count has begun
         self._history[1:] = [(time.monotonic(), done)]  # the first and the last are enough
-        self._total = total
+        self._total, self._left = total, seconds_left
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(min(done, total))
         if self.state == "running" and words is not None:
             self._show_words(words)
-        self._left_reported = seconds_left is not None
-        self._show_time_left(seconds_left)
+        self._show_time_left()
 
     def show_step(self, step: Step) -> None:
         """Say what is done now, and how far it is where that can be counted."""
@@ -214,9 +214,8 @@ class ProgressRow(QWidget):
         self.words.setVisible(bool(words))
         self.bar.setAccessibleName(words)
 
-    def _show_time_left(self, seconds: float | None = None) -> None:
-        if self._left_reported and seconds is None:
-            return
+    def _show_time_left(self) -> None:
+        seconds = self._left
         if seconds is None:
             seconds = seconds_left(self._history, self._total, time.monotonic())
         left = "" if self.state == "cancelling" else time_left(seconds)
