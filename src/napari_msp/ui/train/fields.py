@@ -40,13 +40,15 @@ from napari_msp.ui.phrasing import FormWords
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What the form knows of a parameter besides its name, type, default and description.
+class FormField:
+    """How one parameter is asked for: what is said here of it, and what its model says.
 
     Attributes
     ----------
-    label
-        With the key that leads to the entry after "&"; "": the parameter's own name.
+    name
+        Of the parameter.
+    caption
+        Its label, with the key that leads to the entry after "&"; "": the name itself.
     term
         Of the glossary.
     only_for
@@ -57,50 +59,96 @@ class _Asked:
         What an empty entry means where no recipe says it.
     """
 
-    label: str = ""
+    name: str
+    caption: str = ""
     term: str = ""
     only_for: tuple[str, tuple[str, ...]] | None = None
     recipe: str = ""
     empty: str = ""
 
+    @property
+    def label(self) -> str:
+        """Before the entry."""
+        return self.caption or self.name.capitalize().replace("_", " ")
+
+    @property
+    def spoken(self) -> str:
+        """The label in words."""
+        return self.label.replace("&", "")
+
+    @property
+    def sort(self) -> Any:
+        """Type without its parameters and without None; `Literal` for a choice."""
+        return Literal if self.name == "kind" else _sort(self._info.annotation)
+
+    @property
+    def tooltip(self) -> str:
+        """Rich text."""
+        text = f"<p>{self._info.description}</p>" + (tooltip(self.term) if self.term else "")
+        if self.only_for:
+            other, values = self.only_for
+            these = " or ".join(map(title, values))
+            text += f"<p>Counts only if {field_of(other).spoken} is {these}.</p>"
+        return text
+
+    @property
+    def default(self) -> Any:
+        """Of the parameter; None may mean that the preset decides."""
+        known = not self._info.is_required()
+        return self._info.get_default(call_default_factory=True) if known else None
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """What there is to choose from and how it is shown, where no dataset decides that."""
+        return {each: title(each) for each in choices_of(self.name)}  # no kind: stands for itself
+
+    @property
+    def lowest(self) -> int | None:
+        """Smallest whole number."""
+        bounds = [each.ge for each in self._info.metadata if hasattr(each, "ge")]
+        return int(bounds[0]) if bounds else None
+
+    @property
+    def _info(self) -> FieldInfo:
+        return TrainingSettings.model_fields[self.name]
+
 
 _MSP, _PAPER = ("kind", (MULTI_STAGE,)), ("preset", ("paper",))
 _FAST = ("preset", ("fast", "lecture"))
 
-_ASKED: Mapping[str, _Asked] = {
-    "preset": _Asked("P&reset", term="preset"),
-    "kind": _Asked("&Network"),
-    "input": _Asked("&Input", term="input"),
-    "targets": _Asked("Tar&gets", term="target"),
-    "held_out": _Asked("H&eld out", term="held-out subject"),
-    "validation": _Asked("Validation", term="validation subject"),
-    "minutes": _Asked(empty="as long as the steps take"),
-    "patience": _Asked("Patience (epochs)", term="validation subject"),
-    "subjects": _Asked("Subjects"),
-    "run": _Asked("Scan's run", term="run", empty="the only one"),
-    "b0_threshold": _Asked("b=0 up to (s/mm²)", term="b=0 threshold", empty="50"),
-    "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
-    "first_stage": _Asked(term="single network", only_for=_MSP),
-    "width": _Asked(empty="paper (full), or the start's"),
-    "start_from": _Asked("S&tart from", term="base"),
-    "start_from_target": _Asked("Begin as"),
-    "steps": _Asked(recipe="length.steps"),
-    "unison_steps": _Asked(only_for=_MSP, recipe="unison_length.steps"),
-    "epochs": _Asked(term="epoch", recipe="length.epochs"),
-    "unison_epochs": _Asked(only_for=_MSP, recipe="unison_length.epochs"),
-    "batch": _Asked(recipe="batch"),
-    "crop": _Asked("Crop (voxels)", only_for=_FAST, recipe="patch"),
-    "steps_per_epoch": _Asked("Steps per epoch", empty="all voxels about once"),
-    "learning_rate": _Asked(term="learning rate", recipe="learning_rate"),
-    "decay_every": _Asked("Decay (epochs)", only_for=_PAPER, recipe="decay_every"),
-    "voxels_per_head": _Asked("Voxels per head", only_for=_PAPER, empty="every one"),
-    "augmentation": _Asked(only_for=_FAST),
-    "branch_start": _Asked(only_for=_MSP),
-    "first_stages": _Asked(term="first stage", only_for=_MSP),
-    "singles_first": _Asked(term="single network", only_for=_MSP),
-    "features": _Asked(term="features", only_for=_MSP),
-    "label": _Asked(empty="what the model is for"),
-}
+_FIELDS = (
+    FormField("preset", "P&reset", term="preset"),
+    FormField("kind", "&Network"),
+    FormField("input", "&Input", term="input"),
+    FormField("targets", "Tar&gets", term="target"),
+    FormField("held_out", "H&eld out", term="held-out subject"),
+    FormField("validation", term="validation subject"),
+    FormField("minutes", empty="as long as the steps take"),
+    FormField("patience", "Patience (epochs)", term="validation subject"),
+    FormField("run", "Scan's run", term="run", empty="the only one"),
+    FormField("b0_threshold", "b=0 up to (s/mm²)", term="b=0 threshold", empty="50"),
+    FormField("b_value", "Shells (s/mm²)", term="shell", empty="all that the platforms share"),
+    FormField("first_stage", term="single network", only_for=_MSP),
+    FormField("width", empty="paper (full), or the start's"),
+    FormField("start_from", "S&tart from", term="base"),
+    FormField("start_from_target", "Begin as"),
+    FormField("steps", recipe="length.steps"),
+    FormField("unison_steps", only_for=_MSP, recipe="unison_length.steps"),
+    FormField("epochs", term="epoch", recipe="length.epochs"),
+    FormField("unison_epochs", only_for=_MSP, recipe="unison_length.epochs"),
+    FormField("batch", recipe="batch"),
+    FormField("crop", "Crop (voxels)", only_for=_FAST, recipe="patch"),
+    FormField("steps_per_epoch", empty="all voxels about once"),
+    FormField("learning_rate", term="learning rate", recipe="learning_rate"),
+    FormField("decay_every", "Decay (epochs)", only_for=_PAPER, recipe="decay_every"),
+    FormField("voxels_per_head", only_for=_PAPER, empty="every one"),
+    FormField("augmentation", only_for=_FAST),
+    FormField("branch_start", only_for=_MSP),
+    FormField("first_stages", term="first stage", only_for=_MSP),
+    FormField("singles_first", term="single network", only_for=_MSP),
+    FormField("features", term="features", only_for=_MSP),
+    FormField("label", empty="what the model is for"),
+)
 """Parameters that have something to be said of; one that is not here gets an entry all the same."""
 
 SHOWN_FIRST = (
@@ -120,46 +168,19 @@ PRESET_TITLES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class FormField:
-    """How one parameter is asked for.
-
-    Attributes
-    ----------
-    name
-        Of the parameter.
-    label
-        With the key that leads to it after "&", if any.
-    sort
-        Type without its parameters and without None; `Literal` for a choice.
-    tooltip
-        Rich text.
-    default
-        Of the parameter; None may mean that the preset decides.
-    choices
-        What there is to choose from and how it is shown, where that does not depend on the dataset.
-    lowest
-        Smallest whole number.
-    """
-
-    name: str
-    label: str
-    sort: Any
-    tooltip: str
-    default: Any
-    choices: Mapping[str, str] = field(default_factory=dict)
-    lowest: int | None = None
-
-
 LENGTHS = ("steps", "unison_steps", "epochs", "unison_epochs")
 """Parameters that say how long phases are; which of them are given decides what the others mean."""
 
 
 def form_fields() -> dict[str, FormField]:
     """Give every parameter of a run: those shown first, then the others section by section."""
-    known = TrainingSettings.model_fields
-    order = [*SHOWN_FIRST, *(name for names in other_sections().values() for name in names)]
-    return {name: _field(name, known[name]) for name in order}
+    others = (name for names in other_sections().values() for name in names)
+    return {name: field_of(name) for name in (*SHOWN_FIRST, *others)}
+
+
+def field_of(name: str) -> FormField:
+    """Give how a parameter is asked for."""
+    return next((each for each in _FIELDS if each.name == name), FormField(name))
 
 
 def other_sections() -> dict[str, list[str]]:
@@ -173,13 +194,13 @@ def other_sections() -> dict[str, list[str]]:
 
 def applies(name: str, values: Mapping[str, Any]) -> bool:
     """Tell whether a parameter counts, given the preset and the kind of network."""
-    only_for = _asked(name).only_for
+    only_for = field_of(name).only_for
     return only_for is None or values[only_for[0]] in only_for[1]
 
 
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
     """Say what an empty entry stands for: the preset's value, mostly."""
-    asked = _asked(name)
+    asked = field_of(name)
     own = {each: value for each, value in values.items() if each != name}
     usual = put_over(values_of_preset(values), own)
     if name in usual and name != "start_from" and not asked.recipe:
@@ -231,36 +252,6 @@ def platforms_to_begin_as(path: Path | None) -> tuple[str, ...]:
         return ()
 
 
-def _asked(name: str) -> _Asked:
-    return _ASKED.get(name, _Asked())
-
-
-def _label(name: str) -> str:
-    return _asked(name).label or name.capitalize().replace("_", " ")
-
-
-def _field(name: str, info: FieldInfo) -> FormField:
-    asked, choices = _asked(name), choices_of(name)
-    text = f"<p>{info.description}</p>"
-    if asked.term:
-        text += tooltip(asked.term)
-    if asked.only_for:
-        name_of, values = asked.only_for
-        these = " or ".join(map(title, values))
-        text += f"<p>Counts only if {_label(name_of).replace('&', '')} is {these}.</p>"
-    bounds = [each.ge for each in info.metadata if hasattr(each, "ge")]
-    return FormField(
-        name,
-        _label(name),
-        Literal if name == "kind" else _sort(info.annotation),
-        text,
-        None if info.is_required() else info.get_default(call_default_factory=True),
-        # What is no kind of network stands for itself.
-        {each: title(each) for each in choices},
-        int(bounds[0]) if bounds else None,
-    )
-
-
 def _sort(annotation: Any) -> Any:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
@@ -271,7 +262,7 @@ def _sort(annotation: Any) -> Any:
 # --- Words for errors ------------------------------------------------------------------------
 
 LABELS: Mapping[str, str] = {
-    **{name: _label(name).replace("&", "") for name in TrainingSettings.model_fields},
+    **{name: field_of(name).spoken for name in TrainingSettings.model_fields},
     "dataset": "Dataset",
     "folder": "Run folder",
     "device": "Device",

@@ -292,7 +292,7 @@ class TrainingForm(QWidget):
             if name not in DATASET_DECIDES and applies(name, values)
         ]
         shown = [
-            f"{self.fields[name].label.replace('&', '')}: {_told(values.get(name))}"
+            f"{self.fields[name].spoken}: {_told(values.get(name))}"
             for name in deviations(values, preset, names)
         ]
         few = "It predicts platforms with the input’s voxel size." if preset == "lecture" else ""
