@@ -185,6 +185,8 @@ class GlyphView(QObject):
 
     Attributes
     ----------
+    kind
+        What is drawn; None: nothing.
     told : str
         What half a voxel stands for, in words; "" without glyphs.
     failed : UserError
@@ -197,7 +199,7 @@ class GlyphView(QObject):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._kind: Kind | None = None
+        self.kind: Kind | None = None
         self._layers: Sequence[Layer] = ()
         self._images: dict[int, SHImage] = {}
         self._reference: SHImage | None = None
@@ -224,11 +226,6 @@ class GlyphView(QObject):
             event.connect(self._follow)
 
     @property
-    def kind(self) -> Kind | None:
-        """What is drawn; None: nothing."""
-        return self._kind
-
-    @property
     def span(self) -> float:
         """Mm that glyphs cover along each axis, with some room."""
         image = self._reference
@@ -247,7 +244,7 @@ class GlyphView(QObject):
 
     def show(self, kind: Kind | None) -> None:
         """Draw glyphs of another kind, or none."""
-        self._kind, self._asked = kind, ()
+        self.kind, self._asked = kind, ()
         self._clear()
         if kind is None:
             self.told.emit("")
@@ -299,7 +296,7 @@ class GlyphView(QObject):
 
     def look(self) -> None:
         """Draw what is around the crosshair now, unless that is there."""
-        reference, viewer, kind = self._reference, self._viewer, self._kind
+        reference, viewer, kind = self._reference, self._viewer, self.kind
         if kind is None or reference is None or viewer.dims.ndisplay != 2 or viewer.dims.ndim < 3:
             return
         look, point = Look.of(viewer), list(crosshair_of(viewer).point)
@@ -325,7 +322,7 @@ class GlyphView(QObject):
 
     def _follow(self, event: Any = None) -> None:
         """Take away what is no longer true at once, and draw what is soon."""
-        if self._kind is None or not self._layers:
+        if self.kind is None or not self._layers:
             return
         if self._drawn and self._slice != self._slice_now():
             self._clear()
@@ -337,7 +334,7 @@ class GlyphView(QObject):
 
     def _take(self, found: _Found) -> None:
         self._largest = (self._reference, found.largest)
-        if self._kind is None or self._slice_now()[0] != found.look:
+        if self.kind is None or self._slice_now()[0] != found.look:
             return
         self._slice = self._slice_now()
         if self._slice[2] != found.at:  # it went on meanwhile, and is being drawn
@@ -349,8 +346,8 @@ class GlyphView(QObject):
             self.told.emit("glyphs: no brain around the crosshair")
             return
         half = f"half a voxel is S/S0 = {found.largest:.2g}"
-        scale = "each on its own scale" if self._kind == "odf" else half
-        self.told.emit(f"glyphs: {TITLES[self._kind]}, {scale}")
+        scale = "each on its own scale" if self.kind == "odf" else half
+        self.told.emit(f"glyphs: {TITLES[self.kind]}, {scale}")
 
     def _put(self, place: int, image: SHImage, drawing: Drawing | None) -> None:
         if place < len(self._layers):

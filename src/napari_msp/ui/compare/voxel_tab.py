@@ -35,9 +35,9 @@ OUTSIDE = "Outside the brain."
 LOW = 420
 """Pixels of height below which plots stand closer, and the profile beside the legend."""
 
-ROWS, LOW_ROWS = (0, 210, 170), (100, 104, 0)
+ROWS, LOW_ROWS = (0, 210, 170), (100, 160, 0)
 """Pixels at least of legend, bars and profile below each other; and where it is low, of the profile
-beside the legend, and of bars below them."""
+beside the legend, and of bars below them: lower ones cannot be read."""
 
 PACE = 40
 """Milliseconds between looks while the mouse moves."""

@@ -214,9 +214,8 @@ class Judging(Themed):
     def _lay_out(self) -> None:
         verdicts = in_row(*self.verdicts.values(), self.undo)
         view = in_row(self.maps, self.shells, self.planes)
-        view.setStretch(0, 1)
-        view.setStretch(1, 1)
-        view.setStretch(2, 1)
+        for place in range(view.count()):
+            view.setStretch(place, 1)
         others = in_row(self.go_on, self.outline, self.keys)
         others.setStretch(0, 1)
         beyond = in_row(self.report, self.proof)
@@ -224,12 +223,9 @@ class Judging(Themed):
         stacked(self, *parts).setSpacing(6)
 
     def _connect(self) -> None:
-        for name, button in self.verdicts.items():
+        others = {"undo": self.undo, "keys": self.keys, "report": self.report}
+        for name, button in {**self.verdicts, **others, "site effect": self.proof}.items():
             button.clicked.connect(lambda _, name=name: self.command.emit(name))
-        self.undo.clicked.connect(lambda _: self.command.emit("undo"))
-        self.keys.clicked.connect(lambda _: self.command.emit("keys"))
-        self.report.clicked.connect(lambda _: self.command.emit("report"))
-        self.proof.clicked.connect(lambda _: self.command.emit("site effect"))
         self.outline.toggled.connect(lambda _: self.command.emit("outline"))
         self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
         self.shells.activated.connect(self.shell_chosen)

@@ -159,14 +159,9 @@ class TakenKeys:
             if key not in BEYOND_NAPARI
         }
 
-    @property
-    def taken(self) -> bool:
-        """Whether a review has them."""
-        return bool(self._before)
-
     def take(self, layers: Sequence[Any]) -> None:
         """Take the viewer's keys, and those of layers of our own, which go with them."""
-        if not self.taken:
+        if not self._before:
             for key, bound in self._bound.items():
                 self._before[key] = self._viewer.bind_key(key, bound, overwrite=True)
         for layer in layers:

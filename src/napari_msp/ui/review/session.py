@@ -183,18 +183,13 @@ class Session:
         return [known for key in MEASURES if (known := number_of(entry, key)) is not None]
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """How many are rated, as they are now, and how many there are."""
-        rated = sum(self.state(each) in ("pass", "doubtful", "fail") for each in self._order)
-        return rated, len(self._order)
-
-    @property
     def progress_words(self) -> str:
-        """Such as "12 of 20 rated"."""
-        rated, total = self.progress
-        remade = sum(self.state(each) == "remade" for each in self._order)
+        """How many are rated, as they are now, such as "12 of 20 rated"."""
+        states = [self.state(each) for each in self._order]
+        remade = states.count("remade")
+        rated = len(states) - remade - states.count("unrated")
         more = f"; {remade} made again since" if remade else ""
-        return f"{rated} of {total} rated{more}"
+        return f"{rated} of {len(states)} rated{more}"
 
     # --- What is hidden -----------------------------------------------------------------------
 

@@ -184,8 +184,8 @@ class PolarProfile(StillPlot):
         for letter, at in zip(self._letters, ((1, 0), (0, 1), (-1, 0), (0, -1)), strict=True):
             letter.setPos(1.13 * at[0], 1.13 * at[1])
         self._title = pg.TextItem(anchor=(0, 0))
-        self._title.setPos(-REACH, REACH)
-        for item in (*self._grid, *self._letters, self._end, self._title):
+        self._title.setParentItem(plot.vb)  # in its corner, clear of the letters
+        for item in (*self._grid, *self._letters, self._end):
             plot.addItem(item, ignoreBounds=True)
 
     def show_signal(self, coefficients: Sequence[FloatArray], plane: str) -> None:
