@@ -15,7 +15,7 @@ from napari_msp.data import dicom
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
 from napari_msp.data.importers import DicomWarning, import_dicom
-from napari_msp.errors import Choose, Either, UserError
+from napari_msp.errors import Choose, Either, UserError, choice_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.importers.DicomWarning")
 
@@ -244,6 +244,13 @@ def test_a_slice_lost_inside_every_volume_is_no_scan(tmp_path):
     assert first == again
     assert [each.number for each in again.usable] == [8]
     assert any("missing" in line for line in again.warnings)
+    # Nor is the other one the only DWI: the broken one may be meant.
+    with pytest.raises(
+        UserError, match=r"1 usable DWI \(8 whole: .* 1 broken one \(5 DTI: "
+    ) as error:
+        again.choose()
+    assert choice_in(error.value.remedy) == Choose("series", ("8",))
+    assert again.choose("8").number == 8
 
 
 @pytest.mark.parametrize("lost", [(0,), (5,)])
@@ -267,6 +274,15 @@ def test_a_file_that_ends_early_is_named(tmp_path):
     with pytest.raises(UserError, match=rf"File not large enough.*{path.name}") as error:
         convert(tmp_path / "in", tmp_path)
     assert "copy it once more" in str(error.value.remedy)
+    # Beside a whole DWI dcm2niix makes no image of it, so that the whole one seems to be the only.
+    write_series(tmp_path / "in", 9, "whole", voxels(seed=1), B_VALUES)
+    for _ in range(2):
+        made = kept_conversion(tmp_path / "in", tmp_path / "cache")
+        assert [each.number for each in made.series] == [9]
+        with pytest.raises(UserError, match=rf"5: a DWI, 84 of 84 files .*{path.name}") as error:
+            made.choose()
+        assert choice_in(error.value.remedy) == Choose("series", ("9",))
+        assert made.choose(9).number == 9
 
 
 def test_slices_are_missed_though_another_session_has_a_series_of_that_number(tmp_path):

@@ -67,6 +67,8 @@ def run(options: Namespace, console: Console) -> int:
         console.say(f"{converted.folder}:")
         for each in converted.series:
             console.say(f"{'->' if each is chosen else '  '} {each}")
+        for lost in converted.lost:
+            console.say(f"   {lost}")
 
     if options.dicom and options.mask is not None:
         problem = "no masks are looked for among DICOM files"

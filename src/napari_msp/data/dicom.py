@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, read_sid
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
-from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
+from napari_msp.errors import Advice, Choose, Give, Install, Remedy, UserError, either
 from napari_msp.files import (
     HIDDEN,
     files_under,
@@ -66,11 +67,14 @@ MANY = 6
 OFF_PLACE = 0.25
 """Part of the distance between slices by which one may lie beside its place (our choice)."""
 
-READ_AS = 3
+READ_AS = 4
 """Of kept conversions; counted up when the same files are read otherwise, so all are made anew."""
 
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words of an image's DICOM type that say it was computed from the DWI."""
+
+ANEW = "export it anew"
+"""How the flaw of a DWI ends of which images are missing."""
 
 NO_MAGNITUDE = {"PHASE": "phase", "REAL": "the real part", "IMAGINARY": "the imaginary part"}
 """Words by which dcm2niix marks what complex signals have beside their magnitude."""
@@ -107,6 +111,11 @@ class Series:
         return f"{self.number or ''} {self.description}".strip()
 
     @property
+    def damaged(self) -> bool:
+        """Whether it is a DWI of which images are missing."""
+        return self.flaw.endswith(ANEW) and any(value > 0 for value, _ in self.b_values)
+
+    @property
     def stem(self) -> str:
         """The name of its image, which no other series of the conversion has."""
         return nifti_stem(self.path)
@@ -122,16 +131,28 @@ class Series:
 
 @dataclass(frozen=True)
 class Converted:
-    """What dcm2niix made of a folder."""
+    """What dcm2niix made of a folder.
+
+    Attributes
+    ----------
+    lost
+        DWIs of which it made no image, or not of all of their files, in words.
+    """
 
     folder: Path
     series: tuple[Series, ...]
     warnings: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def usable(self) -> tuple[Series, ...]:
         """The DWIs that can be used."""
         return tuple(each for each in self.series if not each.flaw)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """DWIs that cannot be used as images are missing; any of them may be the one wanted."""
+        return (*(str(each) for each in self.series if each.damaged), *self.lost)
 
     def choose(self, wanted: str | int | None = None) -> Series:
         """Choose a series.
@@ -146,18 +167,24 @@ class Converted:
         ------
         UserError
             When none fits, several do, or the one that does is no DWI. It lists the series.
+            Without `wanted` also when another DWI is broken.
         """
         fitting = self.usable if wanted is None else self._named(str(wanted).strip())
-        if len(fitting) == 1 and not fitting[0].flaw:
+        broken = () if wanted is not None else self.broken
+        if len(fitting) == 1 and not fitting[0].flaw and not broken:
             return fitting[0]
-        if len(fitting) == 1:
+        listed = "; ".join([*map(str, self.series), *self.lost])
+        if fitting and broken:
+            usable = f"{counted(len(fitting), 'usable DWI')} ({_listed(fitting)})"
+            problem = f"has {usable} and {counted(len(broken), 'broken one')} ({'; '.join(broken)})"
+        elif len(fitting) == 1:
             problem = f"series {fitting[0].name} is no DWI that can be used: {fitting[0].flaw}"
         elif fitting:
             problem = f"has several series that fit ({_listed(fitting)})"
         elif wanted is None:
-            problem = f"has no series that is a DWI ({_listed(self.series)})"
+            problem = f"has no series that is a DWI ({listed})"
         else:
-            problem = f"has no series {wanted} ({_listed(self.series)})"
+            problem = f"has no series {wanted} ({listed})"
         grave = [e for e in self.warnings if e.startswith("Error") or "Expected" in e]
         if not self.usable and grave:
             problem += f"; dcm2niix: {'; '.join(grave)}"
@@ -169,7 +196,9 @@ class Converted:
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
             problem += ", and some share a number: are they all of one session?"
             choices = tuple(each.stem for each in self.usable)
-        remedy = Choose("series", choices) if choices else Advice(nothing)
+        remedy: Remedy = Choose("series", choices) if choices else Advice(nothing)
+        if choices and broken:
+            remedy = either(remedy, Advice("export the folder anew"))
         raise UserError(problem, self.folder, "series", remedy)
 
     def _named(self, wanted: str) -> tuple[Series, ...]:
@@ -235,7 +264,35 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         )
     warned = (line for line in said if line.startswith(DOUBTS))
     series = tuple(_in_place(each, done.stdout) for each in _series_in(into))
-    return Converted(folder, series, tuple(dict.fromkeys(warned)))
+    return Converted(folder, series, tuple(dict.fromkeys(warned)), _lost(said))
+
+
+def _lost(said: Sequence[str]) -> tuple[str, ...]:
+    """Say of which DWIs dcm2niix read more files than it converted, and what it says of them."""
+    if not any(line.startswith("Error: Converted ") for line in said):
+        return ()  # fewer, as copies of a file count once
+    read: dict[str, list[str]] = {}
+    made: Counter[str] = Counter()
+    weighted = set()
+    file = number = ""
+    for line in said:
+        if line.startswith("DICOM file: "):
+            file = line.removeprefix("DICOM file: ")
+        elif found := re.match(r"acq \S+ img \S+ ser (\d+) ", line):
+            number = found[1]
+            read.setdefault(number, []).append(file)
+        elif (found := re.match(r"DWI bxyz (\S+)", line)) and float(found[1]) > 0:
+            weighted.add(number)
+        elif found := re.match(r"Convert (\d+) DICOM as (.+) \(", line):
+            made[Path(found[2]).name.partition("_")[0]] += int(found[1])
+    lost = []
+    for number in sorted(weighted, key=int):
+        files, missing = read[number], len(read[number]) - made[number]
+        why = {line for line in said if line.startswith(DOUBTS) for f in files if line.endswith(f)}
+        if missing > 0:
+            reason = f" ({'; '.join(sorted(why))})" if why else ""
+            lost.append(f"{number}: a DWI, {missing} of {len(files)} files not converted{reason}")
+    return tuple(lost)
 
 
 def _in_place(series: Series, said: str) -> Series:
@@ -255,7 +312,7 @@ def _in_place(series: Series, said: str) -> Series:
     whole = [place for each in kinds.values() for place in each]
     if any(_all_there(series, each) for each in own or [whole]):
         return series
-    return replace(series, flaw="slices are missing inside it: export it anew")
+    return replace(series, flaw=f"slices are missing inside it: {ANEW}")
 
 
 def _all_there(series: Series, places: Sequence[Sequence[str]]) -> bool:
@@ -302,11 +359,12 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
         with new_folder(kept) as stage:
             made = convert(folder, stage)
             flaws = {each.path.name: each.flaw for each in made.series}
-            write_json(stage / SAID, {"Warnings": list(made.warnings), "Flaws": flaws})
+            lists = {"Warnings": list(made.warnings), "Lost": list(made.lost)}
+            write_json(stage / SAID, {**lists, "Flaws": flaws})
     said = read_json(kept / SAID)
     flaws = said.get("Flaws", {})
     found = (replace(s, flaw=flaws.get(s.path.name, s.flaw)) for s in _series_in(kept))
-    return Converted(folder, tuple(found), tuple(said["Warnings"]))
+    return Converted(folder, tuple(found), tuple(said["Warnings"]), tuple(said["Lost"]))
 
 
 def folders_of(source: Path, pattern: str) -> list[Path]:
@@ -397,7 +455,7 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     if part:
         return f"{part} of the signal, not its magnitude"
     if (len(shape) < 4 or shape[3] < 2) and len(table) > 1:
-        return f"one volume for {len(table)} b-values: images are missing"
+        return f"one volume for {len(table)} b-values: images are missing, {ANEW}"
     if len(shape) < 4 or shape[3] < 2:
         return "one volume"
     private = ""
@@ -408,7 +466,8 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
             f"no b-values: no diffusion, or b=0 alone as for the correction of distortions{private}"
         )
     if len(table) != shape[3]:
-        return f"{counted(len(table), 'b-value')} for {counted(shape[3], 'volume')}"
+        volumes = counted(shape[3], "volume")
+        return f"{counted(len(table), 'b-value')} for {volumes}: images are missing, {ANEW}"
     if table.max() <= B0_MAXIMUM:
         return f"b=0 alone, as for the correction of distortions{private}"
     if table.min() > LARGEST_B0:  # below it the threshold decides

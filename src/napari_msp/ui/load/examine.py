@@ -174,8 +174,10 @@ class _Examination:
             if chosen is None:
                 return Findings(self.choice, series=series, problems=self.problems)
             scan = chosen.path
-            if made.warnings:
-                self.doubts["series"] = f"dcm2niix: {'; '.join(made.warnings)}"
+            doubts = [f"broken: {each}" for each in made.broken]
+            doubts += ["dcm2niix: " + "; ".join(made.warnings)] if made.warnings else []
+            if doubts:
+                self.doubts["series"] = "; ".join(doubts)
             self.choice = replace(self.choice, series=chosen.stem)
         elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
