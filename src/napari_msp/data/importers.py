@@ -76,7 +76,7 @@ def import_tree(
     input_platform: str | None = None,
     voxel_size: float | Auto | None = None,
     b0_threshold: float | None = None,
-    series: Mapping[Path, str] | None = None,
+    converted_from: Mapping[Path, str] | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[ImportedScan]:
@@ -113,7 +113,7 @@ def import_tree(
         masks; "auto": each scan's smallest edge. Cubes stay as they are. None: so does everything.
     b0_threshold
         As for `load_acquisition`: by it scans are checked, their tables stay as they are.
-    series
+    converted_from
         What images of the tree were converted from, such as "series 5 DTI", said in place of their
         files; None: nothing, they are as they were.
     dry_run
@@ -173,7 +173,7 @@ def import_tree(
     if said:
         warnings.warn(f"{out}: {said}: {EFFECT}", Interpolated, stacklevel=2)
     if not dry_run:
-        _write_dataset(source, out, scans, pattern, series, input_platform, progress)
+        _write_dataset(source, out, scans, pattern, converted_from, input_platform, progress)
     return scans
 
 
@@ -210,7 +210,7 @@ def _write_dataset(
     out: Path,
     scans: list[ImportedScan],
     pattern: str,
-    series: Mapping[Path, str] | None,
+    converted_from: Mapping[Path, str] | None,
     input_platform: str | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
@@ -221,7 +221,7 @@ def _write_dataset(
                 if progress is not None:
                     progress(f"copied {scan.source}", done, len(scans))
             name = out.resolve().name  # not the source's, which may be a person's
-            _describe_dataset(source, folder, scans, name, pattern, series, input_platform)
+            _describe_dataset(source, folder, scans, name, pattern, converted_from, input_platform)
     except OSError as error:
         remedy = Advice("make room or choose another folder")
         raise UserError(f"cannot be written ({error.strerror})", out, "out", remedy) from error
@@ -303,11 +303,11 @@ def _describe_dataset(
     scans: list[ImportedScan],
     name: str,
     pattern: str,
-    series: Mapping[Path, str] | None,
+    converted_from: Mapping[Path, str] | None,
     input_platform: str | None,
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
-    made_by = f"import with the pattern {pattern}" if series is None else "import of DICOM"
+    made_by = f"import with the pattern {pattern}" if converted_from is None else "import of DICOM"
     write_json(
         folder / DESCRIPTION,
         dataset_description(
@@ -326,11 +326,11 @@ def _describe_dataset(
     for scan in scans:
         files = [each.relative_to(source).as_posix() for each in (scan.source, scan.bvec)]
         # Folders of DICOM are often called after people.
-        said = files if series is None else [series[scan.source], "of the series"]
+        said = files if converted_from is None else [converted_from[scan.source], "of the series"]
         rows.append((said[0], scan.image.as_posix(), said[1]))
     write_text(folder / "code" / "imported.tsv", "".join("\t".join(row) + "\n" for row in rows))
     how = f"with the pattern\n\n    {pattern}"
-    if series is not None:
+    if converted_from is not None:
         how = "from DICOM, which dcm2niix converted: each scan's JSON has its version."
     write_text(
         folder / "README",
@@ -339,7 +339,7 @@ def _describe_dataset(
             subjects=counted(len(subjects), "subject"),
             version=version("napari-msp"),
             how=how,
-            treatment="\n".join(_treatment(scans, converted=series is not None)),
+            treatment="\n".join(_treatment(scans, converted=converted_from is not None)),
         ),
     )
 
@@ -477,7 +477,7 @@ def import_dicom(
                     input_platform=input_platform,
                     voxel_size=voxel_size,
                     b0_threshold=b0_threshold,
-                    series=came_from,
+                    converted_from=came_from,
                     dry_run=dry_run,
                     progress=progress,
                 )
