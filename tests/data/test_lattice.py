@@ -194,6 +194,17 @@ def test_splines_reproduce_a_linear_function_away_from_the_edge(affine, size):
     np.testing.assert_allclose(linear, wanted, atol=1e-4)
 
 
+def test_rounded_headers_add_no_plane_and_lose_none():
+    """As NIfTI keeps affines in single precision."""
+    for angles in np.random.default_rng(0).uniform(-20, 20, (40, 3)):
+        affine = np.eye(4)
+        turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        affine[:3, :3] = (turn * [2.0, 2.0, 2.5]).astype(np.float32)
+        lattice = Lattice((112, 112, 57), affine)
+        assert lattice.scaled_to(2, covering=True).shape == (112, 112, 71)
+        assert lattice.scaled_to(1).shape == (223, 223, 141)
+
+
 def test_splines_in_a_mask_know_nothing_of_the_background(affine):
     lattice = Lattice((9, 8, 7), affine)
     mask = np.linalg.norm(np.indices(lattice.shape).T - [4, 3.5, 3], axis=-1).T < 3

@@ -455,6 +455,14 @@ def test_folders_that_may_not_be_listed_do_not_pass_for_empty(
         closed[:] = [folder]
         with pytest.raises(UserError, match=denied):
             open_dataset(tmp_path)
+        with pytest.raises(UserError, match=denied):
+            open_dataset(tmp_path, only=["sub-01"])
+    # Whoever wants others alone need not ask for the right to see this one.
+    (tmp_path / "sub-02/dwi").mkdir(parents=True)
+    scan().image.to_filename(tmp_path / "sub-02/dwi/sub-02_dwi.nii.gz")
+    heads = open_dataset(tmp_path, only=["sub-02"])
+    assert heads.subjects == ["sub-02"]
+    assert any("sub-01: passed over, as it cannot be read" in each for each in heads.notes)
 
 
 def test_what_one_may_not_read_is_not_called_damaged(

@@ -136,9 +136,10 @@ def align(
     Cancelled
         When `cancelled()` was true; nothing is left behind.
     """
-    heads, out = open_dataset(dataset, run=run, b0_threshold=b0_threshold), Path(out)
+    wanted, out = several(subjects), Path(out)
+    heads = open_dataset(dataset, run=run, b0_threshold=b0_threshold, only=wanted)
     source = input_platform(heads, input)
-    chosen = _subjects(heads, several(subjects))
+    chosen = _subjects(heads, wanted)
     if affine and not (resample or voxel_size is not None):
         raise UserError(
             "a stretched image cannot be told by its affine alone",

@@ -24,7 +24,7 @@ from napari_msp.data.beside import (
     find_gradients,
 )
 from napari_msp.data.gradient_files import length_scales, read_gradients
-from napari_msp.data.gradients import GradientTable, likely_b0, scanner_to_image_axes
+from napari_msp.data.gradients import SHELL_GAP, GradientTable, likely_b0, scanner_to_image_axes
 from napari_msp.data.lattice import Lattice, how_far_apart, sizes_text, voxel_sizes
 from napari_msp.data.nifti import (
     LARGEST_VOXEL,
@@ -60,6 +60,10 @@ B_VALUES_DIFFER = 30.0
 
 DIRECTIONS_DIFFER = 2.0
 """Angle in degrees between directions that two files give for one volume (our choice)."""
+
+RUNS_DIFFER = 20.0
+"""Angle in degrees between directions of one volume that tells runs from repetitions: what turns
+them with the head turns them less (our choice)."""
 
 SCHEMES = ("dw_scheme", "DiffusionScheme")
 """Fields of a sidecar that may hold a gradient table: rows of direction, in scanner axes, and b."""
@@ -290,6 +294,26 @@ def _array(value: Any) -> FloatArray | None:
     except (TypeError, ValueError):
         return None
     return array if array.ndim and np.isfinite(array).all() else None
+
+
+def are_parts(paths: Sequence[Path]) -> bool:
+    """Tell runs of different directions or b-values, which are no repetitions, by their tables."""
+    tables = []
+    for path in paths:
+        try:
+            files = find_gradients(path)
+            tables.append(read_gradients(files.bval, files.bvec, np.eye(4)))
+        except UserError:  # which is told when it is read
+            return False
+    first, *others = tables
+    reach = np.cos(np.radians(RUNS_DIFFER))
+    for each in others:
+        if len(each) != len(first) or np.abs(each.b_values - first.b_values).max() > SHELL_GAP:
+            return True
+        cosines = np.abs((each.directions * first.directions).sum(axis=1))
+        if (cosines[each.directions.any(axis=1) & first.directions.any(axis=1)] < reach).any():
+            return True
+    return False
 
 
 # --- Volumes that are not what the table says -------------------------------------------------

@@ -2,13 +2,11 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
-
-import numpy as np
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
@@ -22,9 +20,9 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import PassedOver, find_gradients, is_scan
-from napari_msp.data.gradient_files import b0_only, read_gradients
-from napari_msp.data.gradients import SHELL_GAP
+from napari_msp.data.beside import PassedOver, is_scan
+from napari_msp.data.contradictions import are_parts
+from napari_msp.data.gradient_files import b0_only
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, choice_in, either
 from napari_msp.files import entries, sha256
 from napari_msp.formatting import counted
@@ -51,10 +49,6 @@ RENAME = Advice("find out whose it is, and rename it or move it")
 """What helps where folder and name say different things."""
 
 UNDECIDED = "is one of several, of which none is chosen"
-
-RUNS_DIFFER = 20.0
-"""Angle in degrees between directions of one volume that tells runs from repetitions: what turns
-them with the head turns them less (our choice)."""
 
 VERSIONS = {"desc", "space", "res"}
 """Entities that tell versions of one scan apart."""
@@ -209,6 +203,7 @@ def open_dataset(
     *,
     b0_threshold: float | None = None,
     first_run: bool = False,
+    only: Collection[str] = (),
     undecided: list[UserError] | None = None,
 ) -> TravellingHeads:
     """List the scans of a BIDS folder, raw or a pipeline's derivatives.
@@ -226,6 +221,9 @@ def open_dataset(
     first_run
         Take the first run of a scan that was repeated, and list all of them in `runs`: for those
         who let a person choose. Else it is an error.
+    only
+        Who alone is wanted: anybody else's folder that may not be listed is passed over. Empty:
+        everybody is, and such a folder is an error.
     undecided
         Takes what is wrong with a subject on a platform, who is then left out, for those who go
         through everything. None: that is an error.
@@ -239,10 +237,14 @@ def open_dataset(
     if not root.is_dir():
         raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
     candidates: dict[tuple[str, str], list[Path]] = {}
-    for path in scans_in(root, subject):
+    closed: dict[Path, UserError] | None = {} if only else None
+    for path in scans_in(root, subject, closed=closed):
         identity = subject_and_platform(path) or (f"sub-{entities(path)['sub']}", UNNAMED)
         candidates.setdefault(identity, []).append(path)
-    passed_over: dict[Path, str] = {}
+    for folder, error in (closed or {}).items():
+        if folder.name in only:
+            raise error
+    passed_over = {folder: error.problem for folder, error in (closed or {}).items()}
     if any(platform != UNNAMED for _, platform in candidates):
         for identity in [each for each in candidates if each[1] == UNNAMED]:
             passed_over |= dict.fromkeys(candidates.pop(identity), NO_PLATFORM)
@@ -277,6 +279,7 @@ def as_dataset(
     dataset: str | Path | TravellingHeads,
     run: int | str | None = None,
     b0_threshold: float | None = None,
+    only: Collection[str] = (),
 ) -> TravellingHeads:
     """Take travelling heads, or open their BIDS folder.
 
@@ -286,6 +289,8 @@ def as_dataset(
         Which scan, where one was repeated: of a folder.
     b0_threshold
         As for `load_acquisition`; None: what was said when the dataset was opened.
+    only
+        Who alone is wanted, see `open_dataset`.
 
     Raises
     ------
@@ -293,26 +298,42 @@ def as_dataset(
         As `open_dataset`, or when a run is asked for of scans that are chosen already.
     """
     if not isinstance(dataset, TravellingHeads):
-        return open_dataset(dataset, run=run, b0_threshold=b0_threshold)
+        return open_dataset(dataset, run=run, b0_threshold=b0_threshold, only=only)
     if run is not None:
         remedy = Advice("choose the run where the dataset is opened")
         raise UserError("its scans are chosen already", dataset.root, "run", remedy)
     return dataset if b0_threshold is None else replace(dataset, b0_threshold=b0_threshold)
 
 
-def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list[Path]:
+def scans_in(
+    root: Path,
+    subject: str = "sub-*",
+    session: str = "ses-*",
+    closed: dict[Path, UserError] | None = None,
+) -> list[Path]:
     """List what is named as a scan in a BIDS folder, in order of subject and name.
+
+    Parameters
+    ----------
+    closed
+        Takes subjects' folders that may not be listed, and why; None: that is an error.
 
     Raises
     ------
     UserError
         When a folder may not be listed.
     """
-    places: list[Path] = []
+    found: list[Path] = []
     for person in _named(root, subject):
-        places += [person / "dwi"] if session == "ses-*" else []
-        places += [each / "dwi" for each in _named(person, session)]
-    return sorted(path for place in places for path in entries(place) if is_dwi(path))
+        try:
+            places = [person / "dwi"] if session == "ses-*" else []
+            places += [each / "dwi" for each in _named(person, session)]
+            found += [path for place in places for path in entries(place) if is_dwi(path)]
+        except UserError as error:
+            if closed is None:
+                raise
+            closed[person] = error
+    return sorted(found)
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:
@@ -367,7 +388,7 @@ def choose_scan(
     elif len(set(runs.values())) > 1:
         choices = tuple(sorted(set(runs.values()), key=lambda each: (len(each), each)))
         choose, named = Choose("run", choices), ", ".join(choices)
-        if _are_parts(left):
+        if are_parts(left):
             problem = f"{what} has runs {named} whose gradient tables differ"
             join = Advice(
                 "put parts of one acquisition together first (dwicat of MRtrix3, or eddy)"
@@ -388,26 +409,6 @@ def choose_scan(
         )
         raise UserError(f"{what} has several scans ({names})", left[0].parent, remedy=remedy)
     return (left[0] if left else None), passed_over
-
-
-def _are_parts(paths: Sequence[Path]) -> bool:
-    """Tell runs of different directions or b-values, which are no repetitions, by their tables."""
-    tables = []
-    for path in paths:
-        try:
-            files = find_gradients(path)
-            tables.append(read_gradients(files.bval, files.bvec, np.eye(4)))
-        except UserError:  # which is told when it is read
-            return False
-    first, *others = tables
-    reach = np.cos(np.radians(RUNS_DIFFER))
-    for each in others:
-        if len(each) != len(first) or np.abs(each.b_values - first.b_values).max() > SHELL_GAP:
-            return True
-        cosines = np.abs((each.directions * first.directions).sum(axis=1))
-        if (cosines[each.directions.any(axis=1) & first.directions.any(axis=1)] < reach).any():
-            return True
-    return False
 
 
 def _runs(paths: Sequence[Path]) -> dict[Path, str]:

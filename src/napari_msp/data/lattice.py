@@ -24,6 +24,9 @@ SIZE_TOLERANCE = 0.02
 POSITION_TOLERANCE = 0.05
 """Distance, in voxels, within which two voxel centres are one (our choice)."""
 
+ON_IT = 1e-4
+"""Distance, in voxels, within which a position is a voxel's: headers are rounded."""
+
 PARALLEL = 1e-6
 """Voxels that an axis may lean over its length and still count as parallel: rounding."""
 
@@ -154,7 +157,7 @@ class Lattice:
         it is to cover all old centres, at or behind it.
         """
         steps = (np.array(self.shape) - 1) * self.voxel_sizes / size
-        whole = np.ceil(steps - 1e-6) if covering else np.floor(steps + 1e-6)
+        whole = np.ceil(steps - ON_IT) if covering else np.floor(steps + ON_IT)
         x, y, z = (int(n) + 1 for n in whole)
         return Lattice((x, y, z), self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
 
@@ -398,7 +401,7 @@ def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
 def _rounded(positions: FloatArray) -> FloatArray:
     """Put positions on the voxel that they are at: rounding must not push one off the edge."""
     nearest = np.round(positions)
-    return np.where(np.abs(positions - nearest) < 1e-4, nearest, positions)
+    return np.where(np.abs(positions - nearest) < ON_IT, nearest, positions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,9 +80,9 @@ def calibrate(
         Where an ancestor knew somebody of a subject's name, and does not say of which dataset.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    dataset = as_dataset(dataset, run, b0_threshold)
-    learned = learned_from([model], [dataset], dataset.subjects)
     subjects = several(subjects)
+    dataset = as_dataset(dataset, run, b0_threshold, subjects)
+    learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:
         raise none_left(dataset, "subjects")

@@ -26,6 +26,7 @@ from napari_msp.learning.start_matching import matched
 from napari_msp.learning.starts import read_start
 from napari_msp.learning.statistics_only import write_statistics_only
 from napari_msp.model_file import check_model_name
+from napari_msp.options import several
 
 
 def train(
@@ -102,8 +103,9 @@ def train(
                 replaces = force or out.exists()
                 if not force:
                     _refuse_finished(out) if resume else _refuse_occupied(out)
-                chosen = values.get("run", None if settings is None else settings.run)
-                heads = as_dataset(dataset, chosen)
+                wanted = ({} if settings is None else settings.model_dump()) | values
+                subjects = several(wanted.get("subjects") or ())
+                heads = as_dataset(dataset, wanted.get("run"), only=subjects)
                 heads.tell()
                 if values or settings is None:
                     given = {} if settings is None else settings.model_dump(exclude_unset=True)
