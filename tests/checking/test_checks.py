@@ -12,6 +12,7 @@ from napari_msp.alignment.registration import brain_image, estimate_displacement
 from napari_msp.checking.comparisons import MISALIGNMENT_ACCURACY
 from napari_msp.checking.dataset import check
 from napari_msp.checking.summary import Finding, has_errors, report_text
+from napari_msp.checking.table import table_text
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
@@ -143,6 +144,11 @@ class TestScans:
         path_of(dataset, ending="json").write_text(json.dumps({"RepetitionTime": 7.2}))
         only(dataset, "note", "sub-02_ses-prisma_acq-st_dwi.json", "EchoTime")
 
+    @pytest.mark.parametrize("stated", ["89", "NaN"])
+    def test_echo_time_that_is_none(self, dataset, stated):
+        path_of(dataset, ending="json").write_text(f'{{"EchoTime": {stated}}}')
+        only(dataset, "warning", "sub-02_ses-prisma_acq-st_dwi.json", "is no time in seconds")
+
     def test_sidecar_that_is_no_json(self, dataset):
         path_of(dataset, ending="json").write_text("{")
         only(dataset, "error", "sub-02_ses-prisma_acq-st_dwi.json", "not valid JSON")
@@ -157,9 +163,12 @@ class TestScans:
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_an_input_platform_that_nothing_names(self, dataset):
-        with pytest.raises(UserError) as refusal:
-            check(dataset, progress=lambda *_: pytest.fail("began"))
-        assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
+        checked = check(dataset)
+        [finding] = checked.findings
+        assert "platforms are not compared" in finding.problem
+        assert finding.remedy == Choose("input", ("ge_st", "prisma_st"))
+        assert [row.dropped_slices for row in checked.rows] == [0, 0]
+        assert "Against" not in table_text(checked.rows, checked.input_platform)
 
     def test_the_input_platform_that_the_dataset_marks(self, dataset):
         mark = {"NapariMSP": {"InputPlatform": "prisma_st"}}

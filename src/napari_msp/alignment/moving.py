@@ -32,7 +32,7 @@ from napari_msp.checking.summary import place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.contradictions import SCHEMES, deviation_note, deviation_path, find_deviation
-from napari_msp.data.cubes import Auto, interpolated_voxels
+from napari_msp.data.cubes import OF_SLICES, Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.gradients import GradientTable
@@ -280,7 +280,7 @@ def _still_true(
     if found is not None or placed.clipped is not None:
         stale |= {*SCHEMES}  # directions in scanner axes
     if placed.clipped is not None:
-        stale |= {"SliceTiming", *OF_ITS_AXES}
+        stale |= {*OF_SLICES, *OF_ITS_AXES}
     return {key: value for key, value in metadata.items() if key not in stale}
 
 

@@ -57,7 +57,7 @@ class CheckedDataset:
     rows
         One a scan, in the order of the dataset.
     input_platform
-        The platform that the others were compared with.
+        The platform that the others were compared with; empty where nothing said which it is.
     scans
         What was measured of the scans that could be opened.
     corrections
@@ -115,8 +115,7 @@ def check(
     Raises
     ------
     UserError
-        When there is no such input platform, or nothing says which one it is; when the folder for
-        corrected tables contains something.
+        When there is no such input platform, or the folder for corrected tables contains something.
     """
     root = Path(root)
     if corrected is not None:
@@ -131,8 +130,14 @@ def check(
         return CheckedDataset(
             [finding_from(each, root, str(root)) for each in errors], [], input or ""
         )
-    source = input_platform(dataset, input)
     findings = [finding_from(each, root, str(root)) for each in undecided]
+    try:
+        source = input_platform(dataset, input)
+    except UserError as error:
+        if input is not None:
+            raise
+        source, problem = "", f"{error.problem}: platforms are not compared with it"
+        findings.append(Finding("warning", root.resolve().name, problem, error.remedy))
     findings += [*check_descriptions(root), *check_names(dataset)]
     findings += check_missing_scans(dataset, source)
     findings += check_copies(dataset)
@@ -300,7 +305,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     known = {*dataset.scans.values(), *dataset.passed_over}
     folders = sorted(each for each in dataset.root.glob("sub-*") if each.is_dir())
     for path in (path for each in folders for path in files_under(each, "*_dwi.nii*")):
-        if path not in known:
+        if path not in known and not path.name.startswith("."):
             problem = f"is passed over: scans are named {SCAN_NAMES}"
             advice = Advice("rename or remove it")
             yield Finding("warning", place_of(path, dataset.root), problem, advice)

@@ -73,7 +73,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 yield Finding("error", scan.where, problem, Advice("leave the scan out"), "shells")
         values = [shell.b_value for shell in scan.gradients.shells]
         listed = ", ".join(f"{value:.0f}" for value in values)
-        if common is not None and not _has(scan, common):
+        if input_platform and common is not None and not _has(scan, common):
             problem = (
                 f"has b = {listed} s/mm² where the input platform has {common:.0f}: training "
                 "refuses that"

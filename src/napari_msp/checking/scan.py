@@ -1,5 +1,6 @@
 """Everything that can be said of one scan alone: its files, voxels, mask and signal."""
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, open_nifti
 from napari_msp.errors import Advice, UserError
+from napari_msp.foreign_errors import shortened
 
 SMALLEST_HOLE = 10
 """Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
@@ -251,6 +253,12 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
     if "EchoTime" not in content:
         advice = Advice("add it (in seconds) if the protocol is known")
         yield Finding("note", where, "EchoTime is not stated", advice)
+        return
+    stated = content["EchoTime"]
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 1:
+        problem = f"EchoTime is {shortened(json.dumps(stated))}, which is no time in seconds"
+        advice = Advice("correct it: 89 ms is 0.089")
+        yield Finding("warning", where, problem, advice)
 
 
 def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:

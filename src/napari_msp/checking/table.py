@@ -273,7 +273,7 @@ def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH)
     from those of its platform stands under a heading of its own.
     """
     text, width = [], max(width, NARROWEST)
-    if len(rows) > 1:
+    if len(rows) > 1 and input_platform:
         place = PLACE_LEGEND.format(input=input_platform)
         text += [*_table(rows, PLACE, _protocol, width), "", *_paragraphs(place, width), ""]
         text += ["Is the scan any good?", ""]

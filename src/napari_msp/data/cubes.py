@@ -24,6 +24,9 @@ from napari_msp.formatting import counted
 
 Auto = Literal["auto"]
 
+OF_SLICES = ("SliceTiming", "SliceThickness", "SpacingBetweenSlices")
+"""Fields of a sidecar that are not true of cubes."""
+
 LARGEST_EDGE = 10.0
 """In mm; a larger number is a mistake (our choice)."""
 
@@ -134,10 +137,9 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
 
 
 def described(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
-    """Give a scan's sidecar, with what was done to it and without when slices were taken."""
-    return {name: value for name, value in known.items() if name != "SliceTiming"} | description(
-        source, target
-    )
+    """Give a scan's sidecar, with what was done to it and without what was true of its slices."""
+    still = {name: value for name, value in known.items() if name not in OF_SLICES}
+    return still | description(source, target)
 
 
 def description(source: Lattice, target: Lattice) -> dict[str, Any]:
