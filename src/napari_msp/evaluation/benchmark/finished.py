@@ -160,6 +160,7 @@ def find_predictions(
         problem = "is the dataset itself, whose scans would be compared with themselves"
         raise UserError(problem, folder, "predictions", Advice("give a folder of predictions"))
     found: dict[tuple[str, str], dict[str, list[Path]]] = {}
+    maps: dict[tuple[str, str], dict[str, Path]] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
     for subject in sorted(subjects):
         for path in _images_of(folder, subject):
@@ -171,15 +172,14 @@ def find_predictions(
             found.setdefault((subject, target), {}).setdefault(stem, []).append(path)
             if made is not None:
                 provenance[subject, target] = made
-    maps: dict[tuple[str, str], dict[str, Path]] = {}
-    for subject, (key, path) in ((s, each) for s in sorted(subjects) for each in _maps(folder, s)):
-        target = _predicted(path, Provenance.from_sidecar(read_sidecar(path)), targets)
-        if target is None or (subject, target) in found:
-            continue
-        if key in maps.setdefault((subject, target), {}):
-            problem = f"has several {key} maps of {target} for {subject}"
-            raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
-        maps[subject, target][key] = path
+        for key, path in _maps(folder, subject):
+            target = _predicted(path, Provenance.from_sidecar(read_sidecar(path)), targets)
+            if target is None or (subject, target) in found:
+                continue
+            if key in maps.setdefault((subject, target), {}):
+                problem = f"has several {key} maps of {target} for {subject}"
+                raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+            maps[subject, target][key] = path
     if not found and not maps:
         raise UserError(
             f"has no prediction of {', '.join(targets)} for any subject",

@@ -285,26 +285,20 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
     digests = KeptDigests((earlier or path).with_name(DIGESTS))
     content = plan.to_json(digests.of)
     digests.write(path.with_name(DIGESTS))
-    if path.exists():
-        before = _read_plan(path)
-        wanted = json.loads(json.dumps(content))  # tuples are lists there
-        names = dict.fromkeys([*wanted, *before])
-        changed = [name for name in names if before.get(name) != wanted.get(name)]
-        if changed:
-            if "scans" not in before:
-                problem = "was begun by an earlier version, which did not note of which scans it is"
-                raise UserError(problem, path, "out", Change("out", "another"))
-            then, now = before["scans"], wanted["scans"]
-            scans = [name for name in now if then.get(name) != now[name]]
-            which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
-            raise UserError(
-                f"another evaluation was begun here, with other {', '.join(changed)}{which}",
-                path,
-                "out",
-                either(
-                    Advice("ask for the same as then to go on with it"), Change("out", "another")
-                ),
-            )
+    before = _read_plan(path) if path.exists() else {}
+    wanted = json.loads(json.dumps(content))  # tuples are lists there
+    names = dict.fromkeys([*wanted, *before])
+    changed = [name for name in names if before and before.get(name) != wanted.get(name)]
+    if changed and "scans" not in before:
+        problem = "was begun by an earlier version, which did not note of which scans it is"
+        raise UserError(problem, path, "out", Change("out", "another"))
+    if changed:
+        then, now = before["scans"], wanted["scans"]
+        scans = [name for name in now if then.get(name) != now[name]]
+        which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
+        problem = f"another evaluation was begun here, with other {', '.join(changed)}{which}"
+        go_on = Advice("ask for the same as then to go on with it")
+        raise UserError(problem, path, "out", either(go_on, Change("out", "another")))
     write_json(path, content)
 
 

@@ -74,7 +74,7 @@ class RegionValue(Sample):
     """What one image is in one region of one head.
 
     The reference is "scan" of who is measured, and "training" of who is learned from. Quantities
-    are those of `napari_msp.evaluation.proof.chapters`.
+    are those of `proof.values.QUANTITIES`.
     """
 
     region: str
