@@ -104,9 +104,13 @@ def test_every_part_has_an_output_and_a_name(compared, prediction):
         ("branch:a", prediction.branches["a"], Part("branch a")),
         ("second", prediction.sh, None),
     ):
-        assert outputs.shown(part, 1.0) == shown
-        np.testing.assert_array_equal(outputs.of(part, 1.0).coefficients, expected.coefficients)
-    assert outputs.shown("second", 0.5) == Part("α=0.50", 0.5)
+        found, what = outputs.of(part, 1.0)
+        assert what == shown
+        np.testing.assert_array_equal(found.coefficients, expected.coefficients)
+    assert outputs.of("second", 0.5)[1] == Part("α=0.50", 0.5)
+    # As long as stages are not there, the prediction is not called by their names.
+    for part in ("first", "branch:a", "second"):
+        assert replace(outputs, stages=None).of(part, 0.5) == (prediction.sh, None)
 
 
 def test_a_saved_figure_says_whose_it_is_and_follows_the_errors(compared, tmp_path):

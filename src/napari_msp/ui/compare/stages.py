@@ -78,8 +78,10 @@ class ModelOutputs:
     scan: Scan | None
     stages: Stages | None
 
-    def of(self, part: str, alpha: float) -> SHImage:
-        """Give a part's output on the comparison's lattice.
+    def of(self, part: str, alpha: float) -> tuple[SHImage, Part | None]:
+        """Give a part's output on the comparison's lattice, and what it is.
+
+        Where the part is not there, that is the prediction as the model made it: None.
 
         Parameters
         ----------
@@ -89,24 +91,17 @@ class ModelOutputs:
             Of equation (1).
         """
         if part == INPUT and self.scan is not None:
-            return on_lattice(self.scan.image, self.image.lattice)
-        if self.stages is None or self.shown(part, alpha) is None:
-            return self.image
+            return on_lattice(self.scan.image, self.image.lattice), Part("input")
+        if self.stages is None:
+            return self.image, None
         if part == FIRST:
-            return self.stages.first.image
+            return self.stages.first.image, Part("first stage")
         if part.startswith(BRANCH):
-            return self.stages.branches[part.removeprefix(BRANCH)].image
-        return self.stages.image(alpha)
-
-    def shown(self, part: str, alpha: float) -> Part | None:
-        """Say what is shown; None for the prediction as the model made it."""
-        if part == INPUT:
-            return Part("input")
-        if part == FIRST:
-            return Part("first stage")
-        if part.startswith(BRANCH):
-            return Part(f"branch {part.removeprefix(BRANCH)}")
-        return None if self.stages is None or alpha == self.alpha else mixed(alpha)
+            platform = part.removeprefix(BRANCH)
+            return self.stages.branches[platform].image, Part(f"branch {platform}")
+        return (
+            (self.image, None) if alpha == self.alpha else (self.stages.image(alpha), mixed(alpha))
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from superqt.utils import QSignalThrottler, signals_blocked
 
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest
-from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.compared import Compared, mixed
 from napari_msp.ui.compare.computing import SH_AVERAGE, Comparing
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
 from napari_msp.ui.compare.stages import ModelOutputs, RepaintedSlice, Stages, repaint_slice
@@ -285,14 +285,13 @@ class StagesTab(QWidget):
             self._show_branches()
 
     def _paint(self, new: RepaintedSlice) -> None:
-        prediction, outputs = self._prediction, self._outputs
-        drawn = self._comparing.maps.get(self.shown)
-        if prediction is None or outputs is None or drawn is None or self.branches_shown:
+        prediction, drawn = self._prediction, self._comparing.maps.get(self.shown)
+        if prediction is None or drawn is None or self.branches_shown:
             return
         if new.map.name != self.shown:
             return  # another map has been chosen meanwhile
-        part = outputs.shown(SECOND, new.alpha)
-        title = self.name if part is None else f"{self.name} {part.words}"
+        own = new.alpha == prediction.alpha
+        title = self.name if own else f"{self.name} {mixed(new.alpha).words}"
         image, error = (self._grid.layers[place] for place in drawn.layers.places[self.name])
         if drawn.signed is not None and self.signed():
             new = replace(new, error=None)  # the signed difference follows when α rests
@@ -315,9 +314,7 @@ class StagesTab(QWidget):
     def _put(self, part: str) -> None:
         outputs, name, alpha = self._outputs, self.name, self.panel.alpha
         if outputs is not None:
-            self._images.ask(
-                lambda control: (name, outputs.of(part, alpha), outputs.shown(part, alpha))
-            )
+            self._images.ask(lambda control: (name, *outputs.of(part, alpha)))
 
     def _branch_cells(self) -> GridCells | None:
         prediction, drawn = self._prediction, self._comparing.maps.get(SH_AVERAGE)

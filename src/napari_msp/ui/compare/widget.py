@@ -466,7 +466,7 @@ def worse_than_before(names: Sequence[str], errors: Sequence[ErrorColumn]) -> st
     found = []
     for number, name in enumerate(names[1:], start=1):
         changes = {each.title: each.change(number) for each in errors}
-        worse = [f"{of} +{by:.0f} %" for of, by in changes.items() if by is not None and by >= SAME]
+        worse = [f"{of} +{by:.1f} %" for of, by in changes.items() if by is not None and by >= SAME]
         if worse:
             found.append(f"{name} is worse than before: {', '.join(worse)}.")
     return "\n".join(found)
