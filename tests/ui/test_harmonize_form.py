@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QWidget
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
 from napari_msp.ui.harmonize.models import Device
-from napari_msp.ui.harmonize.results import ResultLayers, Results
+from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.save import REPLACE, Saving
 from napari_msp.ui.widgets.form import Section
 
@@ -232,6 +232,17 @@ def test_results_are_hidden_until_there_are_some(qtbot):
         results.compare.click()
     with qtbot.waitSignal(results.save.clicked):
         results.save.click()
+
+
+def test_notes_are_said_once_and_of_whom():
+    def made(label, *notes):
+        return SimpleNamespace(prediction=SimpleNamespace(label=label), notes=notes)
+
+    both = made("DIQT", "is resampled", "13 % are odd"), made("MSP", "is resampled", "MSP errs")
+    assert notes_on(both) == ["• is resampled", "• DIQT: 13 % are odd", "• MSP errs"]
+    assert notes_on(both[:1] * 2) == ["• is resampled", "• 13 % are odd"]
+    assert notes_on([made("MSP", "is resampled")]) == ["is resampled"]
+    assert notes_on([]) == []
 
 
 @pytest.fixture

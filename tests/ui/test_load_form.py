@@ -1,6 +1,7 @@
 """The form of Load acquisition, by mouse and keyboard, with nothing behind it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -331,3 +332,6 @@ def test_words_are_not_cut_off(form, path, width, qtbot):
     qtbot.wait(20)
     assert form.description.height() >= form.description.heightForWidth(form.description.width())
     assert form.minimumSizeHint().width() <= width
+    form.show_findings(replace(form.findings, description={"Head": 90 * "x"}))
+    assert form.minimumSizeHint().width() <= width
+    assert form.description.heightForWidth(width) > 2 * form.fontMetrics().height()

@@ -463,6 +463,7 @@ def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, he
     press(qtbot, harmonize.message.buttons[0])
     finish(harmonize)
     assert harmonize.form.choices.options.resample
+    assert harmonize.form.advanced.isVisible()  # or it would be allowed out of sight
     assert DIQT_LAYERS[-1] in predicted(viewer)
     assert "interpolated" in harmonize.results.notes.text
 

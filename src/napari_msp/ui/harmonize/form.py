@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,7 @@ class HarmonizeForm(QWidget):
         self.targets = CheckList()
         self.device = QComboBox()
         self.advanced = Advanced()
+        self.section = Section("Advance&d", self.advanced)
         self.button = push_button(
             "Harmoni&ze", "Predict every ticked target with every ticked model (Enter)."
         )
@@ -155,6 +156,13 @@ class HarmonizeForm(QWidget):
             self.advanced.tile.setValue(value or 0)
         else:
             getattr(self.advanced, name).setChecked(value)
+
+    def allow(self, values: Mapping[str, Any]) -> None:
+        """Fill in options that somebody was asked about; what lasts is not folded away."""
+        for name, value in values.items():
+            self.set_option(name, value)
+        if not values.keys() <= {"device"}:
+            self.section.unfold(True)
 
     def set_running(self, running: bool) -> None:
         """Let nothing be changed while work goes on."""
@@ -217,7 +225,7 @@ class HarmonizeForm(QWidget):
             labelled(LABELS["target"], self.targets, "target"),
             self.targets,
             labelled(LABELS["device"], self.device, "device", beside=self.device),
-            Section("Advance&d", self.advanced),
+            self.section,
         )
         self.words = QWidget()
         stacked(self.words, self.why_not, self.doubts, self.note, self.model_message)

@@ -68,6 +68,19 @@ class Results(QWidget):
         self.setVisible(bool(lines))
 
 
+def notes_on(results: Sequence[Predicted]) -> list[str]:
+    """Give what a person must know of predictions, a line each: of which model, unless of all."""
+    whose: dict[str, list[str]] = {}
+    for each in results:
+        for note in each.notes:
+            whose.setdefault(note, []).append(each.prediction.label)
+    lines = []
+    for note, labels in whose.items():
+        told = len(labels) == len(results) or note.startswith(labels[0])
+        lines.append(note if told else f"{', '.join(dict.fromkeys(labels))}: {note}")
+    return [f"• {line}" for line in lines] if lines[1:] else lines
+
+
 class ResultLayers(QObject):
     """Predictions that the viewer shows: those made here, and those it showed before.
 

@@ -14,7 +14,7 @@ from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.models import ModelShelf, with_models_of_now
-from napari_msp.ui.harmonize.results import ResultLayers, Results
+from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.run import (
     Offer,
     Pass,
@@ -229,16 +229,14 @@ class Harmonize(Docked):
             return
         assert self._request is not None
         offer = next(each for each in self._offers if each.text == text)
-        for name, value in offer.values.items():
-            self.form.set_option(name, value)
+        self.form.allow(offer.values)
         self._start(changed(self._request, offer, self._done))
 
     def _show_results(self) -> None:
         results = self._of_scan()
-        notes = dict.fromkeys(note for each in results for note in each.notes)
         source = source_of(results[0].prediction) if results else None
         scan = f"{source.owner}{apart(source)}" if source is not None else ""
-        self.results.show_results(scan, [each.summary for each in results], tuple(notes))
+        self.results.show_results(scan, [each.summary for each in results], notes_on(results))
         if results and self._fresh:
             self._fresh = False
             reveal(self.results)  # in a low window they lie below what is seen

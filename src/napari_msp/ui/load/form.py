@@ -27,7 +27,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
     wrapped,
 )
-from napari_msp.ui.widgets.message import Notices, readable
+from napari_msp.ui.widgets.message import Notices, breakable, readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField
 
 TEACHING = (
@@ -189,8 +189,8 @@ class AcquisitionForm(ExaminedForm):
         self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
         for field in (self.bval, self.bvec):
             field.line.setPlaceholderText("beside the scan")
-        described = (f"<b>{escape(of)}</b> {escape(it)}" for of, it in found.description.items())
-        self.description.setText("<br>".join(described))
+        told = {of: escape(breakable(it)) for of, it in found.description.items()}
+        self.description.setText("<br>".join(f"<b>{of}</b> {it}" for of, it in told.items()))
         if self._wrong_table:
             self.section.unfold(True)
 

@@ -157,7 +157,6 @@ class TrainingCurves(Themed):
 def _words() -> QLabel:
     label = readable()
     label.setTextFormat(Qt.RichText)
-    label.setMinimumWidth(1)
     return label
 
 

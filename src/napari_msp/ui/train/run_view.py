@@ -53,7 +53,6 @@ class RunView(QWidget):
         self._details = ""
         self._entries: dict[str, str] = {}
         self.what, self.comparisons = readable(), readable()
-        self.comparisons.setMinimumWidth(1)  # a table cannot be broken into lines
         self.comparisons.setToolTip(tooltip("SH MSE") + tooltip("statistical alignment"))
         self.progress = ProgressRow(
             cancel="S&top", cancelling="Stopping …", means="Keeps a checkpoint to go on from"

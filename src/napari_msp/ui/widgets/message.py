@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -35,6 +36,8 @@ SIGNS = {
     "note": QStyle.SP_MessageBoxInformation,
     "ok": QStyle.SP_DialogApplyButton,
 }
+
+LONG_WORD = re.compile(r"[^\s-]{30}")
 
 SIGN_SIZE = 16
 """Pixels."""
@@ -236,11 +239,23 @@ class MessagePlace(QScrollArea):
 
 
 def readable(text: str = "") -> QLabel:
-    """Make a label for sentences, which can be copied by mouse and keyboard."""
+    """Make a label for sentences, which can be copied by mouse and keyboard.
+
+    It never makes its place wider; where words may be longer than a line, see `breakable`.
+    """
     label = QLabel(text)
     label.setWordWrap(True)
+    label.setMinimumWidth(1)
     label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
     return label
+
+
+def breakable(text: str) -> str:
+    """Let words longer than a line be broken: Qt breaks lines at blanks and hyphens alone.
+
+    What is copied then holds marks that are not seen: not for paths.
+    """
+    return LONG_WORD.sub("\\g<0>\N{ZERO WIDTH SPACE}", text)
 
 
 def confirmed(parent: QWidget, title: str, words: str, act: str) -> bool:
