@@ -15,7 +15,8 @@ from napari_msp.data import dicom
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
 from napari_msp.data.importers import DicomWarning, import_dicom
-from napari_msp.errors import Choose, Either, UserError, choice_in
+from napari_msp.data.source_tree import series_of
+from napari_msp.errors import Choose, Either, UserError, choice_in, every
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.importers.DicomWarning")
 
@@ -120,20 +121,41 @@ def test_a_series_that_will_not_do(wanted, problem, two, tmp_path):
     assert error.value.remedy == Choose("series", ("5", "9"))
 
 
+def test_which_series_a_folder_gives():
+    folders = {"a": Path("t/a"), "b/x": Path("t/b/x")}
+    assert series_of(folders, None) == {Path("t/a"): None, Path("t/b/x"): None}
+    assert series_of(folders, 6) == {Path("t/a"): "6", Path("t/b/x"): "6"}
+    assert series_of(folders, ["b/x=b=3", "b=1"]) == {Path("t/a"): "b=1", Path("t/b/x"): "b=3"}
+    assert series_of(folders, ["a=none"]) == {Path("t/b/x"): None}
+    with pytest.raises(UserError, match="leaves out every folder"):
+        series_of(folders, "none")
+    with pytest.raises(UserError, match="5, 6: is several series of every folder"):
+        series_of(folders, [5, 6])
+
+
 def test_a_tree_of_sessions(tmp_path):
     for subject in ("anna", "ben"):
         write_session(tmp_path / "tree" / subject / "GE" / "st", more=False)
+    # One was repeated, and one has no DWI: both are named at once, with what helps for each alone.
+    write_series(tmp_path / "tree" / "ben" / "GE" / "st", 9, "again", voxels(seed=1), B_VALUES)
+    write_series(tmp_path / "tree" / "cleo" / "GE" / "st", 1, "localizer", voxels(1))
     out = tmp_path / "heads"
+    tree = tmp_path / "tree", out, "{subject}/{scanner}/{protocol}"
+    with pytest.raises(UserError, match=r"several series that fit.*cleo/GE/st: has no") as error:
+        import_dicom(*tree)
+    assert list(every(error.value.remedy)) == [
+        Choose("series", ("ben/GE/st=5", "ben/GE/st=9", "ben/GE/st=none")),
+        Choose("series", ("cleo/GE/st=none",)),
+    ]
     reported = []
     scans = import_dicom(
-        tmp_path / "tree",
-        out,
-        "{subject}/{scanner}/{protocol}",
+        *tree,
+        series=["DTI", "ben/GE/st=9", "cleo/GE/st=none"],
         report=lambda made, chosen: reported.append((made.folder, chosen.number)),
     )
     assert [each.subject for each in scans] == ["sub-anna", "sub-ben"]
     assert {each.platform for each in scans} == {"ge_st"}
-    assert [number for _, number in reported] == [5, 5]
+    assert [number for _, number in reported] == [5, 9]
     table = (out / "code" / "imported.tsv").read_text().splitlines()
     # Folders of DICOM are often called after people.
     assert table[1].startswith("series 5 DTI b1200/3000\tsub-anna/ses-ge")

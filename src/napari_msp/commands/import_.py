@@ -29,8 +29,10 @@ def add_options(command: ArgumentParser) -> None:
     )
     scans.add_argument(
         "--series",
+        action="append",
         help="With --dicom, take the series with this number, or with this in its description. "
-        "Default: the only DWI.",
+        "FOLDER=SERIES is for one folder of the pattern, and FOLDER=none leaves it out; both can "
+        "be given several times. Default: the only DWI.",
     )
     scans.add_argument(
         "--mask", help="Find masks by this pattern. Default: those beside the images."
@@ -75,7 +77,7 @@ def run(options: Namespace, console: Console) -> int:
         raise UserError(problem, options.mask, "mask", Advice("leave it out"))
     if options.series is not None and not options.dicom:
         problem = "chooses among series of DICOM"
-        raise UserError(problem, options.series, "series", Advice("leave it out"))
+        raise UserError(problem, options.series[0], "series", Advice("leave it out"))
     if options.dicom:
         scans = shared.call(import_dicom, options, report=report, progress=console.progress)
     else:

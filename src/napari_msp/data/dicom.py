@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, read_sidecar
+from napari_msp.bids import gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
@@ -365,26 +365,6 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     flaws = said.get("Flaws", {})
     found = (replace(s, flaw=flaws.get(s.path.name, s.flaw)) for s in _series_in(kept))
     return Converted(folder, tuple(found), tuple(said["Warnings"]), tuple(said["Lost"]))
-
-
-def folders_of(source: Path, pattern: str) -> list[Path]:
-    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
-    if not source.is_dir():
-        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
-    if not pattern.strip("/"):
-        return [source]
-    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
-        problem = "names no folder in the tree"
-        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
-        raise UserError(problem, pattern, "pattern", remedy)
-    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
-    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
-    found = sorted(path for path in source.glob(wanted) if path.is_dir())
-    if not found:
-        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
-        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
-        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
-    return found
 
 
 def looks_like_dicom(folder: str | Path) -> bool:

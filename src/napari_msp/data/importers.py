@@ -41,12 +41,19 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
-from napari_msp.data.dicom import Converted, Series, converted, folders_of
+from napari_msp.data.dicom import Converted, Series, converted
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
-from napari_msp.data.source_tree import ImportedScan, find_scans, pattern_expression
-from napari_msp.errors import Advice, Choose, Give, UserError, either
+from napari_msp.data.source_tree import (
+    ImportedScan,
+    find_scans,
+    folders_of,
+    in_folder,
+    pattern_expression,
+    series_of,
+)
+from napari_msp.errors import Advice, Choose, Give, UserError, either, together
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -381,7 +388,7 @@ def import_dicom(
     out: str | Path,
     pattern: str = "",
     *,
-    series: str | int | None = None,
+    series: str | int | Sequence[str | int] | None = None,
     subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
@@ -394,8 +401,8 @@ def import_dicom(
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from folders of DICOM files.
 
-    Each folder gives one scan: its only DWI, or the series that is chosen. Sidecars contain
-    neither names nor dates. The dataset appears under its name only when complete.
+    Each folder gives one scan. Sidecars contain neither names nor dates. The dataset appears under
+    its name only when complete.
 
     Parameters
     ----------
@@ -409,6 +416,8 @@ def import_dicom(
         `source` is one such folder, and subject and platform are given.
     series
         Which series of each folder, by its number or a part of its description; None: the only DWI.
+        Several: one for a folder alone goes behind its path relative to `source`, as in
+        "B/prisma=6"; "B/prisma=none" leaves that folder out.
     subject, session, protocol
         Labels where the tree does not name them.
     input_platform, voxel_size, b0_threshold, dry_run, progress
@@ -424,8 +433,8 @@ def import_dicom(
     Raises
     ------
     UserError
-        When no folder fits, dcm2niix is missing or fails, a choice of series is open, or as
-        `import_tree`.
+        When no folder fits, dcm2niix is missing or fails, choices of series are open (all of them
+        are named), or as `import_tree`.
 
     Warns
     -----
@@ -444,15 +453,21 @@ def import_dicom(
             remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
             raise UserError(problem, source, lacking[0], remedy)
     pattern_expression(images, labels)
-    folders = folders_of(source, pattern)
+    named = {each.relative_to(source).as_posix(): each for each in folders_of(source, pattern)}
+    wanted = series_of(named, series)
+    open_choices: list[UserError] = []
     with scratch_folder() as temporary:
         tree = temporary / "nifti"
         came_from: dict[Path, str] = {}
-        for number, folder in enumerate(folders):
+        for number, folder in enumerate(wanted):
             inside = tree / folder.relative_to(source)
             inside.mkdir(parents=True, exist_ok=True)
             with converted(folder) as made:
-                chosen = made.choose(series)
+                try:
+                    chosen = made.choose(wanted[folder])
+                except UserError as error:
+                    open_choices.append(error if len(named) == 1 else in_folder(error, source))
+                    continue
                 if report is not None:
                     report(made, chosen)
                 for line in made.warnings:
@@ -463,7 +478,9 @@ def import_dicom(
                 for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
                     shutil.move(path, inside / (name + path.name.removeprefix(stem)))
             if progress is not None:
-                progress(f"converted {folder}", number + 1, len(folders))
+                progress(f"converted {folder}", number + 1, len(wanted))
+        if open_choices:
+            raise together(open_choices)
         # Converted images are gone in a moment: what is said is about the folders they came from.
         with warnings.catch_warnings(record=True) as told:
             try:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from napari_msp.data.contradictions import deviation_path
 from napari_msp.data.gradient_files import b0_only
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
-from napari_msp.errors import Advice, Change, Give, Remedy, UserError, either
+from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, choice_in, either
 from napari_msp.files import files_under
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
@@ -30,6 +30,9 @@ ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
 
 SHOWN_FILES = 3
 """How many files of the tree an error shows, so that the pattern can be corrected by them."""
+
+LEFT_OUT = "none"
+"""Stands for the series of a folder that is not to be imported."""
 
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
@@ -310,3 +313,68 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
             remedy = Advice("rename one or make the pattern narrower")
             raise UserError(problem, scan.source, "pattern", remedy)
         seen[key] = scan
+
+
+# --- Folders of DICOM ----------------------------------------------------------------------------
+
+
+def folders_of(source: Path, pattern: str) -> list[Path]:
+    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
+    if not source.is_dir():
+        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
+    if not pattern.strip("/"):
+        return [source]
+    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
+        problem = "names no folder in the tree"
+        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
+        raise UserError(problem, pattern, "pattern", remedy)
+    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
+    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
+    found = sorted(path for path in source.glob(wanted) if path.is_dir())
+    if not found:
+        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
+        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
+        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
+    return found
+
+
+def series_of(
+    folders: Mapping[str, Path], series: str | int | Sequence[str | int] | None
+) -> dict[Path, str | None]:
+    """Say which series each folder gives, None: its only DWI; a folder that is left out is not in.
+
+    Parameters
+    ----------
+    folders
+        By their names.
+    series
+        One for every folder, or some such as "B/prisma=6" for one and "B/prisma=none"; see
+        `importers.import_dicom`.
+    """
+    given = [series] if isinstance(series, str | int) else series or ()
+    alone, shared = {}, []
+    for each in map(str, given):
+        # By the folders, as a description may have a "=", too.
+        name = next((name for name in folders if each.startswith(f"{name}=")), None)
+        if name is None:
+            shared.append(each)
+        else:
+            alone[name] = each.removeprefix(f"{name}=")
+    if len(shared) > 1:
+        remedy = Advice("give one for every folder, and others as FOLDER=SERIES")
+        raise UserError("is several series of every folder", ", ".join(shared), "series", remedy)
+    everywhere = shared[0] if shared else None
+    wanted_of = {path: alone.get(name, everywhere) for name, path in folders.items()}
+    kept = {path: wanted for path, wanted in wanted_of.items() if wanted != LEFT_OUT}
+    if not kept:
+        raise UserError("leaves out every folder", ", ".join(map(str, given)), "series")
+    return kept
+
+
+def in_folder(error: UserError, source: Path) -> UserError:
+    """Let an open choice of series be made for one folder alone, or the folder be left out."""
+    name = Path(error.subject or source).relative_to(source).as_posix()
+    choice = choice_in(error.remedy)
+    known = choice.choices if choice else ()
+    remedy = Choose("series", tuple(f"{name}={each}" for each in (*known, LEFT_OUT)))
+    return UserError(error.problem, error.subject, error.field, remedy)
