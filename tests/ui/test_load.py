@@ -169,6 +169,11 @@ def test_a_folder_within_a_dataset_chooses_what_lies_in_it(heads):
     assert len(found.dataset.scans) == 9
 
 
+def test_a_folder_of_one_scan_is_that_scan(path):
+    found = examine(Choice(path.parent))
+    assert (found.scan, found.choice.path, found.problems) == (path, path.parent, {})
+
+
 def test_a_platform_that_the_subject_has_not_is_replaced(make_heads, tmp_path):
     heads = make_heads(tmp_path / "heads", subjects=2, shape=(5, 5, 5))
     shutil.rmtree(heads / "sub-02/ses-prisma")

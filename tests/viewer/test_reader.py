@@ -258,7 +258,7 @@ def test_a_folder_of_ordinary_images_is_listed_once(monkeypatch, scan, tmp_path)
     reads = get_reader(str(tmp_path))
     assert listed == [tmp_path] * 3
     assert reads is not None
-    monkeypatch.delattr(reader, "_scans_in")  # it is not looked through again
+    monkeypatch.delattr(reader, "scans_in")  # it is not looked through again
     assert len(reads(str(tmp_path))) == 3
 
 

@@ -51,7 +51,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
-        scans = _scans_in(listed[0])
+        scans = scans_in(listed[0])
         return partial(read, scans=scans) if scans else None
     return read if all(_is_dwi(each) or _is_sh(each) for each in listed) else None
 
@@ -87,7 +87,7 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
 
     viewer, paths = current_viewer(), _listed(path)
     if paths[0].is_dir():
-        folder, paths = paths[0], _scans_in(paths[0]) if scans is None else list(scans)
+        folder, paths = paths[0], scans_in(paths[0]) if scans is None else list(scans)
         if len(paths) > 1:
             remedy = Advice(f"drop the folder on {LOAD} (menu Plugins, MSP Harmonization)")
             raise UserError("holds several scans", folder, remedy=remedy)
@@ -137,7 +137,7 @@ def _shell(path: Path) -> float | None:
     return b_value
 
 
-def _scans_in(folder: Path) -> list[Path]:
+def scans_in(folder: Path) -> list[Path]:
     """Find a scan's image where datasets and scanners' exports have them, at most two.
 
     Each folder is listed once; its names tell which images are worth a look.

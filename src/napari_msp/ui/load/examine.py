@@ -30,6 +30,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.fitting import poor_directions, supported_order, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
+from napari_msp.ui.reader import scans_in
 from napari_msp.ui.reading import usual_shell
 
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ class Choice:
     Attributes
     ----------
     path
-        A scan, the folder of a BIDS dataset, or a folder of DICOM files.
+        A scan, or a folder: a BIDS dataset, one with a single scan, or DICOM files.
     subject, platform, run
         Of a dataset; a run where the scan was repeated.
     b_value
@@ -179,6 +180,8 @@ class _Examination:
             if doubts:
                 self.doubts["series"] = "; ".join(doubts)
             self.choice = replace(self.choice, series=chosen.stem)
+        elif given.is_dir() and (alone := _only_scan_in(given)):
+            scan = alone
         elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
             if dataset is None:
@@ -343,6 +346,12 @@ def _open(path: Path) -> nib.Nifti1Image:
     image = open_nifti(path)
     check_four_axes(image, str(path))
     return image
+
+
+def _only_scan_in(folder: Path) -> Path | None:
+    """Give the scan of a folder that is in no dataset and holds one, as the reader does."""
+    found = [] if dataset_root(folder / "any") else scans_in(folder)
+    return found[0] if len(found) == 1 else None
 
 
 def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
