@@ -94,7 +94,9 @@ def test_a_model_of_one_shell_takes_its_own_and_says_what_it_leaves(heads, tmp_p
     said = refused(tmp_path, *run, tmp_path / "no", "--shell", 3000)
     assert "the model was trained at 1200" in said
     assert "--b-value rescale" in said
-    assert call(*run, tmp_path / "r", "--shell", 3000, "--b-value", "rescale").status == 0
+    answer = call(*run, tmp_path / "r", "--shell", 3000, "--b-value", "rescale")
+    assert answer.status == 0
+    assert "signal of b = 3000 rescaled to 1200 s/mm²" in " ".join(answer.warnings)
 
 
 def test_a_cohort_gets_all_shells(heads, joint, tmp_path):

@@ -20,6 +20,7 @@ from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import (
     NotForScans,
     NotPredicted,
+    Rescaled,
     UnlikeTraining,
     prepare_input,
 )
@@ -219,6 +220,7 @@ def test_two_platforms_leave_nothing_to_disagree(make_network):
         ({"voxel_size": 2.0}, Resample, {"resample": True, "lattice": "model"}),
     ],
 )
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.Rescaled")
 def test_what_is_not_the_models_is_refused_and_can_be_allowed(
     model_options, remedy, option, make_model, small_scan, tmp_path
 ):
@@ -356,7 +358,8 @@ class TestUnlikeTheTrainingScans:
             near = prepare_input(make_model(), acquisition)
         assert near.approximations == ()
         assert any("is taken for" in each for each in near.warnings)
-        rescaled = prepare_input(make_model(), acquisition, rescale_b_value=True)
+        with pytest.warns(Rescaled, match=f"b = {b_value:.0f} rescaled to 1200"):
+            rescaled = prepare_input(make_model(), acquisition, rescale_b_value=True)
         assert f"b = {b_value:.0f} rescaled to 1200" in rescaled.approximations[0]
         expected = fit_sh(acquisition, rescale_to=1200.0)
         np.testing.assert_array_equal(

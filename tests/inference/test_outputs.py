@@ -13,7 +13,7 @@ from napari_msp.errors import Choose, Overwrite, UserError
 from napari_msp.files import sha256
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
-from napari_msp.inference.prepare import UnlikeTraining
+from napari_msp.inference.prepare import Rescaled, UnlikeTraining
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
@@ -336,6 +336,7 @@ def test_all_that_keeps_a_scan_from_being_harmonized_is_said_at_once(
     assert "\n" not in said
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnlikeTraining)
+        warnings.simplefilter("ignore", Rescaled)
         harmonize_to_folder(
             dwi, saved_model, ["connectom_sa"], out,
             rescale_b_value=True, resample=True, force=True,

@@ -15,7 +15,7 @@ from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.passes import bytes_per_voxel, expected_polls
-from napari_msp.inference.prepare import NotPredicted, prepare_input
+from napari_msp.inference.prepare import NotPredicted, Rescaled, prepare_input
 from napari_msp.inference.tiling import run_whole_image
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan_sources import load_scan
@@ -307,7 +307,8 @@ def test_shells_that_are_not_the_models(
 def test_another_shell_is_rescaled_when_that_is_allowed(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=(1200.0, 2500.0)).load(tmp_path)
     model = make_model(b_value=BOTH)
-    found = harmonize(model, acquisition, "prisma_st", rescale_b_value=True)
+    with pytest.warns(Rescaled, match="b = 2500 rescaled to 3000"):
+        found = harmonize(model, acquisition, "prisma_st", rescale_b_value=True)
     assert [part.image.rescaled_from for part in found.by_shell().values()] == [None, 2500]
     assert any("b = 2500 rescaled to 3000" in each for each in found.approximations)
     assert len(found.approximations) == 1
@@ -316,7 +317,7 @@ def test_another_shell_is_rescaled_when_that_is_allowed(make_model, small_scan, 
 def test_a_chosen_shell_may_be_rescaled_though_another_is_nearer(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=BOTH).load(tmp_path)
     said = "b = 1200 of the scan is not predicted (the model knows b = 1200, read from 3000)"
-    with pytest.warns(NotPredicted, match=re.escape(said)):
+    with pytest.warns(NotPredicted, match=re.escape(said)), pytest.warns(Rescaled):
         found = harmonize(
             make_model(), acquisition, "prisma_st", rescale_b_value=True, b_value=3000
         )
@@ -328,7 +329,7 @@ def test_a_chosen_shell_may_be_rescaled_though_another_is_nearer(make_model, sma
 def test_the_models_own_b_values_are_said_and_not_the_scans(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=(1000.0, 3000.0)).load(tmp_path)
     said = "b = 3000 of the scan is not predicted (the model knows b = 1200, read from 1000)"
-    with pytest.warns(NotPredicted, match=re.escape(said)):
+    with pytest.warns(NotPredicted, match=re.escape(said)), pytest.warns(Rescaled):
         prepare_input(make_model(), acquisition, rescale_b_value=True)
 
 

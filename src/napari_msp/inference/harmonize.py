@@ -88,7 +88,7 @@ def harmonize(
 
     Warns
     -----
-    UnlikeTraining, NotPredicted
+    UnlikeTraining, NotPredicted, Rescaled
         As `prepare_input`.
     """
     model = model if isinstance(model, Model) else load_model(model)

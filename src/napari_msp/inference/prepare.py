@@ -50,6 +50,10 @@ class NotForScans(UnlikeTraining):
     """The model learned from simulated heads alone, and is given another scan."""
 
 
+class Rescaled(UserWarning):
+    """A signal was brought to the model's b-value, which is exact for one kind of decay only."""
+
+
 class NotPredicted(UserWarning):
     """A scan has shells that the model does not know."""
 
@@ -117,6 +121,8 @@ def prepare_input(
         When the model is for simulated heads only, and the scan is not known to be of one.
     NotPredicted
         When the scan has shells that are not the model's.
+    Rescaled
+        When the signal was brought to the model's b-value.
     """
     options = replace(options or Options(), **settings)
     if isinstance(scan, str | Path) and is_scan(scan):
@@ -142,6 +148,8 @@ def prepare_input(
     for wanted, shell in chosen.items():
         rescaling = _rescaling(shell, wanted, options.rescale_b_value)
         said += rescaling
+        for words in rescaling:
+            warnings.warn(f"{acquisition.name}: {words}", Rescaled, stacklevel=3)
         images[shell_name(wanted)] = fit_sh(
             acquisition,
             b_value=shell.b_value,
