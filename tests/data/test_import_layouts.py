@@ -17,7 +17,7 @@ from napari_msp.data.beside import PassedOver
 from napari_msp.data.cubes import Interpolated
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
-from napari_msp.errors import Give, UserError
+from napari_msp.errors import Give, UserError, every
 from napari_msp.files import write_json
 from napari_msp.strict_json import read_json
 
@@ -198,12 +198,46 @@ def test_what_a_scan_inherits_comes_along(tree: Path, put: Callable[..., Path]) 
     assert read_json(sidecar) == {"EchoTime": 0.08, "Own": 1}
 
 
-@pytest.mark.parametrize("field", ["pattern", "mask"])
+@pytest.mark.parametrize(
+    ("moved", "patterns"),
+    [
+        (("bval", "bvec"), ("bval", "bvec")),
+        (("bvec",), ("bvec",)),
+        (("bval", "bvec"), ("b",)),  # of MRtrix3, which is both
+    ],
+)
+def test_tables_of_another_folder_have_patterns(
+    tree: Path, put: Callable[..., Path], moved: tuple[str, ...], patterns: tuple[str, ...]
+) -> None:
+    """As TractoFlow leaves them."""
+    pattern = "{subject}/Resample_DWI/{subject}__resampled.nii.gz"
+    stem = "s1__resampled"
+    path = put(f"s1/Resample_DWI/{stem}.nii.gz", f"{stem}.bval", f"{stem}.bvec", "mask.nii.gz")
+    table = load_acquisition(path).gradients
+    (tree / "s1" / "Eddy").mkdir()
+    for ending in moved:
+        path.with_name(f"{stem}.{ending}").rename(tree / "s1" / "Eddy" / f"s1__eddy.{ending}")
+    np.savetxt(tree / "s1" / "Eddy" / "s1__eddy.b", np.c_[table.directions, table.b_values])
+    with pytest.raises(UserError, match="is missing") as error:
+        import_tree(tree, tree.parent / "bids", pattern, session="ge")
+    gives = [each.parameter for each in every(error.value.remedy) if isinstance(each, Give)]
+    assert gives == [moved[0]]
+    fields = {"b": "bval"}
+    given = {fields.get(each, each): f"{{subject}}/Eddy/{{subject}}__*.{each}" for each in patterns}
+    with pytest.raises(UserError, match=r"no files of b-vectors fit s1/none\.bvec, one is needed"):
+        import_tree(tree, tree.parent / "bids", pattern, session="a", bvec="{subject}/none.bvec")
+    [made] = imported(tree, pattern, session="ge", **given).values()
+    found = load_acquisition(tree.parent / "bids" / made).gradients
+    np.testing.assert_allclose(found.directions, table.directions, atol=1e-6)
+
+
+@pytest.mark.parametrize("field", ["pattern", "mask", "bval"])
 def test_a_pattern_starts_in_the_tree(tree: Path, put: Callable[..., Path], field: str) -> None:
     put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
     given: dict[str, Any] = {
         "pattern": "{subject}/{scanner}_dwi.nii.gz",
         "mask": "{subject}/{scanner}_mask.nii.gz",
+        "bval": "{subject}/{scanner}_dwi.bval",
     }
     inside = given[field]
     for odd in (str(tree / inside), f"/elsewhere/{inside}"):

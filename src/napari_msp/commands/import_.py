@@ -34,9 +34,12 @@ def add_options(command: ArgumentParser) -> None:
         "FOLDER=SERIES is for one folder of the pattern, and FOLDER=none leaves it out; both can "
         "be given several times. Default: the only DWI.",
     )
-    scans.add_argument(
-        "--mask", help="Find masks by this pattern. Default: those beside the images."
-    )
+    for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors"), ("--mask", "masks")):
+        scans.add_argument(
+            option,
+            metavar="PATTERN",
+            help=f"Find {what} by this pattern. Default: those beside the images.",
+        )
     for option, what in (
         ("--subject", "the subject"),
         ("--session", "the scanner"),
@@ -72,9 +75,10 @@ def run(options: Namespace, console: Console) -> int:
         for lost in converted.lost:
             console.say(f"   {lost}")
 
-    if options.dicom and options.mask is not None:
-        problem = "no masks are looked for among DICOM files"
-        raise UserError(problem, options.mask, "mask", Advice("leave it out"))
+    for field in ("mask", "bval", "bvec"):
+        if options.dicom and getattr(options, field) is not None:
+            problem = "is not looked for among DICOM files"
+            raise UserError(problem, getattr(options, field), field, Advice("leave it out"))
     if options.series is not None and not options.dicom:
         problem = "chooses among series of DICOM"
         raise UserError(problem, options.series[0], "series", Advice("leave it out"))

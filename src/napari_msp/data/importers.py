@@ -77,6 +77,8 @@ def import_tree(
     pattern: str,
     *,
     mask: str | None = None,
+    bval: str | None = None,
+    bvec: str | None = None,
     subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
@@ -108,8 +110,9 @@ def import_tree(
         repeated scans apart. A name that is repeated must agree; `*` stands for anything within
         one folder or file name (behind a name in braces, for what begins with no letter or digit).
         `.nii` and `.nii.gz` stand for each other.
-    mask
-        Pattern of the masks in the same names, relative to `source`. None: as found for each image.
+    mask, bval, bvec
+        Patterns of masks, b-values and b-vectors in the same names, relative to `source`, for
+        those that lie elsewhere. None: as found for each image.
     subject, session, protocol
         Labels where the tree does not name them.
     input_platform
@@ -158,10 +161,11 @@ def import_tree(
     refuse_occupied(out)  # before the long look at every scan
     if voxel_size is not None:
         check_voxel_size(voxel_size)
+    others = {"mask": mask, "bval": bval, "bvec": bvec}
     constants = {"subject": subject, "session": session, "protocol": protocol}
     scans = [
         replace(scan, b0_threshold=b0_threshold)
-        for scan in find_scans(source, pattern, mask, constants)
+        for scan in find_scans(source, pattern, others, constants)
     ]
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
@@ -171,7 +175,7 @@ def import_tree(
         scans[done] = _checked(scan, voxel_size)
         if progress is not None:
             progress(f"checked {scan.source}", done + 1, len(scans))
-    turned = [scan for scan in scans if scan.bvec.name.lower().endswith(ROTATED)]
+    turned = [scan for scan in scans if not bvec and scan.bvec.name.lower().endswith(ROTATED)]
     for scan in turned[:1]:
         more = f", and so for {counted(len(turned) - 1, 'other scan')}" if len(turned) > 1 else ""
         said = f"{scan.source}: {find_gradients(scan.source).note}{more}"

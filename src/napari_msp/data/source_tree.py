@@ -19,7 +19,7 @@ from napari_msp.bids import (
 )
 from napari_msp.data.beside import PassedOver, find_gradients, look_for_mask
 from napari_msp.data.contradictions import deviation_path
-from napari_msp.data.gradient_files import b0_only
+from napari_msp.data.gradient_files import b0_only, one_table
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, choice_in, either
@@ -30,6 +30,12 @@ ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
 
 SHOWN_FILES = 3
 """How many files of the tree an error shows, so that the pattern can be corrected by them."""
+
+OTHERS = {"mask": "masks", "bval": "files of b-values", "bvec": "files of b-vectors"}
+"""What may have a pattern of its own beside the images'."""
+
+Patterns = Mapping[str, str | None]
+"""Of `OTHERS`; None: those that are found with an image."""
 
 LEFT_OUT = "none"
 """Stands for the series of a folder that is not to be imported."""
@@ -153,13 +159,13 @@ def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
 
 
 def find_scans(
-    source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
+    source: Path, pattern: str, others: Patterns, constants: Mapping[str, str | None]
 ) -> list[ImportedScan]:
     """Find the scans of a tree, see `importers.import_tree`; ordered by subject and platform."""
-    for given, field in ((pattern, "pattern"), (mask, "mask")):
+    for field, given in {"pattern": pattern, **others}.items():
         _refuse_absolute(given, field, source)
     scans = sorted(
-        _fitting(source, pattern, mask, constants), key=lambda scan: (scan.subject, scan.platform)
+        _fitting(source, pattern, others, constants), key=lambda scan: (scan.subject, scan.platform)
     )
     scans = _with_directions(scans)
     _refuse_collisions(scans)
@@ -167,7 +173,7 @@ def find_scans(
 
 
 def _fitting(
-    source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
+    source: Path, pattern: str, others: Patterns, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
     expression = pattern_expression(pattern, constants)
     hidden = Path(pattern).name.startswith(".")  # such as what a Mac leaves beside each file
@@ -185,7 +191,7 @@ def _fitting(
                 warnings.warn(said, PassedOver, stacklevel=4)
             continue
         values = {**constants, **match.groupdict()}
-        yield _describe_scan(source, path, values, mask)
+        yield _describe_scan(source, path, values, others)
     if not fitting:
         images = [path for path in files if image_suffix(path)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
@@ -206,7 +212,7 @@ def _is_single_volume(image: Path) -> bool:
 
 
 def _describe_scan(
-    source: Path, path: Path, values: Mapping[str, str | None], mask: str | None
+    source: Path, path: Path, values: Mapping[str, str | None], others: Patterns
 ) -> ImportedScan:
     subject = plain_label((values["subject"] or "").removeprefix("sub-"))
     scanner = values.get("scanner") or values["session"] or ""
@@ -223,7 +229,12 @@ def _describe_scan(
     labels = {"ses": session, "acq": protocol, "run": run}
     entities = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
     folder = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), "dwi")
-    bval, bvec = _gradient_files(path)
+    named_files = {
+        field: _by_pattern(source, path, values, pattern, field)
+        for field, pattern in others.items()
+        if pattern is not None
+    }
+    bval, bvec = _gradient_files(path, named_files)
     sidecar = sidecar_path(path)
     return ImportedScan(
         source=path,
@@ -233,22 +244,28 @@ def _describe_scan(
         / f"sub-{subject}{entities}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
         bval=bval,
         bvec=bvec,
-        mask=_mask_beside(path) if mask is None else _mask_by_pattern(source, path, values, mask),
+        mask=named_files.get("mask") or _mask_beside(path),
         sidecar=sidecar if sidecar.exists() else None,
     )
 
 
-def _gradient_files(image: Path) -> tuple[Path, Path]:
+def _gradient_files(image: Path, given: Mapping[str, Path]) -> tuple[Path, Path]:
+    bval, bvec = one_table(given.get("bval"), given.get("bvec"))
+    if bval is not None and bvec is not None:
+        return Path(bval), Path(bvec)
     files = find_gradients(image)
-    if files.missing and image_suffix(image).lower() in MRTRIX_SUFFIXES:
+    if not given and files.missing and image_suffix(image).lower() in MRTRIX_SUFFIXES:
         return image, image  # in its header
-    if files.missing:
-        remedy = Advice(
-            f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
-            "no DWI"
-        )
-        raise UserError("is missing", files.missing[0], "pattern", remedy)
-    return files.bval, files.bvec
+    found = Path(bval or files.bval), Path(bvec or files.bvec)
+    for path, field in zip(found, ("bval", "bvec"), strict=True):
+        if not path.is_file():
+            remedy = either(
+                Advice(f"put the gradient files beside {image.name}"),
+                Give(field, "the pattern of its place"),
+                Advice("make the images' pattern narrower if that is no DWI"),
+            )
+            raise UserError("is missing", path, "pattern", remedy)
+    return found
 
 
 def _mask_beside(image: Path) -> Path | None:
@@ -259,15 +276,17 @@ def _mask_beside(image: Path) -> Path | None:
     return found.path
 
 
-def _mask_by_pattern(
-    source: Path, image: Path, values: Mapping[str, str | None], pattern: str
+def _by_pattern(
+    source: Path, image: Path, values: Mapping[str, str | None], pattern: str, field: str
 ) -> Path:
+    """Find the one file that belongs to an image by the pattern of a parameter."""
+
     def value(match: re.Match[str]) -> str:
         if not match[1]:
             return "*"
         if values.get(match[1]) is None:
             problem = f"{{{match[1]}}} is not in the images' pattern"
-            raise UserError(problem, pattern, "mask", Advice("add it there"))
+            raise UserError(problem, pattern, field, Advice("add it there"))
         # Brackets in a folder's name are no wildcards.
         return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
 
@@ -278,12 +297,10 @@ def _mask_by_pattern(
     try:
         found = sorted({path for ending in alike for path in source.glob(stem + ending)})
     except (ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"is no pattern ({error})", pattern, "mask", Advice("correct it")
-        ) from error
+        raise UserError(f"is no pattern ({error})", pattern, field, Advice("correct it")) from error
     if len(found) != 1:
-        problem = f"{len(found) or 'no'} masks fit {wanted}, one is needed"
-        raise UserError(problem, image, "mask", Change("mask", "another"))
+        problem = f"{len(found) or 'no'} {OTHERS[field]} fit {wanted}, one is needed"
+        raise UserError(problem, image, field, Change(field, "another"))
     return found[0]
 
 
