@@ -56,6 +56,11 @@ COMMANDS: dict[str, Command] = {
 USER_ERROR = 2
 """Exit status after a user's mistake, or when memory or a GPU fails."""
 
+SPINS = "1000"
+"""Looks that a thread of torch's takes before it sleeps, where it waits for another: what GNU's
+OpenMP takes itself once it has more threads than cores. It cannot know that other programs use the
+cores: by its 300,000 looks the waiting thread then keeps the other one from the core it needs."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit status: 0, 2 after a user's mistake, 130 when interrupted.
@@ -63,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `check`, `cohort` and `review` give 1 when what they looked at is not in order.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _wait_without_spinning()
     _open_closed_streams()
     _show_what_cannot_be_encoded()
     chosen = next((each for each in arguments if not each.startswith("-")), "")
@@ -138,6 +144,12 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             command.add_options(added)
             add_console_options(added)
     return parser
+
+
+def _wait_without_spinning() -> None:
+    """Leave cores to other programs while threads wait; read once, when torch is imported."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # or it would count no more
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _open_closed_streams() -> None:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -62,6 +63,21 @@ def test_help_shows_the_example_and_what_every_command_has(name, capsys):
     told = capsys.readouterr().out
     assert all(example in told for example in COMMANDS[name].EXAMPLE.splitlines())
     assert {"--quiet", "--verbose", "--log"} <= set(told.replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_without_spinning_unless_the_user_says_how(given, spins, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # is put back whatever a command sets
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 @pytest.mark.parametrize("name", COMMANDS)
