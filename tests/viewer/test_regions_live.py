@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msp.errors import UserError
 from napari_msp.signal.maps import MAPS, sh_average
 from napari_msp.ui.compare.compared import mixed
+from napari_msp.ui.compare.regions_tab import PAINT
 from napari_msp.ui.layers import make_layer, map_layer
 
 PATIENCE = 20_000
@@ -99,6 +100,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     assert other is not drawn
     assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
     assert (other.mode, other.visible) == ("paint", True)
+    assert regions.words.text() == PAINT
     regions.labels.setCurrentIndex(1)
     assert (drawn.mode, drawn.visible) == ("paint", True)
     assert (other.mode, other.visible) == ("pan_zoom", False)

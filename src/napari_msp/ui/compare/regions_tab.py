@@ -42,6 +42,8 @@ NONE = "none"
 
 NOTHING = "Choose labels, open an atlas or a bundle’s mask, or draw regions of your own."
 
+PAINT = "Paint in the picture; press Draw again for the comparison."
+
 PACE = 150
 """Milliseconds between measurements while somebody paints."""
 
@@ -201,7 +203,6 @@ class RegionsTab(Themed):
         if self._layer is not None and not self._grid.aside:
             self._layer.mode = "pan_zoom"
         self.paint()
-        self._enable()
 
     def stop(self) -> None:
         """Let everything go but the labels, which are the viewer's."""
@@ -250,7 +251,6 @@ class RegionsTab(Themed):
             return
         self._stale = True
         self._enable()
-
         lattices = [lattice_of(cell) for cell in self._grid.layers]
 
         def work(control: Control) -> _Found:
@@ -275,13 +275,11 @@ class RegionsTab(Themed):
             label = COLUMNS.index("label")
             by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
             kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
-            text = tabbed([COLUMNS, *kept])
-            QApplication.clipboard().setText(text)
+            QApplication.clipboard().setText(tabbed([COLUMNS, *kept]))
 
     def restyle(self) -> None:
         """Draw in the theme's colours."""
-        colours = colours_of(self)
-        self.histogram.paint_frame(colours)
+        self.histogram.paint_frame(colours_of(self))
         self._draw_histogram()
 
     def _show(self) -> None:
@@ -373,7 +371,6 @@ class RegionsTab(Themed):
             self.draw.setChecked(False)
         self.table.setEnabled(False)
         self.measure()
-        self._enable()
 
     def _changes(self, layer: Labels) -> list[Any]:
         return [layer.events.paint, layer.events.labels_update, layer.events.set_data]
@@ -417,6 +414,7 @@ class RegionsTab(Themed):
 
     def _set_drawing(self, wanted: bool) -> None:
         """Let one image be seen with its labels, or the comparison again."""
+        self.words.setText(PAINT if wanted else NOTHING)
         if wanted and self._layer is not None:
             self._grid.step_aside(self._layer)
             self._layer.mode = "paint"  # only what is visible takes the brush
