@@ -13,7 +13,7 @@ from pathlib import Path
 from napari_msp.errors import PYTHON, Unexpected, UserError, Words
 from napari_msp.formatting import counted
 from napari_msp.review.blind import Blind, Side, open_blind
-from napari_msp.review.measures import MEASURES, UNUSUAL, badness
+from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry, NoneReadable, Review, open_review
 from napari_msp.review.rating_table import State, Verdict
 from napari_msp.review.ratings import Ratings, read_tags
@@ -61,7 +61,7 @@ class Known:
     word
         "high" or "low" where it is unusual on its bad side; else empty.
     score
-        Robust standard deviations from the median of its kind; None where that is not known.
+        Where it is unusual: robust standard deviations from the median of its kind; else None.
     """
 
     key: str
@@ -333,10 +333,9 @@ def number_of(entry: Entry, key: str) -> Known | None:
     """Give a number of an entry in words; None where it is not known."""
     if key not in entry.numbers:
         return None
-    measure, value, score = MEASURES[key], entry.numbers[key], entry.unusual.get(key)
-    unusual = score is not None and badness(key, score) >= UNUSUAL
-    word = ("high" if score > 0 else "low") if unusual and score is not None else ""
-    text = f"{measure.text(value)} {measure.unit}".strip()
+    measure, score = MEASURES[key], entry.outlying.get(key)
+    word = "" if score is None else "high" if score > 0 else "low"
+    text = f"{measure.text(entry.numbers[key])} {measure.unit}".strip()
     return Known(key, measure.title, text, word, score)
 
 
