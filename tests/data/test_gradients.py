@@ -201,9 +201,14 @@ def test_lengths_on_both_sides_of_1_mean_nothing_at_any_b_value(spread_out, b_va
     assert table.uneven == pytest.approx((low, high))
 
 
-def test_lengths_that_would_blur_a_shell_mean_nothing(spread_out):
+@pytest.mark.parametrize("b_value", [700.0, 1200.0, 3000.0])
+def test_lengths_that_would_blur_a_shell_mean_nothing_at_any_b_value(spread_out, b_value):
     """As of one decimal."""
     b_values, vectors = in_part(spread_out, 1.0)
+    b_values *= b_value / b_values.max()
+    alike = vectors.copy()
+    alike[1:] *= np.linspace(0.96, 0.985, 24)[:, None]
+    assert read_gradients(b_values, alike, np.eye(4)).scaled == pytest.approx((0.96**2, 1))
     vectors[1:] *= np.linspace(0.91, 0.985, 24)[:, None]
     table = read_gradients(b_values, vectors, np.eye(4))
     np.testing.assert_array_equal(table.b_values, b_values)

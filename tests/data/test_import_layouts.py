@@ -111,6 +111,14 @@ def test_derivatives_of_qsiprep(tree: Path, put: Callable[..., Path]) -> None:
     }
 
 
+def test_a_table_above_the_tree_comes_along(tree: Path, put: Callable[..., Path]) -> None:
+    put("sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "../../dwi.bval", "../../dwi.bvec",
+        "sub-1_ses-a_mask.nii.gz")  # fmt: skip
+    out = tree.parent / "bids"
+    import_tree(tree / "sub-1/ses-a", out, "dwi/*_dwi.nii.gz", subject="1", session="a")
+    assert "\t../dwi.bvec\n" in (out / "code/imported.tsv").read_text()
+
+
 def test_eddys_b_vectors_are_imported(tree: Path, put: Callable[..., Path]) -> None:
     put("a/e.nii.gz", "dwi.bval", "e.eddy_rotated_bvecs", "nodif_brain_mask.nii.gz")
     with pytest.warns(TableFound, match=r"e\.eddy_rotated_bvecs, which eddy turned"):

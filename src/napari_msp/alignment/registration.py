@@ -369,9 +369,8 @@ class _Pair:
         volumes = [mask.sum() * lattice.voxel_sizes.prod() for mask, lattice in brains]
         self.smaller = min(1.0, float(volumes[0] / max(volumes[1], 1.0)))
         points = scanner_points(inside, fixed.lattice.affine)
-        every = 1 + len(points) // MOST_VOXELS
-        self.every = every
-        self.points, self.wanted = points[::every], target[inside][::every]
+        self.every = 1 + len(points) // MOST_VOXELS
+        self.points, self.wanted = points[:: self.every], target[inside][:: self.every]
         self.centre, self.poll = centre, poll
         self.splines = spline_filter(source, order=3, mode="mirror")
         self.inside = source_inside.astype(np.float32)
@@ -382,16 +381,13 @@ class _Pair:
         # The voxels that count are chosen once: otherwise the cost could fall by losing voxels.
         shared = self._shared(self.points, start)
         if shared.sum() * self.every < LEAST_VOXELS:
-            raise UserError(
-                "the brains overlap too little to compare",
-                remedy=Advice("see that both scans are of one head, and their masks of the brain"),
-            )
+            remedy = Advice("see that both scans are of one head, and their masks of the brain")
+            raise UserError("the brains overlap too little to compare", remedy=remedy)
         points, wanted = self.points[shared], self.wanted[shared]
         deviation = float(wanted.std())
         if deviation == 0:
-            raise UserError(
-                "the brain is uniform, nothing shows its position", remedy=Advice("check the image")
-            )
+            problem = "the brain is uniform, nothing shows its position"
+            raise UserError(problem, remedy=Advice("check the image"))
         reach = (points - self.centre) / GAIN_REACH
         size = len(start)
 
@@ -457,11 +453,9 @@ class _Pair:
         return np.asarray(map_coordinates(self.inside, self._at(points, motion), order=1) > 0.99)
 
     def _values(self, points: FloatArray, motion: FloatArray) -> FloatArray:
-        return np.asarray(
-            map_coordinates(
-                self.splines, self._at(points, motion), order=3, mode="mirror", prefilter=False
-            )
-        )
+        at = self._at(points, motion)
+        found = map_coordinates(self.splines, at, order=3, mode="mirror", prefilter=False)
+        return np.asarray(found)
 
 
 def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:

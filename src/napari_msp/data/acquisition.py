@@ -41,13 +41,7 @@ from napari_msp.data.masks import (
     estimate_mask,
     read_mask,
 )
-from napari_msp.data.nifti import (
-    as_nifti,
-    check_four_axes,
-    open_nifti,
-    read_voxels,
-    write_nifti,
-)
+from napari_msp.data.nifti import as_nifti, check_four_axes, open_nifti, read_voxels, write_nifti
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_json

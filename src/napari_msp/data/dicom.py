@@ -25,14 +25,7 @@ from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, Remedy, UserError, either
-from napari_msp.files import (
-    HIDDEN,
-    files_under,
-    new_folder,
-    scratch_folder,
-    walk,
-    write_json,
-)
+from napari_msp.files import HIDDEN, files_under, new_folder, scratch_folder, walk, write_json
 from napari_msp.formatting import counted
 from napari_msp.strict_json import read_json
 

@@ -35,6 +35,9 @@ Table = str | Path | FloatArray
 ROUNDING = 0.01
 """By how much two decimals may change the length of a b-vector: no b-value is scaled by it."""
 
+LIKE_B = 2000.0
+"""b-value in s/mm² as of whose shells it is judged whether lengths blur a shell (our choice)."""
+
 NORM_TOLERANCE = 0.1
 """Lengths this far from 1 are taken for parts of a gradient only where all others are 1 (ours)."""
 
@@ -330,7 +333,12 @@ def length_scales(
     scales = np.where(directed, lengths**2, 1.0)
     if (b_values > b0_threshold).all():
         scales[lengths == 0] = 0  # b=0 is then no gradient of the one b-value
-    blurred = any(s.chained for s in GradientTable(b_values * scales, vectors, b0_threshold).shells)
+    # By lengths alone, as if all shells were of one b: scans of one scheme are read alike.
+    blurred = any(
+        part.chained
+        for shell in GradientTable(b_values, vectors, b0_threshold).shells
+        for part in GradientTable(LIKE_B * scales[shell.volumes], vectors[shell.volumes]).shells
+    )
     return None if blurred and not parts else scales
 
 

@@ -1,6 +1,7 @@
 """Copy someone's folder tree, or DICOM, into BIDS. Every scan is checked before one is copied."""
 
 import glob
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,11 +50,11 @@ from napari_msp.data.source_tree import (
     ImportedScan,
     find_scans,
     folders_of,
-    images_of,
     in_folder,
+    pattern_expression,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Give, UserError, together
+from napari_msp.errors import Advice, Choose, Give, UserError, either, together
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -155,18 +156,15 @@ def import_tree(
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
-        raise UserError(
-            "there is no such folder", source, "source", Give("source", "the tree to import")
-        )
+        tree = Give("source", "the tree to import")
+        raise UserError("there is no such folder", source, "source", tree)
     refuse_occupied(out)  # before the long look at every scan
     if voxel_size is not None:
         check_voxel_size(voxel_size)
     others = {"mask": mask, "bval": bval, "bvec": bvec}
     constants = {"subject": subject, "session": session, "protocol": protocol}
-    scans = [
-        replace(scan, b0_threshold=b0_threshold)
-        for scan in find_scans(source, pattern, others, constants)
-    ]
+    found = find_scans(source, pattern, others, constants)
+    scans = [replace(scan, b0_threshold=b0_threshold) for scan in found]
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
         remedy = Choose("input_platform", platforms)
@@ -189,11 +187,9 @@ def import_tree(
 
 
 def _open(scan: ImportedScan) -> Acquisition:
-    if scan.bval == scan.source:  # its header contains the table
-        return load_acquisition(scan.source, mask=scan.mask, b0_threshold=scan.b0_threshold)
-    return load_acquisition(
-        scan.source, scan.bval, scan.bvec, scan.mask, b0_threshold=scan.b0_threshold
-    )
+    in_header = scan.bval == scan.source
+    bval, bvec = (None, None) if in_header else (scan.bval, scan.bvec)
+    return load_acquisition(scan.source, bval, bvec, scan.mask, b0_threshold=scan.b0_threshold)
 
 
 def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedScan:
@@ -203,9 +199,8 @@ def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedSca
     if scan.mask is not None:
         _ = acquisition.brain
     if not acquisition.given_gradients.shells:
-        raise UserError(
-            "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
-        )
+        problem = "has no diffusion-weighted volume"
+        raise UserError(problem, scan.source, "pattern", Advice("give a DWI"))
     read_metadata(scan.source)
     cubes = None if voxel_size is None else cubes_for(acquisition.lattice, voxel_size)
     return replace(
@@ -267,8 +262,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         shutil.copyfile(scan.sidecar, sidecar)
     else:
         known = read_metadata(scan.source)
-        came_from = {"ImportedFrom": scan.source.relative_to(source).as_posix()}
-        known = known or came_from
+        known = known or {"ImportedFrom": scan.source.relative_to(source).as_posix()}
         if scan.interpolated is not None:
             known = described(known, *scan.interpolated)
         if scan.deviation is not None:
@@ -330,7 +324,8 @@ def _describe_dataset(
     write_participants(folder, subjects)
     rows = [("source", "image", "b-vectors")]
     for scan in scans:
-        files = [each.relative_to(source).as_posix() for each in (scan.source, scan.bvec)]
+        # A table may be inherited from above the tree.
+        files = [os.path.relpath(each, source) for each in (scan.source, scan.bvec)]
         # Folders of DICOM are often called after people.
         said = files if converted_from is None else [converted_from[scan.source], "of the series"]
         rows.append((said[0], scan.image.as_posix(), said[1]))
@@ -338,16 +333,10 @@ def _describe_dataset(
     how = f"with the pattern\n\n    {pattern}"
     if converted_from is not None:
         how = "from DICOM, which dcm2niix converted: each scan's JSON has its version."
-    write_text(
-        folder / "README",
-        README.format(
-            scans=counted(len(scans), "scan"),
-            subjects=counted(len(subjects), "subject"),
-            version=version("napari-msp"),
-            how=how,
-            treatment="\n".join(_treatment(scans, converted=converted_from is not None)),
-        ),
-    )
+    counts = {"scans": counted(len(scans), "scan"), "subjects": counted(len(subjects), "subject")}
+    treatment = "\n".join(_treatment(scans, converted=converted_from is not None))
+    text = README.format(**counts, version=version("napari-msp"), how=how, treatment=treatment)
+    write_text(folder / "README", text)
 
 
 def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
@@ -442,8 +431,17 @@ def import_dicom(
     """
     source = Path(source)
     refuse_occupied(out)  # before the long conversion
+    images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
     labels = {"subject": subject, "session": session, "protocol": protocol}
-    named = folders_of(source, pattern, labels)
+    if not pattern.strip("/"):
+        lacking = [name for name in ("subject", "session") if not labels[name]]
+        lacking = [each for each in lacking if each != "session" or not protocol]
+        if lacking:
+            problem = f"nothing names its {' and '.join(lacking)}"
+            remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
+            raise UserError(problem, source, lacking[0], remedy)
+    pattern_expression(images, labels)
+    named = {each.relative_to(source).as_posix(): each for each in folders_of(source, pattern)}
     wanted = series_of(named, series)
     open_choices: list[UserError] = []
     with scratch_folder() as temporary:
@@ -477,8 +475,10 @@ def import_dicom(
                 scans = import_tree(
                     tree,
                     out,
-                    images_of(pattern),
-                    **labels,
+                    images,
+                    subject=subject,
+                    session=session,
+                    protocol=protocol,
                     input_platform=input_platform,
                     voxel_size=voxel_size,
                     b0_threshold=b0_threshold,
