@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -404,6 +405,18 @@ def test_no_two_test_files_share_a_name():
 
 def test_the_house_stays_small():
     assert len(TREES) <= MOST_FILES
+
+
+def test_all_extras_are_in_all():
+    """Nobody who installed `all` is told to install something more."""
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = extras["optional-dependencies"]
+    source = "".join(path.read_text() for path in ROOT.rglob("*.py"))
+    asked_for = set(re.findall(r'\bInstall\("(\w+)"\)', source))
+    assert asked_for >= {"cohort", "combat", "dicom"}
+    assert {each: set(extras[each]) - set(extras["all"]) for each in asked_for} == {
+        each: set() for each in asked_for
+    }
 
 
 def test_a_wheel_holds_every_packaged_model_and_asset(tmp_path):

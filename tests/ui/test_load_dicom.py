@@ -76,7 +76,11 @@ def test_a_folder_that_changed_is_converted_again(exported, cache, tmp_path):
     shutil.copytree(exported, copy)
     assert len(examine(Choice(copy), cache=cache).series) == 2
     write_series(copy, 11, "DTI third", voxels(seed=2), B_VALUES)
-    assert len(examine(Choice(copy), cache=cache).series) == 3
+    # A broken one is not offered, and not kept quiet: it may be the one that is wanted.
+    write_series(copy, 12, "DTI fourth", voxels(seed=3), B_VALUES, lost=(2,))
+    found = examine(Choice(copy), cache=cache)
+    assert [each.number for each in found.series] == [5, 9, 11]
+    assert found.doubts["series"].startswith("broken: 12 DTI fourth: ")
 
 
 def test_what_is_wrong_is_said_at_the_path(cache, tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pyqtgraph import InfiniteLine
 from qtpy.QtGui import QColor, QPalette
 
 from napari_msp.learning.events import (
@@ -138,6 +139,17 @@ def test_a_logarithmic_axis_has_round_numbers(low, high, count, expected):
 # --- Picture -----------------------------------------------------------------------------------
 
 
+def drawn(plot):
+    """The curves of a plot: of losses all, their running mean, the latest."""
+    return plot.getPlotItem().listDataItems()
+
+
+def lines(plot, angle):
+    """Where straight lines lie."""
+    items = [each for each in plot.getPlotItem().items if isinstance(each, InfiniteLine)]
+    return [each.value() for each in items if each.angle == angle]
+
+
 def points(curve):
     """What a curve draws: steps and heights, without gaps."""
     x, y = curve.getData()
@@ -149,13 +161,13 @@ def points(curve):
 
 def test_every_plot_shows_its_part_of_the_run(curves):
     feed(curves, run(10))
-    x, y = points(curves.loss._raw)
+    x, y = points(drawn(curves.loss)[0])
     np.testing.assert_array_equal(x, np.arange(1, 41))
     np.testing.assert_allclose(10**y, np.repeat([1.0, 2, 3, 4], 10))
-    x, y = points(curves.loss._latest)
+    x, y = points(drawn(curves.loss)[2])
     assert (list(x), list(10**y)) == ([40], [pytest.approx(4.0)])
-    assert len(curves.errors._lines) == 4
-    x, y = points(curves.alpha._line)
+    assert len(drawn(curves.errors)) == 4
+    x, y = points(drawn(curves.alpha)[0])
     assert x.min() == 21
     assert "step 40 of 40" in curves.now.text() and "loss 4" in curves.now.text()
 
@@ -163,7 +175,7 @@ def test_every_plot_shows_its_part_of_the_run(curves):
 def test_phases_have_borders_and_names_or_numbers_and_a_key(curves, qtbot):
     feed(curves, run(10))
     for plot in (curves.loss, curves.errors, curves.alpha):
-        assert [line.value() for line in plot._borders] == [10.5, 20.5, 30.5]
+        assert lines(plot, 90) == [10.5, 20.5, 30.5]
     shown = [text for _, text in curves.loss.getAxis("top")._tickLevels[0]]
     assert shown == ["1", "2", "3", "4"]
     assert "2&nbsp;DIQT&nbsp;connectom_sa" in curves.phases.text()
@@ -175,7 +187,7 @@ def test_phases_have_borders_and_names_or_numbers_and_a_key(curves, qtbot):
 
 def test_the_line_to_beat_is_drawn_and_told_before_the_first_error(curves):
     feed(curves, [started(PHASES, 40), Aligned(ALIGNED)])
-    heights = sorted(10 ** line.value() for line in curves.errors._level_lines)
+    heights = sorted(10**height for height in lines(curves.errors, 0))
     assert heights == pytest.approx([52, 144])
     _, (low, high) = curves.errors.viewRange()
     assert 10**low < 52 and 10**high > 144
@@ -185,7 +197,7 @@ def test_the_line_to_beat_is_drawn_and_told_before_the_first_error(curves):
 def test_each_target_has_a_colour_and_a_mark_of_its_own(curves):
     feed(curves, run(10))
     looks = [
-        (line.opts["symbol"], line.opts["pen"].color().name()) for line in curves.errors._lines
+        (line.opts["symbol"], line.opts["pen"].color().name()) for line in drawn(curves.errors)
     ]
     prisma_single, prisma_unison, connectom_single, _ = looks
     assert prisma_single == prisma_unison
@@ -198,7 +210,7 @@ def test_each_target_has_a_colour_and_a_mark_of_its_own(curves):
 def test_a_single_point_is_seen(curves):
     phase = PHASES[:1]
     feed(curves, [started(phase, 40), *steps(phase[0], 1, 1, loss=1.9)])
-    x, y = points(curves.loss._latest)
+    x, y = points(drawn(curves.loss)[2])
     assert (x[0], 10 ** y[0]) == (1, pytest.approx(1.9))
     (left, right), (low, high) = curves.loss.viewRange()
     assert left < 1 < right and 10**low < 1.9 < 10**high
@@ -232,7 +244,7 @@ def test_validation_subjects_are_dotted_beside_held_out_ones(curves):
     feed(curves, [started([phase], 40), *steps(phase, 1, 5), both])
     assert "Held-out SH MSE" in curves._error_title.text()
     assert "┈┈" in curves.targets.text()
-    _, dotted = curves.errors._lines
+    _, dotted = drawn(curves.errors)
     assert points(dotted)[1] == pytest.approx(np.log10([50]))
 
 
@@ -247,13 +259,13 @@ def test_a_long_run_is_drawn_with_few_points_its_peaks_among_them(curves):
     feed(curves, events)
     last = 4 * LONG + LONG // 10 + 1
     assert len(curves.history.steps) == last
-    for curve in (curves.loss._raw, curves.loss._smooth, curves.alpha._line):
+    for curve in (drawn(curves.loss)[0], drawn(curves.loss)[1], drawn(curves.alpha)[0]):
         assert len(points(curve)[0]) < 4000
-    x, y = points(curves.loss._raw)
+    x, y = points(drawn(curves.loss)[0])
     assert x[-1] > last - 100
     assert x[y.argmax()] == pytest.approx(4 * LONG, abs=100)
     assert 10 ** y.max() == pytest.approx(99)
-    assert points(curves.loss._latest)[0] == [last]
+    assert points(drawn(curves.loss)[2])[0] == [last]
 
 
 def test_many_events_make_few_pictures(curves, qtbot):
@@ -271,15 +283,15 @@ def test_a_hidden_widget_draws_when_it_is_shown(curves, qtbot):
         curves.add_event(event)
     assert not curves._timer.isActive()
     curves.show()
-    assert len(points(curves.loss._raw)[0]) == 40
+    assert len(points(drawn(curves.loss)[0])[0]) == 40
 
 
 def test_clear_forgets_the_run(curves):
     feed(curves, run(10))
     curves.clear()
-    assert len(points(curves.loss._raw)[0]) == 0
-    assert curves.errors._lines == [] and curves.errors._level_lines == []
-    assert curves.loss._borders == []
+    assert len(points(drawn(curves.loss)[0])[0]) == 0
+    assert drawn(curves.errors) == lines(curves.errors, 0) == []
+    assert lines(curves.loss, 90) == []
     assert "Nothing is trained" in curves.now.text()
 
 

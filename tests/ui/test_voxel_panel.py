@@ -88,7 +88,7 @@ def test_curves_are_the_signal_and_sides_are_those_of_the_picture(panel, plane):
         np.testing.assert_allclose(x[:-1], signal * np.cos(angles), atol=1e-6)
         np.testing.assert_allclose(y[:-1], signal * np.sin(angles), atol=1e-6)
         assert (x[0], y[0]) == (x[-1], y[-1])  # closed
-    assert f"S/S₀, {plane}" in words(panel)
+    assert f"S/S₀\n{plane}" in words(panel)
     left, right, top, bottom = (words(panel)[letter].pos() for letter in PLANES[plane].letters)
     assert left.x() < -1 < 1 < right.x()
     assert bottom.y() < -1 < 1 < top.y()

@@ -50,11 +50,11 @@ from napari_msp.data.source_tree import (
     ImportedScan,
     find_scans,
     folders_of,
+    images_of,
     in_folder,
-    pattern_expression,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Give, UserError, either, together
+from napari_msp.errors import Advice, Choose, Give, UserError, together
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -431,17 +431,8 @@ def import_dicom(
     """
     source = Path(source)
     refuse_occupied(out)  # before the long conversion
-    images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
     labels = {"subject": subject, "session": session, "protocol": protocol}
-    if not pattern.strip("/"):
-        lacking = [name for name in ("subject", "session") if not labels[name]]
-        lacking = [each for each in lacking if each != "session" or not protocol]
-        if lacking:
-            problem = f"nothing names its {' and '.join(lacking)}"
-            remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
-            raise UserError(problem, source, lacking[0], remedy)
-    pattern_expression(images, labels)
-    named = {each.relative_to(source).as_posix(): each for each in folders_of(source, pattern)}
+    named = folders_of(source, pattern, labels)
     wanted = series_of(named, series)
     open_choices: list[UserError] = []
     with scratch_folder() as temporary:
@@ -475,10 +466,8 @@ def import_dicom(
                 scans = import_tree(
                     tree,
                     out,
-                    images,
-                    subject=subject,
-                    session=session,
-                    protocol=protocol,
+                    images_of(pattern),
+                    **labels,
                     input_platform=input_platform,
                     voxel_size=voxel_size,
                     b0_threshold=b0_threshold,

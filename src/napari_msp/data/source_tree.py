@@ -335,12 +335,28 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
 # --- Folders of DICOM ----------------------------------------------------------------------------
 
 
-def folders_of(source: Path, pattern: str) -> list[Path]:
-    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
+def images_of(folders: str) -> str:
+    """Give the pattern of the images of such folders, once they are converted."""
+    return f"{folders.strip('/')}/*.nii.gz".lstrip("/")
+
+
+def folders_of(source: Path, pattern: str, labels: Mapping[str, str | None]) -> dict[str, Path]:
+    """Give the folders that a pattern may stand for, by their paths relative to the source.
+
+    Refuses what cannot name a scan; `import_tree` looks at the names again.
+    """
+    if not pattern.strip("/"):
+        lacking = [name for name in ("subject", "session") if not labels[name]]
+        lacking = [each for each in lacking if each != "session" or not labels["protocol"]]
+        if lacking:
+            problem = f"nothing names its {' and '.join(lacking)}"
+            helps = either(Give(lacking[0]), Give("pattern", "folders that do"))
+            raise UserError(problem, source, lacking[0], helps)
+    pattern_expression(images_of(pattern), labels)
     if not source.is_dir():
         raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
     if not pattern.strip("/"):
-        return [source]
+        return {".": source}
     if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
         problem = "names no folder in the tree"
         remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
@@ -352,7 +368,7 @@ def folders_of(source: Path, pattern: str) -> list[Path]:
         shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
         advice = Advice(f"correct the pattern, the first entries here are: {shown}")
         raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
-    return found
+    return {path.relative_to(source).as_posix(): path for path in found}
 
 
 def series_of(

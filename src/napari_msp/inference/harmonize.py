@@ -118,10 +118,10 @@ def predict_target(
         The input.
     """
     options = replace(options or Options(), **settings)
-    results = _predicted(
-        model, model.single(target), prepared, [target], options, progress, cancelled
+    [prediction] = predict_targets(
+        model, prepared, [target], options, progress=progress, cancelled=cancelled
     )
-    return _stored(model, prepared, target, results[target], cancelled)
+    return prediction
 
 
 def predict_targets(
@@ -148,42 +148,26 @@ def predict_targets(
     The prediction of each, in their order.
     """
     options = replace(options or Options(), **settings)
-    shared = model.together(targets)
-    if shared is None:
-        for target in targets:
-            yield predict_target(
-                model, prepared, target, options, progress=progress, cancelled=cancelled
+    where, shared = choose_device(options.device), model.together(targets)
+    runs: list[tuple[Network | SharedMSP, Sequence[str]]] = (
+        [(shared, targets)] if shared else [(model.single(target), [target]) for target in targets]
+    )
+    for network, those in runs:
+        with copied_to(network, where) as copy:
+            results = predict_on_grid(
+                copy,
+                prepared.image,
+                model.standardisation(model.card.input),
+                {target: model.standardisation(target) for target in those},
+                alpha=model.card.alpha,
+                device=where,
+                stored_affine=prepared.acquisition.affine,
+                options=options,
+                progress=progress,
+                cancelled=cancelled,
             )
-        return
-    results = _predicted(model, shared, prepared, targets, options, progress, cancelled)
-    for target in targets:  # each is let go once it is stored: they are large
-        yield _stored(model, prepared, target, results.pop(target), cancelled)
-
-
-def _predicted(
-    model: Model,
-    network: Network | SharedMSP,
-    prepared: PreparedInput,
-    targets: Sequence[str],
-    options: Options,
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
-) -> dict[str, GridPrediction]:
-    """Run a model's network of some targets on a copy where the options say."""
-    where = choose_device(options.device)
-    with copied_to(network, where) as copy:
-        return predict_on_grid(
-            copy,
-            prepared.image,
-            model.standardisation(model.card.input),
-            {target: model.standardisation(target) for target in targets},
-            alpha=model.card.alpha,
-            device=where,
-            stored_affine=prepared.acquisition.affine,
-            options=options,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        for target in those:  # each is let go once it is stored: they are large
+            yield _stored(model, prepared, target, results.pop(target), cancelled)
 
 
 def _stored(

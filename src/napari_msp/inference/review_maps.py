@@ -52,9 +52,6 @@ STEPS_TO_MEDIAN = 32
 COMPRESSION = 6
 """Of zlib (our choice): level 9 gains 2 % and takes twice as long."""
 
-GZIP = 31
-"""What zlib calls that format."""
-
 DIGESTED, BLOCK = 16, 1 << 16
 """Blocks of a file that `quick_digest` reads, and their bytes."""
 
@@ -132,11 +129,6 @@ class MadeFrom:
     truth: Path | Without | None = None
 
 
-def _length(colour: FloatArray) -> FloatArray:
-    """Give FA, the length of colour FA: e₁ has length 1."""
-    return np.asarray(np.sqrt(np.einsum("...i,...i->...", colour, colour)))
-
-
 # --- Files -----------------------------------------------------------------------------------
 
 _IMAGES = {"prediction": "", "scan": "Scan", "truth": "Truth"}
@@ -197,8 +189,10 @@ def write_review_maps(
         else staged_folder(sidecar.parent, replaced=older([stem])) as made_in
     ):
         for shell, each in maps.items():
-            source = (sources or {}).get(shell)
-            noted = None if source is None else _source(source, place or source.parent, folder)
+            noted = None
+            if sources and place and shell in sources:
+                file = Path(os.path.relpath(place / sources[shell].name, folder)).as_posix()
+                noted = {"Of": file, "Digest": quick_digest(sources[shell])}
             notes["Shells"].append(_write_shell(made_in, stem, shell, each) | {"Made": noted})
         write_json(made_in / sidecar.name, notes)
     return sidecar
@@ -208,11 +202,6 @@ def older(stems: Iterable[str]) -> re.Pattern[str]:
     """Give the names of all maps of predictions, by their stems, that new ones are to replace."""
     names = "|".join(map(re.escape, stems))
     return re.compile(rf"({names})(B\d+)?(Scan|Truth)?_(mask|dwiref|review|model-.+_dwimap)\..+")
-
-
-def _source(source: Path, place: Path, folder: Path) -> dict[str, str]:
-    file = Path(os.path.relpath(place / source.name, folder)).as_posix()
-    return {"Of": file, "Digest": quick_digest(source)}
 
 
 def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) -> dict[str, Any]:
@@ -292,8 +281,8 @@ def read_review_maps(
     for name in names:
         average, affine = read[name, "average"]
         colour = read[name, "colour"][0]
-        mask = read[name, "mask"][0] > 0
-        images[name] = ReviewImage(average, colour, _length(colour), mask, affine)
+        fa = np.sqrt(np.einsum("...i,...i->...", colour, colour))  # its length, as e₁ has length 1
+        images[name] = ReviewImage(average, colour, fa, read[name, "mask"][0] > 0, affine)
     uncertainty, b0 = read.get(("prediction", "uncertainty")), read.get(("scan", "b0"))
     return ReviewMaps(
         images.get("scan"),
@@ -404,17 +393,16 @@ def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
 
 def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom | None) -> str:
     """Say what has changed since the maps were made: "prediction", "scan", "truth"; else empty."""
-    made = [folder / each["Made"]["Of"] for each in notes["Shells"] if each["Made"] is not None]
-    digests = [each["Made"]["Digest"] for each in notes["Shells"] if each["Made"] is not None]
-    for path, digest in zip(made, digests, strict=True):
-        if path.exists() and quick_digest(path) != digest:
-            return "prediction"
+    known = [each["Made"] for each in notes["Shells"] if each["Made"] is not None]
+    made = {folder / each["Of"]: each["Digest"] for each in known}
+    if any(path.exists() and quick_digest(path) != digest for path, digest in made.items()):
+        return "prediction"
     if files is None:
         return ""
     place = absolute(files.prediction.parent)
     there = {place / path.name for path in sh_images(place, stem).values()}
-    known = {absolute(path) for path in made}
-    if known and (known != there if there else any(path.parent != place for path in known)):
+    of = {absolute(path) for path in made}
+    if of and (of != there if there else any(path.parent != place for path in of)):
         return "prediction"
     for what, path in (("scan", files.scan), ("truth", files.truth)):
         if isinstance(path, Path) and not _is_still(notes["Beside"].get(what), path):
@@ -424,12 +412,16 @@ def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom 
 
 def _state(path: Path) -> dict[str, Any]:
     """Say how a scan is now: its image and the gradient table beside it."""
-    files = [each for each in (path, *gradient_files(path)) if each.is_file()]
+    files = _of_scan(path)
     try:
         digests = [quick_digest(each) for each in files]
     except OSError:  # nobody may read it; the maps say so
         digests = []
     return {"File": path.name, "Stamps": [*map(stamp_of, files)], "Digests": digests}
+
+
+def _of_scan(path: Path) -> list[Path]:
+    return [each for each in (path, *gradient_files(path)) if each.is_file()]
 
 
 def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
@@ -438,11 +430,8 @@ def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
         return True
     if noted is None:
         return False  # there was none
-    files = [each for each in (path, *gradient_files(path)) if each.is_file()]
-    same: bool = (
-        noted["Stamps"] == [*map(stamp_of, files)] or noted["Digests"] == _state(path)["Digests"]
-    )
-    return same
+    stamps = [*map(stamp_of, _of_scan(path))]
+    return bool(noted["Stamps"] == stamps or noted["Digests"] == _state(path)["Digests"])
 
 
 def _files(part: str) -> dict[str, str]:
@@ -493,7 +482,8 @@ def _read(path: Path) -> tuple[FloatArray, FloatArray]:
     gzipped = _zlib()
     try:
         # At once: nibabel would read by pieces, which takes a fourth longer.
-        image = nib.Nifti1Image.from_bytes(gzipped.decompress(path.read_bytes(), GZIP))
+        content = gzipped.decompress(path.read_bytes(), 31)  # as zlib calls a gzip file
+        image = nib.Nifti1Image.from_bytes(content)
         stored = np.asarray(image.dataobj.get_unscaled())
     except (*DAMAGED, gzipped.error, HeaderDataError) as error:
         raise UserError(f"cannot be read ({error})", path, remedy=MAKE_ANEW) from error

@@ -246,7 +246,6 @@ class Plot(StillPlot):
         axes = {"left": LogAxis("left")} if logarithmic else {}
         super().__init__(axisItems=axes)
         self._logarithmic = logarithmic
-        self._borders: list[pg.InfiniteLine] = []
         item = self.getPlotItem()
         item.setContentsMargins(0, 2, RIGHT, 0)
         item.setDownsampling(auto=True, mode="peak")
@@ -259,20 +258,18 @@ class Plot(StillPlot):
         """Draw nothing but the steps, and a line where each phase begins, but the first."""
         self.clear()
         pen = pg.mkPen(mixed(colours.ground, colours.text, 0.35), width=1)
-        borders = history.borders[1:]
-        self._borders = [self._add(pg.InfiniteLine(at, angle=90, pen=pen)) for at in borders]
+        for border in history.borders[1:]:
+            self._add(pg.InfiniteLine(border, angle=90, pen=pen))
         self.setXRange(*steps_shown(history), padding=0)
 
-    def draw(self, x: FloatArray, y: FloatArray, **look: Any) -> pg.PlotDataItem:
+    def draw(self, x: FloatArray, y: FloatArray, **look: Any) -> None:
         """Draw a curve; its look (pen, symbol …) is as pyqtgraph calls it."""
-        return self._add(
-            pg.PlotDataItem(x, self._heights(y), antialias=True, connect="finite", **look)
-        )
+        self._add(pg.PlotDataItem(x, self._heights(y), antialias=True, connect="finite", **look))
 
-    def draw_level(self, height: float, colour: str) -> pg.InfiniteLine:
+    def draw_level(self, height: float, colour: str) -> None:
         """Draw a dashed horizontal line."""
         pen = pg.mkPen(colour, width=1, dash=[5, 4])
-        return self._add(pg.InfiniteLine(self._heights(np.array(height)), angle=0, pen=pen))
+        self._add(pg.InfiniteLine(self._heights(np.array(height)), angle=0, pen=pen))
 
     def show_heights(self, heights: FloatArray) -> None:
         """Show all of these; where there are none, no numbers stand at the left either."""
@@ -329,9 +326,8 @@ class Plot(StillPlot):
     def _heights(self, values: FloatArray) -> FloatArray:
         return np.log10(np.maximum(values, TINY)) if self._logarithmic else values
 
-    def _add(self, item: Any) -> Any:
+    def _add(self, item: Any) -> None:
         self.addItem(item, ignoreBounds=True)
-        return item
 
 
 # --- Loss, errors and α ----------------------------------------------------------------------
@@ -358,9 +354,9 @@ class LossPlot(Plot):
         smooth = [(steps, smoothed(losses)) for steps, losses in raw]
         faint = mixed(colours.ground, colours.lit, 0.4)
         last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
-        self._raw = self.draw(*_joined(raw), pen=pg.mkPen(faint, width=1))
-        self._smooth = self.draw(*_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
-        self._latest = self.draw(*_joined(last), pen=None, **_marks("o", 7, colours.lit))
+        self.draw(*_joined(raw), pen=pg.mkPen(faint, width=1))
+        self.draw(*_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
+        self.draw(*_joined(last), pen=None, **_marks("o", 7, colours.lit))
         self.show_heights(history.losses)
         broken = [phase_title(phase.name, "\n") for phase in history.phases]
         fit = self.name_phases(broken, [*history.borders, steps_shown(history)[1]])
@@ -375,22 +371,21 @@ class ErrorPlot(Plot):
 
     def show_run(self, history: RunHistory, colours: Colours) -> None:
         """Draw a line for every phase of a target, with the target's colour and mark."""
-        self._lines, self._level_lines = [], []
         heights: list[FloatArray] = [np.empty(0)]
         for number, target in enumerate(history.targets):
             colour, symbol = _colour(number, colours), MARKS[number % len(MARKS)][0]
             for steps, errors in history.errors(target):
                 size = 8 if len(steps) <= MARKED else 4
                 look = {"pen": pg.mkPen(colour, width=2), **_marks(symbol, size, colour)}
-                self._lines.append(self.draw(steps, errors / SH_UNIT, **look))
+                self.draw(steps, errors / SH_UNIT, **look)
                 heights.append(errors / SH_UNIT)
             for steps, errors in history.validation(target):
                 pen = pg.mkPen(colour, width=1, style=Qt.DotLine)
-                self._lines.append(self.draw(steps, errors / SH_UNIT, pen=pen))
+                self.draw(steps, errors / SH_UNIT, pen=pen)
                 heights.append(errors / SH_UNIT)
             if target in history.aligned:
                 level = history.aligned[target] / SH_UNIT
-                self._level_lines.append(self.draw_level(level, colour))
+                self.draw_level(level, colour)
                 heights.append(np.array([level]))
         self.show_heights(np.concatenate(heights))
 
@@ -406,7 +401,7 @@ class AlphaPlot(Plot):
     def show_run(self, history: RunHistory, colours: Colours) -> None:
         """Draw α over the steps of a run."""
         line = _joined(history.by_phase(history.alphas))
-        self._line = self.draw(*line, pen=pg.mkPen(colours.lit, width=2))
+        self.draw(*line, pen=pg.mkPen(colours.lit, width=2))
         self.show_heights(np.array([-0.1, 1.1]))
 
 

@@ -232,7 +232,7 @@ class PolarProfile(StillPlot):
             self._letters, (right, top, OPPOSITE[right], OPPOSITE[top]), strict=True
         ):
             letter.setText(side)
-        self._title.setText(f"S/S₀, {plane}")
+        self._title.setText(f"S/S₀\n{plane}")
 
 
 class Scale:
