@@ -1,8 +1,10 @@
 """Folders of DICOM, written here by pydicom, converted by dcm2niix."""
 
 import json
+import re
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from dicom_files import B_VALUES, DIRECTIONS, VOXEL, voxels, write_series, write_session
-from napari_msp.data import dicom
+from napari_msp.data import dicom, importers
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
 from napari_msp.data.importers import DicomWarning, import_dicom
@@ -305,6 +307,19 @@ def test_a_file_that_ends_early_is_named(tmp_path):
             made.choose()
         assert choice_in(error.value.remedy) == Choose("series", ("9",))
         assert made.choose(9).number == 9
+
+
+def test_what_was_told_before_an_error_is_not_lost(session, tmp_path, monkeypatch):
+    def fail(tree, *_, converted_from, **__):
+        (image,) = converted_from
+        warnings.warn(f"{image}: odd", UserWarning, stacklevel=2)
+        raise UserError("is no scan", image)
+
+    monkeypatch.setattr(importers, "import_tree", fail)
+    said = pytest.warns(UserWarning, match=rf"^{re.escape(str(session))}: odd")
+    with said, pytest.raises(UserError) as error:
+        import_dicom(session, tmp_path / "out", subject="1", session="a")
+    assert error.value.subject == str(session)
 
 
 def test_slices_are_missed_though_another_session_has_a_series_of_that_number(tmp_path):

@@ -347,6 +347,8 @@ def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterat
                 continue
             if platform == input_platform:
                 problem = f"has no scan on {platform}, the input: training leaves it out"
-            else:
+            elif input_platform:
                 problem = f"has no scan on {platform}: training learns that target from the others"
+            else:
+                problem = f"has no scan on {platform}"
             yield Finding("warning", subject, problem, Advice("add one"))

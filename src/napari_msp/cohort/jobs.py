@@ -122,13 +122,13 @@ def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[s
 
     Of another scan, as the target's own that maps for a review show, nothing belongs to this one.
     """
-    from napari_msp.inference.prepare import NotForScans
+    from napari_msp.inference.prepare import NotForScans, Rescaled
 
     for each in caught:
         said = str(each.message)
         named = said.partition(": ")[0]
         of_another = is_dwi(named) and Path(named) != task.dwi
-        once = issubclass(each.category, NotForScans)
+        once = issubclass(each.category, NotForScans | Rescaled)  # the sidecar has the latter
         if issubclass(each.category, UserWarning) and not once and not of_another:
             yield said
 

@@ -236,16 +236,18 @@ def _left_aside(image: Path, used: GradientFiles) -> Iterator[tuple[Path, Path]]
     names = by_name(image.parent, (each.name for each in entries(image.parent)))
     own = {nifti_stem(image).lower(), bare_stem(image).lower()}
     images = own | {nifti_stem(path).lower() for path in names.values() if image_suffix(path)}
+    both = {*FOLDER_MRTRIX_TABLES, *(stem + end for stem in own for end in MRTRIX_TABLES)}
     for name, path in names.items():
-        nearest = max((each for each in images if name.startswith(each)), key=len, default="")
-        if path in used or nearest not in {"", *own}:
-            continue
         stem = next((name.removesuffix(end) for end in (*BVECS, ROTATED) if name.endswith(end)), "")
-        if name in FOLDER_MRTRIX_TABLES or name in {s + end for s in own for end in MRTRIX_TABLES}:
-            yield path, path
-        elif name in FOLDER_BVECS or stem in own or (stem and "rotat" in name):
-            likely = [*(stem + end for end in BVALS if stem), *FOLDER_BVALS]
-            yield next((names[each] for each in likely if each in names), used.bval), path
+        vectors = name in FOLDER_BVECS or stem in own or (stem and "rotat" in name)
+        if path in used or not (vectors or name in both):
+            continue
+        nearest = max((each for each in images if name.startswith(each)), key=len, default="")
+        if nearest not in {"", *own}:
+            continue
+        likely = [*(stem + end for end in BVALS if stem), *FOLDER_BVALS]
+        bval = next((names[each] for each in likely if each in names), used.bval)
+        yield path if name in both else bval, path
 
 
 def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator[str]:

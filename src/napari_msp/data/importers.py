@@ -4,7 +4,8 @@ import glob
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -460,30 +461,38 @@ def import_dicom(
                 progress(f"converted {folder}", number + 1, len(wanted))
         if open_choices:
             raise together(open_choices)
-        # Converted images are gone in a moment: what is said is about the folders they came from.
+        with _said_of_folders(source, tree, came_from):
+            scans = import_tree(
+                tree,
+                out,
+                images_of(pattern),
+                **labels,
+                input_platform=input_platform,
+                voxel_size=voxel_size,
+                b0_threshold=b0_threshold,
+                converted_from=came_from,
+                dry_run=dry_run,
+                progress=progress,
+            )
+    return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
+
+
+@contextmanager
+def _said_of_folders(source: Path, tree: Path, images: Iterable[Path]) -> Iterator[None]:
+    """Say of folders what is said of the images made of them, which are gone in a moment."""
+    told: list[warnings.WarningMessage] = []
+    try:
         with warnings.catch_warnings(record=True) as told:
-            try:
-                scans = import_tree(
-                    tree,
-                    out,
-                    images_of(pattern),
-                    **labels,
-                    input_platform=input_platform,
-                    voxel_size=voxel_size,
-                    b0_threshold=b0_threshold,
-                    converted_from=came_from,
-                    dry_run=dry_run,
-                    progress=progress,
-                )
-            except UserError as error:
-                about = Path(error.subject or "")
-                if not about.is_relative_to(tree):
-                    raise
-                folder = source / about.relative_to(tree).parent
-                raise UserError(error.problem, folder, error.field, error.remedy) from error
+            yield
+    except UserError as error:
+        about = Path(error.subject or "")
+        if not about.is_relative_to(tree):
+            raise
+        folder = source / about.relative_to(tree).parent
+        raise UserError(error.problem, folder, error.field, error.remedy) from error
+    finally:
         for each in told:
             text = str(each.message)
-            for path in came_from:
+            for path in images:
                 text = text.replace(str(path), str(source / path.relative_to(tree).parent))
-            warnings.warn(text, each.category, stacklevel=2)
-    return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
+            warnings.warn(text, each.category, stacklevel=4)
