@@ -327,14 +327,25 @@ def test_what_was_written_is_read_back(page, tmp_path):
     assert effect_words(read, *place) == effect_words(written, *place)
 
 
-def without_a_mean(table):
-    header, first, *others = csv.reader(io.StringIO(table))
-    first[header.index("mean")] = ""
-    return csv_text(header, [first, *others])
+def with_in_its_first_line(column, text):
+    def damage(table):
+        header, first, *others = csv.reader(io.StringIO(table))
+        first[header.index(column)] = text
+        return csv_text(header, [first, *others])
+
+    return damage
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda t: t.replace("0.", "x", 1), lambda t: t[:-30], lambda t: "", without_a_mean]
+    "damage",
+    [
+        lambda t: t.replace("0.", "x", 1),
+        lambda t: t[:-30],
+        lambda t: "",
+        with_in_its_first_line("mean", ""),
+        with_in_its_first_line("subjects", "inf"),
+        with_in_its_first_line("subjects", "2.5"),
+    ],
 )
 def test_damaged_tables_are_refused(page, tmp_path, damage):
     with pytest.raises(UserError, match=r"regions\.csv"):

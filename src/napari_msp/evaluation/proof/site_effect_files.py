@@ -254,16 +254,24 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
         raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
 
 
+def _count(line: Line, column: str) -> int:
+    """Give a number that counts something."""
+    number = float(line[column])
+    if not number.is_integer():  # nor is what is infinite
+        raise ValueError(f"{column}: {number:g} is no whole number")
+    return int(number)
+
+
 def _identified(line: Line) -> Identified:
     right, unbiased = float(line["right"]), float(line["right_unbiased"])
-    return Identified(int(line["subjects"]), int(line["quantities"]), right, unbiased)
+    return Identified(_count(line, "subjects"), _count(line, "quantities"), right, unbiased)
 
 
 def _effect(line: Line) -> SiteEffect | None:
     """Give the effect of one dataset; None for what was put together of several."""
     if line["dataset"] == ALL_DATASETS:
         return None
-    subjects = int(line["subjects"])
+    subjects = _count(line, "subjects")
     found = Agreement(
         subjects=subjects,
         truth_mean=float(line["target_mean"]),

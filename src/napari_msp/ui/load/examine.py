@@ -349,8 +349,9 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 
 def _only_scan_in(folder: Path) -> Path | None:
-    """Give the scan of a folder that is in no dataset and holds one, as the reader does."""
-    found = [] if dataset_root(folder / "any") else scans_in(folder)
+    """Give the one scan of a folder that is no dataset, nor in one, as the reader does."""
+    dataset = dataset_root(folder / "any") or any(folder.glob("sub-*/"))
+    found = [] if dataset else scans_in(folder)
     return found[0] if len(found) == 1 else None
 
 
