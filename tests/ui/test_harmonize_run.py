@@ -38,7 +38,10 @@ from napari_msp.ui.reading import sibling_of
 from napari_msp.ui.viewer_axes import from_shown
 from napari_msp.ui.widgets.progress import Step
 
-pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.UnlikeTraining")
+pytestmark = pytest.mark.filterwarnings(  # notes say it
+    "ignore::napari_msp.inference.prepare.UnlikeTraining",
+    "ignore::napari_msp.inference.prepare.Rescaled",
+)
 
 
 @pytest.fixture(scope="module")
