@@ -18,7 +18,7 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
 from napari_msp.data.importers import DicomWarning, import_dicom
 from napari_msp.data.source_tree import series_of
-from napari_msp.errors import Choose, Either, UserError, choice_in, every
+from napari_msp.errors import Advice, Choose, Either, Give, UserError, choice_in, every
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.importers.DicomWarning")
 
@@ -146,8 +146,10 @@ def test_a_tree_of_sessions(tmp_path):
     with pytest.raises(UserError, match=r"several series that fit.*cleo/GE/st: has no") as error:
         import_dicom(*tree)
     assert list(every(error.value.remedy)) == [
-        Choose("series", ("ben/GE/st=5", "ben/GE/st=9", "ben/GE/st=none")),
-        Choose("series", ("cleo/GE/st=none",)),
+        Choose("series", ("ben/GE/st=5", "ben/GE/st=9")),
+        Give("series", "ben/GE/st=none"),
+        Advice("give a folder with a DWI"),
+        Give("series", "cleo/GE/st=none"),
     ]
     reported = []
     scans = import_dicom(

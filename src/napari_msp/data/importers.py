@@ -326,7 +326,8 @@ def _describe_dataset(
     rows = [("source", "image", "b-vectors")]
     for scan in scans:
         # A table may be inherited from above the tree.
-        files = [os.path.relpath(each, source) for each in (scan.source, scan.bvec)]
+        read = scan.source, scan.bvec
+        files = [Path(os.path.relpath(each, source)).as_posix() for each in read]
         # Folders of DICOM are often called after people.
         said = files if converted_from is None else [converted_from[scan.source], "of the series"]
         rows.append((said[0], scan.image.as_posix(), said[1]))

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_msp.bids import (
@@ -22,7 +22,7 @@ from napari_msp.data.contradictions import deviation_path
 from napari_msp.data.gradient_files import b0_only, one_table
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
-from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, choice_in, either
+from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either, every
 from napari_msp.files import files_under
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
@@ -407,7 +407,11 @@ def series_of(
 def in_folder(error: UserError, source: Path) -> UserError:
     """Let an open choice of series be made for one folder alone, or the folder be left out."""
     name = Path(error.subject or source).relative_to(source).as_posix()
-    choice = choice_in(error.remedy)
-    known = choice.choices if choice else ()
-    remedy = Choose("series", tuple(f"{name}={each}" for each in (*known, LEFT_OUT)))
+    remedies = [
+        replace(each, choices=tuple(f"{name}={known}" for known in each.choices))
+        if isinstance(each, Choose)
+        else each
+        for each in every(error.remedy)
+    ]
+    remedy = either(*remedies, Give("series", f"{name}={LEFT_OUT}"))
     return UserError(error.problem, error.subject, error.field, remedy)
