@@ -133,6 +133,9 @@ def test_which_series_a_folder_gives():
         series_of(folders, "none")
     with pytest.raises(UserError, match="5, 6: is several series of every folder"):
         series_of(folders, [5, 6])
+    with pytest.raises(UserError, match="c/x=6: is for c/x, no folder") as error:
+        series_of(folders, "c/x=6")
+    assert error.value.remedy == Choose("series", ("b/x=6",))
 
 
 def test_a_tree_of_sessions(tmp_path):

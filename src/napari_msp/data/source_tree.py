@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from napari_msp.bids import (
@@ -390,12 +391,17 @@ def series_of(
         # By the folders, as a description may have a "=", too.
         name = next((name for name in folders if each.startswith(f"{name}=")), None)
         if name is None:
+            folder, _, choice = each.rpartition("=")
+            if "/" in folder or (folder and choice == LEFT_OUT):  # no description of a series
+                alike = get_close_matches(folder, folders)
+                remedy = Choose("series", tuple(f"{known}={choice}" for known in alike))
+                raise UserError(f"is for {folder}, no folder of the tree", each, "series", remedy)
             shared.append(each)
         else:
             alone[name] = each.removeprefix(f"{name}=")
     if len(shared) > 1:
-        remedy = Advice("give one for every folder, and others as FOLDER=SERIES")
-        raise UserError("is several series of every folder", ", ".join(shared), "series", remedy)
+        advice = Advice("give one for every folder, and others as FOLDER=SERIES")
+        raise UserError("is several series of every folder", ", ".join(shared), "series", advice)
     everywhere = shared[0] if shared else None
     wanted_of = {path: alone.get(name, everywhere) for name, path in folders.items()}
     kept = {path: wanted for path, wanted in wanted_of.items() if wanted != LEFT_OUT}
