@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -58,15 +59,19 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def interruptible():
-    """As in a terminal: a shell has SIGINT ignored by what it runs in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """As in a terminal: a shell has SIGINT ignored by what it runs behind, and nohup SIGHUP."""
+    as_usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in as_usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["harmonize", "maps", "compare"])
 def test_an_interrupt_leaves_nothing(
