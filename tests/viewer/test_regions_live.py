@@ -48,6 +48,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     np.testing.assert_allclose([values["MSP"], values["input ge_st"]], dark, rtol=1e-5)
     np.testing.assert_allclose(rows()["MSP"].error, bright - dark, rtol=1e-4)
     assert rows()["MSP"].volume == 16 * SIZE**3
+    assert (regions.words.text(), regions.words.isVisible()) == (PAINT, True)  # beside numbers
     regions.restyle()
     axes = [regions.histogram.getAxis(side) for side in ("left", "bottom")]
     assert [each.autoSIPrefixScale for each in axes] == [1, 1]  # a new theme scales no numbers
@@ -77,6 +78,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     regions.draw.setChecked(False)
     assert viewer.canvas.grid.enabled
     assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
+    assert not regions.words.isVisible()
     assert viewer.scene.camera.zoom == zoom  # not that of the one image
     assert all(each.visible for each in compare.grid.layers)
     canvas = Canvas(viewer, pixels())
@@ -104,6 +106,13 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     regions.labels.setCurrentIndex(1)
     assert (drawn.mode, drawn.visible) == ("paint", True)
     assert (other.mode, other.visible) == ("pan_zoom", False)
+    # Another map brings the comparison back, and nobody is told to paint any longer.
+    compare.form.maps.setCurrentText("FA")
+    qtbot.wait_until(lambda: not regions.draw.isChecked(), timeout=PATIENCE)
+    assert viewer.canvas.grid.enabled
+    assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
+    assert not regions.words.isVisible()
+    regions.draw.setChecked(True)
     compare.grid.turn_to("coronal")
     regions.draw.setChecked(False)
     assert not compare.grid._fit.moved
@@ -112,6 +121,20 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     compare.leave()
     assert regions.message.text == ""
     assert drawn in viewer.layers
+    check_labels_below_the_cells_may_be_deleted_with_them(viewer, compare, made, qtbot)
+
+
+def check_labels_below_the_cells_may_be_deleted_with_them(viewer, compare, made, qtbot):
+    compare.compare_predictions(made)
+    compare.regions.labels.setCurrentIndex(1)
+    qtbot.wait_until(compare.regions.save.isEnabled, timeout=PATIENCE)
+    drawn = compare.regions._layer
+    viewer.layers.move(viewer.layers.index(drawn), 0)  # as if it had been opened before all else
+    assert compare.grid.active
+    assert viewer.layers[0] is drawn
+    viewer.layers.clear()  # from above: it goes last
+    qtbot.wait_until(lambda: not compare.grid.active)
+    assert compare.regions.labels.count() == 1  # none
 
 
 def check_a_low_window_cuts_no_name(viewer, compare, qtbot):

@@ -198,10 +198,8 @@ class RegionsTab(Themed):
             self._compared, self._map = compared, shown
             self.table.setEnabled(False)  # numbers of other images, until these are measured
             self.measure()
-        with signals_blocked(self.draw):  # another map or image brings all cells back
-            self.draw.setChecked(self._grid.aside)
-        if self._layer is not None and not self._grid.aside:
-            self._layer.mode = "pan_zoom"
+        if not self._grid.aside:  # another map or image has brought all cells back
+            self.draw.setChecked(False)
         self.paint()
 
     def stop(self) -> None:
@@ -215,11 +213,10 @@ class RegionsTab(Themed):
         """Show the regions of the slice in every cell, unless they are being drawn."""
         regions, layer, dims = self._regions, self._layer, self._viewer.dims
         axis, rows, columns = spatial(dims.order)
-        for cell in self._grid.layers:
+        for cell in self._grid.there:  # without any layer, the viewer has only two axes
             lattice = None if regions is None or layer is None else lattice_of(cell)
-            there = OVERLAY in cell._overlays
             if lattice is None or layer is None or self.draw.isChecked() or dims.ndisplay != 2:
-                if there:
+                if OVERLAY in cell._overlays:
                     picture_on(cell, OVERLAY).drawing = None
                 continue
             volume = self._volume(lattice)
@@ -288,11 +285,7 @@ class RegionsTab(Themed):
         self.table.setVisible(there)
         self.histogram.setVisible(there)
         self.key.setVisible(there)
-        if self._compared is None:
-            self.words.setText("Regions are measured while a comparison is shown.")
-        elif self._layer is None:
-            self.words.setText(NOTHING)
-        self.words.setVisible(not there)
+        self._say_what_to_do()
         if numbers is not None and there:
             self.table.fill(*_texts(numbers))
             self.table.setFixedHeight(self.table.whole().height())
@@ -300,6 +293,17 @@ class RegionsTab(Themed):
         self.paint()
         self._enable()
         self._draw_histogram()
+
+    def _say_what_to_do(self) -> None:
+        """Say how regions come about and, as long as somebody draws, how drawing ends."""
+        if self._compared is None:
+            words = "Regions are measured while a comparison is shown."
+        elif self.draw.isChecked():
+            words = PAINT
+        else:
+            words = NOTHING if self._layer is None else ""
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
 
     def _draw_histogram(self) -> None:
         """Draw the voxels of the chosen region: a curve an image."""
@@ -351,8 +355,7 @@ class RegionsTab(Themed):
         with signals_blocked(self.labels):
             self.labels.clear()
             self.labels.addItems([NONE, *map(self._grid.lease.name_of, self._offered)])
-            known = self._layer in self._offered
-            self.labels.setCurrentIndex(1 + self._offered.index(self._layer) if known else 0)
+            self.labels.setCurrentIndex([None, *self._offered].index(self._layer))
 
     def _choose(self, layer: Labels | None) -> None:
         """Follow other labels, or none."""
@@ -414,7 +417,6 @@ class RegionsTab(Themed):
 
     def _set_drawing(self, wanted: bool) -> None:
         """Let one image be seen with its labels, or the comparison again."""
-        self.words.setText(PAINT if wanted else NOTHING)
         if wanted and self._layer is not None:
             self._grid.step_aside(self._layer)
             self._layer.mode = "paint"  # only what is visible takes the brush
@@ -423,6 +425,7 @@ class RegionsTab(Themed):
                 self._layer.mode = "pan_zoom"
             self._grid.come_back()
         self.paint()
+        self._say_what_to_do()
 
     def _connect(self) -> None:
         self.labels.currentIndexChanged.connect(
