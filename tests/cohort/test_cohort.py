@@ -8,7 +8,9 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -20,6 +22,7 @@ from napari_msp import cohort
 from napari_msp.bids import prediction_stem
 from napari_msp.cli import main
 from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
+from napari_msp.cohort.cluster import Cluster
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.device import free_memory
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
@@ -488,6 +491,23 @@ class TestForReal:
         assert Provenance.from_sidecar(sidecar).model_sha256 == sha256(model)
 
 
+def test_a_worker_that_comes_after_the_check_is_looked_at(monkeypatch):
+    there = iter([["first"], ["first", "second"]])
+    looked_at = []
+
+    def troubles(self: Cluster, workers: list[str]) -> list[UserError]:
+        looked_at.append(workers)
+        return []
+
+    monkeypatch.setattr(Cluster, "_who_works", lambda self: next(there))
+    monkeypatch.setattr(Cluster, "_troubles", troubles)
+    cluster = Cluster(SimpleNamespace(dashboard_link=""), "tcp://somewhere", (), print)
+    cluster.check()
+    cluster.introduce()
+    cluster._look()
+    assert looked_at == [["first"], ["second"]]
+
+
 @pytest.mark.slow
 class TestOnDask:
     def test_processes_of_its_own(self, bids, model, tmp_path):
@@ -499,7 +519,8 @@ class TestOnDask:
                 usual.listen()
             results = run_cohort(bids, out, model, TARGET, workers=2, tell=said.append)
         (line,) = said
-        assert re.match(r"Dask scheduler tcp://\S+: 2 workers; dashboard http://127.0.0.1:", line)
+        watch = "dashboard http://127.0.0.1:" if find_spec("bokeh") else "no dashboard"
+        assert re.match(rf"Dask scheduler tcp://\S+: 2 workers; {watch}", line)
         assert [result.status for result in results] == ["done", "failed", "done"]
         assert "is missing" in results[1].message()
         assert len(list(out.glob("sub-*/ses-ge/dwi/*Shresnet_dwi.nii.gz"))) == 2

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -94,7 +95,8 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
     try:
         with closing(dask.Client(local, set_as_default=False)) as client:
             cluster = Cluster(client, local.scheduler_address, (), tell)
-            cluster.introduce()
+            cluster.accept()
+            cluster.introduce(drawn=find_spec("bokeh") is not None)
             yield cluster
     finally:
         # That one takes long to end, on a busy machine, is no news: its results are here.
@@ -160,15 +162,19 @@ class Cluster:
         UserError
             When one cannot.
         """
-        for trouble in self._troubles(self._who_works()):
+        self.accept()
+        for trouble in self._troubles(self._workers):
             raise trouble
 
-    def introduce(self) -> None:
-        """Say who works, and where to watch them."""
+    def accept(self) -> None:
+        """Take who works now as they are; who comes later is looked at first."""
         self._workers = self._who_works()
+
+    def introduce(self, *, drawn: bool = True) -> None:
+        """Say who works, and where to watch them, where the scheduler can draw that page."""
         who = counted(len(self._workers), "worker")
         dashboard = self._client.dashboard_link
-        watch = f"dashboard {dashboard}" if dashboard else "no dashboard"
+        watch = f"dashboard {dashboard}" if drawn and dashboard else "no dashboard"
         waits = "" if self._workers else "; waiting for some"
         self._tell(f"Dask scheduler {self._name}: {who}{waits}; {watch}")
 
