@@ -106,5 +106,7 @@ def test_the_form_lists_the_series(exported, cache, qtbot):
     assert asked[-1] == Choice(exported, series=stems[1])
     form.show_findings(examine(asked[-1], cache=cache))
     assert box.currentText().startswith("9 DTI repeated")
+    form.show_findings(replace(form.findings, choice=Choice(exported, series="7_gone")))
+    assert (box.count(), box.currentText()) == (len(stems), "")  # none of them is opened
     form.show_findings(Findings())
     assert not box.isVisibleTo(form)

@@ -396,9 +396,10 @@ def offer(
     Parameters
     ----------
     choices
-        Names; or what is shown for each value, which is the box's `currentData`.
+        Different names; or what is shown for each value, which is the box's `currentData`.
     chosen
-        One of them; None keeps the one that was chosen. The first where that is not there.
+        One of them; nothing is chosen where it is not there. None keeps the one that was chosen,
+        or else chooses the first.
     """
     shown = choices if isinstance(choices, Mapping) else {name: name for name in choices}
     kept = box.currentData() if chosen is None else chosen
@@ -406,7 +407,8 @@ def offer(
         box.clear()
         for value, text in shown.items():
             box.addItem(text, value)
-        box.setCurrentIndex(max(0, box.findData(kept)))
+        row = box.findData(kept)
+        box.setCurrentIndex(max(0, row) if chosen is None else row)
 
 
 def b_value_box(value: float, most: float) -> QDoubleSpinBox:
