@@ -6,14 +6,23 @@ from weakref import ref
 
 import numpy as np
 from patterns import head, named
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import letter
 from napari_msp.ui.layers import make_layer, map_layer
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.train.preview_layers import PreviewGrid
+from napari_msp.ui.train.preview_layers import (
+    ANOTHER_HEAD,
+    VIEW,
+    Picture,
+    PreviewGrid,
+    PreviewLayers,
+)
+from napari_msp.ui.train.run_view import RunView
 
 
 def shown(shift=(0.0, 0.0, 0.0), **options):
@@ -70,6 +79,34 @@ def test_a_head_that_comes_ends_the_grid_of_previews(model):
         assert model.canvas.grid.enabled == grid.laid_out == bool(somebody)
         assert preview.visible == bool(somebody)
     assert [each for each in model.layers if each.visible] == [come]
+
+
+def test_pictures_of_a_run_make_way_for_a_head_to_its_end(model, qtbot):
+    def learn(target):
+        layer = map_layer(named(head(), target), "SH average", sh_average(head()), view=VIEW)
+        event = Previewed(f"shresnet {target}", 0, 0, target, "no.nii.gz")
+        previews._plan(Picture(event, head(), layer, None))
+        qtbot.wait_until(lambda: not previews._changes.busy)
+
+    told, run, view = [], QObject(), RunView()
+    qtbot.addWidget(view)
+    previews = PreviewLayers(model, "sub-01", {}, run)
+    previews.kept_out.connect(told.append)
+    previews.kept_out.connect(view.say_unseen)
+    learn("prisma_st")
+    come = model.add_layer(shown())
+    for target in ("prisma_st", "prisma_sa"):
+        learn(target)
+        assert [each for each in model.layers if each.visible] == [come]
+        assert told == [ANOTHER_HEAD]
+        assert "A head was opened" in view.unseen.text
+    previews.finish()
+    assert (told, view.unseen.text) == ([ANOTHER_HEAD, ""], "")
+    previews.stop()
+    previews = PreviewLayers(model, "sub-01", {}, run)  # of the next run
+    learn("prisma_st")
+    assert not come.visible
+    previews.stop()
 
 
 def test_a_viewer_that_nobody_has_is_forgotten():

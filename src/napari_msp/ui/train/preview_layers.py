@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 QUANTITY = "SH average"
 
+ANOTHER_HEAD = "another head"
+"""What has the canvas once a head was opened, in place of a run's pictures."""
+
 VIEW = "train"
 """Marks layers that later previews refresh."""
 
@@ -59,7 +62,7 @@ class PreviewLayers(QObject):
     """Shows the previews of one run.
 
     Each target gets a row: truth, and what is predicted now. Layers of others, and of runs before,
-    are hidden meanwhile.
+    are hidden meanwhile. A head that is opened takes the place of them all, to the end of the run.
 
     Parameters
     ----------
@@ -77,7 +80,8 @@ class PreviewLayers(QObject):
     failed : UserError
         A preview cannot be read; later ones may.
     kept_out : str
-        Who has the canvas, so that previews wait; "" when they wait no more.
+        Who has the canvas, so that previews wait; "" when they wait no more. `ANOTHER_HEAD` while
+        the run goes on and they are refreshed out of sight.
     """
 
     failed = Signal(object)
@@ -92,10 +96,12 @@ class PreviewLayers(QObject):
         self._fit = GridFit(viewer)
         self._pictures: dict[str, Picture] = {}  # the latest of each target
         self._shared, self._kept_out = shared_by(viewer), ""
+        self._made_way = self._finished = False
         self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
         viewer.canvas.events.size.connect(self._follow)
         self._grid = self._shared.one(PreviewGrid)
+        self._grid.made_way.connect(self._make_way)
         self._shared.changed.connect(self._follow_owner)
 
     def show(self, event: Previewed) -> None:
@@ -107,12 +113,18 @@ class PreviewLayers(QObject):
         truth = None if event.target in self._pictures else self._truths.get(event.target)
         self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
 
+    def finish(self) -> None:
+        """Say no more of pictures that a head has taken the place of: the run has ended."""
+        self._finished = True
+        self._tell_who_has_it()
+
     def stop(self) -> None:
         """Show no more; the layers stay, the words on the canvas go."""
         for reading in self._reading.values():
             reading.stop()
         self._changes.stop()
         self._viewer.canvas.events.size.disconnect(self._follow)
+        self._grid.made_way.disconnect(self._make_way)
         self._shared.changed.disconnect(self._follow_owner)
         self._pictures.clear()
         self._tell_who_has_it()
@@ -167,13 +179,13 @@ class PreviewLayers(QObject):
     def _arrange(self, picture: Picture) -> None:
         """Put truth and prediction side by side, a row for each target, and nothing else.
 
-        They wait while a review or a comparison has the viewer.
+        They wait while a review or a comparison has the viewer, and make way for a head for good.
         """
         viewer, layers = self._viewer, self._viewer.layers
         truth = None if picture.truth is None else showing(layers, picture.truth)
         pair = (truth, self._learning(picture.layer))
         new = [each for each in pair if each is not None and each not in self._own]
-        if self._shared.owner or not new:
+        if self._shared.owner or self._made_way or not new:
             return
         first = not self._own
         self._own = [each for each in (*self._own, *new) if each in layers]
@@ -206,6 +218,10 @@ class PreviewLayers(QObject):
         if not self._shared.owner and self._grid.laid_out:
             self._fit.follow()
 
+    def _make_way(self) -> None:
+        self._made_way = True
+        self._tell_who_has_it()
+
     def _follow_owner(self) -> None:
         """Lay out what waited, once the canvas is free and what is begun is done."""
         self._tell_who_has_it()
@@ -214,7 +230,8 @@ class PreviewLayers(QObject):
             self._changes.add(*arranging, self._show_legend)
 
     def _tell_who_has_it(self) -> None:
-        owner = self._shared.owner if self._pictures else ""
+        head = ANOTHER_HEAD if self._made_way and not self._finished else ""
+        owner = (self._shared.owner or head) if self._pictures else ""
         if owner != self._kept_out:
             self._kept_out = owner
             self.kept_out.emit(owner)
@@ -225,7 +242,14 @@ class PreviewGrid(OfViewer):
 
     It outlives runs and their widget: previews stay on the canvas after both, until another head
     comes.
+
+    Attributes
+    ----------
+    made_way
+        A head has taken the place of the previews.
     """
+
+    made_way = Signal()
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -265,6 +289,7 @@ class PreviewGrid(OfViewer):
             for layer in self._viewer.layers:
                 layer.visible = layer is head
             self.give_back()
+            self.made_way.emit()
 
     def _come(self, event: Any) -> None:
         if event.value.visible and is_ours(event.value):  # our own come hidden

@@ -17,6 +17,7 @@ from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory, phase_title
+from napari_msp.ui.train.preview_layers import ANOTHER_HEAD
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import MessageLine, Severity, readable, show_details
 from napari_msp.ui.widgets.progress import ProgressRow
@@ -125,6 +126,8 @@ class RunView(QWidget):
     def say_unseen(self, owner: str) -> None:
         """Say who has the canvas, so that pictures are not seen; "" when they are."""
         words = f"Pictures of the training wait: leave {owner} to see them." if owner else ""
+        if owner == ANOTHER_HEAD:
+            words = "A head was opened: show pictures of the training in the layer list again."
         self.unseen.show_message("note", words)
 
     def _act(self, action: str) -> None:

@@ -390,6 +390,8 @@ class RunControl(QObject):
 
     def _end(self, ending: Ending) -> None:
         assert self.folder is not None
+        if self._layers is not None:
+            self._layers.finish()
         if ending.error is not None:
             self._view.show_failure(ending.error, self.folder.resumable, ending.details)
         else:
