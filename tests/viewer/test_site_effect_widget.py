@@ -15,7 +15,8 @@ from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
-from napari_msp.files import write_json
+from napari_msp.files import new_folder, write_json
+from napari_msp.ui.background import POLL
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.site_effect.widget import WORDS
 from napari_msp.ui.widgets.progress import Step
@@ -130,11 +131,14 @@ def test_what_was_compared_is_shown_and_compared_anew(
 def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     viewer, open_widget, qtbot, predictions, monkeypatch
 ):
-    go = threading.Event()
+    go, begun = threading.Event(), []
 
     def endless(heads, folder, *, regions, run, input, on_progress):
-        on_progress(Finished("sub-01", 0.1, 1.0))
-        go.wait(60)  # without a word
+        begun.append(folder)
+        with new_folder(folder / "proof", replace=True):
+            on_progress(Finished("sub-01", 0.1, 1.0))
+            go.wait(60)  # without a word
+            on_progress(Finished("sub-02", 0.2, 1.0))
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", endless)
     widget = open_widget("Site effect")
@@ -147,11 +151,16 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     assert "Cancel it" in widget.message.text
     assert widget.form.folder.path == predictions
     widget.progress.request_cancel()
+    qtbot.wait(3 * round(1000 * POLL))
+    assert widget.running  # or another one would write beside it
+    assert not widget.form.button.isEnabled()
+    go.set()
     settle(qtbot, widget)
+    assert begun == [predictions]
+    assert not list(predictions.glob(".*"))
     assert (widget.message.text, widget.progress.words.text()) == ("", "Cancelled.")
     assert widget.form.button.isEnabled()
     assert "5.0 %" in widget.panel.words.text()  # what was compared before
-    go.set()
     monkeypatch.undo()
     widget.form.regions.choose(predictions / "nowhere.nii.gz")
     widget.form.button.click()
