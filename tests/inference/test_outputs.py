@@ -188,16 +188,16 @@ def test_what_lost_a_file_is_made_anew(dwi, saved_model, tmp_path):
 
 
 def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
-    from napari_msp.inference import harmonize
+    from napari_msp.inference import harmonize, stages
 
-    real = harmonize.predict_target
+    real = stages.predict_on_grid
 
-    def fail_second(model, prepared, target, *options, **watch):
-        if target == "connectom_sa":
+    def fail_second(network, image, of_input, of_targets, **settings):
+        if "connectom_sa" in of_targets:
             raise MemoryError
-        return real(model, prepared, target, *options, **watch)
+        return real(network, image, of_input, of_targets, **settings)
 
-    monkeypatch.setattr(harmonize, "predict_target", fail_second)
+    monkeypatch.setattr(harmonize, "predict_on_grid", fail_second)
     with pytest.raises(MemoryError):
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()
