@@ -288,9 +288,11 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
     image = next(form.heads.root.glob("sub-01/ses-prisma/dwi/*.bval"))
     kept = image.read_text()
     image.write_text("0 0 oops\n")
+    assert not train.heading.hint.isHidden()
     try:
         train.train_button.click()
         assert train.message.text == ""
+        assert train.heading.hint.isHidden()  # who trains is no newcomer
         at_rest(qtbot, train)
     finally:
         image.write_text(kept)

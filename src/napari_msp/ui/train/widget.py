@@ -91,6 +91,7 @@ class Train(Docked):
         except UserError as error:
             self._show_error(error)
             return
+        self.heading.hint.hide()
         self.run.start(folder, heads)
         self.form.next_folder()
 
