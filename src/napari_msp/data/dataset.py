@@ -237,14 +237,14 @@ def open_dataset(
     if not root.is_dir():
         raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
     candidates: dict[tuple[str, str], list[Path]] = {}
-    closed: dict[Path, UserError] | None = {} if only else None
-    for path in scans_in(root, subject, closed=closed):
+    closed: dict[Path, UserError] = {}
+    for path in scans_in(root, subject, closed=closed if only else None):
         identity = subject_and_platform(path) or (f"sub-{entities(path)['sub']}", UNNAMED)
         candidates.setdefault(identity, []).append(path)
-    for folder, error in (closed or {}).items():
+    for folder, error in closed.items():
         if folder.name in only:
             raise error
-    passed_over = {folder: error.problem for folder, error in (closed or {}).items()}
+    passed_over = {folder: error.problem for folder, error in closed.items()}
     if any(platform != UNNAMED for _, platform in candidates):
         for identity in [each for each in candidates if each[1] == UNNAMED]:
             passed_over |= dict.fromkeys(candidates.pop(identity), NO_PLATFORM)

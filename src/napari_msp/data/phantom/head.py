@@ -327,10 +327,10 @@ def _fibres(
             new = np.where(stronger, old, new)
     total = strongest[:, 0].sum(axis=0) + RADIAL_DENSITY
     populations = []
-    for density, *direction, coherence in strongest:
-        voxels = np.flatnonzero(density > 0)
-        share, along = density[voxels] / total[voxels], np.stack(direction)[:, voxels]
-        populations.append(Fibres(voxels, share, along, coherence[voxels]))
+    for each in strongest:
+        voxels = np.flatnonzero(each[0] > 0)
+        density, along, coherence = each[0, voxels], each[1:4][:, voxels], each[4, voxels]
+        populations.append(Fibres(voxels, density / total[voxels], along, coherence))
     voxels = np.flatnonzero(in_white)
     populations.append(
         Fibres(

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -327,12 +328,13 @@ class _Head:
         self._harmonized: dict[Path, Prediction] = {}
         self._given: dict[float, SHImage] = {}
 
-    @property
+    @cached_property
     def simulated(self) -> tuple[Recipe, int] | None:
         """How it was simulated, and its number, from 0; None where that is not known."""
         recipe, label = recipe_of(self.dataset.root), self.subject.removeprefix("sub-")
-        known = recipe is not None and label.isdecimal() and int(label) > 0
-        return (recipe, int(label) - 1) if recipe is not None and known else None
+        if recipe is None or not label.isdecimal() or int(label) < 1:
+            return None
+        return recipe, int(label) - 1
 
     def given(self, b: float) -> SHImage:
         """Give a shell of the input, fitted once."""

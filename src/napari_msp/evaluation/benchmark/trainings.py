@@ -209,9 +209,10 @@ class TrainingList:
         changes: dict[str, Any] = {}
         if name in networks_from_base():
             changes = {"start": BASE, "form": {"singles_first": "no"}}
-            targets = begun_from_base(kind, self.scales)[: len(targets)]
             if kind == MULTI_STAGE:  # as a whole: tuned singles would change what branches read
                 targets, changes["first_steps"] = self.plan.targets, 0
+            else:
+                targets = begun_from_base(kind, self.scales)[: len(targets)]
         training = self._training(what or name, kind, rate, targets, steps=steps, **changes)
         return dict.fromkeys(targets, (training,))
 

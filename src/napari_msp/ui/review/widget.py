@@ -98,8 +98,7 @@ class Review(Docked):
     def leave(self) -> None:
         """Let go of the viewer; every rating is on the disk already."""
         self.judging.finish_note()
-        self._opening.stop()
-        self.reporting.job.cancel()
+        super().leave()
         self.canvas.close()
         self.session = None
         self._enable()

@@ -350,14 +350,15 @@ class LossPlot(Plot):
 
     def show_run(self, history: RunHistory, colours: Colours) -> list[str]:
         """Draw; give the phases that are only numbered, because their names want more room."""
-        raw = history.by_phase(history.losses)
+        every = history.losses
+        raw = history.by_phase(every)
         smooth = [(steps, smoothed(losses)) for steps, losses in raw]
         faint = mixed(colours.ground, colours.lit, 0.4)
         last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
         self.draw(*_joined(raw), pen=pg.mkPen(faint, width=1))
         self.draw(*_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
         self.draw(*_joined(last), pen=None, **_marks("o", 7, colours.lit))
-        self.show_heights(history.losses)
+        self.show_heights(every)
         broken = [phase_title(phase.name, "\n") for phase in history.phases]
         fit = self.name_phases(broken, [*history.borders, steps_shown(history)[1]])
         return [] if fit else [phase_title(phase.name) for phase in history.phases]

@@ -126,8 +126,8 @@ class RunHistory:
 
     def by_phase(self, values: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
         """Give the steps of each phase, and those of (N,) values that are of them."""
-        parts = [slice(phase.start, phase.stop) for phase in self.phases]
-        return [(self.steps[part], values[part]) for part in parts]
+        steps, parts = self.steps, [slice(phase.start, phase.stop) for phase in self.phases]
+        return [(steps[part], values[part]) for part in parts]
 
     @property
     def borders(self) -> list[float]:
