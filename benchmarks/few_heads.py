@@ -161,7 +161,7 @@ def bench_of(options: argparse.Namespace, plan: Plan) -> Bench:
     found = {name: sets / name for name in wanted}
     if options.semireal is not None:
         found["semireal"] = options.semireal
-    bench = Bench(folder, found, bases)
+    bench = Bench(folder, found, bases, scales={name: SCALES[name] for name in plan.targets})
     if not options.smoke:
         return bench
     return replace(bench, batch=1, crop=6, tests=("sub-05",), edge=SMOKE_EDGE)

@@ -102,6 +102,8 @@ class Bench:
         Heads that are measured.
     edge
         Voxels an axis of the sets' heads.
+    scales
+        Of the targets that an MSP has here: a wide network has as many weights.
     """
 
     folder: Path
@@ -111,6 +113,7 @@ class Bench:
     crop: int | None = None
     tests: tuple[str, ...] = TESTS
     edge: int = EDGE
+    scales: Mapping[str, int] = field(default_factory=lambda: SCALES)
 
     def check(self) -> None:
         """Refuse to put results of one base beside those of another.
@@ -151,7 +154,7 @@ class Bench:
 
     def settings(self, method: Method, targets: Sequence[str]) -> dict[str, Any]:
         """Give the settings of a training, but for its heads, length and rate."""
-        values = method.settings(targets, SCALES, self.bases) | {
+        values = method.settings(targets, self.scales, self.bases) | {
             "input": INPUT,
             "targets": tuple(targets),
         }

@@ -84,7 +84,7 @@ class Method:
         targets
             Of the run.
         scales
-            Lattice scale of every target of the set.
+            Lattice scale of every target that an MSP has here.
         bases
             What "base" and "wide base" are: a model's path, or "base" for the packaged one.
         """
