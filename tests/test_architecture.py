@@ -51,7 +51,7 @@ VIEWS = [
     for module in TREES
     if module.parts[:2] in {("ui", "widgets"), ("ui", "model_diagram")}
     or (module.parts[0] == "ui" and module.name in {"curves.py", "entries.py", "form.py"})
-    or module.name in {"moves.py", "run_view.py", "numbers_table.py"}
+    or module.name in {"moves.py", "run_view.py", "numbers_table.py", "voxel_plots.py"}
     or module.name in {"entry_list.py", "judging.py", "panel.py"}
 ]
 """What is shown, apart from what is done: emits signals, and is told what to show."""

@@ -8,9 +8,9 @@ import pytest
 
 from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.spherical_harmonics import signal_profile
+from napari_msp.ui.compare.voxel_plots import Scale, rounded_up
 from napari_msp.ui.compare.voxel_tab import NOTHING, Trace, VoxelPanel
 from napari_msp.ui.widgets.colours import colours_of
-from napari_msp.ui.widgets.plot import Scale, rounded_up
 
 
 def coefficients(seed):

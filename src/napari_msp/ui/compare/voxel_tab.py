@@ -18,12 +18,12 @@ from napari_msp.arrays import FloatArray
 from napari_msp.signal.maps import Map
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.viewer_axes import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.form import scrolled, stacked, wrapped
-from napari_msp.ui.widgets.plot import CoefficientBars, PolarProfile
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
