@@ -5,7 +5,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 SHAPE, VOXEL = (10, 8, 6), (2.0, 2.0, 2.5)
 B_VALUES = np.array([0, 0, *[1200] * 8, *[3000] * 4], dtype=float)
@@ -75,6 +80,62 @@ def write_series(
                     ds.DiffusionGradientOrientation = [float(x) for x in DIRECTIONS[volume]]
             name = f"IM{number:02d}{instance:04d}{suffix}"
             pydicom.dcmwrite(folder / name, ds, enforce_file_format=True)
+
+
+def write_enhanced(
+    folder: Path, number: int, values: np.ndarray, b_values: np.ndarray, lost: tuple[int, ...] = ()
+) -> None:
+    """Write (X, Y, Z, N) whole numbers as one multi-frame file a volume, as Siemens XA does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series, study = generate_uid(), generate_uid()
+    kept = sorted({*range(values.shape[2])} - {*lost})
+    for volume, b_value in enumerate(b_values):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds = Dataset()
+        ds.file_meta = meta
+        ds.SOPClassUID, ds.SOPInstanceUID = EnhancedMRImageStorage, meta.MediaStorageSOPInstanceUID
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
+        ds.Modality, ds.Manufacturer, ds.SoftwareVersions = "MR", "Siemens", "syngo MR XA30"
+        ds.SeriesNumber, ds.SeriesDescription = number, "DTI"
+        ds.InstanceNumber = ds.AcquisitionNumber = volume + 1
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+        ds.Columns, ds.Rows = values.shape[:2]
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.BitsAllocated = ds.BitsStored = 16
+        ds.HighBit, ds.PixelRepresentation, ds.NumberOfFrames = 15, 0, len(kept)
+        frames = np.moveaxis(values[:, :, kept, volume], (0, 1), (2, 1))
+        ds.PixelData = np.ascontiguousarray(frames.astype("<u2")).tobytes()
+        measures = _group(SliceThickness=VOXEL[2], PixelSpacing=[VOXEL[1], VOXEL[0]])
+        shared = _group(PixelMeasuresSequence=measures, MREchoSequence=_group(EffectiveEchoTime=89))
+        ds.SharedFunctionalGroupsSequence = shared
+        direction = _group(DiffusionGradientOrientation=[float(x) for x in DIRECTIONS[volume]])
+        diffusion = {"DiffusionBValue": float(b_value), "DiffusionDirectionality": "NONE"}
+        if b_value > 0:
+            diffusion |= {"DiffusionDirectionality": "DIRECTIONAL"}
+            diffusion |= {"DiffusionGradientDirectionSequence": direction}
+        ds.PerFrameFunctionalGroupsSequence = [
+            _group(
+                FrameContentSequence=_group(
+                    StackID="1", InStackPositionNumber=z + 1, DimensionIndexValues=[1, z + 1]
+                ),
+                PlanePositionSequence=_group(ImagePositionPatient=[-9.0, -7.0, -5 + z * VOXEL[2]]),
+                PlaneOrientationSequence=_group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+                MRDiffusionSequence=_group(**diffusion),
+            )[0]
+            for z in kept
+        ]
+        pydicom.dcmwrite(folder / f"V{volume:03d}.dcm", ds, enforce_file_format=True)
+
+
+def _group(**values: object) -> list[Dataset]:
+    """Make a sequence of one item."""
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return [item]
 
 
 def voxels(volumes: int = len(B_VALUES), seed: int = 0) -> np.ndarray:

@@ -12,7 +12,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from dicom_files import B_VALUES, DIRECTIONS, VOXEL, voxels, write_series, write_session
+from dicom_files import (
+    B_VALUES,
+    DIRECTIONS,
+    VOXEL,
+    voxels,
+    write_enhanced,
+    write_series,
+    write_session,
+)
 from napari_msp.data import dicom, importers
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
@@ -141,23 +149,30 @@ def test_which_series_a_folder_gives():
 def test_a_tree_of_sessions(tmp_path):
     for subject in ("anna", "ben"):
         write_session(tmp_path / "tree" / subject / "GE" / "st", more=False)
-    # One was repeated, and one has no DWI: both are named at once, with what helps for each alone.
+    # One was repeated, one has no DWI, others are no DICOM: all are named at once, with what helps
+    # for each alone of the first few.
     write_series(tmp_path / "tree" / "ben" / "GE" / "st", 9, "again", voxels(seed=1), B_VALUES)
     write_series(tmp_path / "tree" / "cleo" / "GE" / "st", 1, "localizer", voxels(1))
+    for subject in ("dora", "eve"):
+        (tmp_path / "tree" / subject / "GE" / "st").mkdir(parents=True)
     out = tmp_path / "heads"
     tree = tmp_path / "tree", out, "{subject}/{scanner}/{protocol}"
-    with pytest.raises(UserError, match=r"several series that fit.*cleo/GE/st: has no") as error:
+    shown = r"several series that fit.*cleo/GE/st: has no.*dora/GE/st: contains no DICOM.*; and 1 "
+    told = pytest.warns(DicomWarning, match="eve/GE/st: contains no DICOM")
+    with told, pytest.raises(UserError, match=shown) as error:
         import_dicom(*tree)
     assert list(every(error.value.remedy)) == [
         Choose("series", ("ben/GE/st=5", "ben/GE/st=9")),
         Give("series", "ben/GE/st=none"),
         Advice("give a folder with a DWI"),
         Give("series", "cleo/GE/st=none"),
+        Advice("give the folder that the scanner or the archive wrote"),
+        Give("series", "dora/GE/st=none"),
     ]
     reported = []
     scans = import_dicom(
         *tree,
-        series=["DTI", "ben/GE/st=9", "cleo/GE/st=none"],
+        series=["DTI", "ben/GE/st=9", *(f"{who}/GE/st=none" for who in ("cleo", "dora", "eve"))],
         report=lambda made, chosen: reported.append((made.folder, chosen.number)),
     )
     assert [each.subject for each in scans] == ["sub-anna", "sub-ben"]
@@ -282,6 +297,19 @@ def test_a_slice_lost_inside_every_volume_is_no_scan(tmp_path):
     assert again.choose("8").number == 8
 
 
+def test_a_slice_lost_in_files_of_a_volume_each_is_no_scan_either(tmp_path):
+    write_enhanced(tmp_path / "in", 5, voxels(), B_VALUES)
+    assert convert(tmp_path / "in", tmp_path).choose().shape == (10, 8, 6, 14)
+    # A file whose header cannot be read is told by its number alone.
+    (tmp_path / "in" / "V007.dcm").write_bytes(bytes(1000))
+    made = kept_conversion(tmp_path / "in", tmp_path / "cache")
+    assert made.choose().shape == (10, 8, 6, 13)
+    assert "5 DTI: 1 file missing or broken (number 8)" in made.warnings
+    write_enhanced(tmp_path / "in", 5, voxels(), B_VALUES, lost=(2,))
+    (series,) = kept_conversion(tmp_path / "in", tmp_path / "cache").series
+    assert series.flaw == "slices are missing inside it: export it anew"
+
+
 @pytest.mark.parametrize("lost", [(0,), (5,)])
 def test_slices_cut_off_an_end_are_told_alone(lost, tmp_path):
     write_series(tmp_path / "in", 5, "DTI", voxels(), B_VALUES, lost=lost)
@@ -351,7 +379,7 @@ def test_a_full_disk_is_named(session, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
     with pytest.raises(UserError, match="the disk is full") as error:
         convert(session, tmp_path)
-    assert str(tmp_path.parent) in str(error.value.remedy)
+    assert error.value.subject == str(tmp_path.parent)
 
 
 def test_phase_beside_magnitude_is_no_dwi(tmp_path):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, Remedy, UserError, either
 from napari_msp.files import HIDDEN, files_under, new_folder, scratch_folder, walk, write_json
-from napari_msp.formatting import counted
+from napari_msp.formatting import counted, span
 from napari_msp.strict_json import read_json
 
 DEPTH = 9
@@ -44,12 +44,18 @@ DOUBTS = (
 )  # fmt: skip
 """How lines of dcm2niix begin that a person should read; not all of them are called warnings."""
 
-SLICE = re.compile(
-    r"^DICOM file: ([^\n]*)\n patient position \(?0020,0032\)?((?:\s+[-+.\de]+){3})\s*\n"
-    r" orient [^\n]*\n acq \S+ img \S+ ser (\d+) dim (\d+x\d+)x1x1 mm (\S+) [^\n]*?TE ([^\n]*)",
+FILE = re.compile(
+    r"^DICOM file: (?P<path>.*)\n"
+    r"(?: patient position \(?0020,0032\)?(?P<place>(?:\s+\S+){3})\s*\n)?"
+    r"(?:(?!DICOM file: ).*\n){0,9}? acq \S+ img (?P<image>\d+) ser (?P<series>\d+) "
+    r"dim (?P<plane>\d+x\d+)x(?P<slices>\d+x\d+) mm (?P<voxel>\S+) offset (?P<offset>\d+) .*?"
+    r"TE (?P<times>.*)(?:\n DWI bxyz (?P<b>\S+))?",
     re.MULTILINE,
 )
-"""What dcm2niix says of a file that holds one slice, where it is asked to say more."""
+"""What dcm2niix says of a file, where it is asked to say more."""
+
+PLACE = re.compile(rb"\x20\x00\x32\x00(?:DS..|..\x00\x00)((?:[^\\\0]+\\){2}[-+.\deE ]+)", re.DOTALL)
+"""ImagePositionPatient in a file, with or without the kind of its value."""
 
 LEAST_ROOM = 2**20
 """Bytes of a disk below which an error of dcm2niix is put down to it (our choice)."""
@@ -60,7 +66,7 @@ MANY = 6
 OFF_PLACE = 0.25
 """Part of the distance between slices by which one may lie beside its place (our choice)."""
 
-READ_AS = 4
+READ_AS = 5
 """Of kept conversions; counted up when the same files are read otherwise, so all are made anew."""
 
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
@@ -166,14 +172,14 @@ class Converted:
         broken = () if wanted is not None else self.broken
         if len(fitting) == 1 and not fitting[0].flaw and not broken:
             return fitting[0]
-        listed = "; ".join([*map(str, self.series), *self.lost])
+        listed, fit = ("; ".join(map(str, e)) for e in ((*self.series, *self.lost), fitting))
         if fitting and broken:
-            usable = f"{counted(len(fitting), 'usable DWI')} ({_listed(fitting)})"
+            usable = f"{counted(len(fitting), 'usable DWI')} ({fit})"
             problem = f"has {usable} and {counted(len(broken), 'broken one')} ({'; '.join(broken)})"
         elif len(fitting) == 1:
             problem = f"series {fitting[0].name} is no DWI that can be used: {fitting[0].flaw}"
         elif fitting:
-            problem = f"has several series that fit ({_listed(fitting)})"
+            problem = f"has several series that fit ({fit})"
         elif wanted is None:
             problem = f"has no series that is a DWI ({listed})"
         else:
@@ -240,8 +246,8 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
     failed = any(line.startswith("Error") or "disk full" in line for line in said)
     if failed and shutil.disk_usage(into).free < LEAST_ROOM:
         seen = next(each for each in into.absolute().parents if not each.name.startswith(HIDDEN))
-        remedy = Advice(f"make room on the disk of {seen}, or let TMPDIR name a folder on another")
-        raise UserError("cannot be converted: the disk is full", folder, "source", remedy)
+        remedy = Advice("make room, or let TMPDIR name a folder on another disk")
+        raise UserError("the disk is full", seen, "source", remedy)
     if not any(into.glob("*.nii.gz")):
         kinds = ("Error", DOUBTS)  # of a file that ends early it only warns
         doubts = [line for kind in kinds for line in said if line.startswith(kind)]
@@ -249,75 +255,121 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         if not errors or "Unable to find any DICOM" in errors[0]:
             remedy = Advice("give the folder that the scanner or the archive wrote")
             raise UserError("contains no DICOM image", folder, "source", remedy)
-        raise UserError(
-            f"cannot be converted ({errors[0]})",
-            folder,
-            "source",
-            Advice("copy it once more, or export it anew"),
-        )
+        remedy = Advice("copy it once more, or export it anew")
+        raise UserError(f"cannot be converted ({errors[0]})", folder, "source", remedy)
     warned = (line for line in said if line.startswith(DOUBTS))
-    series = tuple(_in_place(each, done.stdout) for each in _series_in(into))
-    return Converted(folder, series, tuple(dict.fromkeys(warned)), _lost(said))
+    files = [_File.of(match) for match in FILE.finditer(done.stdout)]
+    made = [(each, _files_of(each, files)) for each in _series_in(into)]
+    series = tuple(_in_place(*each) for each in made)
+    told = dict.fromkeys([*warned, *filter(None, (_without(*each) for each in made))])
+    return Converted(folder, series, tuple(told), _lost(said, files))
 
 
-def _lost(said: Sequence[str]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _File:
+    """A file that dcm2niix read.
+
+    Attributes
+    ----------
+    places
+        Of its slices: three numbers each, in DICOM's axes; empty where unknown.
+    image
+        Its number in the series.
+    kind
+        In which files of one image agree.
+    """
+
+    path: str
+    series: int
+    image: int
+    places: tuple[tuple[float, ...], ...]
+    kind: tuple[str, ...]
+    weighted: bool
+
+    @classmethod
+    def of(cls, said: re.Match[str]) -> "_File":
+        """Read what dcm2niix says of it, and where its slices lie if there are several."""
+        path, found = said["path"], [said["place"].split()] if said["place"] else []
+        places = ()
+        with suppress(OSError, ValueError):
+            if said["slices"] != "1x1":
+                with Path(path).open("rb") as file:
+                    found = [e.split(b"\\") for e in PLACE.findall(file.read(int(said["offset"])))]
+            places = tuple(tuple(map(float, each)) for each in found)
+        return cls(
+            path,
+            int(said["series"]),
+            int(said["image"]),
+            places,
+            (str(Path(path).parent), said["plane"], said["voxel"], said["times"]),
+            float(said["b"] or 0) > 0,
+        )
+
+
+def _lost(said: Sequence[str], files: Sequence[_File]) -> tuple[str, ...]:
     """Say of which DWIs dcm2niix read more files than it converted, and what it says of them."""
     if not any(line.startswith("Error: Converted ") for line in said):
         return ()  # fewer, as copies of a file count once
-    read: dict[str, list[str]] = {}
-    made: Counter[str] = Counter()
-    weighted = set()
-    file = number = ""
+    made: Counter[int] = Counter()
     for line in said:
-        if line.startswith("DICOM file: "):
-            file = line.removeprefix("DICOM file: ")
-        elif found := re.match(r"acq \S+ img \S+ ser (\d+) ", line):
-            number = found[1]
-            read.setdefault(number, []).append(file)
-        elif (found := re.match(r"DWI bxyz (\S+)", line)) and float(found[1]) > 0:
-            weighted.add(number)
-        elif found := re.match(r"Convert (\d+) DICOM as (.+) \(", line):
-            made[Path(found[2]).name.partition("_")[0]] += int(found[1])
+        if found := re.match(r"Convert (\d+) DICOM as (.+) \(", line):
+            made[int(Path(found[2]).name.partition("_")[0])] += int(found[1])
     lost = []
-    for number in sorted(weighted, key=int):
-        files, missing = read[number], len(read[number]) - made[number]
-        why = {line for line in said if line.startswith(DOUBTS) for f in files if line.endswith(f)}
-        if missing > 0:
+    for number in sorted({each.series for each in files if each.weighted}):
+        own = [each.path for each in files if each.series == number]
+        why = {line for line in said if line.startswith(DOUBTS) for f in own if line.endswith(f)}
+        if missing := max(0, len(own) - made[number]):
             reason = f" ({'; '.join(sorted(why))})" if why else ""
-            lost.append(f"{number}: a DWI, {missing} of {len(files)} files not converted{reason}")
+            lost.append(f"{number}: a DWI, {missing} of {len(own)} files not converted{reason}")
     return tuple(lost)
 
 
-def _in_place(series: Series, said: str) -> Series:
+def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
+    """Give the files that an image may be made of, those that belong together in one list.
+
+    Two sessions may have used one number: files of one folder and kind belong together.
+    """
+    kinds: dict[tuple[str, ...], list[_File]] = {}
+    for each in files:
+        if each.series == series.number:
+            kinds.setdefault(each.kind, []).append(each)
+    return list(kinds.values())
+
+
+def _without(series: Series, kinds: Sequence[Sequence[_File]]) -> str:
+    """Say of a DWI whose files are volumes which of them were not read, as their numbers tell."""
+    if series.flaw or len(kinds) != 1 or len(kinds[0]) != series.shape[3]:
+        return ""
+    numbers = {each.image for each in kinds[0]}
+    missing = sorted({*range(min(numbers), max(numbers))} - numbers)
+    if not 0 < len(missing) < len(numbers):  # else they are not counted one by one
+        return ""
+    lost = counted(len(missing), "file")
+    return f"{series.name}: {lost} missing or broken (number {span(missing)})"
+
+
+def _in_place(series: Series, kinds: Sequence[Sequence[_File]]) -> Series:
     """Say of a series whether slices were lost inside it, so that the image has others there.
 
-    dcm2niix only counts them: what lies above a gap in every volume is moved down. Nothing is known
-    of files that hold several slices each.
+    dcm2niix only counts them: what lies above a gap in every volume is moved down.
     """
-    # Two sessions may have used one number: files of one folder and kind belong together.
-    kinds: dict[tuple[str, ...], list[list[str]]] = {}
-    for file, place, number, *kind in SLICE.findall(said):
-        if int(number) == series.number:
-            kinds.setdefault((str(Path(file).parent), *kind), []).append(place.split())
-    if series.flaw or not kinds:
+    if series.flaw:
         return series
-    own = [each for each in kinds.values() if len(each) == np.prod(series.shape[2:])]
-    whole = [place for each in kinds.values() for place in each]
-    if any(_all_there(series, each) for each in own or [whole]):
+    places = [[place for file in kind for place in file.places] for kind in kinds]
+    own = [each for each in places if len(each) == np.prod(series.shape[2:])]
+    whole = [place for each in places for place in each]
+    if not whole or any(_all_there(series, each) for each in own or [whole]):
         return series
     return replace(series, flaw=f"slices are missing inside it: {ANEW}")
 
 
-def _all_there(series: Series, places: Sequence[Sequence[str]]) -> bool:
-    """Return whether an image has its slices where files have theirs, or too few files are known.
-
-    `places` are three numbers each, in DICOM's axes.
-    """
+def _all_there(series: Series, places: Sequence[tuple[float, ...]]) -> bool:
+    """Return whether an image has its slices where files have theirs, or too few are known."""
     affine = open_nifti(series.path).affine
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     normal /= np.linalg.norm(normal)
     # NIfTI's first two axes go right and forward, DICOM's left and backward.
-    found = np.unique(np.array(places, dtype=float) @ (normal * [-1, -1, 1]))
+    found = np.unique(np.array(places) @ (normal * [-1, -1, 1]))
     stored = normal @ (affine[:3, 2:3] * np.arange(series.shape[2]) + affine[:3, 3:])
     reach = OFF_PLACE * abs(normal @ affine[:3, 2])
     known = 1 + int((np.diff(found) > reach).sum())
@@ -446,7 +498,3 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     if table.min() > LARGEST_B0:  # below it the threshold decides
         return "no b=0 volume"
     return ""
-
-
-def _listed(series: Sequence[Series]) -> str:
-    return "; ".join(str(each) for each in series)

@@ -269,6 +269,12 @@ def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
     return bval, bvec
 
 
+def is_plain(table: Path) -> bool:
+    """Return whether a table is text as BIDS asks for: ASCII, with blanks between its numbers."""
+    content = table.read_bytes()
+    return content.isascii() and not set(b",;") & set(content)
+
+
 def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatArray]:
     """Give (N,) b-values and (N, 3) b-vectors of a table of DIPY's.
 

@@ -44,18 +44,19 @@ from napari_msp.data.cubes import (
     write_cubes,
 )
 from napari_msp.data.dicom import Converted, Series, converted
-from napari_msp.data.gradient_files import write_gradients
+from napari_msp.data.gradient_files import is_plain, write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
 from napari_msp.data.source_tree import (
+    SHOWN,
     ImportedScan,
+    all_open,
     find_scans,
     folders_of,
     images_of,
-    in_folder,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Give, UserError, together
+from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -250,7 +251,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
     if scan.deviation is not None:
         _copy_deviation(scan.deviation, folder / scan.deviation_image, scan.interpolated)
     # Cubes lie along the same axes, so that b-vectors stay what they are.
-    if scan.bval != scan.bvec and _is_plain(scan.bval) and _is_plain(scan.bvec):
+    if scan.bval != scan.bvec and is_plain(scan.bval) and is_plain(scan.bvec):
         shutil.copyfile(scan.bval, bval)
         shutil.copyfile(scan.bvec, bvec)
     else:
@@ -297,12 +298,6 @@ def _copy_image(source: Path, target: Path) -> None:
     converted.to_filename(target)
 
 
-def _is_plain(table: Path) -> bool:
-    """Return whether a table is text as BIDS asks for: ASCII, with blanks between its numbers."""
-    content = table.read_bytes()
-    return content.isascii() and not set(b",;") & set(content)
-
-
 def _describe_dataset(
     source: Path,
     folder: Path,
@@ -326,10 +321,10 @@ def _describe_dataset(
     rows = [("source", "image", "b-vectors")]
     for scan in scans:
         # A table may be inherited from above the tree.
-        read = scan.source, scan.bvec
-        files = [Path(os.path.relpath(each, source)).as_posix() for each in read]
-        # Folders of DICOM are often called after people.
-        said = files if converted_from is None else [converted_from[scan.source], "of the series"]
+        read, table = (Path(os.path.relpath(each, source)) for each in (scan.source, scan.bvec))
+        said = read.as_posix(), table.as_posix()
+        if converted_from is not None:  # folders of DICOM are often called after people
+            said = converted_from[scan.source], "of the series"
         rows.append((said[0], scan.image.as_posix(), said[1]))
     write_text(folder / "code" / "imported.tsv", "".join("\t".join(row) + "\n" for row in rows))
     how = f"with the pattern\n\n    {pattern}"
@@ -423,45 +418,48 @@ def import_dicom(
     Raises
     ------
     UserError
-        When no folder fits, dcm2niix is missing or fails, choices of series are open (all of them
-        are named), or as `import_tree`.
+        When no folder fits, dcm2niix is missing, folders cannot be converted or choices of series
+        are open (of all of them together), or as `import_tree`.
 
     Warns
     -----
     DicomWarning
-        Of what dcm2niix finds odd.
+        Of what dcm2niix finds odd, and of folders that the error does not show.
     """
     source = Path(source)
     refuse_occupied(out)  # before the long conversion
     labels = {"subject": subject, "session": session, "protocol": protocol}
     named = folders_of(source, pattern, labels)
     wanted = series_of(named, series)
-    open_choices: list[UserError] = []
+    unclear: list[UserError] = []
     with scratch_folder() as temporary:
         tree = temporary / "nifti"
         came_from: dict[Path, str] = {}
         for number, folder in enumerate(wanted):
             inside = tree / folder.relative_to(source)
             inside.mkdir(parents=True, exist_ok=True)
-            with converted(folder) as made:
-                try:
+            try:
+                with converted(folder) as made:
                     chosen = made.choose(wanted[folder])
-                except UserError as error:
-                    open_choices.append(error if len(named) == 1 else in_folder(error, source))
-                    continue
-                if report is not None:
-                    report(made, chosen)
-                for line in made.warnings:
-                    warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
-                name = f"{chosen.number}_{plain_label(chosen.description)}"
-                stem = nifti_stem(chosen.path)
-                came_from[inside / f"{name}.nii.gz"] = f"series {chosen.name}"
-                for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
-                    shutil.move(path, inside / (name + path.name.removeprefix(stem)))
+                    if report is not None:
+                        report(made, chosen)
+                    for line in made.warnings:
+                        warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
+                    name = f"{chosen.number}_{plain_label(chosen.description)}"
+                    stem = nifti_stem(chosen.path)
+                    came_from[inside / f"{name}.nii.gz"] = f"series {chosen.name}"
+                    for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
+                        shutil.move(path, inside / (name + path.name.removeprefix(stem)))
+            except UserError as error:
+                if len(named) == 1 or error.subject != str(folder):
+                    raise
+                unclear.append(error)
+                if len(unclear) > SHOWN:
+                    warnings.warn(f"{folder}: {error.problem}", DicomWarning, stacklevel=2)
             if progress is not None:
                 progress(f"converted {folder}", number + 1, len(wanted))
-        if open_choices:
-            raise together(open_choices)
+        if unclear:
+            raise all_open(unclear, source)
         with _said_of_folders(source, tree, came_from):
             scans = import_tree(
                 tree,

@@ -23,14 +23,25 @@ from napari_msp.data.contradictions import deviation_path
 from napari_msp.data.gradient_files import b0_only, one_table
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
-from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either, every
+from napari_msp.errors import (
+    Advice,
+    Change,
+    Choose,
+    Give,
+    Remedy,
+    UserError,
+    either,
+    every,
+    together,
+)
 from napari_msp.files import files_under
+from napari_msp.formatting import counted
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
 """Endings of which each stands for all of its group in a pattern."""
 
-SHOWN_FILES = 3
-"""How many files of the tree an error shows, so that the pattern can be corrected by them."""
+SHOWN = 3
+"""How many files or folders of the tree an error shows, by which others can be told."""
 
 OTHERS = {"mask": "masks", "bval": "files of b-values", "bvec": "files of b-vectors"}
 """What may have a pattern of its own beside the images'."""
@@ -195,7 +206,7 @@ def _fitting(
         yield _describe_scan(source, path, values, others)
     if not fitting:
         images = [path for path in files if image_suffix(path)] or files
-        shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
+        shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN])
         listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
         remedy = Advice(f"correct the pattern, {listed}")
         raise UserError(f"no file fits the pattern {pattern}", source, "pattern", remedy)
@@ -410,8 +421,19 @@ def series_of(
     return kept
 
 
-def in_folder(error: UserError, source: Path) -> UserError:
-    """Let an open choice of series be made for one folder alone, or the folder be left out."""
+def all_open(errors: Sequence[UserError], source: Path) -> UserError:
+    """Make one error of those of folders that give no scan yet, and offer to leave each out.
+
+    Only the first few are shown, as there may be hundreds.
+    """
+    shown = together([_in_folder(each, source) for each in errors[:SHOWN]])
+    more = len(errors) - SHOWN
+    said = f"; and {counted(more, 'other folder')} give no scan, see the warnings" * (more > 0)
+    return UserError(shown.problem + said, shown.subject, shown.field, shown.remedy)
+
+
+def _in_folder(error: UserError, source: Path) -> UserError:
+    """Let a choice of series be made for one folder alone, or the folder be left out."""
     name = Path(error.subject or source).relative_to(source).as_posix()
     remedies = [
         replace(each, choices=tuple(f"{name}={known}" for known in each.choices))
@@ -420,4 +442,4 @@ def in_folder(error: UserError, source: Path) -> UserError:
         for each in every(error.remedy)
     ]
     remedy = either(*remedies, Give("series", f"{name}={LEFT_OUT}"))
-    return UserError(error.problem, error.subject, error.field, remedy)
+    return UserError(error.problem, error.subject, "series", remedy)
