@@ -88,6 +88,9 @@ def test_what_is_wrong_is_said_at_the_path(cache, tmp_path):
     found = examine(Choice(tmp_path / "in"), cache=cache)
     assert found.scan is None
     assert "no series that is a DWI" in found.problems["series"]
+    (tmp_path / "file").touch()
+    problem = examine(Choice(tmp_path / "in"), cache=tmp_path / "file").problems["path"]
+    assert problem.endswith("choose a cache folder in File > Preferences > MSP Harmonization")
 
 
 def test_the_form_lists_the_series(exported, cache, qtbot):

@@ -1,9 +1,12 @@
 """What a user sets once for a machine: File > Preferences > MSP Harmonization."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from napari_msp.errors import Advice, UserError
 from napari_msp.options import Precision
 
 PLUGIN = "napari-msp"
@@ -52,6 +55,18 @@ def preferences() -> Preferences:
         cache=Path(folder).expanduser() if folder else user_cache_path(PLUGIN),
         hint=bool(machine.hint),
     )
+
+
+@contextmanager
+def kept_in(cache: Path) -> Iterator[None]:
+    """Say how to choose another cache folder, where the block cannot write to this one."""
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        remedy = Advice("choose a cache folder in File > Preferences > MSP Harmonization")
+        raise UserError(error.problem, cache, error.field, remedy) from error
 
 
 def hint_no_more() -> None:

@@ -26,7 +26,7 @@ from napari_msp.ui.layers import (
     shown_in,
 )
 from napari_msp.ui.phrasing import reason_first
-from napari_msp.ui.preferences import preferences
+from napari_msp.ui.preferences import kept_in, preferences
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.progress import Step
@@ -116,7 +116,8 @@ def kept_heads(
     made = _made(folder, size)
     if made is None or not {*targets} <= {*made}:
         wanted = [each for each in all_targets() if each in {*targets, *(made or ())}]
-        _simulate(folder, size, wanted, control)
+        with kept_in(folder.parent):
+            _simulate(folder, size, wanted, control)
     return open_dataset(folder / "heads")
 
 
@@ -141,7 +142,8 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
         control.report(Step(f"Simulating heads for a lesson: {scan}", done, total))
 
     if not folder.exists():
-        simulate(folder, LESSON_SUBJECTS, LESSON_SIZE, noise_free=False, progress=progress)
+        with kept_in(cache):
+            simulate(folder, LESSON_SUBJECTS, LESSON_SIZE, noise_free=False, progress=progress)
     return open_dataset(folder)
 
 

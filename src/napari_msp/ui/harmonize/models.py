@@ -25,7 +25,7 @@ from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.harmonize.form import ModelRow
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
-from napari_msp.ui.preferences import preferences
+from napari_msp.ui.preferences import kept_in, preferences
 
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
@@ -346,7 +346,8 @@ def _parts(path: Path) -> tuple[str, ...]:
 
 
 def _write(paths: Sequence[Path]) -> None:
-    write_json(list_file(), {"models": [str(path) for path in paths[:LONGEST_LIST]]})
+    with kept_in(list_file().parent):
+        write_json(list_file(), {"models": [str(path) for path in paths[:LONGEST_LIST]]})
 
 
 def _device(name: str) -> Device:

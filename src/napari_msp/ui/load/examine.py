@@ -30,6 +30,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.fitting import poor_directions, supported_order, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
+from napari_msp.ui.preferences import kept_in
 from napari_msp.ui.reader import scans_in
 from napari_msp.ui.reading import usual_shell
 
@@ -149,6 +150,11 @@ def examine(
     return _Examination(choice, cache).findings(known)
 
 
+def _converted(folder: Path, cache: Path) -> Converted:
+    with kept_in(cache):
+        return kept_conversion(folder, cache)
+
+
 class _Examination:
     """Looks at one thing after the other, and collects what is wrong with it."""
 
@@ -167,7 +173,7 @@ class _Examination:
         runs: Mapping[str, Path] = {}
         cache = self.cache
         if cache is not None and given.is_dir() and looks_like_dicom(given):
-            made = self._try("path", lambda: kept_conversion(given, cache))
+            made = self._try("path", lambda: _converted(given, cache))
             if made is None:
                 return Findings(self.choice, problems=self.problems)
             series = made.usable
