@@ -290,7 +290,7 @@ class _File:
     def of(cls, said: re.Match[str]) -> "_File":
         """Read what dcm2niix says of it, and where its slices lie if there are several."""
         path, found = said["path"], [said["place"].split()] if said["place"] else []
-        places = ()
+        places: tuple[tuple[float, ...], ...] = ()
         with suppress(OSError, ValueError):
             if said["slices"] != "1x1":
                 with Path(path).open("rb") as file:
