@@ -8,7 +8,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QDockWidget, QLabel, QLineEdit, QMainWindow, QWidget
 
 from napari_msp.ui.docks import Docked, Pane, open_widget
-from napari_msp.ui.widgets.form import Section, stacked, wrapped
+from napari_msp.ui.widgets.form import Section, stacked
+from napari_msp.ui.widgets.message import Sentences
 
 
 def test_a_pane_asks_for_the_width_of_what_is_unfolded(qtbot):
@@ -25,7 +26,7 @@ def test_a_pane_asks_for_the_width_of_what_is_unfolded(qtbot):
 
 
 def test_a_pane_is_as_high_as_its_words_need_at_its_width(qtbot):
-    words = wrapped("word " * 60)
+    words = Sentences("word " * 60)
     pane, window = Pane(words), QWidget()
     stacked(window, pane, QWidget()).setStretch(1, 1)
     qtbot.addWidget(window)

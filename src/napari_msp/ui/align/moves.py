@@ -14,8 +14,8 @@ from napari_msp.alignment.report import AlignedScan, Alignment, distance_text, t
 from napari_msp.checking.summary import Comparison
 from napari_msp.ui.align.aligning import View
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.form import in_row, push_button, stacked
+from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 MOST_ROWS = 8
@@ -79,7 +79,7 @@ class Moves(Themed):
         lines = self.table.verticalHeader()
         lines.setMinimumSectionSize(0)
         lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
-        self.hint = wrapped(SELECT)
+        self.hint = Sentences(SELECT)
         self.words = MessageLine()
         self.views = {view: push_button(text, tip) for view, text, tip in VIEWS}
         self._one_of_them = QButtonGroup(self)

@@ -22,10 +22,9 @@ from napari_msp.ui.widgets.form import (
     offer,
     push_button,
     stacked,
-    wrapped,
 )
 from napari_msp.ui.widgets.help import Heading
-from napari_msp.ui.widgets.message import Notices
+from napari_msp.ui.widgets.message import Notices, Sentences
 
 LABELS = {
     "b_value": "S&hell",
@@ -133,7 +132,7 @@ class CompareForm(QWidget):
         self.leave_button = push_button(
             "L&eave comparison", "<p>Remove the cells and show your layers again.</p>"
         )
-        self.notices, self.keys = Notices(), wrapped(KEYS)
+        self.notices, self.keys = Notices(), Sentences(KEYS)
         self.what = FoldButton("What to compare", True)
         self.rows = self._arranged(heading)
         self.show_active(False)

@@ -15,7 +15,7 @@ from napari_msp.evaluation.measures.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import wrapped
+from napari_msp.ui.widgets.message import Sentences
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
@@ -89,7 +89,7 @@ class NumbersTable(Themed):
         super().__init__()
         self._names: Sequence[str] = ()
         self._errors: Sequence[ErrorColumn] = ()
-        self.words = wrapped(NOTHING)
+        self.words = Sentences(NOTHING)
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
         self.table = ReadingTable(
             "Global errors of the predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME)

@@ -29,8 +29,8 @@ from napari_msp.ui.layers import lattice_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.viewer_axes import from_shown, in_voxels, shown_affine, spatial, to_shown
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.form import in_row, push_button, stacked
+from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
@@ -177,11 +177,11 @@ class RegionsTab(Themed):
         )
         self.draw.setCheckable(True)
         self.save = push_button("Save re&gions …", "<p>Save numbers and histograms as CSV.</p>")
-        self.words, self.message = wrapped(NOTHING), MessageLine()
+        self.words, self.message = Sentences(NOTHING), MessageLine()
         self.table = ReadingTable(
             "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
         )
-        self.key = wrapped()  # above the curves, on which it would lie
+        self.key = Sentences()  # above the curves, on which it would lie
         self.histogram = StillPlot()
         self._work = Latest(self)
         self._reading = Latest(self)

@@ -23,7 +23,8 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.viewer_axes import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import scrolled, stacked, wrapped
+from napari_msp.ui.widgets.form import scrolled, stacked
+from napari_msp.ui.widgets.message import Sentences
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -77,7 +78,7 @@ class VoxelPanel(Themed):
         super().__init__()
         self._traces: Sequence[Trace] = ()
         self._plane, self._shown, self._empty = "axial", "", True
-        self.position, self.legend = wrapped(NOTHING), wrapped()
+        self.position, self.legend = Sentences(NOTHING), Sentences()
         self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
         self.legend.setTextFormat(Qt.RichText)
         self.bars = CoefficientBars()

@@ -33,9 +33,8 @@ from napari_msp.ui.widgets.form import (
     on_enter,
     push_button,
     stacked,
-    wrapped,
 )
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, Sentences
 
 if TYPE_CHECKING:
     from napari_msp.ui.harmonize.models import Device
@@ -119,7 +118,7 @@ class HarmonizeForm(QWidget):
         self.button = push_button(
             "Harmoni&ze", "Predict every ticked target with every ticked model (Enter)."
         )
-        self.note, self.why_not, self.doubts = wrapped(), wrapped(), MessageLine()
+        self.note, self.why_not, self.doubts = Sentences(), Sentences(), MessageLine()
         self._lay_out()
         self._connect()
         self._refresh()
@@ -212,7 +211,7 @@ class HarmonizeForm(QWidget):
         )
         self.note.setToolTip("The same head was scanned there, so errors can be measured.")
         fit_into_form(self.scan, self.device)
-        words = wrapped("No diffusion-weighted scan is loaded yet.")
+        words = Sentences("No diffusion-weighted scan is loaded yet.")
         stacked(self.empty, words, self.load, self.sample)
         # No form layout: it does not give broken lines their height.
         self.parts = QWidget()
@@ -468,7 +467,7 @@ class _Row(Themed):
 
 
 def _words(text: str) -> QLabel:
-    label = wrapped(text)
+    label = Sentences(text)
     label.setTextFormat(Qt.PlainText)
     label.setContentsMargins(_Row.INDENT, 0, 0, 0)
     return label

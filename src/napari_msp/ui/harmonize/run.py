@@ -144,9 +144,7 @@ def _sign(change: float | None) -> str:
     """Write by how many percent an error is above or below the one before."""
     if change is None:
         return ""
-    blank = "\N{NO-BREAK SPACE}"  # no line ends there
-    sign = f"▲{blank}+" if change > 0 else f"▼{blank}−"
-    return f", {sign}{abs(change):.0f}{blank}%"
+    return f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
 
 
 def notes_of(prediction: Prediction) -> tuple[str, ...]:

@@ -25,9 +25,8 @@ from napari_msp.ui.widgets.form import (
     on_enter,
     push_button,
     stacked,
-    wrapped,
 )
-from napari_msp.ui.widgets.message import Notices, breakable, readable
+from napari_msp.ui.widgets.message import Notices, Sentences, breakable, readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField
 
 TEACHING = (
@@ -91,7 +90,7 @@ class AcquisitionForm(ExaminedForm):
         self._say()
 
     def _lay_out(self) -> None:
-        self.teaching = wrapped(TEACHING)
+        self.teaching = Sentences(TEACHING)
         self.sample = push_button(
             "Open &simulated heads", "A head on two platforms, simulated once and kept."
         )

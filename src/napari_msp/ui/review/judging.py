@@ -21,8 +21,8 @@ from superqt.utils import signals_blocked
 from napari_msp.ui.review.keys import key_of, tag_keys
 from napari_msp.ui.review.session import Known
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked, wrapped
-from napari_msp.ui.widgets.message import MessagePlace
+from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked
+from napari_msp.ui.widgets.message import MessagePlace, Sentences
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "pass": ("Pass", "Can be used"),
@@ -74,7 +74,7 @@ class Judging(Themed):
         self._numbers: Sequence[Known] = ()
         self._warnings: Sequence[str] = ()
         self._title, self._state = "", ""
-        self.title, self.known = wrapped(), wrapped()
+        self.title, self.known = Sentences(), Sentences()
         self.entry = MessagePlace(self.title, self.known, least=LEAST_LINES, lines=ENTRY_LINES)
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)

@@ -25,7 +25,8 @@ from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked, wrapped
+from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked
+from napari_msp.ui.widgets.message import Sentences
 from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
@@ -71,7 +72,7 @@ class SiteEffectPanel(Themed):
         self._found: Sequence[Scanners] = ()
         self._effects: Sequence[SiteEffect] = ()
         self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
-        self.words = wrapped()
+        self.words = Sentences()
         self.table = ReadingTable("Site effect", self.copy, (SHORTEST_NAME, LONGEST_NAME))
         self.plot = StillPlot()
         for box, name in (

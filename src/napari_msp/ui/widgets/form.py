@@ -345,13 +345,6 @@ class Section(QWidget):
         self.button.setChecked(unfolded)
 
 
-def wrapped(text: str = "") -> QLabel:
-    """Make a label whose words are broken into lines."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
-
-
 def push_button(text: str, tip: str) -> QPushButton:
     """Make a button with a tooltip."""
     button = QPushButton(text)

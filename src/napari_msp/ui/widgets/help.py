@@ -7,8 +7,8 @@ from importlib.resources import files
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QTextBrowser, QToolButton, QWidget
 
-from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
-from napari_msp.ui.widgets.message import Sheet
+from napari_msp.ui.widgets.form import in_row, push_button, stacked
+from napari_msp.ui.widgets.message import Sentences, Sheet
 
 HINT = "First time here? See what it does on a simulated head, made once and kept."
 
@@ -57,7 +57,7 @@ class Heading(QWidget):
         self.show_me = push_button("Show me", "<p>Open the simulated head, and Harmonize.</p>")
         self.decline = push_button("Not again", "<p>Never show this hint again.</p>")
         self.hint = QWidget()
-        stacked(self.hint, wrapped(HINT), in_row(self.show_me, self.decline))
+        stacked(self.hint, Sentences(HINT), in_row(self.show_me, self.decline))
         self._row = in_row(self.hint, self.help)
         self._row.setStretch(0, 1)
         self._row.setAlignment(self.help, Qt.AlignTop | Qt.AlignRight)

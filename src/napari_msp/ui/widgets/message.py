@@ -39,6 +39,14 @@ SIGNS = {
 
 LONG_WORD = re.compile(r"[^\s-]{30}")
 
+IN_A_NUMBER = re.compile(
+    r" (?=[=<] \d)|(?<=[=<]) (?=\d)|(?<=[▲▼]) (?=[+−])"
+    r"|(?<=\d) (?=%|°|(?:s|ms|min|h|mm[²³]?|cm|ml|s/mm²|[kMG]i?B|SH units²?)(?![\w-]))"
+)
+"""Blanks at which no line ends: in "b = 1000 s/mm²", "▼ −63 %"."""
+
+UNBROKEN = "\N{NO-BREAK SPACE}"
+
 SIGN_SIZE = 16
 """Pixels."""
 
@@ -238,13 +246,29 @@ class MessagePlace(QScrollArea):
         self._put = bar.value()
 
 
-def readable(text: str = "") -> QLabel:
+class Sentences(QLabel):
+    """A label whose words are broken into lines, but not between a number and its unit."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Show a text."""
+        super().setText(IN_A_NUMBER.sub(UNBROKEN, text))
+
+    def text(self) -> str:
+        """Give it as it was said."""
+        return str(super().text()).replace(UNBROKEN, " ")
+
+
+def readable(text: str = "") -> Sentences:
     """Make a label for sentences, which can be copied by mouse and keyboard.
 
     It never makes its place wider; where words may be longer than a line, see `breakable`.
     """
-    label = QLabel(text)
-    label.setWordWrap(True)
+    label = Sentences(text)
     label.setMinimumWidth(1)
     label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
     return label

@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.widgets.form import in_row, stacked, wrapped
+from napari_msp.ui.widgets.form import in_row, stacked
+from napari_msp.ui.widgets.message import Sentences
 
 State = Literal["idle", "running", "cancelling", "ended"]
 
@@ -120,7 +121,7 @@ class ProgressRow(QWidget):
         self._history: list[tuple[float, int]] = []
         self._total = 0
         self._left: float | None = None
-        self.words = wrapped()
+        self.words = Sentences()
         self.bar = Bar()
         self.cancel = QPushButton(cancel)
         self.cancel.setAccessibleDescription(means)
