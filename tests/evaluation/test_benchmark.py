@@ -1,5 +1,6 @@
 """Who is learned from, what is trained on equal terms, and that an interrupted run goes on."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
+from napari_msp.data.beside import PassedOver
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
 from napari_msp.evaluation.benchmark.jobs import NEARLY, Finished, OnPart, Progress, _work, do_all
 from napari_msp.evaluation.benchmark.make_plan import make_plan
@@ -104,6 +106,25 @@ def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatc
     plan = make_plan([".."], methods=["DIQT"], targets=["prisma_st", "prisma_st"])
     assert plan.rounds[0].name == f"{heads.name} seed 0"
     assert plan.targets == ("prisma_st",)
+
+
+def test_folders_of_whom_nobody_asked_for_need_not_be_readable(heads, monkeypatch):
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Any:
+        if folder.name == "sub-02":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    untrained: dict[str, Any] = {"methods": ["no harmonization"]}
+    with pytest.warns(PassedOver, match=r"sub-02: passed over, as it cannot be read"):
+        plan = make_plan([heads], **untrained, test=["sub-01", "sub-03"])
+    assert plan.open(heads).subjects == ["sub-01", "sub-03"]
+    teaching = {"methods": ["IQT"], "test": ["sub-01"]}  # by all others
+    for asked in (untrained, {**untrained, "test": ["sub-01", "sub-02"]}, teaching):
+        with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+            make_plan([heads], **asked)
 
 
 @pytest.mark.parametrize(

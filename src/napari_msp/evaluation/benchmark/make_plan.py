@@ -93,7 +93,11 @@ def make_plan(
     base = packaged.base_model() if starting else None
     _check_names(asked, rows)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
+    only = _named(asked, rows)
+    opened = [
+        open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold, only=only)
+        for path in paths
+    ]
     for dataset in opened:
         dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
@@ -190,6 +194,19 @@ def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
 
 
+def _named(asked: EvaluationSettings, rows: Sequence[str]) -> Sequence[str]:
+    """Give who alone takes part; empty where others are chosen, or teach."""
+    parts = (asked.train, asked.validation, asked.test) if _learns(rows) else (asked.test,)
+    if asked.leave_one_out or not all(parts):
+        return ()
+    return tuple(subject for part in parts for subject in part)
+
+
+def _learns(rows: Sequence[str]) -> bool:
+    """Return whether a row learns anything here."""
+    return any(name != UNHARMONIZED for name in rows)
+
+
 def _check_msp(rows: Sequence[str], targets: Sequence[str]) -> None:
     if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
         what = f"the networks of two targets or more, and {targets[0]} is the only one"
@@ -206,7 +223,7 @@ def _who(
     rows: Sequence[str],
 ) -> tuple[Subjects, tuple[Subjects, ...]]:
     """Choose who teaches, validates and is measured; with the folds, where each is test once."""
-    if not any(name != UNHARMONIZED for name in rows):
+    if not _learns(rows):
         subjects = measured_alone(opened[0], names, learned, asked)
         if finished and not asked.models and not asked.test:  # who taught elsewhere is left out
             whom = {subject for each in finished for subject in each.subjects}
@@ -236,11 +253,10 @@ def _unlike(
             "validation": subjects.validation,
             "test": subjects.test,
         }
-    learned = any(name != UNHARMONIZED for name in rows)
     return tuple(
         said
         for dataset in datasets
-        for said in check_alike(dataset, platforms, parts, learned=learned)
+        for said in check_alike(dataset, platforms, parts, learned=_learns(rows))
     )
 
 

@@ -92,7 +92,8 @@ class Plan:
 
     def open(self, dataset: Path) -> TravellingHeads:
         """Open a dataset with the runs and b=0 volumes that were asked for."""
-        return open_dataset(dataset, run=self.run, b0_threshold=self.b0_threshold)
+        who = self.subjects.all
+        return open_dataset(dataset, run=self.run, b0_threshold=self.b0_threshold, only=who)
 
     def finished(self, dataset: Path) -> list[FinishedPredictions]:
         """Find the finished predictions of a dataset's test subjects."""

@@ -98,7 +98,8 @@ class InRegions:
         self.notes: list[str] = []
         self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
         self._maps_alone = any(each.maps for each in plan.finished(dataset.root))
-        everything = open_dataset(dataset.root, first_run=True, undecided=[])
+        who = plan.subjects.all
+        everything = open_dataset(dataset.root, first_run=True, only=who, undecided=[])
         self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
 
     def add(

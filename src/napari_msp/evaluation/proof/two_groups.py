@@ -19,6 +19,7 @@ from napari_msp.evaluation.proof.pages import (
     TidyTable,
 )
 from napari_msp.evaluation.proof.two_groups_numbers import (
+    DESIGNS,
     DRAWS,
     EFFECT,
     MOSTLY,
@@ -83,7 +84,7 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     return [
         table(
             f"{what}, groups that do not differ: percent of studies that find a difference. "
-            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in found.designs.items())}.",
+            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in DESIGNS.items())}.",
             lambda each: each.false_positives,
         ),
         table(
@@ -110,7 +111,7 @@ def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
     """Give one fact a row: a rate of a design, a row and a region, with its interval."""
     columns = (
         Column("quantity", "What was compared"),
-        Column("design", "Who was scanned where", levels=found.designs),
+        Column("design", "Who was scanned where", levels=DESIGNS),
         Column("row", "Values that were compared"),
         Column("region", "Where"),
         Column(
@@ -266,6 +267,9 @@ def _drawn_of(
     return replace(found[0][0], studies=[*found[0][0].studies, *more]), said
 
 
+NAMED = 3
+"""People that are named."""
+
 Values = Mapping[str, Mapping[str, float]]
 """By person, then by region."""
 
@@ -284,10 +288,10 @@ def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatAr
     return np.array([[of[who][each] for each in regions] for who in people])
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def _some(names: Sequence[str]) -> str:
     """Name people, the first of many; empty for nobody."""
-    more = len(names) - most
-    return listed([*names[:most], f"{more} more"] if more > 0 else names) if names else ""
+    more = len(names) - NAMED
+    return listed([*names[:NAMED], f"{more} more"] if more > 0 else names) if names else ""
 
 
 def _lead(found: GroupDifference, name: str) -> str:

@@ -6,7 +6,7 @@ positive; so is one that stems from the harmonization.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,7 +43,8 @@ Design = Literal["one scanner", "balanced", "partly confounded", "confounded"]
 DESIGNS: Mapping[str, str] = {
     "one scanner": "everyone on the target",
     "balanced": "half of each group on each scanner",
-    "partly confounded": "most patients on the input platform, as many controls on the target",
+    "partly confounded": f"{100 * MOSTLY:.0f} % of patients on the input platform, "
+    f"{100 * MOSTLY:.0f} % of controls on the target",
     "confounded": "patients on the input platform, controls on the target",
 }
 """Who is scanned where. Patients are the group with the effect."""
@@ -88,8 +89,6 @@ class GroupDifference:
         By how much patients are lower, as a part of their own value.
     people, draws
         Everyone, and studies of each design.
-    confounding
-        Share of each group on its own scanner, where they are partly confounded.
     """
 
     studies: Sequence[Studies]
@@ -97,15 +96,7 @@ class GroupDifference:
     effect: float
     people: int
     draws: int
-    notes: Sequence[str] = field(default_factory=tuple)
-    confounding: float = MOSTLY
-
-    @property
-    def designs(self) -> dict[str, str]:
-        """Who is scanned where in each design, with the share where they are partly confounded."""
-        most = f"{100 * self.confounding:.0f} %"
-        partly = f"{most} of patients on the input platform, {most} of controls on the target"
-        return {**DESIGNS, "partly confounded": partly}
+    notes: Sequence[str] = ()
 
 
 def group_difference(
@@ -116,7 +107,6 @@ def group_difference(
     *,
     effect: float = EFFECT,
     kept: Mapping[str, float] | None = None,
-    confounding: float = MOSTLY,
     draws: int = DRAWS,
 ) -> GroupDifference:
     """Draw studies of two groups of `SIZE` people each, and count what they find.
@@ -137,9 +127,6 @@ def group_difference(
     kept
         By method, what part of such an effect its prediction keeps (see `evaluation.biology`);
         1 where nothing is given.
-    confounding
-        Of the design "partly confounded": share of the patients on the input platform, and of the
-        controls on the target; above a half, below 1.
     draws
         Studies of each design.
 
@@ -153,7 +140,7 @@ def group_difference(
     """
     tables = _numbers({UNCHANGED: source, TARGET: target, **predicted})
     target = tables[TARGET]
-    _check(tables, regions, effect, confounding)
+    _check(tables, regions, effect)
     people = len(target)
     notes: list[str] = []
     if people < ENOUGH:
@@ -180,7 +167,7 @@ def group_difference(
     studies = []
     for design, row in _analyses(tables):
         share = (kept or {}).get(row, 1.0)
-        there = _on_input(design, confounding)
+        there = _on_input(design)
         found = [_outcomes(within, each, there, row, effect, share) for each in (whole, *parts)]
         rates, reach = found[0], _reach(found, draws, len(parts[0]), part / max(people - part, 1))
         for column, region in enumerate(named):
@@ -191,7 +178,7 @@ def group_difference(
             studies.append(Studies(design, row, region, *three))
     means, spreads = target[:, varies].mean(axis=0), target[:, varies].std(axis=0, ddof=1)
     spread = dict(zip(named, (100 * spreads / np.abs(means)).tolist(), strict=True))
-    return GroupDifference(studies, spread, effect, people, draws, tuple(notes), confounding)
+    return GroupDifference(studies, spread, effect, people, draws, tuple(notes))
 
 
 def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
@@ -207,12 +194,7 @@ def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
     return found
 
 
-def _check(
-    tables: Mapping[str, FloatArray],
-    regions: Sequence[str],
-    effect: float,
-    confounding: float,
-) -> None:
+def _check(tables: Mapping[str, FloatArray], regions: Sequence[str], effect: float) -> None:
     """See that studies of two groups can be drawn from these values."""
     for name, table in tables.items():
         if table.ndim != 2 or table.shape != (len(tables[TARGET]), len(regions)):
@@ -226,8 +208,6 @@ def _check(
         problem = f"patients cannot be lower by {effect:g} of their own value"
         part = Advice("give a part from 0 to 1: 0.05 for 5 percent lower")
         raise UserError(problem, field="effect", remedy=part)
-    if not 0.5 < confounding < 1:
-        raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
     if people < 2 * SIZE:
         problem = f"{SIZE} against {SIZE} need {2 * SIZE} people, and {people} were measured"
         raise UserError(problem, remedy=Advice("measure more people"))
@@ -245,19 +225,17 @@ def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
     ]
 
 
-def _on_input(design: Design, confounding: float) -> MaskArray:
+def _on_input(design: Design) -> MaskArray:
     """(2 SIZE,) who of a study is scanned on the input platform: patients, then controls."""
     patients, controls = {
         "one scanner": (0.0, 0.0),
         "balanced": (0.5, 0.5),
-        "partly confounded": (confounding, 1 - confounding),
+        "partly confounded": (MOSTLY, 1 - MOSTLY),
         "confounded": (1.0, 0.0),
     }[design]
     place = np.arange(SIZE + 1)
-    # Spread evenly, and in part where that is asked for, however near to all the share is.
+    # Spread evenly.
     counts = [np.ceil(np.round(place * share, 9)) for share in (patients, controls)]
-    if design == "partly confounded":
-        counts[0] = np.minimum(counts[0], SIZE - 1)
     return np.concatenate([np.diff(each) > 0 for each in counts])
 
 
