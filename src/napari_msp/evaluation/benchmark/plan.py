@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
@@ -19,7 +17,6 @@ from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base
 from napari_msp.evaluation.benchmark.settings import Budget, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
 from napari_msp.files import sha256, version_of, write_json
-from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.schedule import FAST
 from napari_msp.strict_json import read_json
 
@@ -203,35 +200,6 @@ class Plan:
         return found
 
 
-class _PlanFile(BaseModel):
-    """What plan.json contains at least: a plan in plain types, models with their digests."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    datasets: list[str]
-    scans: dict[str, str] = {}
-    source: str
-    targets: list[str]
-    subjects: dict[str, list[str]]
-    methods: list[str]
-    models: list[tuple[str, str]]
-    seeds: list[int]
-    budget: dict[str, int | float | bool | list[float]]
-    b_value: float | list[float]
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    """Read what `keep_plan` wrote."""
-    try:
-        content = read_json(path)
-        _PlanFile.model_validate_json(json.dumps(content))
-    except (UserError, ValidationError) as error:
-        reason = error.problem if isinstance(error, UserError) else first_reason(error)
-        problem = f"is damaged ({reason}), so nobody knows what was begun here"
-        raise UserError(problem, path, "out", Change("out", "another")) from error
-    return content
-
-
 DIGESTS = "digests.json"
 """Beside a plan: those of the files that it was made of."""
 
@@ -286,16 +254,19 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
     digests = KeptDigests((earlier or path).with_name(DIGESTS))
     content = plan.to_json(digests.of)
     digests.write(path.with_name(DIGESTS))
-    before = _read_plan(path) if path.exists() else {}
     wanted = json.loads(json.dumps(content))  # tuples are lists there
-    names = dict.fromkeys([*wanted, *before])
-    changed = [name for name in names if before and before.get(name) != wanted.get(name)]
+    try:
+        before = read_json(path) if path.exists() else wanted
+    except UserError as error:
+        problem = f"is damaged ({error.problem}), so nobody knows what was begun here"
+        raise UserError(problem, path, "out", Change("out", "another")) from error
+    changed = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if changed and "scans" not in before:
         problem = "was begun by an earlier version, which did not note of which scans it is"
         raise UserError(problem, path, "out", Change("out", "another"))
     if changed:
         then, now = before["scans"], wanted["scans"]
-        scans = [name for name in now if then.get(name) != now[name]]
+        scans = [name for name in now if isinstance(then, dict) and then.get(name) != now[name]]
         which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
         problem = f"another evaluation was begun here, with other {', '.join(changed)}{which}"
         go_on = Advice("ask for the same as then to go on with it")

@@ -5,7 +5,7 @@ have a group.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -207,24 +207,29 @@ def _crossing() -> Iterator[Measure]:
         )
 
 
-def _by_tissue(
-    key: str,
-    label: str,
-    quantity: str,
-    maps: BothMaps,
-    group: str = MAPS,
-    *,
-    aligned: bool = False,
-    **tissues: str,
-) -> Iterator[Measure]:
-    """Measure a map's error in kinds of tissue, in percent of truth's mean.
+def _and_aligned(
+    measure: Measure, quantity: str, compute: Callable[[Pair], float] | None = None
+) -> tuple[Measure, Measure]:
+    """Give a measure and its twin: the same after a residual motion is undone.
 
-    Parameters
-    ----------
-    aligned
-        Whether each measure has a twin, after a residual motion is undone.
-    **tissues
-        How the explanation ends, by kind of tissue.
+    `compute` is the twin's where it is not the measure's own of what was laid on truth.
+    """
+    twin = replace(
+        measure,
+        key=f"{measure.key}_aligned",
+        label=f"{measure.label}, aligned",
+        explanation=f"{quantity} {ALIGNED}.",
+        compute=compute or (lambda pair: measure.compute(pair.aligned)),
+    )
+    return measure, twin
+
+
+def _by_tissue(
+    key: str, label: str, quantity: str, maps: BothMaps, group: str = MAPS, **tissues: str
+) -> Iterator[Measure]:
+    """Measure a map's error in kinds of tissue, in percent of truth's mean; bias has no twins.
+
+    `tissues` say how the explanation ends, by kind of tissue.
     """
     signed = group == BIAS
 
@@ -234,24 +239,17 @@ def _by_tissue(
 
     for tissue, end in tissues.items():
         where = tissue if tissue == "fluid" else f"{tissue} matter"
-        yield Measure(
+        said = f"Mean {'signed' if signed else 'absolute'} error of {quantity} in {where}"
+        measure = Measure(
             f"{key}_{tissue}",
             f"{label}, {tissue}",
             PERCENT,
-            f"Mean {'signed' if signed else 'absolute'} error of {quantity} in {where}{end}.",
+            f"{said}{end}.",
             partial(compute, tissue=tissue),
             group,
             "nearest 0" if signed else "lowest",
         )
-        if aligned:
-            yield Measure(
-                f"{key}_{tissue}_aligned",
-                f"{label}, {tissue}, aligned",
-                PERCENT,
-                f"Mean absolute error of {quantity} in {where} {ALIGNED}.",
-                lambda pair, tissue=tissue: compute(pair.aligned, tissue),  # type: ignore[misc]
-                group,
-            )
+        yield from (measure,) if signed else _and_aligned(measure, said)
 
 
 _ALL = (
@@ -281,29 +279,23 @@ _ALL = (
         lambda pair: pair.laid.error,
         ERRORS,
     ),
-    Measure(
-        "colour_fa_mse",
-        "colour FA MSE",
-        "FA²",
-        "Squared error of the principal direction's colour times FA, mean over three colours; "
-        "tensors come through the SH series of both images.",
-        _mse_of("colour_fa"),
-        ERRORS,
-    ),
-    Measure(
-        "colour_fa_mse_aligned",
-        "colour FA MSE, aligned",
-        "FA²",
-        f"Colour FA MSE {ALIGNED}.",
-        lambda pair: _mse_of("colour_fa")(pair.aligned),
-        ERRORS,
+    *_and_aligned(
+        Measure(
+            "colour_fa_mse",
+            "colour FA MSE",
+            "FA²",
+            "Squared error of the principal direction's colour times FA, mean over three colours; "
+            "tensors come through the SH series of both images.",
+            _mse_of("colour_fa"),
+            ERRORS,
+        ),
+        "Colour FA MSE",
     ),
     *_by_tissue(
         "fa_error",
         "FA error",
         "fractional anisotropy (through the SH series)",
         _maps_of("fa"),
-        aligned=True,
         white="",
         grey="",
     ),
@@ -312,7 +304,6 @@ _ALL = (
         "MD error",
         "mean diffusivity (through the SH series)",
         _maps_of("md"),
-        aligned=True,
         white="",
         grey="",
         fluid="",
@@ -322,7 +313,6 @@ _ALL = (
         "RISH 0 error",
         "the energy of SH order 0",
         _rish_of(0),
-        aligned=True,
         white="",
         grey="",
     ),
@@ -331,24 +321,20 @@ _ALL = (
         "RISH 2 error",
         "the energy of SH order 2",
         _rish_of(2),
-        aligned=True,
         white=" (grey has next to none)",
     ),
-    Measure(
-        "direction_error",
-        "direction error",
-        "degrees",
-        "Mean angle between principal directions in white matter where truth's FA is above 0.2.",
-        lambda pair: _direction_error(pair, pair.truth),
-        MAPS,
-    ),
-    Measure(
-        "direction_error_aligned",
-        "direction error, aligned",
-        "degrees",
-        f"Direction error {ALIGNED}.",
+    *_and_aligned(
+        Measure(
+            "direction_error",
+            "direction error",
+            "degrees",
+            "Mean angle between principal directions in white matter where truth's FA is above "
+            "0.2.",
+            lambda pair: _direction_error(pair, pair.truth),
+            MAPS,
+        ),
+        "Direction error",
         lambda pair: _direction_error(pair.aligned, pair.truth),
-        MAPS,
     ),
     *_by_tissue(
         "bias",
