@@ -324,6 +324,32 @@ def test_train_has_an_option_for_every_setting(asked):
     assert set(TrainingSettings.model_fields) <= {action.dest for action in parser._actions}
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(name, "b0_threshold") for name in ("check", "compare", "harmonize", "train")]
+    + [("evaluate", "steps"), ("train", "patience"), ("compare", "maps"), ("regions", "maps")],
+)
+def test_help_names_what_the_library_does_by_itself(command, option):
+    """Help is shown before the library is loaded, so it repeats some of its numbers and names."""
+    from napari_msp.data.gradients import B0_MAXIMUM
+    from napari_msp.evaluation.benchmark.settings import Budget
+    from napari_msp.evaluation.figures.paper import SHOWN
+    from napari_msp.evaluation.region_numbers import REGION_MAPS
+    from napari_msp.learning.schedule import PATIENCE
+    from napari_msp.signal.maps import MAPS
+
+    defaults = {"b0_threshold": B0_MAXIMUM, "steps": Budget().steps, "patience": PATIENCE}
+    shown = {"compare": SHOWN, "regions": REGION_MAPS}
+    parser = build_parser(command).parse_args(example_of(command)).parser
+    (action,) = (each for each in parser._actions if each.dest == option)
+    if option != "maps":
+        assert re.search(rf"Default: {defaults[option]:g}\b", action.help)
+        return
+    assert action.default == shown[command]
+    named = MAPS if command == "compare" else REGION_MAPS
+    assert all(re.search(rf"\b{each}\b", action.help) for each in named)
+
+
 def test_every_setting_is_in_one_section():
     from napari_msp.learning.settings import SECTIONS, TrainingSettings
 

@@ -188,11 +188,11 @@ def test_no_error_is_black_and_errors_share_one_scale(pair):
 def test_titles_and_bars_give_the_measured_numbers_in_units(pair):
     truth, predictions = pair
     figure = figure3(truth, predictions)
-    mse = measure(predictions["DIQT"], truth).sh_average_mse
+    mse = measure(predictions["DIQT"], truth).values["sh_average_mse"]
     assert mse == pytest.approx((0.2 / 6) ** 2, rel=1e-4)
     assert "MSE 1.11 × 10⁻³" in texts(figure)
     assert "MSE 0.278 × 10⁻³" in texts(figure)
-    colour = measure(predictions["MSP"], truth).colour_fa_mse
+    colour = measure(predictions["MSP"], truth).values["colour_fa_mse"]
     digits = [text.split()[1] for text in texts(figure) if text.startswith("MSE")]
     assert any(f"{colour:.2e}".startswith(digit[:3]) for digit in digits)
 

@@ -26,11 +26,10 @@ from napari_msp.evaluation.line_up import (
     same_b_value,
     split_by_shell,
 )
+from napari_msp.evaluation.measures.catalogue import COMPARED, Metrics
 from napari_msp.evaluation.measures.metrics import (
     BEFORE,
-    MEASURED,
     UNITS,
-    Metrics,
     measure_mapped,
     numbers_csv,
     numbers_csv_by_shell,
@@ -305,7 +304,7 @@ def _compare(
     more_maps = {
         key: each
         for each in maps
-        if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
+        if (key := f"{each}_{MAPS[each].error_title.lower()}") not in COMPARED
     }
     metrics, tests, before, said = _measure(comparison, reference, scan)
     notes = [

@@ -1,14 +1,13 @@
 """What is measured on every head: names, units, what each number says, and how it is computed.
 
-One entry is one measure. `compare` and `evaluate` read the same catalogue; Table 1 shows those that
-have a group.
+One entry is one measure. Table 1 shows those that have a group, and `compare` those that say so.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from napari_msp.evaluation.measures.pair import (
     percent_error,
 )
 from napari_msp.signal.maps import direction_average
+from napari_msp.signal.spherical_harmonics import order_slices
 
 DIRECTED_FA = 0.2
 """FA of truth above which a voxel has a principal direction to speak of (our choice)."""
@@ -37,12 +37,14 @@ class Measure:
     Attributes
     ----------
     key
-        Its name in files and in `HeadMeasures.values`.
+        Its name in files and in `Metrics.values`.
     compute
         Gives its value for a prediction on its truth; nan where there is nothing to measure, such
         as a tissue that the image does not contain.
     group
         Heading in the report; "" for the measure that opens it, None for what Table 1 leaves out.
+    in_compare
+        Whether `compare` measures it, too.
     """
 
     key: str
@@ -52,6 +54,7 @@ class Measure:
     compute: Callable[[Pair], float]
     group: str | None = None
     better: Literal["lowest", "nearest 0"] = "lowest"
+    in_compare: bool = False
 
     @property
     def described(self) -> str:
@@ -219,6 +222,7 @@ def _and_aligned(
         key=f"{measure.key}_aligned",
         label=f"{measure.label}, aligned",
         explanation=f"{quantity} {ALIGNED}.",
+        in_compare=False,
         compute=compute or (lambda pair: measure.compute(pair.aligned)),
     )
     return measure, twin
@@ -269,6 +273,7 @@ _ALL = (
         "Squared error of the SH coefficients of S/S0, mean over voxels and coefficients.",
         _sh_mse,
         "",
+        in_compare=True,
     ),
     Measure(
         "robust_mse",
@@ -288,6 +293,7 @@ _ALL = (
             "tensors come through the SH series of both images.",
             _mse_of("colour_fa"),
             ERRORS,
+            in_compare=True,
         ),
         "Colour FA MSE",
     ),
@@ -372,6 +378,7 @@ _ALL = (
         "SH units",
         "Root of the SH MSE.",
         lambda pair: float(np.sqrt(_sh_mse(pair))),
+        in_compare=True,
     ),
     Measure(
         "relative_sh_mse",
@@ -380,6 +387,7 @@ _ALL = (
         "SH MSE over the variance of truth about its coefficient means: 0 is perfect, 1 is as far "
         "off as truth's mean.",
         _relative,
+        in_compare=True,
     ),
     Measure(
         "sh_average_mse",
@@ -387,6 +395,7 @@ _ALL = (
         SQUARED,
         "Squared error of the mean of the first six coefficients.",
         _mse_of("sh_average"),
+        in_compare=True,
     ),
     Measure(
         "fa_mae",
@@ -394,6 +403,7 @@ _ALL = (
         "FA",
         "Mean absolute error of fractional anisotropy, through the SH series.",
         lambda pair: float(np.abs(pair.difference(*_maps_of("fa")(pair))).mean()),
+        in_compare=True,
     ),
     Measure(
         "fa_mse",
@@ -401,6 +411,7 @@ _ALL = (
         "FA²",
         "Squared error of fractional anisotropy, through the SH series.",
         _mse_of("fa"),
+        in_compare=True,
     ),
 )
 
@@ -415,13 +426,53 @@ FIBRES = tuple(each.key for each in _ALL if each.group == CROSSING and each.key 
 
 SH_ERRORS = ("patch_mse", "sh_mse")
 
+COMPARED = tuple(each.key for each in _ALL if each.in_compare)
+"""Keys of what `compare` measures."""
+
 
 @dataclass(frozen=True, eq=False)
-class HeadMeasures:
-    """What was measured: values by key of `MEASURES`, nan where there is nothing to measure."""
+class Metrics:
+    """What was measured of a prediction, over the voxels in both masks.
 
+    Attributes
+    ----------
+    values
+        By key of `MEASURES`, nan where there is nothing to measure.
+    order_mse
+        As `sh_mse`, of the coefficients of each order alone.
+    """
+
+    voxels: int
     values: dict[str, float]
+    order_mse: Mapping[int, float]
     patches: PatchErrors
+
+    @property
+    def sh_mse(self) -> float:
+        """Mean squared error of all SH coefficients (paper: MSE)."""
+        return self.values["sh_mse"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain numbers, lists and dictionaries."""
+        return {
+            "voxels": self.voxels,
+            **{key: value if np.isfinite(value) else None for key, value in self.values.items()},
+            "order_mse": {str(order): mse for order, mse in self.order_mse.items()},
+            "patch_size": self.patches.size,
+            "patch_centres": self.patches.centres.tolist(),
+            "patch_mse": self.patches.mse.tolist(),
+        }
+
+
+def measured(pair: Pair, keys: Sequence[str]) -> Metrics:
+    """Measure a prediction that lies on truth's lattice, by keys of `MEASURES`."""
+    orders = order_slices(pair.truth.image.order).items()
+    return Metrics(
+        int(pair.mask.sum()),
+        {key: MEASURES[key].compute(pair) for key in keys},
+        {order: float(pair.squared[:, part].mean()) for order, part in orders},
+        pair.patches,
+    )
 
 
 def measure_head(
@@ -430,7 +481,7 @@ def measure_head(
     keys: Sequence[str] = IN_TABLE,
     *,
     patch_size: int = PATCH_SIZE,
-) -> HeadMeasures:
+) -> Metrics:
     """Measure a prediction on truth's own lattice, inside both masks.
 
     On one core, a head of 63 × 39 × 27 voxels takes about a second, and half a second more for a
@@ -456,5 +507,4 @@ def measure_head(
     ValueError
         For an even patch size.
     """
-    pair = Pair.of(prediction, truth, patch_size)
-    return HeadMeasures({key: MEASURES[key].compute(pair) for key in keys}, pair.patches)
+    return measured(Pair.of(prediction, truth, patch_size), keys)

@@ -24,7 +24,8 @@ from napari_msp.evaluation.line_up import (
     on_lattice,
     same_b_value,
 )
-from napari_msp.evaluation.measures.metrics import Metrics, measure_mapped
+from napari_msp.evaluation.measures.catalogue import Metrics
+from napari_msp.evaluation.measures.metrics import measure_mapped
 from napari_msp.provenance import STAGES
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
