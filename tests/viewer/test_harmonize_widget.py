@@ -466,6 +466,10 @@ def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, he
     assert harmonize.form.advanced.isVisible()  # or it would be allowed out of sight
     assert DIQT_LAYERS[-1] in predicted(viewer)
     assert "interpolated" in harmonize.results.notes.text
+    combo = harmonize.form.scan
+    combo.setCurrentIndex(1 - combo.currentIndex())
+    assert not harmonize.form.choices.options.resample  # it was allowed for the other scan
+    assert harmonize.progress.words.text() == ""
 
 
 def test_cancelled_in_the_middle_there_are_no_layers(viewer, harmonize, qtbot, finish, stuck):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QFontInfo
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
 
 from napari_msp.ui.preferences import PLUGIN, preferences
@@ -47,3 +48,18 @@ def test_what_is_set_on_the_page_is_used(page, tmp_path):
     now = preferences()
     assert (now.device, now.tile, now.cache) == ("cpu", 48, Path(tmp_path))
     assert (now.memory, now.precision) == (1.5, "float16")
+
+
+def test_letters_are_as_large_as_napari_is_told(viewer, open_widget, qtbot):
+    from napari.settings import get_settings
+
+    form = open_widget("Load acquisition").form
+    appearance = get_settings().appearance
+    before, parts = appearance.font_size, (form.path.line, form.section.button)
+    try:
+        appearance.font_size = before + 6
+        sizes = [QFontInfo(each.font()).pointSize() for each in parts]
+        assert sizes == [before + 6] * 2
+    finally:
+        appearance.font_size = before
+    assert QFontInfo(form.path.line.font()).pointSize() == before

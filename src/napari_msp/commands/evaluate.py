@@ -182,11 +182,15 @@ def run(options: Namespace, console: Console) -> int:
     asked["predictions"] = shared.pairs(options.predictions, "predictions", "NAME=FOLDER")
     settings = EvaluationSettings(**asked)
 
+    said = ""
+
     def show(finished: "Finished") -> None:
+        nonlocal said
         if console.has_bar:
             console.progress(finished.job, round(100 * finished.share), 100)
-        else:
-            console.say(str(finished))
+        elif str(finished) != said:  # what takes long says so more than once
+            said = str(finished)
+            console.say(said)
 
     command = shlex.join(["napari-msp", *sys.argv[1:]])
     for path in shared.call(

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,13 @@ def _evaluate(
         keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()
         _tell(outcome.notes, later or out)
-        begin = benchmark.progress.begin
+        begin, go_on = benchmark.progress.begin, benchmark.progress.go_on
         begin(FIGURES, parts[FIGURES])
-        figures = _figures(plan, outcome, out, device)
+        figures = _figures(plan, outcome, out, device, go_on)
         pages = []
         if plan.regions:
             begin(PAGES, parts[PAGES])
-            pages = make_pages(_study(plan, outcome))
+            pages = make_pages(_study(plan, outcome), go_on)
         begin(REPORT, parts[REPORT])
         written = write_report(
             outcome.results,
@@ -233,8 +233,13 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
     )
 
 
-def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
-    """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves."""
+def _figures(
+    plan: Plan, outcome: Outcome, out: Path, device: str, go_on: Callable[[], None]
+) -> dict[str, Path]:
+    """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves.
+
+    `go_on` is called between them, and may end the work.
+    """
     dataset = plan.open(plan.datasets[0])
     subject = plan.rounds[0].subjects.test[0]
     scans = {
@@ -249,6 +254,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         path = out / f"{name}.png"
         write_figure(path, figure)  # type: ignore[arg-type]
         figures[caption] = path
+        go_on()
 
     for shell, b in shells:
         images = {name: scan.at_shell(b).image for name, scan in scans.items()}
@@ -275,6 +281,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         if not predicted:
             continue
         for shell, b in shells:
+            go_on()
             predictions = {name: each.at_shell(b) for name, each in predicted.items()}
             lined_up = line_up(scans[target].at_shell(b), predictions)
             keep(

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_msp.ui.background import Job, OneByOne
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
-from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
+from napari_msp.ui.preferences import PLUGIN, hint_no_more, letter_size, preferences
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import on_keys, stacked
 from napari_msp.ui.widgets.help import Heading
@@ -47,6 +47,9 @@ progress stands there, too, words are scrolled in a low window."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
+
+LETTERS = "QLineEdit, QToolButton, QTableView, QHeaderView, Themed, Foot {{ font-size: {}pt }}"
+"""Style of what napari's own leaves at the system's size, whatever size is chosen."""
 
 GUARDED = "napari_msp_guarded"
 """Property of docks whose close button asks first."""
@@ -112,6 +115,13 @@ class Docked(QWidget):
         elif event.type() == QEvent.ParentChange:
             QTimer.singleShot(0, self._settle)
         return bool(super().event(event))
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Write all in letters of the size that is chosen."""
+        super().changeEvent(event)
+        style = LETTERS.format(letter_size())
+        if event.type() == QEvent.StyleChange and self.styleSheet() != style:
+            self.setStyleSheet(style)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Keep the window open where a person is asked and would rather stay."""

@@ -74,3 +74,10 @@ def hint_no_more() -> None:
     from napari.settings import get_plugin_settings
 
     get_plugin_settings(PLUGIN).machine.hint = False
+
+
+def letter_size() -> int:
+    """Give the size of letters that is set for all of napari, in points."""
+    from napari.settings import get_settings
+
+    return int(get_settings().appearance.font_size)

@@ -84,6 +84,7 @@ class Progress:
     def __post_init__(self) -> None:
         self._began = time.monotonic()
         self._done = self._found = self._begun = 0.0
+        self._words = ""
 
     def skip(self, job: Job) -> None:
         """Count a job that was finished before."""
@@ -97,8 +98,12 @@ class Progress:
     def begin(self, words: str, weight: float) -> None:
         """Say what is done from now on; what was begun before is done, and counts."""
         self._done += self._begun
-        self._begun = weight
-        self._say(words, self._done)
+        self._words, self._begun = words, weight
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Say once more what is done now, so that who listens can end it here."""
+        self._say(self._words, self._done)
 
     def end(self, words: str) -> None:
         """Say that with this all is done."""

@@ -55,11 +55,18 @@ DERIVED = (combat_of_regions, mean_of_others)
 """What gives the rows that are made of other rows' values, and says in words what cannot be had."""
 
 
-def make_pages(study: Study) -> list[Page]:
-    """Make every page; one that cannot be made says why in its place."""
+def make_pages(study: Study, go_on: Callable[[], None] = lambda: None) -> list[Page]:
+    """Make every page; one that cannot be made says why in its place.
+
+    Parameters
+    ----------
+    go_on
+        Called before each; whatever it raises ends the work.
+    """
     pages = []
     whole = with_derived(study)
     for title, make in PAGES.items():
+        go_on()
         try:
             page = make(whole)
         except UserError as error:

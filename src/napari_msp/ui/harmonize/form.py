@@ -104,6 +104,7 @@ class HarmonizeForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._scans: list[ScanRow] = []
+        self._allowed: list[str] = []
         self._running = False
         self.empty = QWidget()
         self.load = QPushButton("L&oad acquisition …")
@@ -157,11 +158,21 @@ class HarmonizeForm(QWidget):
             getattr(self.advanced, name).setChecked(value)
 
     def allow(self, values: Mapping[str, Any]) -> None:
-        """Fill in options that somebody was asked about; what lasts is not folded away."""
+        """Fill in options that somebody was asked about, for this scan, and not folded away."""
+        now = self.choices.options
+        self._allowed = [
+            name for name, yes in values.items() if yes is True and not getattr(now, name)
+        ]
         for name, value in values.items():
             self.set_option(name, value)
         if not values.keys() <= {"device"}:
             self.section.unfold(True)
+
+    def ask_again(self) -> None:
+        """Take back what was allowed for another scan."""
+        for name in self._allowed:
+            self.set_option(name, False)
+        self._allowed = []
 
     def set_running(self, running: bool) -> None:
         """Let nothing be changed while work goes on."""

@@ -157,6 +157,8 @@ class Harmonize(Docked):
         self._scans = found
         rows = [row_of(title, each) for title, each in titled(found).items()]
         self.form.set_scans(rows, 0 if again is None else found.index(again))
+        if again is None:
+            self._take_scan()
         self._follow_selection()
 
     def _follow_selection(self, event: Any = None) -> None:
@@ -169,10 +171,11 @@ class Harmonize(Docked):
             self.form.scan.setCurrentIndex(self._scans.index(scan))
 
     def _take_scan(self) -> None:
-        """Show what was made of the chosen scan, and say nothing of another any more."""
-        if not self.running:
+        """Show what was made of the chosen scan; nothing is said or allowed of another any more."""
+        if not self.progress.job.running:
             self.progress.end()
             self.message.clear()
+            self.form.ask_again()
         self._show_results()
 
     def _selected(self) -> Shown | None:
