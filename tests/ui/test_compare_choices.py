@@ -251,6 +251,9 @@ def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
     how = "voxels interpolated"
     known = Provenance(target="x", input="ge_st", title="MSP", approximations=(how,))
     made = [Scan(given_sh=sh, given_subject="sub-01", provenance=known)]
+    again = replace(made[0], given_subject="sub-01")
+    cells = read_and_line_up(Question(None, [*made, again], None), lambda _: None).predictions
+    assert list(cells) == ["MSP", "MSP (2)"]  # numbered as the form numbers them
     compared = read_and_line_up(Question(None, made, loaded), lambda _: None)
     assert compared.scan is not None
     np.testing.assert_array_equal(compared.scan.image.coefficients, sh.coefficients)

@@ -57,6 +57,17 @@ def test_a_choice_that_the_picture_is_not_of_is_marked(offered):
     assert offered.show_button.text() == "&Show"
 
 
+def test_names_that_differ_at_their_ends_look_different_in_a_narrow_box(offered):
+    names = [f"sub-{'VeryLongName' * 5} {platform}_st" for platform in ("ge", "prisma")]
+    offered.offer(names, (), ())
+    offered.truths.resize(150, 30)
+    looks = []
+    for name in names:
+        offered.choose_truth(name)
+        looks.append(offered.truths.grab().toImage())
+    assert looks[0] != looks[1]
+
+
 def test_five_predictions_are_one_too_many(offered):
     offered.choose("", PREDICTIONS)
     assert "at most 4" in offered.rows.said("predictions")

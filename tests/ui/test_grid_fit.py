@@ -13,7 +13,9 @@ from napari_msp.ui.grid_fit import (
     fit_legend,
     fitting,
     frame,
+    shortened,
     taken_below,
+    width_of,
 )
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -32,6 +34,11 @@ def test_lines_are_broken_where_they_may_be():
     assert fitting(lines.splitlines(), width, 5) == 5
     assert broken(text, 10_000, 5, " · ") == text
     assert broken("a\nb c", 0, 5).split("\n") == ["a", "b", "c"]
+    run = "lesson-heads-tiny-3-msp-2026-11-30"
+    both = [shortened(each, width_of("lesson-heads…30-2")) for each in (run, f"{run}-2")]
+    assert both[0] != both[1]
+    assert both[1].startswith("lesson") and both[1].endswith("-2")
+    assert shortened(run, width_of(run) + 1) == run
 
 
 @pytest.mark.filterwarnings("ignore")  # napari's own

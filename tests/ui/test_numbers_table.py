@@ -159,6 +159,24 @@ def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
     assert panel.minimumSizeHint().width() < widened + 60
 
 
+def test_a_name_that_is_too_long_has_a_line_over_its_numbers(panel, qtbot):
+    names = ["DIQT", "MSP lesson-2026-11-30", "MSP lesson-2026-11-30-2"]
+    panel.show_errors(names, errors((SH[0],) * 3, (COLOUR[0],) * 3), VOXELS)
+    panel.resize(310, 300)
+    qtbot.wait(1)
+    table = panel.table
+    one, *long = (table.rowHeight(row) for row in range(3))
+    assert min(long) >= one + table.fontMetrics().lineSpacing()
+    assert panel.sizeHint().height() >= table.horizontalHeader().height() + one + sum(long)
+    for chosen in (False, True):  # the whole name is read, also on a chosen row's own ground
+        table.selectAll() if chosen else table.clearSelection()
+        last, same = (table.visualItemRect(table.item(row, 2)) for row in (2, 1))
+        assert table.viewport().grab(last).toImage() != table.viewport().grab(same).toImage()
+    panel.resize(900, 300)
+    qtbot.wait(1)
+    assert {table.rowHeight(row) for row in range(3)} == {one}
+
+
 def test_nothing_can_be_typed_into_it(panel, qtbot):
     panel.table.setCurrentCell(1, 1)
     qtbot.keyClicks(panel.table, "9")

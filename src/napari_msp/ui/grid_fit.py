@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
 from napari_msp.arrays import FloatArray, MaskArray
@@ -173,6 +173,7 @@ class GridFit:
             name = layer.name
             if size < SMALLEST:  # whose it is stays whole, where it can
                 name = broken(broken(name, width, SMALLEST, " · "), width, SMALLEST)
+                name = "\n".join(shortened(line, width / SMALLEST) for line in name.split("\n"))
             if name != shown_name(layer):
                 _BROKEN[layer] = layer.name, name
                 layer.events.name()
@@ -378,9 +379,19 @@ def broken(text: str, width: float, size: float, between: str = " ", mark: str =
 
 def width_of(line: str) -> float:
     """Give the canvas pixels that a line takes for each point of its size."""
+    return float(_large_letters().horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
+
+
+def shortened(line: str, width: float) -> str:
+    """Leave out the middle of a line that takes more canvas pixels for each point of its size."""
+    room = 100 * width / PIXELS_PER_POINT
+    return str(_large_letters().elidedText(line, Qt.ElideMiddle, room))
+
+
+def _large_letters() -> QFontMetricsF:
     font = QFont(QGuiApplication.font().family())
     font.setPixelSize(100)
-    return float(QFontMetricsF(font).horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
+    return QFontMetricsF(font)
 
 
 def extent_of(text: str, size: float) -> tuple[float, float]:

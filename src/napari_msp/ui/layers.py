@@ -273,12 +273,23 @@ def layer_name(scan: Scan, quantity: str) -> str:
 
 def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
     """Give each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
+    return numbered(
+        (scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), scan) for scan in scans
+    )
+
+
+def numbered(named: Iterable[tuple[str, AnyOwned]]) -> dict[str, AnyOwned]:
+    """Give each of some things its name, and where others had that before a number too.
+
+    >>> [*numbered([("MSP", 1), ("DIQT", 2), ("MSP", 3)])]
+    ['MSP', 'DIQT', 'MSP (2)']
+    """
     titles: dict[str, AnyOwned] = {}
-    for scan in scans:
-        title, number = scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), 2
+    for name, each in named:
+        title, number = name, 2
         while title in titles:
-            title, number = f"{scan.owner} ({number})", number + 1
-        titles[title] = scan
+            title, number = f"{name} ({number})", number + 1
+        titles[title] = each
     return titles
 
 

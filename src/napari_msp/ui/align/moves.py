@@ -128,9 +128,7 @@ class Moves(Themed):
         rows = [self._row(scan) for scan in alignment.scans]
         self.table.clearSelection()
         self.table.fill(HEADERS, rows)
-        size = self.table.whole()
-        self.table.setFixedHeight(size.height())
-        self.table.setMinimumWidth(size.width())
+        self.table.setMinimumWidth(self.table.sizeHint().width())
         self.words.show_message("warning", "\n".join(remarks))
         self.restyle()
         self.show()

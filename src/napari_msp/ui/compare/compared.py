@@ -32,7 +32,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import OnDisk, at_shell_of
-from napari_msp.ui.layers import apart
+from napari_msp.ui.layers import apart, numbered
 
 BEFORE = "before"
 """The input itself, among what is measured."""
@@ -345,7 +345,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     predictions = short_names(question.predictions)
     comparison = line_scans_up(truth, predictions, scan)
     if truth is not None:
-        say("Seeing where heads lie")
+        say("Checking that the heads are aligned")
     return Compared(
         truth,
         predictions,
@@ -382,13 +382,10 @@ def as_networks_got_it(scan: Scan, predictions: Sequence[Scan]) -> Scan:
 
 def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
     """Name scans for their cells: as short as tells them apart, "MSP" before "MSP prisma_st"."""
-    labels = [scan.label or scan.name or scan.subject for scan in scans]
     names = [scan.name or scan.subject for scan in scans]
-    for each in (labels, names):
-        if len(set(each)) == len(scans):
-            return dict(zip(each, scans, strict=True))
-    numbered = zip(names, scans, range(1, len(scans) + 1), strict=True)
-    return {f"{name} ({number})": scan for name, scan, number in numbered}
+    labels = [scan.label or name for scan, name in zip(scans, names, strict=True)]
+    told = labels if len(set(labels)) == len(set(names)) else names
+    return numbered(zip(told, scans, strict=True))
 
 
 def _before(truth: Scan | None, scan: Scan | None, comparison: Comparison) -> Maps | None:

@@ -18,6 +18,7 @@ from napari_msp.ui.widgets.form import (
     CheckList,
     FoldButton,
     FormRows,
+    fit_into_form,
     in_row,
     offer,
     push_button,
@@ -121,8 +122,8 @@ class CompareForm(QWidget):
         for kind, title in GLYPH_TITLES.items():
             self.glyphs.addItem(title, kind)
         self.predictions_list = CheckList()
-        for combo in (self.truths, self.scans, self.glyphs, self.planes):
-            combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        boxes = (self.truths, self.scans, self.shells, self.maps, self.planes, self.errors)
+        fit_into_form(*boxes, self.glyphs)
         self.planes.addItems(list(ORDERS))
         for number, (name, each) in enumerate(MAPS.items()):
             self.maps.addItem(each.title, name)

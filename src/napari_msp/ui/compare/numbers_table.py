@@ -94,7 +94,6 @@ class NumbersTable(Themed):
         self.table = ReadingTable(
             "Global errors of the predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME)
         )
-        self.table.setTextElideMode(Qt.ElideMiddle)  # names differ at either end
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.words)
@@ -137,7 +136,7 @@ class NumbersTable(Themed):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Be as high as the rows need."""
-        return self.table.whole() if self._names else self.words.sizeHint()
+        return self.table.sizeHint() if self._names else self.words.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Never cut a number off."""

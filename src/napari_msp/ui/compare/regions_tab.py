@@ -29,7 +29,7 @@ from napari_msp.ui.layers import lattice_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.viewer_axes import from_shown, in_voxels, shown_affine, spatial, to_shown
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import in_row, push_button, stacked
+from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
@@ -168,7 +168,7 @@ class RegionsTab(Themed):
         self._volumes: list[tuple[Lattice, IntArray]] = []
         self.labels = QComboBox()
         self.labels.setAccessibleName("Labels")
-        self.labels.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        fit_into_form(self.labels)
         self.open = push_button("&Open …", "<p>Open a label image in the space of the scans.</p>")
         self.new = push_button("Ne&w", "<p>Make empty labels in the voxels of the comparison.</p>")
         self.draw = push_button(
@@ -288,7 +288,6 @@ class RegionsTab(Themed):
         self._say_what_to_do()
         if numbers is not None and there:
             self.table.fill(*_texts(numbers))
-            self.table.setFixedHeight(self.table.whole().height())
         self._warn_of_numbers()
         self.paint()
         self._enable()

@@ -27,7 +27,7 @@ from napari_msp.ui.viewer_axes import (
     to_shown,
 )
 from napari_msp.ui.widgets.colours import SKY_BLUE, resized
-from napari_msp.ui.widgets.form import offer, stacked
+from napari_msp.ui.widgets.form import fit_into_form, offer, stacked
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -77,7 +77,7 @@ class TriplanarTab(QWidget):
         self.image, self.beside = QComboBox(), QComboBox()
         for combo, name in ((self.image, "Image"), (self.beside, "Beside it")):
             combo.setAccessibleName(name)
-            combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+            fit_into_form(combo)
             combo.currentTextChanged.connect(lambda _: self.look())
         self.views = [{plane: PlaneView(plane) for plane in ORDERS} for _ in range(2)]
         self._lay_out()

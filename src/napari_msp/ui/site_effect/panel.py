@@ -146,7 +146,6 @@ class SiteEffectPanel(Themed):
             self.words.setText(effect_words(shown, region, self._quantity))
             self.table.fill(HEADERS, [_texts(shown, effect) for effect in self._effects])
             self.table.clearSelection()
-        self.table.setFixedHeight(self.table.whole().height())
         self._draw()
 
     def _draw(self) -> None:

@@ -21,6 +21,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -37,7 +40,6 @@ MOST_ROWS = 5
 
 SHORTEST = 4
 """Letters that a box to choose from has room for at least."""
-
 
 UNTICKED = (
     "QListWidget::indicator:unchecked { width: 11px; height: 11px; "
@@ -251,6 +253,7 @@ class CheckList(QListWidget):
         super().__init__()
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setTabKeyNavigation(False)
+        self.setTextElideMode(Qt.ElideMiddle)  # names differ at either end
         self.setStyleSheet(UNTICKED)
         self.itemChanged.connect(self.changed)
         self.set_names(())
@@ -450,31 +453,33 @@ def on_enter(widget: QWidget, act: Callable[[], object]) -> None:
 
 
 def fit_into_form(*boxes: QComboBox | QAbstractSpinBox) -> None:
-    """Let the wheel scroll the form, not change a box, and a box be as narrow as the form."""
+    """Let the wheel scroll the form, not change a box, and a box be as narrow as the form.
+
+    Of what is chosen, and does not fit, the middle is left out.
+    """
     for box in boxes:
         box.setFocusPolicy(Qt.StrongFocus)
-        box.installEventFilter(_Passing(box))
+        box.installEventFilter(_InForm(box))
         box.setMinimumWidth(1)
         if isinstance(box, QComboBox):
             box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(SHORTEST)
+            box.view().setTextElideMode(Qt.ElideMiddle)
 
 
-class _Passing(QObject):
-    """Passes the wheel on."""
-
+class _InForm(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         if event.type() == QEvent.Wheel:
             event.ignore()
             return True
-        return False
-
-
-def key_name(event: Any) -> str:
-    """Name a key event's key as napari does, such as "Shift+H"."""
-    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
-    name = "Enter" if name == "Return" else name
-    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
-    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
-        held["Shift"] = Qt.ShiftModifier
-    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])
+        if event.type() != QEvent.Paint or not isinstance(watched, QComboBox):
+            return False
+        # Qt cuts the text off at its end.
+        painter, option, style = QStylePainter(watched), QStyleOptionComboBox(), watched.style()
+        watched.initStyleOption(option)
+        place = QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, watched
+        room = style.subControlRect(*place).width() - 4
+        option.currentText = option.fontMetrics.elidedText(option.currentText, Qt.ElideMiddle, room)
+        painter.drawComplexControl(QStyle.CC_ComboBox, option)
+        painter.drawControl(QStyle.CE_ComboBoxLabel, option)
+        return True

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtCore import QEvent, QRect, QSize, Qt
+from qtpy.QtGui import QKeySequence, QPalette
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QSizePolicy,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableWidget,
+    QTableWidgetItem,
+)
 from superqt.utils import signals_blocked
 
 MARGIN = 12
@@ -24,8 +33,41 @@ def tabbed(lines: Iterable[Iterable[object]]) -> str:
     )
 
 
+class _Rows(QStyledItemDelegate):
+    """Writes a name that is too long for its column over the numbers, in a line of its own.
+
+    Every cell of the row writes its part: a chosen cell would cover what another wrote there.
+    """
+
+    def initStyleOption(self, option: Any, index: Any) -> None:  # noqa: N802 - Qt's name
+        super().initStyleOption(option, index)
+        if self.parent().is_high(index.row()):
+            option.displayAlignment = Qt.AlignRight | Qt.AlignBottom
+            option.text = option.text if index.column() else ""
+
+    def paint(self, painter: Any, option: Any, index: Any) -> None:
+        super().paint(painter, option, index)
+        table, first = self.parent(), index.siblingAtColumn(0)
+        if not table.is_high(index.row()):
+            return
+        known = QStyleOptionViewItem(option)
+        super().initStyleOption(known, first)
+        left, metrics = table.columnViewportPosition(0) + MARGIN // 4, option.fontMetrics
+        room = table.viewport().width() - MARGIN
+        high = metrics.lineSpacing()
+        line = QRect(left, option.rect.bottom() - 2 * high, room, high)
+        is_chosen = bool(option.state & QStyle.State_Selected)
+        painter.save()
+        painter.setClipRect(option.rect)
+        painter.setPen(
+            known.palette.color(QPalette.HighlightedText if is_chosen else QPalette.Text)
+        )
+        painter.drawText(line, Qt.AlignLeft, metrics.elidedText(first.data(), Qt.ElideMiddle, room))
+        painter.restore()
+
+
 class ReadingTable(QTableWidget):
-    """A column of names, and columns of numbers.
+    """A column of names, and columns of numbers; it is as high as its rows.
 
     Parameters
     ----------
@@ -61,6 +103,11 @@ class ReadingTable(QTableWidget):
         self.verticalHeader().hide()
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeToContents)
         self.horizontalHeader().setHighlightSections(False)
+        self.horizontalHeader().sectionResized.connect(
+            lambda column, _, width: self._fit_rows(width) if column == 0 else None
+        )
+        self.setItemDelegate(_Rows(self))
+        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
 
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
@@ -93,6 +140,20 @@ class ReadingTable(QTableWidget):
                 font.setBold(is_title)
                 item.setFont(font)
                 self.setItem(number, column, item)
+        self._fit_rows(self.columnWidth(0))
+
+    def _fit_rows(self, width: int) -> None:
+        """Make rows higher whose names do not fit into a column of so many pixels."""
+        metrics, room = self.fontMetrics(), width - MARGIN
+        one = self.verticalHeader().defaultSectionSize()
+        for number, row in enumerate(self._filled[1]):
+            long = len(row) > 1 and metrics.horizontalAdvance(row[0][0]) > room
+            self.setRowHeight(number, one + metrics.lineSpacing() * long)
+        self.updateGeometry()
+
+    def is_high(self, row: int) -> bool:
+        """Tell whether a row's name has a line of its own."""
+        return bool(self.rowHeight(row) > self.verticalHeader().defaultSectionSize())
 
     def _fill_again(self, before: Sequence[Sequence[Text]]) -> None:
         with signals_blocked(self.model()):  # or columns are measured anew for each
@@ -109,7 +170,7 @@ class ReadingTable(QTableWidget):
         """Give the numbers of the chosen rows, from the top; none where none is chosen."""
         return sorted({index.row() for index in self.selectedIndexes()})
 
-    def whole(self) -> QSize:
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Give the size at which nothing is cut off but long names, and rows to scroll to."""
         header = self.horizontalHeader()
         numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
@@ -121,11 +182,16 @@ class ReadingTable(QTableWidget):
         rows = sum(self.rowHeight(row) for row in range(min(seen, self.rowCount())))
         return QSize(width, header.sizeHint().height() + rows + edge)
 
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Never cut a row off."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+
     def _name_width(self) -> int:
         """Give the width at which names are read whole, or nearly."""
-        shortest, longest = (self.fontMetrics().horizontalAdvance(each) for each in self._widths)
-        whole = self.sizeHintForColumn(0)
-        return int(min(max(shortest + MARGIN, whole), longest + 2 * MARGIN))
+        advance = self.fontMetrics().horizontalAdvance
+        shortest, longest = map(advance, self._widths)
+        whole = max((advance(row[0][0]) for row in self._filled[1] if len(row) > 1), default=0)
+        return int(min(max(shortest, whole) + MARGIN, longest + 2 * MARGIN))
 
     def event(self, event: Any) -> bool:
         """Keep Ctrl+C from the window's own shortcuts while the table has the focus."""
