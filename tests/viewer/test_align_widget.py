@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.ui.align import widget as align_widget
+from napari_msp.ui.widgets.colours import FocusRing, colours_of
 
 PATIENCE = 60_000
 
@@ -58,6 +59,16 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     assert widget.message.text.startswith("1 scan laid on ge_st, now <0.05 voxels away.")
     assert not widget.form.isVisible()  # folded away, for the table
     widget.moves.table.setFocus()
+    # What the keyboard leads to has a ring, and nothing else.
+    qtbot.keyClick(widget.moves.table, Qt.Key_Backtab)
+    before = QApplication.focusWidget()
+    assert [each.parent() for each in widget.findChildren(FocusRing)] == [before]
+    qtbot.keyClick(before, Qt.Key_Tab)
+    assert widget.moves.table.hasFocus()
+    qtbot.wait_until(lambda: before.findChild(FocusRing) is None)
+    ring = widget.moves.table.findChild(FocusRing)
+    assert ring.geometry() == widget.moves.table.rect()
+    assert ring.grab().toImage().pixelColor(1, 20) == colours_of(ring).lit
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
     qtbot.wait_until(lambda: len(viewer.layers) == 5 and not widget.running, timeout=PATIENCE)

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QMargins, QObject, QPoint, QRect, QSize, Qt, QTi
 from qtpy.QtGui import QCursor, QDesktopServices, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
+    QApplication,
     QDockWidget,
     QFrame,
     QMainWindow,
@@ -26,6 +27,7 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, letter_size, preferences
 from napari_msp.ui.shared import shared_by
+from napari_msp.ui.widgets.colours import FocusRing
 from napari_msp.ui.widgets.form import on_keys, stacked
 from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import MessageLine, MessagePlace
@@ -86,6 +88,8 @@ class Docked(QWidget):
         self.heading.declined.connect(self._hint_no_more)
         letter(viewer)
         crosshair_of(viewer)
+        self._ring: FocusRing | None = None
+        QApplication.instance().focusChanged.connect(self._show_focus)
 
     def leave(self) -> None:
         """Stop what goes on; a widget that follows the viewer lets go of it, too."""
@@ -96,6 +100,11 @@ class Docked(QWidget):
     def may_leave(self) -> bool:
         """Ask whether to leave, where something would be stopped; tell the answer."""
         return True
+
+    def _show_focus(self, before: QWidget | None, now: QWidget | None) -> None:
+        """Show which part has the focus, unless it was pressed by the mouse."""
+        if now is not None and self.isAncestorOf(now) and not QApplication.mouseButtons():
+            self._ring = FocusRing(now)  # kept: Qt's own parts keep no objects of Python's
 
     def _hint_no_more(self) -> None:
         hint_no_more()

@@ -1,6 +1,6 @@
 """The keys of a review: what each does, and which of napari's own they take the place of.
 
-Keys are written as napari and Qt both read them, such as "Shift+Right".
+No Qt here. Keys are written as napari and Qt both read them, such as "Shift+Right".
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
-
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence
 
 MOST_TAGS = 10
 """Tags that have a key: the digits, 0 for the tenth."""
@@ -193,13 +190,3 @@ def _hold(key: str, act: Callable[[str, bool], object]) -> Callable[[Any], Itera
         act(key, False)
 
     return pressed
-
-
-def key_name(event: Any) -> str:
-    """Name a key event's key as napari does, such as "Shift+H"."""
-    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
-    name = "Enter" if name == "Return" else name
-    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
-    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
-        held["Shift"] = Qt.ShiftModifier
-    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])

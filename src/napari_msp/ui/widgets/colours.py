@@ -1,12 +1,15 @@
-"""Colours and fonts of what is painted: greys from the palette, meanings from Okabe and Ito."""
+"""Colours and fonts of what is painted: greys from the palette, meanings from Okabe and Ito.
+
+And the ring around what has the keyboard's focus.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QColor, QFont, QFontInfo, QPalette
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QColor, QFont, QFontInfo, QPainter, QPalette, QPen
 from qtpy.QtWidgets import QWidget
 
 SKY_BLUE = "#56b4e9"
@@ -93,3 +96,37 @@ def resized(font: QFont, factor: float) -> QFont:
     other = QFont(font)
     other.setPointSizeF(QFontInfo(font).pointSizeF() * factor)
     return other
+
+
+class FocusRing(QWidget):
+    """A ring along the edges of a widget that has the keyboard's focus: napari's themes draw none.
+
+    Parameters
+    ----------
+    around
+        The widget.
+    """
+
+    WIDTH = 2
+
+    def __init__(self, around: QWidget) -> None:
+        super().__init__(around)
+        self.setAttribute(Qt.WA_TransparentForMouseEvents)
+        around.installEventFilter(self)
+        self.resize(around.size())
+        self.show()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Stay as large as the widget; go when another has the focus."""
+        if event.type() == QEvent.Resize:
+            self.resize(event.size())
+        elif event.type() == QEvent.FocusOut:
+            self.hide()
+            self.deleteLater()
+        return False
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Draw it."""
+        painter, half = QPainter(self), self.WIDTH // 2
+        painter.setPen(QPen(colours_of(self).lit, self.WIDTH))
+        painter.drawRect(self.rect().adjusted(half, half, -half, -half))

@@ -483,3 +483,13 @@ class _InForm(QObject):
         painter.drawComplexControl(QStyle.CC_ComboBox, option)
         painter.drawControl(QStyle.CE_ComboBoxLabel, option)
         return True
+
+
+def key_name(event: Any) -> str:
+    """Name a key event's key as napari does, such as "Shift+H"."""
+    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
+    name = "Enter" if name == "Return" else name
+    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
+    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
+        held["Shift"] = Qt.ShiftModifier
+    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])
