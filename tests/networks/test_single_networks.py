@@ -200,6 +200,20 @@ def test_shresnet_blocks_keep_the_orders_apart() -> None:
         assert [bool(part.abs().max() > 0) for part in parts] == [o == order for o in range(4)]
 
 
+def test_rectifying_in_place_changes_no_number(single: Builder, kind: str) -> None:
+    network, x, found = single(kind, 2), torch.randn(1, 28, 5, 4, 5), []
+    rectifiers = [each for each in network.modules() if isinstance(each, nn.ReLU)]
+    assert rectifiers
+    assert all(each.inplace for each in rectifiers)
+    for _ in range(2):
+        prediction = network(x)
+        gradients = torch.autograd.grad(prediction.square().mean(), list(network.parameters()))
+        found.append([prediction, *gradients])
+        for each in rectifiers:
+            each.inplace = False
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_diqt_equals_its_plain_twin(autocast: bool) -> None:
     x = torch.randn(2, 28, 5, 4, 5)

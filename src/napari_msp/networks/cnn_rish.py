@@ -21,6 +21,7 @@ from napari_msp.networks.layers import (
     Reach,
     full_precision,
     lattice_convolution,
+    rectifier,
     scaled_width,
 )
 
@@ -75,7 +76,7 @@ class CNNRISH(SingleNetwork):
         self.layers = nn.ModuleDict(
             {
                 f"layer{i}": nn.Sequential(
-                    nn.Conv3d(features if i > 1 else orders, features, 3, padding=1), nn.ReLU()
+                    nn.Conv3d(features if i > 1 else orders, features, 3, padding=1), rectifier()
                 )
                 for i in range(1, 5)
             }

@@ -15,7 +15,7 @@ from napari_msp.networks.base import (
     SingleNetwork,
     SingleOutputs,
 )
-from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
+from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, scaled_width
 
 
 class Stage(nn.Module):
@@ -41,14 +41,14 @@ class Stage(nn.Module):
         inputs = width
         if belief_scale is not None:
             self.beliefs = nn.Sequential(
-                lattice_convolution(channels, width, belief_scale, 1), nn.ReLU()
+                lattice_convolution(channels, width, belief_scale, 1), rectifier()
             )
             inputs = 2 * width
         self.layers = nn.Sequential(
             nn.Conv3d(inputs, width, 3, padding=1),
-            nn.ReLU(),
+            rectifier(),
             nn.Conv3d(width, width, 3, padding=1),
-            nn.ReLU(),
+            rectifier(),
         )
         self.final = lattice_convolution(width, channels, 1, scale)
 
@@ -89,9 +89,9 @@ class CPM(SingleNetwork):
         features = scaled_width(48, self.width)
         self.image = nn.Sequential(
             nn.Conv3d(self.channels, features, 3, padding=1),
-            nn.ReLU(),
+            rectifier(),
             nn.Conv3d(features, features, 3, padding=1),
-            nn.ReLU(),
+            rectifier(),
         )
         lattices = list(self.scales.values())
         self.stages = nn.ModuleList(

@@ -27,6 +27,7 @@ from napari_msp.networks.layers import (
     Reach,
     full_precision,
     lattice_convolution,
+    rectifier,
     scaled_width,
 )
 
@@ -72,10 +73,10 @@ class DIQT(SingleNetwork):
             {
                 "stack1": ReversibleStack(self.channels, depth),
                 "convolution1": nn.Sequential(
-                    nn.Conv3d(self.channels, first, 3, padding=1), nn.ReLU()
+                    nn.Conv3d(self.channels, first, 3, padding=1), rectifier()
                 ),
                 "stack2": ReversibleStack(first, depth),
-                "convolution2": nn.Sequential(PointConvolution(first, second), nn.ReLU()),
+                "convolution2": nn.Sequential(PointConvolution(first, second), rectifier()),
                 "stack3": ReversibleStack(second, depth),
             }
         )
@@ -136,13 +137,13 @@ class Residual(nn.Sequential):
     def __init__(self, channels: int) -> None:
         super().__init__(
             nn.BatchNorm3d(channels),
-            nn.ReLU(),
+            rectifier(),
             PointConvolution(channels, channels),
             nn.BatchNorm3d(channels),
-            nn.ReLU(),
+            rectifier(),
             nn.Conv3d(channels, channels, 3, padding=1),
             nn.BatchNorm3d(channels),
-            nn.ReLU(),
+            rectifier(),
             PointConvolution(channels, channels),
         )
         for norm in (m for m in self if isinstance(m, nn.BatchNorm3d)):

@@ -32,13 +32,14 @@ def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image
     ValueError
         For an α outside [0, 1].
     """
-    own: Any = first
-    share = share_of_term(len(branches), alpha)
-    total = own
+    total: Any = first
     for branch in branches:
         total = total + branch
-    mixed: Image = (1.0 - alpha) * own + share * total
-    return mixed
+    mixed = share_of_term(len(branches), alpha) * total
+    if alpha < 1.0:
+        mixed += (1.0 - alpha) * first  # type: ignore[operator]  # in place: images are large
+    found: Image = mixed
+    return found
 
 
 def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Image:

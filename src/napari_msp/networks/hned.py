@@ -19,6 +19,7 @@ from napari_msp.networks.layers import (
     PointConvolution,
     Reach,
     lattice_convolution,
+    rectifier,
     scaled_width,
 )
 
@@ -60,9 +61,9 @@ class HNED(SingleNetwork):
             self.blocks.append(
                 nn.Sequential(
                     nn.Conv3d(features if depth else self.channels, features, 3, padding=1),
-                    nn.ReLU(),
+                    rectifier(),
                     nn.Conv3d(features, features, 3, padding=1),
-                    nn.ReLU(),
+                    rectifier(),
                 )
             )
             self.sides.append(lattice_convolution(features, self.channels, 1, scale))

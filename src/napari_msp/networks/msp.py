@@ -22,6 +22,7 @@ from napari_msp.networks.layers import (
     Reach,
     Width,
     lattice_convolution,
+    rectifier,
     scaled_width,
 )
 
@@ -73,7 +74,7 @@ class ConnectionNetwork(nn.Module):
         self.between = target if common in (source, target) else common
         self.target = target
         self.first = lattice_convolution(inputs, hidden, source, self.between)
-        self.activation = nn.ReLU()
+        self.activation = rectifier()
         self.second = lattice_convolution(hidden, channels, self.between, target)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from napari_msp.networks.base import (
     SingleNetwork,
     SingleOutputs,
 )
-from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
+from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, scaled_width
 
 ORDERS = (0, 2, 4, 6)
 FEATURES_PER_COEFFICIENT = 3
@@ -35,9 +35,9 @@ class OrderBlock(nn.Module):
         self.orders = nn.ModuleList(
             nn.Sequential(
                 nn.Conv3d(w, w, 3, padding=1),
-                nn.ReLU(),
+                rectifier(),
                 nn.Conv3d(w, w, 3, padding=1),
-                nn.ReLU(),
+                rectifier(),
                 nn.Conv3d(w, w, 3, padding=1),
             )
             for w in widths
