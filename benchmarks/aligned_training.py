@@ -29,8 +29,9 @@ from napari_msp import (
 )
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import phantom_digest, simulate_subject, write_scan
 from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import phantom_digest, write_scan
 from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.learning.settings import TrainingSettings
 

@@ -34,10 +34,9 @@ from napari_msp.alignment.registration import (
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.lattice import Lattice, interpolate, resample_mask
-from napari_msp.data.phantom import PLATFORMS
 from napari_msp.data.phantom.changes import bundles_after
 from napari_msp.data.phantom.head import Head, grid_of, make_head
-from napari_msp.data.phantom.platforms import Platform, lattice_for, platform_named
+from napari_msp.data.phantom.platforms import PLATFORMS, Platform, lattice_for, platform_named
 from napari_msp.data.phantom.scan import MARGIN, _scan
 from napari_msp.data.phantom.subjects import CENTRE, Pose, Subject, aligned, draw_subject
 from napari_msp.signal.fitting import fit_sh

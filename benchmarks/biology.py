@@ -11,7 +11,7 @@ minutes a target on a core.
 import argparse
 from pathlib import Path
 
-from napari_msp.data.phantom import phantom_digest, simulate
+from napari_msp.data.phantom.simulate import phantom_digest, simulate
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.packaged import packaged_model

@@ -28,7 +28,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
-from napari_msp.data.phantom import simulate
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.packaged import packaged_model
 from napari_msp.review.predictions import open_review
 from napari_msp.review.report import review_report

@@ -18,9 +18,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.phantom import platform_named, simulate_subject
-from napari_msp.data.phantom.platforms import SIZES
-from napari_msp.data.phantom.scan import SimulatedScan
+from napari_msp.data.phantom.platforms import SIZES, platform_named
+from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.line_up import on_lattice

@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def simulate_head(folder: Path) -> None:
-    from napari_msp.data.phantom import simulate
+    from napari_msp.data.phantom.simulate import simulate
 
     simulate(folder, subjects=1, size="full", noise_free=False)
 

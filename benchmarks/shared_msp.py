@@ -25,7 +25,7 @@ from simulated import truth_of
 
 from napari_msp import harmonize, load_model, train
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import phantom_digest
+from napari_msp.data.phantom.simulate import phantom_digest
 from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.learning import schedule
 from napari_msp.learning.events import Event, Step

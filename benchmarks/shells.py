@@ -18,7 +18,7 @@ from kept import tiny_heads
 
 from napari_msp import harmonize, load_model, load_scan, train
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import phantom_digest
+from napari_msp.data.phantom.simulate import phantom_digest
 from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.learning.settings import TrainingSettings
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import SimulatedScan, write_scan
+from napari_msp.data.phantom.scan import SimulatedScan
+from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.errors import UserError
 from napari_msp.model_file import Model, load_model
 from napari_msp.packaged import packaged_model

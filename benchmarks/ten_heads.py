@@ -24,8 +24,9 @@ import numpy as np
 from napari_msp.arrays import IntArray
 from napari_msp.bids import dataset_description
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.phantom import platform_named, simulate_subject, write_scan
-from napari_msp.data.phantom.scan import SimulatedScan
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
+from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.evaluation.measures.pair import tissue_of
 from napari_msp.files import write_json, write_text
 from napari_msp.signal.fitting import fit_sh

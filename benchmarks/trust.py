@@ -28,13 +28,10 @@ from simulated import dataset_of, models_of, truth_of
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import (
-    Lesion,
-    lesion_mask,
-    phantom_digest,
-    platform_named,
-    simulate_subject,
-)
+from napari_msp.data.phantom.changes import Lesion, lesion_mask
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import phantom_digest
 from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import with_expected_errors
 from napari_msp.evaluation.line_up import on_lattice

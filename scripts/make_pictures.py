@@ -31,7 +31,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_msp import harmonize, load_model
-from napari_msp.data.phantom import platform_named, simulate, simulate_subject, write_scan
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import simulate, write_scan
 from napari_msp.packaged import packaged_model
 from napari_msp.scan_sources import load_scan
 from napari_msp.ui.compare.widget import Compare

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import napari_msp
-from napari_msp.data.phantom import PLATFORMS
+from napari_msp.data.phantom.platforms import PLATFORMS
 
 ROOT = Path(napari_msp.__file__).parent
 REPOSITORY = Path(__file__).parents[1]

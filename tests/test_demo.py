@@ -4,7 +4,8 @@ import pytest
 from matplotlib.image import imread
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM
+from napari_msp.data.phantom.platforms import INPUT_PLATFORM
+from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT
 from napari_msp.demo import run_demo
 from napari_msp.model_file import load_model
 from napari_msp.packaged import TEACHING, packaged_models

@@ -74,9 +74,6 @@ def test_a_map_that_is_added_to_the_registry_is_computed_and_written(
         "twice",
         "twice the FA",
         "FA",
-        "MSE",
-        "FA²",
-        "tensor",
         "twice",
         lambda maps: np.float32(2) * maps["fa"],
     )

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import simulate
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.learning import phases, sampling
 from napari_msp.learning.distributed import ALONE
 from napari_msp.learning.heads import Study, prepare_study

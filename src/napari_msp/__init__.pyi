@@ -5,7 +5,7 @@ from .checking.dataset import check
 from .cohort import run_cohort
 from .data.acquisition import Acquisition, load_acquisition
 from .data.importers import import_dicom, import_tree
-from .data.phantom import simulate
+from .data.phantom.simulate import simulate
 from .errors import UserError
 from .evaluation.calibration import calibrate
 from .evaluation.compare import compare

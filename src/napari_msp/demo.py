@@ -8,7 +8,8 @@ from pathlib import Path
 
 from napari_msp.bids import prediction_stem
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM, simulate
+from napari_msp.data.phantom.platforms import INPUT_PLATFORM
+from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import write_json
 from napari_msp.inference.outputs import harmonize_to_folder

@@ -17,7 +17,9 @@ from napari_msp.alignment.report import distance_text, report_html
 from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.data.phantom.subjects import draw_pose
 from napari_msp.errors import Cancelled, Choose, Overwrite, Resample, RunJob, UserError
 from napari_msp.files import write_json

@@ -27,7 +27,9 @@ from napari_msp.cli import main
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import image_to_scanner_axes, scanner_to_image_axes
-from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import write_scan
 
 OF_FILE = "(x, y, z) of the .bvec file should read"
 

@@ -24,7 +24,9 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import volume_of
-from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.data.phantom.subjects import draw_pose
 from napari_msp.errors import UserError
 

@@ -15,7 +15,9 @@ from napari_msp.checking.summary import Finding, has_errors, report_text
 from napari_msp.checking.table import table_text
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.data.phantom.subjects import draw_pose
 from napari_msp.errors import Choose, Give, UserError
 

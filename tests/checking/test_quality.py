@@ -23,8 +23,8 @@ from napari_msp.data.acquisition import Acquisition, DoubtfulScan, load_acquisit
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom import PLATFORMS, simulate_subject
-from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.platforms import PLATFORMS, platform_named
+from napari_msp.data.phantom.scan import simulate_subject
 from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.carpet import carpet_figure
 from napari_msp.signal.spherical_harmonics import design_matrix

@@ -14,7 +14,8 @@ import pytest
 from napari_msp.bids import read_sidecar
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, load_acquisition
 from napari_msp.data.gradients import GradientTable
-from napari_msp.data.phantom import PLATFORMS, simulate_subject
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
 from napari_msp.data.volumes import judge_volumes
 from napari_msp.errors import CountAsB0, UserError
 from napari_msp.signal.fitting import fit_sh

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from napari_msp.data.phantom import Atrophy, Recipe, lattice_for, platform_named, simulate
+from napari_msp.data.phantom.changes import Atrophy
+from napari_msp.data.phantom.platforms import lattice_for, platform_named
+from napari_msp.data.phantom.simulate import Recipe, simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.make_plan import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, Results

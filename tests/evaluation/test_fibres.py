@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.masks import dice
-from napari_msp.data.phantom import Recipe
+from napari_msp.data.phantom.simulate import Recipe
 from napari_msp.data.phantom.subjects import aligned, draw_subject
 from napari_msp.evaluation.benchmark.measuring import SIMULATED
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom import platform_named, simulate_subject
 from napari_msp.data.phantom.head import grid_of, make_head
-from napari_msp.data.phantom.platforms import lattice_for
+from napari_msp.data.phantom.platforms import lattice_for, platform_named
+from napari_msp.data.phantom.scan import simulate_subject
 from napari_msp.data.phantom.subjects import aligned
 from napari_msp.evaluation.baselines.base import Interpolation
 from napari_msp.evaluation.measures.aligned_error import laid_on, smoothed_as_compared

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import simulate
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.inference.harmonize import harmonize

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from napari_msp.data.phantom import SimulatedScan, platform_named, simulate_subject
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 
 
 def scan_on(platform: str, seed: int = 0, **how: Any) -> SimulatedScan:

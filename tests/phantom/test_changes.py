@@ -7,27 +7,24 @@ from dipy.reconst.dti import TensorModel
 from one_scan import scan_on
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import (
-    PLATFORMS,
+from napari_msp.data.phantom.bundles import BUNDLES
+from napari_msp.data.phantom.changes import (
     Ageing,
     Atrophy,
     Lesion,
     WeakerBundle,
     bundle_share,
-    fibre_populations,
-    lattice_for,
-    lesion_mask,
-    phantom_digest,
-)
-from napari_msp.data.phantom.bundles import BUNDLES
-from napari_msp.data.phantom.changes import (
     bundles_after,
     coherence_after,
+    fibre_populations,
     head_after,
+    lesion_mask,
     subject_after,
 )
 from napari_msp.data.phantom.head import Grid, Head
+from napari_msp.data.phantom.platforms import PLATFORMS, lattice_for
 from napari_msp.data.phantom.scan import SignalModel, stick_and_zeppelin
+from napari_msp.data.phantom.simulate import phantom_digest
 from napari_msp.data.phantom.subjects import Tissue, aligned, draw_subject
 from napari_msp.errors import UserError
 

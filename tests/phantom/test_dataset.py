@@ -9,7 +9,8 @@ import pytest
 
 from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import PLATFORMS, Recipe, recipe_of, simulate
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.simulate import Recipe, recipe_of, simulate
 from napari_msp.errors import UserError
 
 NAMES = [("ge", "st"), ("prisma", "st"), ("connectom", "st"), ("connectom", "sa")]

@@ -5,7 +5,8 @@ import pytest
 from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier, smooth_pinv
 
-from napari_msp.data.phantom import PLATFORMS, simulate_subject
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import simulate_subject
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,9 @@ from one_scan import scan_on
 from threadpoolctl import threadpool_limits
 
 from napari_msp.data.dataset import open_dataset, scans_in
-from napari_msp.data.phantom import PLATFORMS, simulate, simulate_subject
-from napari_msp.data.phantom.scan import pose_of
+from napari_msp.data.phantom.platforms import PLATFORMS
+from napari_msp.data.phantom.scan import pose_of, simulate_subject
+from napari_msp.data.phantom.simulate import simulate
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 from one_scan import scan_on
 
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.phantom import platform_named, simulate
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import condition_number, fit_sh, supported_order
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QPlainTextEdit
 from superqt.utils import WorkerBase
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.phantom import simulate
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.packaged import packaged_model
 from napari_msp.scan_sources import load_scan
 from napari_msp.ui.harmonize.models import remember_model

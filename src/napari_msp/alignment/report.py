@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,14 +79,8 @@ class Alignment:
 
 # --- Table ------------------------------------------------------------------------------------
 
-COLUMNS: Mapping[str, Callable[[Comparison], float | None]] = {
-    "shift_mm": lambda of: _length(of.displacement.shift) if of.displacement else None,
-    "rotation_degrees": lambda of: of.displacement.angle if of.displacement else None,
-    "displacement_voxels": lambda of: of.distance,
-    "correlation": lambda of: of.displacement.correlation if of.displacement else None,
-    "dice": lambda of: of.dice,
-}
-"""What is measured against the input, by the names that the table of `check` has for it."""
+COLUMNS = ("shift_mm", "rotation_degrees", "displacement_voxels", "correlation", "dice")
+"""What is measured against the input, see `Comparison.numbers`."""
 
 DECIMALS = {"shift_mm": 2, "rotation_degrees": 2}
 
@@ -98,10 +92,6 @@ the true rest was 0.02 in median on simulated heads."""
 def distance_text(voxels: float) -> str:
     """Write how far a head is away, no finer than can be told."""
     return f"{voxels:.2f}" if voxels >= LEAST_TOLD else f"<{LEAST_TOLD:.2f}"
-
-
-def _length(vector: FloatArray) -> float:
-    return float(np.linalg.norm(vector))
 
 
 def table_csv(scans: Iterable[AlignedScan]) -> str:
@@ -130,11 +120,8 @@ average, in voxels of {input}; r: correlation when aligned; Dice of the masks.
 
 
 def _numbers(scan: AlignedScan) -> list[float | None]:
-    return [
-        None if of is None else give(of)
-        for of in (scan.before, scan.after)
-        for give in COLUMNS.values()
-    ]
+    known = ({} if of is None else of.numbers for of in (scan.before, scan.after))
+    return [numbers.get(name) for numbers in known for name in COLUMNS]
 
 
 def _written(scan: AlignedScan) -> list[str]:

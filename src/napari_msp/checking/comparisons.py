@@ -6,6 +6,7 @@ Within one platform they should not, so each scan is compared with its platform'
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,6 @@ from napari_msp.alignment.registration import (
     MISALIGNMENT_LIMIT,
     estimate_displacement,
 )
-from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.summary import Comparison, Finding, ScanSummary
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, UserError
@@ -170,28 +170,17 @@ class Measure:
     relative: bool = False
 
 
-def _volume(scan: ScanSummary) -> float | None:
-    return scan.mask_ml
+def _against_input(name: str) -> Value:
+    return lambda scan: scan.comparison.numbers.get(name) if scan.comparison else None
 
 
-def _dice(scan: ScanSummary) -> float | None:
-    return scan.comparison.dice if scan.comparison else None
+def _quality(name: str) -> Value:
+    return lambda scan: getattr(scan.quality, name, None)
 
 
-def _correlation(scan: ScanSummary) -> float | None:
-    found = scan.comparison.displacement if scan.comparison else None
-    return found.correlation if found else None
+def _first_cnr(scan: ScanSummary) -> float | None:
+    return next(iter(scan.quality.cnr.values()), None) if scan.quality else None
 
-
-def _of_quality(measure: Callable[[ScanQuality], float | None]) -> Value:
-    return lambda scan: measure(scan.quality) if scan.quality else None
-
-
-_snr = _of_quality(lambda quality: quality.snr)
-_ndc = _of_quality(lambda quality: quality.ndc)
-_cnr = _of_quality(lambda quality: next(iter(quality.cnr.values()), None))
-_framewise = _of_quality(lambda quality: quality.framewise)
-_ghost = _of_quality(lambda quality: quality.ghost)
 
 AGAIN, STILL = "register the scan again", "correct the scan for motion"
 MASK = "look at the mask"
@@ -206,14 +195,14 @@ ADULTS = 0.1
 
 MEASURES = (
     Measure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
-    Measure("mask overlap", _dice, "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
-    Measure("correlation", _correlation, "low", 0.01, "{:.3f}", OF_ANOTHER),
-    Measure("mask volume", _volume, "both", ADULTS, "{:.0f} ml", MASK, True),
-    Measure("SNR", _snr, "both", 0.1, "{:.1f}", PROCESSED, relative=True),
-    Measure("NDC", _ndc, "low", 0.02, "{:.2f}", NOISY),
-    Measure("CNR", _cnr, "low", 0.1, "{:.2f}", NOISY, relative=True),
-    Measure("framewise displacement", _framewise, "high", 0.2, "{:.2f} mm", STILL),
-    Measure("ghost", _ghost, "high", 0.003, "{:.3f}", GHOSTLY),
+    Measure("mask overlap", _against_input("dice"), "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
+    Measure("correlation", _against_input("correlation"), "low", 0.01, "{:.3f}", OF_ANOTHER),
+    Measure("mask volume", attrgetter("mask_ml"), "both", ADULTS, "{:.0f} ml", MASK, True),
+    Measure("SNR", _quality("snr"), "both", 0.1, "{:.1f}", PROCESSED, relative=True),
+    Measure("NDC", _quality("ndc"), "low", 0.02, "{:.2f}", NOISY),
+    Measure("CNR", _first_cnr, "low", 0.1, "{:.2f}", NOISY, relative=True),
+    Measure("framewise displacement", _quality("framewise"), "high", 0.2, "{:.2f} mm", STILL),
+    Measure("ghost", _quality("ghost"), "high", 0.003, "{:.3f}", GHOSTLY),
 )
 """Everything that is compared; floors of the spread are our choice."""
 

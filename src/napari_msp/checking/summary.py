@@ -168,6 +168,20 @@ class Comparison:
         return cls(dice(fixed.mask, mask), found, fixed.lattice.canonical)
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """What was measured, by the names that tables have for it."""
+        found = self.displacement
+        if found is None:
+            return {"dice": self.dice}
+        return {
+            "dice": self.dice,
+            "shift_mm": float(np.linalg.norm(found.shift)),
+            "rotation_degrees": found.angle,
+            "displacement_voxels": found.in_voxels(self.input_lattice),
+            "correlation": found.correlation,
+        }
+
+    @property
     def shift(self) -> FloatArray | None:
         """(3,) shift of the brain's centre to the right, front and top, in voxels of the input."""
         if self.displacement is None:
@@ -179,9 +193,7 @@ class Comparison:
     @property
     def distance(self) -> float | None:
         """Mean displacement of the brain, by shift and turn, in voxels of the input."""
-        if self.displacement is None:
-            return None
-        return self.displacement.in_voxels(self.input_lattice)
+        return self.numbers.get("displacement_voxels")
 
     @property
     def too_far(self) -> bool:

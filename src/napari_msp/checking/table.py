@@ -187,18 +187,11 @@ def _quality(quality: ScanQuality) -> dict[str, Any]:
 
 
 def _place(comparison: Comparison) -> dict[str, Any]:
-    found, shift = comparison.displacement, comparison.shift
-    if found is None or shift is None:
-        return {"dice": comparison.dice}
-    return {
-        "dice": comparison.dice,
-        "shift_mm": float(np.linalg.norm(found.shift)),
-        "shift_voxels": float(np.linalg.norm(shift)),
-        "shift_xyz_voxels": _triple(shift),
-        "rotation_degrees": found.angle,
-        "displacement_voxels": comparison.distance,
-        "correlation": found.correlation,
-    }
+    numbers: dict[str, Any] = {**comparison.numbers}
+    if (shift := comparison.shift) is not None:
+        numbers |= {"shift_voxels": float(np.linalg.norm(shift))}
+        numbers |= {"shift_xyz_voxels": _triple(shift)}
+    return numbers
 
 
 def _triple(values: FloatArray) -> Triple:

@@ -64,7 +64,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Simulate heads, and write them as a dataset."""
-    from napari_msp.data.phantom import simulate
+    from napari_msp.data.phantom.simulate import simulate
 
     shared.call(simulate, options, progress=console.progress)
     console.result(options.out)

@@ -1,7 +1,6 @@
 """What contradicts itself in a scan: its header; its gradient table, other files and volumes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -382,25 +381,6 @@ def refuse_too_few(
 # --- Gradients that differ from voxel to voxel -----------------------------------------------
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """The error of taking the table's gradients for those that voxels feel.
-
-    Of b in percent and of the direction in degrees: mean and 95th percentile over voxels.
-    """
-
-    b_mean: float
-    b_95: float
-    angle_mean: float
-    angle_95: float
-
-    def __str__(self) -> str:
-        return (
-            f"b is off by {self.b_mean:.1f} % and directions by {self.angle_mean:.1f}° on average, "
-            f"in 5 % of voxels by over {self.b_95:.1f} % or {self.angle_95:.1f}°"
-        )
-
-
 def find_deviation(dwi: Path) -> Path | None:
     """Look for `grad_dev` beside an image."""
     names = ("grad_dev", f"{nifti_stem(dwi)}_grad_dev", f"{bare_stem(dwi)}_grad_dev")
@@ -449,8 +429,10 @@ def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     return values[np.isfinite(values).all(axis=1)].reshape(-1, 3, 3)
 
 
-def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> Deviation:
-    """Measure the error over voxels and gradients: b' = |(1 + L) g|² b (HCP).
+def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Measure the error of taking the table's gradients for those that voxels feel.
+
+    b' = |(1 + L) g|² b (HCP).
 
     Parameters
     ----------
@@ -458,14 +440,17 @@ def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> Deviation:
         (V, 3, 3), see `read_deviation`.
     vectors
         (N, 3) unit b-vectors along the image's axes, as in FSL's files.
+
+    Returns
+    -------
+    of_b, angles
+        (V,) means over gradients: in percent, and in degrees.
     """
     felt = vectors.T + matrices @ vectors.T  # (V, 3, N)
     lengths = np.linalg.norm(felt, axis=1)
     cosines = np.einsum("vin,ni->vn", felt, vectors) / np.maximum(lengths, 1e-12)
     of_b = 100 * np.abs(lengths**2 - 1).mean(axis=1)
-    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean(axis=1)
-    b_95, angle_95 = (float(np.percentile(each, 95)) for each in (of_b, angles))
-    return Deviation(float(of_b.mean()), b_95, float(angles.mean()), angle_95)
+    return of_b, np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean(axis=1)
 
 
 def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: GradientTable) -> str:
@@ -478,5 +463,9 @@ def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: Gradie
         return f"{path.name} is not used; it cannot be read either ({error.problem})"
     if not (len(matrices) and len(weighted)):
         return ""
-    vectors = scanner_to_image_axes(weighted, lattice.affine)
-    return f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
+    of_b, angles = measure_deviation(matrices, scanner_to_image_axes(weighted, lattice.affine))
+    return (
+        f"{path.name} is not used: b is off by {of_b.mean():.1f} % and directions by "
+        f"{angles.mean():.1f}° on average, in 5 % of voxels by over {np.percentile(of_b, 95):.1f} "
+        f"% or {np.percentile(angles, 95):.1f}°"
+    )

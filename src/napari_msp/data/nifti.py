@@ -94,11 +94,15 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
         raise UserError(f"has shape {image.shape}, so no voxel", path, remedy=REPLACE)
+    return _put_right(image, path)
+
+
+def _put_right(image: nib.Nifti1Image, name: str | Path) -> nib.Nifti1Image:
+    """Repair what a header says of its axes, and note it; refuse what still cannot be used."""
     image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
     if not usable(image.affine):
-        raise UserError(
-            "its affine is singular", path, remedy=Advice("correct the header's sform or qform")
-        )
+        remedy = Advice("correct the header's sform or qform")
+        raise UserError("its affine is singular", name, remedy=remedy)
     return image
 
 
@@ -138,11 +142,7 @@ def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
         image = type(image)(image.dataobj, image.affine, image.header)
     else:
         return image
-    image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
-    if not usable(image.affine):
-        remedy = Advice("correct the header's sform or qform")
-        raise UserError("its affine is singular", name, remedy=remedy)
-    return image
+    return _put_right(image, name)
 
 
 REPAIRS = "repairs"

@@ -226,7 +226,8 @@ def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float
         coefficients = values[:, kept] @ inverse.T
         residual = values - coefficients @ design.T
         # Of those that took part: against the fit of the others.
-        leverage = np.where(kept, np.einsum("nk,kn->n", design[:, :], _padded(inverse, kept)), 0)
+        leverage = np.zeros(len(volumes))
+        leverage[kept] = np.einsum("nk,kn->n", within, inverse)
         residual = residual / np.maximum(1 - leverage, 0.05)
         excess = np.median(residual, axis=0)
         contrast = _spread(residual, axis=0)
@@ -255,12 +256,6 @@ def _anisotropy(coefficients: FloatArray) -> FloatArray:
     xx, yy, *mixed = coefficients.T[1:]
     diagonal = xx**2 + yy**2 - (xx + yy) ** 2 / 3
     return np.asarray(np.sqrt(diagonal + np.square(mixed).sum(axis=0) / 2))
-
-
-def _padded(inverse: FloatArray, kept: MaskArray) -> FloatArray:
-    whole = np.zeros((len(inverse), len(kept)))
-    whole[:, kept] = inverse
-    return whole
 
 
 def _intensity_limit(excess: FloatArray) -> float:

@@ -17,19 +17,18 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import (
+from napari_msp.data.phantom.changes import (
     Ageing,
     Atrophy,
     Change,
     Lesion,
-    Recipe,
     WeakerBundle,
     bundle_share,
     lesion_mask,
-    platform_named,
-    simulate_subject,
-    write_scan,
 )
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.scan import simulate_subject
+from napari_msp.data.phantom.simulate import Recipe, write_scan
 from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.statistics import Interval, ratio_interval

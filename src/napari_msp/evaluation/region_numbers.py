@@ -38,11 +38,9 @@ MEASURED: Mapping[str, Map] = {
         "direction_average",
         "mean S/S0",
         "",
-        "MSE",
-        "",
-        "sh",
         "directionaverage",
         lambda maps: direction_average(maps.image),
+        model="sh",
     ),
     **{name: each for name, each in MAPS.items() if not each.coloured},
 }

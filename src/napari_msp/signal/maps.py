@@ -277,9 +277,6 @@ class Maps(Mapping[str, FloatArray]):
         return tensor_maps(self._scan, self.image.rescaled_from or self.image.b_value)
 
 
-Colours = Literal["grey", "directions"]
-
-
 @dataclass(frozen=True)
 class Map:
     """A map, and how it is named, shown and compared.
@@ -290,33 +287,34 @@ class Map:
         Key of `MAPS`.
     title
         For people: in layers' names, figures and tables.
-    error_title, error_unit
-        Of what `error` gives, such as "MSE" in "FA²".
     model, parameter
         BIDS labels of its files (BEP016).
     compute
         From the `Maps` of an image, (X, Y, Z), or (X, Y, Z, 3) for colours.
-    colours
-        "grey", or "directions": |values| are red left-right, green front-back, blue up-down.
+    coloured
+        Whether it has three a voxel: |values| are red left-right, green front-back, blue up-down.
     error
         From a prediction's map, truth's and a mask, (X, Y, Z) error; 0 outside the mask.
+    error_title
+        What that is, for people.
     """
 
     name: str
     title: str
     unit: str
-    error_title: str
-    error_unit: str
-    model: Literal["sh", "tensor"]
     parameter: str
     compute: Callable[[Maps], FloatArray]
-    colours: Colours = "grey"
+    coloured: bool = False
+    model: Literal["sh", "tensor"] = "tensor"
     error: Callable[[FloatArray, FloatArray, MaskArray], FloatArray] = squared_error
+    error_title: str = "MSE"
 
-    @cached_property
-    def coloured(self) -> bool:
-        """Whether it has three colours a voxel."""
-        return self.colours == "directions"
+    @property
+    def error_unit(self) -> str:
+        """Unit of what `error` gives, such as "FA²"."""
+        if self.error is angle_between:
+            return "degrees"
+        return f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
 
     def shown(self, values: FloatArray) -> FloatArray:
         """Give what is painted: the values, without the sign that a direction's do not mean."""
@@ -346,45 +344,22 @@ MAPS: Mapping[str, Map] = {
             "sh_average",
             "SH average",
             "SH units",
-            "MSE",
-            "SH units²",
-            "sh",
             "average",
             lambda maps: sh_average(maps.image),
+            model="sh",
         ),
-        Map(
-            "colour_fa",
-            "colour FA",
-            "FA",
-            "MSE",
-            "FA²",
-            "tensor",
-            "colourfa",
-            lambda maps: maps.tensor.colour,
-            colours="directions",
-        ),
-        Map("fa", "FA", "FA", "MSE", "FA²", "tensor", "fa", lambda maps: maps.tensor.fa),
-        Map(
-            "md",
-            "mean diffusivity",
-            "mm²/s",
-            "MSE",
-            "(mm²/s)²",
-            "tensor",
-            "md",
-            lambda maps: maps.tensor.md,
-        ),
+        Map("colour_fa", "colour FA", "FA", "colourfa", lambda maps: maps.tensor.colour, True),
+        Map("fa", "FA", "FA", "fa", lambda maps: maps.tensor.fa),
+        Map("md", "mean diffusivity", "mm²/s", "md", lambda maps: maps.tensor.md),
         Map(
             "direction",
             "fibre direction",
             "unit vector",
-            "angle",
-            "degrees",
-            "tensor",
             "direction",
             lambda maps: maps.tensor.direction,
-            colours="directions",
+            coloured=True,
             error=angle_between,
+            error_title="angle",
         ),
     )
 }

@@ -92,14 +92,14 @@ def travelling_heads_everywhere(size: str | None = None) -> list[LayerData]:
 
 def all_targets() -> list[str]:
     """Name every platform that is predicted."""
-    from napari_msp.data.phantom import INPUT_PLATFORM, PLATFORMS
+    from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS
 
     return [each.name for each in PLATFORMS if each.name != INPUT_PLATFORM]
 
 
 def first_targets() -> list[str]:
     """Name the target that Harmonize ticks: truth for it is simulated at first."""
-    from napari_msp.data.phantom import INPUT_PLATFORM
+    from napari_msp.data.phantom.platforms import INPUT_PLATFORM
     from napari_msp.ui.harmonize.form import first_target
 
     return first_target(all_targets(), INPUT_PLATFORM)
@@ -133,7 +133,7 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
     UserError
         When the cache folder cannot be written to.
     """
-    from napari_msp.data.phantom import simulate
+    from napari_msp.data.phantom.simulate import simulate
 
     folder = cache / f"lesson-heads-{LESSON_SIZE}-{LESSON_SUBJECTS}"
 
@@ -170,7 +170,8 @@ def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
 
 
 def _layers(folder: Path, size: str, targets: Sequence[str], control: Control) -> list[LayerData]:
-    from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
+    from napari_msp.data.phantom.platforms import INPUT_PLATFORM
+    from napari_msp.data.phantom.simulate import DEMO_SUBJECT
 
     heads = kept_heads(folder, size, targets, control)
     scan = read_scan(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]), control.say)
@@ -194,13 +195,8 @@ def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerDat
 
 
 def _simulate(folder: Path, size: str, targets: Sequence[str], control: Control) -> None:
-    from napari_msp.data.phantom import (
-        DEMO_SEED,
-        DEMO_SUBJECT,
-        INPUT_PLATFORM,
-        platform_named,
-        simulate,
-    )
+    from napari_msp.data.phantom.platforms import INPUT_PLATFORM, platform_named
+    from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT, simulate
 
     scanners = [platform_named(each) for each in (INPUT_PLATFORM, *targets)]
     costs = [each.directions * each.scale**2 for each in scanners]
@@ -241,7 +237,7 @@ def _made(folder: Path, size: str) -> list[str] | None:
 
 
 def _description(size: str, targets: Sequence[str]) -> dict[str, Any]:
-    from napari_msp.data.phantom import DEMO_SEED
+    from napari_msp.data.phantom.simulate import DEMO_SEED
 
     return {"version": __version__, "size": size, "seed": DEMO_SEED, "targets": list(targets)}
 

@@ -14,7 +14,7 @@ from napari_msp import packaged
 from napari_msp.data.alike import check_alike, common_b_value, common_shells
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
-from napari_msp.data.phantom import recipe_of
+from napari_msp.data.phantom.simulate import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import (

@@ -15,7 +15,8 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import Recipe, fibre_populations, recipe_of
+from napari_msp.data.phantom.changes import fibre_populations
+from napari_msp.data.phantom.simulate import Recipe, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
