@@ -386,6 +386,14 @@ BIDSIGNORE_FLAT = """\
 """
 
 
+def refuse_among_scans(root: Path, out: Path, field: str) -> None:
+    """Refuse to write among a dataset's scans: what is made of them is a dataset of its own."""
+    inside = out.relative_to(root).parts if out.is_relative_to(root) else (".",)
+    if not inside or inside[0].startswith("sub-"):
+        remedy = Advice("give derivatives/NAME in the dataset, or another folder")
+        raise UserError("has the scans that are to be harmonized", out, field, remedy)
+
+
 def describe_derivative(
     folder: Path, into: Path, name: str, source: Path | None = None, *, flat: bool = False
 ) -> None:

@@ -360,11 +360,15 @@ class TestWithAStub:
         assert not out.exists()
 
     def test_nothing_is_written_among_the_scans(self, bids, model):
+        (bids / "dataset_description.json").write_text("{}")
         before, job = sorted(bids.rglob("*")), Recorder()
         for out in (bids, bids / "sub-01", bids / "sub-01/ses-ge/new"):
             with pytest.raises(UserError, match="has the scans that are to be harmon") as refusal:
                 run_cohort(bids, out, model, TARGET, job=job)
             assert refusal.value.field == "out_dir"
+            scan = next(bids.rglob("*_dwi.nii.gz"))
+            with pytest.raises(UserError, match="has the scans that are to be harmon"):
+                harmonize_to_folder(scan, model, [TARGET], out)
         assert (sorted(bids.rglob("*")), job.calls) == (before, [])
         run_cohort(bids, bids / "derivatives/msp", model, TARGET, participants=["01"], job=job)
 

@@ -13,7 +13,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from napari_msp.bids import HARMONIZED, MRTRIX_SUFFIXES, describe_derivative, platform_of
+from napari_msp.bids import (
+    HARMONIZED,
+    MRTRIX_SUFFIXES,
+    describe_derivative,
+    platform_of,
+    refuse_among_scans,
+)
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
@@ -139,7 +145,7 @@ def run_cohort(
         raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
     if not model.is_file():
         raise UserError("there is no such file", model, "model", Advice("give a model"))
-    _refuse_raw(bids_dir, out_dir)
+    refuse_among_scans(bids_dir, out_dir, "out_dir")
     with ExitStack() as stack:
         cluster: Cluster | None = None
         if scheduler is not None:  # before all else: it may not be there
@@ -200,14 +206,6 @@ def run_cohort(
             if results:
                 table.write()
     return sorted(results, key=lambda result: result.subject)
-
-
-def _refuse_raw(bids_dir: Path, out_dir: Path) -> None:
-    """Refuse to write among the scans themselves: what is made of them is a dataset of its own."""
-    inside = out_dir.relative_to(bids_dir).parts if out_dir.is_relative_to(bids_dir) else (".",)
-    if not inside or inside[0].startswith("sub-"):
-        remedy = Advice("give derivatives/NAME in the dataset, or another folder")
-        raise UserError("has the scans that are to be harmonized", out_dir, "out_dir", remedy)
 
 
 def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:

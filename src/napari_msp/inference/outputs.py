@@ -13,12 +13,15 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
+    DESCRIPTION,
     HARMONIZED,
+    absolute,
     dataset_root,
     describe_derivative,
     map_name,
     mask_sidecar,
     prediction_stem,
+    refuse_among_scans,
     shell_stem,
     sidecar_path,
 )
@@ -102,6 +105,9 @@ def harmonize_to_folder(
     UserError
         Before anything is written.
     """
+    root = dataset_root(dwi)
+    if describe and root is not None and (root / DESCRIPTION).is_file():
+        refuse_among_scans(root, absolute(out), "out")
     model = model if isinstance(model, Model) else load_model(model)
     options = replace(options or Options(), **settings)
     acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
