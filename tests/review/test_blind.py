@@ -5,9 +5,8 @@ import json
 import pytest
 
 from napari_msp.errors import UserError
-from napari_msp.review.blind import Blind, open_blind
 from napari_msp.review.predictions import open_review
-from napari_msp.review.ratings import DEFAULT_TAGS, read_tags, tags_path
+from napari_msp.review.ratings import DEFAULT_TAGS, Blind, open_blind, read_tags, tags_path
 
 
 def test_order_and_names_are_kept_and_say_nothing(cohort):

@@ -125,7 +125,7 @@ def test_a_prediction_that_was_made_again_is_to_be_rated_again(root):
 
 
 def test_blind_hides_names_numbers_and_order(root, monkeypatch):
-    monkeypatch.setattr("napari_msp.review.blind.secrets.randbelow", lambda _: 3)
+    monkeypatch.setattr("napari_msp.review.ratings.secrets.randbelow", lambda _: 3)
     session = Session.open(str(root), "anna", blind=True, hide_roles=True)
     told = [session.name(each) for each in session.rows]
     assert not any("sub" in each or "prisma" in each for each in told)

@@ -1,15 +1,14 @@
 """Harmonize one scan of every subject of a dataset, here or on Dask.
 
-`jobs` does what is to be done to each, unless that was done, and `cluster` has others do so.
+`jobs` does what is to be done to each, unless that was done, `cluster` has others do so, and
+`table` keeps what became of everybody.
 """
 
-import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -30,12 +29,11 @@ from napari_msp.cohort.jobs import (
     has_predictions,
     run_task,
 )
+from napari_msp.cohort.table import CohortSummary, CohortTable, summarise_cohort
 from napari_msp.data import dataset
 from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
-from napari_msp.errors import PYTHON, Advice, Change, Choose, RunJob, UserError, Words, stop_if
-from napari_msp.files import reserved, write_text
-from napari_msp.formatting import counted
+from napari_msp.errors import PYTHON, Advice, Change, Choose, UserError, Words, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several
 
@@ -135,16 +133,9 @@ def run_cohort(
     """
     options = replace(options or Options(device="cpu"), **settings)
     # Absolute, as a worker may stand in another folder.
-    if not isinstance(model, str | Path):
-        if model.path is None:
-            problem = "is in memory, where workers cannot read it"
-            raise UserError(problem, model.name, "model", Advice("save it, and give its file"))
-        model = model.path
-    bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
+    bids_dir, out_dir, model = Path(bids_dir).resolve(), Path(out_dir).resolve(), _file_of(model)
     if workers < 1:
         raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
-    if not model.is_file():
-        raise UserError("there is no such file", model, "model", Advice("give a model"))
     refuse_among_scans(bids_dir, out_dir, "out_dir")
     with ExitStack() as stack:
         cluster: Cluster | None = None
@@ -175,26 +166,19 @@ def run_cohort(
             "describe": False,  # the derivative is one dataset, described once at its root
             "review_maps": review_maps,
         }
-        tasks = [
-            Task(
-                job or harmonize_scan,
-                subject,
-                dwi.relative_to(bids_dir).as_posix(),
-                dwi,
-                model,
-                targets,
-                out_dir / dwi.relative_to(bids_dir).parent,
-                passed,
-                known.kind,
-            )
-            for subject, dwi in scans.items()
-        ]
+
+        def task(subject: str, dwi: Path) -> Task:
+            scan = dwi.relative_to(bids_dir)
+            what = (job or harmonize_scan, subject, scan.as_posix(), dwi, model, targets)
+            return Task(*what, out_dir / scan.parent, passed, known.kind)
+
+        tasks = [task(*each) for each in scans.items()]
         if cluster is None and workers > 1 and tasks:
             cluster = stack.enter_context(own_workers(min(workers, len(tasks)), tell))
         _tell_copies(tasks)
         tell_unfit(known, scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
-        table, results = _Table(out_dir, words), list[CohortResult]()
+        table, results = CohortTable(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
         try:
             for result in chain(without, running):
@@ -206,6 +190,19 @@ def run_cohort(
             if results:
                 table.write()
     return sorted(results, key=lambda result: result.subject)
+
+
+def _file_of(model: "Model | str | Path") -> Path:
+    """Give a model's file, which workers read."""
+    if not isinstance(model, str | Path):
+        if model.path is None:
+            problem = "is in memory, where workers cannot read it"
+            raise UserError(problem, model.name, "model", Advice("save it, and give its file"))
+        model = model.path
+    path = Path(model).resolve()
+    if not path.is_file():
+        raise UserError("there is no such file", path, "model", Advice("give a model"))
+    return path
 
 
 def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
@@ -337,155 +334,3 @@ def _choose_scan(folder: Path, found: Found, platform: str | None) -> Path:
     where = "" if platform is None else f" on {platform}"
     problem = f"has several DWI{where} ({', '.join(found)})" if found else f"has no DWI{where}"
     raise UserError(problem, folder, "platform", known)
-
-
-# --- What became of everybody ----------------------------------------------------------------
-
-TABLE = "cohort.tsv"
-
-COLUMNS = ("participant_id", "scan", "target", "status", "seconds", "message")
-
-LARGEST_SHARE = 0.02
-"""Of the time that writing the table may take: it is written whole, and grows with the cohort."""
-
-MOST_NAMED = 20
-"""Scans that a summary names as failed, and as doubtful; the table has them all."""
-
-NONE = "n/a"
-"""What a table says where there is nothing to say, as of a subject of whom no scan was chosen."""
-
-Rows = dict[tuple[str, ...], tuple[str, ...]]
-"""Rows of a table in the order of `COLUMNS`, by the first three: subject, scan and target."""
-
-
-class _Table:
-    """The table of a cohort that runs, perhaps beside others with other subjects or targets."""
-
-    def __init__(self, out_dir: Path, words: Words) -> None:
-        self.path, self._words = out_dir / TABLE, words
-        self._rows: Rows = {}
-        self._due = 0.0
-
-    def add(self, result: CohortResult) -> None:
-        """Take a result; write it when that is due."""
-        for target in result.targets:
-            each = result.on(target)
-            said = each.message(self._words)
-            row = (each.subject, each.scan, target, each.status, f"{each.seconds:.1f}", said)
-            written = tuple(value or NONE for value in row)
-            self._rows[written[:3]] = written
-        if time.monotonic() >= self._due:
-            self.write()
-
-    def write(self) -> None:
-        """Write all results, ordered by their keys, and what other runs say of others.
-
-        A row of an earlier version names no target, and goes when its scan is run again; but one
-        that says "failed" stays, as nobody knows whether that was for a target of this run.
-        """
-        start = time.monotonic()
-        with reserved(self.path, wait=True):
-            scans = {key[:2] for key in self._rows}
-            chosen = {subject for subject, scan in scans if scan != NONE}
-
-            def replaced(row: tuple[str, ...]) -> bool:
-                subject, scan, target, status, *_ = row
-                if scan == NONE:
-                    return subject in chosen or (target == NONE and (subject, scan) in scans)
-                return target == NONE and status != "failed" and (subject, scan) in scans
-
-            earlier = _earlier_rows(self.path).items()
-            rows = {key: row for key, row in earlier if not replaced(row)} | self._rows
-            lines = ["\t".join(row) for row in (COLUMNS, *(row for _, row in sorted(rows.items())))]
-            write_text(self.path, "\n".join(lines) + "\n")
-        self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
-
-
-def _earlier_rows(table: Path) -> Rows:
-    """Read the rows of an earlier run; none of a file that is no such table."""
-    try:
-        return _read_rows(table)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        warnings.warn(f"{table}: is no table of a cohort, and is replaced", stacklevel=3)
-        return {}
-
-
-def _read_rows(table: Path) -> Rows:
-    """Read a table, also of a version that named no target; a `ValueError` where it is none."""
-    header, *lines = table.read_text(encoding="utf-8").splitlines() or ["\t".join(COLUMNS)]
-    names = header.split("\t")
-    if names not in ([*COLUMNS], [each for each in COLUMNS if each != "target"]):
-        raise ValueError("its columns are others")
-    rows = (dict(zip(names, line.split("\t"), strict=True)) for line in lines)
-    written = (tuple(row.get(name, NONE) for name in COLUMNS) for row in rows)
-    return {row[:3]: row for row in written}
-
-
-@dataclass(frozen=True)
-class CohortSummary:
-    """What became of the scans of a cohort.
-
-    Attributes
-    ----------
-    done, skipped, failed
-        Subjects by their status, with what is said about each; with the scan where one has several,
-        and the target where a scan has.
-    of
-        What these are: "subject", "scan" or "prediction".
-    """
-
-    done: dict[str, str]
-    skipped: dict[str, str]
-    failed: dict[str, str]
-    of: str = "subject"
-
-    @property
-    def doubtful(self) -> dict[str, str]:
-        """Those that were harmonized, now or earlier, but with a warning."""
-        harmonized = sorted({**self.done, **self.skipped}.items())
-        return {subject: said for subject, said in harmonized if said}
-
-    def lines(self, most: int = MOST_NAMED) -> Iterator[str]:
-        """Say it for people: the counts, then the first subjects that failed or are doubtful."""
-        yield (
-            f"{counted(len(self.done), self.of)} harmonized, {len(self.skipped)} finished earlier, "
-            f"{len(self.failed)} failed; {len(self.doubtful)} with a warning"
-        )
-        for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
-            for subject, said in islice(subjects.items(), most):
-                yield f"{subject} {what}: {said}"
-            if len(subjects) > most:
-                yield f"and {len(subjects) - most} more {what}: see {TABLE}"
-
-
-def summarise_cohort(out_dir: str | Path) -> CohortSummary:
-    """Read what became of a cohort's scans from the table in its folder.
-
-    Raises
-    ------
-    UserError
-        When there is no such table, or it is damaged.
-    """
-    table = Path(out_dir) / TABLE
-    statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
-    try:
-        rows = _read_rows(table)
-        scans = Counter(subject for subject, _ in {key[:2] for key in rows})
-        targets = Counter(key[:2] for key in rows)
-        for subject, scan, target, status, _, said in rows.values():
-            which = [Path(scan).name if scan != NONE else "no scan"] * (scans[subject] > 1)
-            target = "target not named" if target == NONE else target
-            which += [target] * (targets[subject, scan] > 1)
-            name = f"{subject} ({', '.join(which)})" if which else subject
-            statuses[status][name] = "" if said == NONE else said
-    except FileNotFoundError as error:
-        remedy = RunJob("cohort", "harmonize the participants first")
-        raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
-    except (OSError, ValueError, KeyError) as error:
-        remedy = RunJob("cohort", "harmonize the participants again")
-        raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
-    several = max(scans.values(), default=1) > 1
-    of = "prediction" if max(targets.values(), default=1) > 1 else "scan" if several else "subject"
-    return CohortSummary(**statuses, of=of)

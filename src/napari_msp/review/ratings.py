@@ -1,9 +1,13 @@
-"""What raters say of predictions: rated, taken back, read of everybody, and merged; and the tags.
+"""What raters say of predictions: rated, taken back, read of everybody, and merged.
+
+With the tags to choose from, and how predictions are shown to a rater who is not to know them.
 
 Every rating reads the table again (`rating_table`) before it is written under a lock: two windows
 of one rater lose nothing to each other, and the later rating of a prediction counts.
 """
 
+import hashlib
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import reserved
+from napari_msp.files import reserved, write_json
 from napari_msp.formatting import counted
 from napari_msp.options import several
 from napari_msp.review.predictions import FOLDER, Entry, place_in
@@ -323,3 +328,58 @@ def read_tags(folder: str | Path) -> dict[str, str]:
         remedy = Advice('write an object such as {"ringing": "lines along edges"}, or remove it')
         raise UserError("names no tag", path, remedy=remedy)
     return tags
+
+
+# --- Blind ------------------------------------------------------------------------------------
+
+Side = Literal["scan", "prediction"]
+
+
+@dataclass(frozen=True)
+class Blind:
+    """How entries are shown to a rater who is not to know what they are.
+
+    Order, names and sides follow from a seed that is kept for the rater, and from each entry's key
+    alone: what is added later changes nothing that was shown before. With `hide_roles` input and
+    prediction are "A" and "B", in an order of each entry's own.
+    """
+
+    seed: int
+    hide_roles: bool = False
+
+    def ordered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Give entries in the order in which they are shown."""
+        return sorted(entries, key=lambda entry: self._digest(entry.key))
+
+    def name(self, entry: Entry) -> str:
+        """Give what an entry is called, such as "3f9c-02ab"; always the same."""
+        digest = self._digest(entry.key)
+        return f"{digest[:4]}-{digest[4:8]}"
+
+    def sides(self, entry: Entry) -> tuple[Side, Side]:
+        """Say what "A" and "B" are."""
+        turned = self.hide_roles and int(self._digest(entry.key, "side"), 16) % 2
+        return ("prediction", "scan") if turned else ("scan", "prediction")
+
+    def _digest(self, key: str, what: str = "order") -> str:
+        return hashlib.sha256(f"{self.seed} {what} {key}".encode(errors="replace")).hexdigest()
+
+
+def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> Blind:
+    """Give how a rater is to be shown a folder: as kept from the first time, else a new seed.
+
+    A change of `hide_roles` keeps the seed.
+    """
+    check_rater(folder, rater)
+    path = Path(folder) / FOLDER / f"rater-{rater}_blind.json"
+    seed, kept = secrets.randbelow(2**32), None
+    if path.is_file():
+        content = read_json(path)
+        known, kept = content.get("Seed"), content.get("HideRoles")
+        if not isinstance(known, int) or isinstance(known, bool):
+            remedy = Advice("repair it, or remove it for a new order")
+            raise UserError("has no seed", path, remedy=remedy)
+        seed = known
+    if kept is not hide_roles:
+        write_json(path, {"Seed": seed, "HideRoles": hide_roles})
+    return Blind(seed, hide_roles)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from napari_msp.errors import PYTHON, Unexpected, UserError, Words
 from napari_msp.formatting import counted
-from napari_msp.review.blind import Blind, Side, open_blind
 from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry, NoneReadable, Review, open_review
 from napari_msp.review.rating_table import State, Verdict
-from napari_msp.review.ratings import Ratings, read_tags
+from napari_msp.review.ratings import Blind, Ratings, Side, open_blind, read_tags
 from napari_msp.ui.phrasing import said
 
 STATES: Mapping[State, str] = {
