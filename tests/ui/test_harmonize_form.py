@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
-from napari_msp.ui.harmonize.models import Device
 from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.save import REPLACE, Saving
+from napari_msp.ui.preferences import Device
 from napari_msp.ui.widgets.form import Section
 
 SCANS = [

@@ -17,6 +17,7 @@ from napari_msp.errors import UserError
 from napari_msp.files import write_json
 from napari_msp.learning.settings import SECTIONS, TrainingSettings
 from napari_msp.networks import registry
+from napari_msp.ui.preferences import Device
 from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
 from napari_msp.ui.train.form import TrainingForm
 
@@ -479,6 +480,22 @@ def test_a_run_is_shown_as_it_was(filled):
     filled.show_run(settings, "cpu")
     assert filled.request.settings == settings
     assert filled.request.device == "cpu"
+
+
+def test_devices_are_those_of_the_machine(filled):
+    filled.entries["device"].write("cuda")  # as preferences have it
+    assert filled.request.device == "cuda"
+    missing = Device("cuda", "", "CUDA (NVIDIA GPU): none here")
+    filled.show_devices([Device("auto", "cpu", "auto: CPU"), Device("cpu", "cpu", "CPU"), missing])
+    box = filled.entries["device"].native
+    assert [box.model().item(row).isEnabled() for row in range(3)] == [True, True, False]
+    assert filled.request.device == "auto"
+    assert filled.first.said("device") == "CUDA (NVIDIA GPU): none here; auto is taken"
+    filled.entries["device"].write("cpu")
+    assert filled.first.said("device") == ""
+    filled.show_run(filled.request.settings, "cuda")
+    assert filled.request.device == "auto"
+    assert "none here" in filled.first.said("device")
 
 
 def test_the_wheel_changes_nothing(filled, qtbot):

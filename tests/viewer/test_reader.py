@@ -19,7 +19,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui import reader
-from napari_msp.ui.layers import scans_of, shown_by, shown_in
+from napari_msp.ui.layers import REGION_NAMES, lattice_of, scans_of, shown_by, shown_in
 from napari_msp.ui.reader import get_reader, read
 from napari_msp.ui.viewer_axes import from_shown
 
@@ -164,19 +164,46 @@ def test_of_several_shells_one_is_shown_and_it_is_said(viewer, scan, tmp_path):
     assert record.sh.b_value == 300
 
 
-def test_an_ordinary_image_is_left_to_others(viewer, tmp_path, scan):
+def test_a_series_that_is_no_scan_is_left_to_others(viewer, tmp_path, scan):
     scan().write(tmp_path)
-    plain = write_plain(tmp_path / "t1.nii.gz")
+    plain = write_plain(tmp_path / "bold.nii.gz", (5, 6, 7, 4))
     assert get_reader(str(plain)) is None
-    assert get_reader(str(tmp_path / "sub-01_mask.nii.gz")) is None
-    trace = write_plain(tmp_path / "trace_dwi.nii.gz")
-    assert get_reader(str(trace)) is None
     series = write_plain(tmp_path / "series_DWI.nii.gz", (5, 6, 7, 4))
     assert get_reader(str(series)) is not None
     assert get_reader([str(tmp_path / "sub-01_dwi.nii.gz"), str(plain)]) is None
     assert get_reader("https://example.org/sub-01_dwi.nii.gz") is None
     with pytest.raises(ValueError, match=r"'napari-msp' was selected to open .* refused the file"):
         viewer.open(plain, plugin="napari-msp")
+
+
+def test_a_volume_lies_where_its_affine_says(viewer, scan, tmp_path):
+    """A T1-weighted image and labels, stored turned and oblique beside a scan."""
+    made = scan("oblique")
+    made.write(tmp_path)
+    affine, shape = made.image.affine, made.image.shape[:3]
+    values = np.arange(np.prod(shape)).reshape(shape)
+    written = {
+        "sub-01_T1w": values.astype(np.float32),
+        "sub-01_desc-tissue_dseg": (values % 3).astype(np.uint8),
+        "sub-01_probseg": values / values.max(),  # no labels, whatever it is called
+        "trace_dwi": values.astype(np.int16),
+    }
+    for name, each in written.items():
+        nib.Nifti1Image(each, affine).to_filename(tmp_path / f"{name}.nii.gz")
+    (tmp_path / "sub-01_desc-tissue_dseg.tsv").write_text("index\tname\n1\twhite\n2\tgrey\n")
+    drop(viewer, tmp_path / "sub-01_T1w.nii.gz")
+    rest = [tmp_path / f"{name}.nii.gz" for name in list(written)[1:]]
+    viewer.open([*rest, tmp_path / "sub-01_dwi.nii.gz"], plugin="napari-msp")
+    kinds = [each._type_string for each in viewer.layers]
+    assert kinds == ["image", "labels", *["image"] * 5]
+    for name, each in written.items():
+        layer = viewer.layers[name]
+        lattice = lattice_of(layer)
+        assert lattice is not None
+        np.testing.assert_allclose(from_shown(layer.data, lattice), each, rtol=1e-6)
+        np.testing.assert_allclose(lattice.affine, affine, rtol=1e-6)
+        np.testing.assert_allclose(layer.translate, viewer.layers[-1].translate)
+    assert viewer.layers["sub-01_desc-tissue_dseg"].metadata[REGION_NAMES][2] == "grey"
 
 
 @pytest.mark.parametrize("missing", ["bval", "bvec"])

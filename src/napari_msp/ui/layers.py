@@ -25,10 +25,14 @@ from napari_msp.ui.viewer_axes import AXES, corner, sizes_shown, to_shown
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_msp.evaluation.regions import Regions
     from napari_msp.inference.prediction import Prediction
 
 KEY = "napari_msp"
 """Where a layer's metadata hold what it shows."""
+
+REGION_NAMES = "napari_msp region names"
+"""Where a Labels layer's metadata hold names by label."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
@@ -258,11 +262,9 @@ def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[La
     sources = [source_of(scan) for scan in scans_of(layers)]
     tell_apart(list(dict.fromkeys([*sources, *coming])))
     named = []
-    for each in wanted:
-        data, options, kind = each
-        shown = shown_in(each)
-        name = layer_name(shown.scan, shown.quantity)
-        named.append((data, options | {"name": name}, kind))
+    for data, options, kind in wanted:
+        shown: Shown = options["metadata"][KEY]
+        named.append((data, options | {"name": layer_name(shown.scan, shown.quantity)}, kind))
     return named
 
 
@@ -436,6 +438,15 @@ def lattice_layer(
     return to_shown(values, lattice), chosen | options, "image"
 
 
+def labels_layer(name: str, regions: Regions, **options: Any) -> LayerData:
+    """Show regions where they lie; the layer's metadata hold their names."""
+    where, labels = regions.lattice, regions.labels
+    data, chosen, _ = lattice_layer(name, "", labels, where, labels > 0, limits=(0, 1), **options)
+    del chosen["contrast_limits"], chosen["colormap"]  # labels have others
+    chosen["metadata"][REGION_NAMES] = dict(regions.names)
+    return np.ascontiguousarray(data), chosen | {"opacity": 0.5}, "labels"
+
+
 def fits(layer: Any, cell: LayerData) -> bool:
     """Tell whether a layer can take other contents, of any shape: with colours of the same kind."""
     _, options, _ = cell
@@ -471,11 +482,8 @@ def lattice_of(layer: Layer) -> Lattice | None:
     """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
     if not is_ours(layer):
         return None
-    options = {
-        name: getattr(layer, name)
-        for name in ("metadata", "scale", "translate", "rotate", "shear", "affine")
-    }
-    return lattice_shown(layer.data, options)
+    names = ("metadata", "scale", "translate", "rotate", "shear", "affine")
+    return lattice_shown(layer.data, {name: getattr(layer, name) for name in names})
 
 
 def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:

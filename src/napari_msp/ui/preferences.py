@@ -1,4 +1,4 @@
-"""What a user sets once for a machine: File > Preferences > MSP Harmonization."""
+"""What a user sets once for a machine (File > Preferences > MSP Harmonization), and its devices."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,13 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.options import Precision
 
 PLUGIN = "napari-msp"
+
+DEVICE_TITLES = {"cpu": "CPU", "cuda": "CUDA (NVIDIA GPU)", "mps": "MPS (Apple GPU)"}
+
+MISSING_DEVICES = {
+    "cuda": "no NVIDIA GPU that torch can use",
+    "mps": "only on Macs with Apple silicon",
+}
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,38 @@ def letter_size() -> int:
     from napari.settings import get_settings
 
     return int(get_settings().appearance.font_size)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by name.
+
+    Attributes
+    ----------
+    kind
+        What it computes on: "cpu", "cuda" or "mps"; empty where this machine has none.
+    title
+        For a list; it says why a device cannot be chosen.
+    """
+
+    name: str
+    kind: str
+    title: str
+
+
+def devices() -> tuple[Device, ...]:
+    """Give every device that can be named, the machine's own choice first."""
+    from napari_msp.device import DEVICES
+
+    return tuple(_device(name) for name in DEVICES)
+
+
+def _device(name: str) -> Device:
+    from napari_msp.device import choose_device
+
+    try:
+        kind = choose_device(name).type
+    except UserError:
+        return Device(name, "", f"{DEVICE_TITLES[name]}: {MISSING_DEVICES[name]}")
+    title = DEVICE_TITLES[kind]
+    return Device(name, kind, f"auto: {title}" if name == "auto" else title)

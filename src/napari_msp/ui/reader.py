@@ -1,4 +1,4 @@
-"""Open diffusion-weighted images and SH images that are dropped onto the viewer.
+"""Open scans, SH images and other heads' images that are dropped onto the viewer.
 
 This module is asked about every NIfTI file there is: it loads next to nothing before it reads.
 """
@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.bids import absolute, dataset_root, image_suffix, read_sidecar
+from napari_msp.bids import absolute, dataset_root, image_suffix, nifti_stem, read_sidecar
 from napari_msp.data.beside import by_name, is_scan, likely_scans
 from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
@@ -37,28 +37,32 @@ opening a folder counts as some, and so many images."""
 NOTHING: list[Any] = [(None,)]
 """napari's word for: nothing to add, and nothing is wrong."""
 
+LABELS = ("seg", "mask", "label", "parc", "atlas")
+"""Parts of names by which images of labels are known (our choice)."""
+
 LOAD = "Load acquisition"
 """The widget in which there is more to choose."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
-    """Give the reader of scans and SH images; None leaves a file to others.
+    """Give the reader of scans, SH images and volumes; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis. An ordinary image is neither. Of an image of four axes whose name or other
-    table says that it is a DWI its reader says what it lacks. A folder is read where it holds one
-    scan; of several its reader says where to choose.
+    MRtrix3's basis, a volume one of three axes, such as a T1-weighted image or labels. Of an image
+    of four axes whose name or other table says that it is a DWI its reader says what it lacks. A
+    folder is read where it holds one scan; of several its reader says where to choose.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
         scans = scans_in(listed[0])
         return partial(read, scans=scans) if scans else None
-    return read if all(_is_dwi(each) or _is_sh(each) for each in listed) else None
+    ours = all(_is_dwi(each) or _is_sh(each) or _axes(each) == 3 for each in listed)
+    return read if ours else None
 
 
 @reason_first()
 def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
-    """Read layers of b0 (of a scan), colour FA and SH average, as layer data tuples.
+    """Read layers of b0 (of a scan), colour FA and SH average, or of a volume, as napari adds them.
 
     Of a scan with several shells, the lowest that has enough directions is shown. What the window
     shows already is not added again: the same file twice is one scan.
@@ -92,29 +96,51 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
             remedy = Advice(f"drop the folder on {LOAD} (menu Plugins, MSP Harmonization)")
             raise UserError("holds several scans", folder, remedy=remedy)
     try:
-        layers = wait_for(lambda control: _layers(paths, control), "Opening")
+        volumes, maps = wait_for(lambda control: _layers(paths, control), "Opening")
     except Cancelled:
         return NOTHING
     if viewer is not None:
-        layers = named_apart(viewer.layers, not_shown(viewer.layers, layers))
-    return layers or NOTHING
+        maps = named_apart(viewer.layers, not_shown(viewer.layers, maps))
+    return [*volumes, *maps] or NOTHING
 
 
-def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
+def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], list[LayerData]]:
+    """Give layers of volumes, and of scans."""
     from napari_msp.scan_sources import load_scan
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.reading import read_scan
 
-    layers = []
+    volumes, maps = [], []
     for path in paths:
         if _is_dwi(path):
             scan = read_scan(load_scan(path, _shell(path)), control.say)
             control.say("Making maps")
         else:
             control.say(f"Reading {path.name}")
+            if not _is_sh(path):
+                volumes.append(_volume_layer(path))
+                continue
             scan = load_scan(path)
-        layers += scan_layers(scan, check=control.check)
-    return layers
+        maps += scan_layers(scan, check=control.check)
+    return volumes, maps
+
+
+def _volume_layer(path: Path) -> LayerData:
+    """Show labels, where the name and the values are of labels, else an image."""
+    import numpy as np
+
+    from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+    from napari_msp.evaluation.regions import read_regions
+    from napari_msp.ui.layers import labels_layer, lattice_layer
+
+    name = nifti_stem(path)
+    if any(part in name.lower() for part in LABELS):
+        with suppress(UserError):
+            return labels_layer(name, read_regions(path))
+    image = open_nifti(path)
+    values = read_voxels(image, path)
+    counted = np.isfinite(values) & (values != 0)  # around the head there is nothing
+    return lattice_layer(name, "b0", values, lattice_of(image), counted)
 
 
 def _shell(path: Path) -> float | None:
@@ -200,17 +226,18 @@ def _is_dwi(path: Path) -> bool:
     named = stem.lower().endswith("dwi") or any(
         path.with_name(stem + ending).is_file() for ending in (".bval", ".bvec")
     )
-    return named and not _is_sh(path) and _has_four_axes(path)
+    # The trace or mean of a series is named alike and has no table.
+    return named and not _is_sh(path) and _axes(path) == 4
 
 
-def _has_four_axes(path: Path) -> bool:
-    """Tell a series from the trace or mean of one, which is named alike and has no table."""
+def _axes(path: Path) -> int:
+    """Count an image's axes; 0 where it is none, or cannot be opened."""
     from napari_msp.data.nifti import open_nifti
 
     try:
-        return len(open_nifti(path).shape) == 4
+        return len(open_nifti(path).shape) if _is_image(path) else 0
     except UserError:
-        return False
+        return 0
 
 
 def _is_sh(path: Path) -> bool:

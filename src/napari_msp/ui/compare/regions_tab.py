@@ -25,7 +25,7 @@ from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.glyphs import Drawing, picture_on
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.layers import lattice_layer, lattice_of
+from napari_msp.ui.layers import REGION_NAMES, labels_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.viewer_axes import from_shown, in_voxels, shown_affine, spatial, to_shown
 from napari_msp.ui.widgets.colours import Themed, colours_of
@@ -46,9 +46,6 @@ PAINT = "Paint in the picture; press Draw again for the comparison."
 
 PACE = 150
 """Milliseconds between measurements while somebody paints."""
-
-NAMES = "napari_msp region names"
-"""Key in a Labels layer's metadata: names by label."""
 
 SHORTEST_NAME, LONGEST_NAME = "MSP α=0.26", "truth sub-01 prisma_st"
 """Images as wide as their column is at least and, for names that are wider, need not be."""
@@ -99,7 +96,7 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
     if not there:
         remedy = Advice("paint on it, or choose another")
         raise UserError("has no label yet: every voxel is 0", layer.name, remedy=remedy)
-    names = layer.metadata.get(NAMES, {})
+    names = layer.metadata.get(REGION_NAMES, {})
     return Regions(labels, {each: names.get(each, f"label {each}") for each in there}, affine)
 
 
@@ -391,14 +388,8 @@ class RegionsTab(Themed):
 
     def _add(self, name: str, regions: Regions) -> None:
         """Add labels to the viewer, where they lie, and measure them."""
-        lattice, mask = regions.lattice, np.ones(regions.labels.shape, dtype=bool)
-        data, options, _ = lattice_layer(
-            name, "labels", regions.labels, lattice, mask, limits=(0.0, 1.0), visible=False
-        )
-        for each in ("contrast_limits", "colormap"):
-            del options[each]
-        options["metadata"][NAMES] = dict(regions.names)
-        layer = self._viewer.add_labels(np.ascontiguousarray(data), **options, opacity=0.5)
+        data, options, _ = labels_layer(name, regions, visible=False)
+        layer = self._viewer.add_labels(data, **options)
         self._list()
         self.labels.setCurrentIndex(1 + self._offered.index(layer))
 

@@ -37,7 +37,7 @@ from napari_msp.ui.widgets.form import (
 from napari_msp.ui.widgets.message import MessageLine, Sentences
 
 if TYPE_CHECKING:
-    from napari_msp.ui.harmonize.models import Device
+    from napari_msp.ui.preferences import Device
 
 LARGEST_TILE = 512
 """Edge in input voxels."""
@@ -142,11 +142,9 @@ class HarmonizeForm(QWidget):
 
     def set_devices(self, devices: Sequence[Device], chosen: str) -> None:
         """List devices; one that this machine has not cannot be chosen."""
-        usable = [device.name for device in devices if device.kind]
-        chosen = chosen if chosen in usable else "auto"
-        offer(self.device, {device.name: device.title for device in devices}, chosen)
-        for row, device in enumerate(devices):
-            self.device.model().item(row).setEnabled(bool(device.kind))
+        without = [device.name for device in devices if not device.kind]
+        titles = {device.name: device.title for device in devices}
+        offer(self.device, titles, "auto" if chosen in without else chosen, without)
 
     def set_option(self, name: str, value: Any) -> None:
         """Fill in one of the options."""

@@ -25,7 +25,7 @@ from napari_msp.strict_json import read_json
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.harmonize.form import ModelRow
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
-from napari_msp.ui.preferences import kept_in, preferences
+from napari_msp.ui.preferences import Device, devices, kept_in, preferences
 
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
@@ -37,13 +37,6 @@ PAUSE = 200
 
 LONGEST_LIST = 20
 """Models that are remembered; older ones can be added again."""
-
-DEVICE_TITLES = {"cpu": "CPU", "cuda": "CUDA (NVIDIA GPU)", "mps": "MPS (Apple GPU)"}
-
-MISSING_DEVICES = {
-    "cuda": "no NVIDIA GPU that torch can use",
-    "mps": "only on Macs with Apple silicon",
-}
 
 
 @dataclass(frozen=True)
@@ -170,30 +163,6 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
         ),
         tuple(problems),
     )
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device by name.
-
-    Attributes
-    ----------
-    kind
-        What it computes on: "cpu", "cuda" or "mps"; empty where this machine has none.
-    title
-        For a list; it says why a device cannot be chosen.
-    """
-
-    name: str
-    kind: str
-    title: str
-
-
-def devices() -> tuple[Device, ...]:
-    """Give every device that can be named, the machine's own choice first."""
-    from napari_msp.device import DEVICES
-
-    return tuple(_device(name) for name in DEVICES)
 
 
 class ModelShelf(QObject):
@@ -348,14 +317,3 @@ def _parts(path: Path) -> tuple[str, ...]:
 def _write(paths: Sequence[Path]) -> None:
     with kept_in(list_file().parent):
         write_json(list_file(), {"models": [str(path) for path in paths[:LONGEST_LIST]]})
-
-
-def _device(name: str) -> Device:
-    from napari_msp.device import choose_device
-
-    try:
-        kind = choose_device(name).type
-    except UserError:
-        return Device(name, "", f"{DEVICE_TITLES[name]}: {MISSING_DEVICES[name]}")
-    title = DEVICE_TITLES[kind]
-    return Device(name, kind, f"auto: {title}" if name == "auto" else title)

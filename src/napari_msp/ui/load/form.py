@@ -162,10 +162,8 @@ class AcquisitionForm(ExaminedForm):
         dataset, choice = self.findings.dataset, self.choice
         if dataset is not None:
             offer(self.subject, dataset.subjects, choice.subject)
-            offer(self.platform, dataset.platforms, choice.platform)
-            for row, platform in enumerate(dataset.platforms):
-                there = dataset.has(choice.subject, platform)
-                self.platform.model().item(row).setEnabled(there)
+            without = [e for e in dataset.platforms if not dataset.has(choice.subject, e)]
+            offer(self.platform, dataset.platforms, choice.platform, without)
         offer(self.run, self.findings.runs, choice.run)
         series = {each.stem: str(each) for each in self.findings.series}
         offer(self.series, series, choice.series)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 
 from napari_msp.packaged import base_model
-from napari_msp.ui.harmonize.models import DEVICE_TITLES
+from napari_msp.ui.preferences import DEVICE_TITLES
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
 from napari_msp.ui.widgets.form import CheckList, fit_into_form, offer
 from napari_msp.ui.widgets.path_field import PathField

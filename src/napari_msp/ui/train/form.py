@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from napari_msp.learning.settings import (
     same_lattice,
 )
 from napari_msp.ui.phrasing import said
+from napari_msp.ui.preferences import Device
 from napari_msp.ui.train.entries import (
     Entry,
     Folder,
@@ -45,7 +46,7 @@ from napari_msp.ui.train.fields import (
     platforms_to_begin_as,
     under_its_entry,
 )
-from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
+from napari_msp.ui.widgets.form import FormRows, Section, offer, push_button, stacked
 from napari_msp.ui.widgets.message import Notices
 
 TIPS = {
@@ -82,6 +83,8 @@ class TrainingForm(QWidget):
         self._dataset_problem = ""
         self._writing = False
         self._from_run = False
+        self._devices: dict[str, Device] = {}
+        self._no_device = ""
         self.checked = Checked()
         self.fields = form_fields()
         self.dataset, self.folder = Folder("Dataset"), NewFolder(cache)
@@ -97,7 +100,7 @@ class TrainingForm(QWidget):
         self.advanced = Section("&Advanced", self.others)
         stacked(self, self.first, self.advanced).addStretch()
         self._connect()
-        self.entries["device"].write(device)
+        self._choose_device(device)
         self.entries["preset"].write(self.fields["preset"].default)
         self._take_preset()
 
@@ -152,8 +155,24 @@ class TrainingForm(QWidget):
                 of_preset = name in OTHER_LENGTHS and value == self._preset.get(name)
                 if name != "preset" and not of_preset and (name != "targets" or value):
                     self.entries[name].write(value)
-            self.entries["device"].write(device)
+            self._choose_device(device)
         self._from_run = True
+
+    def show_devices(self, devices: Sequence[Device]) -> None:
+        """List devices; one that this machine has not cannot be chosen."""
+        self._devices = {each.name: each for each in devices}
+        without = [each.name for each in devices if not each.kind]
+        box, chosen = self.entries["device"].native, str(self.entries["device"].read())
+        offer(box, {each.name: each.title for each in devices}, chosen, without)
+        self._choose_device(chosen)
+
+    def _choose_device(self, wanted: str) -> None:
+        """Choose a device; "auto" in place of one that this machine has not, which is said."""
+        known = self._devices.get(wanted)
+        missing = known is not None and not known.kind
+        self._no_device = f"{known.title}; auto is taken" if known and missing else ""
+        self.entries["device"].write("auto" if missing else wanted)
+        self._update()
 
     def lead_to(self, name: str) -> None:
         """Put the keyboard's focus into an entry, and show it."""
@@ -331,6 +350,7 @@ class TrainingForm(QWidget):
         self.checked = check(values, self.heads, device, self.folder.path)
         problems = {"dataset": self._dataset_problem, **self.checked.problems}
         notes = {**self.checked.notes, "preset": self._said_of_preset(values)}
+        notes["device"] = self._no_device if device == "auto" else ""
         for rows in (self.first, self.others):
             for name in rows.names:
                 problem = problems.get(name, "")

@@ -26,7 +26,7 @@ from napari_msp.ui.layers import (
     showing,
 )
 from napari_msp.ui.phrasing import said
-from napari_msp.ui.preferences import preferences
+from napari_msp.ui.preferences import devices, preferences
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.sample_data import lesson_heads
 from napari_msp.ui.shared import shared_by
@@ -75,10 +75,11 @@ class Train(Docked):
         # Folders are read in a thread: those on a server may take their time.
         self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
-        self._opening, self._inputs = Latest(self), Latest(self)
+        self._opening, self._inputs, self._devices = Latest(self), Latest(self), Latest(self)
         self._lay_out()
         self._connect()
         self._show_state()
+        self._devices.ask(lambda control: devices())
 
     def train(self) -> None:
         """Begin what the form says."""
@@ -152,6 +153,7 @@ class Train(Docked):
         self.form.changed.connect(self.message.clear)
         self.run.changed.connect(self._show_state)
         self.view.entry_wanted.connect(self._show_entry)
+        self._devices.done.connect(self.form.show_devices)
         self._opening.done.connect(self._show_run)
         self._opening.failed.connect(self._show_error)
         self._inputs.done.connect(self._show_input)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -385,7 +385,10 @@ def scrolled(widget: QWidget) -> QScrollArea:
 
 
 def offer(
-    box: QComboBox, choices: Sequence[str] | Mapping[Any, str], chosen: object = None
+    box: QComboBox,
+    choices: Sequence[str] | Mapping[Any, str],
+    chosen: object = None,
+    barred: Collection[Any] = (),
 ) -> None:
     """List other choices, without a signal.
 
@@ -396,6 +399,8 @@ def offer(
     chosen
         One of them; nothing is chosen where it is not there. None keeps the one that was chosen,
         or else chooses the first.
+    barred
+        Those that are seen and cannot be chosen.
     """
     shown = choices if isinstance(choices, Mapping) else {name: name for name in choices}
     kept = box.currentData() if chosen is None else chosen
@@ -403,6 +408,7 @@ def offer(
         box.clear()
         for value, text in shown.items():
             box.addItem(text, value)
+            box.model().item(box.count() - 1).setEnabled(value not in barred)
         row = box.findData(kept)
         box.setCurrentIndex(max(0, row) if chosen is None else row)
 
