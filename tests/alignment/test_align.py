@@ -106,7 +106,7 @@ def test_the_check_finds_them_aligned(kind, request):
     checked = msp.check(done.out)
     doubts = {"misaligned", "unlike input", "not aligned", "lattice", "mirrored", "voxel size"}
     assert [each for each in checked.findings if each.flag in doubts] == []
-    away = [row.displacement_voxels or 9 for row in checked.rows if row.platform != "ge_st"]
+    away = [row["displacement_voxels"] or 9 for row in checked.rows if row["platform"] != "ge_st"]
     assert len(away) == 2
     assert max(away) < 0.15
     before = [scan.before.distance or 0 for scan in done.scans if scan.before]

@@ -18,7 +18,7 @@ from napari_msp.checking.dataset import check, check_unlike
 from napari_msp.checking.gradients import check_b0, check_near_b_values
 from napari_msp.checking.quality import measure_quality
 from napari_msp.checking.summary import Comparison, ScanSummary
-from napari_msp.checking.table import table_text, write_table
+from napari_msp.checking.table import COLUMNS, table_text, write_table
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import GradientTable
@@ -83,7 +83,7 @@ def flagged(findings):
 def test_nothing_is_flagged_where_scans_are_aligned(checked):
     aligned, _ = checked
     assert flagged(aligned.findings) == set()
-    assert all(row.flags == ("directions",) for row in aligned.rows)
+    assert all(row["flags"] == ("directions",) for row in aligned.rows)
 
 
 def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_else(checked):
@@ -97,7 +97,7 @@ def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_e
         ("sub-03 connectom_st", "displacement high"),
     }
     told = next(f for f in off.findings if f.where == "prisma_st")
-    distances = [r.displacement_voxels for r in off.rows if r.platform == "prisma_st"]
+    distances = [r["displacement_voxels"] for r in off.rows if r["platform"] == "prisma_st"]
     assert told.message() == (
         f"lies {np.median(distances):.1f} voxels from ge_st in median over 3 subjects; "
         "leave the platform out or register it again"
@@ -106,7 +106,9 @@ def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_e
 
 def test_rows_carry_the_flags_of_their_scan_and_platform(checked):
     _, off = checked
-    flags = {(row.subject, row.platform): set(row.flags) - {"directions"} for row in off.rows}
+    flags = {
+        (row["subject"], row["platform"]): set(row["flags"]) - {"directions"} for row in off.rows
+    }
     assert {scan for scan, words in flags.items() if words} == {
         ("sub-01", "prisma_st"),
         ("sub-02", "prisma_st"),
@@ -123,29 +125,29 @@ def test_the_shift_in_voxels_is_the_simulated_one(studies, checked):
     _, off = checked
     errors = []
     for row in off.rows:
-        if row.platform == "ge_st":
-            assert row.shift_voxels is None
+        if row["platform"] == "ge_st":
+            assert row["shift_voxels"] is None
             continue
-        number = QUICK[row.platform].number
-        scan = (row.subject, row.platform)
-        size = {"prisma_st": PLATFORM_OFF}.get(row.platform, 0.0)
+        number = QUICK[row["platform"]].number
+        scan = (row["subject"], row["platform"])
+        size = {"prisma_st": PLATFORM_OFF}.get(row["platform"], 0.0)
         size = SUBJECT_OFF if scan == ("sub-03", "connectom_st") else size
-        subject = int(row.subject.removeprefix("sub-")) - 1
+        subject = int(row["subject"].removeprefix("sub-")) - 1
         expected = np.zeros(3)
         if size:
             pose = draw_pose(size, np.random.default_rng([SEED, subject, 1, number]))
             # The row tells the shift of the brain's centre, the pose that of the isocentre.
-            expected = pose.from_head(centre_of(studies[1], row.subject)) - centre_of(
-                studies[1], row.subject
+            expected = pose.from_head(centre_of(studies[1], row["subject"])) - centre_of(
+                studies[1], row["subject"]
             )
             turned = np.degrees(Rotation.from_matrix(pose.rotation).magnitude())
-            assert row.rotation_degrees == pytest.approx(turned, abs=0.5)
+            assert row["rotation_degrees"] == pytest.approx(turned, abs=0.5)
             stated = json.loads(sidecar(studies[1], *scan).read_text())["Simulation"]
             np.testing.assert_allclose(stated["ResidualShift"], pose.shift, atol=1e-4)
             np.testing.assert_allclose(stated["ResidualTurn"], pose.turn, atol=1e-4)
-        errors.append(np.linalg.norm(np.array(row.shift_xyz_voxels) - expected.ravel() / VOXEL))
-        assert row.shift_mm == pytest.approx(VOXEL * row.shift_voxels, rel=1e-6)
-        assert row.shift_voxels == pytest.approx(np.linalg.norm(row.shift_xyz_voxels))
+        errors.append(np.linalg.norm(np.array(row["shift_xyz_voxels"]) - expected.ravel() / VOXEL))
+        assert row["shift_mm"] == pytest.approx(VOXEL * row["shift_voxels"], rel=1e-6)
+        assert row["shift_voxels"] == pytest.approx(np.linalg.norm(row["shift_xyz_voxels"]))
     assert max(errors) < SHIFT_ACCURACY
 
 
@@ -296,9 +298,12 @@ def test_csv_and_json_hold_every_scan(checked, tmp_path):
     content = json.loads((tmp_path / "check.json").read_text())
     assert len(lines) == len(content["scans"]) == 9
     row, line, scan = off.rows[0], lines[0], content["scans"][0]
+    assert tuple(row) == COLUMNS
     assert (line["subject"], line["platform"]) == ("sub-01", "connectom_st")
-    assert float(line["shift_y_voxels"]) == row.shift_xyz_voxels[1] == scan["shift_xyz_voxels"][1]
-    assert [line[f"shape_{axis}"] for axis in "xyz"] == [str(n) for n in row.shape_xyz]
+    assert (
+        float(line["shift_y_voxels"]) == row["shift_xyz_voxels"][1] == scan["shift_xyz_voxels"][1]
+    )
+    assert [line[f"shape_{axis}"] for axis in "xyz"] == [str(n) for n in row["shape_xyz"]]
     assert lines[1]["platform"] == "ge_st"
     assert lines[1]["dice"] == ""
     assert content["scans"][1]["dice"] is None
@@ -337,14 +342,14 @@ def test_each_shell_is_described(scan, tmp_path):
     vectors[:, -20:] = vectors[:, -40:-20]  # 25 of the outer shell's 45 directions differ
     np.savetxt(bvec, vectors)
     [row] = check(tmp_path, alignment=False).rows
-    orders = row.shell_sh_order
+    orders = row["shell_sh_order"]
     assert orders is not None
-    assert row.shell_condition is not None
-    inner, outer = (row.shell_condition[each] or 0.0 for each in ("1200", "3000"))
-    assert row.shell_directions == {"1200": 45, "3000": 45}
+    assert row["shell_condition"] is not None
+    inner, outer = (row["shell_condition"][each] or 0.0 for each in ("1200", "3000"))
+    assert row["shell_directions"] == {"1200": 45, "3000": 45}
     assert orders["1200"] >= 6 > orders["3000"]
     assert inner < 10 < 1e6 < outer
-    assert (row.sh_order, row.condition) == (orders["1200"], inner)
+    assert (row["sh_order"], row["condition"]) == (orders["1200"], inner)
     said = " ".join(table_text([row], "ge").split())
     for b_value, order in orders.items():
         assert f"45 directions at b = {b_value}, good for SH order {order}" in said
@@ -368,9 +373,9 @@ def copy_of(root, target):
 def test_a_scan_that_cannot_be_opened_has_a_row(studies, tmp_path):
     root = copy_of(studies[0], tmp_path / "data")
     open_dataset(root).scans["sub-01", "prisma_st"].write_bytes(b"no image")
-    rows = {row.platform: row for row in check(root, input="ge_st", alignment=False).rows}
-    assert rows["prisma_st"].flags == ("unusable",)
-    assert rows["ge_st"].mask_voxels
+    rows = {row["platform"]: row for row in check(root, input="ge_st", alignment=False).rows}
+    assert rows["prisma_st"]["flags"] == ("unusable",)
+    assert rows["ge_st"]["mask_voxels"]
     assert "prisma_st: – mm" in table_text(list(rows.values()), "ge_st")
 
 

@@ -169,7 +169,7 @@ class TestScans:
         [finding] = checked.findings
         assert "platforms are not compared" in finding.problem
         assert finding.remedy == Choose("input", ("ge_st", "prisma_st"))
-        assert [row.dropped_slices for row in checked.rows] == [0, 0]
+        assert [row["dropped_slices"] for row in checked.rows] == [0, 0]
         assert "Against" not in table_text(checked.rows, checked.input_platform)
 
     def test_the_input_platform_that_the_dataset_marks(self, dataset):
@@ -355,9 +355,9 @@ class TestContradictions:
         (row,) = [
             row
             for row in check(dataset, input="ge_st", alignment=False).rows
-            if (row.subject, row.platform) == ("sub-02", "prisma_st")
+            if (row["subject"], row["platform"]) == ("sub-02", "prisma_st")
         ]
-        assert row.directions == 44
+        assert row["directions"] == 44
 
     def test_no_b0_is_left(self, dataset):
         def blank(voxels, affine):

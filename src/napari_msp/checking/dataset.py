@@ -25,7 +25,7 @@ from napari_msp.checking.gradients import (
 )
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import Finding, ScanSummary, Severity, finding_from, place_of
-from napari_msp.checking.table import ScanRow, scan_row, unusable_row
+from napari_msp.checking.table import Row, scan_row, unusable_row
 from napari_msp.data.alike import ScanHeader, unlike
 from napari_msp.data.dataset import (
     MISPLACED,
@@ -65,7 +65,7 @@ class CheckedDataset:
     """
 
     findings: list[Finding]
-    rows: list[ScanRow]
+    rows: list[Row]
     input_platform: str
     scans: list[ScanSummary] = field(default_factory=list)
     corrections: list[Correction] = field(default_factory=list)
@@ -253,7 +253,7 @@ def _rows(
     scans: Sequence[ScanSummary],
     input_platform: str,
     findings: Sequence[Finding],
-) -> list[ScanRow]:
+) -> list[Row]:
     """Give one row a scan of the dataset, also for those that could not be opened."""
     usable = {(scan.subject, scan.platform): scan for scan in scans}
     b_value = common_b_value(scans, input_platform)

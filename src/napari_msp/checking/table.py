@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,37 @@ Triple = tuple[float, float, float]
 
 FORMATS = (".csv", ".json")
 
+Row = Mapping[str, Any]
+"""One scan: a value for each of `COLUMNS`, None for what was not measured or does not apply."""
 
-@dataclass(frozen=True)
-class ScanRow:
-    """One scan. What was not measured, or does not apply to the input platform, is None.
+COLUMNS = tuple(
+    """subject platform voxel_xyz_mm shape_xyz b0_volumes b_value directions sh_order condition
+    shell_directions shell_sh_order shell_condition mask_voxels mask_ml snr noise noise_from cnr ndc
+    ndc_whole dropped_slices worst_volume worst_slice worst_depth moved_volumes moved_volume
+    moved_mm moved_degrees framewise_mean_mm framewise_max_mm ghost wrap dice shift_mm shift_voxels
+    shift_xyz_voxels rotation_degrees displacement_voxels correlation flags""".split()  # noqa: SIM905 - forty words, not forty lines
+)
+"""Names in the order of the files; see `scan_row`."""
 
-    Attributes
+
+def unusable_row(subject: str, platform: str) -> Row:
+    """Give the row of a scan that could not be opened."""
+    named = {"subject": subject, "platform": platform, "flags": ("unusable",)}
+    return dict.fromkeys(COLUMNS) | named
+
+
+def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Finding]) -> Row:
+    """Give the row of a scan.
+
+    Parameters
     ----------
+    b_value
+        The input platform's, in s/mm²; None takes the lowest shell.
+    findings
+        All of the dataset's; the flags of those on the scan or its platform are taken.
+
+    Returns
+    -------
     voxel_xyz_mm, shape_xyz
         Spacing and number of voxels, in closest-canonical order.
     b_value, directions
@@ -47,101 +70,44 @@ class ScanRow:
     ndc, ndc_whole
         Neighbouring-DWI correlation in the mask, and over the whole image.
     dropped_slices, worst_volume, worst_slice, worst_depth
-        How many slices dropped out, and which most: counted from 0, as stored; the depth is the
-        share of signal that is missing.
+        Number of slices that dropped out, and the worst one, counted from 0 as stored; the depth is
+        the share of signal that is missing.
     moved_volumes, moved_volume, moved_mm, moved_degrees
-        How many volumes moved against the others of their shell, and which most.
+        Number of volumes that moved against the others of their shell, and the worst one.
     framewise_mean_mm, framewise_max_mm
         Framewise displacement (Power 2012).
     ghost, wrap
-        What lies in the background, as shares of the signal, see `background`.
+        Signal in the background, as shares of the brain's, see `background`.
     dice
         Overlap of its mask with the input's, on the input's lattice.
     shift_mm, shift_voxels, shift_xyz_voxels
-        How far the brain's centre lies from the input's: in mm, in voxels of the input, and to the
-        right, front and top in voxels of the input.
+        Distance of the brain's centre from the input's: in mm, in voxels of the input, and that to
+        the right, front and top.
     rotation_degrees
-        By how much the head is turned against the input's.
+        Rotation of the head against the input's.
     displacement_voxels
         Mean over the brain of how far shift and rotation move it, in voxels of the input.
     correlation
         Of both scans when aligned.
     flags
-        What is wrong, in a word or two each; the findings say more.
-    """
-
-    subject: str
-    platform: str
-    voxel_xyz_mm: Triple | None = None
-    shape_xyz: tuple[int, int, int] | None = None
-    b0_volumes: int | None = None
-    b_value: float | None = None
-    directions: int | None = None
-    sh_order: int | None = None
-    condition: float | None = None
-    shell_directions: Mapping[str, int] | None = None
-    shell_sh_order: Mapping[str, int] | None = None
-    shell_condition: Mapping[str, float | None] | None = None
-    mask_voxels: int | None = None
-    mask_ml: float | None = None
-    snr: float | None = None
-    noise: float | None = None
-    noise_from: str | None = None
-    cnr: Mapping[str, float] | None = None
-    ndc: float | None = None
-    ndc_whole: float | None = None
-    dropped_slices: int | None = None
-    worst_volume: int | None = None
-    worst_slice: int | None = None
-    worst_depth: float | None = None
-    moved_volumes: int | None = None
-    moved_volume: int | None = None
-    moved_mm: float | None = None
-    moved_degrees: float | None = None
-    framewise_mean_mm: float | None = None
-    framewise_max_mm: float | None = None
-    ghost: float | None = None
-    wrap: float | None = None
-    dice: float | None = None
-    shift_mm: float | None = None
-    shift_voxels: float | None = None
-    shift_xyz_voxels: Triple | None = None
-    rotation_degrees: float | None = None
-    displacement_voxels: float | None = None
-    correlation: float | None = None
-    flags: tuple[str, ...] = ()
-
-
-def unusable_row(subject: str, platform: str) -> ScanRow:
-    """Give the row of a scan that could not be opened."""
-    return ScanRow(subject, platform, flags=("unusable",))
-
-
-def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Finding]) -> ScanRow:
-    """Give the row of a scan.
-
-    Parameters
-    ----------
-    b_value
-        The input platform's, in s/mm²; None takes the lowest shell.
-    findings
-        All of the dataset's; the flags of those on the scan or its platform are taken.
+        Findings in a word or two each; the findings say more.
     """
     lattice, places = scan.lattice.canonical, (scan.name, scan.where, scan.platform)
     flags = [finding.flag for finding in findings if finding.flag and finding.where in places]
-    return ScanRow(
-        subject=scan.subject,
-        platform=scan.platform,
-        voxel_xyz_mm=_triple(lattice.voxel_sizes),
-        shape_xyz=lattice.shape,
-        b0_volumes=len(scan.gradients.b0_volumes),
-        mask_voxels=scan.mask_voxels,
-        mask_ml=scan.mask_ml,
-        flags=tuple(dict.fromkeys(flags)),
+    known = {
+        "subject": scan.subject,
+        "platform": scan.platform,
+        "voxel_xyz_mm": _triple(lattice.voxel_sizes),
+        "shape_xyz": lattice.shape,
+        "b0_volumes": len(scan.gradients.b0_volumes),
+        "mask_voxels": scan.mask_voxels,
+        "mask_ml": scan.mask_ml,
+        "flags": tuple(dict.fromkeys(flags)),
         **_scheme(scan.gradients, b_value),
         **({} if scan.quality is None else _quality(scan.quality)),
         **({} if scan.comparison is None else _place(scan.comparison)),
-    )
+    }
+    return dict.fromkeys(COLUMNS) | known
 
 
 def _scheme(gradients: GradientTable, b_value: float | None) -> dict[str, Any]:
@@ -212,21 +178,21 @@ LEAST_FLAGS = 16
 
 BENEATH = "      "
 
-Columns = Mapping[str, Callable[["ScanRow"], str]]
+Columns = Mapping[str, Callable[[Row], str]]
 """Heading and content of a table's columns on the terminal."""
 
 PLACE: Columns = {
-    "subject": lambda row: row.subject,
-    "cond": lambda row: _of_shells(row.shell_condition, _condition),
-    "ml": lambda row: shown(row.mask_ml, ".0f"),
-    "Dice": lambda row: shown(row.dice, ".2f"),
-    "shift": lambda row: shown(row.shift_voxels, ".2f"),
+    "subject": lambda row: row["subject"],
+    "cond": lambda row: _of_shells(row["shell_condition"], _condition),
+    "ml": lambda row: shown(row["mask_ml"], ".0f"),
+    "Dice": lambda row: shown(row["dice"], ".2f"),
+    "shift": lambda row: shown(row["shift_voxels"], ".2f"),
     "right": lambda row: _component(row, 0),
     "front": lambda row: _component(row, 1),
     "up": lambda row: _component(row, 2),
-    "turn": lambda row: shown(row.rotation_degrees, ".1f"),
-    "away": lambda row: shown(row.displacement_voxels, ".2f"),
-    "r": lambda row: shown(row.correlation, ".2f"),
+    "turn": lambda row: shown(row["rotation_degrees"], ".1f"),
+    "away": lambda row: shown(row["displacement_voxels"], ".2f"),
+    "r": lambda row: shown(row["correlation"], ".2f"),
 }
 
 PLACE_LEGEND = """\
@@ -237,16 +203,16 @@ r: correlation when aligned.
 """
 
 QUALITY: Columns = {
-    "subject": lambda row: row.subject,
-    "NDC": lambda row: shown(row.ndc, ".2f"),
-    "SNR": lambda row: shown(row.snr, ".1f") + ("*" if row.noise_from == "residuals" else ""),
-    "CNR": lambda row: _of_shells(row.cnr, lambda cnr: shown(cnr, ".2f")),
-    "slices": lambda row: shown(row.dropped_slices, ".0f"),
-    "moved": lambda row: shown(row.moved_volumes, ".0f"),
-    "FD": lambda row: shown(row.framewise_mean_mm, ".2f"),
-    "ghost": lambda row: _percent(row.ghost),
-    "wrap": lambda row: _percent(row.wrap),
-    "flags": lambda row: ", ".join(row.flags),
+    "subject": lambda row: row["subject"],
+    "NDC": lambda row: shown(row["ndc"], ".2f"),
+    "SNR": lambda row: shown(row["snr"], ".1f") + ("*" if row["noise_from"] == "residuals" else ""),
+    "CNR": lambda row: _of_shells(row["cnr"], lambda cnr: shown(cnr, ".2f")),
+    "slices": lambda row: shown(row["dropped_slices"], ".0f"),
+    "moved": lambda row: shown(row["moved_volumes"], ".0f"),
+    "FD": lambda row: shown(row["framewise_mean_mm"], ".2f"),
+    "ghost": lambda row: _percent(row["ghost"]),
+    "wrap": lambda row: _percent(row["wrap"]),
+    "flags": lambda row: ", ".join(row["flags"]),
 }
 
 QUALITY_LEGEND = """\
@@ -259,7 +225,7 @@ wrap: in the background of b=0, in % of the signal; –: too little background i
 """
 
 
-def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH) -> str:
+def table_text(rows: Sequence[Row], input_platform: str, width: int = WIDTH) -> str:
     """Write the rows for a terminal, together by platform and protocol: how good each scan is.
 
     Above that, where there are several, how they lie on the input. A scan whose protocol differs
@@ -270,7 +236,7 @@ def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH)
         place = PLACE_LEGEND.format(input=input_platform)
         text += [*_table(rows, PLACE, _protocol, width), "", *_paragraphs(place, width), ""]
         text += ["Is the scan any good?", ""]
-        text += _table(rows, QUALITY, lambda row: row.platform, width)
+        text += _table(rows, QUALITY, lambda row: row["platform"], width)
     else:
         text += _table(rows, QUALITY, _protocol, width)
     return "\n".join([*text, "", *_paragraphs(QUALITY_LEGEND, width), ""])
@@ -281,11 +247,11 @@ def _paragraphs(text: str, width: int) -> list[str]:
 
 
 def _table(
-    rows: Sequence[ScanRow], columns: Columns, heading: Callable[[ScanRow], str], width: int
+    rows: Sequence[Row], columns: Columns, heading: Callable[[Row], str], width: int
 ) -> list[str]:
     """Lay one table out, each group of rows under its heading."""
     groups: dict[str, list[list[str]]] = {}
-    for row in sorted(rows, key=lambda row: row.platform):
+    for row in sorted(rows, key=lambda row: row["platform"]):
         groups.setdefault(heading(row), []).append([give(row) for give in columns.values()])
     lines = [list(columns), *(cells for group in groups.values() for cells in group)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -299,17 +265,17 @@ def _table(
     return text
 
 
-def _protocol(row: ScanRow) -> str:
+def _protocol(row: Row) -> str:
     """Write the platform, and what its scans should have in common."""
-    shape = "–" if row.shape_xyz is None else " × ".join(map(str, row.shape_xyz))
-    orders = row.shell_sh_order or {}
+    shape = "–" if row["shape_xyz"] is None else " × ".join(map(str, row["shape_xyz"]))
+    orders = row["shell_sh_order"] or {}
     shells = [
         f"{counted(count, 'direction')} at b = {b_value}, good for SH order {orders[b_value]}"
-        for b_value, count in (row.shell_directions or {}).items()
+        for b_value, count in (row["shell_directions"] or {}).items()
     ]
     return (
-        f"{row.platform or 'scan'}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
-        f"{shown(row.b0_volumes, '.0f')} b=0, {'; '.join(shells) or 'no directions'}"
+        f"{row['platform'] or 'scan'}: {_sizes(row['voxel_xyz_mm'])} mm, {shape} voxels, "
+        f"{shown(row['b0_volumes'], '.0f')} b=0, {'; '.join(shells) or 'no directions'}"
     )
 
 
@@ -359,7 +325,7 @@ def check_table_name(path: str | Path) -> None:
 
 def write_table(
     path: str | Path,
-    rows: Sequence[ScanRow],
+    rows: Sequence[Row],
     findings: Sequence[Finding],
     input_platform: str,
     words: Words = PYTHON,
@@ -371,7 +337,7 @@ def write_table(
     else:
         content = {
             "input": input_platform,
-            "scans": [asdict(row) for row in rows],
+            "scans": list(rows),
             "findings": [
                 {
                     "severity": finding.severity,
@@ -385,14 +351,13 @@ def write_table(
         write_json(path, content)
 
 
-def table_csv(rows: Sequence[ScanRow]) -> str:
+def table_csv(rows: Sequence[Row]) -> str:
     """Write the rows with full precision; a field is empty where there is no number.
 
-    Headers are the fields of `ScanRow`, with one column for each of x, y and z.
+    Headers are `COLUMNS`, with one column for each of x, y and z.
     """
-    names = [field.name for field in fields(ScanRow)]
-    header = [each.replace("xyz", axis) for each in names for axis in _axes(each)]
-    lines = ([cell for name in names for cell in _cells(name, getattr(row, name))] for row in rows)
+    header = [each.replace("xyz", axis) for each in COLUMNS for axis in _axes(each)]
+    lines = ([cell for name in COLUMNS for cell in _cells(name, row[name])] for row in rows)
     return csv_text(header, lines)
 
 
@@ -416,11 +381,11 @@ def _percent(share: float | None) -> str:
     return shown(share and 100 * share, ".1f")
 
 
-def _component(row: ScanRow, axis: int) -> str:
-    return shown(row.shift_xyz_voxels and row.shift_xyz_voxels[axis], "+.2f")
+def _component(row: Row, axis: int) -> str:
+    return shown(row["shift_xyz_voxels"] and row["shift_xyz_voxels"][axis], "+.2f")
 
 
-def _sizes(sizes: tuple[float, float, float] | None) -> str:
+def _sizes(sizes: Triple | None) -> str:
     """Write one size for isotropic voxels, three for others."""
     if sizes is None:
         return "–"
