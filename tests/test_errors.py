@@ -83,12 +83,12 @@ PHRASES: list[tuple[Remedy, str, str]] = [
     (Overwrite(), "replace it with force=True", "replace it with <force: True>"),
     (Resume(), "go on with resume=True", "go on with <resume: True>"),
     (
-        Resample(sizes=(2.0, 2.0, 3.0), wanted=2.4),
+        Resample(),
         "interpolate the SH image to that size with resample=True",
         "interpolate the SH image to that size with <resample: True>",
     ),
     (
-        RescaleBValue(measured=1000, wanted=1200),
+        RescaleBValue(),
         "bring the signal there with rescale_b_value=True (an approximation)",
         "bring the signal there with <rescale_b_value: True> (an approximation)",
     ),
@@ -164,10 +164,9 @@ def test_every_kind_of_remedy_is_phrased_above() -> None:
 
 
 def test_a_remedy_carries_values_not_sentences() -> None:
-    error = UserError("voxels are too large", remedy=Resample(sizes=(3.0,) * 3, wanted=2.4))
-    assert isinstance(error.remedy, Resample)
-    assert (error.remedy.sizes, error.remedy.wanted) == ((3.0, 3.0, 3.0), 2.4)
-    assert error.remedy.parameter == "resample"
+    error = UserError("has a low b-value", remedy=CountAsB0(60))
+    assert isinstance(error.remedy, CountAsB0)
+    assert (error.remedy.threshold, error.remedy.parameter) == (60, "b0_threshold")
 
 
 def test_what_is_wrong_begins_with_the_file_or_the_parameter() -> None:

@@ -230,3 +230,7 @@ class _Version(Action):
 def _interrupt(*_: object) -> None:
     """Let SIGTERM of batch systems and SIGHUP of terminals end a command as Ctrl-C does: tidily."""
     raise KeyboardInterrupt
+
+
+if __name__ == "__main__":  # of a debugger; the entry point calls `main`
+    sys.exit(main())

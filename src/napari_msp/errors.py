@@ -137,21 +137,17 @@ class Resume(Allow):
 
 @dataclass(frozen=True)
 class Resample(Allow):
-    """Interpolate the SH image: `sizes` of given voxels and `wanted` edge of the model's, in mm."""
+    """Interpolate the SH image to the model's voxels."""
 
     parameter: ClassVar[str] = "resample"
-    sizes: tuple[float, ...] = ()
-    wanted: float = 0.0
     why: str = "interpolate the SH image to that size"
 
 
 @dataclass(frozen=True)
 class RescaleBValue(Allow):
-    """Bring the signal to another b-value, in s/mm²."""
+    """Bring the signal to another b-value."""
 
     parameter: ClassVar[str] = "rescale_b_value"
-    measured: float = 0.0
-    wanted: float = 0.0
     why: str = "bring the signal there"
 
     def phrase(self, words: Words = PYTHON) -> str:

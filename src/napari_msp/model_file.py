@@ -28,6 +28,7 @@ from napari_msp.model_card import FORMAT, OF_US, ModelCard
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import build
+from napari_msp.packaged import model_path
 from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import ErrorModel
 from napari_msp.signal.spherical_harmonics import ORDER
@@ -239,13 +240,18 @@ def _stored_once(model: Model) -> dict[str, Tensor]:
 def load_model(path: str | Path) -> Model:
     """Read and check a model.
 
+    Parameters
+    ----------
+    path
+        Its file, or the name of a packaged model without suffix, such as "msp-teaching".
+
     Raises
     ------
     UserError
         When the file is missing, damaged, no napari-msp model, or its weights do not fit the
         architecture that it names.
     """
-    path = Path(path)
+    path = model_path(path)
     card, text, weights = _read(path)
     digest = sha256(path)  # now: another may take its place before anything is predicted
     networks: dict[str, Network] = {}
@@ -279,7 +285,8 @@ def load_model(path: str | Path) -> Model:
 
 def kept_model(path: str | Path) -> Model:
     """Read a model once a process, not for every scan; one that was trained anew is another."""
-    return _model_as_of(Path(path), version_of(path))
+    path = model_path(path)
+    return _model_as_of(path, version_of(path))
 
 
 @lru_cache(maxsize=16)

@@ -6,7 +6,8 @@ And whether this process runs it alone, or as one of several.
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, get_args
 
@@ -129,6 +130,26 @@ class Options:
             if value not in get_args(known):
                 remedy = Choose(name, get_args(known))
                 raise UserError(f"there is no {name} {value}", field=name, remedy=remedy)
+
+
+def with_settings(options: Options | None, settings: OptionSettings) -> Options:
+    """Change some options, given as keywords; None: of the usual ones.
+
+    Raises
+    ------
+    UserError
+        When there is no such option, or `options` are none.
+    """
+    options = Options() if options is None else options
+    if not isinstance(options, Options):
+        remedy = Advice("give Options(…), or each by its name")
+        raise UserError(f"is a {type(options).__name__}", field="options", remedy=remedy)
+    known = [each.name for each in fields(Options)]
+    for name in settings:
+        if name not in known:
+            remedy = Advice(f"choose from {', '.join(get_close_matches(name, known) or known)}")
+            raise UserError("there is no such option", field=name, remedy=remedy)
+    return replace(options, **settings)
 
 
 def _all(b_value: float | Sequence[float]) -> Sequence[float]:

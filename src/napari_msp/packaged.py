@@ -31,5 +31,13 @@ def packaged_models() -> dict[str, Path]:
     return {title: packaged_model(title) for title in TEACHING}
 
 
+def model_path(named: str | Path) -> Path:
+    """Give a model's file: what is named, or a packaged one by its name without suffix."""
+    path = Path(named)
+    if path.suffix or path.exists():
+        return path
+    return {each.stem: each for each in packaged_models().values()}.get(str(named), path)
+
+
 def _models() -> Path:
     return Path(str(files("napari_msp"))) / "models"

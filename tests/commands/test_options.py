@@ -17,7 +17,7 @@ import pytest
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
-from napari_msp.commands.shared import OptionWords, add_console_options, model_file
+from napari_msp.commands.shared import OptionWords, add_console_options
 from napari_msp.errors import (
     Change,
     Choose,
@@ -30,7 +30,7 @@ from napari_msp.errors import (
     either,
 )
 from napari_msp.options import Options, Topic
-from napari_msp.packaged import packaged_model
+from napari_msp.packaged import model_path, packaged_model
 
 HEAVY = {
     "torch", "numpy", "scipy", "pydantic", "nibabel", "dipy", "matplotlib", "tqdm", "rich", "qtpy",
@@ -177,7 +177,7 @@ def test_completion_knows_every_command(shell, capsys):
         ),
         (
             "harmonize",
-            UserError("has b = 2000", "a.nii", None, RescaleBValue(measured=2000, wanted=1200)),
+            UserError("has b = 2000", "a.nii", None, RescaleBValue()),
             "a.nii: has b = 2000; bring the signal there with --b-value rescale (an approximation)",
         ),
         (
@@ -375,10 +375,10 @@ def test_pairs_of_a_first_stage(asked, capsys):
 def test_packaged_models_go_by_their_names_unless_a_file_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = ("msp-teaching", "diqt-teaching")
-    assert [model_file(name) for name in named] == [
+    assert [model_path(name) for name in named] == [
         packaged_model(title) for title in ("MSP", "DIQT")
     ]
-    assert model_file("msp-teaching.safetensors") == Path("msp-teaching.safetensors")
-    assert model_file("mine") == Path("mine")
+    assert model_path("msp-teaching.safetensors") == Path("msp-teaching.safetensors")
+    assert model_path("mine") == Path("mine")
     Path("msp-teaching").touch()
-    assert model_file("msp-teaching") == Path("msp-teaching")
+    assert model_path("msp-teaching") == Path("msp-teaching")

@@ -194,6 +194,19 @@ LAYOUTS: dict[str, tuple[dict[str, str], str, str, str, str | None]] = {
         "sub-1/ses-1/dwi/sub-1_ses-1_desc-XcUnEd_dwi.bvec",
         "sub-1/ses-1/dwi/sub-1_ses-1_desc-dwiXcUnEd_mask.nii.gz",
     ),
+    "a prediction beside its scan": (
+        {
+            f"{RAW}_mask.nii.gz": "mask",
+            f"{RAW}_desc-bMsp_dwi.nii.gz": "dwi",
+            f"{RAW}_desc-bMsp_dwi.bval": "bval",
+            f"{RAW}_desc-bMsp_dwi.bvec": "bvec",
+            f"{RAW}_desc-bMsp_mask.nii.gz": "mask",
+        },
+        f"{RAW}_desc-bMsp_dwi.nii.gz",
+        f"{RAW}_desc-bMsp_dwi.bval",
+        f"{RAW}_desc-bMsp_dwi.bvec",
+        f"{RAW}_desc-bMsp_mask.nii.gz",
+    ),
     "BIDS, one table at the root": (
         {f"{RAW}_dwi.nii.gz": "dwi", "dwi.bval": "bval", "dwi.bvec": "bvec"},
         f"{RAW}_dwi.nii.gz",
@@ -775,7 +788,7 @@ class TestChoices:
             | bids("sub-3/ses-a/dwi/sub-3_ses-a")
         )
         checked = check(root, alignment=False)
-        assert [row.subject for row in checked.rows] == ["sub-3"]
+        assert [row["subject"] for row in checked.rows] == ["sub-3"]
         problems = [each.problem for each in checked.findings if each.severity == "error"]
         assert any("sub-1 on a was scanned 2 times" in each for each in problems)
         assert any("sub-2 on a has several scans" in each for each in problems)

@@ -25,7 +25,7 @@ from napari_msp.inference.prepare import (
     prepare_input,
 )
 from napari_msp.inference.stages import run_stages
-from napari_msp.options import Options
+from napari_msp.options import Options, with_settings
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh, normalise
@@ -343,6 +343,10 @@ def test_half_precision_is_within_a_thousandth(kind, make_model, small_scan, tmp
 def test_an_unknown_precision_is_refused():
     with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
         Options(precision="float8")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="tiel=: there is no such option; choose from tile"):
+        with_settings(None, {"tiel": 3})  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(UserError, match="options=: is a dict"):
+        with_settings({"tile": 3}, {})  # type: ignore[arg-type]
 
 
 class TestUnlikeTheTrainingScans:

@@ -7,7 +7,6 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -35,7 +34,7 @@ from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
 from napari_msp.errors import PYTHON, Advice, Change, Choose, UserError, Words, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
-from napari_msp.options import Options, OptionSettings, several
+from napari_msp.options import Options, OptionSettings, several, with_settings
 
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
@@ -131,7 +130,7 @@ def run_cohort(
     Cancelled
         When `cancelled` said so; finished scans are kept.
     """
-    options = replace(options or Options(device="cpu"), **settings)
+    options = with_settings(options or Options(device="cpu"), settings)
     # Absolute, as a worker may stand in another folder.
     bids_dir, out_dir, model = Path(bids_dir).resolve(), Path(out_dir).resolve(), _file_of(model)
     if workers < 1:

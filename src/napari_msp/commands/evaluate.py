@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 from napari_msp.options import Topic
+from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
@@ -57,7 +58,7 @@ def _add_methods(command: ArgumentParser) -> None:
     models = shared.section(command, Topic.MODELS)
     models.add_argument(
         "--models",
-        type=shared.model_file,
+        type=model_path,
         nargs="+",
         default=(),
         metavar="M",

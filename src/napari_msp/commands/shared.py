@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_msp.errors import Advice, UserError, Words
 from napari_msp.options import Options, Topic
+from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
     from napari_msp.commands.console import Console
@@ -264,7 +265,7 @@ def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     models = section(command, Topic.MODELS)
     models.add_argument(
         "--model",
-        type=model_file,
+        type=model_path,
         required=required,
         metavar="M.safetensors",
         help="Predict with this trained model, or with one that is packaged for teaching: "
@@ -276,15 +277,6 @@ def add_model(command: ArgumentParser, *, required: bool = True) -> None:
         metavar="PLATFORM",
         help="Predict this platform; all: every target of the model.",
     )
-
-
-def model_file(text: str) -> Path:
-    """Give a model's file: what is named, or a packaged one by its name without suffix."""
-    if Path(text).suffix or Path(text).exists():
-        return Path(text)
-    from napari_msp.packaged import packaged_models
-
-    return {path.stem: path for path in packaged_models().values()}.get(text, Path(text))
 
 
 def add_inference_options(command: ArgumentParser) -> None:

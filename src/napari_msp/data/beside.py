@@ -431,6 +431,7 @@ def _entity_fit(dwi: Path, mask: Path) -> Fit | None:
     unnamed = len(own.keys() - its.keys() - free)
     if not description or description == of_image:
         unshared = len(own_plain - plain - {"dwi"}) + len(plain - own_plain)
+        unshared += description != of_image  # of a prediction, its scan's mask is the second best
         return Fit(OWN_STEM if "dwi" in plain else OWN_ENTITIES, unnamed, unshared)
     if "brain" in description or description in known:
         return Fit(DESCRIBED, unnamed, 0 if description == "brain" else 1)

@@ -28,7 +28,7 @@ from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.networks.registry import title
-from napari_msp.options import Options, OptionSettings
+from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.provenance import Provenance, source_uri
 from napari_msp.scan import Scan
 from napari_msp.signal.channels import (
@@ -92,7 +92,7 @@ def harmonize(
         As `prepare_input`.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    options = replace(options or Options(), **settings)
+    options = with_settings(options, settings)
     model.single(target)  # an unknown target is an error before anything is computed
     prepared = prepare_input(model, scan, options)
     return predict_target(model, prepared, target, options, progress=progress, cancelled=cancelled)
@@ -117,7 +117,7 @@ def predict_target(
     prepared
         The input.
     """
-    options = replace(options or Options(), **settings)
+    options = with_settings(options, settings)
     [prediction] = predict_targets(
         model, prepared, [target], options, progress=progress, cancelled=cancelled
     )
@@ -147,7 +147,7 @@ def predict_targets(
     ------
     The prediction of each, in their order.
     """
-    options = replace(options or Options(), **settings)
+    options = with_settings(options, settings)
     where, shared = choose_device(options.device), model.together(targets)
     runs: list[tuple[Network | SharedMSP, Sequence[str]]] = (
         [(shared, targets)] if shared else [(model.single(target), [target]) for target in targets]

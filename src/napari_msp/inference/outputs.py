@@ -46,7 +46,7 @@ from napari_msp.inference.review_making import (
 from napari_msp.inference.review_maps import older, sidecar_of, write_review_maps
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
-from napari_msp.options import Options, OptionSettings
+from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.provenance import FILES, Provenance, lost_files, sizes_of
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.fitting import evaluate_sh
@@ -109,7 +109,7 @@ def harmonize_to_folder(
     if describe and root is not None and (root / DESCRIPTION).is_file():
         refuse_among_scans(root, absolute(out), "out")
     model = model if isinstance(model, Model) else load_model(model)
-    options = replace(options or Options(), **settings)
+    options = with_settings(options, settings)
     acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
     scan, out = as_scan(acquisition), Path(out)
     stems: dict[str, str] = {}

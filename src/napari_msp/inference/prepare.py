@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
@@ -22,7 +22,7 @@ from napari_msp.errors import (
 )
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
-from napari_msp.options import Options, OptionSettings
+from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.channels import (
@@ -124,7 +124,7 @@ def prepare_input(
     Rescaled
         When the signal was brought to the model's b-value.
     """
-    options = replace(options or Options(), **settings)
+    options = with_settings(options, settings)
     if isinstance(scan, str | Path) and is_scan(scan):
         # Of several shells the model chooses.
         scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
@@ -268,8 +268,7 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
         if _rescaling(nearest, wanted) and not options.rescale_b_value:
             has = listed if len(nearest_to) > 1 else f"{nearest.b_value:.0f}"
             problem = f"has b = {has} s/mm², the model was trained at {trained}"
-            allow = RescaleBValue(measured=nearest.b_value, wanted=wanted)
-            raise UserError(problem, acquisition.name, "rescale_b_value", allow)
+            raise UserError(problem, acquisition.name, "rescale_b_value", RescaleBValue())
     if options.b_value is not None and len(known) > len(found):
         taken = {shell.name for shell in found.values()}
         left = ", ".join(str(each.name) for each in known if each.name not in taken)
@@ -311,8 +310,7 @@ def _check_voxels(model: Model, acquisition: Acquisition, options: Options) -> N
     if options.resample or lattice.has_voxels_of(wanted):
         return
     problem = f"voxels are {lattice.edges}, the model's {wanted:.2f} mm isotropic"
-    remedy = Resample(sizes=tuple(float(size) for size in lattice.voxel_sizes), wanted=wanted)
-    raise UserError(problem, acquisition.name, "resample", remedy)
+    raise UserError(problem, acquisition.name, "resample", Resample())
 
 
 def _on_model_grid(
