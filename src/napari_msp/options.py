@@ -138,12 +138,11 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     Raises
     ------
     UserError
-        When there is no such option, or `options` are none.
+        When there is no such option.
     """
     options = Options() if options is None else options
     if not isinstance(options, Options):
-        remedy = Advice("give Options(…), or each by its name")
-        raise UserError(f"is a {type(options).__name__}", field="options", remedy=remedy)
+        raise TypeError(f"options are Options(…), or each by its name, not a {type(options)}")
     known = [each.name for each in fields(Options)]
     for name in settings:
         if name not in known:
