@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import (
     REMEDIES,
     Advice,
@@ -157,6 +158,12 @@ def test_one_remedy_for_several_errors_is_said_once() -> None:
     made = together([UserError("exists already", name, "force", Overwrite()) for name in "ab"])
     assert str(made) == "a: exists already; b: exists already; replace it with force=True"
     assert made.remedy == Overwrite()
+
+
+def test_a_doubt_knows_what_it_is_about_in_another_process_too() -> None:
+    doubt = pickle.loads(pickle.dumps(DoubtfulScan("is odd: very", "a: b/dwi.nii.gz")))
+    assert (doubt.words, doubt.subject) == ("is odd: very", "a: b/dwi.nii.gz")
+    assert str(doubt) == "a: b/dwi.nii.gz: is odd: very"
 
 
 def test_every_kind_of_remedy_is_phrased_above() -> None:

@@ -400,6 +400,31 @@ FAMILY: dict[str, type[UserError]] = {
 }
 
 
+class Doubt(UserWarning):
+    """Something doubtful that a job goes on with; its kinds are classes of their own.
+
+    Parameters
+    ----------
+    words
+        What is doubtful, in words that go on after "dwi.nii.gz: ".
+    subject
+        As of a `UserError`.
+
+    Examples
+    --------
+    >>> str(Doubt("is passed over", "dwi.nii.gz"))
+    'dwi.nii.gz: is passed over'
+    """
+
+    def __init__(self, words: str, subject: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(words if subject is None else f"{os.fspath(subject)}: {words}")
+        self.words = words
+        self.subject = None if subject is None else os.fspath(subject)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.words, self.subject)
+
+
 class Cancelled(Exception):
     """The caller asked a running job to stop."""
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_msp.bids import entities, study_root
 from napari_msp.data.nifti import DAMAGED, open_nifti, read_voxels
-from napari_msp.errors import UserError
+from napari_msp.errors import Doubt, UserError
 from napari_msp.files import sha256
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
             first.setdefault(scan, name)
 
 
-class CopiedScan(UserWarning):
+class CopiedScan(Doubt):
     """The same scan stands under two names."""
 
 

@@ -26,7 +26,7 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dicom import convert, kept_conversion, looks_like_dicom
 from napari_msp.data.importers import DicomWarning, import_dicom
 from napari_msp.data.source_tree import series_of
-from napari_msp.errors import Advice, Choose, Either, Give, UserError, choice_in, every
+from napari_msp.errors import Advice, Choose, Doubt, Either, Give, UserError, choice_in, every
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.importers.DicomWarning")
 
@@ -345,7 +345,7 @@ def test_a_file_that_ends_early_is_named(tmp_path):
 def test_what_was_told_before_an_error_is_not_lost(session, tmp_path, monkeypatch):
     def fail(tree, *_, converted_from, **__):
         (image,) = converted_from
-        warnings.warn(f"{image}: odd", UserWarning, stacklevel=2)
+        warnings.warn(Doubt("odd", image), stacklevel=2)
         raise UserError("is no scan", image)
 
     monkeypatch.setattr(importers, "import_tree", fail)

@@ -38,6 +38,7 @@ from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti
+from napari_msp.errors import Doubt
 from napari_msp.files import atomic_path, write_json, write_text
 
 ALIGNED = 2
@@ -284,7 +285,7 @@ def _still_true(
     return {key: value for key, value in metadata.items() if key not in stale}
 
 
-class LeftBehind(UserWarning):
+class LeftBehind(Doubt):
     """A noise-free twin that is not its scan's is not carried along."""
 
 
@@ -301,8 +302,8 @@ def _write_twin(
     if twin is None or twin.path is None:
         return
     if not twin.lattice.matches(scan.lattice):
-        said = f"{twin.path.name}: does not lie where its scan does, and stays behind"
-        warnings.warn(said, LeftBehind, stacklevel=2)
+        said = "does not lie where its scan does, and stays behind"
+        warnings.warn(LeftBehind(said, twin.path.name), stacklevel=2)
         return
     if placed.clipped is None:
         again = moved(twin, None if found is None else found.matrix)

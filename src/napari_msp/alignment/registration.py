@@ -258,7 +258,7 @@ def warn_if_beside(
     else:
         lies = found.lies(other, fixed.lattice)
         said = f"it {lies}: that is taken for the scanner's, register the scans"
-    warnings.warn(f"{whose}: {said}", NotRegistered, stacklevel=3)
+    warnings.warn(NotRegistered(said, whose), stacklevel=3)
 
 
 def _quick_brain(image: SHImage | GridImage) -> BrainImage:

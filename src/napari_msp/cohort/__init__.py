@@ -227,7 +227,7 @@ def _tell_copies(tasks: Sequence[Task]) -> None:
                 task.scan: Person(scans=frozenset({file_digest(task.dwi)} - {""})) for task in group
             }
             for copy, scan in copies(people):
-                warnings.warn(f"{copy}: is the same image as {scan}", CopiedScan, stacklevel=3)
+                warnings.warn(CopiedScan(f"is the same image as {scan}", copy), stacklevel=3)
 
 
 # --- Which scans -----------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
             found[platform] = error
         else:
             for path, why in others.items():
-                warnings.warn(f"{path}: passed over, as it {why}", PassedOver, stacklevel=3)
+                warnings.warn(PassedOver(f"passed over, as it {why}", path), stacklevel=3)
             if scan is not None:
                 found[platform] = scan
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.bids import is_dwi, prediction_stem, read_sidecar
-from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
+from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, UserError, Words
 from napari_msp.files import sha256, version_of
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
@@ -124,13 +124,12 @@ def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[s
     """
     from napari_msp.inference.prepare import NotForScans, Rescaled
 
-    for each in caught:
-        said = str(each.message)
-        named = said.partition(": ")[0]
-        of_another = is_dwi(named) and Path(named) != task.dwi
-        once = issubclass(each.category, NotForScans | Rescaled)  # the sidecar has the latter
-        if issubclass(each.category, UserWarning) and not once and not of_another:
-            yield said
+    for doubt in (each.message for each in caught):
+        about = doubt.subject if isinstance(doubt, Doubt) else None
+        of_another = about is not None and is_dwi(about) and Path(about) != task.dwi
+        once = isinstance(doubt, NotForScans | Rescaled)  # the sidecar has the latter
+        if isinstance(doubt, UserWarning) and not once and not of_another:
+            yield str(doubt)
 
 
 def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:

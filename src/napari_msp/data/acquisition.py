@@ -43,7 +43,7 @@ from napari_msp.data.masks import (
 )
 from napari_msp.data.nifti import as_nifti, check_four_axes, open_nifti, read_voxels, write_nifti
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Doubt, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import source_uri
 
@@ -54,15 +54,15 @@ MOST_WITHOUT_SIGNAL = 0.001
 """Share of in-mask voxels that may lack signal without a warning (our choice)."""
 
 
-class DoubtfulScan(UserWarning):
+class DoubtfulScan(Doubt):
     """Something about a scan contradicts itself, or was left out."""
 
 
-class EstimatedMask(UserWarning):
+class EstimatedMask(Doubt):
     """A brain mask was made from the image, as none was found."""
 
 
-class TableFound(UserWarning):
+class TableFound(Doubt):
     """A gradient table was found where a person might expect another."""
 
 
@@ -228,7 +228,7 @@ class Acquisition:
             deviation = deviation_doubt(path, self.lattice, brain, table)
         doubts += [deviation] if deviation else []
         for doubt in () if self.told else doubts:
-            warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
+            warnings.warn(DoubtfulScan(doubt, self.name), stacklevel=2)
         return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
@@ -267,7 +267,7 @@ class Acquisition:
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
         brain = estimate_mask(images, self.affine, self.name)
         vars(self)["brain"] = brain  # what is said of it asks for it
-        warnings.warn(f"{self.name}: {self.mask_made}", EstimatedMask, stacklevel=2)
+        warnings.warn(EstimatedMask(self.mask_made, self.name), stacklevel=2)
         return brain
 
     @property
@@ -311,7 +311,7 @@ class Acquisition:
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
         vars(self)["mask"] = mask  # what follows asks for it
         for doubt in () if self.told else self.about_mask:
-            warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
+            warnings.warn(DoubtfulScan(doubt, self.name), stacklevel=2)
         return mask
 
     @cached_property
@@ -356,7 +356,7 @@ class Acquisition:
     def tell_notes(self) -> None:
         """Warn of what a person might not expect of its gradient table, before it is used."""
         for note in self.notes:
-            warnings.warn(f"{self.name}: {note}", TableFound, stacklevel=3)
+            warnings.warn(TableFound(note, self.name), stacklevel=3)
 
     def shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell.
@@ -481,7 +481,7 @@ def load_acquisition(
         doubts += [said] if (said := misplaced(path)) else []
         doubts += file_doubts(path, table, image.affine, given=bval is not None)
     for doubt in doubts:
-        warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)
+        warnings.warn(DoubtfulScan(doubt, name), stacklevel=2)
     notes = () if files is None or bvec is not None or not files.note else (files.note,)
     made = Acquisition(image, table, path=path, notes=notes, header_doubts=tuple(doubts))
     if mask is None and path is not None:

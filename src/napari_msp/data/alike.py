@@ -18,7 +18,7 @@ from napari_msp.data.contradictions import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, W
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Change, Choose, Give, UserError, together
+from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, together
 from napari_msp.formatting import counted, span
 
 UNLIKE_DIRECTIONS = 0.25
@@ -34,7 +34,7 @@ STATED = {"ManufacturersModelName": "", "MagneticFieldStrength": " T", "EchoTime
 """Fields of a sidecar that scans of one platform share, and their units."""
 
 
-class UnlikeOthers(UserWarning):
+class UnlikeOthers(Doubt):
     """A subject's scan differs from most others of its platform."""
 
 
@@ -272,7 +272,7 @@ _DIFFERENCES: Mapping[str, tuple[Callable[[ScanHeader, ScanHeader], Difference |
 # --- Shells ------------------------------------------------------------------------------------
 
 
-class LeftOut(UserWarning):
+class LeftOut(Doubt):
     """Shells that are there and are not learned."""
 
 
@@ -346,13 +346,11 @@ def common_shells(
             for platform, own in by_platform.items()
             if not all(_has(scan, shell) for scan in own for shell in left_out.values())
         ]
-        warnings.warn(
-            f"{dataset.root}: b = {', '.join(map(str, sorted(left_out)))} is not learned, as not "
-            f"every platform has it with {FEWEST_DIRECTIONS} directions "
-            f"({', '.join(lacking)})",
-            LeftOut,
-            stacklevel=2,
+        said = (
+            f"b = {', '.join(map(str, sorted(left_out)))} is not learned, as not every platform "
+            f"has it with {FEWEST_DIRECTIONS} directions ({', '.join(lacking)})"
         )
+        warnings.warn(LeftOut(said, dataset.root), stacklevel=2)
     return tuple(common_b_value(dataset, subjects, source, shell.b_value) for shell in shared)
 
 

@@ -30,7 +30,7 @@ from napari_msp.bids import (
     image_suffix,
     nifti_stem,
 )
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.errors import Advice, Doubt, Give, UserError
 from napari_msp.files import entries
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ Files = Mapping[str, Path]
 """The files of a folder by their names in lower case."""
 
 
-class PassedOver(UserWarning):
+class PassedOver(Doubt):
     """An image that looks like a scan is none of its own, or not the one that was asked for."""
 
 

@@ -19,7 +19,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan
 from napari_msp.data.lattice import Lattice, interpolate, resample_mask
 from napari_msp.data.nifti import write_nifti
-from napari_msp.errors import Give, RunJob, UserError, either
+from napari_msp.errors import Doubt, Give, RunJob, UserError, either
 from napari_msp.formatting import counted
 
 Auto = Literal["auto"]
@@ -44,7 +44,7 @@ MAKE_CUBES = either(
 """What helps where cubes are needed."""
 
 
-class Interpolated(UserWarning):
+class Interpolated(Doubt):
     """Scans whose voxels are no cubes were interpolated to cubes."""
 
 

@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -56,7 +56,7 @@ from napari_msp.data.source_tree import (
     images_of,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Give, UserError
+from napari_msp.errors import Advice, Choose, Doubt, Give, UserError
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -178,11 +178,11 @@ def import_tree(
     turned = [scan for scan in scans if not bvec and scan.bvec.name.lower().endswith(ROTATED)]
     for scan in turned[:1]:
         more = f", and so for {counted(len(turned) - 1, 'other scan')}" if len(turned) > 1 else ""
-        said = f"{scan.source}: {find_gradients(scan.source).note}{more}"
-        warnings.warn(said, TableFound, stacklevel=2)
+        said = f"{find_gradients(scan.source).note}{more}"
+        warnings.warn(TableFound(said, scan.source), stacklevel=2)
     said = interpolation(scan.interpolated for scan in scans)
     if said:
-        warnings.warn(f"{out}: {said}: {EFFECT}", Interpolated, stacklevel=2)
+        warnings.warn(Interpolated(f"{said}: {EFFECT}", out), stacklevel=2)
     if not dry_run:
         _write_dataset(source, out, scans, pattern, converted_from, input_platform, progress)
     return scans
@@ -364,7 +364,7 @@ def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
 # --- DICOM --------------------------------------------------------------------------------------
 
 
-class DicomWarning(UserWarning):
+class DicomWarning(Doubt):
     """What dcm2niix finds odd about DICOM files."""
 
 
@@ -444,7 +444,7 @@ def import_dicom(
                     if report is not None:
                         report(made, chosen)
                     for line in made.warnings:
-                        warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
+                        warnings.warn(DicomWarning(f"dcm2niix: {line}", folder), stacklevel=2)
                     name = f"{chosen.number}_{plain_label(chosen.description)}"
                     stem = nifti_stem(chosen.path)
                     came_from[inside / f"{name}.nii.gz"] = f"series {chosen.name}"
@@ -455,12 +455,12 @@ def import_dicom(
                     raise
                 unclear.append(error)
                 if len(unclear) > SHOWN:
-                    warnings.warn(f"{folder}: {error.problem}", DicomWarning, stacklevel=2)
+                    warnings.warn(DicomWarning(error.problem, folder), stacklevel=2)
             if progress is not None:
                 progress(f"converted {folder}", number + 1, len(wanted))
         if unclear:
             raise all_open(unclear, source)
-        with _said_of_folders(source, tree, came_from):
+        with _said_of_folders(source, tree):
             scans = import_tree(
                 tree,
                 out,
@@ -477,7 +477,7 @@ def import_dicom(
 
 
 @contextmanager
-def _said_of_folders(source: Path, tree: Path, images: Iterable[Path]) -> Iterator[None]:
+def _said_of_folders(source: Path, tree: Path) -> Iterator[None]:
     """Say of folders what is said of the images made of them, which are gone in a moment."""
     told: list[warnings.WarningMessage] = []
     try:
@@ -490,8 +490,8 @@ def _said_of_folders(source: Path, tree: Path, images: Iterable[Path]) -> Iterat
         folder = source / about.relative_to(tree).parent
         raise UserError(error.problem, folder, error.field, error.remedy) from error
     finally:
-        for each in told:
-            text = str(each.message)
-            for path in images:
-                text = text.replace(str(path), str(source / path.relative_to(tree).parent))
-            warnings.warn(text, each.category, stacklevel=4)
+        for doubt in (each.message for each in told):
+            if isinstance(doubt, Doubt) and Path(doubt.subject or "").is_relative_to(tree):
+                folder = source / Path(doubt.subject or "").relative_to(tree).parent
+                doubt = type(doubt)(doubt.words, folder)
+            warnings.warn(doubt, stacklevel=4)

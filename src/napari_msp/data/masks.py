@@ -21,7 +21,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.data.lattice import Lattice, how_far_apart, resample_mask, scanner_points
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.errors import Advice, Doubt, Give, UserError
 
 PROBABLE = 0.5
 """From which probability on a voxel is inside."""
@@ -64,7 +64,7 @@ Sessions have other lattices, but scans of one head are registered before they a
 NOT_REGISTERED = "they are not registered, or one is cut off"
 
 
-class NotRegistered(UserWarning):
+class NotRegistered(Doubt):
     """Two scans of one head do not lie on each other."""
 
 

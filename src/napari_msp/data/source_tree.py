@@ -199,8 +199,8 @@ def _fitting(
     for path, match in fitting.items():
         if path in single and len(single) < len(fitting):
             if "mask" not in path.name.lower():
-                said = f"{path}: is passed over, it is one volume without a gradient table"
-                warnings.warn(said, PassedOver, stacklevel=4)
+                said = "is passed over, it is one volume without a gradient table"
+                warnings.warn(PassedOver(said, path), stacklevel=4)
             continue
         values = {**constants, **match.groupdict()}
         yield _describe_scan(source, path, values, others)
@@ -327,7 +327,8 @@ def _with_directions(scans: list[ImportedScan]) -> list[ImportedScan]:
     kept = []
     for scan in scans:
         if counts[_key(scan)] > 1 and b0_only(scan.source):
-            warnings.warn(f"{scan.source}: is passed over, it has b=0 volumes alone", PassedOver, 4)
+            said = "is passed over, it has b=0 volumes alone"
+            warnings.warn(PassedOver(said, scan.source), stacklevel=4)
         else:
             kept.append(scan)
     return kept or scans

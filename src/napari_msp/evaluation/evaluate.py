@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.device import choose_device
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Doubt, UserError
 from napari_msp.evaluation.benchmark.jobs import OnProgress
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP
@@ -195,7 +195,7 @@ def prove(
     return [out / name for name in names]
 
 
-class HeadNoted(UserWarning):
+class HeadNoted(Doubt):
     """Something of single heads could not be used, or must be known to trust its numbers."""
 
 

@@ -21,7 +21,7 @@ from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Doubt, UserError
 from napari_msp.evaluation.measures.pair import Tissue
 from napari_msp.files import files_under, sha256, state_of
 from napari_msp.strict_json import read_whole
@@ -300,7 +300,7 @@ def _column_names(text: str, delimiter: str) -> dict[int, str]:
     return found
 
 
-class NamesDoubtful(UserWarning):
+class NamesDoubtful(Doubt):
     """What stands behind names of labels may be a part of them."""
 
 
@@ -396,7 +396,7 @@ def _without_codes(
 
 def _doubt(said: str, path: Path) -> None:
     remedy = "if that is wrong, give a table with columns index and name"
-    warnings.warn(f"{path.name}: {said}; {remedy}", NamesDoubtful, stacklevel=2)
+    warnings.warn(NamesDoubtful(f"{said}; {remedy}", path.name), stacklevel=2)
 
 
 def _is_number(word: str) -> bool:

@@ -12,14 +12,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.data.gradients import Shell, same_shell, shell_name
-from napari_msp.errors import (
-    Advice,
-    Change,
-    Resample,
-    RescaleBValue,
-    UserError,
-    together,
-)
+from napari_msp.errors import Advice, Change, Doubt, Resample, RescaleBValue, UserError, together
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
 from napari_msp.options import Options, OptionSettings, with_settings
@@ -42,7 +35,7 @@ FEWEST_SLICES = 4
 """Voxels along each axis from which nothing is said of a scan's thinness (our choice)."""
 
 
-class UnlikeTraining(UserWarning):
+class UnlikeTraining(Doubt):
     """The scan differs from what the model was trained on."""
 
 
@@ -50,11 +43,11 @@ class NotForScans(UnlikeTraining):
     """The model learned from simulated heads alone, and is given another scan."""
 
 
-class Rescaled(UserWarning):
+class Rescaled(Doubt):
     """A signal was brought to the model's b-value, which is exact for one kind of decay only."""
 
 
-class NotPredicted(UserWarning):
+class NotPredicted(Doubt):
     """A scan has shells that the model does not know."""
 
 
@@ -144,12 +137,12 @@ def prepare_input(
     said: tuple[str, ...] = ()
     said_of_shells = _left_out(acquisition, chosen)
     for left_out in said_of_shells:
-        warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
+        warnings.warn(NotPredicted(left_out, acquisition.name), stacklevel=3)
     for wanted, shell in chosen.items():
         rescaling = _rescaling(shell, wanted, options.rescale_b_value)
         said += rescaling
         for words in rescaling:
-            warnings.warn(f"{acquisition.name}: {words}", Rescaled, stacklevel=3)
+            warnings.warn(Rescaled(words, acquisition.name), stacklevel=3)
         images[shell_name(wanted)] = fit_sh(
             acquisition,
             b_value=shell.b_value,

@@ -16,7 +16,7 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.data.masks import common_mask
-from napari_msp.errors import Change, Choose, RunJob, UserError, either
+from napari_msp.errors import Change, Choose, Doubt, RunJob, UserError, either
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, known_among
@@ -149,7 +149,7 @@ class Study:
         return self.judged(target) or self.choosing(target)
 
 
-class IncompleteHeads(UserWarning):
+class IncompleteHeads(Doubt):
     """A subject lacks a platform, so that less is learned from it than from the others."""
 
 
@@ -205,10 +205,10 @@ def prepare_study(
     taught = {subject: dataset.person(subject) for subject in training}
     for copy, subject in copies(taught):
         problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
-        warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
+        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     for subject, platform, other in dataset.copied(training):
         problem = f"{subject} has the same scan on {platform} as on {other}: its copy is learned"
-        warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
+        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     learned = [heads[subject] for subject in training]
     first = {target: heads[scanned[target][0]] for target in targets}
     # A target that some heads lack is measured on the others, the input on all: they then differ by
@@ -324,11 +324,8 @@ def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
             if missing:
                 lacking.append(f"{subject} has no scan on {' and '.join(missing)}")
     if lacking:
-        warnings.warn(
-            f"{dataset.root}: not everybody was scanned everywhere: {', '.join(lacking)}",
-            IncompleteHeads,
-            stacklevel=3,
-        )
+        said = f"not everybody was scanned everywhere: {', '.join(lacking)}"
+        warnings.warn(IncompleteHeads(said, dataset.root), stacklevel=3)
     return usable
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
-from napari_msp.errors import Give, UserError
+from napari_msp.errors import Doubt, Give, UserError
 from napari_msp.learning.settings import TrainingSettings
 
 
@@ -308,7 +308,7 @@ NOTICED = 1.1
 """Times what was given from which a run took longer than that: a step may end behind its time."""
 
 
-class TookLonger(UserWarning):
+class TookLonger(Doubt):
     """A run has not kept to its time."""
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import Change, Choose, Give, StartAfresh, UserError, either
+from napari_msp.errors import Change, Choose, Doubt, Give, StartAfresh, UserError, either
 from napari_msp.identity import known_among, same_person
 from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
 from napari_msp.model_file import Model, load_model
@@ -24,7 +24,7 @@ from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import MULTI_STAGE, build, title
 
 
-class StartDoubt(UserWarning):
+class StartDoubt(Doubt):
     """What a run starts from may not be what is hoped for."""
 
 

@@ -15,7 +15,7 @@ from napari_msp.arrays import FloatArray, InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.contradictions import DIRECTIONS_DIFFER
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.errors import Advice, Doubt, Give, UserError
 from napari_msp.formatting import counted
 from napari_msp.signal.sh_image import SHImage, usable_sh
 from napari_msp.signal.spherical_harmonics import (
@@ -40,15 +40,15 @@ OWN_VECTORS = "the scan's own b-vectors"
 """What is to be given where a table's directions are one and the same."""
 
 
-class IllConditionedScheme(UserWarning):
+class IllConditionedScheme(Doubt):
     """The gradient scheme hardly determines the higher SH orders."""
 
 
-class LowerOrder(UserWarning):
+class LowerOrder(Doubt):
     """A shell has too few directions for the order that networks need."""
 
 
-class ShellLeftOut(UserWarning):
+class ShellLeftOut(Doubt):
     """A shell cannot be used, and a scan's others are."""
 
 
@@ -112,7 +112,7 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
             table_alone = better == OWN_VECTORS
             remedy = Give("bvec", better) if table_alone else Advice(f"give {better}")
             raise UserError(problem, what, "bvec", remedy)
-        warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
+        warnings.warn(IllConditionedScheme(doubt, what), stacklevel=3)
 
 
 def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, str]:
@@ -203,7 +203,7 @@ def shells_for_maps(
     if not unfit or not usable:
         return acquisition.shells(b_values)
     for why in unfit.values():
-        warnings.warn(f"{acquisition.name}: {why}: it is left out", ShellLeftOut, stacklevel=3)
+        warnings.warn(ShellLeftOut(f"{why}: it is left out", acquisition.name), stacklevel=3)
     return usable
 
 
@@ -349,12 +349,11 @@ def _fit_shell(
     wanted = order_for(directions) if order is None else order
     check_scheme(directions, wanted, acquisition.name)
     if order is None and wanted < ORDER:
-        warnings.warn(
-            f"{acquisition.name}: b = {shell.name} has {len(directions)} directions, so its SH "
-            f"are of order {wanted}: enough for maps, not for networks",
-            LowerOrder,
-            stacklevel=3,
+        said = (
+            f"b = {shell.name} has {len(directions)} directions, so its SH are of order {wanted}: "
+            "enough for maps, not for networks"
         )
+        warnings.warn(LowerOrder(said, acquisition.name), stacklevel=3)
     order = wanted
     if regularisation is None:
         regularisation = default_regularisation(len(directions))

@@ -15,7 +15,7 @@ from napari_msp.data.alike import check_alike, common_b_value, common_shells
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.phantom.simulate import recipe_of
-from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, either
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import (
     FinishedPredictions,
@@ -58,7 +58,7 @@ from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
 
 
-class RowLeftOut(UserWarning):
+class RowLeftOut(Doubt):
     """A row that was not asked for by its name cannot be had."""
 
 
@@ -476,7 +476,7 @@ def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[flo
     if left and not asked:
         listed = ", ".join(map(str, sorted(left)))
         said = f"b = {listed} is not measured, as not every model predicts it"
-        warnings.warn(f"{model.name}: {said}", ShellLeftOut, stacklevel=4)
+        warnings.warn(ShellLeftOut(said, model.name), stacklevel=4)
     return shared
 
 

@@ -11,7 +11,7 @@ from itertools import product
 from typing import ClassVar
 
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import Advice, Allow, Change, Choose, Give, UserError, either
+from napari_msp.errors import Advice, Allow, Change, Choose, Doubt, Give, UserError, either
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
 from napari_msp.identity import Person, known_among, same_person
 from napari_msp.model_file import Model
@@ -31,7 +31,7 @@ class LeaveOneOut(Allow):
     why: str = "let each be test once, while all others teach,"
 
 
-class NeverTest(UserWarning):
+class NeverTest(Doubt):
     """A subject that is left out of the tests, though each was to be test once."""
 
 
@@ -69,7 +69,7 @@ def with_all(
 # --- Whom a model has learned from -----------------------------------------------------------
 
 
-class MayHaveLearned(UserWarning):
+class MayHaveLearned(Doubt):
     """Somebody is measured of whose name an ancestor knew somebody, nobody knows whom."""
 
 
