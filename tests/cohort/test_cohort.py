@@ -25,7 +25,7 @@ from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
 from napari_msp.cohort.cluster import Cluster
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.device import free_memory
-from napari_msp.errors import Cancelled, Overwrite, UserError, Words
+from napari_msp.errors import Cancelled, Doubt, Overwrite, UserError, Words
 from napari_msp.files import sha256
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
 from napari_msp.inference.prepare import NotForScans
@@ -129,10 +129,10 @@ def test_a_model_for_simulated_heads_says_so_once(bids, model, tmp_path, monkeyp
     save_model(model, Model(card, trained.network))
 
     def job(dwi, *_, **__):
-        warnings.warn(f"{dwi}: of a simulated-only model", NotForScans, stacklevel=1)
+        warnings.warn(NotForScans("of a simulated-only model", dwi), stacklevel=1)
         warnings.warn("of this scan", UserWarning, stacklevel=1)
         truth = dwi.with_name("sub-01_ses-prisma_acq-st_dwi.nii.gz")
-        warnings.warn(f"{truth}: of another scan", UserWarning, stacklevel=1)
+        warnings.warn(Doubt("of another scan", truth), stacklevel=1)
 
     monkeypatch.setattr(cohort, "harmonize_scan", job)
     with pytest.warns(NotForScans, match="for simulated heads only, and the scans of bids") as told:
