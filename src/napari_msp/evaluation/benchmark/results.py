@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
@@ -214,18 +215,7 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
         if header != names or any(len(line) != len(names) for line in lines):
             raise ValueError(f"its columns are not {', '.join(names)}")
         rows = [dict(zip(names, line, strict=True)) for line in lines]
-        return Results(
-            kind(
-                **{  # type: ignore[arg-type]
-                    **row,
-                    "seed": int(row["seed"]),
-                    "value": float(row["value"]),
-                    **({"true": float(row["true"])} if "true" in row else {}),
-                    **({"shell": int(row["shell"])} if "shell" in row else {}),
-                }
-            )
-            for row in rows
-        )
+        return Results(TypeAdapter(list[kind]).validate_python(rows))  # type: ignore[valid-type]
     except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
         raise UserError(
             f"is no table of results ({first_reason(error)})",

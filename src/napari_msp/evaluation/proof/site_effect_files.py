@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
 from napari_msp.evaluation.proof.agreement import Agreement, Identified
@@ -20,6 +22,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
 )
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
+from napari_msp.foreign_errors import first_reason
 from napari_msp.signal.maps import SH_SERIES, SIGNAL
 from napari_msp.strict_json import read_whole
 
@@ -151,19 +154,35 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
     return TidyTable(EFFECTS, [[each.get(name) for name in names] for each in records])
 
 
+NUMBERS = {
+    "target_mean": "truth_mean", "mean": "mean", "bias": "bias", "difference_sd": "difference_sd",
+    "mean_difference": "mean_difference", "cv_percent": "variation", "icc": "icc",
+    "glass_delta": "effect", "variance_kept_percent": "variance_kept",
+}  # fmt: skip
+"""Columns that have a number of `Agreement`, by its name there."""
+
+INTERVALS = {"bias": "bias_interval", "limit": "limits", "icc": "icc_interval"}
+"""What columns of `Agreement`'s intervals begin with, each followed by "_low" and "_high"."""
+
+
 def effect_record(effect: SiteEffect) -> dict[str, object]:
     """Give what was found of a row's quantity in a region, by column; None is unknown."""
-    f, test, none = effect.found, effect.test, (None, None)
-    values = [
-        effect.dataset, effect.column, effect.row, role_of(effect.row), effect.region,
-        effect.quantity, QUANTITIES[effect.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
-        *(f.bias_interval or none), f.bias_percent, *(f.interval_percent or none), f.difference_sd,
-        *(f.limits or none), f.mean_difference, f.variation, f.icc, *(f.icc_interval or none),
-        f.effect, f.variance_kept,
-        *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
-        effect.change, *(effect.change_interval or none), effect.note,
-    ]  # fmt: skip
-    return {column.name: value for column, value in zip(EFFECTS, values, strict=True)}
+    found, test = effect.found, effect.test
+    intervals = {column: getattr(found, name) for column, name in INTERVALS.items()}
+    intervals |= {"bias_percent": found.interval_percent, "change": effect.change_interval}
+    known = {
+        "dataset": effect.dataset, "target": effect.column, "row": effect.row,
+        "role": role_of(effect.row), "region": effect.region, "quantity": effect.quantity,
+        "unit": QUANTITIES[effect.quantity].unit, "subjects": found.subjects,
+        **{column: getattr(found, name) for column, name in NUMBERS.items()},
+        "bias_percent": found.bias_percent, "change_percent": effect.change, "note": effect.note,
+        **{f"{name}_{end}": value
+           for name, interval in intervals.items()
+           for end, value in zip(("low", "high"), interval or (None, None), strict=True)},
+        "p_value": test and test.p_value, "p_corrected": test and test.corrected_p_value,
+        "p_smallest": test and test.smallest,
+    }  # fmt: skip
+    return {column.name: known[column.name] for column in EFFECTS}
 
 
 def people_table(found: Sequence[Scanners]) -> TidyTable:
@@ -251,55 +270,35 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
         return [(line, make(line)) for line in lines]
     except (ValueError, TypeError, csv.Error) as error:  # no UTF-8, no line, no number
         remedy = Advice("compare anew")
-        raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
+        raise UserError(
+            f"is no table of the site effect ({first_reason(error)})", path, remedy=remedy
+        ) from error
 
 
-def _count(line: Line, column: str) -> int:
-    """Give a number that counts something."""
-    number = float(line[column])
-    if not number.is_integer():  # nor is what is infinite
-        raise ValueError(f"{column}: {number:g} is no whole number")
-    return int(number)
+_AGREEMENT, _IDENTIFIED = TypeAdapter(Agreement), TypeAdapter(Identified)
+"""Numbers that are missing, or count something and are not whole, are errors."""
 
 
 def _identified(line: Line) -> Identified:
-    right, unbiased = float(line["right"]), float(line["right_unbiased"])
-    return Identified(_count(line, "subjects"), _count(line, "quantities"), right, unbiased)
+    return _IDENTIFIED.validate_python(line)
 
 
 def _effect(line: Line) -> SiteEffect | None:
     """Give the effect of one dataset; None for what was put together of several."""
     if line["dataset"] == ALL_DATASETS:
         return None
-    subjects = _count(line, "subjects")
-    found = Agreement(
-        subjects=subjects,
-        truth_mean=float(line["target_mean"]),
-        mean=float(line["mean"]),
-        bias=float(line["bias"]),
-        bias_interval=_ends(line, "bias"),
-        difference_sd=line["difference_sd"],
-        limits=_ends(line, "limit"),
-        mean_difference=float(line["mean_difference"]),
-        variation=line["cv_percent"],
-        icc=line["icc"],
-        icc_interval=_ends(line, "icc"),
-        effect=line["glass_delta"],
-        variance_kept=line["variance_kept_percent"],
+    found = _AGREEMENT.validate_python(
+        {
+            "subjects": line["subjects"],
+            **{name: line[column] for column, name in NUMBERS.items()},
+            **{name: _ends(line, column) for column, name in INTERVALS.items()},
+        }
     )
     test = None
     if line["p_value"] is not None:
         smallest, corrected = float(line["p_smallest"]), float(line["p_corrected"])
-        exact = smallest == 2.0 ** (1 - subjects)
-        test = PermutationTest(subjects, line["p_value"], corrected, smallest, exact)
-    return SiteEffect(
-        *_where(line),
-        line["row"],
-        line["region"],
-        line["quantity"],
-        found,
-        test,
-        line["change_percent"],
-        _ends(line, "change"),
-        line["note"],
-    )
+        exact = smallest == 2.0 ** (1 - found.subjects)
+        test = PermutationTest(found.subjects, line["p_value"], corrected, smallest, exact)
+    where = (*_where(line), line["row"], line["region"], line["quantity"])
+    change = line["change_percent"], _ends(line, "change")
+    return SiteEffect(*where, found, test, *change, line["note"])
