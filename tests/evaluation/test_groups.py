@@ -156,6 +156,12 @@ def test_few_people_make_wide_intervals_and_a_note():
     assert widths[0] > 1.2 * widths[1]
     assert few.notes == ("24 people, fewer than 40: drawn studies share most of their people",)
     assert many.notes == ()
+    fewest = people(20, 3)  # every study has all of them: what is open is how often it was drawn
+    drawn = group_difference(fewest + SPREAD, fewest, {}, REGIONS, draws=200)
+    for each in drawn.studies:
+        rate = each.power.value
+        low, high = max(rate - (r := 1.96 * np.sqrt(rate * (1 - rate) / 200)), 0), min(rate + r, 1)
+        assert each.power.interval == pytest.approx((low, high))
 
 
 def test_what_cannot_be_compared_is_said():

@@ -55,7 +55,8 @@ class Agreement:
         Bias over the standard deviation between subjects on the target (Glass's Δ): how large the
         scanner's effect is next to what people differ by.
     variance_kept
-        Variance between subjects in percent of that of the target's scans.
+        Variance between subjects in percent of that of the target's scans. As `effect`, of three
+        subjects or more.
     """
 
     subjects: int
@@ -99,7 +100,7 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
     limits = None
     if spread is not None and n >= FOR_INTERVAL:
         limits = bias - LIMITS * spread, bias + LIMITS * spread
-    of_people = _spread(b)
+    of_people = _spread(b) if n >= FOR_INTERVAL else None  # two do not say how people differ
     icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
     return Agreement(
         subjects=n,

@@ -104,6 +104,11 @@ def _percent(value: float | None, decimals: int = 1) -> str:
     return "–" if value is None else f"{number(value, decimals)} %"
 
 
+def _kept(variance: float | None) -> str:
+    """Write the variance kept; beyond ten times that on the target, how much says nothing."""
+    return "> 1000 %" if variance is not None and variance > 1000 else _percent(variance, 0)
+
+
 def _sentence(each: Scanners, several: bool) -> str:
     """Say what was found on one target."""
 
@@ -153,7 +158,7 @@ def _essence(each: Scanners, several: bool) -> Table:
             Cell(_percent(each.middle(row, "variation"), 2)),
             Cell(number(icc, 2)),
             Cell(number(each.middle(row, "effect"), 2)),
-            Cell(_percent(each.middle(row, "variance_kept"), 0)),
+            Cell(_kept(each.middle(row, "variance_kept"))),
             EMPTY if known is None else Cell(f"{known.right:.3g} of {known.subjects}"),
             EMPTY if known is None else Cell(f"{known.right_unbiased:.3g} of {known.subjects}"),
             Cell(f"{clear} of {len(tests)}") if tests else Cell("not tested"),
@@ -217,7 +222,7 @@ def _cell(effect: SiteEffect | None) -> Cell:
     if found.icc is not None and effect.row != MEAN_OF_OTHERS:
         parts.append(f"ICC {number(found.icc, 2)}")
     if found.variance_kept is not None:
-        parts.append(f"kept {_percent(found.variance_kept, 0)}")
+        parts.append(f"kept {_kept(found.variance_kept)}")
     if effect.test is not None:
         parts.append(p_text(effect.test.corrected_p_value))
     clear = effect.test is not None and effect.test.corrected_p_value < LEVEL

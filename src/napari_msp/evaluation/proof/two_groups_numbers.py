@@ -158,18 +158,20 @@ def group_difference(
     part = max(2 * SIZE, people // 2)
     if part == people:
         notes.append("intervals do not allow for other people: every study has all there are")
+    # Few people who are left out stand for many: what chance adds to a part then counts as often.
+    of_part = draws if people < ENOUGH else max(draws // 5, 2)
     rng = np.random.default_rng(0)
     whole = _draw(rng, np.arange(people), draws)
     parts = [
-        _draw(rng, rng.choice(people, part, replace=False), max(draws // 5, 2))
-        for _ in range(PARTS)
+        _draw(rng, rng.choice(people, part, replace=False), of_part)
+        for _ in range(PARTS if part < people else 0)
     ]
     studies = []
     for design, row in _analyses(tables):
         share = (kept or {}).get(row, 1.0)
         there = _on_input(design)
         found = [_outcomes(within, each, there, row, effect, share) for each in (whole, *parts)]
-        rates, reach = found[0], _reach(found, draws, len(parts[0]), part / max(people - part, 1))
+        rates, reach = found[0], _reach(found, draws, of_part, part / max(people - part, 1))
         for column, region in enumerate(named):
             three = [
                 Rate(float(v), (float(max(v - r, 0)), float(min(v + r, 1))))
@@ -268,13 +270,15 @@ def _outcomes(
 def _reach(found: Sequence[FloatArray], draws: int, of_part: int, factor: float) -> FloatArray:
     """(3, R) how far intervals reach to each side, see `group_difference`.
 
-    From the rates of all people, then of each part of them; of `draws` studies of all, and
+    From the rates of all people, then of each part of them, if any; of `draws` studies of all, and
     `of_part` of a part. The jackknife's `factor` is people kept over people left out.
     """
-    rates, parts = found[0], np.stack(found[1:])
+    rates, *parts = found
     chance = rates * (1 - rates)
-    by_people = np.maximum(parts.var(axis=0, ddof=1) - chance / of_part, 0)
-    return np.asarray(1.96 * np.sqrt(factor * by_people + chance / draws))
+    by_people = 0.0
+    if parts:
+        by_people = factor * np.maximum(np.var(parts, axis=0, ddof=1) - chance / of_part, 0)
+    return np.asarray(1.96 * np.sqrt(by_people + chance / draws))
 
 
 def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
