@@ -26,6 +26,7 @@ from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import keep_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Result, Results
 from napari_msp.evaluation.benchmark.run import interpolated_in
+from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.compare import compare
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
@@ -543,7 +544,7 @@ def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
     target = next(each for each in dataset.platforms if each.startswith("prisma"))
     plan = SimpleNamespace(
         source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None,
-        finished=lambda root: [],
+        finished=lambda root: [], subjects=Subjects((), (), ("sub-01",)),
     )  # fmt: skip
     regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
     regional.add_taught("sub-01")
