@@ -766,8 +766,8 @@ def test_a_cohort_is_compared_anew_after_a_prediction_changed(
 ):
     out = tmp_path / "harmonized"
     shutil.copytree(predicted / "copies", out)
-    line = "sub-01\tn/a\tdone\t1.0\tn/a\n"
-    (out / "cohort.tsv").write_text(f"participant_id\tscan\tstatus\tseconds\tmessage\n{line}")
+    lines = ["participant_id scan target status seconds message", "sub-01 n/a x done 1.0 n/a"]
+    (out / "cohort.tsv").write_text("\n".join(lines).replace(" ", "\t"))
 
     def planned(datasets, folder, asked, *_, later):  # without the work
         assert later == out / "proof"  # what is told of is there, and not in the folder made first
