@@ -107,6 +107,35 @@ def test_results_lie_as_they_are_stored_in_their_units_and_mask(stored, tile, ma
     np.testing.assert_array_equal(again, lies)
 
 
+def test_a_result_lies_where_the_network_wrote_it_unless_others_do_too(make_network):
+    channels = np.random.default_rng(6).normal(size=(4, 5, 3, 28)).astype(np.float32)
+    mask, before, given = np.ones((4, 5, 3), bool), channels.copy(), {}
+    mask[1, 2, 1] = False
+
+    def run(x, far):
+        doubled = 2 * x
+        given.update(input=x, twice=doubled, again=doubled, own=3 * x)
+        return dict(given)
+
+    found = run_whole_image(
+        run,
+        make_network("shresnet", "prisma_st"),
+        channels,
+        np.ones_like(mask),
+        scale=1,
+        halo=4,
+        device=CPU,
+        masks={1: mask},
+        units=lambda _: Standardisation(*np.full((2, 28), 7, np.float32)),
+        stored=np.array([[0, -1], [1, 1], [2, -1]]),
+    )
+    np.testing.assert_array_equal(channels, before)
+    for name, factor in {"input": 1, "twice": 2, "again": 2, "own": 3}.items():
+        wanted = np.where(mask[..., None], factor * before * 7 + 7, 0)
+        np.testing.assert_array_equal(found[name], wanted)
+    assert np.shares_memory(found["own"], given["own"].numpy())
+
+
 @pytest.mark.parametrize("tile", [None, 4])
 def test_a_voxels_channels_lie_side_by_side_by_every_stride(tile, make_network):
     """Torch reads the layout from the strides, that of the one example too."""

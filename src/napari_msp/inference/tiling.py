@@ -6,7 +6,7 @@ the outputs equal those of one untiled pass.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -94,6 +94,7 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> l
     bounds = [_bounds(mask, axis) for axis in range(3)]
     edges = edge if isinstance(edge, tuple) else [edge or high - low for low, high in bounds]
     starts = [range(low, high, each) for (low, high), each in zip(bounds, edges, strict=True)]
+    everything = _region((0, length) for length in mask.shape)
     tiles = []
     for corner in product(*starts):
         stops = [
@@ -105,7 +106,9 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> l
         )
         if mask[near].any():
             core = _region(zip(corner, stops, strict=True))
-            tiles.append(Tile(core, _widened(core, halo, mask.shape)))
+            crop = _widened(core, halo, mask.shape)
+            # One tile that reads all there is may as well give all of it.
+            tiles.append(Tile(crop if edge is None and crop == everything else core, crop))
     return tiles
 
 
@@ -253,15 +256,16 @@ def run_whole_image(
                 stop_if(cancelled)
                 if progress is not None:
                     progress(done, total)
-                results = run(_crop(whole, piece, device), _part_of(far, piece))
+                crop = _crop(whole, piece, device)
+                results = run(crop, _part_of(far, piece))
                 for name in list(results):
                     value = results.pop(name)  # let go as soon as it is copied
                     k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
                     target, source = piece.output(k, shape), piece.within_crop(k, shape)
+                    part = value[0][(slice(None), *source)]
                     if name not in outputs:
                         fine = tuple(k * (length - 1) + 1 for length in shape)
-                        outputs[name] = _kept((*fine, value.shape[1]), stored, device)
-                    part = value[0][(slice(None), *source)]
+                        outputs[name] = _kept(part, fine, stored, [crop, *results.values()])
                     outside = None if masks is None else ~masks[k][target]
                     copy(part, outputs[name][target], units(name), outside)
         if progress is not None:
@@ -346,14 +350,24 @@ def _sent(crop: Tensor, device: torch.device) -> Tensor:
     return crop.pin_memory().to(device, non_blocking=True)
 
 
-def _kept(shape: tuple[int, ...], stored: FloatArray, device: torch.device) -> FloatArray:
-    """Give a result's memory, all 0, seen as (X, Y, Z, C) whatever order it lies in.
+def _kept(
+    part: Tensor, fine: Sequence[int], stored: FloatArray, others: Sequence[Tensor]
+) -> FloatArray:
+    """Give a result's memory, seen as (X, Y, Z, C) whatever order it lies in.
 
-    Such that a GPU can write into by itself, where the system allows.
+    A first (C, x, y, z) part that is all of it brings the memory, unless others lie there too: to
+    take fresh one lasts longer than all that is done to a result. Else it is 0, and such that a GPU
+    can write into by itself, where the system allows.
     """
-    lengths = (*(shape[int(axis)] for axis in stored[:, 0]), shape[3])
-    memory = np.zeros(lengths, np.float32)  # in large pages, and only when it is written
-    if device.type == "cuda":
+    values, axes = part.permute(1, 2, 3, 0), [int(axis) for axis in stored[:, 0]]
+    lengths = [*(fine[axis] for axis in axes), len(part)]
+    alone = all(part.data_ptr() != each.data_ptr() for each in others)
+    as_stored = axes == [0, 1, 2] and list(values.shape) == lengths and values.is_contiguous()
+    if alone and as_stored and part.device.type == "cpu" and part.dtype == torch.float32:
+        memory = values.numpy()
+    else:
+        memory = np.zeros(lengths, np.float32)  # in large pages, and only when it is written
+    if part.device.type == "cuda":
         with suppress(RuntimeError):  # there is no more of such memory
             memory = torch.zeros(lengths, dtype=torch.float32, pin_memory=True).numpy()
     seen: FloatArray = apply_orientation(memory, stored)
@@ -412,18 +426,26 @@ def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
 def _copy_now(
     value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray | None
 ) -> None:
-    """Do all of it plane by plane, in a core's cache: results are too large to go through twice."""
+    """Do all of it plane by plane, in a core's cache: results are too large to go through twice.
+
+    The place may be the values' own memory, mirrored: a plane and the one that it changes places
+    with are read before either is written.
+    """
     found = value.permute(1, 2, 3, 0).float().cpu().numpy()
 
-    def copy(one: slice) -> None:
-        plane = found[one.start]
+    def finished(number: int) -> FloatArray:
+        plane: FloatArray = found[number].copy()
         if units is not None:
             lines = plane.reshape(len(plane), -1)  # what is long is quick
-            lines = lines * np.tile(units.deviation, plane.shape[1])
+            lines *= np.tile(units.deviation, plane.shape[1])
             lines += np.tile(units.mean, plane.shape[1])
-            plane = lines.reshape(plane.shape)
-        place[one.start] = plane
-        if outside is not None:
-            place[one.start][outside[one.start]] = 0
+        return plane
 
-    for_each_block(copy, len(found), 1)
+    def copy(one: slice) -> None:
+        pair = one.start, len(found) - 1 - one.start
+        for number, plane in zip(pair, [finished(each) for each in pair], strict=True):
+            place[number] = plane
+            if outside is not None:
+                place[number][outside[number]] = 0
+
+    for_each_block(copy, -(-len(found) // 2), 1)
