@@ -236,6 +236,21 @@ def test_a_feature_of_the_window_knows_few_others(feature):
     assert found == set()
 
 
+MENU_KEY = re.compile(r"(?<!&)&(?!amp;|nbsp;)[fvlpwhsc]", re.IGNORECASE)
+
+
+def test_no_key_of_a_form_is_one_of_naparis_menus():
+    """File, View, Layers, Plugins, Window, Help; and Alt+S and Alt+C, which make screenshots."""
+    found = {
+        f"{module}:{line} has {text!r}"
+        for module, tree in TREES.items()
+        if module.parts[0] == "ui"
+        for line, text in strings(tree)
+        if MENU_KEY.search(text)
+    }
+    assert found == set()
+
+
 def test_nothing_is_done_by_pressing_a_button_for_the_user():
     found = {
         f"{module}:{node.lineno} does {ast.unparse(node)}"

@@ -46,15 +46,15 @@ def test_what_is_chosen_can_be_read(offered):
 def test_a_choice_that_the_picture_is_not_of_is_marked(offered):
     offered.choose("", PREDICTIONS[:1])
     offered.mark_drawn(offered.asked)
-    assert offered.show_button.text() == "&Show"
+    assert offered.show_button.text() == "Sh&ow"
     offered.truths.setCurrentIndex(2)
-    assert offered.show_button.text() == "&Show this choice"
+    assert offered.show_button.text() == "Sh&ow this choice"
     assert offered.show_button.font().bold()
     offered.truths.setCurrentIndex(0)
     offered.scans.setCurrentIndex(1)
-    assert offered.show_button.text() == "&Show this choice"
+    assert offered.show_button.text() == "Sh&ow this choice"
     offered.mark_drawn(None)
-    assert offered.show_button.text() == "&Show"
+    assert offered.show_button.text() == "Sh&ow"
 
 
 def test_names_that_differ_at_their_ends_look_different_in_a_narrow_box(offered):

@@ -15,12 +15,12 @@ LOAD_LABELS: Mapping[str, str] = {
     "path": "Sc&an",
     "series": "Se&ries",
     "subject": "S&ubject",
-    "platform": "&Platform",
+    "platform": "Platfo&rm",
     "run": "Ru&n",
     "b_value": "Sh&ell",
     "mask": "&Mask",
-    "bval": "b-&values",
-    "bvec": "b-ve&ctors",
+    "bval": "&b-values",
+    "bvec": "b-vectors",
     "b0_threshold": "b=0 up &to",
 }
 """What Load acquisition calls its fields, which are parameters of `load_acquisition`, too."""
@@ -30,7 +30,7 @@ HARMONIZE_LABELS: Mapping[str, str] = {
     "target": "&Targets",
     "device": "Devic&e",
     "tile": "T&ile",
-    "resample": "&Interpolate to the model's voxel size",
+    "resample": "Interpolate to the model's vo&xel size",
     "rescale_b_value": "Rescale to the model's &b-value",
     "gradients": "&Gradients",
 }

@@ -36,7 +36,7 @@ LABELS: Mapping[str, str] = {
     "resample": "Ima&ges",
     "affine": "&Motion",
     "subjects": "Sub&jects",
-    "voxel_size": "&Cubes of (mm)",
+    "voxel_size": "Cubes of (mm)",
     "run": "Scan's &run",
     "b0_threshold": "b=0 up &to",
 }

@@ -70,7 +70,7 @@ class AlignForm(ExaminedForm):
         self.run.setPlaceholderText("the only one")
         self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.button = push_button(
-            "A&lign", "Lay each subject's scans on that subject's scan of the input (Enter)."
+            "Align", "Lay each subject's scans on that subject's scan of the input (Enter)."
         )
         self._lay_out()
         self._connect()
@@ -103,7 +103,7 @@ class AlignForm(ExaminedForm):
         for name, label in LABELS.items():
             rows = self.others if name in OTHERS else self.rows
             rows.add(name, label, getattr(self, name), tips[name])
-        self.section = Section("Ad&vanced", self.others)
+        self.section = Section("Advanced", self.others)
         stacked(self, self.rows, self.section, self.button)
         fit_into_form(self.input, self.affine, self.b0_threshold)
 

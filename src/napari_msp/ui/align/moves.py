@@ -44,9 +44,9 @@ HEADERS: Sequence[Text] = (
 )
 
 VIEWS: Sequence[tuple[View, str, str]] = (
-    ("input", "I&nput", "The b=0 image of the head on which the scan was laid."),
+    ("input", "Inp&ut", "The b=0 image of the head on which the scan was laid."),
     ("before", "&Before", "The scan's b=0 image before the alignment."),
-    ("after", "A&fter", "The scan's b=0 image after the alignment."),
+    ("after", "&After", "The scan's b=0 image after the alignment."),
 )
 
 SELECT = "Select a row to see its head with the input's."
@@ -94,9 +94,9 @@ class Moves(Themed):
         self.seen = QWidget()
         stacked(self.seen, in_row(*self.views.values()), self.board)
         self.report = push_button(
-            "Open re&port", "Show every scan before and after, in the browser."
+            "Ope&n report", "Show every scan before and after, in the browser."
         )
-        self.train = push_button("&Use in Train", "Open Train with the aligned dataset.")
+        self.train = push_button("Us&e in Train", "Open Train with the aligned dataset.")
         buttons = in_row(self.report, self.train)
         stacked(self, self.table, self.hint, self.seen, buttons)
         self.table.itemSelectionChanged.connect(self._choose)

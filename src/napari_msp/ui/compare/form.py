@@ -28,7 +28,7 @@ from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import Notices, Sentences
 
 LABELS = {
-    "b_value": "S&hell",
+    "b_value": "Shell",
     "predictions": "P&redictions",
     "truth": "Ground &truth",
     "input_image": "&Input scan",
@@ -42,7 +42,7 @@ LABELS = {
 CHOICE = ("b_value", "predictions", "truth", "input_image")
 """Rows that act when Show is pressed; the others do so at once."""
 
-SHOW, ANOTHER = "&Show", "&Show this choice"
+SHOW, ANOTHER = "Sh&ow", "Sh&ow this choice"
 """The button, and as long as the picture is of another choice."""
 
 NO_TRUTH, NO_SCAN = "none", "none"

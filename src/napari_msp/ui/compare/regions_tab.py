@@ -166,8 +166,8 @@ class RegionsTab(Themed):
         self.labels = QComboBox()
         self.labels.setAccessibleName("Labels")
         fit_into_form(self.labels)
-        self.open = push_button("&Open …", "<p>Open a label image in the space of the scans.</p>")
-        self.new = push_button("Ne&w", "<p>Make empty labels in the voxels of the comparison.</p>")
+        self.open = push_button("Open …", "<p>Open a label image in the space of the scans.</p>")
+        self.new = push_button("New", "<p>Make empty labels in the voxels of the comparison.</p>")
         self.draw = push_button(
             "&Draw",
             "<p>Show one image with its labels, to paint on; press again for the comparison.</p>",

@@ -186,7 +186,7 @@ class VoxelTab(QWidget):
         self._compared: Compared | None = None
         self._map: Map | None = None
         self._position: tuple[float, ...] | None = None
-        self.panel, self.hold = VoxelPanel(), QCheckBox("H&old this voxel")
+        self.panel, self.hold = VoxelPanel(), QCheckBox("Hol&d this voxel")
         self.hold.setToolTip(
             "<p>Stop following the mouse. A click on the canvas does the same and sets the "
             "crosshair there, in every plane; Shift+X hides it.</p>"

@@ -86,7 +86,7 @@ class Compare(Docked):
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
         self.verdict = MessageLine()
         self.save_figure = push_button(
-            "Save fi&gure …",
+            "Save fig&ure …",
             "<p>Save the shown slice as a figure, with squared or signed errors as shown: PNG, "
             "PDF or SVG.</p>",
         )

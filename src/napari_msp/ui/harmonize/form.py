@@ -108,7 +108,7 @@ class HarmonizeForm(QWidget):
         self._running = False
         self.empty = QWidget()
         self.load = QPushButton("L&oad acquisition …")
-        self.sample = QPushButton("Open &simulated heads")
+        self.sample = QPushButton("Open sim&ulated heads")
         self.scan = QComboBox()
         self.models = ModelChoice()
         self.model_message = MessageLine()

@@ -52,7 +52,7 @@ class Results(QWidget):
         self.lines.setToolTip(tooltip("SH MSE"))
         self.notes = MessageLine()
         self.compare = push_button(
-            "&Compare", "Show the predictions beside the truth, as in Fig. 3."
+            "Compa&re", "Show the predictions beside the truth, as in Fig. 3."
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
         # Above what grows from prediction to prediction.

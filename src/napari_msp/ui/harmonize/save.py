@@ -54,7 +54,7 @@ class Saving(QWidget):
         fit_into_form(self.table)
         self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
         self.message, self.progress = MessageLine(), JobRow()
-        self.button, self.close_button = QPushButton("&Save"), QPushButton("Close")
+        self.button, self.close_button = QPushButton("Save"), QPushButton("Close")
         self._lay_out()
         self._connect()
         self._refresh()

@@ -60,13 +60,13 @@ class AcquisitionForm(ExaminedForm):
         self.paths = (self.path, self.mask, self.bval, self.bvec)
         self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.maps = CheckList()
-        self.show_mask = QCheckBox("S&how the mask's outline")
+        self.show_mask = QCheckBox("Show the mas&k's outline")
         self.description = readable()
         self.button = push_button(
-            "&Load", "Fit SH to the scan and show SH average, colour FA and b0 (Enter)."
+            "Loa&d", "Fit SH to the scan and show SH average, colour FA and b0 (Enter)."
         )
         self.quality = push_button(
-            "Is it any goo&d?",
+            "Is it an&y good?",
             "Look for slices that dropped out, volumes that moved, noise and ghosts.",
         )
         self._lay_out()
@@ -92,7 +92,7 @@ class AcquisitionForm(ExaminedForm):
     def _lay_out(self) -> None:
         self.teaching = Sentences(TEACHING)
         self.sample = push_button(
-            "Open &simulated heads", "A head on two platforms, simulated once and kept."
+            "Open sim&ulated heads", "A head on two platforms, simulated once and kept."
         )
         self.notices = Notices()
         self.rows, self.files = FormRows(self.notices), FormRows(self.notices)
@@ -111,7 +111,7 @@ class AcquisitionForm(ExaminedForm):
             rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
         self.maps.setAccessibleName("Maps")
-        self.shown = Section("Ma&ps", self.maps)
+        self.shown = Section("Maps", self.maps)
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
         stacked(self, *above, self.description, self.show_mask, self.quality, self.button)
         fit_into_form(

@@ -14,7 +14,7 @@ from napari_msp.ui.widgets.form import FormRows, on_enter, push_button, stacked
 from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import FileForm, PathField
 
-LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
+LABELS = {"folder": "Fol&der", "rater": "&Rater", "blind": "Names"}
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
@@ -67,7 +67,7 @@ class ReviewForm(FileForm):
         self.folder, self.rater = PathField("Choose a folder of predictions"), QLineEdit()
         self.paths = (self.folder,)
         self.rater.setText(plain_label(_user()))
-        self.blind = QCheckBox("&hide whose they are")
+        self.blind = QCheckBox("hide whose the&y are")
         self.roles = QCheckBox("and which is the &input")
         self.roles.setToolTip(ROLES_TIP)
         self.roles.setEnabled(False)

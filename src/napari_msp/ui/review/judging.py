@@ -105,7 +105,7 @@ class Judging(Themed):
         self.undo = push_button("&Undo", "<p>Take the last rating back (Backspace).</p>")
         self.keys = push_button("&Keys …", "<p>Show all keys (?).</p>")
         self.report = push_button(
-            "Re&port", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
+            "Repor&t", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
         )
         self.proof = push_button(
             "Site &effect …",

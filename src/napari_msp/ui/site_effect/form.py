@@ -21,11 +21,11 @@ from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import FileForm, PathField
 
 LABELS = {
-    "predictions": "&Folder",
-    "datasets": "&Heads",
+    "predictions": "Fol&der",
+    "datasets": "He&ads",
     "regions": "Re&gions",
     "run": "R&un",
-    "input": "&Input",
+    "input": "Inpu&t",
 }
 """Of the rows, by the library's name of the parameter."""
 
@@ -71,7 +71,7 @@ class SiteEffectForm(FileForm):
         self.paths = (self.folder, self.heads, self.regions)
         self.regions.line.setPlaceholderText("white matter, grey matter, fluid")
         self.button = push_button(
-            "&Compare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
+            "Co&mpare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
         )
         self.notices = Notices()
         self.rows = FormRows(self.notices)

@@ -53,7 +53,7 @@ class SiteEffect(Docked):
         self.form, self.panel = SiteEffectForm(), SiteEffectPanel()
         self.what = Section("What to compare", self.form, unfolded=True)
         self.progress, self.message = JobRow(), MessageLine()
-        self.report = push_button("Open re&port", "<p>Show all tables and figures, as a page.</p>")
+        self.report = push_button("Open &report", "<p>Show all tables and figures, as a page.</p>")
         self.written: Path | None = None
         self._warned: list[str] = []
         self._looking = Latest(self)

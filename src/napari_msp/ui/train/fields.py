@@ -117,11 +117,11 @@ _MSP, _PAPER = ("kind", (MULTI_STAGE,)), ("preset", ("paper",))
 _FAST = ("preset", ("fast", "lecture"))
 
 _FIELDS = (
-    FormField("preset", "P&reset", term="preset"),
-    FormField("kind", "&Network"),
+    FormField("preset", "Pr&eset", term="preset"),
+    FormField("kind", "Networ&k"),
     FormField("input", "&Input", term="input"),
     FormField("targets", "Tar&gets", term="target"),
-    FormField("held_out", "H&eld out", term="held-out subject"),
+    FormField("held_out", "Held o&ut", term="held-out subject"),
     FormField("validation", term="validation subject"),
     FormField("minutes", empty="as long as the steps take"),
     FormField("patience", "Patience (epochs)", term="validation subject"),

@@ -93,7 +93,7 @@ class TrainingForm(QWidget):
             "folder": self.folder,
             **training_entries(self.fields),
         }
-        self.simulate = push_button("&Simulated heads", TIPS["simulate"])
+        self.simulate = push_button("Simulated heads", TIPS["simulate"])
         # In the order in which Tab goes through them.
         self.notices = Notices()
         self.first, self.others = self._first_rows(), self._other_rows()
@@ -204,8 +204,8 @@ class TrainingForm(QWidget):
         rows.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
         for name in SHOWN_FIRST:
             rows.add(name, *self._row(name))
-        rows.add("folder", "R&un folder", self.folder.native, TIPS["folder"])
-        rows.add("device", "Devi&ce", self.entries["device"].native, TIPS["device"])
+        rows.add("folder", "Ru&n folder", self.folder.native, TIPS["folder"])
+        rows.add("device", "Device", self.entries["device"].native, TIPS["device"])
         return rows
 
     def _other_rows(self) -> FormRows:

@@ -63,7 +63,7 @@ class Train(Docked):
         self.view = RunView()
         self.message = MessageLine()
         self.train_button = push_button(
-            "&Train", "Make the run folder, and train in a process of its own."
+            "T&rain", "Make the run folder, and train in a process of its own."
         )
         self.resume_button = push_button(
             "Resu&me", "Go on with the shown run, from its checkpoint if it has one."

@@ -110,7 +110,7 @@ class FormRows(Themed):
         stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
-        row.label.setBuddy(entry)
+        row.label.setBuddy(entry.focusProxy() or entry)  # or its key would lead nowhere
         for each in (row.label, entry):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
