@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+SH_MSE_EXPONENT = -5
+"""Squared errors in SH units are written in units of 1e-5, as in the paper's table."""
+
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
     """Write a number with a true minus; a dash where there is none.
@@ -63,6 +66,16 @@ def power_of_ten(exponent: int) -> str:
     if not exponent:
         return ""
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def sh_mse(value: float) -> str:
+    """Write a squared error in SH units as all tables do.
+
+    >>> sh_mse(0.000247)
+    '24.7 × 10⁻⁵'
+    """
+    display = NumberFormat.of([value], SH_MSE_EXPONENT)
+    return f"{display.text(value)} × {power_of_ten(SH_MSE_EXPONENT)}"
 
 
 def p_text(value: float | None) -> str:

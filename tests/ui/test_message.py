@@ -66,7 +66,8 @@ def test_signs_differ_in_shape_not_only_in_colour(line):
     [
         ("4 predictions in 19 s.", "19_s."),
         ("shell b = 1000 s/mm², 32 directions", "b_=_1000_s/mm²,"),
-        ("SH MSE 3.1e-4 (before: 8.3e-4, ▼ −63 %)", "▼_−63_%)"),
+        ("SH MSE 31.0 × 10⁻⁵ (before: 83.0 × 10⁻⁵, ▼ −63 %)", "▼_−63_%)"),
+        ("SH MSE 31.0 × 10⁻⁵", "31.0_×_10⁻⁵"),
         ("sub-01 3 scans", "3"),
     ],
 )

@@ -48,25 +48,25 @@ def headers(panel):
 
 def test_errors_in_one_power_of_ten_and_changes_with_sign_and_arrow(panel):
     assert texts(panel) == [
-        ["DIQT", "7.27", "–", "3.77", "–"],
-        ["MSP", "6.57", "▼ −9.6", "4.10", "▲ +8.8"],
-        ["<b>like</b>", "7.27", "0.0", "3.77", "0.0"],
+        ["DIQT", "72.7", "–", "3.77", "–"],
+        ["MSP", "65.7", "▼ −9.6", "4.10", "▲ +8.8"],
+        ["<b>like</b>", "72.7", "0.0", "3.77", "0.0"],
     ]
     assert headers(panel) == [
         "prediction",
-        "SH MSE\n10⁻⁴\nSH units²",
+        "SH MSE\n10⁻⁵\nSH units²",
         "change\n%",
         "colour-FA\nMSE\n10⁻³ FA²",
         "change\n%",
     ]
 
 
-def test_the_power_of_ten_is_that_of_the_smallest_error(panel):
-    panel.show_errors(NAMES[:2], errors((7.27e-4, 2e-6)), VOXELS)
-    assert [row[1] for row in texts(panel)] == ["727.00", "2.00"]
+def test_errors_in_sh_units_are_always_in_the_power_of_ten_of_the_papers_table(panel):
+    panel.show_errors(NAMES[:2], errors((7.27e-3, 2e-4)), VOXELS)
+    assert [row[1] for row in texts(panel)] == ["727.0", "20.0"]
     panel.show_errors(NAMES[:1], errors((0.0,)), VOXELS)
-    assert texts(panel)[0][1] == "0.00"
-    assert headers(panel)[1] == "SH MSE\n\nSH units²"
+    assert float(texts(panel)[0][1]) == 0
+    assert headers(panel)[1] == "SH MSE\n10⁻⁵\nSH units²"
 
 
 def test_better_and_worse_have_colours_of_the_theme(panel):
@@ -180,4 +180,4 @@ def test_a_name_that_is_too_long_has_a_line_over_its_numbers(panel, qtbot):
 def test_nothing_can_be_typed_into_it(panel, qtbot):
     panel.table.setCurrentCell(1, 1)
     qtbot.keyClicks(panel.table, "9")
-    assert texts(panel)[1][1] == "6.57"
+    assert texts(panel)[1][1] == "65.7"

@@ -83,7 +83,7 @@ def test_what_weights_began_as_is_told_also_after_a_resume():
     history = told(STARTED, measured, STARTED, replace(measured, errors={}, aligned={}))
     assert how_it_began(history.begun) == [
         "Starts from base: a begins as b (as asked).",
-        "Before the first step, SH MSE on training heads: a 2.8e-4 (5.1e-4 aligned).",
+        "Before the first step, SH MSE on training heads: a 28.0 × 10⁻⁵ (51.0 × 10⁻⁵ aligned).",
         "Doubtful: base learned at b = 1000, far from b = 3000 here.",
     ]
     assert how_it_began(told(STARTED).begun) == []
@@ -147,11 +147,11 @@ def test_errors_stand_beside_those_to_beat():
         history.add(Validated("msp a", 1, 10, 1.0, errors))
     table = against_alignment(history).replace("&nbsp;", " ")
     first, second = table.split("<tr>")[2:]
-    for cell in ("a", "3.9e-4", "5.2e-4", "25 % better"):
+    for cell in ("a", "39.0", "52.0", "25 % better"):
         assert f">{cell}<" in first
-    for cell in ("b", "5.0e-4", "4.0e-4", "25 % worse"):
+    for cell in ("b", "50.0", "40.0", "25 % worse"):
         assert f">{cell}<" in second
-    assert ">now<" in table
+    assert ">now<" in table and ">SH MSE, 10⁻⁵<" in table
 
 
 def test_at_the_end_the_errors_are_those_of_the_model():
@@ -159,14 +159,14 @@ def test_at_the_end_the_errors_are_those_of_the_model():
     history = told(STARTED, Aligned({"a": 5e-4}, {"a": 5e-4, "b": 4e-4}))
     for held_out, chosen in ((4e-4, 2e-4), (9e-4, 8e-4)):
         history.add(Validated("msp a", 1, 10, 1.0, {"a": held_out}, {"a": chosen, "b": chosen}))
-    assert ">9.0e-4<" in against_alignment(history)
+    assert ">90.0<" in against_alignment(history)
     history.add(Finished("m", 2.0, {"a": 4e-4}, validation={"a": 2e-4, "b": 2e-4}))
     table = against_alignment(history).replace("&nbsp;", " ")
     assert ">kept<" in table
     first, second = table.split("<tr>")[2:]
-    for cell in ("4.0e-4", "20 % better"):
+    for cell in ("40.0", "20 % better"):
         assert f">{cell}<" in first
-    for cell in ("2.0e-4", "50 % better"):
+    for cell in ("20.0", "50 % better"):
         assert f">{cell}<" in second
     history.add(replace(STARTED, resumed_at=10))
     assert ">now<" in against_alignment(history)

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from napari_msp.errors import Choose, Give, Remedy, StartAfresh, UserError, either
-from napari_msp.formatting import short
+from napari_msp.formatting import sh_mse
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.events import StartedFrom
 from napari_msp.learning.heads import Head, Study
@@ -333,7 +333,7 @@ def started_from(
     }
     worse = [
         f"{target} is no better than statistical alignment before the first step (SH MSE "
-        f"{short(error)} on training heads, {short(aligned[target])} aligned)"
+        f"{sh_mse(error)} on training heads, {sh_mse(aligned[target])} aligned)"
         for target, error in errors.items()
         if not error < aligned[target]
     ]

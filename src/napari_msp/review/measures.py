@@ -17,7 +17,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import gradient_files
 from napari_msp.errors import UserError
 from napari_msp.files import stamp_of
-from napari_msp.formatting import number
+from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, number, power_of_ten
 from napari_msp.inference.review_making import MEASURES_FIELD
 from napari_msp.strict_json import read_json
 
@@ -39,6 +39,9 @@ CAP = 20.0
 
 WARNING_WEIGHT = 3.0
 """What a warning in the sidecar counts as, in robust standard deviations (our choice)."""
+
+
+SQUARED = f"{power_of_ten(SH_MSE_EXPONENT)} SH units²"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Measure:
         """Write a value; a dash where there is none."""
         if value is None:
             return "–"
+        if self.unit == SQUARED:
+            return NumberFormat.of([value], SH_MSE_EXPONENT).text(value)
         if self.decimals is not None:
             return number(round(value, self.decimals) + 0.0, self.decimals)
         return f"{value:#.2g}".rstrip(".").replace("-", "−")
@@ -109,7 +114,7 @@ MEASURES: Mapping[str, Measure] = {
         Measure(
             "expected_error_median",
             "expected error",
-            "SH units²",
+            SQUARED,
             "ExpectedErrorMedian",
             "high",
             None,
@@ -118,7 +123,7 @@ MEASURES: Mapping[str, Measure] = {
         Measure(
             "error",
             "error",
-            "SH units²",
+            SQUARED,
             "Error",
             "high",
             None,

@@ -17,15 +17,20 @@ from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result,
 from napari_msp.evaluation.biology import EFFECTS, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.evaluation.statistics import interval_name
-from napari_msp.formatting import NumberFormat, counted, ends, number, p_text, span
+from napari_msp.formatting import (
+    SH_MSE_EXPONENT,
+    NumberFormat,
+    counted,
+    ends,
+    number,
+    p_text,
+    span,
+)
 
 BIOLOGY = "Biology put in"
 
 OTHERS = "More measures"
 """Heading over those that have none."""
-
-SH_MSE_EXPONENT = -5
-"""Squared errors in SH units are written in units of 1e-5, in every table alike (our choice)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +11,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
 
 from napari_msp.evaluation.measures.metrics import change
-from napari_msp.formatting import power_of_ten
+from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.message import Sentences
@@ -57,7 +56,7 @@ class ErrorColumn:
     @property
     def header(self) -> str:
         """The title in a few short lines, with the power of ten in which values are shown."""
-        power = power_of_ten(self.exponent)
+        power = power_of_ten(self.display.exponent)
         of = self.of.replace(" ", "-\n" if len(self.of) > 10 else "-")
         if len(of) < 4:
             lines = [self.title, power, self.unit]
@@ -68,11 +67,10 @@ class ErrorColumn:
         return "\n".join(map(str.strip, lines))
 
     @property
-    def exponent(self) -> int:
-        """The power of ten in which the smallest error is 1 to 10; none where 1 to 100 is read."""
-        positive = [each for each in self.values if each > 0]
-        exponent = math.floor(math.log10(min(positive))) if positive else 0
-        return 0 if exponent == 1 else exponent
+    def display(self) -> NumberFormat:
+        """How they are written: all of one unit alike."""
+        squared = self.unit == "SH units²"
+        return NumberFormat.of(self.values, SH_MSE_EXPONENT if squared else None)
 
     def change(self, number: int) -> float | None:
         """By how many percent an error is above or below the first one; None for that itself."""
@@ -184,8 +182,7 @@ def _row(
     cells = [(names[number], names[number])]
     for error in errors:
         value = error.values[number]
-        shown = f"{value / 10.0**error.exponent:.2f}"
-        cells.append((shown, f"{value:.4g} {error.unit} over {measured}"))
+        cells.append((error.display.text(value), f"{value:.4g} {error.unit} over {measured}"))
         cells.append(_change(error.change(number), names[0], is_first=number == 0))
     return cells
 

@@ -24,7 +24,7 @@ from napari_msp.errors import (
     UserError,
     every,
 )
-from napari_msp.formatting import short
+from napari_msp.formatting import sh_mse
 from napari_msp.identity import files_read
 from napari_msp.options import Options
 from napari_msp.scan import Scan
@@ -118,15 +118,15 @@ class Predicted:
 
     @property
     def summary(self) -> str:
-        """One line, such as "MSP → prisma_st: SH MSE 3.1e-4 (before: 8.3e-4, ▼ −63 %)"."""
+        """One line, such as "MSP → prisma_st: SH MSE 31.0 × 10⁻⁵ (before: 83.0 × 10⁻⁵, …)"."""
         prediction = self.prediction
         name = f"{prediction.label} → {prediction.target}"
         if self.errors is None:
             truth = prediction.target in prediction.siblings
             return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
         before, changed_by = self.errors.sh_mse_before, self.errors.change
-        beside = "" if before is None else f" (before: {short(before)}{_sign(changed_by)})"
-        return f"{name}: SH MSE {short(self.errors.sh_mse)}{beside}"
+        beside = "" if before is None else f" (before: {sh_mse(before)}{_sign(changed_by)})"
+        return f"{name}: SH MSE {sh_mse(self.errors.sh_mse)}{beside}"
 
     @property
     def worse(self) -> str:

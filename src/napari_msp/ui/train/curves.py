@@ -14,6 +14,7 @@ from qtpy.QtGui import QColor, QFont, QFontMetrics
 from qtpy.QtWidgets import QLabel
 
 from napari_msp.arrays import FloatArray
+from napari_msp.formatting import SH_MSE_EXPONENT
 from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.history import RunHistory, phase_title, smoothed
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 INTERVAL = 100
 """Milliseconds between two pictures, at least."""
 
-SH_UNIT = 1e-5
+SH_UNIT = 10.0**SH_MSE_EXPONENT
 """Held-out errors are shown in this many SH units²."""
 
 MARKS = (("o", "●"), ("s", "■"), ("t1", "▲"), ("d", "◆"), ("t", "▼"), ("+", "✚"))

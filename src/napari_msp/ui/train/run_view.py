@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_msp.errors import UserError
-from napari_msp.formatting import counted, duration, listed, short
+from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, counted, duration, listed, sh_mse
 from napari_msp.learning.events import Event, Failed, Finished, Started, StartedFrom, Step, Stopped
 from napari_msp.learning.runs import CHECKPOINT_ENDING, RunFolder, State
 from napari_msp.networks.registry import title
@@ -172,7 +172,7 @@ def how_it_began(begun: StartedFrom | None) -> list[str]:
     if begun is None:
         return []
     before = [
-        f"{target} {short(error)} ({short(begun.aligned[target])} aligned)"
+        f"{target} {sh_mse(error)} ({sh_mse(begun.aligned[target])} aligned)"
         for target, error in begun.errors.items()
     ]
     words = [f"Starts from {begun.model}: {'; '.join(begun.notes)}."] if begun.notes else []
@@ -188,20 +188,26 @@ def against_alignment(history: RunHistory) -> str:
 
     Returns
     -------
-    A table as rich text, with rows such as "prisma_st 3.9e-4 5.2e-4 25 % better"; empty as long as
+    A table as rich text, with rows such as "prisma_st 39.0 52.0 25 % better"; empty as long as
     there is no error.
     """
     kept = {target: history.kept(target) for target in history.targets}
-    rows = []
+    shown = {}
     for target, error in kept.items():
         latest = [errors[-1] for _, errors in history.errors(target)]
-        shown = error if error is not None else latest[-1] if latest else None
-        if shown is not None:
-            rows.append([target, short(shown), *_beside(shown, history.aligned.get(target))])
-    if not rows:
+        known = error if error is not None else latest[-1] if latest else None
+        if known is not None:
+            shown[target] = known
+    if not shown:
         return ""
+    display = NumberFormat.of([*shown.values(), *history.aligned.values()], SH_MSE_EXPONENT)
+    rows = []
+    for target, error in shown.items():
+        aligned = history.aligned.get(target)
+        beside = "" if not aligned else display.text(aligned)
+        rows.append([target, display.text(error), beside, _gain(error, aligned)])
     of_what = "now" if None in kept.values() else "kept"
-    table = [["SH MSE", of_what, "alignment", ""], *rows]
+    table = [[f"SH MSE, {display.unit('')}", of_what, "alignment", ""], *rows]
     return "<table>" + "".join(f"<tr>{_cells(row)}</tr>" for row in table) + "</table>"
 
 
@@ -249,13 +255,12 @@ def failed(error: UserError, resumable: bool) -> str:
     return f"Failed: {words}. {another}{FROM_CHECKPOINT if resumable else ANEW}"
 
 
-def _beside(error: float, aligned: float | None) -> tuple[str, str]:
-    """Give alignment's error, and what the network gains over it."""
+def _gain(error: float, aligned: float | None) -> str:
+    """Say what the network gains over alignment."""
     if not aligned:
-        return "", ""
+        return ""
     gain = round(100 * (1 - error / aligned))
-    words = f"{abs(gain)} % {'better' if gain > 0 else 'worse'}" if gain else "no better"
-    return short(aligned), words
+    return f"{abs(gain)} % {'better' if gain > 0 else 'worse'}" if gain else "no better"
 
 
 def _cells(row: list[str]) -> str:

@@ -40,7 +40,7 @@ SIGNS = {
 LONG_WORD = re.compile(r"[^\s-]{30}")
 
 IN_A_NUMBER = re.compile(
-    r" (?=[=<] \d)|(?<=[=<]) (?=\d)|(?<=[▲▼]) (?=[+−])"
+    r" (?=[=<×] \d)|(?<=[=<×]) (?=\d)|(?<=[▲▼]) (?=[+−])"
     r"|(?<=\d) (?=%|°|(?:s|ms|min|h|mm[²³]?|cm|ml|s/mm²|[kMG]i?B|SH units²?)(?![\w-]))"
 )
 """Blanks at which no line ends: in "b = 1000 s/mm²", "▼ −63 %"."""
