@@ -132,7 +132,7 @@ def head(
     def image(values: np.ndarray[Any, Any], inside: np.ndarray[Any, Any]) -> ReviewImage:
         average = np.where(inside, values, 0).astype(np.float32)
         own = fa * inside
-        return ReviewImage(average, direction * own[..., None], own, inside, AFFINE)
+        return ReviewImage.of(average, direction * own[..., None], inside, AFFINE)
 
     seen = mask & (z > -0.35) if broken else mask  # a mask that lost the lower brain
     skull = ((radius > 1.05) & (radius < 1.16)) * np.float32(0.35)

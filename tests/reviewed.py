@@ -36,7 +36,7 @@ def image(value: float, shape=SHAPE, affine=AFFINE) -> ReviewImage:
     average[: shape[0] // 2] *= 0.5
     colour = np.zeros((*shape, 3), dtype=np.float32)
     colour[mask] = (value, 0, 0)
-    return ReviewImage(average, colour, colour[..., 0], mask, affine)
+    return ReviewImage.of(average, colour, mask, affine)
 
 
 def maps(number: int, *, truth: bool = False, shape=SHAPE, affine=AFFINE) -> ReviewMaps:

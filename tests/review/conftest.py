@@ -48,7 +48,7 @@ def write_small_maps(root: Path, image: Path, bright: float = 1.0) -> None:
     affine[:3, 3] = [57.0, -69.0, -51.0]
     average = (np.where(mask, 0.5 + 0.4 * (x > 0), 0) * bright).astype(np.float32)
     colour = np.where(mask[..., None], [0.7, 0.0, 0.1], 0).astype(np.float32)
-    of = ReviewImage(average, colour, np.where(mask, 0.7, 0).astype(np.float32), mask, affine)
+    of = ReviewImage.of(average, colour, mask, affine)
     error = np.where(mask, 0.002, 0).astype(np.float32)
     stem = image.name.removesuffix("_dwi.nii.gz")
     write_review_maps(root, stem, {None: ReviewMaps(of, of, None, error, "expected error")})

@@ -16,12 +16,13 @@ from qtpy.QtTest import QTest
 from napari_msp.errors import Advice, Unexpected, UserError
 from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.background import Control
+from napari_msp.ui.grid_fit import SPACE
 from napari_msp.ui.review.ahead import Read, ReadAhead, _read
 from napari_msp.ui.review.canvas import cells_of
 from napari_msp.ui.review.entry_list import MARK
 from napari_msp.ui.review.pictures import Look
 from napari_msp.ui.review.session import Session
-from reviewed import folder
+from reviewed import folder, maps
 
 
 @pytest.fixture(scope="module")
@@ -162,11 +163,10 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
     )
     begin()
     ahead, (one, other, last) = review.canvas.ahead, review.session.rows
-    subject: Any = SimpleNamespace(bytes=0, shell=None)
     pictures: Any = SimpleNamespace(bytes=0, look=Look())
 
     def made(entry):
-        ahead._take(Read(entry, subject, pictures, {}, True))
+        ahead._take(Read(entry, maps(0), pictures, {}, True))
 
     there.add(last.stem)
     made(one)
@@ -280,7 +280,7 @@ def test_why_something_is_missing_is_said_but_not_while_names_are_hidden(review,
     for name, blind in (("one", False), ("two", True)):
         begin(name, blind=blind)
         subject = SimpleNamespace(notes=("sub-01_dwi.nii.gz is left out: it has one shell",))
-        review.canvas.pictures = SimpleNamespace(subject=subject)
+        review.canvas.pictures = SimpleNamespace(maps=subject)
         review._show_judging()
         assert ("it has one shell" in review.judging.known.text()) is not blind
 
@@ -298,6 +298,7 @@ def test_no_risk_is_shown_where_nothing_is_known(review, begin):
     risks = {entry.risk for entry in review.session.rows}
     assert risks == {0.0}  # three are too few to say what is usual
     assert [row[3].text for row in review.list.model.rows] == ["–"] * 3
+    assert all("fewer than 8" in row[3].tip for row in review.list.model.rows)
 
 
 def read(entry, shell=None) -> Read:
@@ -317,9 +318,9 @@ def test_each_shell_is_looked_at_by_its_b_value(tmp_path):
     (entry,) = session.rows
     for wanted, shown, brightest in ((None, 1000, 0.61), (3000, 3000, 0.81), (2000, 1000, 0.61)):
         found = read(entry, wanted)
-        assert found.subject.shells == (1000, 3000)
-        assert found.subject.shell == shown
-        prediction = found.subject.images["prediction"].average
+        assert found.maps.shells == (1000, 3000)
+        assert found.maps.shell == shown
+        prediction = found.maps.prediction.average
         assert prediction.max() == pytest.approx(brightest, abs=0.002)
         names = cell_names(session, found)
         assert names[1] == f"sub-01 MSP prisma_st · SH average · b = {shown}"
@@ -338,7 +339,7 @@ def test_the_key_goes_from_shell_to_shell_and_begins_again(review, begin):
     review.act("shell")
     assert "one b-value" in review.message.text
     subject = SimpleNamespace(shells=(1000, 2000, 3000), shell=1000, notes=())
-    canvas.pictures = SimpleNamespace(subject=subject)
+    canvas.pictures = SimpleNamespace(maps=subject)
     gone = []
     for _ in range(3):
         review.act("shell")
@@ -357,13 +358,18 @@ def test_hidden_sides_are_not_told_by_what_is_missing(tmp_path):
     root = folder(tmp_path / "predictions", count=1)
     session = Session.open(str(root), "anna", blind=True, hide_roles=True)
     found = read(session.rows[0])
-    del found.subject.images["scan"]  # type: ignore[attr-defined]
     drawn = found.pictures
     missing = [
         replace(each, missing="no input") if each.role == "scan" else each for each in drawn.cells
     ]
     names = " ".join(cell_names(session, replace(found, pictures=replace(drawn, cells=missing))))
     assert "no image" in names
+    legend = cells_of(drawn, session, found.entry, ReadAhead(None).contrast_at(None)).legend
+    scales = legend.splitlines()[0].split(SPACE)
+    assert [each.rpartition(": ")[2].split(" ", 3)[3] for each in scales] == [
+        "SH units",
+        "SH units²",
+    ]
     assert "input" not in names
 
 

@@ -11,16 +11,15 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
+from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.provenance import Provenance
 from napari_msp.ui.review.pictures import (
     Contrast,
-    Image,
     Look,
-    Role,
-    Subject,
     draw,
     outline,
     own_limits,
+    worst_of,
 )
 from napari_msp.ui.review.session import Filter, Session, unusual_words
 
@@ -182,17 +181,13 @@ def test_there_is_no_error_where_nothing_was_predicted():
     colour = np.zeros((4, 4, 4, 3), dtype=np.uint8)
     predicted = np.where(mask, 0.9, 0).astype(np.float32)
     predicted[1, 1, 1] = 0.7
-    truth = Image(np.ones((4, 4, 4), dtype=np.float32), colour, whole, lattice)
-    images: dict[Role, Image] = {
-        "prediction": Image(predicted, colour, mask, lattice),
-        "truth": truth,
-    }
-    subject = Subject(images, None, "", None, ())
-    worst = subject.worst()
+    truth = ReviewImage(np.ones((4, 4, 4), dtype=np.float32), colour, whole, lattice)
+    maps = ReviewMaps(None, ReviewImage(predicted, colour, mask, lattice), truth)
+    worst = worst_of(maps)
     assert worst is not None
     assert worst.value == pytest.approx(0.09)  # not 1, as outside of the prediction
-    assert own_limits(subject)["SH average error"][1] <= 0.09 + 1e-6
-    (cell,) = [each for each in draw(subject, Look(), truths=True).cells if each.role == "error"]
+    assert own_limits(maps)["SH average error"][1] <= 0.09 + 1e-6
+    (cell,) = [each for each in draw(maps, Look(), truths=True).cells if each.role == "error"]
     assert np.count_nonzero(np.isfinite(cell.data[0])) == mask.sum()
     assert np.nanmax(cell.data[0]) == pytest.approx(0.09)
 
@@ -202,13 +197,10 @@ def test_no_error_says_nothing_where_masks_do_not_meet():
     ones, colour = np.ones((4, 4, 4), dtype=np.float32), np.zeros((4, 4, 4, 3), dtype=np.uint8)
     left, right = np.zeros((4, 4, 4), dtype=bool), np.zeros((4, 4, 4), dtype=bool)
     left[:1], right[3:] = True, True
-    images: dict[Role, Image] = {
-        "prediction": Image(ones, colour, left, lattice),
-        "truth": Image(ones, colour, right, lattice),
-    }
-    subject = Subject(images, None, "", None, ())
-    assert subject.worst() is None
-    assert "SH average error" not in own_limits(subject)
+    left_one, right_one = (ReviewImage(ones, colour, each, lattice) for each in (left, right))
+    maps = ReviewMaps(None, left_one, right_one)
+    assert worst_of(maps) is None
+    assert "SH average error" not in own_limits(maps)
 
 
 def test_a_rater_stays_the_same_when_review_is_opened_again(qtbot, tmp_path):

@@ -262,7 +262,7 @@ def review_image(maps: Maps) -> ReviewImage:
     """Take what is looked at from the maps of an image."""
     image = maps.image
     affine = np.asarray(image.affine)
-    return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
+    return ReviewImage.of(maps["sh_average"], maps["colour_fa"], image.mask, affine)
 
 
 def mean_of(values: FloatArray) -> float:

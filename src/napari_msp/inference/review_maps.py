@@ -26,9 +26,11 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import absolute, entities, gradient_files, map_name, shell_stem
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import staged_folder, stamp_of, write_json
@@ -64,19 +66,25 @@ class ReviewImage:
     ----------
     average
         (X, Y, Z) float32, the paper's SH average.
-    colour_fa
-        (X, Y, Z, 3) float32, |e₁| · FA.
-    fa
-        (X, Y, Z) float32.
-    mask, affine
-        (X, Y, Z) where there is brain; (4, 4) from voxels to scanner axes in mm.
+    colour
+        (X, Y, Z, 3) uint8, |e₁| · FA: 255 is FA 1.
+    mask, lattice
+        (X, Y, Z) where there is brain, and where voxels lie.
     """
 
     average: FloatArray
-    colour_fa: FloatArray
-    fa: FloatArray
+    colour: NDArray[np.uint8]
     mask: MaskArray
-    affine: FloatArray
+    lattice: Lattice
+
+    @classmethod
+    def of(
+        cls, average: FloatArray, colour_fa: FloatArray, mask: MaskArray, affine: FloatArray
+    ) -> ReviewImage:
+        """Take maps in SH units and FA; (4, 4) from voxels to scanner axes in mm."""
+        x, y, z = mask.shape
+        colour = np.rint(255 * np.clip(colour_fa, 0, 1)).astype(np.uint8)
+        return cls(average, colour, mask, Lattice((x, y, z), affine))
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,15 +217,15 @@ def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) ->
     part = stem if shell is None else shell_stem(stem, shell)
     images = {name: image for name in _IMAGES if (image := getattr(maps, name)) is not None}
     for name, image in images.items():
-        files = _files(part + _IMAGES[name])
-        _write(stage / files["average"], image.average, image.affine, AVERAGE_STEP)
-        _write(stage / files["colour"], image.colour_fa, image.affine, COLOUR_STEP)
-        _write(stage / files["mask"], image.mask, image.affine, 1.0)
+        files, affine = _files(part + _IMAGES[name]), image.lattice.affine
+        _write(stage / files["average"], image.average, affine, AVERAGE_STEP)
+        _write(stage / files["colour"], image.colour / np.float32(255), affine, COLOUR_STEP)
+        _write(stage / files["mask"], image.mask, affine, 1.0)
     if maps.uncertainty is not None:
         path = stage / _uncertainty_file(part, maps.uncertainty_name)
-        _write(path, maps.uncertainty, maps.prediction.affine)
+        _write(path, maps.uncertainty, maps.prediction.lattice.affine)
     if maps.scan is not None and maps.b0 is not None:
-        _write(stage / _b0_file(part), maps.b0, maps.scan.affine)
+        _write(stage / _b0_file(part), maps.b0, maps.scan.lattice.affine)
     return {
         "Shell": shell,
         "Images": list(images),
@@ -277,20 +285,17 @@ def read_review_maps(
     with ThreadPoolExecutor(len(wanted)) as pool:  # zlib and NumPy leave Python's lock alone
         paths = [sidecar.parent / file for file in wanted.values()]
         read = dict(zip(wanted, pool.map(_read, paths), strict=True))
-    images = {}
+    values, images = {what: of for what, (of, _) in read.items()}, {}
     for name in names:
-        average, affine = read[name, "average"]
-        colour = read[name, "colour"][0]
-        fa = np.sqrt(np.einsum("...i,...i->...", colour, colour))  # its length, as e₁ has length 1
-        images[name] = ReviewImage(average, colour, fa, read[name, "mask"][0] > 0, affine)
-    uncertainty, b0 = read.get(("prediction", "uncertainty")), read.get(("scan", "b0"))
+        (average, affine), mask = read[name, "average"], values[name, "mask"] > 0
+        images[name] = ReviewImage.of(average, values[name, "colour"], mask, affine)
     return ReviewMaps(
         images.get("scan"),
         images["prediction"],
         images.get("truth"),
-        None if uncertainty is None else uncertainty[0],
+        values.get(("prediction", "uncertainty")),
         named,
-        None if b0 is None else b0[0],
+        values.get(("scan", "b0")),
         said,
         notes["Shell"],
         tuple(shells),
@@ -459,7 +464,8 @@ def _write(
     if step is None:
         inside = values[values > 0]
         step = float(np.median(inside)) / STEPS_TO_MEDIAN if len(inside) else 1.0
-    kind = _kind(smallest / step, largest / step)
+    unsigned = np.uint8 if largest / step < np.iinfo(np.uint8).max + 0.5 else np.uint16
+    kind: Any = np.int16 if smallest / step <= -0.5 else unsigned
     bounds = np.iinfo(kind)
     step = max(step, largest / bounds.max, smallest / bounds.min if bounds.min else 0.0)
     stored = np.clip(np.rint(values / np.float32(step)), bounds.min, bounds.max).astype(kind)
@@ -469,12 +475,6 @@ def _write(
     image.header.set_xyzt_units("mm", "sec")
     image.header.set_slope_inter(step, 0)
     path.write_bytes(gzip.compress(image.to_bytes(), COMPRESSION, mtime=0))
-
-
-def _kind(smallest: float, largest: float) -> type[np.uint8 | np.uint16 | np.int16]:
-    if smallest <= -0.5:
-        return np.int16
-    return np.uint8 if largest < np.iinfo(np.uint8).max + 0.5 else np.uint16
 
 
 def _read(path: Path) -> tuple[FloatArray, FloatArray]:

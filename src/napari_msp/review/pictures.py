@@ -130,16 +130,16 @@ def cut(maps: ReviewMaps) -> Cut:
     grids = _grids(maps.prediction)
     images = (("input", maps.scan), ("prediction", maps.prediction), ("truth", maps.truth))
     planes = [
-        Planes(_sampled(image.average, image.affine, grids), name)
+        Planes(_sampled(image.average, image.lattice.affine, grids), name)
         for name, image in images
         if image is not None
     ]
-    coloured = maps.prediction.colour_fa
-    channels = [_sampled(coloured[..., each], maps.prediction.affine, grids) for each in range(3)]
+    of, coloured = maps.prediction.lattice.affine, maps.prediction.colour / np.float32(255)
+    channels = [_sampled(coloured[..., each], of, grids) for each in range(3)]
     planes.append(Planes(np.stack(channels, axis=-1), "colour FA"))
     bright_error = float("nan")
     if maps.uncertainty is not None and maps.uncertainty_name is not None:
-        shown = _sampled(maps.uncertainty, maps.prediction.affine, grids)
+        shown = _sampled(maps.uncertainty, of, grids)
         planes.append(Planes(shown, maps.uncertainty_name))
         bright_error = _percentile(maps.uncertainty[maps.prediction.mask], BRIGHTEST_ERROR)
     inside = maps.prediction.average[maps.prediction.mask]
@@ -153,7 +153,7 @@ Grid = tuple[FloatArray, tuple[int, int]]
 def _grids(image: ReviewImage) -> list[Grid]:
     """Lay three planes through the middle of a brain, as a radiologist looks at them."""
     mask = image.mask if image.mask.any() else np.ones(image.mask.shape, dtype=bool)
-    points = scanner_points(mask, image.affine)
+    points = scanner_points(mask, image.lattice.affine)
     low, high = points.min(axis=0), points.max(axis=0)
     middle = (low + high) / 2
     scale = _scale(float(((high - low + 2 * MARGIN) / FIELD).max()))

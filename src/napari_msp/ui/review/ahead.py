@@ -27,8 +27,8 @@ from napari_msp.ui.review.pictures import (
     Limits,
     Look,
     Pictures,
-    Subject,
     draw,
+    memory_of,
     own_limits,
 )
 
@@ -36,7 +36,7 @@ AHEAD = 2
 """Predictions that are read before somebody wants them (our choice)."""
 
 MOST_BYTES = 800_000_000
-"""That are held at most besides what is looked at and the next ones (our choice)."""
+"""Memory of what is kept, besides what is looked at and the next predictions (our choice)."""
 
 PAUSE = 250
 """Milliseconds before the next ones are read: what is looked at is drawn first (our choice)."""
@@ -48,7 +48,7 @@ class Read:
 
     Attributes
     ----------
-    entry, subject, pictures
+    entry, maps, pictures
         What was read, and its cells.
     limits
         That it would have for itself.
@@ -57,7 +57,7 @@ class Read:
     """
 
     entry: Entry
-    subject: Subject
+    maps: ReviewMaps
     pictures: Pictures
     limits: Mapping[str, Limits]
     made: bool
@@ -73,7 +73,7 @@ class ReadAhead(QObject):
     failed : Entry, UserError
         It cannot be shown.
     contrast_changed
-        One more subject was read that says what all are shown with.
+        One more prediction was read that says what all are shown with.
     maps_made : int, int
         How many predictions have maps now, and how many there are; the same where none is to be
         made any more.
@@ -97,7 +97,7 @@ class ReadAhead(QObject):
         self._making = False
         self._sample: list[Entry] = []
         # By entry, and by the shell that was wanted: None is the first.
-        self._subjects: OrderedDict[tuple[str, int | None], Subject] = OrderedDict()
+        self._maps: OrderedDict[tuple[str, int | None], ReviewMaps] = OrderedDict()
         self._pictures: dict[str, Pictures] = {}
         self._wrong: dict[str, UserError] = {}
         self._doing: dict[str, Entry] = {}
@@ -117,9 +117,9 @@ class ReadAhead(QObject):
 
     @property
     def bytes(self) -> int:
-        """Memory that subjects and pictures take, in bytes."""
-        subjects = sum(each.bytes for each in self._subjects.values())
-        return subjects + sum(each.bytes for each in self._pictures.values())
+        """Memory that maps and pictures take, in bytes."""
+        pictures = sum(each.bytes for each in self._pictures.values())
+        return sum(map(memory_of, self._maps.values())) + pictures
 
     def open(self, entries: Sequence[Entry]) -> None:
         """Begin with the predictions of a folder."""
@@ -134,7 +134,7 @@ class ReadAhead(QObject):
         """Hold nothing, and stop what goes on."""
         self._current, self._wanted, self._entries = None, [], ()
         self._without, self._sample = [], []
-        for held in (self._subjects, self._pictures, self._wrong, self._mapped, self._tried):
+        for held in (self._maps, self._pictures, self._wrong, self._mapped, self._tried):
             held.clear()
         self._contrasts.clear()
         self._soon.stop()
@@ -194,7 +194,7 @@ class ReadAhead(QObject):
             return
         self._doing[name] = entry
         self._tried.add((name, entry.key))
-        known = self._subjects.get((entry.key, self._look.shell))
+        known = self._maps.get((entry.key, self._look.shell))
         self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
 
     def _next(self, name: str) -> Entry | None:
@@ -247,11 +247,11 @@ class ReadAhead(QObject):
         self._making |= read.made
         self._tell_maps()
         shell = read.pictures.look.shell
-        self._subjects[key, shell] = read.subject
-        self._subjects.move_to_end((key, shell))
+        self._maps[key, shell] = read.maps
+        self._maps.move_to_end((key, shell))
         if read.pictures.look == self._look:
             self._pictures[key] = read.pictures
-        changed = shell in (None, read.subject.shell) and self.contrast_at(shell).take(
+        changed = shell in (None, read.maps.shell) and self.contrast_at(shell).take(
             key, read.limits
         )
         self._drop()
@@ -292,24 +292,25 @@ class ReadAhead(QObject):
         shell = self._look.shell
         wanted = [(each.key, shell) for each in (self._current, *self._wanted) if each is not None]
         for held in reversed(wanted):
-            if held in self._subjects:
-                self._subjects.move_to_end(held)
+            if held in self._maps:
+                self._maps.move_to_end(held)
         kept = set(wanted)  # or the last of them would be read again and again
-        for held in list(self._subjects):
+        for held in list(self._maps):
             if self.bytes <= MOST_BYTES:
                 break
             if held not in kept:
-                del self._subjects[held]
+                del self._maps[held]
                 if held[1] == shell:
                     self._pictures.pop(held[0], None)
 
 
-def _read(entry: Entry, known: Subject | None, look: Look, truths: bool, control: Control) -> Read:
+def _read(
+    entry: Entry, known: ReviewMaps | None, look: Look, truths: bool, control: Control
+) -> Read:
     """Read the maps of a prediction, made first where there are none, and draw its cells."""
     made = False
     if known is None:
-        maps, made = _open(entry, look.shell, control)
-        known = Subject.of(maps)
+        known, made = _open(entry, look.shell, control)
     control.check()
     return Read(entry, known, draw(known, look, truths=truths), own_limits(known), made)
 

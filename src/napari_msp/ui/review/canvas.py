@@ -17,7 +17,17 @@ from napari_msp.ui.grid_fit import SPACE, fit_legend
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.review.ahead import AHEAD, ReadAhead
 from napari_msp.ui.review.keys import TakenKeys
-from napari_msp.ui.review.pictures import MAPS, ROLES, Contrast, Look, Pictures, Worst
+from napari_msp.ui.review.pictures import (
+    ROLES,
+    TITLES,
+    UNITS,
+    Contrast,
+    Look,
+    Pictures,
+    Worst,
+    shell_words,
+    worst_of,
+)
 from napari_msp.ui.review.session import Session
 from napari_msp.ui.shared import shared_by
 
@@ -33,7 +43,7 @@ SIDES = (0, 1)
 
 NAMES: Mapping[str, str] = {
     "b0": B0,
-    **{f"{title} error": "MSE" for title in MAPS.values()},
+    **{f"{title} error": "MSE" for title in TITLES.values()},
 }
 """Quantities as cells call them, where they have no name of their own."""
 
@@ -193,7 +203,8 @@ class Canvas(QObject):
         if self.look.plane != self.grid.plane:
             self.grid.turn_to(self.look.plane)
         self.keys.take(layers)
-        first = entry is not self.shown or pictures.subject is not self._subject
+        before = None if self.pictures is None else self.pictures.maps
+        first = entry is not self.shown or pictures.maps is not before
         self.shown, self.pictures = entry, pictures
         self.seen.emit(first)
 
@@ -207,10 +218,6 @@ class Canvas(QObject):
         if self.grid.active and active is not None and active not in self.grid.layers:
             self.grid.select()
             self.grid.lease.tell_hidden(active)
-
-    @property
-    def _subject(self) -> object:
-        return None if self.pictures is None else self.pictures.subject
 
     def _ready(self, entry: Entry) -> None:
         if entry is self.current:
@@ -237,18 +244,18 @@ class Canvas(QObject):
 
     def next_map(self) -> None:
         """Look at the next map."""
-        names = list(MAPS)
+        names = list(TITLES)
         self.look_at(shown=names[(names.index(self.look.shown) + 1) % len(names)])
 
     @property
     def shells(self) -> tuple[int | None, ...]:
         """Shells of what is seen; (None,) where there is one."""
-        return (None,) if self.pictures is None else self.pictures.subject.shells
+        return (None,) if self.pictures is None else self.pictures.maps.shells
 
     @property
     def shell(self) -> int | None:
         """The shell that is seen; None where there is one."""
-        return None if self.pictures is None else self.pictures.subject.shell
+        return None if self.pictures is None else self.pictures.maps.shell
 
     def look_at_shell(self, place: int) -> None:
         """Look at another of the shells."""
@@ -277,7 +284,7 @@ class Canvas(QObject):
         """Put the crosshair where the largest doubt is; None where nothing tells."""
         worst = None
         if self.pictures is not None and self.is_seen:
-            worst = self.pictures.subject.worst()
+            worst = worst_of(self.pictures.maps)
         if worst is not None:
             crosshair_of(self.viewer).put(worst.place)
         return worst
@@ -331,7 +338,7 @@ def cells_of(
     by_role = {each.role: each for each in pictures.cells}
     order = [*(sides[::-1] if swapped else sides), *(each.role for each in pictures.cells[2:])]
     no_roles = session.blind is not None and session.blind.hide_roles
-    shell = pictures.subject.shell_words
+    shell = shell_words(pictures.maps)
     layers: list[LayerData] = []
     for role in order:
         picture = by_role[role]
@@ -348,19 +355,20 @@ def cells_of(
     # In the last column, where it leaves room for the words, which say the other's ends.
     bar = None if by_role[order[-1]].missing else len(order) - 1
     told = scales(pictures, contrast)
-    return GridCells(layers, pictures.columns, bar, pictures.subject, told)
+    return GridCells(layers, pictures.columns, bar, pictures.maps.prediction, told)
 
 
 def scales(pictures: Pictures, contrast: Contrast) -> str:
     """Say what black and white are, and of whom."""
-    title = MAPS[pictures.look.shown]
+    title = TITLES[pictures.look.shown]
     low, high = contrast.limits(title)
-    told = [f"{title}: {low:.2g} to {high:.2g}"]
+    told = [f"{title}: {low:.2g} to {high:.2g} {UNITS[title]}"]
     for each in pictures.cells:
         if each.role in ("doubt", "error") and not each.missing:
             name = each.quantity if each.role == "doubt" else "MSE"
-            told.append(f"{name}: 0 to {contrast.limits(each.quantity)[1]:.2g}")
+            most = contrast.limits(each.quantity)[1]
+            told.append(f"{name}: 0 to {most:.2g} {UNITS[each.quantity]}")
     many = len(contrast.found)
     whose = f"contrast of {many} predictions" if many > 1 else "contrast of this one alone"
-    of = [pictures.subject.shell_words, whose]
+    of = [shell_words(pictures.maps), whose]
     return f"{SPACE.join(told)}\n{SPACE.join(filter(None, of))}"

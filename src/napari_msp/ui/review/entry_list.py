@@ -34,6 +34,8 @@ FEWEST_ROWS, USUAL_ROWS = 1, 9
 MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}
 """Before the word that says the same."""
 
+NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind do not say what is usual."
+
 ALL_STATES, ALL_TARGETS = "all", "all targets"
 
 
@@ -263,7 +265,7 @@ def headers_of(session: Session) -> list[Cell]:
         Cell(
             "risk",
             "<p>How unusual a prediction is altogether. It sorts the list; it is not a "
-            f"probability. It is not known of fewer than {FEWEST} predictions of a kind.</p>",
+            f"probability.</p><p>{NO_RISK}</p>",
         ),
         Cell("unusual", "<p>Measures that lie far from the others’ median, on the bad side.</p>"),
     ]
@@ -290,7 +292,7 @@ def row_of(session: Session, entry: Entry) -> list[Cell]:
     risky = "warning" if told else ""
     cells += [
         Cell(session.target(entry)),
-        Cell(entry.risk_text, told, risky, right=True),
+        Cell(entry.risk_text, told or NO_RISK, risky, right=True),
         Cell(told, "\n".join((told, *entry.warnings)), risky),
     ]
     for key in MEASURES:

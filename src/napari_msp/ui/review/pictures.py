@@ -19,12 +19,23 @@ from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask
+from napari_msp.evaluation.figures.grid import DOUBT_UNITS
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
+from napari_msp.signal.maps import MAPS
 from napari_msp.ui.layers import ERROR, LOOKS, MASK_COLOUR, LayerData, lattice_layer, window_of
 from napari_msp.ui.viewer_axes import ORDERS, in_mm, to_shown
 
-MAPS: Mapping[str, str] = {"average": "SH average", "colour": "colour FA", "fa": "FA"}
-"""What is looked at, by the names of `ReviewImage`, and as layers call it."""
+_MAPS = {"average": MAPS["sh_average"], "colour": MAPS["colour_fa"], "fa": MAPS["fa"]}
+
+TITLES: Mapping[str, str] = {name: each.title for name, each in _MAPS.items()}
+"""What is looked at, and as layers call it."""
+
+UNITS: Mapping[str, str] = {
+    **{each.title: each.unit for each in _MAPS.values()},
+    **{f"{each.title} error": each.error_unit for each in _MAPS.values()},
+    **DOUBT_UNITS,
+}
+"""By quantity."""
 
 Role = Literal["scan", "prediction", "truth"]
 
@@ -37,149 +48,73 @@ EVERY = 5
 """Voxels of which one is looked at for the contrast: quick, and no percentile moves visibly."""
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
-    """What is kept of one image.
+def images_of(maps: ReviewMaps) -> dict[Role, ReviewImage]:
+    """Give the images that are there, by their role."""
+    known: dict[Role, ReviewImage | None] = {
+        "truth": maps.truth,
+        "scan": maps.scan,
+        "prediction": maps.prediction,
+    }
+    return {role: image for role, image in known.items() if image is not None}
 
-    Attributes
-    ----------
-    average
-        (X, Y, Z) float32.
-    colour
-        (X, Y, Z, 3) uint8: 255 is FA 1, as review maps round it.
-    mask, lattice
-        Where there is brain, and where voxels lie.
+
+def values_of(image: ReviewImage, shown: str) -> FloatArray:
+    """Give a map of `TITLES`, colours from 0 to 1."""
+    if shown == "average":
+        return image.average
+    if shown == "colour":
+        return image.colour / np.float32(255)
+    squares = np.square(image.colour.astype(np.uint16)).sum(axis=-1, dtype=np.uint32)
+    return np.asarray(np.sqrt(squares, dtype=np.float32) / 255)  # e₁ has length 1
+
+
+def memory_of(maps: ReviewMaps) -> int:
+    """Give the memory that maps take, in bytes."""
+    arrays: list[NDArray[Any] | None] = [maps.uncertainty, maps.b0]
+    for each in images_of(maps).values():
+        arrays += [each.average, each.colour, each.mask]
+    return sum(each.nbytes for each in arrays if each is not None)
+
+
+def shell_words(maps: ReviewMaps) -> str:
+    """Give such as "b = 3000"; nothing where there is one shell."""
+    return f"b = {maps.shell}" if len(maps.shells) > 1 else ""
+
+
+def error_of(maps: ReviewMaps, shown: str) -> tuple[FloatArray, MaskArray, ReviewImage] | None:
+    """Give the squared error of a map on truth's lattice, where it counts, and truth.
+
+    It counts inside both masks: where nothing was predicted there is no error. None where there is
+    no truth.
     """
-
-    average: FloatArray
-    colour: NDArray[np.uint8]
-    mask: MaskArray
-    lattice: Lattice
-
-    @classmethod
-    def of(cls, image: ReviewImage) -> Image:
-        """Take what is kept from review maps."""
-        x, y, z = image.mask.shape
-        colour = np.rint(255 * np.clip(image.colour_fa, 0, 1)).astype(np.uint8)
-        return cls(image.average, colour, image.mask, Lattice((x, y, z), image.affine))
-
-    @property
-    def fa(self) -> FloatArray:
-        """(X, Y, Z) float32: e₁ has length 1."""
-        squares = np.square(self.colour.astype(np.uint16)).sum(axis=-1, dtype=np.uint32)
-        return np.asarray(np.sqrt(squares, dtype=np.float32) / 255)
-
-    def values(self, shown: str) -> FloatArray:
-        """Give a map of `MAPS`, colours from 0 to 1."""
-        if shown == "colour":
-            return np.asarray(self.colour, dtype=np.float32) / 255
-        return self.fa if shown == "fa" else self.average
-
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes, in bytes."""
-        return int(self.average.nbytes + self.colour.nbytes + self.mask.nbytes)
+    truth, prediction = maps.truth, maps.prediction
+    if truth is None:
+        return None
+    values, inside = values_of(prediction, shown), prediction.mask
+    if not prediction.lattice.matches(truth.lattice):
+        values = resample(values, prediction.lattice, truth.lattice)
+        inside = resample_mask(inside, prediction.lattice, truth.lattice)
+    squares = np.square(values - values_of(truth, shown))
+    error = squares.mean(axis=-1) if squares.ndim == 4 else squares
+    return error, inside & truth.mask, truth
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is kept of one prediction while it may be looked at.
-
-    Attributes
-    ----------
-    images
-        By role; those that are there.
-    uncertainty, uncertainty_name
-        On the prediction's lattice; None where there is none.
-    b0
-        On the scan's lattice; None where there is none.
-    notes
-        Why something is missing.
-    shell, shells
-        Which shell it is of, and all that the prediction has; None and (None,) where there is one.
-    """
-
-    images: Mapping[Role, Image]
-    uncertainty: FloatArray | None
-    uncertainty_name: str
-    b0: FloatArray | None
-    notes: tuple[str, ...]
-    shell: int | None = None
-    shells: tuple[int | None, ...] = (None,)
-
-    @classmethod
-    def of(cls, maps: ReviewMaps) -> Subject:
-        """Take what is kept from review maps."""
-        given: dict[Role, ReviewImage | None] = {
-            "scan": maps.scan,
-            "prediction": maps.prediction,
-            "truth": maps.truth,
-        }
-        images = {role: Image.of(image) for role, image in given.items() if image is not None}
-        named = maps.uncertainty_name or ""
-        return cls(images, maps.uncertainty, named, maps.b0, maps.notes, maps.shell, maps.shells)
-
-    @property
-    def mask(self) -> MaskArray:
-        """(X, Y, Z) mask of the prediction."""
-        return self.images["prediction"].mask
-
-    @property
-    def lattice(self) -> Lattice:
-        """Lattice of the prediction."""
-        return self.images["prediction"].lattice
-
-    @property
-    def shell_words(self) -> str:
-        """Such as "b = 3000"; empty where there is one shell."""
-        return f"b = {self.shell}" if len(self.shells) > 1 else ""
-
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes, in bytes."""
-        others = (self.uncertainty, self.b0)
-        return sum(each.bytes for each in self.images.values()) + sum(
-            each.nbytes for each in others if each is not None
-        )
-
-    def error(self, shown: str) -> tuple[FloatArray, MaskArray, Image] | None:
-        """Give the squared error of a map on truth's lattice, where it counts, and truth.
-
-        It counts inside both masks: where nothing was predicted there is no error. None where there
-        is no truth.
-        """
-        truth, prediction = self.images.get("truth"), self.images["prediction"]
-        if truth is None:
+def worst_of(maps: ReviewMaps) -> Worst | None:
+    """Find the voxel inside the mask of which the model is least sure, else the most wrong."""
+    values, name = maps.uncertainty, str(maps.uncertainty_name)
+    lattice, mask = maps.prediction.lattice, maps.prediction.mask
+    if values is None:
+        known = error_of(maps, "average")
+        if known is None:
             return None
-        values = prediction.values(shown)
-        inside = prediction.mask
-        if not prediction.lattice.matches(truth.lattice):
-            values = resample(values, prediction.lattice, truth.lattice)
-            inside = resample_mask(inside, prediction.lattice, truth.lattice)
-        squares = np.square(values - truth.values(shown))
-        error = squares.mean(axis=-1) if squares.ndim == 4 else squares
-        return error, inside & truth.mask, truth
-
-    def worst(self) -> Worst | None:
-        """Find the voxel inside the mask of which the model is least sure, else the most wrong."""
-        values, name, lattice, mask = (
-            self.uncertainty,
-            self.uncertainty_name,
-            self.lattice,
-            self.mask,
-        )
-        if values is None:
-            known = self.error("average")
-            if known is None:
-                return None
-            (values, inside, truth), name = known, "squared error of the SH average"
-            lattice, mask = truth.lattice, inside & (truth.average != 0)
-        if not mask.any():
-            return None
-        shown = to_shown(np.where(mask, values, -np.inf), lattice)
-        index = np.unravel_index(int(shown.argmax()), shown.shape)
-        z, y, x = in_mm(index, lattice)
-        return Worst((z, y, x), float(shown[index]), name)
+        (values, inside, truth), name = known, f"{TITLES['average']} error"
+        lattice, mask = truth.lattice, inside & (truth.average != 0)
+    if not mask.any():
+        return None
+    shown = to_shown(np.where(mask, values, -np.inf), lattice)
+    index = np.unravel_index(int(shown.argmax()), shown.shape)
+    z, y, x = in_mm(index, lattice)
+    return Worst((z, y, x), float(shown[index]), name)
 
 
 @dataclass(frozen=True)
@@ -204,7 +139,7 @@ Limits = tuple[float, float]
 
 @dataclass(eq=False)
 class Contrast:
-    """One contrast for all subjects: the median of what the first few would have for themselves.
+    """One contrast for all predictions: the median of what the first few would have for themselves.
 
     Attributes
     ----------
@@ -223,7 +158,7 @@ class Contrast:
         return len(self.found) >= self.enough
 
     def take(self, key: str, own: Mapping[str, Limits]) -> bool:
-        """Take one subject's limits; say whether the contrast changes."""
+        """Take one prediction's limits; say whether the contrast changes."""
         if self.settled or key in self.found:
             return False
         self.found[key] = own
@@ -243,13 +178,11 @@ class Contrast:
         return round(1 / max(self.limits("colour FA")[1], 0.05), 3)
 
 
-def own_limits(subject: Subject) -> dict[str, Limits]:
-    """Give the limits that a subject would have for itself, by what is shown."""
+def own_limits(maps: ReviewMaps) -> dict[str, Limits]:
+    """Give the limits that a prediction would have for itself, by what is shown."""
     found: dict[str, Limits] = {}
-    seen = [
-        subject.images[role] for role in ("truth", "scan", "prediction") if role in subject.images
-    ]
-    first = seen[0]  # truth, else the input: a prediction that went wrong sets no contrast
+    # Truth's, else the input's: a prediction that went wrong sets no contrast.
+    first = next(iter(images_of(maps).values()))
     inside = np.flatnonzero(first.mask)[::EVERY]
     if not len(inside):
         return found
@@ -257,11 +190,11 @@ def own_limits(subject: Subject) -> dict[str, Limits]:
     found["SH average"] = window_of(first.average.ravel()[inside], (1, 99))
     found["FA"] = (0.0, float(np.percentile(fa, 99)))
     found["colour FA"] = (0.0, float(np.percentile(fa, 98)))
-    if subject.uncertainty is not None:
-        doubt = subject.uncertainty[subject.mask][::EVERY]
-        found[subject.uncertainty_name] = (0.0, float(np.percentile(doubt, 99)))
-    for shown, title in MAPS.items():
-        if (known := subject.error(shown)) is not None and known[1].any():
+    if maps.uncertainty is not None:
+        doubt = maps.uncertainty[maps.prediction.mask][::EVERY]
+        found[str(maps.uncertainty_name)] = (0.0, float(np.percentile(doubt, 99)))
+    for shown, title in TITLES.items():
+        if (known := error_of(maps, shown)) is not None and known[1].any():
             error, mask, _ = known
             found[f"{title} error"] = (0.0, float(np.percentile(error[mask][::EVERY], 99)))
     return found
@@ -269,12 +202,12 @@ def own_limits(subject: Subject) -> dict[str, Limits]:
 
 @dataclass(frozen=True)
 class Look:
-    """How subjects are looked at.
+    """How predictions are looked at.
 
     Attributes
     ----------
     shown
-        A map of `MAPS`.
+        A map of `TITLES`.
     plane
         In which the outline is drawn.
     outline
@@ -316,11 +249,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """All cells of one subject in one look, ready for the window.
+    """All cells of one prediction in one look, ready for the window.
 
     Attributes
     ----------
-    subject, look
+    maps, look
         What they are of.
     cells
         In reading order.
@@ -328,23 +261,23 @@ class Pictures:
         In each row.
     """
 
-    subject: Subject
+    maps: ReviewMaps
     look: Look
     cells: Sequence[Picture]
     columns: int
 
     @property
     def bytes(self) -> int:
-        """That it takes besides the subject, where arrays are its own."""
+        """Memory in bytes, not counting arrays shared with the maps."""
         return sum(int(each.data[0].nbytes) for each in self.cells)
 
 
-def draw(subject: Subject, look: Look, *, truths: bool) -> Pictures:
+def draw(maps: ReviewMaps, look: Look, *, truths: bool) -> Pictures:
     """Make all cells ready; takes a tenth of a second for a whole head, in any thread.
 
     Parameters
     ----------
-    subject
+    maps
         Whose they are.
     look
         How it is looked at.
@@ -352,58 +285,65 @@ def draw(subject: Subject, look: Look, *, truths: bool) -> Pictures:
         Whether there is a column for truth.
     """
     roles: list[Role] = ["scan", "prediction", *(("truth",) if truths else ())]
-    above = [_image(subject, role, look) for role in roles]
-    below = [_b0(subject, look), _doubt(subject)]
+    above = [_image(maps, role, look) for role in roles]
+    below = [_b0(maps, look), _doubt(maps)]
     if truths:
-        below.append(_error(subject, look))
-    return Pictures(subject, look, [*above, *below], len(above))
+        below.append(_error(maps, look))
+    return Pictures(maps, look, [*above, *below], len(above))
 
 
-def _image(subject: Subject, role: Role, look: Look) -> Picture:
-    quantity = MAPS[look.shown]
-    image = subject.images.get(role)
+def _image(maps: ReviewMaps, role: Role, look: Look) -> Picture:
+    quantity = TITLES[look.shown]
+    image = images_of(maps).get(role)
     if image is None:
-        return _nothing(subject, role, quantity, f"no {ROLES[role]}", look)
-    ring = _ring(subject, image, look)
+        return _nothing(maps, role, quantity, f"no {ROLES[role]}", look)
+    ring = _ring(maps, image, look)
     if look.shown == "colour":
         colours = _brighter(look.gain)[image.colour]
         if ring is not None:
             colours[ring] = np.rint(255 * np.array(MASK_COLOUR[:3])).astype(np.uint8)
         data = _coloured(colours, image, quantity)
         return Picture(role, quantity, data)
-    return Picture(role, quantity, _grey(image.values(look.shown), image, quantity, ring))
+    return Picture(role, quantity, _grey(values_of(image, look.shown), image, quantity, ring))
 
 
-def _b0(subject: Subject, look: Look) -> Picture:
-    scan = subject.images.get("scan")
-    if subject.b0 is None or scan is None:
-        return _nothing(subject, "b0", "b0", "no b=0 image", look, grey=True)
-    limits = window_of(subject.b0[scan.mask][::EVERY], (0, 99)) if scan.mask.any() else None
-    ring = _ring(subject, scan, look)
-    data = _grey(subject.b0, scan, "b0", ring)
+def _b0(maps: ReviewMaps, look: Look) -> Picture:
+    scan = maps.scan
+    if maps.b0 is None or scan is None:
+        return _nothing(maps, "b0", "b0", "no b=0 image", look, grey=True)
+    limits = window_of(maps.b0[scan.mask][::EVERY], (0, 99)) if scan.mask.any() else None
+    ring = _ring(maps, scan, look)
+    data = _grey(maps.b0, scan, "b0", ring)
     if limits is not None:
         data[1]["contrast_limits"] = (0.0, max(limits[1], 1e-6))
     return Picture("b0", "b0", data)
 
 
-def _doubt(subject: Subject) -> Picture:
-    named = subject.uncertainty_name or "expected error"
-    values = subject.uncertainty
+def _doubt(maps: ReviewMaps) -> Picture:
+    named = maps.uncertainty_name or "expected error"
+    values = maps.uncertainty
     missing = "" if values is not None else "the model does not say how sure it is"
-    inside = np.full(subject.mask.shape, np.nan, dtype=np.float32)
+    lattice, mask = maps.prediction.lattice, maps.prediction.mask
+    inside = np.full(mask.shape, np.nan, dtype=np.float32)
     if values is not None:
-        np.copyto(inside, values, where=subject.mask)
+        np.copyto(inside, values, where=mask)
     colormap = LOOKS["disagreement"][0]
     data = lattice_layer(
-        "", named, inside, subject.lattice, subject.mask, limits=(0, 1), colormap=colormap
+        "",
+        named,
+        inside,
+        lattice,
+        mask,
+        limits=(0, 1),
+        colormap=colormap,
     )
     return Picture("doubt", named, data, missing)
 
 
-def _error(subject: Subject, look: Look) -> Picture:
-    quantity = f"{MAPS[look.shown]} error"
-    known = subject.error(look.shown)
-    image = subject.images["prediction"] if known is None else known[2]
+def _error(maps: ReviewMaps, look: Look) -> Picture:
+    quantity = f"{TITLES[look.shown]} error"
+    known = error_of(maps, look.shown)
+    image = maps.prediction if known is None else known[2]
     values = np.full(image.mask.shape, np.nan, dtype=np.float32)
     if known is not None:
         np.copyto(values, known[0], where=known[1])
@@ -414,10 +354,10 @@ def _error(subject: Subject, look: Look) -> Picture:
 
 
 def _nothing(
-    subject: Subject, role: str, quantity: str, why: str, look: Look, *, grey: bool = False
+    maps: ReviewMaps, role: str, quantity: str, why: str, look: Look, *, grey: bool = False
 ) -> Picture:
-    """Fill a cell with nothing, of the kind that other subjects have there."""
-    image = subject.images["prediction"]
+    """Fill a cell with nothing, of the kind that other predictions have there."""
+    image = maps.prediction
     if look.shown == "colour" and not grey:
         black = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
         return Picture(role, quantity, _coloured(black, image, quantity), why)
@@ -425,13 +365,15 @@ def _nothing(
     return Picture(role, quantity, _grey(values, image, quantity, None), why)
 
 
-def _coloured(colours: NDArray[np.uint8], image: Image, quantity: str) -> LayerData:
+def _coloured(colours: NDArray[np.uint8], image: ReviewImage, quantity: str) -> LayerData:
     return lattice_layer(
         "", quantity, colours, image.lattice, image.mask, contrast_limits=(0.0, 255.0)
     )
 
 
-def _grey(values: FloatArray, image: Image, quantity: str, ring: MaskArray | None) -> LayerData:
+def _grey(
+    values: FloatArray, image: ReviewImage, quantity: str, ring: MaskArray | None
+) -> LayerData:
     """Give a layer in greys, with the outline where values are NaN."""
     if ring is not None:
         values = np.array(values, dtype=np.float32)
@@ -457,7 +399,7 @@ def _brighter(gain: float) -> NDArray[np.uint8]:
     return shades
 
 
-def _ring(subject: Subject, image: Image, look: Look) -> MaskArray | None:
+def _ring(maps: ReviewMaps, image: ReviewImage, look: Look) -> MaskArray | None:
     """(X, Y, Z) voxels just outside of a mask, in the plane that is looked at.
 
     On a truth that lies on the prediction's lattice the prediction's mask is drawn: a head that
@@ -465,7 +407,7 @@ def _ring(subject: Subject, image: Image, look: Look) -> MaskArray | None:
     """
     if not look.outline:
         return None
-    there = subject.images["prediction"]
+    there = maps.prediction
     same = there.mask.shape == image.mask.shape and there.lattice.matches(image.lattice)
     mask = there.mask if same else image.mask
     normal = _normal(image.lattice, look.plane)

@@ -24,7 +24,7 @@ from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorte
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.review.keys import STEPS, WRITING, all_keys, sheet, tag_keys
-from napari_msp.ui.review.pictures import MAPS
+from napari_msp.ui.review.pictures import TITLES
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.viewer_axes import ORDERS
@@ -63,7 +63,7 @@ class Review(Docked):
         self.progress, self.making = QElidingLabel(), ProgressRow()
         beside = self.progress, self.heading
         self.what = Section("What to review", self.form, *beside, unfolded=True)
-        self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
+        self.list, self.judging = EntryList(), Judging(TITLES, list(ORDERS))
         self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
         self.reporting = JobRow()
         self.session: Session | None = None
@@ -289,7 +289,7 @@ class Review(Docked):
             known = session.disguised(self.canvas.failure, entry)
             warnings.insert(0, f"cannot be shown: {known.problem}")
         if session.blind is None and self.canvas.pictures is not None and self.canvas.is_seen:
-            warnings += self.canvas.pictures.subject.notes
+            warnings += self.canvas.pictures.maps.notes
         self.judging.show_entry(
             session.name(entry), STATES[state], session.numbers(entry), warnings
         )
