@@ -6,6 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
 
 SH_MSE_EXPONENT = -5
 """Squared errors in SH units are written in units of 1e-5, as in the paper's table."""
@@ -106,6 +109,21 @@ def listed(names: Sequence[str]) -> str:
     """
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def numbered(named: Iterable[tuple[str, Thing]]) -> dict[str, Thing]:
+    """Give each of some things its name, with a number where another had that name before.
+
+    >>> [*numbered([("MSP", 1), ("DIQT", 2), ("MSP", 3)])]
+    ['MSP', 'DIQT', 'MSP (2)']
+    """
+    things: dict[str, Thing] = {}
+    for name, thing in named:
+        unique, number = name, 2
+        while unique in things:
+            unique, number = f"{name} ({number})", number + 1
+        things[unique] = thing
+    return things
 
 
 def duration(seconds: float) -> str:

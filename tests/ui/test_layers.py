@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.inference.prediction import Prediction
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
@@ -33,12 +33,6 @@ def record(scan, tmp_path):
     return Scan(acquisition=acquisition, given_subject="sub-01", given_platform="ge_st")
 
 
-class Made(Scan):
-    """As much of a prediction as layers ask for; the true one loads torch."""
-
-    branches: ClassVar = {}
-
-
 def test_scans_of_one_name_are_told_apart_everywhere(record):
     second = replace(record, acquisition=replace(record.acquisition, path=Path("elsewhere.nii")))
     one, other = (map_layer(each, "b0", each.acquisition.b0) for each in (record, second))
@@ -46,12 +40,15 @@ def test_scans_of_one_name_are_told_apart_everywhere(record):
     (named,) = named_apart(shown, [other])
     assert named[1]["name"] == "sub-01 ge_st (2) · b0"
     assert list(titled([second])) == ["sub-01 ge_st (2)"]  # whatever became of the first
-    made = Made(
+    made = Prediction(
         given_sh=second.image,
         given_subject="sub-01",
         provenance=Provenance(target="prisma_st", input="ge_st", title="MSP"),
+        target="prisma_st",
+        b0=second.acquisition.b0,
+        gradients=second.acquisition.gradients,
+        source=second,
     )
-    vars(made)["source"] = second
     (named,) = named_apart([], [map_layer(made, "SH average", sh_average(made.sh))])
     assert named[1]["name"] == "sub-01 MSP prisma_st (2) · SH average"
     (named,) = named_apart(shown, [one])

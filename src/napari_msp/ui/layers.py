@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
+from napari_msp.formatting import numbered
+from napari_msp.inference.prediction import Prediction
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.background import abandonable
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_msp.evaluation.regions import Regions
-    from napari_msp.inference.prediction import Prediction
 
 KEY = "napari_msp"
 """Where a layer's metadata hold what it shows."""
@@ -206,7 +207,7 @@ def same_source(one: Prediction, other: Prediction) -> bool:
 
 def is_prediction(scan: Scan) -> TypeGuard[Prediction]:
     """Tell whether a scan was predicted in this session, not read from a file."""
-    return hasattr(scan, "branches")  # to ask for its class would load torch
+    return isinstance(scan, Prediction)
 
 
 def made_here(scan: Scan) -> TypeGuard[Prediction]:
@@ -226,8 +227,9 @@ AnyOwned = TypeVar("AnyOwned", bound=Owned)
 
 
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""Of scans with one name, by what they were read from: the first that was shown is 1. Which are
-open, and so which numbers are given, the layers of the viewer say; no list has to be kept."""
+"""Numbers of scans that share a name, by what they were read from, in the order of their showing.
+
+The viewer's layers say which scans are open, so no list of them is kept."""
 
 
 def tell_apart(scans: Sequence[Scan]) -> None:
@@ -278,21 +280,6 @@ def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
     return numbered(
         (scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), scan) for scan in scans
     )
-
-
-def numbered(named: Iterable[tuple[str, AnyOwned]]) -> dict[str, AnyOwned]:
-    """Give each of some things its name, and where others had that before a number too.
-
-    >>> [*numbered([("MSP", 1), ("DIQT", 2), ("MSP", 3)])]
-    ['MSP', 'DIQT', 'MSP (2)']
-    """
-    titles: dict[str, AnyOwned] = {}
-    for name, each in named:
-        title, number = name, 2
-        while title in titles:
-            title, number = f"{name} ({number})", number + 1
-        titles[title] = each
-    return titles
 
 
 def scan_layers(

@@ -26,13 +26,14 @@ from napari_msp.evaluation.line_up import (
 )
 from napari_msp.evaluation.measures.catalogue import Metrics
 from napari_msp.evaluation.measures.metrics import measure_mapped
+from napari_msp.formatting import numbered
 from napari_msp.provenance import STAGES
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import OnDisk, at_shell_of
-from napari_msp.ui.layers import apart, numbered
+from napari_msp.ui.layers import apart
 
 BEFORE = "before"
 """The input itself, among what is measured."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, Signal
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -250,6 +250,16 @@ class _Table(QTableView):
         line = self.verticalHeader().defaultSectionSize()
         bar = self.horizontalScrollBar().sizeHint().height()
         return int(self.horizontalHeader().sizeHint().height() + rows * line + bar + 4)
+
+
+def key_name(event: Any) -> str:
+    """Name a key event's key as napari does, such as "Shift+H"."""
+    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
+    name = "Enter" if name == "Return" else name
+    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
+    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
+        held["Shift"] = Qt.ShiftModifier
+    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])
 
 
 # --- What stands in a row ----------------------------------------------------------------------

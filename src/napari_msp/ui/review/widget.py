@@ -20,7 +20,7 @@ from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, with_messages
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import SIDES, Canvas
-from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
+from napari_msp.ui.review.entry_list import EntryList, headers_of, key_name, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.review.keys import STEPS, WRITING, all_keys, sheet, tag_keys
@@ -28,7 +28,7 @@ from napari_msp.ui.review.pictures import TITLES
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.viewer_axes import ORDERS
-from napari_msp.ui.widgets.form import Section, key_name, on_keys, scrolled, stacked
+from napari_msp.ui.widgets.form import Section, on_keys, scrolled, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sheet, readable
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 

@@ -483,19 +483,9 @@ class _InForm(QObject):
         # Qt cuts the text off at its end.
         painter, option, style = QStylePainter(watched), QStyleOptionComboBox(), watched.style()
         watched.initStyleOption(option)
-        place = QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, watched
-        room = style.subControlRect(*place).width() - 4
+        field = QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField
+        room = style.subControlRect(*field, watched).width() - 4
         option.currentText = option.fontMetrics.elidedText(option.currentText, Qt.ElideMiddle, room)
         painter.drawComplexControl(QStyle.CC_ComboBox, option)
         painter.drawControl(QStyle.CE_ComboBoxLabel, option)
         return True
-
-
-def key_name(event: Any) -> str:
-    """Name a key event's key as napari does, such as "Shift+H"."""
-    modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
-    name = "Enter" if name == "Return" else name
-    held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
-    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
-        held["Shift"] = Qt.ShiftModifier
-    return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])
