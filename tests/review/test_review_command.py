@@ -5,8 +5,11 @@ import csv
 import pytest
 
 from napari_msp.cli import main
+from napari_msp.cohort.table import COLUMNS
 from napari_msp.review.predictions import open_review
 from napari_msp.review.ratings import Ratings
+
+HEADER = "\t".join(COLUMNS)
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_ratings_are_merged(run, cohort, tmp_path):
 
 
 def test_a_cohort_has_the_page_too(run, with_maps):
-    table = "participant_id\tscan\tstatus\tseconds\tmessage\nsub-01\tn/a\tdone\t1.0\tn/a\n"
+    table = f"{HEADER}\nsub-01\tn/a\tx\tdone\t1.0\tn/a\n"
     (with_maps / "cohort.tsv").write_text(table)
     status, out, _ = run("cohort", with_maps.parent, with_maps, "group")
     assert status == 0
@@ -96,7 +99,7 @@ def test_the_page_has_the_ratings_that_are_asked_for(run, with_maps):
 
 
 def test_a_cohort_that_nobody_can_review_says_so(run, tmp_path, predict):
-    table = "participant_id\tscan\tstatus\tseconds\tmessage\nsub-01\tn/a\t{}\t1.0\tn/a\n"
+    table = f"{HEADER}\nsub-01\tn/a\tx\t{{}}\t1.0\tn/a\n"
     (tmp_path / "cohort.tsv").write_text(table.format("failed"))
     status, _, err = run("cohort", tmp_path.parent, tmp_path, "group")
     assert (status, err) == (1, "")  # nobody was harmonized, as it says
