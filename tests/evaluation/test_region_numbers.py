@@ -155,7 +155,13 @@ def test_of_several_shells_the_lowest_is_measured_that_all_have(tmp_path, labels
     title = MEASURED["direction_average"].title
     true, found = (numbers.tables[name, title].rows[0].mean for name in ("truth", "made"))
     assert (true, found) == pytest.approx((np.exp(-1.1), np.exp(-0.9)), rel=1e-4)
+    # Without a truth, too: else images would be measured at one b-value each.
+    alone = measure_regions({"made": made, "all": truth}, labels, maps=("direction_average",))
+    assert alone.notes == ["measured at b = 2000 s/mm², the lowest that all have"]
+    assert alone.tables["all", title].rows[0].mean == true
     odd = replace(made, b_value=3000.0)
+    (said,) = measure_regions({"odd": odd, "all": truth}, labels, maps=("fa",)).notes
+    assert said.endswith("their numbers do not compare: odd b = 3000 and all b = 1000")
     with pytest.raises(UserError, match=r"b = 1000, 2000; .* 3000: no shell is in all"):
         measure_regions({"made": odd}, labels, truth)
 

@@ -14,6 +14,7 @@ from napari_msp.data.beside import look_for_mask
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import read_mask
 from napari_msp.errors import UserError
+from napari_msp.evaluation.line_up import map_onto
 from napari_msp.evaluation.regions import Regions
 from napari_msp.signal.maps import MAPS
 
@@ -49,6 +50,13 @@ class FinishedMap:
     def inside(self) -> MaskArray:
         """(X, Y, Z) where it was measured."""
         return np.asarray(np.isfinite(self.values) & ~self.left_out)
+
+    def onto(self, lattice: Lattice) -> tuple[FloatArray, MaskArray]:
+        """Give the map, and where it was measured, on a lattice; interpolated where it differs."""
+        if self.lattice.matches(lattice):
+            return self.values, self.inside
+        known = np.where(self.inside, self.values, 0)
+        return map_onto(known, self.inside, self.lattice, lattice)
 
     def notes(self, regions: Regions) -> Iterator[str]:
         """Say how many labelled voxels are such zeros."""

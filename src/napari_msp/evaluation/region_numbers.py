@@ -15,8 +15,14 @@ from napari_msp.data.beside import is_scan
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
-from napari_msp.evaluation.line_up import line_scans_up, map_onto, split_by_shell
-from napari_msp.evaluation.regions import CUT, Regions, label_counts, read_regions
+from napari_msp.evaluation.line_up import line_scans_up, split_by_shell
+from napari_msp.evaluation.regions import (
+    CUT,
+    Regions,
+    RegionVoxels,
+    label_counts,
+    read_regions,
+)
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text, listed
 from napari_msp.options import several
@@ -88,40 +94,6 @@ class RegionTable:
     edges: tuple[float, ...]
 
 
-class RegionVoxels:
-    """The voxels of every region, sorted by label once for all maps on a lattice.
-
-    Parameters
-    ----------
-    regions
-        On the maps' lattice, see `Regions.on`.
-    mask
-        (X, Y, Z) where voxels count; None: everywhere.
-    """
-
-    def __init__(self, regions: Regions, mask: MaskArray | None = None) -> None:
-        counted = regions.labels > 0
-        at = np.nonzero(counted if mask is None else counted & mask)
-        labels = regions.labels[at]
-        order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
-        self._regions, self._labels = regions, labels[order]
-        self._at = tuple(axis[order] for axis in at)
-
-    def of(self, *maps: FloatArray) -> Iterator[tuple[int, str, list[FloatArray]]]:
-        """Give label and name of each region, and its (N, C) float64 values of each map.
-
-        Maps are (X, Y, Z) or (X, Y, Z, C); a voxel counts where all of them are finite.
-        """
-        found = [_channels(each[self._at]) for each in maps]
-        finite = np.all([np.isfinite(each).all(axis=1) for each in found], axis=0)
-        labels = self._labels[finite]
-        if len(labels) < len(finite):
-            found = [each[finite] for each in found]
-        for label, name in self._regions:
-            first, last = np.searchsorted(labels, (label, label + 1))
-            yield label, name, [each[first:last] for each in found]
-
-
 def region_table(
     values: FloatArray,
     regions: Regions,
@@ -170,12 +142,6 @@ def region_table(
             )
         )
     return RegionTable(tuple(rows), tuple(float(edge) for edge in edges))
-
-
-def _channels(values: FloatArray) -> FloatArray:
-    """(N, C) float64."""
-    channels = values.shape[1] if values.ndim > 1 else 1
-    return np.asarray(values, dtype=float).reshape(len(values), channels)
 
 
 def _errors(errors: FloatArray) -> dict[str, float]:
@@ -408,10 +374,11 @@ def measure_regions(
         remedy = Advice("give maps and a map as truth, or scans and a scan")
         raise UserError("is of another kind than the images", field="truth", remedy=remedy)
     compared = truth is not None  # an image may be called truth where no truth is given
-    of_scans = _of_scans(scans, regions, wanted, compared=compared)
+    alike, of_shells = _at_one_shell(scans, compared=compared)
+    of_scans = _of_scans(alike, regions, wanted, compared=compared)
     found = region_numbers([*of_scans, *_of_maps(plain, regions, compared=compared)])
     of_zeros = (f"{name}: {said}" for name, each in plain.items() for said in each.notes(regions))
-    return replace(found, notes=[*found.notes, *of_zeros])
+    return replace(found, notes=[*of_shells, *found.notes, *of_zeros])
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
@@ -441,6 +408,30 @@ def _scan_or_map(
     return as_scan(image, b_value, b0_threshold)
 
 
+def _at_one_shell(
+    scans: Mapping[str, Scan], *, compared: bool
+) -> tuple[Mapping[str, Scan], list[str]]:
+    """Give scans of the lowest shell that all have, and say which that is.
+
+    Where there is none, and they are not compared with a truth, each has its own lowest one.
+    """
+    several = any(len(each.shells) > 1 for each in scans.values())
+    if not several and (compared or len(scans) < 2):
+        return scans, []
+    try:
+        shared, _ = split_by_shell(None, scans)
+    except UserError:
+        if compared:
+            raise
+        own = {name: next(iter(each.by_shell().values()), each) for name, each in scans.items()}
+        known = [f"{name} b = {e.b_value:.0f}" for name, e in own.items() if e.b_value is not None]
+        said = f"no shell is in all images, so their numbers do not compare: {listed(known)}"
+        return own, [said] * (len(known) > 1)
+    shell, lowest = next(iter(shared.items()))
+    said = f"measured at b = {shell} s/mm², the lowest that all have"
+    return lowest.predictions, [said] * several
+
+
 def _of_scans(
     scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str], *, compared: bool
 ) -> Iterator[Measurable]:
@@ -448,14 +439,9 @@ def _of_scans(
     truth = scans.get(TRUTH) if compared else None
     mask = None
     if truth is None:
-        alone = {name: next(iter(each.by_shell().values()), each) for name, each in scans.items()}
-        images = {name: each.at_shell().maps("signal") for name, each in alone.items()}
+        images = {name: each.at_shell().maps("signal") for name, each in scans.items()}
     else:
         others = {name: each for name, each in scans.items() if each is not truth}
-        if any(len(each.shells) > 1 for each in scans.values()):
-            shared, _ = split_by_shell(truth, others)
-            lowest = next(iter(shared.values()))
-            truth, others = lowest.truth, dict(lowest.predictions)
         lined_up = line_scans_up(truth, others)
         assert lined_up.truth is not None
         images, mask = {TRUTH: lined_up.truth, **lined_up.predictions}, lined_up.mask
@@ -478,18 +464,13 @@ def _of_maps(
             there = regions.on(each.lattice)
             yield Measurable(name, "value", "", each.values, each.inside, there)
         return
-    truth, wanted = maps[TRUTH].values, maps[TRUTH].lattice
-    mask, lined_up, own = maps[TRUTH].inside, {}, {}
-    for name, each in maps.items():
-        values, inside = each.values, each.inside
-        if not each.lattice.matches(wanted):
-            known = np.where(inside, values, 0)
-            values, inside = map_onto(known, inside, each.lattice, wanted)
-        lined_up[name], own[name], mask = values, inside, mask & inside
+    truth = maps[TRUTH]
+    lined_up = {name: each.onto(truth.lattice) for name, each in maps.items()}
+    mask = np.logical_and.reduce([inside for _, inside in lined_up.values()])
     if not mask.any():
         remedy = Advice("give maps of one space")
         raise UserError("have no voxel in common with the truth", None, "images", remedy)
-    labels = regions.on(wanted)
-    for name, values in lined_up.items():
-        true = None if name == TRUTH else truth
-        yield Measurable(name, "value", "", values, mask, labels, true, own=own[name])
+    labels = regions.on(truth.lattice)
+    for name, (values, own) in lined_up.items():
+        true = None if name == TRUTH else truth.values
+        yield Measurable(name, "value", "", values, mask, labels, true, own=own)

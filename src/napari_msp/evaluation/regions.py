@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
@@ -145,6 +145,46 @@ def tissue_regions(tissue: Tissue, affine: FloatArray) -> Regions:
     for label, where in zip(TISSUES, (tissue.white, tissue.grey, tissue.fluid), strict=True):
         labels[where] = label
     return Regions(labels, TISSUES, affine)
+
+
+class RegionVoxels:
+    """The voxels of every region, sorted by label once for all maps on a lattice.
+
+    Parameters
+    ----------
+    regions
+        On the maps' lattice, see `Regions.on`.
+    mask
+        (X, Y, Z) where voxels count; None: everywhere.
+    """
+
+    def __init__(self, regions: Regions, mask: MaskArray | None = None) -> None:
+        counted = regions.labels > 0
+        at = np.nonzero(counted if mask is None else counted & mask)
+        labels = regions.labels[at]
+        order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
+        self._regions, self._labels = regions, labels[order]
+        self._at = tuple(axis[order] for axis in at)
+
+    def of(self, *maps: FloatArray) -> Iterator[tuple[int, str, list[FloatArray]]]:
+        """Give label and name of each region, and its (N, C) float64 values of each map.
+
+        Maps are (X, Y, Z) or (X, Y, Z, C); a voxel counts where all of them are finite.
+        """
+        found = [_channels(each[self._at]) for each in maps]
+        finite = np.all([np.isfinite(each).all(axis=1) for each in found], axis=0)
+        labels = self._labels[finite]
+        if len(labels) < len(finite):
+            found = [each[finite] for each in found]
+        for label, name in self._regions:
+            first, last = np.searchsorted(labels, (label, label + 1))
+            yield label, name, [each[first:last] for each in found]
+
+
+def _channels(values: FloatArray) -> FloatArray:
+    """(N, C) float64."""
+    channels = values.shape[1] if values.ndim > 1 else 1
+    return np.asarray(values, dtype=float).reshape(len(values), channels)
 
 
 # --- Files ------------------------------------------------------------------------------------

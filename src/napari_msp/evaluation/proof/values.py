@@ -21,8 +21,7 @@ from napari_msp.evaluation.proof.pages import (
     MEAN_OF_OTHERS,
     TARGET,
 )
-from napari_msp.evaluation.region_numbers import RegionVoxels
-from napari_msp.evaluation.regions import Regions
+from napari_msp.evaluation.regions import Regions, RegionVoxels
 from napari_msp.formatting import listed
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
