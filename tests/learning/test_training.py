@@ -188,8 +188,11 @@ def test_a_run_that_replaces_a_model_goes_on_where_it_was_stopped(heads, quick, 
     whole = out.read_bytes()
     out.write_bytes(b"an older model")
     run(heads, settings, force=True, stop_after=2)
-    _, events = run(heads, settings, resume=True)
+    # Whoever gives both, as a job's script may, does not lose what was done.
+    _, events = run(heads, settings, resume=True, force=True, stop_after=1)
     assert events[0].resumed_at == 2
+    _, events = run(heads, settings, resume=True)
+    assert events[0].resumed_at == 3
     assert len(whole) == len(out.read_bytes())
     assert not checkpoint_path(out).exists()
 

@@ -136,20 +136,21 @@ class TrainingRun:
             except Exception as error:
                 self._unheard = error
 
-    def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
+    def run(self, resume: bool, stop_requested: StopRequest, anew: bool = False) -> Path | None:
         """Run all phases; give the model's path, or None when stopped.
 
+        With `anew` a checkpoint that `resume` cannot go on from is no error: it starts again.
         Whatever the listener raises is raised when a checkpoint, or the model, has been written.
         """
-        written = self._run(resume, lambda: stop_requested() or self._unheard is not None)
+        written = self._run(resume, lambda: stop_requested() or self._unheard is not None, anew)
         if self._unheard is not None:
             raise self._unheard
         return written
 
-    def _run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
+    def _run(self, resume: bool, stop_requested: StopRequest, anew: bool) -> Path | None:
         phases = self.networks.phases
         with self.processes.agreeing():
-            restored = self._restored() if resume else None
+            restored = self._restored(anew) if resume else None
             if restored is not None:
                 restored.restore_networks(self.networks)
         self.processes.check_same(self._identity())
@@ -208,20 +209,25 @@ class TrainingRun:
         save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
 
-    def _restored(self) -> Checkpoint:
-        """Read the checkpoint, and be where it is."""
-        longest = self.lengths.longest()
+    def _restored(self, anew: bool) -> Checkpoint | None:
+        """Read the checkpoint, and be where it is; with `anew` at the start if it is of no use."""
+        longest, course = self.lengths.longest(), self.lengths.course
         in_time = self.settings.minutes is not None
         limits = dict.fromkeys(longest, MOST) if in_time else longest
-        restored = read_checkpoint(self.checkpoint, self._identity(), limits)
-        self.position = self.lengths.position = restored.position
-        if in_time:
-            epoch, steps, unison_steps = restored.fitted
-            course = replace(
-                self.lengths.course, epoch=epoch, steps=steps, unison_steps=unison_steps
-            )
+        try:
+            restored = read_checkpoint(self.checkpoint, self._identity(), limits)
+            if in_time:
+                epoch, steps, unison_steps = restored.fitted
+                self.lengths.course = replace(
+                    course, epoch=epoch, steps=steps, unison_steps=unison_steps
+                )
+                restored.check(self.lengths.longest())
+        except UserError:
+            if not anew:
+                raise
             self.lengths.course = course
-            restored.check(self.lengths.longest())
+            return None
+        self.position = self.lengths.position = restored.position
         return restored
 
     def _run_phase(

@@ -63,7 +63,8 @@ def train(
     resume
         Go on from the checkpoint beside `out`.
     force
-        Replace a model, and start anew where there is a checkpoint, whatever `resume` says.
+        Replace a model, and start anew where there is a checkpoint; with `resume` only where it
+        cannot be gone on from.
     on_event
         Called with everything that happens.
     stop_requested
@@ -126,7 +127,7 @@ def train(
                 run = TrainingRun(
                     study, out, where, report, folder, start, began, processes, replaces
                 )
-                return run.run(resume and not force, stopped)
+                return run.run(resume, stopped, anew=force)
     except Exception as error:
         report(Failed.of(error))
         raise
