@@ -9,8 +9,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 MaskArray = NDArray[np.bool_]
 
+Value = TypeVar("Value")
 AnyArray = TypeVar("AnyArray", FloatArray, IntArray, MaskArray)
 """An array function keeps the kind that it is given."""
 
@@ -97,38 +98,47 @@ def for_each_block(
                 pass
 
 
-_lock = threading.Lock()
+def shared_by_threads(
+    setting: Callable[[], AbstractContextManager[Value]],
+) -> Callable[[], AbstractContextManager[Value]]:
+    """Let a setting of the process be made by the first thread that needs it, undone by the last.
 
-_users = 0
+    Parameters
+    ----------
+    setting
+        Makes it while its block runs; what it gives, all threads get.
+    """
+    lock, stack, held = threading.Lock(), ExitStack(), list[Value]()
 
-_threads = 1
+    @contextmanager
+    @wraps(setting)
+    def shared() -> Iterator[Value]:
+        with lock:
+            held.append(held[-1] if held else stack.enter_context(setting()))
+            value = held[-1]
+        try:
+            yield value
+        finally:
+            with lock:
+                held.pop()
+                if not held:
+                    stack.close()
 
-_limiter: Any = None
+    return shared
 
 
+@shared_by_threads
 @contextmanager
 def _single_threaded_blas() -> Iterator[int]:
     """Limit NumPy's BLAS to one thread while the block runs; give how many it could use.
 
-    The limit is the whole process's: whoever comes last, of several threads that are here at once,
-    lifts it. A caller's own `threadpool_limits` has to begin before it and end after it: two that
-    overlap restore what each one found, and the first one's limit may stay.
+    A caller's own `threadpool_limits` has to begin before it and end after it: two that overlap
+    restore what each one found, and the first one's limit may stay.
     """
-    global _users, _threads, _limiter
-    with _lock:
-        if _users == 0:
-            blas = _blas()
-            known = [each.num_threads for each in blas.lib_controllers]
-            _threads = max(known, default=os.cpu_count() or 1)
-            _limiter = blas.limit(limits=1)
-        _users += 1
-    try:
-        yield _threads
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _limiter.restore_original_limits()
+    blas = _blas()
+    known = [each.num_threads for each in blas.lib_controllers]
+    with blas.limit(limits=1):
+        yield max(known, default=os.cpu_count() or 1)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -13,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from napari_msp.arrays import shared_by_threads
 from napari_msp.errors import Choose, UserError
 from napari_msp.options import Precision
 
@@ -74,32 +74,20 @@ def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
             torch.cuda.empty_cache()
 
 
-_flags_lock = threading.Lock()
-_exact_blocks = 0
-_flags_before = (False, False, False)
-
-
+@shared_by_threads
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Compute in plain float32: no TF32, no autocast, and algorithms that repeat themselves.
 
-    The flags are the process's. The first block to begin sets them and the last one to end sets
-    them back, whichever threads they run in.
+    The flags are the process's.
     """
-    global _exact_blocks, _flags_before
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    with _flags_lock:
-        if _exact_blocks == 0:
-            _flags_before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic)
-            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
-        _exact_blocks += 1
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic)
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
     try:
         yield
     finally:
-        with _flags_lock:
-            _exact_blocks -= 1
-            if _exact_blocks == 0:
-                matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = _flags_before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 @contextmanager

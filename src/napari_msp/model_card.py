@@ -2,17 +2,10 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.networks.base import CHANNELS
@@ -39,23 +32,9 @@ class _Stated(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    LATER: ClassVar[tuple[str, ...]] = ()
-    """Fields that came later. With their default they are left out: such files are as they were."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        usual = {name: type(self).model_fields[name].default for name in self.LATER}
-        return {
-            name: value
-            for name, value in as_usual(self).items()
-            if name not in usual or getattr(self, name) != usual[name]
-        }
-
 
 class SHSettings(_Stated):
     """How the SH images that the model reads and writes were fitted."""
-
-    LATER = ("shells",)
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
@@ -103,8 +82,6 @@ class Statistics(_Stated):
 class Gradients(_Stated):
     """A target's gradient table, directions in scanner axes."""
 
-    LATER = ("b0_weighting",)
-
     b_values: list[float]
     directions: list[tuple[float, float, float]]
     b0_weighting: float = Field(
@@ -132,8 +109,6 @@ class Gradients(_Stated):
 
 class ErrorFit(_Stated):
     """What error to expect of a prediction, fitted on subjects that were not trained on."""
-
-    LATER = ("largest", "against")
 
     mean: list[float] = Field(description="Of each feature, see `error_features`")
     deviation: list[float]
@@ -168,8 +143,6 @@ class ErrorFit(_Stated):
 
 class ModelCard(_Stated):
     """Everything about a model but its weights."""
-
-    LATER = ("first_stages", "simulated_only", "b0_weighting")
 
     format: Literal["napari-msp model 1"] = FORMAT
     sha256: str = Field(

@@ -201,60 +201,44 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     centre = np.rint(np.argwhere(inside[box]).mean(axis=0)).astype(int)
     sizes = lattice.voxel_sizes
     x, y, z = (float(each) for each in head.shape * sizes)
-    # Of each panel: axial at the left, coronal above sagittal beside it; all of one scale.
-    panel_width, panel_height = x + GAP + max(x, y), max(y, 2 * z + GAP)
-    places = (
-        (0.0, panel_height - y),
-        (x + GAP, panel_height - z),
-        (x + GAP, panel_height - 2 * z - GAP),
-    )
-    width, height = 2 * panel_width + 3 * GAP, 2 * panel_height + GAP
-    inch = WIDTH / width
-    total = height * inch + TITLE
-    figure = Figure(figsize=(WIDTH, total), dpi=90, facecolor="black")
-    for column, (name, scan) in enumerate(zip(("before", "after"), scans, strict=True)):
-        left = column * (panel_width + 3 * GAP)
-        figure.text(
-            left / width + 0.004,
-            1 - 0.5 * TITLE / total,
-            name,
-            color="white",
-            fontsize=11,
-            va="center",
-        )
-        for row in (0, 1):
-            bottom = (1 - row) * (panel_height + GAP)
-            for (through, across, up), (right, above) in zip(VIEWS, places, strict=True):
-                shape = head.shape[across] * sizes[across], head.shape[up] * sizes[up]
-                axis = figure.add_axes(
-                    (
-                        (left + right) / width,
-                        (bottom + above) * inch / total,
-                        shape[0] / width,
-                        shape[1] * inch / total,
-                    )
-                )
-                # The patient's left on the right, front and top on top.
-                still, moving = (
-                    np.take(each, centre[through], axis=through).T[::-1, ::-1]
-                    for each in (head, scan)
-                )
-                _draw(axis, still, moving, high, None if row else sizes[[up, across]])
+    # Of each panel, in mm: axial at the left, coronal above sagittal beside it.
+    width, height = x + GAP + max(x, y), max(y, 2 * z + GAP)
+    places = (0.0, height - y), (x + GAP, height - z), (x + GAP, height - 2 * z - GAP)
+    figure = Figure(figsize=(WIDTH, WIDTH * height / width + TITLE), dpi=90, facecolor="black")
+    figure.set_layout_engine("constrained")
+    for (row, column), axis in np.ndenumerate(figure.subplots(2, 2)):
+        for (through, across, up), (left, bottom) in zip(VIEWS, places, strict=True):
+            # The patient's left on the right, front and top on top.
+            still, moving = (
+                np.take(each, centre[through], axis=through).T[::-1, ::-1]
+                for each in (head, scans[column])
+            )
+            edges = sizes[[up, across]]
+            tall, wide = edges * still.shape
+            extent = (left, left + wide, bottom, bottom + tall)
+            _draw(axis, still, moving, high, extent, None if row else edges)
+        axis.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+        axis.set_title("" if row else ("before", "after")[column], color="white", loc="left")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor="black")
     return stream.getvalue()
 
 
 def _draw(
-    axis: "Axes", still: FloatArray, moving: FloatArray, high: float, squares: FloatArray | None
+    axis: "Axes",
+    still: FloatArray,
+    moving: FloatArray,
+    high: float,
+    extent: tuple[float, float, float, float],
+    squares: FloatArray | None,
 ) -> None:
-    """Draw one panel: a checkerboard of voxels of such sizes in mm, else edges over the scan."""
+    """Draw one view: a checkerboard of voxels of such sizes in mm, else edges over the scan."""
     axis.set_axis_off()
     shown = moving if squares is None else np.where(_board(still.shape, squares), still, moving)
-    axis.imshow(shown, cmap="gray", vmin=0, vmax=high, aspect="auto")
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=high, extent=extent)
     if squares is None:
-        levels = [0.3 * high, 0.75 * high]
-        axis.contour(still, levels=levels, colors="#ff9f1c", linewidths=0.8)
+        levels, colour = [0.3 * high, 0.75 * high], "#ff9f1c"
+        axis.contour(still, levels, colors=colour, linewidths=0.8, origin="upper", extent=extent)
 
 
 def _board(shape: tuple[int, ...], sizes: FloatArray) -> FloatArray:

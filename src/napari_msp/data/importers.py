@@ -183,8 +183,15 @@ def import_tree(
     said = interpolation(scan.interpolated for scan in scans)
     if said:
         warnings.warn(Interpolated(f"{said}: {EFFECT}", out), stacklevel=2)
-    if not dry_run:
-        _write_dataset(source, out, scans, pattern, converted_from, input_platform, progress)
+    if dry_run:
+        return scans
+    with new_folder(out) as folder:
+        for done, scan in enumerate(scans, start=1):
+            _copy_scan(source, folder, scan)
+            if progress is not None:
+                progress(f"copied {scan.source}", done, len(scans))
+        name = out.resolve().name  # not the source's, which may be a person's
+        _describe_dataset(source, folder, scans, name, pattern, converted_from, input_platform)
     return scans
 
 
@@ -211,28 +218,6 @@ def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedSca
         deviation=find_deviation(scan.source),
         deviation_doubt=acquisition.unused_deviation,
     )
-
-
-def _write_dataset(
-    source: Path,
-    out: Path,
-    scans: list[ImportedScan],
-    pattern: str,
-    converted_from: Mapping[Path, str] | None,
-    input_platform: str | None,
-    progress: Callable[[str, int, int], None] | None,
-) -> None:
-    try:
-        with new_folder(out) as folder:
-            for done, scan in enumerate(scans, start=1):
-                _copy_scan(source, folder, scan)
-                if progress is not None:
-                    progress(f"copied {scan.source}", done, len(scans))
-            name = out.resolve().name  # not the source's, which may be a person's
-            _describe_dataset(source, folder, scans, name, pattern, converted_from, input_platform)
-    except OSError as error:
-        remedy = Advice("make room or choose another folder")
-        raise UserError(f"cannot be written ({error.strerror})", out, "out", remedy) from error
 
 
 def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:

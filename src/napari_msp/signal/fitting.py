@@ -230,17 +230,6 @@ def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
 def fit_sh(
     acquisition: Acquisition,
     *,
-    b_value: float,
-    order: int | None = None,
-    regularisation: float | None = None,
-    rescale_to: float | None = None,
-) -> SHImage: ...
-
-
-@overload
-def fit_sh(
-    acquisition: Acquisition,
-    *,
     b_value: Sequence[float],
     order: int | None = None,
     regularisation: float | None = None,
@@ -252,7 +241,7 @@ def fit_sh(
 def fit_sh(
     acquisition: Acquisition,
     *,
-    b_value: None = None,
+    b_value: float | None = None,
     order: int | None = None,
     regularisation: float | None = None,
     rescale_to: float | None = None,
