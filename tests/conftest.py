@@ -41,8 +41,8 @@ TINY = 150_000
 HEADS = 8
 """That are kept."""
 
-PATIENCE = 60_000
-"""Milliseconds in which what a window does has to happen, unless a test says otherwise."""
+PATIENCE = 180_000
+"""Milliseconds in which what a window does has to happen; only a test that fails waits so long."""
 
 settings.register_profile(
     "ours",

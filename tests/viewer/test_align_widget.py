@@ -14,8 +14,6 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.ui.align import widget as align_widget
 from napari_msp.ui.widgets.colours import FocusRing, colours_of
 
-PATIENCE = 60_000
-
 
 @pytest.fixture
 def moved(heads, tmp_path):
@@ -38,7 +36,7 @@ def widget(viewer, open_widget, moved, qtbot):
     viewer.window.activate()
     qtbot.wait_until(viewer.window._qt_window.isActiveWindow)
     opened.form.dataset.choose(moved)
-    qtbot.wait_until(lambda: opened.form.findings.ready, timeout=PATIENCE)
+    qtbot.wait_until(lambda: opened.form.findings.ready)
     return opened
 
 
@@ -46,7 +44,7 @@ def widget(viewer, open_widget, moved, qtbot):
 def align(widget, qtbot):
     def press():
         qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-        qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not widget.running)
 
     return press
 
@@ -54,7 +52,9 @@ def align(widget, qtbot):
 def test_heads_are_aligned_looked_at_and_taken_to_train(
     viewer, widget, align, moved, cache_folder, monkeypatch, qtbot
 ):
+    assert widget.heading.hint.isVisible()
     align()
+    assert not widget.heading.hint.isVisible()
     out = moved.with_name("heads-aligned")
     assert widget.message.text.startswith("1 scan laid on ge_st, now <0.05 voxels away.")
     assert not widget.form.isVisible()  # folded away, for the table
@@ -71,17 +71,15 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     assert ring.grab().toImage().pixelColor(1, 20) == colours_of(ring).lit
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
-    qtbot.wait_until(lambda: len(viewer.layers) == 5 and not widget.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: len(viewer.layers) == 5 and not widget.running)
     assert seen(viewer) == ["sub-01 prisma_st · b0 after"]
     qtbot.mouseClick(widget.moves.views["before"], Qt.LeftButton)
-    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · b0 before"], timeout=PATIENCE)
+    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · b0 before"])
     widget.moves.board.setChecked(True)
-    qtbot.wait_until(
-        lambda: seen(viewer) == ["sub-01 prisma_st · checkerboard before"], timeout=PATIENCE
-    )
+    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · checkerboard before"])
     # The row of the input: its head alone.
     qtbot.keyClick(widget.moves.table, Qt.Key_Up)
-    qtbot.wait_until(lambda: len(viewer.layers) == 1 and not widget.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: len(viewer.layers) == 1 and not widget.running)
     assert seen(viewer) == ["sub-01 ge_st · b0"]
     opened = []
 
@@ -94,15 +92,15 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     assert opened == [str(out / "align.html")]
     widget.train()
     [train] = [each for each in QApplication.allWidgets() if type(each).__name__ == "Train"]
-    qtbot.wait_until(lambda: train.form.heads is not None, timeout=PATIENCE)
+    qtbot.wait_until(lambda: train.form.heads is not None)
     assert train.form.heads.root == out
     assert train.form.heads.scans.keys() == open_dataset(moved).scans.keys()
     # Of a head that cannot be read nothing is seen, also not the one before it.
     damaged = next(out.glob("sub-01/ses-prisma/dwi/*.nii.gz"))
     damaged.write_bytes(damaged.read_bytes()[:1000])
     widget.moves.table.selectRow(1)
-    qtbot.wait_until(lambda: "cannot be read" in widget.message.text, timeout=PATIENCE)
-    qtbot.wait_until(lambda: len(viewer.layers) == 0 and not widget.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: "cannot be read" in widget.message.text)
+    qtbot.wait_until(lambda: len(viewer.layers) == 0 and not widget.running)
 
 
 def seen(viewer):
@@ -115,7 +113,7 @@ def test_an_earlier_alignment_is_replaced_after_asking(widget, moved, monkeypatc
     for name in ("dataset_description.json", "align.html", "align.csv"):
         (out / name).touch()
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-    qtbot.wait_until(lambda: bool(widget.message.buttons), timeout=PATIENCE)
+    qtbot.wait_until(lambda: bool(widget.message.buttons))
     assert widget.message.text == "heads-aligned: contains an alignment already."
     asked = []
 
@@ -125,7 +123,7 @@ def test_an_earlier_alignment_is_replaced_after_asking(widget, moved, monkeypatc
 
     monkeypatch.setattr("napari_msp.ui.align.widget.align_heads", fail)
     qtbot.mouseClick(widget.message.buttons[0], Qt.LeftButton)
-    qtbot.wait_until(lambda: "not enough memory" in widget.message.text, timeout=PATIENCE)
+    qtbot.wait_until(lambda: "not enough memory" in widget.message.text)
     [(choice, force)] = asked
     assert (choice.dataset, choice.out, force) == (moved, out, True)
     assert widget.form.button.isEnabled()
@@ -144,7 +142,7 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
 
     monkeypatch.setattr(module, "estimate_displacement", wait_and_estimate)
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-    qtbot.wait_until(begun.is_set, timeout=PATIENCE)
+    qtbot.wait_until(begun.is_set)
     asked = []
     monkeypatch.setattr(align_widget, "confirmed", lambda *words: asked.append(words[2]))
     assert not widget.may_leave()
@@ -153,7 +151,7 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
     state = widget.progress.state
     go.set()
     assert state == "cancelling"
-    qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not widget.running)
     assert widget.message.text == "Cancelled; nothing was written."
     assert [path.name for path in moved.parent.iterdir()] == ["heads"]
     assert widget.form.button.isEnabled()

@@ -12,8 +12,6 @@ from napari_msp.ui.compare import widget as module
 from napari_msp.ui.grid_fit import COLOUR_BAR
 from napari_msp.ui.layers import make_layer, map_layer
 
-PATIENCE = 20_000
-
 
 @pytest.fixture(scope="module")
 def viewer(viewer_of_all):
@@ -55,7 +53,7 @@ def compared(viewer, qapp, scan, truth, predictions):
 @pytest.fixture
 def settle(compared, qtbot):
     def wait():
-        qtbot.wait_until(lambda: not compared.comparing.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not compared.comparing.running)
         qtbot.wait(20)
 
     return wait
@@ -148,7 +146,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, chosen=chosen: chosen)
         compared.message.clear()
         qtbot.mouseClick(button, Qt.LeftButton)
-        qtbot.wait_until(lambda: compared.message.text != "", timeout=PATIENCE)
+        qtbot.wait_until(lambda: compared.message.text != "")
         if name == "figure.gif":
             assert "PNG, PDF or SVG" in compared.message.text
             assert not (tmp_path / name).exists()

@@ -12,8 +12,6 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import make_layer, map_layer
 from napari_msp.ui.viewer_axes import to_shown
 
-PATIENCE = 20_000
-
 
 @pytest.fixture
 def viewer(kept_viewer):
@@ -30,7 +28,7 @@ def compare(viewer, open_widget, qtbot):
             layer = map_layer(scan, "SH average", sh_average(scan.sh))
             viewer.add_layer(make_layer(layer))
         widget.compare_predictions(predictions)
-        qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not widget.comparing.running)
         qtbot.wait(20)
         return widget
 
@@ -95,7 +93,7 @@ def check_there_are_words_while_numbers_are_made(widget, monkeypatch, qtbot):
 
     monkeypatch.setattr(widget.table, "clear", clear)
     widget.show_comparison()
-    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not widget.comparing.running)
     assert said
     assert all(words and "being measured" in words[0] for words in said)
 

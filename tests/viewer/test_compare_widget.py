@@ -13,8 +13,6 @@ from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.shared import shared_by
 
-PATIENCE = 20_000
-
 
 @pytest.fixture
 def viewer(kept_viewer):
@@ -61,7 +59,7 @@ def compare(open_widget):
 @pytest.fixture
 def settle(compare, qtbot):
     def wait():
-        qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not compare.comparing.running)
         qtbot.wait(20)
 
     return wait

@@ -9,8 +9,6 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.layers import make_layer, map_layer
 
-PATIENCE = 20_000
-
 
 def test_glyphs_lie_on_their_voxels(viewer, open_widget, qtbot, pixels):
     scan = measured("ge_st", "back left")
@@ -20,13 +18,13 @@ def test_glyphs_lie_on_their_voxels(viewer, open_widget, qtbot, pixels):
         viewer.add_layer(make_layer(map_layer(each, "SH average", sh_average(each.sh))))
     compare = open_widget("Compare")
     compare.compare_predictions(made)
-    qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not compare.comparing.running)
     crosshair_of(viewer).put((0.0, -28.0, 20.0))  # in the square at the front and the left
     crosshair_of(viewer).show(False)
 
     def drawn():
         glyphs = compare.glyphs
-        qtbot.wait_until(lambda: glyphs.count > 0 and not glyphs.drawing, timeout=PATIENCE)
+        qtbot.wait_until(lambda: glyphs.count > 0 and not glyphs.drawing)
         qtbot.wait(50)
         canvas = Canvas(viewer, pixels())
         cells = (canvas.seen(0, column, truth.sh) for column in (0, 1))

@@ -44,7 +44,6 @@ INTERACTIVE = (
     QTabBar,
     QTableWidget,
 )
-PATIENCE = 60_000
 
 
 def placed(window):
@@ -170,26 +169,26 @@ def prepared(name, widget, heads, reviewed, qtbot):
     """Bring a widget to where most of it can be seen."""
     if name == "Load acquisition":
         widget.form.path.choose(heads)
-        qtbot.wait_until(lambda: widget.form.findings.ready, timeout=PATIENCE)
+        qtbot.wait_until(lambda: widget.form.findings.ready)
     elif name == "Harmonize":
-        qtbot.wait_until(lambda: bool(widget.form.models.checked), timeout=PATIENCE)
+        qtbot.wait_until(lambda: bool(widget.form.models.checked))
         widget.results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 2.5e-4"], ())
         widget.saving.show()
     elif name == "Review":
         widget.form.folder.choose(reviewed)
         widget.form.rater.setText("anna")
         widget.open()
-        qtbot.wait_until(lambda: widget.session is not None, timeout=PATIENCE)
-        qtbot.wait_until(lambda: not widget.canvas.ahead.busy, timeout=PATIENCE)
+        qtbot.wait_until(lambda: widget.session is not None)
+        qtbot.wait_until(lambda: not widget.canvas.ahead.busy)
         table = widget.list.table
         assert table.viewport().height() >= 4 * table.rowHeight(0)
         widget.what.unfold(True)
     elif name == "Train":
         widget.form.dataset.write(heads)
-        qtbot.wait_until(lambda: widget.form.heads is not None, timeout=PATIENCE)
+        qtbot.wait_until(lambda: widget.form.heads is not None)
     elif name == "Align":
         widget.form.dataset.choose(heads)
-        qtbot.wait_until(lambda: widget.form.findings.ready, timeout=PATIENCE)
+        qtbot.wait_until(lambda: widget.form.findings.ready)
         widget.moves.show()
 
 

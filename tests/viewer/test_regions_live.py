@@ -10,8 +10,6 @@ from napari_msp.ui.compare.compared import mixed
 from napari_msp.ui.compare.regions_tab import PAINT
 from napari_msp.ui.layers import make_layer, map_layer
 
-PATIENCE = 20_000
-
 
 def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     truth, scan = measured("prisma_st", "front left"), measured("ge_st", "back left")
@@ -20,7 +18,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
         viewer.add_layer(make_layer(map_layer(each, "SH average", sh_average(each.sh))))
     compare = open_widget("Compare")
     compare.compare_predictions(made)
-    qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not compare.comparing.running)
     regions, layers = compare.regions, list(compare.grid.layers)
     compare.tabs.setCurrentIndex(4)
     zoom = viewer.scene.camera.zoom
@@ -41,7 +39,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
         found = regions.numbers
         return {} if found is None else {i: t.rows[0] for (i, _), t in found.tables.items()}
 
-    qtbot.wait_until(lambda: "MSP" in rows() and rows()["MSP"].voxels == 16, timeout=PATIENCE)
+    qtbot.wait_until(lambda: "MSP" in rows() and rows()["MSP"].voxels == 16)
     values = {name: each.mean for name, each in rows().items()}
     bright, dark = (sh_average(truth.sh)[at] for at in ((1, 18, 2), (8, 8, 2)))
     np.testing.assert_allclose(values["truth prisma_st"], bright, rtol=1e-5)
@@ -65,7 +63,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     QApplication.clipboard().setText("kept")
     regions.copy()
     assert QApplication.clipboard().text() == "kept"
-    qtbot.wait_until(regions.save.isEnabled, timeout=PATIENCE)
+    qtbot.wait_until(regions.save.isEnabled)
     assert regions.table.isEnabled()
     np.testing.assert_allclose(rows()["MSP α=0.30"].mean, bright, rtol=1e-5)
     drawn.paint((2, 6, 8), 3)
@@ -73,7 +71,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     assert regions.table.isEnabled()
     drawn.paint((2, 6, 8), 0)
     regions.follow(shown, MAPS["sh_average"])
-    qtbot.wait_until(regions.save.isEnabled, timeout=PATIENCE)
+    qtbot.wait_until(regions.save.isEnabled)
     # Back in the comparison all cells show where it is, and no others.
     regions.draw.setChecked(False)
     assert viewer.canvas.grid.enabled
@@ -108,7 +106,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     assert (other.mode, other.visible) == ("pan_zoom", False)
     # Another map brings the comparison back, and nobody is told to paint any longer.
     compare.form.maps.setCurrentText("FA")
-    qtbot.wait_until(lambda: not regions.draw.isChecked(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: not regions.draw.isChecked())
     assert viewer.canvas.grid.enabled
     assert (drawn.mode, drawn.visible) == ("pan_zoom", False)
     assert not regions.words.isVisible()
@@ -127,7 +125,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
 def check_labels_below_the_cells_may_be_deleted_with_them(viewer, compare, made, qtbot):
     compare.compare_predictions(made)
     compare.regions.labels.setCurrentIndex(1)
-    qtbot.wait_until(compare.regions.save.isEnabled, timeout=PATIENCE)
+    qtbot.wait_until(compare.regions.save.isEnabled)
     drawn = compare.regions._layer
     viewer.layers.move(viewer.layers.index(drawn), 0)  # as if it had been opened before all else
     assert compare.grid.active
@@ -140,7 +138,7 @@ def check_labels_below_the_cells_may_be_deleted_with_them(viewer, compare, made,
 def check_a_low_window_cuts_no_name(viewer, compare, qtbot):
     viewer.window._qt_window.resize(1089, 629)
     table, page = compare.regions.table, compare.tabs.currentWidget()
-    qtbot.wait_until(lambda: compare.regions.save.isEnabled(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: compare.regions.save.isEnabled())
     qtbot.wait_until(lambda: page.viewport().width() == compare.regions.width())
     items = [table.item(row, 0) for row in range(table.rowCount())]
     assert [each.text() for each in items] == ["label 3", "truth prisma_st", "input ge_st", "MSP"]

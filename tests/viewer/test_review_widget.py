@@ -10,8 +10,6 @@ from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.review.keys import BEYOND_NAPARI, REBOUND, all_keys
 from reviewed import AFFINE, WORST, folder
 
-PATIENCE = 60_000
-
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
@@ -34,8 +32,8 @@ def review(open_widget):
 def settle(review, qtbot):
     def wait():
         session = review.session
-        qtbot.wait_until(lambda: review.canvas.shown is session.current, timeout=PATIENCE)
-        qtbot.wait_until(lambda: not review.canvas.ahead.busy, timeout=PATIENCE)
+        qtbot.wait_until(lambda: review.canvas.shown is session.current)
+        qtbot.wait_until(lambda: not review.canvas.ahead.busy)
         qtbot.wait(20)
 
     return wait
@@ -51,7 +49,7 @@ def begin(review, qtbot, settle):
         review.form.blind.setChecked(blind)
         review.form.roles.setChecked(roles)
         qtbot.mouseClick(review.form.button, Qt.LeftButton)
-        qtbot.wait_until(lambda: review.session is not None, timeout=PATIENCE)
+        qtbot.wait_until(lambda: review.session is not None)
         settle()
         return review
 
@@ -225,11 +223,11 @@ def test_what_is_seen(viewer, opened, press, qtbot):
 def check_nothing_is_rated_behind_another_tab(viewer, opened, qtbot):
     canvas, entry = viewer.window._qt_viewer.canvas.native, opened.session.current
     viewer.window.add_dock_widget(QLabel("in front"), tabify=True).raise_()
-    qtbot.wait_until(lambda: opened.visibleRegion().isEmpty(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: opened.visibleRegion().isEmpty())
     QTest.keyClick(canvas, "F")
     assert opened.session.current is entry
     assert opened.message.text == "F did nothing: the review was out of sight."
-    qtbot.wait_until(lambda: not opened.visibleRegion().isEmpty(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: not opened.visibleRegion().isEmpty())
 
 
 def check_keys_do_not_reach_a_persons_own_layer(viewer, opened, qtbot):
@@ -257,7 +255,7 @@ def check_the_status_line_is_of_what_is_seen(viewer, opened, press, qtbot):
     for key in ("N", "N", "B"):
         press(key)
         subject = opened.session.current.subject
-        qtbot.wait_until(lambda of=subject: of in str(viewer.status), timeout=PATIENCE)
+        qtbot.wait_until(lambda of=subject: of in str(viewer.status))
     viewer.mouse_over_canvas = False
 
 
@@ -366,9 +364,9 @@ def test_a_damaged_map_is_said_and_the_rest_goes_on(review, predictions, qtbot, 
     review.form.folder.choose(predictions)
     review.form.rater.setText("anna")
     qtbot.mouseClick(review.form.button, Qt.LeftButton)
-    qtbot.wait_until(lambda: "cannot be read" in review.message.text, timeout=PATIENCE)
+    qtbot.wait_until(lambda: "cannot be read" in review.message.text)
     QTest.keyClick(review.list.table, "F")  # that it cannot be seen is a reason
-    qtbot.wait_until(lambda: len(table(predictions)) == 1, timeout=PATIENCE)
+    qtbot.wait_until(lambda: len(table(predictions)) == 1)
     assert review.session.current.subject != "sub-03"
     settle()
     press("P")
@@ -388,7 +386,7 @@ def test_a_folder_without_predictions_is_refused_in_words(review, tmp_path, qtbo
     review.form.folder.choose(tmp_path)
     review.form.rater.setText("anna")
     qtbot.mouseClick(review.form.button, Qt.LeftButton)
-    qtbot.wait_until(lambda: "no prediction" in review.form.rows.said("folder"), timeout=PATIENCE)
+    qtbot.wait_until(lambda: "no prediction" in review.form.rows.said("folder"))
     assert review.session is None
 
 

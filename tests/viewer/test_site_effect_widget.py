@@ -21,8 +21,6 @@ from napari_msp.ui.phrasing import said
 from napari_msp.ui.site_effect.widget import WORDS
 from napari_msp.ui.widgets.progress import Step
 
-PATIENCE = 20_000
-
 
 @pytest.fixture
 def viewer(kept_viewer):
@@ -64,7 +62,7 @@ def predictions(tmp_path):
 
 
 def settle(qtbot, widget):
-    qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not widget.running)
 
 
 def test_what_was_compared_is_shown_and_compared_anew(
@@ -145,7 +143,7 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     widget.look_at(predictions)
     settle(qtbot, widget)
     widget.form.button.click()
-    qtbot.wait_until(lambda: "sub-01" in widget.progress.words.text(), timeout=PATIENCE)
+    qtbot.wait_until(lambda: "sub-01" in widget.progress.words.text())
     assert not widget.form.button.isEnabled()
     widget.look_at(predictions.parent)
     assert "Cancel it" in widget.message.text

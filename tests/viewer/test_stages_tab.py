@@ -16,8 +16,6 @@ from napari_msp.signal.sh_image import load_sh
 from napari_msp.ui.compare.stages import repaint_slice
 from napari_msp.ui.layers import map_layer, shown_in
 
-PATIENCE = 20_000
-
 FIRST = "front left"
 BRANCHES = {"connectom_sa": "back left", "connectom_st": "back right"}
 
@@ -63,8 +61,8 @@ def compare(viewer, widget, qtbot, truth, scan, model, square):
         viewer.add_image(data, **options)
     qtbot.wait(10)
     widget.compare_predictions([made])
-    qtbot.wait_until(lambda: widget.stages._stages is not None, timeout=PATIENCE)
-    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: widget.stages._stages is not None)
+    qtbot.wait_until(lambda: not widget.comparing.running)
     widget.tabs.setCurrentIndex(1)
     qtbot.wait(20)
     yield widget
@@ -80,9 +78,9 @@ def settle(compare, qtbot):
 
     def wait():
         qtbot.wait(100)  # the pace of repaints
-        qtbot.wait_until(lambda: not working(), timeout=PATIENCE)
+        qtbot.wait_until(lambda: not working())
         qtbot.wait(20)
-        qtbot.wait_until(lambda: not working(), timeout=PATIENCE)
+        qtbot.wait_until(lambda: not working())
 
     return wait
 
@@ -187,7 +185,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     layer = compare.grid.layers[1]
     before = np.array(layer.data)
     drag(compare.stages.panel.slider, qtbot, 0)
-    qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
+    qtbot.wait_until(lambda: not np.array_equal(layer.data, before))
     high = compare.comparing.maps["colour_fa"].cells.window[1]
     wanted = np.clip(axial(colour_fa(head(FIRST, square))) / high, 0, 1)
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
@@ -198,9 +196,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     for quantity in ("SH average", "colour FA"):  # while the button is held
         compare.form.maps.setCurrentText(quantity)
         qtbot.wait(50)
-    qtbot.wait_until(
-        lambda: not np.array_equal(compare.grid.layers[1].data, before), timeout=PATIENCE
-    )
+    qtbot.wait_until(lambda: not np.array_equal(compare.grid.layers[1].data, before))
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)
     compare.stages.panel.slider.setSliderDown(False)

@@ -17,7 +17,6 @@ from napari_msp.ui.harmonize.models import remembered_models
 from napari_msp.ui.layers import shown_by
 
 QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
-PATIENCE = 180_000
 LAST = "prisma_st: SHResNet, epoch 1, step 4"
 
 
@@ -33,7 +32,7 @@ def fill(train, heads, tmp_path, qtbot):
     def fill_in(epochs, widget=train, name="run", dataset=heads):
         form = widget.form
         form.entries["dataset"].write(dataset)
-        qtbot.waitUntil(lambda: form.heads is not None, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: form.heads is not None)
         for field, value in QUICK.items():
             form.entries[field].write(value)
         form.entries["epochs"].write(epochs)
@@ -53,11 +52,11 @@ def told(train):
 
 
 def heard(qtbot, told, kind):
-    qtbot.waitUntil(lambda: any(isinstance(each, kind) for each in told), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: any(isinstance(each, kind) for each in told))
 
 
 def at_rest(qtbot, widget):
-    qtbot.waitUntil(lambda: not widget.run.running, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not widget.run.running)
 
 
 def pause_at_the_first_picture(process):
@@ -81,7 +80,7 @@ def closing_leaves_a_checkpoint_and_no_process(close, widget, folder, qtbot):
     assert not gone(child)
     before = file.stat().st_mtime_ns if file.exists() else 0
     close()
-    qtbot.waitUntil(lambda: gone(child), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: gone(child))
     assert file.stat().st_mtime_ns > before
     QApplication.processEvents()
 
@@ -103,7 +102,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     assert not train.form.isEnabled()
     assert train.view.progress.cancel.text() == "S&top"
     # The picture of the untrained network, beside the truth.
-    qtbot.waitUntil(lambda: LEGEND in viewer.canvas.overlays, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: LEGEND in viewer.canvas.overlays)
     assert viewer.canvas.overlays[LEGEND].text == "prisma_st: untrained"
     other, truth, layer = viewer.layers
     assert not other.visible  # or it would stand in a cell of its own
@@ -116,7 +115,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
 
     os.kill(train.run.process._child.processId(), signal.SIGCONT)
     at_rest(qtbot, train)
-    qtbot.waitUntil(lambda: "epoch 3" in viewer.canvas.overlays[LEGEND].text, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "epoch 3" in viewer.canvas.overlays[LEGEND].text)
     assert list(viewer.layers) == [other, truth, layer]  # refreshed in place
     assert layer.contrast_limits == limits
     assert np.abs(layer.data - untrained).max() > 0.01
@@ -141,11 +140,11 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     names = [dock for dock in viewer.window.dock_widgets if dock.startswith("Harmonize")]
     harmonize = viewer.window.dock_widgets[names[0]]
     ticked = harmonize.form.models
-    qtbot.waitUntil(lambda: [row.label for row in ticked.checked] == ["SHResNet"], timeout=PATIENCE)
+    qtbot.waitUntil(lambda: [row.label for row in ticked.checked] == ["SHResNet"])
     # The held-out subject's input is there to be tried on, not its truth.
     scan = harmonize.form.scan
-    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
-    qtbot.waitUntil(lambda: viewer.layers[-1].name == "sub-03 ge_st · SH average", timeout=PATIENCE)
+    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st")
+    qtbot.waitUntil(lambda: viewer.layers[-1].name == "sub-03 ge_st · SH average")
     assert [each.name for each in viewer.layers if each.visible] == ["sub-03 ge_st · SH average"]
     assert not viewer.canvas.grid.enabled
     assert LEGEND not in viewer.canvas.overlays
@@ -176,7 +175,7 @@ def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, ope
     assert again is not train
     assert not again.resume_button.isEnabled()
     again.open_run(folder)
-    qtbot.waitUntil(lambda: again.run.folder is not None, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: again.run.folder is not None)
     assert again.view.ending.text.startswith(f"Stopped at step {stopped.step} of 160.")
     assert list(again.view.history.steps) == list(range(1, stopped.step + 1))
     assert again.form.entries["epochs"].read() == 40
@@ -184,7 +183,7 @@ def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, ope
     more = []
     again.run.process.reported.connect(more.append)
     again.resume_button.click()
-    qtbot.waitUntil(lambda: sum(isinstance(each, Step) for each in more) > 1, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: sum(isinstance(each, Step) for each in more) > 1)
     assert more[0].resumed_at == stopped.step
     assert again.view.history.steps[-1] > stopped.step
     closing_leaves_a_checkpoint_and_no_process(viewer.close, again, folder, qtbot)
@@ -208,11 +207,11 @@ def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, 
     pictures, paths = [], []
     for dataset, name, number in ((heads, "one", ""), (second, "two", " (2)")):
         train.form.entries["dataset"].write(dataset)
-        qtbot.waitUntil(lambda d=dataset: root_of(train.form) == d, timeout=PATIENCE)
+        qtbot.waitUntil(lambda d=dataset: root_of(train.form) == d)
         fill(epochs=1, name=name, dataset=dataset)
         train.train_button.click()
         at_rest(qtbot, train)
-        qtbot.waitUntil(lambda: shown_legend(viewer) == LAST, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: shown_legend(viewer) == LAST)
         qtbot.wait(300)
         seen = [each for each in viewer.layers if each.visible]
         assert [each.name for each in seen] == [
@@ -235,11 +234,11 @@ def test_a_second_run_shows_its_own_truth(viewer, train, fill, heads, tmp_path, 
         dock for name, dock in viewer.window.dock_widgets.items() if name.startswith("Harmonize")
     )
     scan = harmonize.form.scan
-    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
+    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st")
     chosen = harmonize._scans[harmonize.form.choices.scan]
     assert second in chosen.acquisition.path.parents
     wanted = [tmp_path / "two" / "model.safetensors"]
-    qtbot.waitUntil(lambda: ticked_models(harmonize) == wanted, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: ticked_models(harmonize) == wanted)
 
 
 def ticked_models(harmonize):
@@ -278,10 +277,10 @@ def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbo
 def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbot, tmp_path):
     form = train.form
     form.entries["dataset"].write(tmp_path / "nowhere")
-    qtbot.waitUntil(lambda: "no such folder" in form.first.said("dataset"), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "no such folder" in form.first.said("dataset"))
     assert not train.train_button.isEnabled()
     train.open_run(tmp_path)
-    qtbot.waitUntil(lambda: "is no run" in train.message.text, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "is no run" in train.message.text)
 
     folder = fill(epochs=1)
     assert train.message.text == ""
@@ -303,7 +302,7 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
     assert train.form.isEnabled()
     train.what.unfold(True)
     train.open_run(folder)  # in a low window all of it lies below the form
-    qtbot.waitUntil(lambda: not train.what.body.isVisible(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not train.what.body.isVisible())
     assert train.view.ending.text.startswith("Failed: ")
 
 
@@ -311,13 +310,11 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
 def test_a_layer_that_was_taken_away_stays_away(viewer, train, fill, told, qtbot):
     folder = fill(epochs=400)
     train.train_button.click()
-    qtbot.waitUntil(lambda: learning(viewer) is not None, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: learning(viewer) is not None)
     viewer.layers.remove(learning(viewer))
     assert LEGEND not in viewer.canvas.overlays
     before = len(told)
-    qtbot.waitUntil(
-        lambda: any(isinstance(each, Previewed) for each in told[before:]), timeout=PATIENCE
-    )
+    qtbot.waitUntil(lambda: any(isinstance(each, Previewed) for each in told[before:]))
     qtbot.wait(300)
     assert learning(viewer) is None
     closing_leaves_a_checkpoint_and_no_process(
@@ -328,9 +325,9 @@ def test_a_layer_that_was_taken_away_stays_away(viewer, train, fill, told, qtbot
 def test_simulated_heads_can_be_cancelled(train, qtbot, cache_folder):
     train.form.simulate.click()
     assert not train.form.simulate.isEnabled()
-    qtbot.waitUntil(lambda: "sub-01" in train.waiting.words.text(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "sub-01" in train.waiting.words.text())
     train.waiting.cancel.click()
-    qtbot.waitUntil(train.form.simulate.isEnabled, timeout=PATIENCE)
+    qtbot.waitUntil(train.form.simulate.isEnabled)
     assert train.waiting.state == "idle"
     assert list(cache_folder.glob("lesson*")) == []
     assert train.form.heads is None

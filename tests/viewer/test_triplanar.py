@@ -14,8 +14,6 @@ from napari_msp.ui.compare.compared import mixed
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.layers import make_layer, map_layer
 
-PATIENCE = 20_000
-
 
 @pytest.fixture
 def compare(viewer, open_widget, qtbot):
@@ -30,7 +28,7 @@ def compare(viewer, open_widget, qtbot):
 def beside_each_other(widget, made, qtbot):
     """Compare a prediction, and turn to its planes."""
     widget.compare_predictions([made])
-    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not widget.comparing.running)
     widget.tabs.setCurrentWidget(widget.tabs.widget(3))
     qtbot.wait(50)
     return widget

@@ -6,8 +6,6 @@ from patterns import SHAPE, SIZE, head, measured, predicted, tissue
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-PATIENCE = 20_000
-
 VOXEL = (4, 15, 2)
 """Stored; in the front left square of the prediction, and outside the truth's."""
 
@@ -34,7 +32,7 @@ def compare(widget, qtbot):
     """A comparison, as at first: another test may have left it, or turned the head."""
     if not widget.grid.active:
         widget.show_comparison()
-        qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not widget.comparing.running)
     widget.form.planes.setCurrentText("axial")
     widget.tabs.setCurrentIndex(2)
     qtbot.wait(50)

@@ -141,6 +141,7 @@ class Align(Docked):
         self._warned = []
         self.message.clear()
         self.form.set_running(True)
+        self.heading.hint.hide()  # who aligns heads is no newcomer
         self.progress.run(partial(align_heads, self._choice, force))
 
     def _warned_of(self, text: str) -> None:
