@@ -22,7 +22,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 """A copy is of the kind that it was made from."""
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str | torch.device = "auto") -> torch.device:
     """Give a torch device by name.
 
     Parameters
@@ -30,6 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
     name
         "auto" takes CUDA, else MPS (Apple), else the CPU. "cuda:1" names one of several GPUs.
     """
+    name = str(name)
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and not number.isdecimal()):
         raise UserError(f"there is no device {name!r}", None, "device", Choose("device", DEVICES))

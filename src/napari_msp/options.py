@@ -148,6 +148,8 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
         if name not in known:
             remedy = Advice(f"choose from {', '.join(get_close_matches(name, known) or known)}")
             raise UserError("there is no such option", field=name, remedy=remedy)
+    if "device" in settings:  # torch's own will do
+        settings = settings | {"device": str(settings["device"])}
     return replace(options, **settings)
 
 

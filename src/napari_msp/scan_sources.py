@@ -145,7 +145,7 @@ def as_scan(
         known = Scan(given_sh=scan)
     else:
         remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh gives")
-        raise UserError(f"is a {type(scan).__name__}, and no scan", name, remedy=remedy)
+        raise UserError(f"is a {type(scan).__name__}, and no scan", "scan", remedy=remedy)
     if known.given_sh is not None:
         several = isinstance(known.given_sh, Mapping)
         given = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}

@@ -345,6 +345,7 @@ def test_an_unknown_precision_is_refused():
         Options(precision="float8")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="tiel=: there is no such option; choose from tile"):
         with_settings(None, {"tiel": 3})  # type: ignore[typeddict-unknown-key]
+    assert with_settings(None, {"device": torch.device("cpu")}).device == "cpu"  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="each by its name"):
         with_settings({"tile": 3}, {})  # type: ignore[arg-type]
 

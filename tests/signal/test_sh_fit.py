@@ -494,3 +494,7 @@ class TestRanges:
         for wrong in (path, load_scan(path)):
             with pytest.raises(TypeError, match="neither an acquisition nor an SH image"):
                 fractional_anisotropy(wrong)
+            with pytest.raises(TypeError, match="is no acquisition"):
+                fit_sh(wrong)
+            with pytest.raises(TypeError, match="is no SH image"):
+                sh_average(wrong)

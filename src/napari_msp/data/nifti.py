@@ -18,7 +18,6 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
@@ -398,42 +397,23 @@ def content_hash(image: Path, remedy: Remedy) -> str:
     Where these are not of the whole image (it is not compressed, or in several parts) it is read:
     "sha256:<digest>".
     """
+    stored = open_nifti(image).dataobj
+    wanted = stored.offset + int(np.prod(stored.shape, dtype=object)) * stored.dtype.itemsize
     try:
-        return _content_hash(image, remedy)
+        if image.name.endswith(".gz"):
+            with image.open("rb") as stream:
+                stream.seek(-8, os.SEEK_END)
+                tail = stream.read()
+            checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:]))
+            if length == wanted % 2**32:
+                return f"crc32:{checksum:08x}:{wanted}"
+        found = _read_length(image)
+        if found < wanted:
+            problem = f"has {found:,} of its {wanted:,} bytes"
+            raise UserError(problem, image, remedy=remedy)
+        return f"sha256:{sha256(image)}"
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise UserError(problem, image, remedy=remedy) from error
-
-
-def _content_hash(image: Path, remedy: Remedy) -> str:
-    wanted = _length(image, remedy)
-    if image.name.endswith(".gz"):
-        with image.open("rb") as stream:
-            stream.seek(-8, os.SEEK_END)
-            tail = stream.read()
-        checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:]))
-        if length == wanted % 2**32:
-            return f"crc32:{checksum:08x}:{wanted}"
-    found = _read_length(image)
-    if found < wanted:
-        problem = f"has {found:,} of its {wanted:,} bytes"
-        raise UserError(problem, image, remedy=remedy)
-    return f"sha256:{sha256(image)}"
-
-
-def _length(image: Path, remedy: Remedy) -> int:
-    """Give how many bytes an image has by its header."""
-    try:
-        with _unpacked(image) as stream:
-            size = int.from_bytes(stream.read(4), "little")
-            stream.seek(0)
-            kind = nib.Nifti2Header if size in (540, 0x1C020000) else nib.Nifti1Header
-            header = kind.from_fileobj(stream)
-            shape, offset = header.get_data_shape(), header.get_data_offset()
-            bytes_of_each = header.get_data_dtype().itemsize
-    except (*DAMAGED, HeaderDataError, WrapStructError) as error:
-        raise UserError(f"is not a readable NIfTI image ({error})", image, remedy=remedy) from error
-    return int(offset) + int(np.prod(shape, dtype=object)) * int(bytes_of_each)
+        raise unreadable(image, error) from error
 
 
 def _read_length(image: Path) -> int:

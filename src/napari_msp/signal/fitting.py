@@ -297,6 +297,11 @@ def fit_sh(
     ShellLeftOut
         When a shell's directions do not even support order 2, or its b-values are no shell.
     """
+    if not isinstance(acquisition, Acquisition):
+        what = type(acquisition).__name__
+        raise TypeError(
+            f"{what} is no acquisition: give load_acquisition(path); a scan has its .sh"
+        )
     choose = acquisition.shells if order is not None else partial(shells_for_maps, acquisition)
     shells = choose(b_value)
     one = len(shells) == 1 if b_value is None else np.ndim(b_value) == 0

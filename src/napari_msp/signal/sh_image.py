@@ -206,7 +206,13 @@ def usable_sh(image: SHImage, name: str) -> SHImage:
     ------
     UserError
         When coefficients inside are not finite, or too large for a signal over its b=0 image.
+    TypeError
+        When it is none.
     """
+    if not isinstance(image, SHImage):
+        raise TypeError(
+            f"{type(image).__name__} is no SH image: give a scan's .sh, or load_sh(path)"
+        )
     if _largest(image.coefficients) <= LARGEST_COEFFICIENT:
         return image
     inside = with_coefficients(image, image.coefficients)
