@@ -391,7 +391,6 @@ def test_b0_images_at_60_stay_there(make_model, small_scan, tmp_path):
     model = make_model()
     plain = harmonize(model, dwi, "connectom_sa")
     table = model.card.gradients["connectom_sa"]
-    assert "b0_weighting" not in table.model_dump()
     weighted = table.model_copy(update={"b0_weighting": 60.0})
     gradients = {**model.card.gradients, "connectom_sa": weighted}
     save_model(

@@ -49,7 +49,7 @@ def test_its_file_has_every_weight_once(saved, make_model, tmp_path):
     once = sum(v.nbytes for n, v in copies.items() if n.startswith("prisma_st/singles."))
     assert total == of_all - once
     assert saved.stat().st_size < own.stat().st_size - once
-    assert "first_stages" not in json.loads(read_tensors(own)[0]["card"])
+    assert json.loads(read_tensors(own)[0]["card"])["first_stages"] == "own"
 
 
 def test_what_is_loaded_shares_them_and_predicts_the_same(make_model, tmp_path):
