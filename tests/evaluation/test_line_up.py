@@ -209,7 +209,16 @@ def test_of_heads_that_are_empty_or_not_alike_nothing_is_told(head):
     empty = replace(one, mask=np.zeros_like(one.mask))
     noise = np.random.default_rng(0).normal(1.4, 0.3, one.coefficients.shape)
     other = replace(one, coefficients=noise.astype(np.float32))
-    assert [find_displacement(one, each) for each in (empty, other)] == [None, None]
+    assert find_displacement(one, empty) is None
+    found = find_displacement(one, other)
+    assert found is not None
+    assert not found.too_far(one.lattice)
+    # It may be another head's, unless a prediction is like it: then others are poor.
+    [said] = line_up(one, {"a": other, "b": other}).misplaced
+    assert said.startswith("the ground truth resembles a and b less than scans of one head")
+    assert line_up(one, {"a": other, "good": one}).misplaced == []
+    [said] = doubts_of_place({"sub-01": (found, one.lattice)}, "ge_st", "prisma_st")
+    assert said.startswith("sub-01 on prisma_st resembles ge_st less than scans of one head")
 
 
 def test_a_benchmark_names_the_farthest_head(head):

@@ -57,8 +57,9 @@ MOST_VOXELS = 40_000
 """Voxels compared at most; more add time and nothing to the accuracy (our choice)."""
 
 SURE = 0.95
-"""Correlation from which on the first start is believed, and no other one tried (our choice:
-strongly smoothed, simulated scans reach 0.98 on one head)."""
+"""Correlation from which on two scans are taken for one head's: the first start is believed, and no
+other one tried (our choice: simulated scans reach 0.98 to 0.99 on one head and 0.87 to 0.94 on two;
+parts of a real one 0.97 after other smoothing, 0.95 after a stretch by 6 %)."""
 
 SEARCH_SMOOTHING = 3.0
 """Smoothing while many starts are compared, as a multiple of the coarser voxel size."""
@@ -80,8 +81,7 @@ MISALIGNMENT_LIMIT = 0.5
 a prediction that is compared: see `Displacement.in_voxels`."""
 
 LEAST_CORRELATION = 0.9
-"""Correlation of two aligned scans below which they may not be of one head (our choice; simulated
-scans reach 0.99 on one head and 0.87 on two)."""
+"""Correlation of two aligned scans below which the motion means nothing (our choice)."""
 
 QUICK = 40
 """Voxels along an axis from which a head's position is told quickly, to a tenth of them (ours)."""
@@ -163,7 +163,8 @@ class Displacement:
 
     def too_far(self, lattice: Lattice) -> bool:
         """Return whether a head lies too far from where it does in an image on `lattice`."""
-        return self.in_voxels(lattice) > MISALIGNMENT_LIMIT
+        alike = self.correlation >= LEAST_CORRELATION
+        return alike and self.in_voxels(lattice) > MISALIGNMENT_LIMIT
 
     def lies(self, origin: str, lattice: Lattice, accuracy: str = "") -> str:
         """Say how far a head lies from where it lies in another image, called `origin`.
@@ -213,16 +214,15 @@ def find_displacement(
 
     Returns
     -------
-    None where it cannot be told: too little is shared, or the images are not alike.
+    None where it cannot be told, as too little is shared.
     """
     brains = _quick_brain(fixed), _quick_brain(moving)
     if not all(each.mask.any() for each in brains):
         return None
     try:
-        found = estimate_displacement(*brains)
-    except UserError:  # too little is shared, which is told where brains are laid on each other
+        return estimate_displacement(*brains)
+    except UserError:  # which is told where brains are laid on each other
         return None
-    return found if found.correlation >= LEAST_CORRELATION else None
 
 
 def warn_if_beside(
@@ -248,7 +248,7 @@ def warn_if_beside(
     if _lie_together(*brains, half):
         return
     found = find_displacement(fixed, moving)
-    if found is None:
+    if found is None or found.correlation < LEAST_CORRELATION:
         apart = centres_apart(fixed.mask, fixed.lattice.affine, moving.mask, moving.lattice.affine)
         if apart <= MOST_APART:
             return

@@ -16,6 +16,7 @@ from scipy.spatial.distance import pdist
 from napari_msp.alignment.registration import (
     LEAST_CORRELATION,
     MISALIGNMENT_LIMIT,
+    SURE,
     estimate_displacement,
 )
 from napari_msp.checking.summary import Comparison, Finding, ScanSummary
@@ -86,11 +87,15 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
     found = comparison.displacement
     if found is None:
         return
-    if found.correlation < LEAST_CORRELATION:
-        problem = f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)"
-        remedy = Advice("make sure that both are of one subject, and the masks of the brain")
+    if found.correlation < SURE:
+        less = "" if found.correlation < LEAST_CORRELATION else " less than scans of one head do"
+        problem = f"{'resembles' if less else 'hardly resembles'} {platform}{less}"
+        problem += f" (correlation {found.correlation:.2f} when aligned)"
+        remedy = Advice(
+            "make sure that both are of one subject, corrected alike, and the masks of the brain"
+        )
         yield Finding("warning", where, problem, remedy, "unlike input")
-    elif comparison.too_far:
+    if comparison.too_far and found.correlation >= LEAST_CORRELATION:
         accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
         problem = (
             f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from napari_msp.alignment.registration import find_displacement
+from napari_msp.alignment.registration import SURE, find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
@@ -21,6 +21,7 @@ from napari_msp.data.lattice import (
 from napari_msp.data.masks import common_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
+from napari_msp.formatting import listed
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import ScanLike, as_scan
@@ -165,16 +166,24 @@ class Comparison:
 
     @cached_property
     def misplaced(self) -> list[str]:
-        """Which predictions lie beside the truth, found by registering them."""
+        """Which predictions lie beside the truth, or that it may be another head's, by registering.
+
+        Of another head it is where all are unlike it: one alone may be a poor prediction.
+        """
         if self.truth is None:
             return []
-        said = []
-        for name, each in self.predictions.items():
-            own, found = self.lattices[name], find_displacement(self.truth.image, each.image)
-            if found is not None and found.too_far(own):
-                lies = found.lies("the ground truth", own)
-                said.append(f"{name} {lies}, which counts as error until they are registered")
-        return said
+        truth, images = self.truth.image, self.predictions.items()
+        told = {name: find_displacement(truth, each.image) for name, each in images}
+        found = {name: each for name, each in told.items() if each is not None}
+        nearest = max((each.correlation for each in found.values()), default=1.0)
+        if nearest < SURE:
+            return [f"the ground truth {unlike(listed(list(found)), nearest)}"]
+        return [
+            f"{name} {each.lies('the ground truth', self.lattices[name])}, which counts as error "
+            "until they are registered"
+            for name, each in found.items()
+            if each.too_far(self.lattices[name])
+        ]
 
     @cached_property
     def reference(self) -> SHImage:
@@ -215,6 +224,14 @@ def doubt_maps(
         if values is not None:
             found[name] = resample(values, lattice, comparison.lattice)
     return found
+
+
+def unlike(other: str, correlation: float) -> str:
+    """Say that a scan may not be of the head that another is of, as in "sub-01 on prisma_st …"."""
+    return (
+        f"resembles {other} less than scans of one head resemble each other (correlation "
+        f"{correlation:.2f} once aligned): are both of the same person, and corrected alike?"
+    )
 
 
 def doubts_of_truth(truth: Scan | None, comparison: Comparison) -> list[str]:

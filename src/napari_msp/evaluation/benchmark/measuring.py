@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.alignment.registration import Displacement, find_displacement
+from napari_msp.alignment.registration import SURE, Displacement, find_displacement
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
@@ -42,7 +42,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.line_up import line_up
+from napari_msp.evaluation.line_up import line_up, unlike
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,
@@ -409,24 +409,28 @@ class _Head:
 def doubts_of_place(
     heads: Mapping[str, tuple[Displacement, Lattice]], source: str, target: str
 ) -> list[str]:
-    """Say which heads lie elsewhere on a target than on the input.
+    """Say which heads lie elsewhere on a target than on the input, and which may be others'.
 
     Parameters
     ----------
     heads
         By subject, where its head lies on the target, and the input's lattice.
     """
-    far = {subject: each for subject, each in heads.items() if each[0].too_far(each[1])}
+    others = {who: each.correlation for who, (each, _) in heads.items() if each.correlation < SURE}
+    said = [f"{who} on {target} {unlike(source, least)}" for who, least in others.items()]
+    far = {who: each for who, each in heads.items() if each[0].too_far(each[1])}
+    far = {who: each for who, each in far.items() if who not in others}
     if not far:
-        return []
+        return said
     farthest = max(far, key=lambda subject: far[subject][0].mean)
     found, lattice = far[farthest]
     who = f"{farthest} on {target}"
     if len(far) > 1:
         who = f"{len(far)} of {len(heads)} heads lie beside their input; the farthest, {who},"
     return [
+        *said,
         f"{who} {found.lies(source, lattice)}, which counts as error of every method until the "
-        "scans are registered"
+        "scans are registered",
     ]
 
 
