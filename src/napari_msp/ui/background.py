@@ -465,12 +465,12 @@ class _Waiting(QDialog):
         self.row.request_cancel()
 
     def cancelled(self) -> bool:
-        """Tell whether the work shall stop."""
+        """Return whether the work shall stop."""
         return self.row.state == "cancelling"
 
 
 def _window() -> Any:
-    """Give the window to wait in; None without one, or in a thread that is not the window's."""
+    """Return the window to wait in; None without one, or in a thread that is not the window's."""
     application = QApplication.instance()
     if application is None or QThread.currentThread() is not application.thread():
         return None

@@ -111,12 +111,12 @@ class Crosshair(OfViewer):
 
 
 def crosshair_of(viewer: Viewer) -> Crosshair:
-    """Give a viewer's crosshair, which every part of the window shares."""
+    """Return a viewer's crosshair, which every part of the window shares."""
     return shared_by(viewer).one(Crosshair)
 
 
 def place_of(viewer: Viewer) -> tuple[Any, ...]:
-    """Give all that the lines follow from, beside the cells."""
+    """Return all that the lines follow from, beside the cells."""
     camera = viewer.scene.camera
     return crosshair_of(viewer).shown, viewer.dims.point, tuple(camera.center), camera.zoom
 
@@ -142,6 +142,6 @@ def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
 
 
 def _beside(middle: float, low: float, high: float) -> list[float]:
-    """Give the ends of lines from `low` to a gap around the middle, and from there to `high`."""
+    """Return the ends of lines from `low` to a gap around the middle, and from there to `high`."""
     lines = ((low, min(middle - GAP, high)), (max(middle + GAP, low), high))
     return [end for line in lines if line[0] < line[1] for end in line]

@@ -251,7 +251,7 @@ class Pane(QScrollArea):
             self.setVerticalScrollBarPolicy(policy)
 
     def _too_high(self) -> bool:
-        """Whether the parts, as wide as they always are, need more height than there is."""
+        """Return whether the parts, as wide as they always are, need more height than there is."""
         inside, frame = self.widget(), 2 * self.frameWidth()
         taken = self._right - self._column.contentsMargins().right()  # by the bar, at present
         high = inside.heightForWidth(self.width() - frame - taken)
@@ -276,7 +276,7 @@ class Pane(QScrollArea):
         self._places = WeakKeyDictionary({each: _place_of(each, inside) for each in shown})
 
     def _in_use(self) -> QWidget | None:
-        """Give what was under the mouse, where that can be pressed; else what has the focus."""
+        """Return what was under the mouse, where that can be pressed; else what has the focus."""
         inside = self.widget()
         if self.underMouse():
             spot = inside.mapFromGlobal(QCursor.pos())
@@ -419,7 +419,7 @@ def open_widget(viewer: napari.Viewer, name: str) -> Any:
 
 
 def current_viewer() -> napari.Viewer | None:
-    """Give the viewer whose window is used now, with letters; None where there is none."""
+    """Return the viewer whose window is used now, with letters; None where there is none."""
     import sys
 
     if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds

@@ -102,7 +102,7 @@ TERMS: Mapping[str, str] = {
 
 
 def tooltip(term: str) -> str:
-    """Give a term with its meaning as rich text, which Qt breaks into lines.
+    """Return a term with its meaning as rich text, which Qt breaks into lines.
 
     Raises
     ------

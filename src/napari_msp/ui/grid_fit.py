@@ -262,7 +262,7 @@ class InView(OfViewer):
 
 
 def looking(viewer: Viewer) -> tuple[Any, ...]:
-    """Give where the camera of a viewer is."""
+    """Return where the camera of a viewer is."""
     camera = viewer.scene.camera
     return tuple(camera.center), camera.zoom
 
@@ -272,7 +272,7 @@ _BROKEN: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()
 
 
 def shown_name(layer: Layer) -> str:
-    """Give a layer's name as its cell shows it: in lines, where it was broken to fit.
+    """Return a layer's name as its cell shows it: in lines, where it was broken to fit.
 
     The name itself stays whole: in lists of layers a line is shown alone.
     """
@@ -309,7 +309,7 @@ def taken_below(viewer: Viewer, where: str = "bottom") -> float:
 
 
 def room_of(cell: tuple[float, float], above: float, below: float) -> tuple[float, float]:
-    """Give the height and width in pixels that words and letters leave a brain."""
+    """Return the height and width in pixels that words and letters leave a brain."""
     return max(cell[0] - above - below - 2 * LETTER, 20.0), max(cell[1] - 2 * LETTER, 20.0)
 
 
@@ -347,7 +347,7 @@ def frame(
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:
-    """Give the size, at most `largest`, at which all lines fit a width in canvas pixels."""
+    """Return the size, at most `largest`, at which all lines fit a width in canvas pixels."""
     longest = max(map(width_of, lines), default=0.0)
     return min(largest, width / max(longest, 1.0))
 
@@ -378,7 +378,7 @@ def broken(text: str, width: float, size: float, between: str = " ", mark: str =
 
 
 def width_of(line: str) -> float:
-    """Give the canvas pixels that a line takes for each point of its size."""
+    """Return the canvas pixels that a line takes for each point of its size."""
     return float(_large_letters().horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
 
 
@@ -395,7 +395,7 @@ def _large_letters() -> QFontMetricsF:
 
 
 def extent_of(text: str, size: float) -> tuple[float, float]:
-    """Give the canvas pixels that a text of some lines takes across and along."""
+    """Return the canvas pixels that a text of some lines takes across and along."""
     lines = text.splitlines()
     return size * max(map(width_of, lines), default=0.0), len(lines) * size * LINE_HEIGHT
 

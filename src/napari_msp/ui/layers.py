@@ -97,24 +97,24 @@ class Shown:
 
 
 def shown_by(layer: Layer) -> Shown | None:
-    """Give what a layer shows; None for a layer of somebody else's."""
+    """Return what a layer shows; None for a layer of somebody else's."""
     shown = layer.metadata.get(KEY)
     return shown if isinstance(shown, Shown) else None
 
 
 def is_ours(layer: Layer) -> bool:
-    """Tell whether a layer was made here, be there a scan behind it or not."""
+    """Return whether a layer was made here, be there a scan behind it or not."""
     return KEY in layer.metadata
 
 
 def shown_in(data: LayerData) -> Shown:
-    """Give what one of our layers will show."""
+    """Return what one of our layers will show."""
     shown: Shown = data[1]["metadata"][KEY]
     return shown
 
 
 def scans_of(layers: Iterable[Layer]) -> list[Scan]:
-    """Give the scan behind every layer, each once, in the order of the layers.
+    """Return the scan behind every layer, each once, in the order of the layers.
 
     A file that was opened twice is one scan, unless it was opened with another mask or table.
     """
@@ -122,7 +122,7 @@ def scans_of(layers: Iterable[Layer]) -> list[Scan]:
 
 
 def unique_scans(scans: Iterable[Scan]) -> list[Scan]:
-    """Give scans each once: of those that are one, see `same_scan`, the first."""
+    """Return scans each once: of those that are one, see `same_scan`, the first."""
     found: dict[int, Scan] = {}
     for scan in scans:
         if id(scan) not in found and same_among(scan, found.values()) is None:
@@ -148,7 +148,7 @@ def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
 
 
 def not_shown(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
-    """Give those layers that no other shows yet; let the others be seen as they would be.
+    """Return those layers that no other shows yet; let the others be seen as they would be.
 
     A file that is opened again is one scan.
     """
@@ -163,7 +163,7 @@ def not_shown(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[Laye
 
 
 def same_scan(scan: Scan, other: Scan) -> bool:
-    """Tell whether two scans are one, or were read from one file in the same way."""
+    """Return whether two scans are one, or were read from one file in the same way."""
     if scan is other:
         return True
     one, two = scan.acquisition, other.acquisition
@@ -193,12 +193,12 @@ def _is_same_image(scan: Scan, other: Scan) -> bool:
 
 
 def source_of(scan: Scan) -> Scan:
-    """Give the scan that a prediction was made from here; any other stands for itself."""
+    """Return the scan that a prediction was made from here; any other stands for itself."""
     return scan.source or scan if is_prediction(scan) else scan
 
 
 def same_source(one: Prediction, other: Prediction) -> bool:
-    """Tell whether two predictions were made from one scan."""
+    """Return whether two predictions were made from one scan."""
     first, second = one.source, other.source
     return first is second or (
         first is not None and second is not None and same_scan(first, second)
@@ -206,12 +206,12 @@ def same_source(one: Prediction, other: Prediction) -> bool:
 
 
 def is_prediction(scan: Scan) -> TypeGuard[Prediction]:
-    """Tell whether a scan was predicted in this session, not read from a file."""
+    """Return whether a scan was predicted in this session, not read from a file."""
     return isinstance(scan, Prediction)
 
 
 def made_here(scan: Scan) -> TypeGuard[Prediction]:
-    """Tell whether a scan was predicted in this session by a model that is at hand."""
+    """Return whether a scan was predicted in this session by a model that is at hand."""
     return is_prediction(scan) and scan.model is not None
 
 
@@ -248,13 +248,13 @@ def tell_apart(scans: Sequence[Scan]) -> None:
 
 
 def apart(scan: Scan) -> str:
-    """Give what tells a scan, and predictions of it, from another of its name: "" or " (2)"."""
+    """Return what tells a scan, and predictions of it, from another of its name: "" or " (2)"."""
     number = _NUMBERS.get(_read_from(source_of(scan)), 1)
     return f" ({number})" if number > 1 else ""
 
 
 def _read_from(scan: Scan) -> object:
-    """Give what all shells of a scan have in common."""
+    """Return what all shells of a scan have in common."""
     return scan if scan.acquisition is None else scan.acquisition
 
 
@@ -276,7 +276,7 @@ def layer_name(scan: Scan, quantity: str) -> str:
 
 
 def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
-    """Give each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
+    """Return each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
     return numbered(
         (scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), scan) for scan in scans
     )
@@ -285,7 +285,7 @@ def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
 def scan_layers(
     scan: Scan, maps: Collection[str] = FIRST_MAPS, check: Callable[[], None] = lambda: None
 ) -> list[LayerData]:
-    """Give b0 (of a DWI, hidden) and maps of a scan from the bottom up; only the last is seen.
+    """Return b0 (of a DWI, hidden) and maps of a scan from the bottom up; only the last is seen.
 
     Parameters
     ----------
@@ -466,7 +466,7 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
 
 
 def lattice_of(layer: Layer) -> Lattice | None:
-    """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
+    """Return the lattice of a layer of ours; None for another's, and for one that was moved."""
     if not is_ours(layer):
         return None
     names = ("metadata", "scale", "translate", "rotate", "shear", "affine")
@@ -474,7 +474,7 @@ def lattice_of(layer: Layer) -> Lattice | None:
 
 
 def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
-    """Give the lattice that a layer was made on; None when it does not lie there any longer."""
+    """Return the lattice that a layer was made on; None when it does not lie there any longer."""
     metadata = options["metadata"]
     lattice = Lattice(metadata["shape"], np.asarray(metadata["affine"], dtype=float))
     there = (
@@ -489,7 +489,7 @@ def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
 
 
 def window_of(values: FloatArray, percentiles: tuple[float, float]) -> tuple[float, float]:
-    """Give contrast limits, of which the lower is always below the upper."""
+    """Return contrast limits, of which the lower is always below the upper."""
     if values.size == 0:
         return 0.0, 1.0
     low, high = (float(each) for each in np.percentile(values, percentiles))

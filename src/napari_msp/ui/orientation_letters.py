@@ -94,7 +94,7 @@ class Cell(NamedTuple):
 
 
 def cells_of(viewer: Viewer) -> Iterator[Cell]:
-    """Give the cells of a viewer in which something is seen."""
+    """Yield the cells of a viewer in which something is seen."""
     layers, canvas = viewer.layers, viewer.canvas
     rows, columns = canvas.grid.actual_shape(layers)
     height, width = (float(each) for each in canvas.viewbox_size(layers))
@@ -108,7 +108,7 @@ def cells_of(viewer: Viewer) -> Iterator[Cell]:
 
 
 def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Written]:
-    """Give the letters of cells (None: of all), and where they stand."""
+    """Return the letters of cells (None: of all), and where they stand."""
     found: list[Written] = []
     cells = list(cells_of(viewer) if cells is None else cells)
     # As high in each cell, whatever stands in one of them.
@@ -131,7 +131,7 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
 
 
 def words_on(viewer: Viewer) -> list[Written]:
-    """Give how the picture is to be read, in lines at the lower left, and where these stand."""
+    """Return how the picture is to be read, in lines at the lower left, and where these stand."""
     lines = reading(viewer)
     foot = viewer.canvas.size[0] - taken_below(viewer, "bottom_left") - EDGE
     widest = max((len(line) for line in lines), default=0) * SMALL
@@ -144,7 +144,7 @@ def words_on(viewer: Viewer) -> list[Written]:
 
 
 def state_of(viewer: Viewer) -> tuple[Any, ...]:
-    """Give all that letters follow from: to compare it takes a hundredth of the time they do."""
+    """Return all that letters follow from: to compare it takes a hundredth of the time they do."""
     dims, camera, canvas, grid = viewer.dims, viewer.scene.camera, viewer.canvas, viewer.canvas.grid
     seen = (
         dims.order,
@@ -176,7 +176,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
 
 
 def _words(layer: Layer) -> tuple[Any, ...]:
-    """Give what of a layer letters must not run into; False where it is not seen."""
+    """Return what of a layer letters must not run into; False where it is not seen."""
     if not layer.visible:
         return (False,)
     name = layer.name_overlay

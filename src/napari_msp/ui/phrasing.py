@@ -84,22 +84,22 @@ class FormWords(Words):
         self._otherwise = otherwise or LOAD_ELSEWHERE
 
     def offers(self, name: str) -> bool:
-        """Tell whether this form, or another one that is known, has a field for it."""
+        """Return whether this form, or another one that is known, has a field for it."""
         return name in self._labels or self._otherwise.offers(name)
 
     def parameter(self, name: str) -> str:
-        """Give a field's label, in quotation marks."""
+        """Return a field's label, in quotation marks."""
         return self.setting(name, True)
 
     def setting(self, name: str, value: Any) -> str:
-        """Give a box's label, or a field's with its value."""
+        """Return a box's label, or a field's with its value."""
         if name not in self._labels:
             return self._otherwise.setting(name, value)
         shown = "" if value is True else f" {value}"
         return f"“{self._labels[name]}”{shown}{self._place}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Give a command: what the window has no button for is done there."""
+        """Return a command: what the window has no button for is done there."""
         return self._otherwise.job(name, parameter, value)
 
 

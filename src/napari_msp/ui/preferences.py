@@ -84,7 +84,7 @@ def hint_no_more() -> None:
 
 
 def letter_size() -> int:
-    """Give the size of letters that is set for all of napari, in points."""
+    """Return the size of letters that is set for all of napari, in points."""
     from napari.settings import get_settings
 
     return int(get_settings().appearance.font_size)
@@ -108,7 +108,7 @@ class Device:
 
 
 def devices() -> tuple[Device, ...]:
-    """Give every device that can be named, the machine's own choice first."""
+    """Return every device that can be named, the machine's own choice first."""
     from napari_msp.device import DEVICES
 
     return tuple(_device(name) for name in DEVICES)

@@ -45,7 +45,7 @@ LOAD = "Load acquisition"
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
-    """Give the reader of scans, SH images and volumes; None leaves a file to others.
+    """Return the reader of scans, SH images and volumes; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
     MRtrix3's basis, a volume one of three axes, such as a T1-weighted image or labels. Of an image
@@ -105,7 +105,7 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
 
 
 def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], list[LayerData]]:
-    """Give layers of volumes, and of scans."""
+    """Return layers of volumes, and of scans."""
     from napari_msp.scan_sources import load_scan
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.reading import read_scan

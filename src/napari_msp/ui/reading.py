@@ -53,7 +53,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
 
 
 def usual_shell(acquisition: Acquisition) -> float | None:
-    """Give the shell that is shown unasked: the lowest with directions enough for networks.
+    """Return the shell that is shown unasked: the lowest with directions enough for networks.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def usual_shell(acquisition: Acquisition) -> float | None:
 
 
 def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
-    """Give the scan of the same head on another platform, with SH fitted to it.
+    """Return the scan of the same head on another platform, with SH fitted to it.
 
     What Harmonize has read Compare does not read again. Its voxels are let go, as they are large.
 

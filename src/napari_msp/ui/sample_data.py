@@ -55,7 +55,7 @@ DIGESTS = "made.json"
 def travelling_heads(
     size: str | None = None, targets: Sequence[str] | None = None
 ) -> list[LayerData]:
-    """Give the layers of a simulated head's scan on the demo's input platform.
+    """Return the layers of a simulated head's scan on the demo's input platform.
 
     The head's scans lie in the cache folder; the first time they are simulated. Those on targets
     are siblings of the scan that is shown.
@@ -86,7 +86,7 @@ def travelling_heads(
 
 
 def travelling_heads_everywhere(size: str | None = None) -> list[LayerData]:
-    """Give the layers of the same scan, once the head was scanned on every target."""
+    """Return the layers of the same scan, once the head was scanned on every target."""
     return travelling_heads(size, all_targets())
 
 
@@ -108,7 +108,7 @@ def first_targets() -> list[str]:
 def kept_heads(
     folder: Path, size: str, targets: Sequence[str], control: Control
 ) -> TravellingHeads:
-    """Give the simulated head in a folder; made (anew) unless it is there as it was made.
+    """Return the simulated head in a folder; made (anew) unless it is there as it was made.
 
     Scans on further targets that were made before stay, and all of them until the new ones are
     whole: they may be open.
@@ -122,7 +122,7 @@ def kept_heads(
 
 
 def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
-    """Give a few small heads to train on; simulated where they are not in the cache folder.
+    """Return a few small heads to train on; simulated where they are not in the cache folder.
 
     Reports a `Step` for every scan.
 
@@ -180,7 +180,7 @@ def _layers(folder: Path, size: str, targets: Sequence[str], control: Control) -
 
 
 def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerData]:
-    """Give layers to add where the head may be open already, so that it stays one scan."""
+    """Return layers to add where the head may be open already, so that it stays one scan."""
     known = [showing(viewer.layers, each) for each in layers]
     there = [each for each in known if each is not None]
     scan = shown_in(layers[-1]).scan
@@ -224,7 +224,7 @@ def _simulate(folder: Path, size: str, targets: Sequence[str], control: Control)
 
 
 def _made(folder: Path, size: str) -> list[str] | None:
-    """Give the targets on which a kept head was scanned; None unless it is whole."""
+    """Return the targets on which a kept head was scanned; None unless it is whole."""
     try:
         made = read_json(folder / DIGESTS)
     except UserError:  # not there, or damaged itself

@@ -54,7 +54,7 @@ class Shared(OfViewer):
         self.last: dict[str, Any] = {}
 
     def one(self, kind: type[One]) -> One:
-        """Give the one of a kind that the viewer has, such as its crosshair, made once."""
+        """Return the one of a kind that the viewer has, such as its crosshair, made once."""
         if kind not in self._ones:
             self._ones[kind] = kind(self._viewer)
         one: One = self._ones[kind]
@@ -74,7 +74,7 @@ _KNOWN: WeakKeyDictionary[Viewer, Shared] = WeakKeyDictionary()
 
 
 def shared_by(viewer: Viewer) -> Shared:
-    """Give what all widgets of a viewer share."""
+    """Return what all widgets of a viewer share."""
     viewer = itself(viewer)
     if viewer not in _KNOWN:
         _KNOWN[viewer] = Shared(viewer)
@@ -195,7 +195,7 @@ class CanvasLease:
         layer.name = f"{name}{HIDDEN}"
 
     def name_of(self, layer: Layer) -> str:
-        """Give a layer's own name, also while one of the owner's bears it."""
+        """Return a layer's own name, also while one of the owner's bears it."""
         return str(self._renamed.get(layer, layer.name))
 
     def end(self) -> None:

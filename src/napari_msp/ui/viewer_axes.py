@@ -23,7 +23,7 @@ ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
 
 def spatial(order: Sequence[int]) -> tuple[int, int, int]:
-    """Give the order of S, P and L alone: they are the last of the viewer's axes.
+    """Return the order of S, P and L alone: they are the last of the viewer's axes.
 
     Layers of others may have more axes, such as time. A viewer without any has only two.
     """
@@ -34,7 +34,7 @@ def spatial(order: Sequence[int]) -> tuple[int, int, int]:
 
 
 def is_upright(order: tuple[int, ...]) -> bool:
-    """Tell whether rows have to grow upwards; else heads would be upside down."""
+    """Return whether rows have to grow upwards; else heads would be upside down."""
     return spatial(order)[1] == 0
 
 
@@ -92,7 +92,7 @@ def in_mm(voxels: ArrayLike, lattice: Lattice) -> FloatArray:
 
 
 def stored_index(place: ArrayLike, lattice: Lattice) -> tuple[int, ...] | None:
-    """Give the stored voxel at a place; None beyond the lattice."""
+    """Return the stored voxel at a place; None beyond the lattice."""
     shown = np.round(in_voxels(place, lattice))
     if (shown < 0).any() or (shown >= lattice.canonical.shape[::-1]).any():
         return None

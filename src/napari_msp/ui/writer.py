@@ -109,7 +109,7 @@ def _shown(layer: LayerData) -> Shown:
 
 
 def _like(scan: Scan) -> nib.Nifti1Image | None:
-    """Give the image whose header says what the coordinates mean."""
+    """Return the image whose header says what the coordinates mean."""
     from napari_msp.ui.layers import source_of
 
     acquisition = source_of(scan).acquisition

@@ -301,7 +301,7 @@ def quantity_of(view: View, board: bool) -> str:
 def head_layers(
     choice: Choice, alignment: Alignment, scan: AlignedScan, control: Control
 ) -> dict[str, LayerData]:
-    """Give the input's b=0 and that of a scan, before and after, as layers by what they show.
+    """Return the input's b=0 and that of a scan, before and after, as layers by what they show.
 
     All lie on the input's axes, where they fall on each other: on its lattice, divided where the
     scan is finer. They are pictures to look at; no scan stands behind them.

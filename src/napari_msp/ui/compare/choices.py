@@ -94,21 +94,21 @@ class Choices:
         return cls(titled(possible), titled([*made, *measured]), titled(inputs), shells)
 
     def shell_of(self, scan: Scan) -> int | None:
-        """Give the name of a scan's shell; None where there is one shell only."""
+        """Return the name of a scan's shell; None where there is one shell only."""
         return next((name for name, b_value in self.shells.items() if _is_at(scan, b_value)), None)
 
     def alike(self, predictions: Sequence[Scan]) -> list[str]:
-        """Give the texts of what was made as some predictions were, of whichever shell."""
+        """Return the texts of what was made as some predictions were, of whichever shell."""
         names = {_without_shell(each) for each in predictions}
         return [text for text, each in self.predictions.items() if _without_shell(each) in names]
 
     def truth_for(self, predictions: Sequence[Scan]) -> str:
-        """Give the text of the scan that all predictions aim at; "" where there is none."""
+        """Return the text of the scan that all predictions aim at; "" where there is none."""
         found = {self._truth_of(each) for each in predictions}
         return found.pop() if len(found) == 1 else ""
 
     def input_of(self, predictions: Sequence[Scan]) -> Scan | OnDisk | None:
-        """Give the scan that predictions were made from: the first that is known."""
+        """Return the scan that predictions were made from: the first that is known."""
         for each in predictions:
             if source_of(each) is not each:
                 return source_of(each)
@@ -133,7 +133,7 @@ class Choices:
 
 
 def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
-    """Give a DWI at another of its shells, where it has that; any other stays as it is."""
+    """Return a DWI at another of its shells, where it has that; any other stays as it is."""
     own = scan.acquisition
     if own is None or b_value is None or _is_at(scan, b_value):
         return scan
@@ -144,7 +144,7 @@ def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
 
 
 def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:
-    """Give scans at a shell; one loaded there takes the place of the same loaded at another."""
+    """Return scans at a shell; one loaded there takes the place of the same loaded at another."""
     loaded = {_origin(scan) for scan in scans if _is_at(scan, b_value)}
     chosen: dict[Any, Scan] = {}
     for scan in scans:
@@ -157,7 +157,7 @@ def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:
 
 
 def _origin(scan: Scan) -> Path | Acquisition | Scan:
-    """Give what a DWI was read from, the same for all its shells; any other is of its own."""
+    """Return what a DWI was read from, the same for all its shells; any other is of its own."""
     own = scan.acquisition
     return scan if own is None else own.path or own
 
@@ -171,7 +171,7 @@ def _is_at(scan: Scan, b_value: float) -> bool:
 
 
 def _shells(scans: Sequence[Scan]) -> dict[int, float]:
-    """Give the b-values that there are, those that count as one once, by shells' names."""
+    """Return the b-values that there are, those that count as one once, by shells' names."""
     found: dict[int, float] = {}
     for b_value in sorted(scan.b_value for scan in scans if scan.b_value is not None):
         if not any(same_shell(b_value, known) for known in found.values()):
@@ -186,12 +186,12 @@ def _without_shell(scan: Scan) -> str:
 
 
 def _is_of(scan: Scan | OnDisk, platform: str, prediction: Scan) -> bool:
-    """Tell whether a scan is of a platform and of the person that was predicted."""
+    """Return whether a scan is of a platform and of the person that was predicted."""
     return scan.platform == platform and may_be_same(scan.person, prediction.person)
 
 
 def _on_disk(scans: Iterable[Scan]) -> list[OnDisk]:
-    """Give the siblings of scans, each once, that are not among them."""
+    """Return the siblings of scans, each once, that are not among them."""
     loaded = {scan.path for scan in scans}
     found = {
         path: OnDisk(scan, platform)

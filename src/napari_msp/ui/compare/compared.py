@@ -75,7 +75,7 @@ class Part:
 
 
 def mixed(alpha: float) -> Part:
-    """Give a prediction's second stage at another α."""
+    """Return a prediction's second stage at another α."""
     return Part(f"α={alpha:.2f}", alpha)
 
 
@@ -198,7 +198,7 @@ class Compared:
         }
 
     def title(self, name: str) -> str:
-        """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
+        """Return a prediction's name with what is shown of it, such as "MSP first stage"."""
         return f"{name} {self.variants[name].words}" if name in self.variants else name
 
     @property
@@ -216,7 +216,7 @@ class Compared:
         return found
 
     def cells(self, name: str) -> Cells:
-        """Give both rows of a map, by its name in `MAPS`."""
+        """Return both rows of a map, by its name in `MAPS`."""
         doubts = self.disagreement, self.expected_error
         return cells(self.comparison, name, self.scan_maps, *doubts)
 
@@ -229,7 +229,7 @@ class Compared:
         return measure_mapped(maps, truth, self.comparison.mask & maps.image.mask)
 
     def error_before(self, name: str) -> float | None:
-        """Give the input's mean error of a map, by its name in `MAPS`."""
+        """Return the input's mean error of a map, by its name in `MAPS`."""
         truth, chosen = self.comparison.truth, MAPS[name]
         if truth is None or self.before is None:
             return None
@@ -360,7 +360,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
 
 
 def part_of(scan: Scan, part: Part, image: SHImage) -> Scan:
-    """Give what stands in a prediction's place, such as its first stage, as a prediction too."""
+    """Return what stands in a prediction's place, such as its first stage, as a prediction too."""
     made = scan.provenance
     if made is not None and part.words == STAGES["first"].strip():
         made = replace(made, stage="first")

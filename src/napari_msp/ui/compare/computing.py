@@ -46,7 +46,7 @@ class Drawn:
     before: float | None
 
     def seen(self, signed: bool) -> GridCells:
-        """Give the layers, with the sign of errors where that is wanted and there is one."""
+        """Return the layers, with the sign of errors where that is wanted and there is one."""
         return self.signed if signed and self.signed is not None else self.layers
 
 
@@ -122,7 +122,7 @@ class Comparing(QObject):
         return {BEFORE: known, **numbers} if numbers and known is not None else numbers
 
     def errors(self, shown: str) -> list[ErrorColumn]:
-        """Give the errors of all SH coefficients and of one map, in the order of `rows`."""
+        """Return the errors of all SH coefficients and of one map, in the order of `rows`."""
         sh = tuple(each.sh_mse for each in self.rows.values())
         errors = [ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",))]
         if (drawn := self.maps.get(shown)) is not None:
@@ -170,7 +170,7 @@ class Comparing(QObject):
         self._start(partial(draw, new, wanted, dict(self._scales), known))
 
     def _still_true(self, new: Compared) -> dict[str, Metrics]:
-        """Give the measurements of images that are not changed."""
+        """Return the measurements of images that are not changed."""
         if self.compared is None:
             return {}
         images, before = new.comparison.predictions, self.compared.comparison.predictions

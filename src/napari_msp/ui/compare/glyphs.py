@@ -153,7 +153,7 @@ def draw_slice(
 
 
 def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
-    """Give the SH image of each cell that shows one, on the lattice of its layer."""
+    """Return the SH image of each cell that shows one, on the lattice of its layer."""
     comparison = compared.comparison
     found = {image: comparison.predictions[name].image for name, (image, _) in cells.places.items()}
     if cells.truth is not None and comparison.truth is not None:
@@ -164,7 +164,7 @@ def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
 
 
 def picture_on(layer: Layer, key: str, *, smooth: bool = True) -> Any:
-    """Give a layer's overlay that shows a `Drawing`; it is made when it is first asked for."""
+    """Return a layer's overlay that shows a `Drawing`; it is made when it is first asked for."""
     from napari_msp.ui.canvas_drawing import SlicePicture
 
     if key not in layer._overlays:

@@ -253,7 +253,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> La
 
 
 def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> LayerData:
-    """Give an image's layer, in the contrast that all images share."""
+    """Return an image's layer, in the contrast that all images share."""
     values, inside, lattice = cell.values, cell.shown, shown.lattice
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
         # In its own voxels, which fall into place by where the layer lies.

@@ -101,7 +101,7 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
 
 
 def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Measurable]:
-    """Give what is measured of a comparison: FA in place of maps in colours."""
+    """Yield what is measured of a comparison: FA in place of maps in colours."""
     chosen = MAPS["fa"] if shown.coloured else shown
     comparison, order = compared.comparison, ("truth", "input", "prediction")
     here = regions.on(comparison.lattice)
@@ -117,7 +117,7 @@ def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Me
 
 
 def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
-    """Give regions as layers on a lattice are ordered; 0 where none of them lies."""
+    """Return regions as layers on a lattice are ordered; 0 where none of them lies."""
     try:
         labels: Any = regions.on(lattice).labels
     except UserError:  # the image is not where they are, as its cell shows
@@ -227,7 +227,7 @@ class RegionsTab(Themed):
             overlay.drawing = Drawing(picture_of(seen, layer.colormap.map), (0, 0), (1, 1), 0)
 
     def _volume(self, lattice: Lattice) -> IntArray:
-        """Give the regions as layers on a lattice are ordered."""
+        """Return the regions as layers on a lattice are ordered."""
         for known, volume in self._volumes:
             if known.matches(lattice):
                 return volume
@@ -449,7 +449,7 @@ class RegionsTab(Themed):
 
 
 def _named(numbers: RegionNumbers) -> tuple[str, str]:
-    """Give title and unit of the map that is measured, and what its tensors were fitted to."""
+    """Return title and unit of the map that is measured, and what its tensors were fitted to."""
     name, unit = next(iter(numbers.units.items()))
     through = next(iter(numbers.through.values()), "")
     return f"{name} through the {through}" if through else name, unit

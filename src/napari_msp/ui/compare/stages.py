@@ -42,7 +42,7 @@ class Stages(Terms):
         )
 
     def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
-        """Give one slice of it, counted and ordered as layers are: (1, rows, columns) voxels.
+        """Return one slice of it, counted and ordered as layers are: (1, rows, columns) voxels.
 
         Maps ask for scanner axes only, which coefficients have wherever the voxels lie.
         """
@@ -79,7 +79,7 @@ class ModelOutputs:
     stages: Stages | None
 
     def of(self, part: str, alpha: float) -> tuple[SHImage, Part | None]:
-        """Give a part's output on the comparison's lattice, and what it is.
+        """Return a part's output on the comparison's lattice, and what it is.
 
         Where the part is not there, that is the prediction as the model made it: None.
 
@@ -165,6 +165,6 @@ def repaint_slice(
 
 
 def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:
-    """Give a slice of (X, Y, Z, …) values in stored order, counted and ordered as layers are."""
+    """Return a slice of (X, Y, Z, …) values in stored order, counted and ordered as layers are."""
     slice_: AnyArray = np.take(to_shown(values, lattice), index, axis=axis)
     return slice_

@@ -163,7 +163,7 @@ class TriplanarTab(QWidget):
         view.show_slice(picture, size, sides, (cross[0], cross[1]) if inside else None)
 
     def _volume(self, name: str, maps: Maps) -> FloatArray:
-        """Give an image as layers are ordered, from 0 to 1."""
+        """Return an image as layers are ordered, from 0 to 1."""
         if name not in self._volumes:
             shown = self._shown
             assert shown is not None

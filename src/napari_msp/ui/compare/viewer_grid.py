@@ -102,7 +102,7 @@ class ViewerGrid:
         return ""
 
     def holds(self, places: Collection[int]) -> bool:
-        """Tell whether these cells are there: nobody has deleted them."""
+        """Return whether these cells are there: nobody has deleted them."""
         there = [self.layers[place] for place in places if place < len(self.layers)]
         return len(there) == len(places) and all(each in self.viewer.layers for each in there)
 
@@ -446,7 +446,7 @@ class ViewerGrid:
             bar.events.font_size()  # napari draws another length only with another zoom
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
-        """Give where each spatial axis is cut, if that is worth being looked at in a brain too.
+        """Return where each spatial axis is cut, if that is worth being looked at in a brain too.
 
         All three where there is a crosshair inside it, else the slice that is shown.
         """
@@ -482,7 +482,7 @@ class ViewerGrid:
 
 
 def _scale(cell: LayerData) -> tuple[Any, ...] | None:
-    """Give what cells on one scale have in common; None for colours and for words."""
+    """Return what cells on one scale have in common; None for colours and for words."""
     _, options, _ = cell
     colormap = options.get("colormap")
     name = getattr(colormap, "name", colormap)

@@ -212,7 +212,7 @@ class Scale:
 
 
 def rounded_up(value: float) -> float:
-    """Give the least number of one digit (1, 2, 3, 4, 6 or 8) that is not below `value`.
+    """Return the least number of one digit (1, 2, 3, 4, 6 or 8) that is not below `value`.
 
     >>> round(rounded_up(0.43), 9)
     0.6

@@ -266,7 +266,7 @@ def _legend(traces: Sequence[Trace]) -> list[tuple[str, bool]]:
 
 
 def _colours_of(traces: Sequence[Trace], colours: Colours) -> list[QColor]:
-    """Give every trace a colour: that of text for truth, else the next of the series."""
+    """Return every trace a colour: that of text for truth, else the next of the series."""
     series = cycle(colours.series)
     return [colours.text if each.is_truth else next(series) for each in traces]
 
@@ -279,7 +279,7 @@ def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | Non
 
 
 def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list[Trace]:
-    """Give what the images hold there; an image is left out where it has no brain."""
+    """Return what the images hold there; an image is left out where it has no brain."""
     found = []
     for each in compared.images:
         image = each.maps.image

@@ -216,7 +216,7 @@ class Compare(Docked):
         self._enable()
 
     def _is_refused(self) -> bool:
-        """Tell whether somebody else has the canvas, and say who."""
+        """Return whether somebody else has the canvas, and say who."""
         self._refusal = self.grid.refusal
         if self._refusal:
             self._warn(self._refusal)
@@ -253,7 +253,7 @@ class Compare(Docked):
             self.glyphs.leave_out(cells.places[self.stages.name][0])
 
     def _cells(self) -> GridCells | None:
-        """Give the cells of the chosen map, with the sign of errors where that is wanted."""
+        """Return the cells of the chosen map, with the sign of errors where that is wanted."""
         drawn = self.comparing.maps.get(self.form.map_name)
         return None if drawn is None else drawn.seen(self.form.signed)
 

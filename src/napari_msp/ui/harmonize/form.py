@@ -308,7 +308,7 @@ class Advanced(QWidget):
 
 
 def first_target(names: Sequence[str], platform: str) -> list[str]:
-    """Give the target that is ticked at first: of the input's protocol, on another scanner.
+    """Return the target that is ticked at first: of the input's protocol, on another scanner.
 
     Parameters
     ----------
@@ -430,7 +430,7 @@ class ModelChoice(QWidget):
         return [each for row in self._rows for each in (row.box, row.remove)]
 
     def doubt(self, label: str) -> str:
-        """Give what is said against using a model for this scan; empty when nothing."""
+        """Return what is said against using a model for this scan; empty when nothing."""
         return next(str(row.words.text()) for row in self._rows if row.model.label == label)
 
 

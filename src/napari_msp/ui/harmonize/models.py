@@ -69,7 +69,7 @@ class ListedModel:
         return not self.path.is_file() or version_of(self.path) == self.stamp
 
     def as_of_now(self) -> Model:
-        """Give the model that its file holds now; read again where it was written since.
+        """Return the model that its file holds now; read again where it was written since.
 
         Raises
         ------
@@ -104,12 +104,12 @@ class ModelList:
 
 
 def list_file() -> Path:
-    """Give the file that remembers added and trained models."""
+    """Return the file that remembers added and trained models."""
     return preferences().cache / "models.json"
 
 
 def remembered_models() -> list[Path]:
-    """Give the added and trained models that are still there, the newest first."""
+    """Return the added and trained models that are still there, the newest first."""
     # A list that is missing or damaged can be made again.
     with suppress(UserError):
         listed = read_json(list_file()).get("models", [])
@@ -300,7 +300,7 @@ def _labels(
 
 
 def _own_name(path: Path, paths: Sequence[Path]) -> str:
-    """Give a file's stem, with as many folders before it as tell it from the others."""
+    """Return a file's stem, with as many folders before it as tell it from the others."""
     parts = _parts(path)
     others = [_parts(each) for each in paths if each != path]
     for depth in range(1, len(parts)):

@@ -69,7 +69,7 @@ class Results(QWidget):
 
 
 def notes_on(results: Sequence[Predicted]) -> list[str]:
-    """Give what a person must know of predictions, a line each: of which model, unless of all."""
+    """Return what a person must know of predictions, a line each: of which model, unless of all."""
     whose: dict[str, list[str]] = {}
     for each in results:
         for note in each.notes:
@@ -144,7 +144,7 @@ class ResultLayers(QObject):
         self._viewer.add_layer(make_layer(data))
 
     def _older(self, prediction: Prediction) -> dict[str, Any]:
-        """Give layers of older predictions of the same scan, model and target, by quantity."""
+        """Return layers of older predictions of the same scan, model and target, by quantity."""
         shown = ((layer, shown_by(layer)) for layer in self._viewer.layers)
         return {
             each.quantity: layer
@@ -154,7 +154,7 @@ class ResultLayers(QObject):
 
 
 def _same(scan: Scan, prediction: Prediction) -> bool:
-    """Tell whether a scan is a prediction of the same scan, model and target."""
+    """Return whether a scan is a prediction of the same scan, model and target."""
     if not made_here(scan):
         return False
     return scan.owner == prediction.owner and same_source(scan, prediction)

@@ -148,7 +148,7 @@ def _sign(change: float | None) -> str:
 
 
 def notes_of(prediction: Prediction) -> tuple[str, ...]:
-    """Give what a person must know of a prediction."""
+    """Return what a person must know of a prediction."""
     scan, model = prediction.source, prediction.model
     notes = (*prediction.warnings, *prediction.approximations)
     if scan is None or model is None or scan.platform in ("", model.card.input):
@@ -214,7 +214,7 @@ class _Run:
     def _predictions(
         self, passes: list[Pass], prepared: PreparedInput
     ) -> Iterator[tuple[Pass, Prediction]]:
-        """Give what comes of each pass of one model; first stages that they share are run once."""
+        """Yield what comes of each pass of one model; first stages that they share are run once."""
         from napari_msp.inference.harmonize import predict_targets
 
         model = passes[0].model
@@ -253,7 +253,7 @@ class _Run:
         return replace(made, notes=(*([made.worse] if made.worse else []), *made.notes))
 
     def _layers(self, prediction: Prediction, errors: Errors | None) -> list[LayerData]:
-        """Give a prediction's layers from the bottom up; only the last one is visible."""
+        """Return a prediction's layers from the bottom up; only the last one is visible."""
         hidden = partial(map_layer, prediction, visible=False)
         layers: list[LayerData] = []
         if errors is not None:
@@ -284,7 +284,7 @@ class _Run:
             return None, (f"the scan on {each.target} was not used as truth: {why}",)
 
     def _source(self, b_value: float | None) -> Scan:
-        """Give the scan at the shell that is predicted, where it has that."""
+        """Return the scan at the shell that is predicted, where it has that."""
         scan = self.request.scan
         several = {len(each.model.card.sh.b_values) for each in self.request.passes} != {1}
         if not several or b_value is None or scan.acquisition is None:
@@ -340,7 +340,7 @@ class _Tiles:
         self._report(done / total)
 
     def cancelled(self) -> bool:
-        """Tell whether to stop; called before every convolution, and after the last tile, too."""
+        """Return whether to stop; called before every convolution, and after the last tile, too."""
         self._polls += 1
         if self._done < self._total and self._polls < self._expected:
             share = (self._done + self._polls / self._expected) / self._total
@@ -381,7 +381,7 @@ class Offer:
 
 
 def offers(error: UserError, options: Options, device: str) -> tuple[Offer, ...]:
-    """Give the remedies of an error that are one press away, the most promising first.
+    """Return the remedies of an error that are one press away, the most promising first.
 
     Parameters
     ----------

@@ -248,7 +248,7 @@ class Harmonize(Docked):
             self.saving.close_form()
 
     def _of_scan(self) -> list[Predicted]:
-        """Give the predictions of the chosen scan; of the newest one's where that has gone."""
+        """Return the predictions of the chosen scan; of the newest one's where that has gone."""
         made, chosen = self.layers.results, self.form.choices.scan
         known = 0 <= chosen < len(self._scans)
         scans = [self._scans[chosen]] if known else [source_of(e.prediction) for e in made[-1:]]
@@ -268,5 +268,5 @@ def row_of(title: str, scan: Scan) -> ScanRow:
 
 
 def _beside(one: Prediction, other: Prediction) -> bool:
-    """Tell whether two predictions are of the same scan and target."""
+    """Return whether two predictions are of the same scan and target."""
     return same_source(one, other) and one.target == other.target

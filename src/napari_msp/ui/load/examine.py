@@ -122,7 +122,7 @@ class Findings:
     doubts: Mapping[str, str] = field(default_factory=dict)
 
     def chose_for(self, choice: Choice) -> bool:
-        """Tell whether one of several scans was taken though the choice names none of them."""
+        """Return whether one of several scans was taken though the choice names none of them."""
         scans = 0 if self.dataset is None else len(self.dataset.scans)
         unnamed = scans > 1 and not (choice.subject and choice.platform)
         return unnamed or (len(self.series) > 1 and not choice.series)
@@ -226,7 +226,7 @@ class _Examination:
             self.doubts["path"] = f"Not offered{more}: {said(first, LOAD_WORDS)}"
 
     def _series(self, made: Converted) -> Series:
-        """Give the series that was chosen, else the first DWI; the form offers the others."""
+        """Return the series that was chosen, else the first DWI; the form offers the others."""
         wanted = self.choice.series
         fitting = (each for each in made.usable if wanted in ("", each.stem))
         return next(fitting, None) or made.choose(wanted or None)
@@ -355,7 +355,7 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 
 def _only_scan_in(folder: Path) -> Path | None:
-    """Give the one scan of a folder that is no dataset, nor in one, as the reader does."""
+    """Return the one scan of a folder that is no dataset, nor in one, as the reader does."""
     dataset = dataset_root(folder / "any") or any(folder.glob("sub-*/"))
     found = [] if dataset else scans_in(folder)
     return found[0] if len(found) == 1 else None
@@ -409,6 +409,6 @@ def _voxels(acquisition: Acquisition) -> str:
 
 
 def _tilt(affine: FloatArray) -> float:
-    """Give the largest angle between an axis of the grid and the scanner's, in degrees."""
+    """Return the largest angle between an axis of the grid and the scanner's, in degrees."""
     along = np.abs(np.diag(direction_cosines(affine)))
     return float(np.degrees(np.arccos(np.clip(along.min(), 0, 1))))

@@ -150,7 +150,7 @@ class AcquisitionForm(ExaminedForm):
         self._choose(choice if path == choice.path else Choice(path), anew=True)
 
     def _chosen_scan(self) -> Choice:
-        """Give whose scan is chosen; another scan has other files and shells."""
+        """Return whose scan is chosen; another scan has other files and shells."""
         subject, platform = self.subject.currentText(), self.platform.currentText()
         return Choice(self.choice.path, subject=subject, platform=platform)
 

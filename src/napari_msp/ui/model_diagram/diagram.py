@@ -89,7 +89,7 @@ class ModelDiagram(Themed):
         return QSize(max(USUAL_WIDTH, smallest.width()), smallest.height())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
-        """Give the width at which nothing overlaps."""
+        """Return the width at which nothing overlaps."""
         if self._drawing is None or self._layout is None:
             return QSize(0, 0)
         width = smallest_width(self._drawing, sizes_of(self._drawing, Fonts.of(self.font())))

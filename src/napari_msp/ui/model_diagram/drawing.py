@@ -68,7 +68,7 @@ class Outline:
         return tuple(platform for platform, _ in self.networks if platform != self.target)
 
     def weights(self, alpha: float) -> dict[str, float]:
-        """Give the weight in equation (1) of each term, by platform; see `equation.weights`."""
+        """Return the weight in equation (1) of each term, by platform; see `equation.weights`."""
         return weights(self.target, self.branches, alpha)
 
 
@@ -209,7 +209,7 @@ class Drawing:
         return {node.part: node for node in self.nodes.values() if node.part}
 
     def way_to(self, name: str) -> set[Edge]:
-        """Give every arrow that leads to a node, directly or through others."""
+        """Return every arrow that leads to a node, directly or through others."""
         direct = {edge for edge in self.edges if edge.end == name}
         return direct.union(*(self.way_to(edge.start) for edge in direct))
 

@@ -109,7 +109,7 @@ class Fonts:
 
 
 def sizes_of(drawing: Drawing, fonts: Fonts) -> dict[str, QSizeF]:
-    """Give the size that each node needs; boxes of one column are equally wide."""
+    """Return the size that each node needs; boxes of one column are equally wide."""
     sizes = {name: _size(node, fonts) for name, node in drawing.nodes.items()}
     for name, node in drawing.nodes.items():
         alike = [
@@ -157,7 +157,7 @@ class Layout:
 
 
 def smallest_width(drawing: Drawing, sizes: Sizes) -> float:
-    """Give the width under which columns would overlap."""
+    """Return the width under which columns would overlap."""
     columns = _columns(drawing, sizes, folded=_can_fold(drawing))
     return _used(columns, _gaps(drawing, columns))
 

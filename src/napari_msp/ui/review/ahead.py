@@ -143,13 +143,13 @@ class ReadAhead(QObject):
         self._tell_maps()
 
     def contrast_at(self, shell: int | None) -> Contrast:
-        """Give what all predictions are shown with at a shell; None: at the first."""
+        """Return what all predictions are shown with at a shell; None: at the first."""
         if shell not in self._contrasts:
             self._contrasts[shell] = Contrast(min(ENOUGH, len(self._entries)))
         return self._contrasts[shell]
 
     def want(self, entry: Entry, following: Sequence[Entry], look: Look) -> Pictures | None:
-        """Give an entry's pictures; None where they have to be waited for, `ready` then tells.
+        """Return an entry's pictures; None where they have to be waited for, `ready` then tells.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class ReadAhead(QObject):
         return known
 
     def has_maps(self, entry: Entry) -> bool:
-        """Tell whether an entry is only to be read."""
+        """Return whether an entry is only to be read."""
         return entry.key in self._mapped or has_review_maps(entry.root, entry.stem, entry.made_from)
 
     def make_no_more(self) -> None:
@@ -198,7 +198,7 @@ class ReadAhead(QObject):
         self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
 
     def _next(self, name: str) -> Entry | None:
-        """Give what a job is to do next; None where there is nothing."""
+        """Return what a job is to do next; None where there is nothing."""
         others = {entry.key for job, entry in self._doing.items() if job != name}
         if name == "urgent":
             wanted = [self._current] if self._current is not None else []
@@ -213,14 +213,14 @@ class ReadAhead(QObject):
         return None
 
     def _sampled(self) -> list[Entry]:
-        """Give those that are still to say what contrast all are shown with."""
+        """Return those that are still to say what contrast all are shown with."""
         contrast = self.contrast_at(self._look.shell)
         if contrast.settled:
             return []
         return [each for each in self._sample if each.key not in contrast.found]
 
     def _unmapped(self) -> list[Entry]:
-        """Give the next entry that has no maps yet."""
+        """Return the next entry that has no maps yet."""
         while self._without:
             entry = self._without[0]
             if entry.key in self._mapped or entry.key in self._wrong:

@@ -89,7 +89,7 @@ BEYOND_NAPARI = {"?"}
 
 
 def tag_keys(tags: Mapping[str, str] | list[str]) -> dict[str, str]:
-    """Give the keys of the first ten tags: the tag that each sets.
+    """Return the keys of the first ten tags: the tag that each sets.
 
     >>> tag_keys(["ringing", "motion"])
     {'1': 'ringing', '2': 'motion'}
@@ -98,18 +98,18 @@ def tag_keys(tags: Mapping[str, str] | list[str]) -> dict[str, str]:
 
 
 def key_of(name: str) -> str:
-    """Give the key that buttons name for a command."""
+    """Return the key that buttons name for a command."""
     return next(command.keys[0] for command in COMMANDS if command.name == name)
 
 
 def all_keys() -> dict[str, str]:
-    """Give every key that may be taken, tags' included, and the command that it does."""
+    """Return every key that may be taken, tags' included, and the command that it does."""
     known = {key: command.name for command in COMMANDS for key in command.keys}
     return known | {str(number): "tag" for number in range(10)}
 
 
 def sheet(tags: Mapping[str, str]) -> str:
-    """Give all keys on one sheet, as HTML; those of tags with what each tag means."""
+    """Return all keys on one sheet, as HTML; those of tags with what each tag means."""
     rows: list[str] = []
     for group in dict.fromkeys(command.group for command in COMMANDS):
         rows.append(_heading(group))

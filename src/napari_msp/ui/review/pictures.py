@@ -49,7 +49,7 @@ EVERY = 5
 
 
 def images_of(maps: ReviewMaps) -> dict[Role, ReviewImage]:
-    """Give the images that are there, by their role."""
+    """Return the images that are there, by their role."""
     known: dict[Role, ReviewImage | None] = {
         "truth": maps.truth,
         "scan": maps.scan,
@@ -59,7 +59,7 @@ def images_of(maps: ReviewMaps) -> dict[Role, ReviewImage]:
 
 
 def values_of(image: ReviewImage, shown: str) -> FloatArray:
-    """Give a map of `TITLES`, colours from 0 to 1."""
+    """Return a map of `TITLES`, colours from 0 to 1."""
     if shown == "average":
         return image.average
     if shown == "colour":
@@ -69,7 +69,7 @@ def values_of(image: ReviewImage, shown: str) -> FloatArray:
 
 
 def memory_of(maps: ReviewMaps) -> int:
-    """Give the memory that maps take, in bytes."""
+    """Return the memory that maps take, in bytes."""
     arrays: list[NDArray[Any] | None] = [maps.uncertainty, maps.b0]
     for each in images_of(maps).values():
         arrays += [each.average, each.colour, each.mask]
@@ -77,12 +77,12 @@ def memory_of(maps: ReviewMaps) -> int:
 
 
 def shell_words(maps: ReviewMaps) -> str:
-    """Give such as "b = 3000"; nothing where there is one shell."""
+    """Return such as "b = 3000"; nothing where there is one shell."""
     return f"b = {maps.shell}" if len(maps.shells) > 1 else ""
 
 
 def error_of(maps: ReviewMaps, shown: str) -> tuple[FloatArray, MaskArray, ReviewImage] | None:
-    """Give the squared error of a map on truth's lattice, where it counts, and truth.
+    """Return the squared error of a map on truth's lattice, where it counts, and truth.
 
     It counts inside both masks: where nothing was predicted there is no error. None where there is
     no truth.
@@ -165,7 +165,7 @@ class Contrast:
         return True
 
     def limits(self, what: str) -> Limits:
-        """Give black and white of a quantity."""
+        """Return black and white of a quantity."""
         known = [each[what] for each in self.found.values() if what in each]
         if not known:
             return 0.0, 1.0
@@ -179,7 +179,7 @@ class Contrast:
 
 
 def own_limits(maps: ReviewMaps) -> dict[str, Limits]:
-    """Give the limits that a prediction would have for itself, by what is shown."""
+    """Return the limits that a prediction would have for itself, by what is shown."""
     found: dict[str, Limits] = {}
     # Truth's, else the input's: a prediction that went wrong sets no contrast.
     first = next(iter(images_of(maps).values()))
@@ -374,7 +374,7 @@ def _coloured(colours: NDArray[np.uint8], image: ReviewImage, quantity: str) -> 
 def _grey(
     values: FloatArray, image: ReviewImage, quantity: str, ring: MaskArray | None
 ) -> LayerData:
-    """Give a layer in greys, with the outline where values are NaN."""
+    """Return a layer in greys, with the outline where values are NaN."""
     if ring is not None:
         values = np.array(values, dtype=np.float32)
         values[ring] = np.nan
@@ -385,7 +385,7 @@ def _grey(
 
 @cache
 def outlined_grey() -> Any:
-    """Give grey with the mask's colour where values are NaN."""
+    """Return grey with the mask's colour where values are NaN."""
     from napari.utils.colormaps import Colormap
 
     ends = [(0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0)]
@@ -415,7 +415,7 @@ def _ring(maps: ReviewMaps, image: ReviewImage, look: Look) -> MaskArray | None:
 
 
 def outline(mask: MaskArray, normal: int) -> MaskArray:
-    """Give the voxels outside of a mask that touch it in slices across an axis.
+    """Return the voxels outside of a mask that touch it in slices across an axis.
 
     >>> outline(np.array([[[0, 0, 1, 0]]], dtype=bool), 0).astype(int).tolist()
     [[[0, 1, 0, 1]]]
@@ -431,7 +431,7 @@ def outline(mask: MaskArray, normal: int) -> MaskArray:
 
 
 def _normal(lattice: Lattice, plane: str) -> int:
-    """Give the stored axis across which a plane cuts."""
+    """Return the stored axis across which a plane cuts."""
     canonical = 2 - ORDERS[plane][0]  # S, P, L as z, y, x
     from nibabel.orientations import io_orientation
 

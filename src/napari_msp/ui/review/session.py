@@ -166,17 +166,17 @@ class Session:
         return self.ratings.state(entry)
 
     def tags_of(self, entry: Entry) -> tuple[str, ...]:
-        """Give the tags that were set for it."""
+        """Return the tags that were set for it."""
         rating = self.ratings.of(entry)
         return rating.tags if rating is not None and rating.is_of(entry) else ()
 
     def note_of(self, entry: Entry) -> str:
-        """Give what was noted of it."""
+        """Return what was noted of it."""
         rating = self.ratings.of(entry)
         return rating.note if rating is not None and rating.is_of(entry) else ""
 
     def numbers(self, entry: Entry) -> list[Known]:
-        """Give what is known of an entry; nothing while names are hidden: numbers would tell."""
+        """Return what is known of an entry; nothing while names are hidden: numbers would tell."""
         if self.blind is not None:
             return []
         return [known for key in MEASURES if (known := number_of(entry, key)) is not None]
@@ -193,7 +193,7 @@ class Session:
     # --- What is hidden -----------------------------------------------------------------------
 
     def tells(self, text: str) -> bool:
-        """Say whether words tell a name that is hidden."""
+        """Return whether words tell a name that is hidden."""
         if self.blind is None:
             return False
         hidden = {
@@ -204,7 +204,7 @@ class Session:
         return any(name in text for name in hidden if name)
 
     def disguised(self, error: UserError, entry: Entry | None = None) -> UserError:
-        """Give an error without names that are hidden: rather too few words than too many.
+        """Return an error without names that are hidden: rather too few words than too many.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class Session:
             self._place = self.row
 
     def step(self, by: int) -> Entry | None:
-        """Give the entry so many rows further; None at either end of the list."""
+        """Return the entry so many rows further; None at either end of the list."""
         row = self.row
         if row is None:  # it was filtered away: what stands in its place now is the next one
             row = self._place - (1 if by > 0 else 0)
@@ -281,7 +281,7 @@ class Session:
         return next((each for each in ordered if self.state(each) in ("unrated", "remade")), None)
 
     def ahead(self, count: int) -> list[Entry]:
-        """Give what is probably looked at next: entries that follow, then the one before."""
+        """Return what is probably looked at next: entries that follow, then the one before."""
         row = self.row
         start = self._place if row is None else row + 1
         coming = self.rows[start : start + count]
@@ -329,7 +329,7 @@ class Session:
 
 
 def number_of(entry: Entry, key: str) -> Known | None:
-    """Give a number of an entry in words; None where it is not known."""
+    """Return a number of an entry in words; None where it is not known."""
     if key not in entry.numbers:
         return None
     measure, score = MEASURES[key], entry.outlying.get(key)
@@ -344,7 +344,7 @@ def unusual_words(numbers: Sequence[Known]) -> str:
 
 
 def without_names(error: UserError) -> UserError:
-    """Give an error on opening a folder, which may name what is to be hidden, without names."""
+    """Return an error on opening a folder, which may name what is to be hidden, without names."""
     if isinstance(error, NoneReadable):
         return UserError(
             f"has no prediction that can be read; {HIDDEN}", error.subject, error.field

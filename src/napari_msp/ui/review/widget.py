@@ -260,7 +260,7 @@ class Review(Docked):
             self._said(lambda: self._session.toggle_tag(tag))
 
     def _seen(self, done: str) -> bool:
-        """Tell whether what is looked at is seen; else say that nothing is done.
+        """Return whether what is looked at is seen; else say that nothing is done.
 
         That it cannot be shown is something to judge by, too.
         """

@@ -191,7 +191,7 @@ class SiteEffectPanel(Themed):
         self.plot.setLabel("left", "difference from the target")
 
     def _colours(self) -> list[QColor]:
-        """Give a colour for each row: greys for before and the floor, as in the report."""
+        """Return a colour for each row: greys for before and the floor, as in the report."""
         colours = colours_of(self)
         greys = {"before": colours.text, "floor": colours.faint}
         roles = [role_of(each.row) for each in self._effects]

@@ -193,7 +193,7 @@ def _look(folder: Path, control: Control) -> Known:
 
 
 def _has_newer(folder: Path, written: Path) -> bool:
-    """Tell whether there are predictions since the report; not where there is none."""
+    """Return whether there are predictions since the report; not where there is none."""
     report = written / "report.html"
     if written == folder or not report.is_file():
         return False

@@ -225,7 +225,7 @@ class LogAxis(pg.AxisItem):
     """Left axis of a plot in logarithmic mode."""
 
     def tickValues(self, low: float, high: float, size: float) -> list[Any]:  # noqa: N802
-        """Give logarithms of round numbers."""
+        """Return logarithms of round numbers."""
         ticks = round_ticks(10**low, 10**high, max(2, int(size // TICK_ROOM)))
         return [(None, [log10(tick) for tick in ticks])]
 
@@ -335,7 +335,7 @@ class Plot(StillPlot):
 
 
 def steps_shown(history: RunHistory) -> tuple[float, float]:
-    """Give the first and the last step that plots show, never nearer than 10."""
+    """Return the first and the last step that plots show, never nearer than 10."""
     steps = history.steps
     if not len(steps):
         return 0.0, 10.0

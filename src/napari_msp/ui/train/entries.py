@@ -37,7 +37,7 @@ class Entry:
         self._changes = changes
 
     def read(self) -> Any:
-        """Give the value; None where the preset decides."""
+        """Return the value; None where the preset decides."""
 
     def write(self, value: Any) -> None:
         """Show a value."""
@@ -64,7 +64,7 @@ class Choice(Entry):
         offer(box, titles)
 
     def read(self) -> str | None:
-        """Give the chosen name; None where there is none to choose."""
+        """Return the chosen name; None where there is none to choose."""
         name: str | None = self.native.currentData()
         return name
 
@@ -89,7 +89,7 @@ class Whole(Entry):
         super().__init__(box, box.valueChanged)
 
     def read(self) -> int | None:
-        """Give the number."""
+        """Return the number."""
         value = int(self.native.value())
         return None if self.optional and value == self.native.minimum() else value
 
@@ -112,7 +112,7 @@ class Text(Entry):
         super().__init__(line, line.textChanged)
 
     def read(self) -> str | None:
-        """Give the text."""
+        """Return the text."""
         text = str(self.native.text()).strip()
         return text or (None if self.optional else "")
 
@@ -141,7 +141,7 @@ class Names(Entry):
         return list(self.native.names)
 
     def read(self) -> tuple[str, ...]:
-        """Give the ticked names."""
+        """Return the ticked names."""
         return tuple(self.native.checked)
 
     def write(self, value: Sequence[str]) -> None:
@@ -181,7 +181,7 @@ class StartFrom(Entry):
         self._show_file()
 
     def read(self) -> str | None:
-        """Give the word or the path."""
+        """Return the word or the path."""
         chosen = self._choice.read()
         return str(self._file.path or "") if chosen == self.FILE else chosen or None
 
@@ -215,7 +215,7 @@ class PerTarget(Entry):
         self._rows.setContentsMargins(0, 0, 0, 0)
 
     def read(self) -> dict[str, str]:
-        """Give what was chosen, where something was."""
+        """Return what was chosen, where something was."""
         return {name: chosen for name, box in self._boxes.items() if (chosen := box.read())}
 
     def write(self, value: Mapping[str, str]) -> None:

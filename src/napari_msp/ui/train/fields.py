@@ -173,18 +173,18 @@ LENGTHS = ("steps", "unison_steps", "epochs", "unison_epochs")
 
 
 def form_fields() -> dict[str, FormField]:
-    """Give every parameter of a run: those shown first, then the others section by section."""
+    """Return every parameter of a run: those shown first, then the others section by section."""
     others = (name for names in other_sections().values() for name in names)
     return {name: field_of(name) for name in (*SHOWN_FIRST, *others)}
 
 
 def field_of(name: str) -> FormField:
-    """Give how a parameter is asked for."""
+    """Return how a parameter is asked for."""
     return next((each for each in _FIELDS if each.name == name), FormField(name))
 
 
 def other_sections() -> dict[str, list[str]]:
-    """Give the parameters that are not shown first, by the titles of their sections."""
+    """Return the parameters that are not shown first, by the titles of their sections."""
     others = {
         title: [name for name in names if name not in SHOWN_FIRST]
         for title, names in SECTIONS.items()
@@ -193,7 +193,7 @@ def other_sections() -> dict[str, list[str]]:
 
 
 def applies(name: str, values: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter counts, given the preset and the kind of network."""
+    """Return whether a parameter counts, given the preset and the kind of network."""
     only_for = field_of(name).only_for
     return only_for is None or values[only_for[0]] in only_for[1]
 
@@ -232,7 +232,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
 
 
 def model_to_start_from(values: Mapping[str, Any]) -> Path | None:
-    """Give the file of the model that a run would start from; None for nothing."""
+    """Return the file of the model that a run would start from; None for nothing."""
     chosen = values.get("start_from") or values_of_preset(values).get("start_from")
     if chosen is None and values.get("preset") == "paper":
         return None
@@ -291,7 +291,7 @@ def _parameter(remedy: Remedy) -> str:
 
 
 def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> list[str]:
-    """Give which of some settings are not as a preset has them.
+    """Return which of some settings are not as a preset has them.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ def check(
 
 
 def likely_input(heads: TravellingHeads) -> str:
-    """Give the platform that a dataset marks as the one to predict from; empty where none is."""
+    """Return the platform that a dataset marks as the one to predict from; empty where none is."""
     try:
         return input_platform(heads)
     except UserError:
@@ -410,7 +410,7 @@ def new_run_folder(beside: Path, kind: str, today: date) -> Path:
 
 
 def unused(folder: Path) -> Path:
-    """Give the folder itself where it does not exist, else one that is numbered."""
+    """Return the folder itself where it does not exist, else one that is numbered."""
     free, number = folder, 2
     while free.exists():
         free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
@@ -418,7 +418,7 @@ def unused(folder: Path) -> Path:
 
 
 def _complaints(error: ValidationError) -> dict[str, str]:
-    """Give what is wrong with each parameter, in words."""
+    """Return what is wrong with each parameter, in words."""
     found: dict[str, list[str]] = {}
     for each in error.errors():
         name = str(each["loc"][0])
@@ -430,7 +430,7 @@ def _complaints(error: ValidationError) -> dict[str, str]:
 def _about_scans(
     heads: TravellingHeads, values: Mapping[str, Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Give notes and problems about subjects and their scans."""
+    """Return notes and problems about subjects and their scans."""
     source, targets, held_out = values["input"], values["targets"], values["held_out"]
     kept_out = {*held_out, *values["validation"]}
     if not source:

@@ -191,7 +191,7 @@ class TrainingForm(QWidget):
         return PRESETS[self.entries["preset"].read()]
 
     def _values(self) -> dict[str, Any]:
-        """Give the parameters that are set and count."""
+        """Return the parameters that are set and count."""
         values = {name: self.entries[name].read() for name in self.fields}
         return {
             name: value

@@ -125,7 +125,7 @@ class RunHistory:
         return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
 
     def by_phase(self, values: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-        """Give the steps of each phase, and those of (N,) values that are of them."""
+        """Return the steps of each phase, and those of (N,) values that are of them."""
         steps, parts = self.steps, [slice(phase.start, phase.stop) for phase in self.phases]
         return [(steps[part], values[part]) for part in parts]
 
@@ -141,7 +141,7 @@ class RunHistory:
         return list(dict.fromkeys((*self.aligned, *validated)))
 
     def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Give steps and errors of a target, apart for each phase that trained it.
+        """Yield steps and errors of a target, apart for each phase that trained it.
 
         On the held-out subjects; where none has it, on the validation subjects.
         """
@@ -149,12 +149,12 @@ class RunHistory:
         return self._curves(target, "errors" if held_out else "validation")
 
     def validation(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Give the same on the validation subjects, where `errors` has others."""
+        """Yield the same on the validation subjects, where `errors` has others."""
         if any(target in each.errors for each in self._validated):
             yield from self._curves(target, "validation")
 
     def kept(self, target: str) -> float | None:
-        """Give a target's error in the finished model, on those of `errors`; None: not known."""
+        """Return a target's error in the finished model, on those of `errors`; None: not known."""
         if self.finished is None:
             return None
         return {**self.finished.validation, **self.finished.errors}.get(target)

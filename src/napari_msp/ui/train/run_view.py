@@ -182,7 +182,7 @@ def how_it_began(begun: StartedFrom | None) -> list[str]:
 
 
 def against_alignment(history: RunHistory) -> str:
-    """Give each target's error beside alignment's, the line to beat.
+    """Return each target's error beside alignment's, the line to beat.
 
     It is the latest one; after the end, that of what was kept.
 

@@ -48,7 +48,7 @@ class Colours:
 
 
 def colours_of(widget: QWidget) -> Colours:
-    """Give the colours that fit a widget's palette."""
+    """Return the colours that fit a widget's palette."""
     palette: Any = widget.palette()
     ground, text = palette.color(QPalette.Window), palette.color(QPalette.WindowText)
     dark = ground.lightness() < text.lightness()
@@ -92,7 +92,7 @@ def mixed(first: QColor, second: QColor, share: float) -> QColor:
 
 
 def resized(font: QFont, factor: float) -> QFont:
-    """Give a font of another size."""
+    """Return a font of another size."""
     other = QFont(font)
     other.setPointSizeF(QFontInfo(font).pointSizeF() * factor)
     return other

@@ -153,7 +153,7 @@ class FormRows(Themed):
         self.restyle()
 
     def said(self, name: str) -> str:
-        """Give what is said of an entry."""
+        """Return what is said of an entry."""
         return self._said.get(name, (False, ""))[1]
 
     def restyle(self) -> None:
@@ -287,7 +287,7 @@ class CheckList(QListWidget):
             self.setFixedHeight(self.sizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Give room to all names, but not to a whole study."""
+        """Return room to all names, but not to a whole study."""
         row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 6
         rows = min(max(1, self.count()), MOST_ROWS)
         return QSize(120, rows * row + 2 * self.frameWidth() + 2)

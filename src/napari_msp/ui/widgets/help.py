@@ -14,7 +14,7 @@ HINT = "First time here? See what it does on a simulated head, made once and kep
 
 
 def page_text(name: str) -> str:
-    """Give the Markdown of a page of `napari_msp/help`, which the handbook includes, too."""
+    """Return the Markdown of a page of `napari_msp/help`, which the handbook includes, too."""
     return files("napari_msp").joinpath("help", f"{name}.md").read_text(encoding="utf-8")
 
 

@@ -259,7 +259,7 @@ class Sentences(QLabel):
         super().setText(IN_A_NUMBER.sub(UNBROKEN, text))
 
     def text(self) -> str:
-        """Give it as it was said."""
+        """Return it as it was said."""
         return str(super().text()).replace(UNBROKEN, " ")
 
 

@@ -164,7 +164,7 @@ class _Line(QLineEdit):
 
 
 def dropped_path(event: Any) -> str:
-    """Give the file or folder that a drag carries; "" for anything else. Images come first."""
+    """Return the file or folder that a drag carries; "" for anything else. Images come first."""
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
     images = [path for path in paths if path.endswith(NIFTI_SUFFIXES)]
     return str(next(iter([*images, *paths]), ""))

@@ -152,7 +152,7 @@ class ReadingTable(QTableWidget):
         self.updateGeometry()
 
     def is_high(self, row: int) -> bool:
-        """Tell whether a row's name has a line of its own."""
+        """Return whether a row's name has a line of its own."""
         return bool(self.rowHeight(row) > self.verticalHeader().defaultSectionSize())
 
     def _fill_again(self, before: Sequence[Sequence[Text]]) -> None:
@@ -167,11 +167,11 @@ class ReadingTable(QTableWidget):
         self.model().dataChanged.emit(self.model().index(0, 0), last)
 
     def chosen_rows(self) -> list[int]:
-        """Give the numbers of the chosen rows, from the top; none where none is chosen."""
+        """Return the numbers of the chosen rows, from the top; none where none is chosen."""
         return sorted({index.row() for index in self.selectedIndexes()})
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Give the size at which nothing is cut off but long names, and rows to scroll to."""
+        """Return the size at which nothing is cut off but long names, and rows to scroll to."""
         header = self.horizontalHeader()
         numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
         edge = 2 * self.frameWidth() + 2
@@ -187,7 +187,7 @@ class ReadingTable(QTableWidget):
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def _name_width(self) -> int:
-        """Give the width at which names are read whole, or nearly."""
+        """Return the width at which names are read whole, or nearly."""
         advance = self.fontMetrics().horizontalAdvance
         shortest, longest = map(advance, self._widths)
         whole = max((advance(row[0][0]) for row in self._filled[1] if len(row) > 1), default=0)
