@@ -7,23 +7,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import SingleNetwork
+from napari_msp.errors import UserError
+from napari_msp.networks.base import (
+    CHANNELS,
+    FeatureMap,
+    SingleNetwork,
+    SingleOutputs,
+    check_declared,
+    make_transparent,
+    support,
+)
+from napari_msp.networks.layers import Reach
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single, network_class
 
 Network = SingleNetwork | MSP
-
-
-def make_transparent(network: nn.Module) -> None:
-    """Give every convolution positive weights of mean gain 1: no ReLU closes, nothing cancels."""
-    network.double()
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                weight = module.weight
-                weight.uniform_(0.5, 1.5).div_(weight.numel() / module.out_channels)
-                assert module.bias is not None
-                module.bias.fill_(0.1)
 
 
 def outputs(network: Network, x: Tensor) -> dict[str, tuple[Tensor, int]]:
@@ -39,17 +37,10 @@ def outputs(network: Network, x: Tensor) -> dict[str, tuple[Tensor, int]]:
     )
 
 
-def support(y: Tensor, x: Tensor, first: int, last: int) -> tuple[int, int]:
-    """First and last input voxel on axis 0 that output voxels first … last depend on."""
-    (gradient,) = torch.autograd.grad(y[:, :, first : last + 1].sum(), x, retain_graph=True)
-    touched = gradient.abs().sum((0, 1, 3, 4)).nonzero().flatten()
-    return int(touched.min()), int(touched.max())
-
-
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_halo_equals_gradient_support(small_network: Callable[[int], Network], scale: int) -> None:
     network = small_network(scale)
-    make_transparent(network)
+    make_transparent(network.double())
     node = network.halo + 2
     x = torch.full((1, 28, 2 * node + 1, 2, 2), 2.0, dtype=torch.float64, requires_grad=True)
     needed = 0
@@ -70,7 +61,7 @@ def test_reach_of_every_feature_layer_equals_gradient_support(kind: str, scale: 
             width=0.1,
             feature_layer=layer,
         ).eval()
-        make_transparent(network)
+        make_transparent(network.double())
         reach = network.feature_reach
         node = reach.halo + 1
         x = torch.full((1, 28, 2 * node + 1, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
@@ -84,7 +75,7 @@ def test_reach_of_every_feature_layer_equals_gradient_support(kind: str, scale: 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_halo_of_diqt_at_its_documented_depth(scale: int) -> None:
     network = build_single("diqt", target="t", scales={"t": scale}, width=0.05).eval()
-    make_transparent(network)
+    make_transparent(network.double())
     assert network.halo == 26
     x = torch.full((1, 28, 59, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
     y = network(x)
@@ -138,3 +129,39 @@ def test_tiles_equal_the_whole(
     for name, (y, _) in expected.items():
         scale_of_values = float(y.max() - y.min())
         assert float((found[name] - y).abs().max()) <= 1e-5 * scale_of_values, name
+
+
+class Dilated(SingleNetwork):
+    """A network of somebody else, who may be wrong about it."""
+
+    kind, feature_layers = "dilated", ("hidden",)
+
+    def __init__(self, scale: int = 1, prediction: int = 6, hidden: int = 5) -> None:
+        super().__init__(target="t", scales={"t": scale})
+        self.hidden = nn.Conv3d(CHANNELS, 4, (3, 3, 11), padding=(1, 1, 5))
+        self.final = nn.Conv3d(4, CHANNELS, 3, padding=1)
+        if prediction:
+            reach = Reach(scale, ((-prediction, prediction),) * scale)
+            self._declare(reach, {"hidden": FeatureMap(4, Reach().convolve(hidden))})
+
+    def body(self, x: Tensor) -> SingleOutputs:
+        z = self.hidden(x)
+        return SingleOutputs(z, (("t", self.final(z)),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"prediction": 5}, "prediction .* reads more than the 5 voxels around"),
+        ({"hidden": 1}, "feature map .* reads more than the 1 voxels around"),
+        ({"scale": 2}, "prediction .* voxels, not"),
+        ({"prediction": 0}, "does not declare"),
+    ],
+)
+def test_a_network_that_declares_something_else_is_refused(wrong: dict[str, int], said: str):
+    network = Dilated()
+    before = [each.clone() for each in network.parameters()]
+    check_declared(network)
+    assert all(map(torch.equal, before, network.parameters()))
+    with pytest.raises(UserError, match=said):
+        check_declared(Dilated(**wrong))

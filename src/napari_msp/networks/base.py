@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar, Unpack
 
+import torch
 from torch import Tensor, nn
 
+from napari_msp.errors import Advice, UserError
 from napari_msp.networks.layers import LinearResampling, Reach, Width
 
 CHANNELS = 28
@@ -44,6 +47,8 @@ def shells_together(x: Tensor, shells: int) -> Tensor:
         return x
     return x.reshape(-1, shells * x.shape[1], *x.shape[2:])
 
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 Config = dict[str, Any]
 """A network's architecture as plain JSON types."""
@@ -203,7 +208,10 @@ class SingleNetwork(nn.Module, ABC):
         self.input_skips = nn.ModuleDict()
 
     def _declare(self, output: Reach, layers: Mapping[str, FeatureMap]) -> None:
-        """Set down the reach of the prediction and of every layer z can come from."""
+        """Set down the reach of the prediction and of every layer z can come from.
+
+        Every network does at the end of its constructor: the halo of its tiles follows from it.
+        """
         assert output.scale == self.scale
         assert tuple(layers) == self.feature_layers
         self._output_reach = output
@@ -343,3 +351,66 @@ class SingleNetwork(nn.Module, ABC):
             # One shell is not mentioned: models of one are what they were before there were more.
             **({"shells": self.shells, "trunk": self.trunk} if self.shells > 1 else {}),
         }
+
+
+# --- Whether it is as it declares ---------------------------------------------------------------
+
+
+def check_declared(network: SingleNetwork) -> None:
+    """Refuse a network that lies or reaches otherwise than it declares: its tiles would be wrong.
+
+    The gradient says which input voxels count, in a copy whose weights let all of them count.
+
+    Raises
+    ------
+    UserError
+        When it declares nothing, and when prediction or feature map lie on another lattice or read
+        further.
+    """
+    kind = f"the network {network.kind}"
+    if "_output_reach" not in vars(network):
+        remedy = Advice("end its constructor with `self._declare`, see `Reach`")
+        raise UserError(f"{kind} does not declare how far it reaches", remedy=remedy)
+    probe = make_transparent(deepcopy(network).eval())
+    node = max(network.halo, network.feature_reach.halo) + 2
+    for axis in range(3):
+        lengths = [2 * node + 1 if each == axis else 5 for each in range(3)]
+        x = torch.full((1, CHANNELS * network.shells, *lengths), 2.0, requires_grad=True)
+        with torch.enable_grad():
+            prediction, features = probe.forward_features(x)
+        for what, found, reach in (
+            ("prediction", prediction, network._output_reach),
+            ("feature map", features, network.feature_reach),
+        ):
+            k = reach.scale
+            wanted = [k * (length - 1) + 1 for length in lengths]
+            if list(found.shape[2:]) != wanted:
+                problem = f"the {what} of {kind} has {list(found.shape[2:])} voxels, not {wanted}"
+                raise UserError(problem, remedy=Advice("see `lattice_convolution`"))
+            low, high = support(found, x, k * node, k * node + k - 1, axis)
+            if max(node - low, high - node) > reach.halo:
+                problem = f"the {what} of {kind} reads more than the {reach.halo} voxels around"
+                remedy = Advice("declare the reach of every layer, see `Reach`")
+                raise UserError(f"{problem} that it declares", remedy=remedy)
+
+
+def make_transparent(network: AnyNetwork) -> AnyNetwork:
+    """Give every convolution positive weights of mean gain 1: no ReLU closes, nothing cancels."""
+    numbers = torch.Generator().manual_seed(0)  # nobody else's random numbers go on
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                weight = module.weight
+                weight.uniform_(0.5, 1.5, generator=numbers)
+                weight.div_(weight.numel() / module.out_channels)
+                if module.bias is not None:
+                    module.bias.fill_(0.1)
+    return network
+
+
+def support(y: Tensor, x: Tensor, first: int, last: int, axis: int = 0) -> tuple[int, int]:
+    """Give first and last input voxel on an axis that output voxels first … last depend on."""
+    chosen = y.movedim(2 + axis, 0)[first : last + 1].sum()
+    (gradient,) = torch.autograd.grad(chosen, x, retain_graph=True)
+    touched = gradient.abs().movedim(2 + axis, 0).flatten(1).sum(dim=1).nonzero()
+    return int(touched.min()), int(touched.max())

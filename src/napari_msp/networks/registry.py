@@ -118,7 +118,8 @@ def build_single(
     Raises
     ------
     UserError
-        For an unknown kind, or one that cannot take all shells at once.
+        For an unknown kind, or one that cannot take all shells at once; for one of another package
+        whose outputs lie or reach otherwise than it declares.
     ValueError
         Whatever the network itself refuses.
     """
@@ -133,6 +134,10 @@ def build_single(
         built.apply_to_each(shells)
     if input_skip:
         built.add_input_skip()
+    if kind not in map(str.lower, OWN):
+        from napari_msp.networks.base import check_declared
+
+        check_declared(built)
     return built
 
 
