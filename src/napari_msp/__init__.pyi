@@ -7,10 +7,13 @@ from .data.acquisition import Acquisition, load_acquisition
 from .data.importers import import_dicom, import_tree
 from .data.phantom.simulate import simulate
 from .errors import UserError
+from .evaluation.baselines.combat import learn_scanner_effect
 from .evaluation.calibration import calibrate
 from .evaluation.compare import compare
 from .evaluation.evaluate import evaluate
 from .evaluation.figures.paper import figure3
+from .evaluation.proof.two_groups import group_tables
+from .evaluation.proof.two_groups_numbers import group_difference
 from .evaluation.region_numbers import measure_regions
 from .inference.harmonize import harmonize
 from .inference.prediction import Prediction
@@ -48,9 +51,12 @@ __all__ = [
     "figure3",
     "fit_sh",
     "fractional_anisotropy",
+    "group_difference",
+    "group_tables",
     "harmonize",
     "import_dicom",
     "import_tree",
+    "learn_scanner_effect",
     "load_acquisition",
     "load_model",
     "load_scan",
