@@ -451,8 +451,18 @@ def describe_part(
         write_text(folder / ".bidsignore", ignored)
 
 
-def write_participants(folder: Path, subjects: Iterable[str]) -> None:
-    """Write a dataset's participants.tsv."""
+def describe_dataset(
+    folder: Path, name: str, readme: str, subjects: Iterable[str], **about: Any
+) -> None:
+    """Write what describes a dataset as a whole: description, README and participants.
+
+    Parameters
+    ----------
+    **about
+        As for `dataset_description`.
+    """
+    write_json(folder / DESCRIPTION, dataset_description(name, **about))
+    write_text(folder / "README", readme)
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
 
 

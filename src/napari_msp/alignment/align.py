@@ -29,9 +29,8 @@ from napari_msp.bids import (
     BIDSIGNORE_DEVIATIONS,
     BIDSIGNORE_TABLES,
     DESCRIPTION,
-    dataset_description,
+    describe_dataset,
     describe_part,
-    write_participants,
 )
 from napari_msp.checking.summary import Comparison, Finding, place_of
 from napari_msp.data.acquisition import Acquisition
@@ -46,7 +45,7 @@ from napari_msp.data.dataset import (
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, stop_if
-from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
+from napari_msp.files import new_folder, refuse_occupied, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
 from napari_msp.provenance import Step, advice, missing_steps
@@ -379,27 +378,30 @@ def _describe(job: Job, result: Alignment) -> None:
     stage, root = job.stage, job.dataset.root
     how = "affine" if job.affine else "rigid"
     made_by = f"align, {how}, {'interpolated' if job.resample else 'by affines alone'}"
-    description = dataset_description(
+    subjects = sorted({scan.subject for scan in result.scans if scan.image is not None})
+    if not subjects:
+        first = result.findings[0]
+        raise UserError("no scan could be aligned", root, remedy=Advice(first.message()))
+    readme = README.format(
+        source=job.source,
+        version=version("napari-msp"),
+        dataset=root,
+        how=IMAGES if job.resample else AFFINES,
+        report=REPORT,
+        table=TABLE,
+    )
+    describe_dataset(
+        stage,
         f"{root.resolve().name}, heads aligned",
+        readme,
+        subjects,
         derivative=True,
         generated_by=made_by,
         input_platform=job.source,
         SourceDatasets=[{"URL": root.resolve().as_uri()}],
         DatasetLinks={"source": os.path.relpath(root.resolve(), result.out.resolve())},
     )
-    write_json(stage / DESCRIPTION, description)
     write_text(stage / ".bidsignore", BIDSIGNORE_TABLES + BIDSIGNORE_DEVIATIONS + BIDSIGNORE)
-    write_text(
-        stage / "README",
-        README.format(
-            source=job.source,
-            version=version("napari-msp"),
-            dataset=root,
-            how=IMAGES if job.resample else AFFINES,
-            report=REPORT,
-            table=TABLE,
-        ),
-    )
     derivatives = {"brainmask": "Brain masks", "noisefree": "The same scans without noise"}
     for name, title in derivatives.items():
         folder = stage / "derivatives" / name
@@ -407,9 +409,4 @@ def _describe(job: Job, result: Alignment) -> None:
             there = (result.out / "derivatives" / name).resolve()
             links = {"source": os.path.relpath(root.resolve(), there)}
             describe_part(folder, title, made_by, ignored=BIDSIGNORE_TABLES, DatasetLinks=links)
-    subjects = sorted({scan.subject for scan in result.scans if scan.image is not None})
-    if not subjects:
-        first = result.findings[0]
-        raise UserError("no scan could be aligned", root, remedy=Advice(first.message()))
-    write_participants(stage, subjects)
     write_report(stage, result)

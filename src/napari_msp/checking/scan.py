@@ -8,12 +8,11 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.alignment.registration import brain_image
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import MaskArray
 from napari_msp.bids import ALIGNMENT, read_metadata, sidecar_path
 from napari_msp.checking.b_vectors import examine_table, with_table
 from napari_msp.checking.gradients import check_scheme
@@ -34,7 +33,6 @@ from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradient_files import read_gradients
-from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, open_nifti
@@ -159,7 +157,14 @@ def _open(
         findings += check_mask_given(where, mask_path, notes)
     # Without an image its table is still looked at; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
-    gradients = _read_gradients(path, root, affine, findings, image, b0_threshold)
+    gradients = None
+    with errors_as_findings(findings, root, where):
+        files = find_gradients(path, image)
+        findings += check_gradient_files(path, root, files)
+        if not files.missing:
+            # The number of volumes is compared by the acquisition, so that a table that belongs to
+            # another image is still looked at.
+            gradients = read_gradients(files.bval, files.bvec, affine, b0_threshold=b0_threshold)
     if gradients is None:
         return None
     findings += check_scheme(where, gradients)
@@ -173,25 +178,6 @@ def _open(
         return Acquisition(
             image, gradients, mask_path, path, other_masks=notes, header_doubts=doubts
         )
-    return None
-
-
-def _read_gradients(
-    path: Path,
-    root: Path,
-    affine: FloatArray,
-    findings: list[Finding],
-    image: nib.Nifti1Image | None,
-    b0_threshold: float | None,
-) -> GradientTable | None:
-    with errors_as_findings(findings, root, place_of(path, root)):
-        files = find_gradients(path, image)
-        findings += check_gradient_files(path, root, files)
-        if files.missing:
-            return None
-        # The number of volumes is compared by the acquisition, so that a table that belongs to
-        # another image is still looked at.
-        return read_gradients(files.bval, files.bvec, affine, b0_threshold=b0_threshold)
     return None
 
 

@@ -15,10 +15,9 @@ import numpy as np
 
 from napari_msp.bids import (
     BIDSIGNORE_DEVIATIONS,
-    DESCRIPTION,
     NIFTI_SUFFIXES,
     applicable,
-    dataset_description,
+    describe_dataset,
     describe_part,
     gradient_files,
     image_suffix,
@@ -27,7 +26,6 @@ from napari_msp.bids import (
     plain_label,
     read_metadata,
     sidecar_path,
-    write_participants,
 )
 from napari_msp.data.acquisition import Acquisition, TableFound, load_acquisition
 from napari_msp.data.beside import ROTATED, find_gradients
@@ -294,15 +292,10 @@ def _describe_dataset(
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
     made_by = f"import with the pattern {pattern}" if converted_from is None else "import of DICOM"
-    about = dataset_description(
-        name, derivative=False, generated_by=made_by, input_platform=input_platform
-    )
-    write_json(folder / DESCRIPTION, about)
     if any(scan.mask is not None for scan in scans):
         describe_part(folder / "derivatives" / "brainmask", "Brain masks", made_by)
     if any(scan.deviation is not None for scan in scans):
         write_text(folder / ".bidsignore", BIDSIGNORE_DEVIATIONS)
-    write_participants(folder, subjects)
     rows = [("source", "image", "b-vectors")]
     for scan in scans:
         # A table may be inherited from above the tree.
@@ -318,7 +311,8 @@ def _describe_dataset(
     counts = {"scans": counted(len(scans), "scan"), "subjects": counted(len(subjects), "subject")}
     treatment = "\n".join(_treatment(scans, converted=converted_from is not None))
     text = README.format(**counts, version=version("napari-msp"), how=how, treatment=treatment)
-    write_text(folder / "README", text)
+    about = {"generated_by": made_by, "input_platform": input_platform}
+    describe_dataset(folder, name, text, subjects, derivative=False, **about)
 
 
 def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:

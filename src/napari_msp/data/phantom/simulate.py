@@ -14,10 +14,9 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
     BIDSIGNORE_TABLES,
     DESCRIPTION,
-    dataset_description,
+    describe_dataset,
     describe_part,
     mask_sidecar,
-    write_participants,
 )
 from napari_msp.data.gradient_files import write_gradients
 from napari_msp.data.gradients import SHELL_GAP
@@ -33,7 +32,7 @@ from napari_msp.data.phantom.platforms import (
 from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
 from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.files import new_folder, write_json, write_text
+from napari_msp.files import new_folder, write_json
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
 from napari_msp.strict_json import read_json
@@ -302,23 +301,30 @@ def _describe(
     twins: bool,
 ) -> None:
     """Write what describes the dataset as a whole."""
-    write_json(
-        folder / DESCRIPTION,
-        dataset_description(
-            "Simulated travelling heads",
-            derivative=False,
-            generated_by=made_by,
-            input_platform=INPUT_PLATFORM,
-            License="CC0-1.0, with the notice of the ICBM 152 template in the README",
-            Simulated=True,
-            Simulation={
-                "Size": recipe.size,
-                "Seed": recipe.seed,
-                "Misalignment": recipe.misalignment,
-                "BValues": list(recipe.b_values),
-                "Noise": recipe.noise,
-            },
-        ),
+    readme = README.format(
+        made_by=made_by,
+        subjects=counted(subjects, "subject"),
+        some="" if len(platforms) == len(PLATFORMS) else f"{listed(platforms)}, of ",
+        b_values=" and ".join(f"{each:g}" for each in recipe.b_values),
+        misalignment=f"{recipe.misalignment:g}",
+    )
+    describe_dataset(
+        folder,
+        "Simulated travelling heads",
+        readme,
+        (f"sub-{index + 1:02d}" for index in range(subjects)),
+        derivative=False,
+        generated_by=made_by,
+        input_platform=INPUT_PLATFORM,
+        License="CC0-1.0, with the notice of the ICBM 152 template in the README",
+        Simulated=True,
+        Simulation={
+            "Size": recipe.size,
+            "Seed": recipe.seed,
+            "Misalignment": recipe.misalignment,
+            "BValues": list(recipe.b_values),
+            "Noise": recipe.noise,
+        },
     )
     names = {"brainmask": "Brain masks"}
     if twins:
@@ -326,17 +332,6 @@ def _describe(
     for derivative, name in names.items():
         part = folder / "derivatives" / derivative
         describe_part(part, name, made_by, ignored=BIDSIGNORE_TABLES, Simulated=True)
-    write_participants(folder, (f"sub-{index + 1:02d}" for index in range(subjects)))
-    write_text(
-        folder / "README",
-        README.format(
-            made_by=made_by,
-            subjects=counted(subjects, "subject"),
-            some="" if len(platforms) == len(PLATFORMS) else f"{listed(platforms)}, of ",
-            b_values=" and ".join(f"{each:g}" for each in recipe.b_values),
-            misalignment=f"{recipe.misalignment:g}",
-        ),
-    )
 
 
 def _sidecar(scan: SimulatedScan, *, noisy: bool) -> dict[str, Any]:
