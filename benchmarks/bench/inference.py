@@ -23,6 +23,7 @@ from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS
+from napari_msp.networks.registry import title
 from napari_msp.scan import Scan
 
 EDGE, QUICK_EDGE = 61, 25
@@ -283,7 +284,7 @@ def rates(setting: Setting) -> Sequence[Sequence[str]]:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 network(x)
             rate = counter.get_total_flops() / quickest(partial(bare, network, x), 3)
-            name = f"{network.title}, {target}"
+            name = f"{title(kind)}, {target}"
             rows.append([name, f"{rate / 1e9:.0f}", f"{rate / fastest:.2f}"])
     return rows
 

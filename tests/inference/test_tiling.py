@@ -274,7 +274,7 @@ def test_bound_of_the_memory_is_never_below_what_is_measured(kind, target, make_
     network = make_network(kind, target, width=0.1)
     with torch.inference_mode():
         found = bytes_per_voxel(lambda x: {"y": prediction(network, x)}, network, 28, CPU)
-    assert found <= most_bytes_per_voxel(network, 28, network.scale)
+    assert found <= most_bytes_per_voxel(network, 28)
 
 
 def test_cancelling_is_polled_before_every_convolution(make_network):

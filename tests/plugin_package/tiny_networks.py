@@ -10,7 +10,6 @@ class Tiny(SingleNetwork):
     """Two convolutions."""
 
     kind = "tiny"
-    title = "Tiny"
     summary = "Two convolutions with a ReLU between."
     feature_layers = ("hidden",)
     cost = 0.1

@@ -1,8 +1,9 @@
 """One pass of a network: stopped within it, and how much memory it may take and takes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,21 +152,20 @@ def memory_budget(device: torch.device) -> float:
     return free_memory() * SHARE_OF_FREE
 
 
-def most_bytes_per_voxel(network: nn.Module, channels: int, scale: int) -> float:
-    """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`.
+def most_bytes_per_voxel(network: nn.Module, channels: int) -> float:
+    """Bound a network's peak memory for each input voxel: all its layers kept, at the finest scale.
 
-    Where it predicts finer platforms on the way, at theirs. Of several shells as if each went
-    through all layers by itself.
+    Of several shells as if each went through all layers by itself.
     """
     singles = [module for module in network.modules() if isinstance(module, SingleNetwork)]
-    scale = max([scale, *(k for single in singles for k in single.scales.values())])
+    scale = max(k for single in singles for k in single.scales.values())
     layers = [module.in_channels + module.out_channels for module in convolutions_of(network)]
     layers.append(2 * channels)  # the interpolated input
     return 4 * (channels // CHANNELS) * scale**3 * LIVE_LAYERS * sum(layers)
 
 
 def bytes_per_voxel(
-    run: Callable[[Tensor], dict[str, Tensor]],
+    run: Callable[[Tensor], Mapping[Any, Tensor]],
     network: nn.Module,
     channels: int,
     device: torch.device,

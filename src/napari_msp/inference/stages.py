@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from nibabel.orientations import io_orientation
 from torch import Tensor
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import CANONICAL
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks.base import order_channels
@@ -99,8 +100,12 @@ def _planes(image: Tensor) -> tuple[Tensor, ...]:
     return torch.split(image, 1 if image.device.type == "cpu" else image.shape[2], dim=2)
 
 
-BRANCH = "branch of "
-"""Stands before a platform's name, so that no platform's branch is taken for another output."""
+class Output(NamedTuple):
+    """Which image of a pass: of what target, what of it, and of a branch whose."""
+
+    target: str
+    what: Literal["prediction", "first stage", "disagreement", "branch"]
+    platform: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,23 +173,22 @@ def predict_on_grid(
         scale: image.resampled_mask(image.lattice.refined(scale)) for scale in {*scales.values()}
     }
 
-    def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[Output, Tensor]:
         return {
-            f"{target}/{name}": value
+            output: value
             for target, stages in _stages(network, x, alpha, deviations, far).items()
-            for name, value in _named(stages, options).items()
+            for output, value in _outputs(target, stages, options.keep_stages)
         }
 
-    def units(name: str) -> Standardisation | None:
-        target, _, output = name.partition("/")
-        return None if output == "disagreement" else targets[target]
+    def units(output: Output) -> Standardisation | None:
+        return None if output.what == "disagreement" else targets[output.target]
 
     outputs = run_whole_image(
         run,
         network,
         source.apply(image),
         image.mask,
-        scale=scales,
+        scale=lambda output: scales[output.target],
         masks=masks,
         units=units,
         stored=CANONICAL if stored_affine is None else io_orientation(stored_affine),
@@ -198,9 +202,18 @@ def predict_on_grid(
     )
     found = {}
     for target, scale in scales.items():
-        own = [name for name in outputs if name.startswith(f"{target}/")]
-        parts = {name.removeprefix(f"{target}/"): outputs.pop(name) for name in own}
-        found[target] = _on_lattice(parts, image, scale, masks[scale])
+        lattice = image.lattice.refined(scale)
+        placed = {
+            output: GridImage(outputs.pop(output), masks[scale], lattice, image.shells)
+            for output in [each for each in outputs if each.target == target]
+        }
+        spread = placed.get(Output(target, "disagreement"))
+        found[target] = GridPrediction(
+            prediction=placed[Output(target, "prediction")],
+            first_stage=placed.get(Output(target, "first stage")),
+            disagreement=None if spread is None else spread.coefficients,
+            branches={each.platform: of for each, of in placed.items() if each.what == "branch"},
+        )
     return found
 
 
@@ -223,36 +236,13 @@ def _stages(
     }
 
 
-def _named(stages: Stages, options: Options) -> dict[str, Tensor]:
-    """Give the outputs that are there by name."""
-    named = {"prediction": stages.prediction}
+def _outputs(target: str, stages: Stages, keep_stages: bool) -> Iterator[tuple[Output, Tensor]]:
+    """Give the outputs that are there."""
+    yield Output(target, "prediction"), stages.prediction
     if stages.first_stage is not None:
-        named["first_stage"] = stages.first_stage
+        yield Output(target, "first stage"), stages.first_stage
     if stages.disagreement is not None:
-        named["disagreement"] = stages.disagreement
-    if options.keep_stages:
+        yield Output(target, "disagreement"), stages.disagreement
+    if keep_stages:
         for platform, value in stages.branches.items():
-            named[BRANCH + platform] = value
-    return named
-
-
-def _on_lattice(
-    outputs: Mapping[str, FloatArray],
-    image: GridImage,
-    scale: int,
-    mask: MaskArray,
-) -> GridPrediction:
-    """Put what `_named` named on its lattice."""
-    lattice = image.lattice.refined(scale)
-
-    def placed(name: str) -> GridImage:
-        return GridImage(outputs[name], mask, lattice, image.shells)
-
-    return GridPrediction(
-        prediction=placed("prediction"),
-        first_stage=placed("first_stage") if "first_stage" in outputs else None,
-        disagreement=outputs.get("disagreement"),
-        branches={
-            name.removeprefix(BRANCH): placed(name) for name in outputs if name.startswith(BRANCH)
-        },
-    )
+            yield Output(target, "branch", platform), value

@@ -6,11 +6,11 @@ the outputs equal those of one untiled pass.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,7 +42,10 @@ LEAST_BEHIND = 5**3
 
 Progress = Callable[[int, int], None]
 
-Run = Callable[[Tensor, dict[str, Tensor] | None], dict[str, Tensor]]
+Name = TypeVar("Name", bound=Hashable)
+"""By which the outputs of a pass are told apart."""
+
+Run = Callable[[Tensor, dict[str, Tensor] | None], dict[Name, Tensor]]
 """Turns a crop, and what its far layers gave if they were run before, into named outputs."""
 
 
@@ -166,23 +169,23 @@ def _region(bounds: "Iterator[tuple[int, int]] | zip[tuple[int, int]]") -> Regio
 
 
 def run_whole_image(
-    run: Run,
+    run: Run[Name],
     network: Network | SharedMSP,
     channels: FloatArray,
     mask: MaskArray,
     *,
-    scale: int | Mapping[str, int],
+    scale: int | Callable[[Name], int],
     halo: int,
     device: torch.device,
     masks: Mapping[int, MaskArray] | None = None,
-    units: Callable[[str], Standardisation | None] = lambda _: None,
+    units: Callable[[Name], Standardisation | None] = lambda _: None,
     stored: FloatArray = CANONICAL,
     tile: int | None = None,
     memory: float | None = None,
     precision: Precision = "float32",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> dict[str, FloatArray]:
+) -> dict[Name, FloatArray]:
     """Compute every output near the mask; elsewhere the result is 0.
 
     Parameters
@@ -197,7 +200,7 @@ def run_whole_image(
     mask
         (X, Y, Z).
     scale, halo
-        Of the network. Where outputs differ in scale, by what stands before "/" in their names.
+        Of the network. Where outputs differ in scale, by their names.
     masks
         By scale, outside which results are 0; None: they are as they come.
     units
@@ -231,8 +234,7 @@ def run_whole_image(
     # by which torch takes the image for one of the usual layout.
     whole = torch.from_numpy(np.ascontiguousarray(channels)).unsqueeze(0).permute(0, 4, 1, 2, 3)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
-    finest = scale if isinstance(scale, int) else max(scale.values())
-    outputs: dict[str, FloatArray] = {}
+    outputs: dict[Name, FloatArray] = {}
     laid_out = convolutions_of(network) if device.type == "cpu" else []
     with (
         torch.inference_mode(),
@@ -243,7 +245,7 @@ def run_whole_image(
         plan = _Plan(halo, tile)
         if tile is None:
             budget = memory_budget(device) if memory is None else memory
-            plan = _plan_within(budget, run, network, whole, mask, finest, halo, device)
+            plan = _plan_within(budget, run, network, whole, mask, halo, device)
         tiles = plan_tiles(mask, plan.halo, plan.edges)
         total, far = len(tiles) + plan.far_first, None
         if plan.far_first:
@@ -260,7 +262,7 @@ def run_whole_image(
                 results = run(crop, _part_of(far, piece))
                 for name in list(results):
                     value = results.pop(name)  # let go as soon as it is copied
-                    k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
+                    k = scale if isinstance(scale, int) else scale(name)
                     target, source = piece.output(k, shape), piece.within_crop(k, shape)
                     part = value[0][(slice(None), *source)]
                     if name not in outputs:
@@ -308,11 +310,10 @@ def _crop(whole: Tensor, piece: Tile, device: torch.device) -> Tensor:
 
 def _plan_within(
     budget: float,
-    run: Run,
+    run: Run[Name],
     network: Network | SharedMSP,
     whole: Tensor,
     mask: MaskArray,
-    scale: int,
     halo: int,
     device: torch.device,
 ) -> _Plan:
@@ -323,7 +324,7 @@ def _plan_within(
     any halo, so time does not grow faster than the image.
     """
     count = whole.shape[1]
-    if mask.size * most_bytes_per_voxel(network, count, scale) <= budget:
+    if mask.size * most_bytes_per_voxel(network, count) <= budget:
         return _Plan(halo)  # nothing needs to be measured
     voxels = budget / bytes_per_voxel(lambda x: run(x, None), network, count, device)
     if mask.size <= voxels:

@@ -138,9 +138,7 @@ class SingleNetwork(nn.Module, ABC):
     Attributes
     ----------
     kind : str
-        Name in the registry, models and settings: the title in lower case.
-    title : str
-        Name in tables and figures, as its paper writes it.
+        Name in the registry, models and settings: there its title, in lower case.
     summary : str
         What it is, in one sentence for reports.
     role : "single" or "multi-task"
@@ -167,7 +165,6 @@ class SingleNetwork(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    title: ClassVar[str]
     summary: ClassVar[str]
     role: ClassVar[Role] = "single"
     cost: ClassVar[float] = 1.0

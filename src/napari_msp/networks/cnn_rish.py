@@ -55,7 +55,6 @@ class CNNRISH(SingleNetwork):
 
     takes_input_skip: ClassVar[bool] = False
     kind: ClassVar[str] = "cnn-rish"
-    title: ClassVar[str] = "CNN-RISH"
     summary: ClassVar[str] = (
         "Five layers on rotation-invariant features; the SH orders are scaled, not replaced."
     )

@@ -78,7 +78,6 @@ class CPM(SingleNetwork):
     """
 
     kind: ClassVar[str] = "cpm"
-    title: ClassVar[str] = "CPM"
     summary: ClassVar[str] = "Multi-task: each stage predicts one platform, the last the target."
     role: ClassVar[Role] = "multi-task"
     takes_all: ClassVar[bool] = True

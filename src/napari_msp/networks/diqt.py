@@ -53,7 +53,6 @@ class DIQT(SingleNetwork):
     """
 
     kind: ClassVar[str] = "diqt"
-    title: ClassVar[str] = "DIQT"
     summary: ClassVar[str] = "Reversible stacks between convolutions: deep image quality transfer."
     cost: ClassVar[float] = 2.2
     takes_all: ClassVar[bool] = True

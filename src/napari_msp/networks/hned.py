@@ -42,7 +42,6 @@ class HNED(SingleNetwork):
     """
 
     kind: ClassVar[str] = "hned"
-    title: ClassVar[str] = "HNED"
     summary: ClassVar[str] = "Multi-task: side outputs predict the platforms and are fused."
     role: ClassVar[Role] = "multi-task"
     cost: ClassVar[float] = 1.2

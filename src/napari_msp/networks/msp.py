@@ -136,7 +136,6 @@ class MSP(nn.Module):
     """
 
     kind: ClassVar[str] = "msp"
-    title: ClassVar[str] = "MSP"
     summary: ClassVar[str] = "Built from the best single network of each target."
     role: ClassVar[Role] = "multi-stage"
     cost: ClassVar[float] = 4.0

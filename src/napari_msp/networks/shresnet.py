@@ -73,7 +73,6 @@ class SHResNet(SingleNetwork):
     """
 
     kind: ClassVar[str] = "shresnet"
-    title: ClassVar[str] = "SHResNet"
     summary: ClassVar[str] = "Residual blocks that treat the SH orders apart."
     takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("stem", "blocks", "skip", "last")
