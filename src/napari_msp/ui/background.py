@@ -1,6 +1,6 @@
 """Work that does not freeze the window: in threads, or in the window's own thread bit by bit.
 
-Where somebody waits for it, a row or a dialog shows how far it is and offers to cancel it.
+Where a user waits for it, a row or a dialog shows how far it is and offers to cancel it.
 """
 
 from __future__ import annotations
@@ -26,54 +26,54 @@ from napari_msp.foreign_errors import explain
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
 POLL = 0.1
-"""Seconds between checks of work that cannot be interrupted."""
+"""Seconds between checks on work that cannot be interrupted."""
 
 BREATH = 20
-"""Milliseconds for the window between two changes (our choice)."""
+"""Milliseconds left to the window between two changes (our choice)."""
 
 PATIENCE = 0.3
-"""Seconds for which no dialog is shown."""
+"""Seconds before a dialog is shown."""
 
 BETWEEN = 2.0
-"""Seconds within which files that are dropped together follow each other (our choice)."""
+"""Seconds within which the next of several files dropped together arrives (our choice)."""
 
 Result = TypeVar("Result")
 
 AT_THE_END = 60_000
-"""Milliseconds for which a program that ends waits for its threads at most (our choice)."""
+"""Milliseconds that a program, when it ends, waits for its threads at most (our choice)."""
 
 READERS = frozenset(["napari_msp", "nibabel", "dipy"])
-"""Packages whose warnings are about what is worked on."""
+"""Packages whose warnings concern the work itself."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What work is given; all of it is called in the worker thread.
+    """The means by which work reports and is cancelled; it calls them in the worker thread.
 
     Attributes
     ----------
     cancelled
-        Says whether somebody asked the work to stop.
+        Returns whether the work is asked to stop.
     report
-        Takes whatever the work has to report, such as a `Step`.
+        Takes a report of the work, such as a `Step`.
     """
 
     cancelled: Callable[[], bool]
     report: Callable[[Any], None]
 
     def check(self) -> None:
-        """End the work here when it was cancelled.
+        """End the work here if it was cancelled.
 
         Raises
         ------
         Cancelled
-            To be let through.
+            If it was; the work must let it through.
         """
         if self.cancelled():
             raise Cancelled
 
     def say(self, words: str) -> None:
-        """Report what is done now, and end the work here when it was cancelled."""
+        """Report what is done now, and end the work here if it was cancelled."""
         self.check()
         self.report(Step(words))
 
@@ -82,7 +82,7 @@ Work = Callable[[Control], Any]
 
 
 class _Line(QObject):
-    """Signals of the thread to its job. They outlive a job that is destroyed while work goes on."""
+    """Signals from the worker thread, which must outlive a job that is destroyed during work."""
 
     reported = Signal(object)
     warned = Signal(str)
@@ -90,16 +90,16 @@ class _Line(QObject):
 
 
 class Job(QObject):
-    """One piece of work at a time in a worker thread, each with exactly one ending.
+    """A runner of one piece of work at a time in a worker thread, each with exactly one ending.
 
-    Signals arrive in the thread of the job. After `run` exactly one of `done` (with the result),
-    `failed` (with a `UserError`; one that was not foreseen has its traceback as a note) and
-    `cancelled` comes, and then `ended`.
+    Signals arrive in the thread of the job. After `run`, exactly one of `done` (with the result),
+    `failed` (with a `UserError`; an unforeseen one has its traceback as a note) and `cancelled` is
+    emitted, and then `ended`.
 
     Parameters
     ----------
     parent
-        When it is destroyed the work is cancelled, and nothing is emitted.
+        Owner; when it is destroyed the work is cancelled, and nothing is emitted.
     """
 
     progressed = Signal(object)
@@ -115,14 +115,14 @@ class Job(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether work goes on, or its ending is being told."""
+        """Whether work goes on, or its ending is being reported."""
         return self._worker is not None
 
     def run(self, work: Work) -> None:
         """Begin work, which is called with a `Control` and must not touch Qt."""
         line = _Line()
-        # The application waits for these workers when it ends, and asks them to quit: the same as
-        # being cancelled.
+        # The application, when it ends, waits for these workers and asks them to quit, which here
+        # is the same as being cancelled.
         worker: Any = FunctionWorker(_run, work, line, lambda: worker.abort_requested)
         line.reported.connect(self._report)  # methods, so that they are called in our own thread
         line.warned.connect(self._warn)
@@ -138,7 +138,7 @@ class Job(QObject):
             self._worker.quit()
 
     def stop(self) -> None:
-        """Do nothing more."""
+        """Start nothing more."""
         self.cancel()
 
     def _report(self, report: object) -> None:
@@ -161,7 +161,7 @@ class Job(QObject):
 
 
 def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
-    """Pass on what was warned of, if it is of the work: those of the whole process are caught."""
+    """Pass on a warning if it is about the work: those of the whole process are caught."""
     message, category, file = warning[:3]
     ours = category.__module__.split(".")[0] == "napari_msp"
     if ours or (issubclass(category, UserWarning) and not READERS.isdisjoint(Path(file).parts)):
@@ -189,28 +189,28 @@ def _end_with_python() -> None:
     """Ask all work to stop, and wait until it has.
 
     The application does so when its windows are closed. A script ends without that, and a thread
-    that then finds its half in Qt deleted would abort the process.
+    that then finds its Qt half deleted would abort the process.
     """
     with suppress(RuntimeError):  # one that cannot be stopped
         FunctionWorker.await_workers(AT_THE_END)
 
 
 class Latest(Job):
-    """Does one piece of work at a time; of those asked for meanwhile only the last one.
+    """A job that does one piece of work at a time; of those asked for meanwhile only the last.
 
-    Nothing is told of work that something newer has replaced, or that was stopped.
+    Nothing is emitted for work that was replaced by newer work or stopped.
 
     Parameters
     ----------
     parent
-        As for `Job`.
+        Owner, as for `Job`.
     finish
-        Let work that was replaced end and give its result nevertheless.
+        Let replaced work run to its end and deliver its result.
 
     Attributes
     ----------
     rested
-        Nothing is left to do.
+        Emitted when nothing is left to do.
     """
 
     rested = Signal()
@@ -222,7 +222,7 @@ class Latest(Job):
         self._stopped = False
 
     def ask(self, work: Work) -> None:
-        """Do this as soon as possible."""
+        """Do this work as soon as possible."""
         self._stopped = False
         if not self.running:
             self.run(work)
@@ -232,7 +232,7 @@ class Latest(Job):
             self.cancel()
 
     def stop(self) -> None:
-        """Do nothing more, and tell nothing that still comes."""
+        """Start nothing more, and emit nothing that is still to come."""
         self._next, self._stopped = None, True
         self.cancel()
 
@@ -255,9 +255,9 @@ class JobRow(ProgressRow):
     Attributes
     ----------
     job
-        Tells how the work ended; whoever uses the row then brings it to rest by `end`.
+        The job, whose signals tell how the work ended; their receiver then calls `end` on the row.
     reported : object
-        What the work reports that is no `Step`.
+        A report of the work that is no `Step`.
     """
 
     reported = Signal(object)
@@ -269,7 +269,7 @@ class JobRow(ProgressRow):
         self.cancel_wanted.connect(self.job.cancel)
 
     def run(self, work: Work, words: str = "Starting") -> None:
-        """Begin work, for the first report of which these words stand."""
+        """Begin work; `words` stand for its first report."""
         self.start(words)
         self.cancel.setFocus()  # the button that was pressed has lost it; Escape would go astray
         self.job.run(work)
@@ -282,21 +282,21 @@ class JobRow(ProgressRow):
 
 
 class OneByOne(QObject):
-    """Changes the window one thing at a time: what was drawn is seen, what was typed is heard.
+    """A queue of changes to the window: between them it is repainted and takes input.
 
-    Everything is done in the window's own thread, with a pause before it.
+    Each change is made in the window's own thread, after a pause.
 
     Parameters
     ----------
     parent
-        When it is destroyed nothing more is done.
+        Owner; when it is destroyed nothing more is done.
     pause
-        Milliseconds.
+        Milliseconds before each change.
 
     Attributes
     ----------
     rested
-        Everything is done.
+        Emitted when everything is done.
     """
 
     rested = Signal()
@@ -308,17 +308,17 @@ class OneByOne(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be begun."""
+        """Whether a change is still waiting."""
         return bool(self._waiting)
 
     def add(self, *changes: Callable[[], object]) -> None:
-        """Do these after all that wait already."""
+        """Make these changes after all that already wait."""
         self._waiting.extend(changes)
         if self._waiting:
             self._timer.start()
 
     def stop(self) -> None:
-        """Do none of those that wait."""
+        """Make none of the changes that wait."""
         self._timer.stop()
         self._waiting.clear()
 
@@ -332,15 +332,15 @@ class OneByOne(QObject):
 def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result:
     """Do work that cannot be interrupted, such as reading a file, until `check` raises.
 
-    It has a thread of its own, in which it then goes on to its end, and nobody takes the result;
-    it does not keep the program from ending.
+    It has a thread of its own, in which it then goes on to its end with its result discarded; it
+    does not keep the program from ending.
 
     Parameters
     ----------
     work
-        Whatever it raises is raised here.
+        The work; whatever it raises is raised here.
     check
-        Called ten times a second; raises when nobody waits any longer.
+        Called ten times a second; raises when the result is no longer wanted.
     """
     future: Future[Result] = Future()
 
@@ -360,21 +360,21 @@ def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result
 def wait_for(work: Callable[[Control], Result], words: str) -> Result:
     """Do work in a thread while a dialog shows how far it is and offers to cancel it.
 
-    The window is repainted meanwhile but takes no input, so nothing is started twice. Of files that
-    are dropped together each is waited for by itself: they have one dialog, and cancelling ends
-    them all. Where there is no window the work is simply done.
+    The window is repainted meanwhile but takes no input, so nothing is started twice. Each of
+    several files dropped together is waited for by itself: they share one dialog, and cancelling
+    ends them all. Where there is no window the work is simply done.
 
     Parameters
     ----------
     work
-        Reports a `Step` now and then.
+        The work, which reports a `Step` now and then.
     words
-        What is shown first.
+        Text that is shown first.
 
     Raises
     ------
     Cancelled
-        When it was cancelled; and whatever the work raises.
+        When it was cancelled; whatever the work raises is raised as well.
     """
     window = _window()
     if window is None:
@@ -395,7 +395,7 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
 
 
 class _Waiting(QDialog):
-    """Waits hidden after its work has ended, for the next file of those dropped together."""
+    """The dialog of `wait_for`; after its work it stays hidden, ready for the next dropped file."""
 
     reported = Signal(object)
     ended = Signal()
@@ -417,7 +417,7 @@ class _Waiting(QDialog):
         Raises
         ------
         Cancelled
-            As often as a file of those dropped together follows.
+            Again for each further file of those dropped together.
         """
         self._hiding.stop()
         self._over.stop()
@@ -430,13 +430,13 @@ class _Waiting(QDialog):
         self.row.start(words)
 
     def wait(self, done: Callable[[], bool]) -> None:
-        """Show it until the work has ended."""
+        """Show the dialog until the work has ended."""
         self.show()
         while not done():
             self._loop.exec()
 
     def rest(self) -> None:
-        """Hide it, of several files a little later: napari shows this one before it asks."""
+        """Hide the dialog; among several files a little later: napari shows it before it asks."""
         if self._number == 1 or self.cancelled():
             self.hide()
         else:
@@ -444,19 +444,19 @@ class _Waiting(QDialog):
         self._over.start(round(1000 * (PATIENCE if self.cancelled() else BETWEEN)))
 
     def _put_away(self) -> None:
-        """Hide it: the last file is read. Who cancelled since has cancelled nothing of later."""
+        """Hide the dialog after the last file; a cancel since then does not reach later files."""
         self.hide()
         if self.cancelled():
             self._over.start(round(1000 * PATIENCE))
 
     def _expire(self) -> None:
-        """Let the next work have another dialog."""
+        """Delete this dialog, so that the next work gets another."""
         self.hide()
         self.setParent(None)
         self.deleteLater()
 
     def _show(self, step: Step) -> None:
-        """Be as high as the words need, which may be longer than those before."""
+        """Show a step, with the height that its text needs."""
         self.row.show_step(step)
         self.adjustSize()
 
@@ -465,12 +465,12 @@ class _Waiting(QDialog):
         self.row.request_cancel()
 
     def cancelled(self) -> bool:
-        """Return whether the work shall stop."""
+        """Return whether the work should stop."""
         return self.row.state == "cancelling"
 
 
 def _window() -> Any:
-    """Return the window to wait in; None without one, or in a thread that is not the window's."""
+    """Return the window to wait in; None without one, or outside the window's own thread."""
     application = QApplication.instance()
     if application is None or QThread.currentThread() is not application.thread():
         return None

@@ -1,4 +1,4 @@
-"""What is drawn on napari's canvas besides layers, and on layers; loads napari's own, so late.
+"""Overlays on napari's canvas and layers; imports napari's private parts, so import it late.
 
 napari finds the drawing part of an overlay in a table, to which ours is added here.
 """
@@ -62,11 +62,11 @@ PADDING = 4
 """Canvas pixels of a box beside its text, both sides together."""
 
 AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
-"""Where a text is drawn in the colour of its rim, in pixels."""
+"""Offsets in pixels at which a text is drawn in the colour of its rim."""
 
 
 class Letters(OfViewer):
-    """Shows letters in a viewer as long as it has layers of ours, and their names whole."""
+    """Orientation letters, and whole layer names, of a viewer that has layers of the plugin's."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -91,7 +91,7 @@ class Letters(OfViewer):
 
 
 def _draw_thumbnail(layer: Any) -> None:
-    """Draw the small picture of a hidden map: napari leaves it black until the map is seen."""
+    """Draw a hidden map's thumbnail, which napari leaves black until the map is shown."""
     middle = np.asarray(layer.data[len(layer.data) // 2])
     across, *_ = layer.thumbnail.shape
     sizes = [max(1, round(across * size / max(middle.shape[:2]))) for size in middle.shape[:2]]
@@ -109,7 +109,7 @@ def _draw_thumbnail(layer: Any) -> None:
 
 
 def _show_whole_names() -> None:
-    """Let the list of layers show names whole, where this napari is built as is known."""
+    """Let the layer list show names whole, where this version of napari has what it takes."""
     try:
         from napari_msp.ui.layer_list import show_whole_names
 
@@ -119,7 +119,7 @@ def _show_whole_names() -> None:
 
 
 class Marks(CanvasOverlay):
-    """Letters and crosshair of all cells, in napari's list of what lies on the canvas."""
+    """Letters and crosshair of all cells, as one of napari's canvas overlays."""
 
     position: Any = "free"  # none of the corners in which napari stacks overlays
     visible: bool = True
@@ -127,7 +127,7 @@ class Marks(CanvasOverlay):
 
 
 class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
-    """Draws letters in the colour of napari's own words, with a rim for bright brains, and lines.
+    """The drawing of letters, in napari's text colour with a rim for bright brains, and of lines.
 
     One visual draws the letters of all cells: one for each letter would cost half a second.
     """
@@ -148,12 +148,12 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         self.reset()
 
     def close(self) -> None:
-        """Draw no more."""
+        """Stop drawing."""
         self._canvas.events.draw.disconnect(self._renew)
         super().close()
 
     def _renew(self, event: Any = None) -> None:
-        """Draw what is true now."""
+        """Draw the present state."""
         ink = tuple(float(each) for each in self._get_fgcolor())
         state, place = (ink, *state_of(self.viewer)), place_of(self.viewer)
         if state != self._state:
@@ -169,7 +169,7 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
 
 
 class Boxed:
-    """Draws a text's box as large as the text: napari's is too small for small letters."""
+    """Mixin whose box is as large as its text: napari's is too small for small letters."""
 
     x_size: float
     y_size: float
@@ -192,7 +192,7 @@ class Legend(TextOverlay):
 
 
 def show_legend(viewer: Viewer, text: str) -> None:
-    """Write lines at the foot of the canvas, in place of those that are there."""
+    """Write lines at the foot of the canvas, in place of those there."""
     overlays = viewer.canvas.overlays
     if LEGEND in overlays:
         overlays[LEGEND].text = text
@@ -203,11 +203,11 @@ def show_legend(viewer: Viewer, text: str) -> None:
 
 
 class LegendDrawn(Boxed, VispyTextOverlay):
-    """Draws a legend's lines in a box."""
+    """The drawing of a legend's lines in a box."""
 
 
 class NameDrawn(Boxed, VispyLayerNameOverlay):
-    """Draws a layer's name in the lines that fit its cell."""
+    """The drawing of a layer's name, in the lines that fit its cell."""
 
     def _on_text_change(self) -> None:
         self.node.text = shown_name(self.layer)
@@ -225,7 +225,7 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
 
 
 class ColourBar(CanvasOverlay):
-    """The colours of a layer and the numbers at their ends, at the right foot of the canvas."""
+    """The colour bar of a layer, with the numbers at its ends, at the lower right of the canvas."""
 
     layer: Any
     font_size: float = BAR_NUMBERS
@@ -233,7 +233,7 @@ class ColourBar(CanvasOverlay):
 
 
 def show_colour_bar(viewer: Viewer, layer: Layer | None) -> None:
-    """Show the colour bar of a layer, in place of another one's; of none: None."""
+    """Show the colour bar of a layer, in place of another's; None: show none."""
     overlays = viewer.canvas.overlays
     if layer is None:
         overlays.pop(COLOUR_BAR, None)
@@ -242,7 +242,7 @@ def show_colour_bar(viewer: Viewer, layer: Layer | None) -> None:
 
 
 class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
-    """Draws a bar that lies: one that stands, as napari's, takes room from heads."""
+    """The drawing of a horizontal bar: a vertical one, like napari's, takes room from heads."""
 
     def __init__(self, *, font_info: Any, **options: Any) -> None:
         wide, high = BAR_SIZE
@@ -263,7 +263,7 @@ class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         self.reset()
 
     def close(self) -> None:
-        """Draw no more."""
+        """Stop drawing."""
         disconnect_events(self.overlay.layer.events, self)
         super().close()
 
@@ -286,7 +286,7 @@ class SlicePicture(SceneOverlay):
 
 
 class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
-    """Draws the picture where its voxels are, in whatever plane it was made for."""
+    """The drawing of the picture over its voxels, in the plane that it was made for."""
 
     def __init__(self, **options: Any) -> None:
         # napari sets its transform, we that of the picture in it
@@ -305,7 +305,7 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
         self._on_drawing_change()
 
     def _cut_at_the_cell(self, event: Any = None) -> None:
-        """Take over what cuts the layer: vispy gives it to a node as it gets its parent, only."""
+        """Adopt the layer's clipping: vispy passes it to a node only when that gets its parent."""
         self._image.parent = None
         self._image.parent = self._compound
 

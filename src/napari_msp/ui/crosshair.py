@@ -1,9 +1,9 @@
 """A crosshair in every cell and every plane of a viewer: the point that its sliders are at.
 
-As it is the viewer's own point, it outlives whatever is shown: another plane cuts there, another
-map, subject or comparison is seen there. It goes with the last image of a head. A click without
-dragging sets it, which napari leaves free as long as no layer is painted on or edited; Shift+X
-hides and shows it.
+As it is the viewer's own point, it outlives whatever is shown: another plane cuts there, and
+another map, subject or comparison is seen there. It goes with the last image of a head. A click
+without dragging sets it, which napari does not use unless a layer is painted on or edited;
+Shift+X hides and shows it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KEY = "Shift-X"
 
 GAP = 7
-"""Canvas pixels around the point that stay free, so that its voxel is seen."""
+"""Canvas pixels around the point that stay free, so that its voxel can be seen."""
 
 STILL = 4
 """Canvas pixels within which a press and a release are a click (our choice)."""
@@ -37,7 +37,7 @@ class Crosshair(OfViewer):
     Attributes
     ----------
     moved
-        It is somewhere else, or is shown or hidden.
+        Emitted when it is somewhere else, shown or hidden.
     """
 
     moved = Signal()
@@ -47,7 +47,7 @@ class Crosshair(OfViewer):
         self._shown = False
         viewer.mouse_drag_callbacks.append(self._pressed)
         viewer.dims.events.point.connect(lambda event: self._follow())
-        # Once whoever exchanges layers has put others in their place.
+        # Later, when layers that are exchanged have others in their places.
         viewer.layers.events.removed.connect(lambda event: QTimer.singleShot(0, self._go))
         viewer.bind_key(KEY, lambda _: self.show(not self._shown), overwrite=True)
 
@@ -58,7 +58,7 @@ class Crosshair(OfViewer):
 
     @property
     def point(self) -> tuple[float, ...]:
-        """Where it is, in mm along the last three axes of the viewer."""
+        """Its place, in mm along the last three axes of the viewer."""
         return tuple(float(each) for each in self._viewer.dims.point[-3:])
 
     def show(self, shown: bool) -> None:
@@ -78,7 +78,7 @@ class Crosshair(OfViewer):
         self.moved.emit()
 
     def _go(self) -> None:
-        """Go with the last layer of ours: the next head is not looked at there."""
+        """Hide it when the last of our layers goes: the next head is looked at elsewhere."""
         if self._shown and not any(map(is_ours, self._viewer.layers)):
             self.show(False)
 
@@ -87,7 +87,7 @@ class Crosshair(OfViewer):
             self.moved.emit()
 
     def _redraw(self) -> None:
-        """Have the canvas drawn, where only the crosshair changed."""
+        """Have the canvas drawn when only the crosshair changed."""
         self._viewer.canvas.events.background_color()
 
     def _pressed(self, viewer: Viewer, event: Any) -> Iterator[None]:
@@ -116,13 +116,13 @@ def crosshair_of(viewer: Viewer) -> Crosshair:
 
 
 def place_of(viewer: Viewer) -> tuple[Any, ...]:
-    """Return all that the lines follow from, beside the cells."""
+    """Return all that the lines follow from, besides the cells."""
     camera = viewer.scene.camera
     return crosshair_of(viewer).shown, viewer.dims.point, tuple(camera.center), camera.zoom
 
 
 def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
-    """(N, 2) ends of the crosshair's lines, two and two, as x and y in canvas pixels."""
+    """Return the (N, 2) ends of the crosshair's lines, in pairs, as x and y in canvas pixels."""
     dims, camera = viewer.dims, viewer.scene.camera
     if not crosshair_of(viewer).shown or dims.ndisplay != 2 or dims.ndim < 3:
         return np.zeros((0, 2))

@@ -1,4 +1,4 @@
-"""What all of the plugin's widgets have in common: they stand in docks."""
+"""The base class of the plugin's docked widgets, and the panes and message areas in them."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
     import napari
 
 USUAL_WIDTH = 370
-"""Of a column in pixels, for lines that are read easily."""
+"""Usual width of a column, in pixels: its lines are easy to read."""
 
 
 SHARE = 6
-"""Of a widget's height, one part is for messages."""
+"""A widget's message area takes one part in this many of its height."""
 
 LINES = 7
-"""That what is said has room for at least: four lines of words, and buttons. Where a row of
-progress stands there, too, words are scrolled in a low window."""
+"""Minimum height of the message area, in lines: four of text, and buttons. Where a progress row
+stands there too, the text is scrolled in a low window."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
 
 LETTERS = "QLineEdit, QToolButton, QTableView, QHeaderView, Themed, Foot {{ font-size: {}pt }}"
-"""Style of what napari's own leaves at the system's size, whatever size is chosen."""
+"""Style for the widgets that napari leaves at the system's font size, whatever size is chosen."""
 
 GUARDED = "napari_msp_guarded"
 """Property of docks whose close button asks first."""
@@ -63,16 +63,16 @@ class Docked(QWidget):
     Parameters
     ----------
     viewer
-        Where it is docked; images of heads there have letters from now on.
+        Viewer that it is docked in; images of heads there have orientation letters from now on.
 
     Attributes
     ----------
     page
-        Of its help.
+        Name of its help page.
     offers_sample
         Whether its form leads to the sample anyway.
     heading
-        What subclasses put at their head: help, and a hint while nothing is open.
+        Top row that subclasses place first: help, and a hint while nothing is open.
     """
 
     page: ClassVar[str]
@@ -92,13 +92,13 @@ class Docked(QWidget):
         QApplication.instance().focusChanged.connect(self._show_focus)
 
     def leave(self) -> None:
-        """Stop what goes on; a widget that follows the viewer lets go of it, too."""
+        """Stop running work; a widget that follows the viewer lets go of it, too."""
         for kind in (Job, OneByOne):
             for each in self.findChildren(kind):
                 each.stop()
 
     def may_leave(self) -> bool:
-        """Ask whether to leave, where something would be stopped; tell the answer."""
+        """Ask whether to leave where something would be stopped; return the answer."""
         return True
 
     def _show_focus(self, before: QWidget | None, now: QWidget | None) -> None:
@@ -112,7 +112,7 @@ class Docked(QWidget):
             each.hint.hide()
 
     def _show_sample(self) -> None:
-        """Lead a newcomer to the sample, and to what is done with it; once and for all."""
+        """Lead a newcomer to the sample and to Harmonize; the hint is not shown again."""
         self._hint_no_more()
         open_sample(self.viewer)
         open_widget(self.viewer, "Harmonize")
@@ -126,14 +126,14 @@ class Docked(QWidget):
         return bool(super().event(event))
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
-        """Write all in letters of the size that is chosen."""
+        """Use the font size that is chosen for napari."""
         super().changeEvent(event)
         style = LETTERS.format(letter_size())
         if event.type() == QEvent.StyleChange and self.styleSheet() != style:
             self.setStyleSheet(style)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Keep the window open where a person is asked and would rather stay."""
+        """Keep the window open where the user, when asked, would rather stay."""
         if event.type() == QEvent.Close and event.spontaneous() and not self.may_leave():
             event.ignore()
             return True
@@ -150,7 +150,7 @@ class Docked(QWidget):
         self.window().installEventFilter(self)
 
     def _share_tabs(self) -> None:
-        """Stand as a tab beside the plugin's other widgets: under them there is too little room."""
+        """Become a tab beside the plugin's other widgets: stacked, each has too little room."""
         window, own = self.window(), _dock_of(self)
         if not isinstance(window, QMainWindow) or own is None:
             return
@@ -167,7 +167,7 @@ class Docked(QWidget):
                 return
 
     def come_forward(self) -> bool:
-        """Bring the dock to the front; tell whether it was hidden or behind another."""
+        """Bring the dock to the front; return whether it was hidden or behind another."""
         dock = _dock_of(self)
         if dock is None or not self.visibleRegion().isEmpty():
             return False
@@ -176,7 +176,7 @@ class Docked(QWidget):
         return True
 
     def on_escape(self, act: Callable[[], object]) -> None:
-        """Do something when Escape is pressed anywhere in this widget."""
+        """Call `act` when Escape is pressed anywhere in this widget."""
         on_keys(self, act, Qt.Key_Escape)
 
 
@@ -184,7 +184,7 @@ Around = TypeVar("Around", bound=QWidget)
 
 
 def _around(widget: QWidget, kind: type[Around]) -> Around | None:
-    """Find the nearest widget of a kind that another lies in."""
+    """Return the nearest widget of a kind that this one lies in; None where there is none."""
     above = widget.parentWidget()
     while above is not None and not isinstance(above, kind):
         above = above.parentWidget()
@@ -198,14 +198,14 @@ def _dock_of(widget: QWidget) -> QDockWidget | None:
 class Pane(QScrollArea):
     """A column of panels: scrolled up and down where the window is low, never sideways.
 
-    It is as wide as its widest part needs at least.
+    It is at least as wide as its widest part needs.
 
     Parameters
     ----------
     *parts
-        From top to bottom.
+        Panels from top to bottom.
     rest
-        What is below them, and has the height that they leave, its minimum at least.
+        Widget below them, which takes the height that they leave, but at least its minimum.
     """
 
     def __init__(self, *parts: QWidget, rest: QWidget | None = None) -> None:
@@ -237,10 +237,10 @@ class Pane(QScrollArea):
         return bool(super().eventFilter(watched, event))
 
     def _keep_width(self) -> None:
-        """Show the bar where the parts are higher than the pane, and keep its room where not.
+        """Show the scroll bar where the parts are higher than the pane, else keep its room free.
 
-        Words keep their lines when it comes. Qt's own way looks whether the parts would fit into
-        the bar's room as well, and so cannot make up its mind where they nearly fit.
+        So lines do not break anew when the bar appears. Qt's own way also tries whether the parts
+        fit into the bar's room, and flickers where they nearly fit.
         """
         scrolls, margins = self._too_high(), QMargins(self._margins)
         margins.setRight(self._right - (self._bar_width if scrolls else 0))
@@ -267,7 +267,7 @@ class Pane(QScrollArea):
         return int(self.verticalScrollBar().sizeHint().width())
 
     def _hold(self) -> None:
-        """Keep what is in use where it is when words come, or go, above it."""
+        """Keep the widget in use at its place when text appears or disappears above it."""
         inside, held = self.widget(), self._in_use()
         if held is not None and held.isVisible() and held in self._places:
             bar = self.verticalScrollBar()
@@ -276,7 +276,7 @@ class Pane(QScrollArea):
         self._places = WeakKeyDictionary({each: _place_of(each, inside) for each in shown})
 
     def _in_use(self) -> QWidget | None:
-        """Return what was under the mouse, where that can be pressed; else what has the focus."""
+        """Return the button under the mouse, else the widget that has the focus."""
         inside = self.widget()
         if self.underMouse():
             spot = inside.mapFromGlobal(QCursor.pos())
@@ -287,20 +287,20 @@ class Pane(QScrollArea):
         return focused
 
     def focusNextPrevChild(self, forward: bool) -> bool:  # noqa: N802 - Qt's name
-        """Scroll to what the tabulator key leads to, not when a pressed button is switched off."""
+        """Scroll to where the Tab key leads, but not when a pressed button is switched off."""
         focused = self.widget().focusWidget()
         if focused is not None and not focused.isEnabled():
             return bool(QWidget.focusNextPrevChild(self, forward))
         return bool(super().focusNextPrevChild(forward))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave room for the bar that scrolls, and for the frame that a style may draw."""
+        """Leave room for the scroll bar, and for the frame that a style may draw."""
         width = self.widget().minimumSizeHint().width() + 2 * self.frameWidth()
         width += self._right - self._column.contentsMargins().right()  # as with a bar
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Show everything where there is room."""
+        """Ask for room to show everything."""
         width = max(USUAL_WIDTH, self.minimumSizeHint().width())
         inside = self.widget()
         high = inside.heightForWidth(inside.width()) if inside.hasHeightForWidth() else -1
@@ -308,7 +308,7 @@ class Pane(QScrollArea):
         return QSize(width, high + 2 * self.frameWidth())
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Ask for another height: words take fewer lines where there is more room."""
+        """Ask for another height: text takes fewer lines where there is more room."""
         super().resizeEvent(event)
         self._keep_width()
         if event.oldSize().width() != event.size().width():
@@ -320,14 +320,14 @@ def _place_of(widget: QWidget, inside: QWidget) -> QRect:
 
 
 class Foot(QWidget):
-    """Where a widget says things: as high whatever is said, so that nothing else ever moves.
+    """A widget's message area. Its height never depends on the text, so that nothing else moves.
 
-    Bars of progress, with Cancel, stand below the words, which can be scrolled.
+    Progress bars, with Cancel, stand below the text, which can be scrolled.
 
     Parameters
     ----------
     *said
-        Messages and progress, from top to bottom.
+        Messages and progress rows, from top to bottom.
     """
 
     def __init__(self, *said: QWidget) -> None:
@@ -347,13 +347,13 @@ class Foot(QWidget):
         column.setStretchFactor(self._place, 1)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the same whatever is said."""
+        """Ask for the same height whatever the text."""
         return QSize(1, LINES * self.fontMetrics().lineSpacing())
 
     sizeHint = minimumSizeHint  # noqa: N815 - Qt's name
 
     def _bring_words(self, row: ProgressRow) -> None:
-        """Show what has begun, unless that takes a message out of sight; and how it ended."""
+        """Show that work has begun, unless that hides a message; always show how it ended."""
         above = self._said[: self._said.index(row)]
         spoken = any(each.text for each in above if isinstance(each, MessageLine))
         if row.state == "ended" or not spoken:
@@ -361,16 +361,16 @@ class Foot(QWidget):
 
 
 def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout:
-    """Lay out a widget: at its foot the one place for what goes on and what is said.
+    """Lay out a widget with one message area at its foot.
 
-    The place has its share of the height, whatever is said.
+    The area has its share of the height, whatever it says.
 
     Parameters
     ----------
     upper
-        All else.
+        The rest of the widget.
     *said
-        Messages and progress, from top to bottom.
+        Messages and progress rows, from top to bottom.
     """
     foot = Foot(*said)
     upper.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)  # or napari adds a blank
@@ -381,24 +381,24 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
 
 
 def reveal(widget: QWidget) -> None:
-    """Scroll the pane that a widget lies in until it is seen, once it has its place."""
+    """Scroll the pane that a widget lies in until the widget is seen, once it has its place."""
     pane = _around(widget, Pane)
     if pane is not None:
         QTimer.singleShot(0, partial(pane.ensureWidgetVisible, widget))
 
 
 def open_widget(viewer: napari.Viewer, name: str) -> Any:
-    """Open a widget as a tab beside those that are docked, in front; give it.
+    """Open a widget as a tab in front of those that are docked; return it.
 
-    Stacked docks would leave each too little room for what it has to say. It is the one that the
-    menu opens, under the same title.
+    Stacked docks would leave each too little room. It is the widget that the menu opens, under the
+    same title.
 
     Parameters
     ----------
     viewer
-        Whose window it is.
+        Viewer in whose window it opens.
     name
-        As the menu has it, such as "Compare".
+        Its name in the menu, such as "Compare".
     """
     from npe2 import PluginManager
 
@@ -419,7 +419,7 @@ def open_widget(viewer: napari.Viewer, name: str) -> Any:
 
 
 def current_viewer() -> napari.Viewer | None:
-    """Return the viewer whose window is used now, with letters; None where there is none."""
+    """Return the viewer of the window in use, with letters; None where there is none."""
     import sys
 
     if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds
@@ -433,7 +433,7 @@ def current_viewer() -> napari.Viewer | None:
 
 
 def letter(viewer: napari.Viewer) -> None:
-    """Show letters in a viewer from now on, as long as it has heads, which are kept in view."""
+    """Show orientation letters in a viewer while it has heads, and keep the heads in view."""
     from napari_msp.ui import canvas_drawing  # loads napari's own
 
     shared_by(viewer).one(canvas_drawing.Letters)
@@ -446,5 +446,5 @@ def open_sample(viewer: napari.Viewer) -> None:
 
 
 def open_page(page: Path) -> bool:
-    """Open a page in the browser; tell whether a program does."""
+    """Open a page in the browser; return whether a program took it."""
     return bool(QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute()))))

@@ -1,4 +1,4 @@
-"""What the words on the screen mean: every tooltip comes from here."""
+"""The meanings of the words on the screen: all tooltips of terms come from here."""
 
 import re
 from collections.abc import Mapping
@@ -98,16 +98,16 @@ TERMS: Mapping[str, str] = {
     "mask": "Voxels of the brain. Outside it nothing is fitted, learned or measured, and "
     "outputs are 0.",
 }
-"""One or two plain sentences for each term."""
+"""Meanings, one or two plain sentences for each term."""
 
 
 def tooltip(term: str) -> str:
-    """Return a term with its meaning as rich text, which Qt breaks into lines.
+    """Return a term and its meaning as rich text, which Qt breaks into lines.
 
     Raises
     ------
     KeyError
-        When the glossary has no such term.
+        If the glossary has no such term.
     """
     meaning = re.sub(r"_(iT|i|T)\b", r"<sub><i>\1</i></sub>", escape(TERMS[term]))
     return f"<p><b>{escape(term)}</b> – {meaning}</p>"

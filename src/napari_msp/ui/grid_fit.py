@@ -1,4 +1,4 @@
-"""Fit brains to the canvas, or with names and a legend to its cells, unless somebody moves them."""
+"""Fit brains to the canvas, or to its cells with names and a legend, until the user moves them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ GAP = 4
 """Canvas pixels between cells."""
 
 BACKGROUND = "black"
-"""Of the canvas: what lies outside a brain must not shine, in a light theme either."""
+"""Colour of the canvas: what lies outside a brain must not shine, in a light theme either."""
 
 LETTER, EDGE = 18, 10
-"""Canvas pixels on each side of a brain that letters take, and between a letter's middle, or words,
-and a cell's edge."""
+"""Canvas pixels that letters take on each side of a brain, and canvas pixels between a cell's
+edge and the middle of a letter, or words."""
 
 BAR = "words\nbar"
-"""As high as a bar is with its numbers."""
+"""Text as high as a colour bar with its numbers."""
 
 COLOUR_BAR = "napari_msp_colour_bar"
 """Key of the colour bar among the canvas's overlays."""
 
 BAR_SIZE, BAR_NUMBERS, BAR_LINE = (90, 10), 7.0, 16
-"""Canvas pixels of it, points of the numbers at its ends, and canvas pixels of their line: beside
-the legend, not in a head's room, as a bar that stands."""
+"""Size of the colour bar in canvas pixels, size of its numbers in points, and height of their line
+in canvas pixels. It lies beside the legend: upright, it would take a head's room."""
 
 SMALLEST, LARGEST = 4.6, 8.5
-"""Sizes of names, in what napari's canvas calls points."""
+"""Sizes of names, in the points of napari's canvas."""
 
 PIXELS_PER_POINT = (96 / 72) ** 2
-"""On that canvas, as measured; its points are larger than others'."""
+"""Canvas pixels for a point, as measured: the canvas's points are larger than usual ones."""
 
 LINE_HEIGHT = 1.25 * PIXELS_PER_POINT
-"""Canvas pixels that a line takes for each such point, with what is left between lines."""
+"""Canvas pixels that a line takes for each point, with the space between lines."""
 
 MARGIN = 12
 """Canvas pixels that napari leaves before a name, and we after it."""
@@ -57,17 +57,17 @@ LEGEND = "napari_msp_legend"
 """Key of the legend among the canvas's overlays."""
 
 SPACE = "   ·   "
-"""Between parts of a line."""
+"""Separator between parts of a line."""
 
 BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
-"""In a legend: what takes their place where a line is broken to fit, and tells what it was."""
+"""What replaces a separator of a legend where a line is broken; it tells which one was there."""
 
 LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
 
 
 class Head(Protocol):
-    """Whatever has a brain on a lattice: an image, or what is left of one."""
+    """An image, or what is left of one: a brain on a lattice."""
 
     @property
     def mask(self) -> MaskArray:
@@ -75,7 +75,7 @@ class Head(Protocol):
 
     @property
     def lattice(self) -> Lattice:
-        """Where the voxels lie."""
+        """Lattice of the voxels."""
 
 
 class GridFit:
@@ -84,7 +84,7 @@ class GridFit:
     Parameters
     ----------
     viewer
-        Whose grid it is.
+        Viewer whose grid it is.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -101,7 +101,7 @@ class GridFit:
 
     @property
     def brain(self) -> FloatArray | None:
-        """Where the brain lies that the cells are fitted to, see `brain_extent`."""
+        """Extent of the brain that the cells are fitted to, see `brain_extent`."""
         return self._brain
 
     def shift(self, mm: Sequence[float]) -> None:
@@ -112,7 +112,7 @@ class GridFit:
         camera.center = (0.0, row + down, column + across)
 
     def come_closer(self, centre: tuple[float, float], mm: float) -> None:
-        """Fill cells with so many mm around a row and a column, unless they show less."""
+        """Fill cells with `mm` around a row and a column, unless they show less."""
         camera, cell = self._viewer.scene.camera, self._cell()
         zoom = min(room_of(cell, *self._taken)) / mm
         if camera.zoom < zoom:
@@ -126,14 +126,14 @@ class GridFit:
         self._close = ()
 
     def take(self, layers: Sequence[Layer], reference: Head) -> None:
-        """Fit other layers from now on.
+        """Fit to other layers from now on.
 
         Parameters
         ----------
         layers
-            Of the cells.
+            Layers of the cells.
         reference
-            Whose brain must fit.
+            Image whose brain must fit.
         """
         self._layers, self._brain = layers, brain_extent(reference)
 
@@ -145,7 +145,7 @@ class GridFit:
             self.fit()
 
     def turn(self) -> None:
-        """Fit to other axes."""
+        """Fit to the viewer's new axes."""
         rows = "up" if is_upright(self._viewer.dims.order) else "down"
         self._viewer.scene.camera.orientation2d = (rows, "right")
         self.fit()
@@ -164,14 +164,14 @@ class GridFit:
     def letter(self) -> None:
         """Give all names the largest size at which each fits its cell, and fit the legend.
 
-        In cells too narrow for them names are broken into lines.
+        In cells that are too narrow, names are broken into lines.
         """
         width = self._cell()[1] - 2 * MARGIN
         lines = [line for layer in self._layers for line in layer.name.splitlines()]
         size = fitting(lines, width, LARGEST)
         for layer in self._layers:
             name = layer.name
-            if size < SMALLEST:  # whose it is stays whole, where it can
+            if size < SMALLEST:  # the owner's name stays whole, where it can
                 name = broken(broken(name, width, SMALLEST, " · "), width, SMALLEST)
                 name = "\n".join(shortened(line, width / SMALLEST) for line in name.split("\n"))
             if name != shown_name(layer):
@@ -182,7 +182,7 @@ class GridFit:
 
     @property
     def _taken(self) -> tuple[float, float]:
-        """Canvas pixels that words take above and below a brain."""
+        """Canvas pixels that text takes above and below a brain."""
         viewer = self._viewer
         seen = (each for each in self._layers if each.visible and each in viewer.layers)
         return taken_above(seen), taken_below(viewer)
@@ -193,11 +193,11 @@ class GridFit:
 
 
 class InView(OfViewer):
-    """Keeps heads in view as long as nobody has the canvas to itself.
+    """Keeps heads in view while no widget has the canvas to itself.
 
-    A head that comes is gone to where the slice on show misses it: another's slice would be taken
-    for its own. What was fitted to the canvas is fitted again where that gets another size. What
-    happens while somebody has the canvas is caught up with when it is free again.
+    When a head comes that the slice on show misses, the viewer moves to it: else another's slice
+    would be taken for its own. A view that was fitted to the canvas is fitted again when the canvas
+    changes its size. All this is caught up with when the canvas is free again.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -262,26 +262,26 @@ class InView(OfViewer):
 
 
 def looking(viewer: Viewer) -> tuple[Any, ...]:
-    """Return where the camera of a viewer is."""
+    """Return the centre and zoom of a viewer's camera."""
     camera = viewer.scene.camera
     return tuple(camera.center), camera.zoom
 
 
 _BROKEN: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()
-"""Names of layers, whole and in lines."""
+"""Names of layers, whole and broken into lines."""
 
 
 def shown_name(layer: Layer) -> str:
     """Return a layer's name as its cell shows it: in lines, where it was broken to fit.
 
-    The name itself stays whole: in lists of layers a line is shown alone.
+    The name itself stays whole: lists of layers show it in one line.
     """
     whole, lines = _BROKEN.get(layer, ("", ""))
     return lines if whole == layer.name else str(layer.name)
 
 
 def brain_extent(image: Head) -> FloatArray:
-    """(3, 2) first and last mm of an image's brain in the viewer, along S, P and L."""
+    """Return the first and last mm of an image's brain in the viewer, (3, 2), along S, P and L."""
     inside = np.argwhere(to_shown(image.mask, image.lattice))
     low = in_mm(inside.min(axis=0) - 0.5, image.lattice)
     high = in_mm(inside.max(axis=0) + 0.5, image.lattice)
@@ -289,7 +289,7 @@ def brain_extent(image: Head) -> FloatArray:
 
 
 def taken_above(layers: Iterable[Layer]) -> float:
-    """Canvas pixels that names of layers take at the top of their cells: of the highest."""
+    """Return the canvas pixels that the highest of the layers' names takes at the top of a cell."""
     heights = (
         EDGE + LINE_HEIGHT * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
         for layer in layers
@@ -299,7 +299,7 @@ def taken_above(layers: Iterable[Layer]) -> float:
 
 
 def taken_below(viewer: Viewer, where: str = "bottom") -> float:
-    """Canvas pixels that words and bars take at the foot of the canvas, or in its corner."""
+    """Return the canvas pixels that words and bars take at the canvas's foot, or in a corner."""
     heights = (
         EDGE + LINE_HEIGHT * each.font_size * len(getattr(each, "text", BAR).splitlines())
         for each in viewer.canvas.overlays.values()
@@ -309,7 +309,7 @@ def taken_below(viewer: Viewer, where: str = "bottom") -> float:
 
 
 def room_of(cell: tuple[float, float], above: float, below: float) -> tuple[float, float]:
-    """Return the height and width in pixels that words and letters leave a brain."""
+    """Return the height and width in pixels that words and letters leave for a brain."""
     return max(cell[0] - above - below - 2 * LETTER, 20.0), max(cell[1] - 2 * LETTER, 20.0)
 
 
@@ -320,22 +320,22 @@ def frame(
     above: float,
     below: float,
 ) -> tuple[tuple[float, float], float]:
-    """Fit the brain into a cell, in the middle of what words leave, as letters at its sides are.
+    """Fit a brain into the middle of the room that words leave in a cell.
 
     Parameters
     ----------
     cell
         Height and width in pixels.
     brain
-        See `brain_extent`.
+        Extent of the brain, see `brain_extent`.
     order
-        The viewer's order of axes; the last two of space are shown.
+        The viewer's order of axes, of whose spatial ones the last two are shown.
     above, below
-        Pixels that words take there.
+        Pixels that words take above and below.
 
     Returns
     -------
-    Row and column in mm that lie in the middle of the cell, and canvas pixels for a mm.
+    Row and column, in mm, of the cell's middle, and canvas pixels for a mm.
     """
     seen = brain[list(spatial(order)[1:])]
     sizes = np.maximum(seen[:, 1] - seen[:, 0], 1.0)
@@ -358,11 +358,11 @@ def broken(text: str, width: float, size: float, between: str = " ", mark: str =
     Parameters
     ----------
     text
-        Of one or more lines.
+        Text of one or more lines.
     width, size
-        That there is, and of the letters.
+        Canvas pixels that there are, and size of the letters in points.
     between, mark
-        Where a line may be broken, and what takes the place of that.
+        Separator at which a line may be broken, and what replaces it there.
     """
     lines: list[str] = []
     for line in text.split("\n"):
@@ -383,7 +383,7 @@ def width_of(line: str) -> float:
 
 
 def shortened(line: str, width: float) -> str:
-    """Leave out the middle of a line that takes more canvas pixels for each point of its size."""
+    """Elide the middle of a line that exceeds `width`, in canvas pixels for each point."""
     room = 100 * width / PIXELS_PER_POINT
     return str(_large_letters().elidedText(line, Qt.ElideMiddle, room))
 
@@ -395,7 +395,7 @@ def _large_letters() -> QFontMetricsF:
 
 
 def extent_of(text: str, size: float) -> tuple[float, float]:
-    """Return the canvas pixels that a text of some lines takes across and along."""
+    """Return the width and height of a text of several lines, in canvas pixels."""
     lines = text.splitlines()
     return size * max(map(width_of, lines), default=0.0), len(lines) * size * LINE_HEIGHT
 
@@ -421,6 +421,6 @@ def fit_legend(viewer: Viewer) -> None:
 
 
 def remove_words(viewer: Viewer) -> None:
-    """Take the legend and the colour bar away."""
+    """Remove the legend and the colour bar."""
     for key in (LEGEND, COLOUR_BAR):
         viewer.canvas.overlays.pop(key, None)

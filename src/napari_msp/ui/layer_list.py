@@ -1,6 +1,6 @@
-"""napari's list of layers, where names of ours take two lines: whose, and of what.
+"""napari's list of layers, in which the plugin's layer names take two lines: owner and quantity.
 
-napari cuts long names in the middle, which leaves of several predictions the parts that are alike.
+napari cuts long names in the middle, which keeps only the parts that several predictions share.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from qtpy.QtWidgets import QApplication, QStyle, QStyleOptionViewItem
 from napari_msp.ui.layers import is_ours
 
 SEPARATOR = " · "
-"""Between the two parts of a layer's name."""
+"""Separator between the two parts of a layer's name."""
 
 SHARE = 0.9
-"""Of the list's font size: so that two lines fit where napari has one."""
+"""Share of the list's font size, so that two lines fit where napari has one."""
 
 
 class TwoLines(LayerDelegate):
-    """Draws names of our layers in two lines; those of others as napari does."""
+    """Draws names of the plugin's layers in two lines; those of others as napari does."""
 
     def initStyleOption(  # noqa: N802 - Qt's name
         self, option: QStyleOptionViewItem, index: QModelIndex
@@ -63,7 +63,7 @@ class TwoLines(LayerDelegate):
 
 
 def lines_of(layer: Any) -> tuple[str, ...]:
-    """Give whose layer of ours it is, and of what; nothing for another, or where it was renamed."""
+    """Return the owner and the quantity in a layer's name; empty for others and renamed ones."""
     if layer is None or not is_ours(layer):
         return ()
     owner, between, quantity = layer.name.strip().partition(SEPARATOR)
@@ -71,7 +71,7 @@ def lines_of(layer: Any) -> tuple[str, ...]:
 
 
 def show_whole_names() -> None:
-    """Let the lists of all windows show names of ours in two lines."""
+    """Let the layer lists of all windows show names of the plugin's layers in two lines."""
     for window in QApplication.topLevelWidgets():
         for rows in window.findChildren(QtLayerList):
             if not isinstance(rows.itemDelegate(), TwoLines):

@@ -1,6 +1,6 @@
-"""Build napari layers, the only file that does, and say what a layer shows.
+"""Build napari layers, which only this file does, and read back what a layer shows.
 
-They lie as `viewer_axes` says, with units and axis labels, and keep the true affine as metadata.
+Layers lie as `viewer_axes` says, have units and axis labels, and keep the true affine as metadata.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from napari_msp.evaluation.regions import Regions
 
 KEY = "napari_msp"
-"""Where a layer's metadata hold what it shows."""
+"""Key of a layer's metadata that holds what the layer shows."""
 
 REGION_NAMES = "napari_msp region names"
-"""Where a Labels layer's metadata hold names by label."""
+"""Key of a Labels layer's metadata that holds the names by label."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
 
 Look = tuple[str, tuple[float, float]]
-"""A napari colormap, even in brightness, so readable without colour vision; and the percentiles of
-the in-mask values that become the contrast limits."""
+"""A napari colormap, even in brightness and so readable without colour vision, and the percentiles
+of the in-mask values that become the contrast limits."""
 
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
-"""Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
+"""Sky blue: visible on grey and among the colours of colour FA, also without colour vision."""
 
 MAP_TITLES = tuple(each.title for each in MAPS.values())
 
@@ -62,25 +62,25 @@ LOOKS: Mapping[str, Look] = {
     "expected SH MSE": DOUBT,
     "expected error": DOUBT,
 }
-"""By quantity; maps in colours have those of their own."""
+"""Looks by quantity; maps in colours have their own colours."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What one layer shows; it travels in the layer's metadata, so that no registry is needed.
+    """What one layer shows, kept in the layer's metadata, so that no registry is needed.
 
-    Delete the layers of a scan and nothing else remembers it.
+    When the layers of a scan are deleted, nothing else remembers it.
 
     Attributes
     ----------
     scan
-        Whose map it is.
+        Scan whose map it is.
     quantity
         The map, such as "SH average"; last part of the layer's name.
     view
-        The view that made the layer and may replace it; empty for layers of the user's.
+        Name of the view that made the layer and may replace it; "" for the user's layers.
     alpha
-        α of equation (1) of what is seen; None: the prediction's own, as of any other scan.
+        α of equation (1) in what is shown; None: the prediction's own, or a scan that has none.
     """
 
     scan: Scan
@@ -90,31 +90,31 @@ class Shown:
 
     @property
     def seen(self) -> Scan:
-        """The scan as it is seen: a prediction is mixed at its α only when somebody asks."""
+        """The scan as it is shown; a prediction is mixed at its α only when asked for."""
         if self.alpha is None or not is_prediction(self.scan):
             return self.scan
         return self.scan.at_alpha(self.alpha)
 
 
 def shown_by(layer: Layer) -> Shown | None:
-    """Return what a layer shows; None for a layer of somebody else's."""
+    """Return what a layer shows; None for a layer that is not the plugin's."""
     shown = layer.metadata.get(KEY)
     return shown if isinstance(shown, Shown) else None
 
 
 def is_ours(layer: Layer) -> bool:
-    """Return whether a layer was made here, be there a scan behind it or not."""
+    """Return whether the plugin made a layer, with or without a scan behind it."""
     return KEY in layer.metadata
 
 
 def shown_in(data: LayerData) -> Shown:
-    """Return what one of our layers will show."""
+    """Return what one of the plugin's layers will show."""
     shown: Shown = data[1]["metadata"][KEY]
     return shown
 
 
 def scans_of(layers: Iterable[Layer]) -> list[Scan]:
-    """Return the scan behind every layer, each once, in the order of the layers.
+    """Return the scans behind layers, each once, in the order of the layers.
 
     A file that was opened twice is one scan, unless it was opened with another mask or table.
     """
@@ -122,7 +122,7 @@ def scans_of(layers: Iterable[Layer]) -> list[Scan]:
 
 
 def unique_scans(scans: Iterable[Scan]) -> list[Scan]:
-    """Return scans each once: of those that are one, see `same_scan`, the first."""
+    """Return each scan once: of those that are the same, see `same_scan`, the first."""
     found: dict[int, Scan] = {}
     for scan in scans:
         if id(scan) not in found and same_among(scan, found.values()) is None:
@@ -131,12 +131,12 @@ def unique_scans(scans: Iterable[Scan]) -> list[Scan]:
 
 
 def same_among(scan: Scan, scans: Iterable[Scan]) -> Scan | None:
-    """Find the same scan, see `same_scan`, among others; None where there is none."""
+    """Return the same scan, see `same_scan`, among others; None where there is none."""
     return next((each for each in scans if same_scan(scan, each)), None)
 
 
 def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
-    """Find the layer that shows the same of the same scan already, see `scans_of`; or None."""
+    """Return the layer that shows the same map of the same scan, see `scans_of`; or None."""
     wanted = shown_in(data)
     for layer in layers:
         shown = shown_by(layer)
@@ -148,7 +148,7 @@ def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
 
 
 def not_shown(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
-    """Return those layers that no other shows yet; let the others be seen as they would be.
+    """Return the layers that are not shown yet; make the others as visible as asked for.
 
     A file that is opened again is one scan.
     """
@@ -183,7 +183,7 @@ def same_scan(scan: Scan, other: Scan) -> bool:
 
 
 def _is_same_image(scan: Scan, other: Scan) -> bool:
-    """Tell whether two SH images are alike to the last bit: the file may have been written anew."""
+    """Return whether two SH images are identical: the file may have been rewritten since."""
     ones, twos = scan.by_shell() or {0: scan}, other.by_shell() or {0: other}
     return ones.keys() == twos.keys() and all(
         np.array_equal(ones[each].image.coefficients, twos[each].image.coefficients)
@@ -193,7 +193,7 @@ def _is_same_image(scan: Scan, other: Scan) -> bool:
 
 
 def source_of(scan: Scan) -> Scan:
-    """Return the scan that a prediction was made from here; any other stands for itself."""
+    """Return the scan that a prediction was made from here; any other scan itself."""
     return scan.source or scan if is_prediction(scan) else scan
 
 
@@ -216,7 +216,7 @@ def made_here(scan: Scan) -> TypeGuard[Prediction]:
 
 
 class Owned(Protocol):
-    """Whatever has a name and an owner's: a scan, or one that is not loaded yet."""
+    """A scan, loaded or not, with its subject and name."""
 
     @property
     def owner(self) -> str:
@@ -227,16 +227,16 @@ AnyOwned = TypeVar("AnyOwned", bound=Owned)
 
 
 _NUMBERS: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""Numbers of scans that share a name, by what they were read from, in the order of their showing.
+"""Numbers of scans that share a name, by what they were read from, in the order they were shown.
 
 The viewer's layers say which scans are open, so no list of them is kept."""
 
 
 def tell_apart(scans: Sequence[Scan]) -> None:
-    """Give the scans of a viewer that have one name numbers, as they come; given ones stay.
+    """Give new scans of a viewer that share a name their numbers; numbers given before stay.
 
-    A scan that was opened twice has one number. One that comes after others have gone never gets a
-    lower number than one that is left.
+    A scan that was opened twice has one number. A scan that comes after others were closed never
+    gets a lower number than one that is still open.
     """
     for scan in scans:
         if _read_from(scan) in _NUMBERS:
@@ -259,7 +259,7 @@ def _read_from(scan: Scan) -> object:
 
 
 def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
-    """Name layers that are to be added so that scans of one name are told apart by it."""
+    """Name layers that are to be added so that scans of one name can be told apart."""
     coming = [source_of(shown_in(data).scan) for data in wanted]
     sources = [source_of(scan) for scan in scans_of(layers)]
     tell_apart(list(dict.fromkeys([*sources, *coming])))
@@ -276,7 +276,7 @@ def layer_name(scan: Scan, quantity: str) -> str:
 
 
 def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
-    """Return each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
+    """Return scans by a title of their own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
     return numbered(
         (scan.owner + (apart(scan) if isinstance(scan, Scan) else ""), scan) for scan in scans
     )
@@ -285,15 +285,15 @@ def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
 def scan_layers(
     scan: Scan, maps: Collection[str] = FIRST_MAPS, check: Callable[[], None] = lambda: None
 ) -> list[LayerData]:
-    """Return b0 (of a DWI, hidden) and maps of a scan from the bottom up; only the last is seen.
+    """Return b0 (of a DWI, hidden) and maps of a scan from the bottom up; only the last is visible.
 
     Parameters
     ----------
     scan
-        What is shown.
+        Scan to show.
     maps
-        Their titles in `MAPS`; none: the first of them. All come through the SH route, so that
-        scans and predictions compare alike.
+        Titles of maps in `MAPS`; none: the first of them. All maps come through SH, so that scans
+        and predictions compare alike.
     check
         Called ten times a second while tensors are fitted; may raise to end the work.
     """
@@ -309,7 +309,7 @@ def scan_layers(
 
 
 def mask_layer(scan: Scan) -> LayerData:
-    """Show a scan's mask."""
+    """Return a Labels layer of a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
 
     values, options, _ = map_layer(scan, "mask", scan.image.mask.astype(np.uint8))
@@ -320,7 +320,7 @@ def mask_layer(scan: Scan) -> LayerData:
 
 
 def make_layer(data: LayerData) -> Any:
-    """Make napari's layer; a mask as an outline, not to be painted on, which data cannot say."""
+    """Make napari's layer; masks get an outline and cannot be painted on, which data cannot say."""
     from napari.layers import Labels, Layer
 
     layer = Layer.create(*data)
@@ -344,26 +344,26 @@ def map_layer(
     visible: bool = True,
     **options: Any,
 ) -> LayerData:
-    """Show a map of a scan.
+    """Return the layer of a scan's map.
 
     Parameters
     ----------
     scan
-        Whose map it is.
+        Scan whose map it is.
     quantity
-        Last part of the layer's name, such as "SH average"; `LOOKS` has its look.
+        Last part of the layer's name, such as "SH average"; selects the look in `LOOKS`.
     values
-        (X, Y, Z), or (X, Y, Z, 3) for colours in [0, 1]; in stored order.
+        Values, (X, Y, Z), or (X, Y, Z, 3) for colours in [0, 1]; in stored order.
     lattice, mask
-        Where the values lie and count; None: the scan's own.
+        Lattice of the values and mask of those that count; None: the scan's own.
     limits
         Contrast limits; None: the quantity's percentiles inside the mask.
     name
-        Of the layer; None: `layer_name`'s.
+        Name of the layer; None: that of `layer_name`.
     view, alpha, visible
-        As for `Shown` and for napari.
+        See `Shown`, and napari for `visible`.
     **options
-        More of napari's image options, put over these.
+        More of napari's image options, which override these.
     """
     return lattice_layer(
         layer_name(scan, quantity) if name is None else name,
@@ -390,16 +390,16 @@ def lattice_layer(
     about: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> LayerData:
-    """Show values where a lattice lies, whether or not a scan is behind them.
+    """Return a layer of values on a lattice, whether or not a scan is behind them.
 
     Parameters
     ----------
     name
-        Of the layer.
+        Name of the layer.
     quantity, values, lattice, mask, limits, visible, **options
-        As for `map_layer`.
+        See `map_layer`.
     about
-        More for the layer's metadata.
+        More entries for the layer's metadata.
     """
     chosen: dict[str, Any] = {
         "name": name,
@@ -426,7 +426,7 @@ def lattice_layer(
 
 
 def labels_layer(name: str, regions: Regions, **options: Any) -> LayerData:
-    """Show regions where they lie; the layer's metadata hold their names."""
+    """Return a Labels layer of regions; its metadata hold their names."""
     where, labels = regions.lattice, regions.labels
     data, chosen, _ = lattice_layer(name, "", labels, where, labels > 0, limits=(0, 1), **options)
     del chosen["contrast_limits"], chosen["colormap"]  # labels have others
@@ -435,7 +435,7 @@ def labels_layer(name: str, regions: Regions, **options: Any) -> LayerData:
 
 
 def fits(layer: Any, cell: LayerData) -> bool:
-    """Tell whether a layer can take other contents, of any shape: with colours of the same kind."""
+    """Return whether a layer can take other contents: of any shape, with colours of one kind."""
     _, options, _ = cell
     colormap = options.get("colormap")
     return bool(
@@ -445,13 +445,13 @@ def fits(layer: Any, cell: LayerData) -> bool:
 
 
 def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None:
-    """Give a layer other contents that fit it: making a new one takes a tenth of a second.
+    """Replace a layer's contents by others that fit it: a new layer takes a tenth of a second.
 
     Parameters
     ----------
     before
-        What it was made from. Where that has the same contrast, the layer's own, which a person may
-        have changed, is kept.
+        Contents that it was made from. Where these have the same contrast, the layer keeps its own,
+        which the user may have changed.
     """
     data, options, _ = cell
     limits = options.get("contrast_limits")
@@ -466,7 +466,7 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
 
 
 def lattice_of(layer: Layer) -> Lattice | None:
-    """Return the lattice of a layer of ours; None for another's, and for one that was moved."""
+    """Return the lattice of one of the plugin's layers; None for others and for moved ones."""
     if not is_ours(layer):
         return None
     names = ("metadata", "scale", "translate", "rotate", "shear", "affine")
@@ -474,7 +474,7 @@ def lattice_of(layer: Layer) -> Lattice | None:
 
 
 def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
-    """Return the lattice that a layer was made on; None when it does not lie there any longer."""
+    """Return the lattice that a layer was made on; None if the layer no longer lies there."""
     metadata = options["metadata"]
     lattice = Lattice(metadata["shape"], np.asarray(metadata["affine"], dtype=float))
     there = (

@@ -1,7 +1,7 @@
-"""Letters at the sides of every cell of a viewer: R, L, A, P, S, I, and how to read them.
+"""Letters at the sides of every cell of a viewer (R, L, A, P, S, I), and how to read the picture.
 
-They are worked out before every drawing from what is then to be drawn, so that no change of axes,
-planes, camera or layers can leave them behind. Layers of others, and ours that were moved by hand,
+They are computed before each drawing from what it is to show, so that no change of axes, planes,
+camera or layers can leave them behind. Layers that are not the plugin's, or were moved by hand,
 have none.
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 KEY = "napari_msp_letters"
-"""Of the overlay among the canvas's."""
+"""Key of the overlay among the canvas's overlays."""
 
 SIZE, SMALL = 8.0, 6.5
-"""Of letters, and of words, in what napari's canvas calls points."""
+"""Sizes of letters and of words, in the points of napari's canvas."""
 
 OBLIQUE = 1.0
-"""Degrees of a tilted grid from which on it is said (our choice)."""
+"""Degrees of a tilted grid from which on it is called oblique (our choice)."""
 
 MOVES = ("scale", "translate", "rotate", "shear")
-"""How a person may move a layer; there is its affine, too."""
+"""Properties by which a layer may be moved by hand, besides its affine."""
 
 
 def sides_of(viewer: Viewer, layer: Layer) -> Sides | None:
-    """Tell what lies at the sides of a layer's picture; None where that is not known."""
+    """Return what lies at the sides of a layer's picture; None where that is not known."""
     lattice = lattice_of(layer)
     if lattice is None:
         return None
@@ -45,9 +45,9 @@ def sides_of(viewer: Viewer, layer: Layer) -> Sides | None:
 
 
 def reading(viewer: Viewer) -> list[str]:
-    """Say how the picture is to be read, such as ["oblique by 9°", "radiological"].
+    """Return how the picture is to be read, such as ["oblique by 9°", "radiological"].
 
-    Of the topmost visible layer of which it is known; nothing where there is none.
+    It is that of the topmost visible layer that has sides; empty where there is none.
     """
     for layer in reversed(viewer.layers):
         sides = sides_of(viewer, layer) if layer.visible else None
@@ -60,7 +60,7 @@ def reading(viewer: Viewer) -> list[str]:
 
 
 def _screen(viewer: Viewer) -> tuple[FloatArray, FloatArray]:
-    """(3,) directions to the right and down on the screen, along the last three axes."""
+    """Return the (3,) directions to the right and down on the screen, along the last three axes."""
     dims, camera = viewer.dims, viewer.scene.camera
     axes = np.eye(dims.ndim)[list(dims.displayed)]
     if dims.ndisplay == 2:
@@ -84,7 +84,7 @@ class Written(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the grid, or the whole canvas: its box in canvas pixels and what is seen there."""
+    """A cell of the grid, or the whole canvas: its box in canvas pixels and its visible layers."""
 
     top: float
     left: float
@@ -94,7 +94,7 @@ class Cell(NamedTuple):
 
 
 def cells_of(viewer: Viewer) -> Iterator[Cell]:
-    """Yield the cells of a viewer in which something is seen."""
+    """Yield the cells of a viewer that show something."""
     layers, canvas = viewer.layers, viewer.canvas
     rows, columns = canvas.grid.actual_shape(layers)
     height, width = (float(each) for each in canvas.viewbox_size(layers))
@@ -111,7 +111,7 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
     """Return the letters of cells (None: of all), and where they stand."""
     found: list[Written] = []
     cells = list(cells_of(viewer) if cells is None else cells)
-    # As high in each cell, whatever stands in one of them.
+    # At one height in all cells, whatever stands in one of them.
     head = taken_above(layer for cell in cells for layer in cell.layers)
     foot = taken_below(viewer)
     for cell in cells:
@@ -131,7 +131,7 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
 
 
 def words_on(viewer: Viewer) -> list[Written]:
-    """Return how the picture is to be read, in lines at the lower left, and where these stand."""
+    """Return how to read the picture, as lines at the lower left, and where these stand."""
     lines = reading(viewer)
     foot = viewer.canvas.size[0] - taken_below(viewer, "bottom_left") - EDGE
     widest = max((len(line) for line in lines), default=0) * SMALL
@@ -144,7 +144,7 @@ def words_on(viewer: Viewer) -> list[Written]:
 
 
 def state_of(viewer: Viewer) -> tuple[Any, ...]:
-    """Return all that letters follow from: to compare it takes a hundredth of the time they do."""
+    """Return all that letters follow from: comparing it takes a hundredth of their own time."""
     dims, camera, canvas, grid = viewer.dims, viewer.scene.camera, viewer.canvas, viewer.canvas.grid
     seen = (
         dims.order,
@@ -153,7 +153,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
         camera.angles if dims.ndisplay == 3 else None,
         canvas.size,
         (grid.enabled, grid.shape, grid.stride, grid.spacing),
-        # Of others, too: a cell is a layer's place among all, and letters make room for any name.
+        # Others' layers, too: a cell is a layer's place among all, and letters avoid any name.
         [(id(layer), *_words(layer)) for layer in viewer.layers],
     )
     overlays = [
@@ -176,7 +176,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
 
 
 def _words(layer: Layer) -> tuple[Any, ...]:
-    """Return what of a layer letters must not run into; False where it is not seen."""
+    """Return the parts of a layer that letters must not run into; (False,) where it is hidden."""
     if not layer.visible:
         return (False,)
     name = layer.name_overlay

@@ -23,7 +23,7 @@ LOAD_LABELS: Mapping[str, str] = {
     "bvec": "b-vectors",
     "b0_threshold": "b=0 up &to",
 }
-"""What Load acquisition calls its fields, which are parameters of `load_acquisition`, too."""
+"""Load acquisition's labels of fields, which are parameters of `load_acquisition`, too."""
 
 HARMONIZE_LABELS: Mapping[str, str] = {
     "model": "Models",
@@ -34,40 +34,40 @@ HARMONIZE_LABELS: Mapping[str, str] = {
     "rescale_b_value": "Rescale to the model's &b-value",
     "gradients": "&Gradients",
 }
-"""What Harmonize calls parameters of `napari_msp.harmonize` and of saving."""
+"""Harmonize's labels of parameters of `napari_msp.harmonize` and of saving."""
 
 
 class PlainWords(Words):
-    """For what no form has: parameters by their names, jobs by their commands."""
+    """Words where there is no form: parameters by their names, jobs by their commands."""
 
     def offers(self, name: str) -> bool:
-        """Tell that a parameter without a field cannot be chosen."""
+        """Return False: a parameter without a field cannot be chosen."""
         return False
 
     def parameter(self, name: str) -> str:
-        """Write the name as words."""
+        """Return the name as words."""
         return name.replace("_", " ")
 
     def setting(self, name: str, value: Any) -> str:
-        """Write name and value as words."""
+        """Return name and value as words."""
         return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Name a job by the command that runs it."""
+        """Return the command that runs a job."""
         return as_typed(name, parameter, value)
 
 
 class FormWords(Words):
-    """Calls parameters as a form labels them.
+    """Words that call parameters by a form's labels.
 
     Parameters
     ----------
     labels
-        By the library's name of the parameter; may hold mnemonics.
+        Labels by the library's name of the parameter; may hold mnemonics.
     widget
-        Where the form is, when its name is read elsewhere.
+        Name of the widget that has the form, if the words are read elsewhere.
     otherwise
-        Who knows the parameters that this form has not; None: Load acquisition.
+        Words for parameters that this form lacks; None: those of Load acquisition.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class FormWords(Words):
         self._otherwise = otherwise or LOAD_ELSEWHERE
 
     def offers(self, name: str) -> bool:
-        """Return whether this form, or another one that is known, has a field for it."""
+        """Return whether this form, or the one of `otherwise`, has a field for a parameter."""
         return name in self._labels or self._otherwise.offers(name)
 
     def parameter(self, name: str) -> str:
@@ -99,18 +99,18 @@ class FormWords(Words):
         return f"“{self._labels[name]}”{shown}{self._place}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Return a command: what the window has no button for is done there."""
+        """Return the command of a job for which the window has no button."""
         return self._otherwise.job(name, parameter, value)
 
 
 LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
-"""For problems of scans that are read where that form is not."""
+"""Words for problems of scans that are read where Load acquisition's form is not."""
 
 LOAD_WORDS, HARMONIZE_WORDS = FormWords(LOAD_LABELS), FormWords(HARMONIZE_LABELS)
 
 
 def without_folder(words: str, *folders: Path) -> str:
-    """Name files of folders in a text as they lie in them.
+    """Return a text in which files are named by their paths below the folders.
 
     Examples
     --------
@@ -123,12 +123,12 @@ def without_folder(words: str, *folders: Path) -> str:
 
 
 def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str:
-    """Say what is wrong and what helps, with a file by its name without folders.
+    """Return what is wrong and what helps, with a file by its name without folders.
 
     Parameters
     ----------
     remedy
-        Whether to say what helps; not where a button offers it.
+        Whether to say what helps; False where a button offers it.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str
 
 
 def for_toast(error: UserError) -> UserError:
-    """Say the same beginning with the reason, not with the path: a toast shows little more.
+    """Return the same error with its reason before the path: a toast shows little more.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def for_toast(error: UserError) -> UserError:
 
 @contextmanager
 def reason_first() -> Iterator[None]:
-    """Raise errors as a toast of napari shows them well, see `for_toast`; decorates, too."""
+    """Raise errors as napari's toasts show them well, see `for_toast`; also a decorator."""
     try:
         yield
     except UserError as error:
@@ -165,7 +165,7 @@ def reason_first() -> Iterator[None]:
 
 
 def sentence(text: str) -> str:
-    """Make a sentence of words that may begin with a file's name.
+    """Return words, which may begin with a file's name, as a sentence.
 
     Examples
     --------

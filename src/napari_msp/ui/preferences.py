@@ -1,4 +1,4 @@
-"""What a user sets once for a machine (File > Preferences > MSP Harmonization), and its devices."""
+"""A user's preferences on a machine (File > Preferences > MSP Harmonization), and its devices."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +30,9 @@ class Preferences:
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
-        GiB that a prediction may take; None: half of what is free.
+        Memory that a prediction may take, in GiB; None: half of what is free.
     precision
-        Of convolutions.
+        Precision of convolutions.
     cache
         Folder for simulated heads and other things that can be made again.
     hint
@@ -66,7 +66,7 @@ def preferences() -> Preferences:
 
 @contextmanager
 def kept_in(cache: Path) -> Iterator[None]:
-    """Say how to choose another cache folder, where the block cannot write to this one."""
+    """Add to an error of writing in the block how to choose another cache folder."""
     try:
         yield
     except UserError as error:
@@ -77,14 +77,14 @@ def kept_in(cache: Path) -> Iterator[None]:
 
 
 def hint_no_more() -> None:
-    """Leave the hint for newcomers out from now on; the preferences can bring it back."""
+    """Switch the hint for newcomers off; the preferences can bring it back."""
     from napari.settings import get_plugin_settings
 
     get_plugin_settings(PLUGIN).machine.hint = False
 
 
 def letter_size() -> int:
-    """Return the size of letters that is set for all of napari, in points."""
+    """Return napari's font size, in points."""
     from napari.settings import get_settings
 
     return int(get_settings().appearance.font_size)
@@ -97,9 +97,9 @@ class Device:
     Attributes
     ----------
     kind
-        What it computes on: "cpu", "cuda" or "mps"; empty where this machine has none.
+        Kind of device: "cpu", "cuda" or "mps"; "" where this machine has none.
     title
-        For a list; it says why a device cannot be chosen.
+        Text for a list; it says why a device cannot be chosen.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Open scans, SH images and other heads' images that are dropped onto the viewer.
+"""Open scans, SH images and other images of heads that are dropped onto the viewer.
 
-This module is asked about every NIfTI file there is: it loads next to nothing before it reads.
+napari asks this module about every NIfTI file: it imports next to nothing before it reads one.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
 
 BELOW = {"": ("dwi", "ses-", "sub-"), "sub-": ("dwi", "ses-"), "ses-": ("dwi",), "dwi": ()}
-"""Which folders are looked through for scans, by what they lie in (four letters of the
-name): not all of somebody's disk."""
+"""Folders that are searched for scans, by the first four letters of their parent's name: nobody's
+whole disk is searched."""
 
 MOST_ENTRIES, ENTRIES_OF_A_FOLDER, MOST_ASKED = 50_000, 100, 100
-"""What of a folder is looked at while the window waits (our choice): so many entries, of which
-opening a folder counts as some, and so many images."""
+"""Limits while the window waits (our choice): entries of a folder, how many entries opening a
+folder counts as, and images that are looked at."""
 
 NOTHING: list[Any] = [(None,)]
-"""napari's word for: nothing to add, and nothing is wrong."""
+"""napari's value for "nothing to add, and nothing is wrong"."""
 
 LABELS = ("seg", "mask", "label", "parc", "atlas")
-"""Parts of names by which images of labels are known (our choice)."""
+"""Parts of file names that mark images of labels (our choice)."""
 
 LOAD = "Load acquisition"
-"""The widget in which there is more to choose."""
+"""Name of the widget that offers more choices."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Return the reader of scans, SH images and volumes; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis, a volume one of three axes, such as a T1-weighted image or labels. Of an image
-    of four axes whose name or other table says that it is a DWI its reader says what it lacks. A
-    folder is read where it holds one scan; of several its reader says where to choose.
+    MRtrix3's basis, a volume one of three axes, such as a T1-weighted image or labels. An image of
+    four axes that is a DWI by its name or by one of the two tables is taken too: its reader says
+    what it lacks. A folder is read if it holds one scan; of several its reader says where to
+    choose.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
@@ -62,27 +63,27 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
 
 @reason_first()
 def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
-    """Read layers of b0 (of a scan), colour FA and SH average, or of a volume, as napari adds them.
+    """Return layers of b0 (of a scan), colour FA and SH average, or of a volume.
 
-    Of a scan with several shells, the lowest that has enough directions is shown. What the window
-    shows already is not added again: the same file twice is one scan.
+    Of a scan with several shells, the lowest that has enough directions is shown. Layers that the
+    window shows already are not added again: the same file opened twice is one scan.
 
     Parameters
     ----------
     path
-        Of files, or of a folder.
+        Path of a file or a folder, or several paths of files.
     scans
-        The folder's, where somebody has looked through it already.
+        Scans of the folder, if it was searched already.
 
     Raises
     ------
     UserError
-        When a file cannot be used.
+        If a file cannot be used.
 
     Warns
     -----
     UserWarning
-        When there were other shells to choose from.
+        If there are other shells to choose from.
     """
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
@@ -105,7 +106,7 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
 
 
 def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], list[LayerData]]:
-    """Return layers of volumes, and of scans."""
+    """Return layers of volumes, and layers of scans."""
     from napari_msp.scan_sources import load_scan
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.reading import read_scan
@@ -126,7 +127,7 @@ def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], l
 
 
 def _volume_layer(path: Path) -> LayerData:
-    """Show labels, where the name and the values are of labels, else an image."""
+    """Return a Labels layer if name and values are those of labels, else an Image layer."""
     import numpy as np
 
     from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
@@ -164,9 +165,9 @@ def _shell(path: Path) -> float | None:
 
 
 def scans_in(folder: Path) -> list[Path]:
-    """Find a scan's image where datasets and scanners' exports have them, at most two.
+    """Find the images of at most two scans where datasets and scanners' exports have them.
 
-    Each folder is listed once; its names tell which images are worth a look.
+    Each folder is listed once; its names tell which images are worth reading.
     """
     found: list[Path] = []
     asked = 0
@@ -182,7 +183,7 @@ def scans_in(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, list[str], bool]]:
-    """List a folder and those in it that may hold scans; tell whether BIDS has tables for them."""
+    """Yield folders that may hold scans: path, names in it, and whether BIDS has tables for it."""
     root = dataset_root(folder / "any")
     above = [each for each in absolute(folder).parents if root in (each, *each.parents)]
     waiting = [(folder, "", any(_has_table(_names(each)) for each in above))]
@@ -191,7 +192,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, list[str], bool]]:
         where, kind, inherits = waiting.pop()
         names: list[str] = []
         inside: list[str] = []
-        with suppress(OSError), os.scandir(where) as listing:  # it may not be read
+        with suppress(OSError), os.scandir(where) as listing:  # it may not be readable
             for entry in islice(listing, left):
                 names.append(entry.name)
                 if entry.name[:4] in BELOW[kind] and entry.is_dir():
@@ -206,7 +207,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, list[str], bool]]:
 def _names(folder: Path) -> list[str]:
     try:
         return [each.name for each in folder.iterdir()]
-    except OSError:  # it may not be read
+    except OSError:  # it may not be readable
         return []
 
 
@@ -219,7 +220,7 @@ def _listed(path: Paths) -> list[Path]:
 
 
 def _is_dwi(path: Path) -> bool:
-    """Tell a scan, also one that lacks a table, by its name or the other table."""
+    """Return whether a file is a DWI: by its tables, or by its name or one table if one lacks."""
     if not _is_image(path) or is_scan(path):
         return _is_image(path)
     stem = path.name.removesuffix(image_suffix(path))
@@ -231,7 +232,7 @@ def _is_dwi(path: Path) -> bool:
 
 
 def _axes(path: Path) -> int:
-    """Count an image's axes; 0 where it is none, or cannot be opened."""
+    """Return the number of an image's axes; 0 if it is no image or cannot be opened."""
     from napari_msp.data.nifti import open_nifti
 
     try:

@@ -1,4 +1,4 @@
-"""Read scans: step by step, so that a person sees it and can stop it, and each truth once."""
+"""Read scans step by step, so that a user sees it and can stop it, and read each truth once."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_WORDS
 
 Say = Callable[[str], None]
-"""Gets what is being done, in words; whatever it raises ends the work."""
+"""Takes what is being done, in words; whatever it raises ends the work."""
 
 _Key = tuple[Path, tuple[int, ...], float | None, float | None]
 
 _KNOWN: WeakValueDictionary[_Key, Scan] = WeakValueDictionary()
-"""By file, its version, shell and b=0 threshold; as long as somebody keeps the scan."""
+"""Scans by file, its version, shell and b=0 threshold, while they are in use."""
 
 _READING = Lock()
 
 
 def read_scan(scan: Scan, say: Say) -> Scan:
-    """Read a scan's voxels, make its mask and fit SH to it, which else happens when asked for.
+    """Read a scan's voxels, make its mask and fit SH to it, which else happens on demand.
 
     Returns
     -------
-    The scan; what its table is doubted for, as `check` does, is among its acquisition's doubts.
+    The scan; doubts about its table, as `check` finds them, are among its acquisition's doubts.
     """
     acquisition = scan.acquisition
     if acquisition is None:
@@ -53,12 +53,12 @@ def read_scan(scan: Scan, say: Say) -> Scan:
 
 
 def usual_shell(acquisition: Acquisition) -> float | None:
-    """Return the shell that is shown unasked: the lowest with directions enough for networks.
+    """Return the shell that is shown unasked: the lowest with enough directions for networks.
 
     Returns
     -------
-    Its b-value in s/mm²; where none has, of the one with most directions that allow maps. None
-    where no shell will do, so that using it raises the reason.
+    Its b-value in s/mm². If none has enough, that of the shell with most directions among those
+    that allow maps; None if no shell does, so that using it raises the reason.
     """
     table = acquisition.given_gradients
     unfit = unfit_for_sh(table)
@@ -72,12 +72,13 @@ def usual_shell(acquisition: Acquisition) -> float | None:
 def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
     """Return the scan of the same head on another platform, with SH fitted to it.
 
-    What Harmonize has read Compare does not read again. Its voxels are let go, as they are large.
+    A sibling that Harmonize has read is not read again by Compare. Its voxels are released, as they
+    are large.
 
     Parameters
     ----------
     scan
-        With a sibling there.
+        Scan that has the sibling.
     platform
         Key of `scan.siblings`.
     b_value
@@ -86,7 +87,7 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
     Raises
     ------
     UserError
-        When it cannot be read, or has no such shell.
+        If the sibling cannot be read, or has no such shell.
     """
     path = scan.siblings[platform]
     own = scan.acquisition

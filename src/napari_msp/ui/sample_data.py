@@ -1,4 +1,4 @@
-"""Simulated travelling heads: for File > Open Sample, for a lesson, and the window of the demo."""
+"""Simulated travelling heads for File > Open Sample, for a lesson, and for the demo's window."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from napari_msp.demo import DemoResult
 
 HEAD_COST = 45
-"""Of making the head itself, in directions at the coarsest voxel size (measured)."""
+"""Cost of making the head, in directions at the coarsest voxel size (measured)."""
 
 SIZE = "full"
-"""Of the head that is opened, as for `simulate`: one that has all three planes."""
+"""Size of the head that is opened, as in `simulate`: one that has all three planes."""
 
 LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
 NOTHING: list[LayerData] = [(np.empty((0, 1, 1)), {"channel_axis": 0}, "image")]
-"""A layer for each of no channels: napari's menu takes no layers at all for an error."""
+"""Layer data that give no layers: napari's menu takes an empty list for an error."""
 
 DIGESTS = "made.json"
-"""File that tells what was made, to find out whether it is still whole."""
+"""File of checksums that tell whether the heads are still whole."""
 
 
 @reason_first()
@@ -57,20 +57,20 @@ def travelling_heads(
 ) -> list[LayerData]:
     """Return the layers of a simulated head's scan on the demo's input platform.
 
-    The head's scans lie in the cache folder; the first time they are simulated. Those on targets
+    The head's scans lie in the cache folder; they are simulated the first time. Those on targets
     are siblings of the scan that is shown.
 
     Parameters
     ----------
     size
-        As for `simulate`; None: `SIZE`.
+        Size, as in `simulate`; None: `SIZE`.
     targets
-        Platforms on which it is scanned, too; None: the one that Harmonize ticks.
+        Platforms that it is scanned on as well; None: the one that Harmonize ticks.
 
     Raises
     ------
     UserError
-        When the cache folder cannot be written to.
+        If the cache folder cannot be written to.
     """
     viewer = current_viewer()
     size = size or SIZE
@@ -86,19 +86,19 @@ def travelling_heads(
 
 
 def travelling_heads_everywhere(size: str | None = None) -> list[LayerData]:
-    """Return the layers of the same scan, once the head was scanned on every target."""
+    """Return the layers of the same scan, with the head scanned on every target."""
     return travelling_heads(size, all_targets())
 
 
 def all_targets() -> list[str]:
-    """Name every platform that is predicted."""
+    """Return the names of all platforms that are predicted."""
     from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS
 
     return [each.name for each in PLATFORMS if each.name != INPUT_PLATFORM]
 
 
 def first_targets() -> list[str]:
-    """Name the target that Harmonize ticks: truth for it is simulated at first."""
+    """Return the target that Harmonize ticks, whose truth is simulated first."""
     from napari_msp.data.phantom.platforms import INPUT_PLATFORM
     from napari_msp.ui.harmonize.form import first_target
 
@@ -108,10 +108,10 @@ def first_targets() -> list[str]:
 def kept_heads(
     folder: Path, size: str, targets: Sequence[str], control: Control
 ) -> TravellingHeads:
-    """Return the simulated head in a folder; made (anew) unless it is there as it was made.
+    """Return the simulated head in a folder; simulate it unless it is there unchanged.
 
-    Scans on further targets that were made before stay, and all of them until the new ones are
-    whole: they may be open.
+    Scans on further targets that were made before stay, and the old files stay until the new
+    ones are whole: they may be open.
     """
     made = _made(folder, size)
     if made is None or not {*targets} <= {*made}:
@@ -122,16 +122,16 @@ def kept_heads(
 
 
 def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
-    """Return a few small heads to train on; simulated where they are not in the cache folder.
+    """Return a few small heads to train on; simulate them if the cache folder has none.
 
     Reports a `Step` for every scan.
 
     Raises
     ------
     Cancelled
-        When it was cancelled.
+        If it was cancelled.
     UserError
-        When the cache folder cannot be written to.
+        If the cache folder cannot be written to.
     """
     from napari_msp.data.phantom.simulate import simulate
 
@@ -180,7 +180,7 @@ def _layers(folder: Path, size: str, targets: Sequence[str], control: Control) -
 
 
 def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerData]:
-    """Return layers to add where the head may be open already, so that it stays one scan."""
+    """Return the layers to add where the head may be open already, so that it stays one scan."""
     known = [showing(viewer.layers, each) for each in layers]
     there = [each for each in known if each is not None]
     scan = shown_in(layers[-1]).scan

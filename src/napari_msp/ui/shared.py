@@ -1,4 +1,4 @@
-"""What the widgets of a viewer share: its canvas, which one of them has at a time, and more."""
+"""What the widgets of a viewer share, above all its canvas, which one of them has at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OfViewer(QObject):
-    """What a viewer has one of; it does not keep the viewer, or no viewer would ever go."""
+    """Base of objects of which a viewer has one; its reference is weak, so viewers can be freed."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class OfViewer(QObject):
     @property
     def _viewer(self) -> Viewer:
         viewer = self._known()
-        assert viewer is not None  # who asks was called by it
+        assert viewer is not None  # the viewer called, so it is there
         return viewer
 
 
@@ -33,16 +33,16 @@ One = TypeVar("One", bound=OfViewer)
 
 
 class Shared(OfViewer):
-    """Of one viewer; see `shared_by`.
+    """State that all widgets of one viewer share; see `shared_by`.
 
     Attributes
     ----------
     changed
-        Somebody took the canvas, or it is free again.
+        Emitted when a widget took the canvas, or it is free again.
     owner
-        Who has the canvas to itself, such as "the review"; "" while nobody has.
+        Name of the part that has the canvas to itself, such as "the review"; "" while it is free.
     last
-        What a form said when it was used last, by the page of its widget.
+        Choices that a form had when it was last used, by the page of its widget.
     """
 
     changed = Signal()
@@ -54,19 +54,19 @@ class Shared(OfViewer):
         self.last: dict[str, Any] = {}
 
     def one(self, kind: type[One]) -> One:
-        """Return the one of a kind that the viewer has, such as its crosshair, made once."""
+        """Return the viewer's only object of a kind, such as its crosshair, made at first use."""
         if kind not in self._ones:
             self._ones[kind] = kind(self._viewer)
         one: One = self._ones[kind]
         return one
 
     def take(self, owner: str) -> None:
-        """Give the canvas to somebody."""
+        """Give the canvas to `owner`."""
         self.owner = owner
         self.changed.emit()
 
     def release(self) -> None:
-        """Let others have the canvas, once it is as it was before."""
+        """Free the canvas, once it is as it was before."""
         self.take("")
 
 
@@ -82,14 +82,14 @@ def shared_by(viewer: Viewer) -> Shared:
 
 
 def itself(viewer: Viewer) -> Viewer:
-    """Give the viewer behind the stand-in that napari gives to plugins, which may go before it."""
+    """Return the viewer behind the proxy that napari gives plugins, which may be freed earlier."""
     whole: Viewer = getattr(viewer, "__wrapped__", viewer)
     return whole
 
 
 @contextmanager
 def at_once(viewer: Viewer) -> Iterator[None]:
-    """Replace layers in one batch, at whose end the canvas's own OpenGL context is current.
+    """Replace layers in one batch and then make the canvas's own OpenGL context current.
 
     napari (0.9) deletes there what removed layers were drawn with, in whatever context is current.
     In Qt's, a driver (Mesa 22.3) loses the shader that is drawn with next: a segmentation fault
@@ -102,7 +102,7 @@ def at_once(viewer: Viewer) -> Iterator[None]:
 
 
 def take_away(viewer: Viewer, *layers: Layer) -> None:
-    """Remove layers, those that nobody has removed before."""
+    """Remove the layers that are still in the viewer."""
     with at_once(viewer):
         for layer in layers:
             if layer in viewer.layers:
@@ -110,39 +110,40 @@ def take_away(viewer: Viewer, *layers: Layer) -> None:
 
 
 GRID_SET = ("stride", "shape", "spacing", "enabled")
-"""What is set of the grid by who lays cells out in it."""
+"""Settings of the grid that a layout of cells changes."""
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
-"""What is set of the scale bar by who has the canvas."""
+"""Settings of the scale bar that the canvas's owner changes."""
 
 
 HIDDEN, NUMBERED = " (hidden)", re.compile(r" \[\d+\]$")
-"""What is put behind the name of a layer that has to bear another, by us and by napari."""
+"""Ending of a hidden layer's name, and pattern of the ending that napari gives a repeated name."""
 
 
 class CanvasLease:
-    """A viewer's canvas while one of its widgets has it to itself.
+    """The use of a viewer's canvas by one of its widgets alone.
 
-    Layers of others are hidden, also those that come later or are made visible; one with the name
-    of a layer of the owner's bears another meanwhile, as napari has no name twice.
+    Layers of others are hidden, also those that come later or are made visible. One with the name
+    of an owner's layer is renamed meanwhile, as napari has no name twice.
 
     Parameters
     ----------
     viewer
-        Whose canvas it is.
+        Viewer whose canvas it is.
     owner
-        Who wants it, and what people are to leave to see a hidden layer, such as "the review".
+        Name of the widget that wants the canvas and must be left to see a hidden layer, such as
+        "the review".
     warn
-        Called with words for people about a layer that stays hidden.
+        Called with a text for the user about a layer that stays hidden.
 
     Attributes
     ----------
     active
-        Whether the owner has it.
+        Whether the owner has the canvas.
     own
         The owner's layers.
     guest
-        Somebody else's layer that is seen nevertheless; None: none is.
+        Another's layer that is shown nevertheless; None: there is none.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class CanvasLease:
         self._shared = shared_by(viewer)
         self._before: ViewerState | None = None
         self.active = False
-        # Layers of others, and whether they are to be seen when the canvas is free again.
+        # Layers of others, and whether to show them when the canvas is free again.
         self._others: dict[Layer, bool] = {}
         self._renamed: dict[Layer, str] = {}
         self.own: Sequence[Layer] = ()
@@ -160,13 +161,13 @@ class CanvasLease:
 
     @property
     def refusal(self) -> str:
-        """What to say where somebody else has the canvas; "" else."""
+        """Text that says who else has the canvas; "" where it is free."""
         holder = self._shared.owner
         free = self.active or not holder
         return "" if free else f"Leave {holder} first: {self._owner} needs the whole canvas."
 
     def begin(self) -> None:
-        """Take the canvas; layers that are there are still seen."""
+        """Take the canvas; layers that are there are still visible."""
         self._before, self.active = ViewerState(self._viewer), True
         self._shared.take(self._owner)
         self._viewer.layers.events.inserted.connect(self._take_in)
@@ -180,11 +181,11 @@ class CanvasLease:
             layer.visible = False
 
     def free_names(self, taken: Collection[str]) -> None:
-        """Let hidden layers have their names again, but for those that the owner takes now."""
+        """Give hidden layers their names back, except those that the owner takes now."""
         for layer, name in list(self._renamed.items()):
             if name not in taken:
                 del self._renamed[layer]
-                if layer.name.startswith(f"{name}{HIDDEN}"):  # else a person has named it
+                if layer.name.startswith(f"{name}{HIDDEN}"):  # else the user has renamed it
                     layer.name = name
         for layer in self._viewer.layers:
             if layer.name in taken and layer not in self.own:
@@ -195,16 +196,16 @@ class CanvasLease:
         layer.name = f"{name}{HIDDEN}"
 
     def name_of(self, layer: Layer) -> str:
-        """Return a layer's own name, also while one of the owner's bears it."""
+        """Return a layer's own name, also while it is renamed."""
         return str(self._renamed.get(layer, layer.name))
 
     def end(self) -> None:
-        """Have the canvas no longer; nothing is brought back yet."""
+        """Stop having the canvas; nothing is restored yet."""
         self._viewer.layers.events.inserted.disconnect(self._take_in)
         self.active = False
 
     def restore(self) -> None:
-        """Bring layers, names and the view back as they were; the owner's layers have gone."""
+        """Restore layers, names and the view as they were; the owner's layers have gone."""
         for layer, visible in self._others.items():
             layer.events.visible.disconnect(self._hide_again)
             layer.visible = visible
@@ -214,35 +215,35 @@ class CanvasLease:
         self._others, self._before = {}, None
 
     def release(self) -> None:
-        """Let others have the canvas, once it is as it was before."""
+        """Free the canvas, once it is as it was before."""
         self._shared.release()
 
     def _take_in(self, event: Any) -> None:
-        """Keep a layer that comes meanwhile out, also a copy of the owner's."""
+        """Hide a layer that is added meanwhile, also a copy of the owner's."""
         layer = event.value
         if layer in self.own:
             return
         self.keep_out(layer)
-        name = NUMBERED.sub("", layer.name)  # napari numbers it, as an own one bears its name
+        name = NUMBERED.sub("", layer.name)  # napari numbered it, as the owner's has its name
         if name != layer.name and name in {each.name for each in self.own}:
             self._hide_name(layer, name)
 
     def _hide_again(self, event: Any) -> None:
-        """Keep a layer out whose eye was opened, and say so."""
+        """Hide a layer again that was made visible, and say so."""
         layer = event.source
         if layer.visible and layer is not self.guest:
             self.keep_out(layer)
             self.tell_hidden(layer)
 
     def tell_hidden(self, layer: Layer) -> None:
-        """Say what is to be left to see a layer."""
+        """Say what to leave to see a layer."""
         if self._warn is not None:
             name = " ".join(self.name_of(layer).split())
             self._warn(f"Leave {self._owner} to see “{name}”.")
 
 
 class ViewerState:
-    """How a viewer was before somebody took its canvas, so that it can be again."""
+    """A viewer's settings before its canvas was taken, to restore them."""
 
     def __init__(self, viewer: Viewer) -> None:
         canvas = viewer.canvas
@@ -254,7 +255,7 @@ class ViewerState:
         self.background = canvas.background_color_override
 
     def apply(self, viewer: Viewer) -> None:
-        """Bring it back; the selected layer only if it is still there."""
+        """Restore the settings; the selected layer only if it is still there."""
         if self.active in viewer.layers:
             viewer.layers.selection.active = self.active
         set_values(viewer.canvas.grid, self.grid)
@@ -275,7 +276,7 @@ class ViewerState:
 
 
 def values_of(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Take attributes down, so that `set_values` can bring them back."""
+    """Return attributes by name, which `set_values` can restore."""
     return {name: getattr(model, name) for name in names}
 
 

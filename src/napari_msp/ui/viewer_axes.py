@@ -1,4 +1,4 @@
-"""How heads lie in a viewer: its axes and planes, the order of voxels, and where a lattice lies.
+"""How heads lie in a viewer: its axes and planes, the order of voxels, and a lattice's place.
 
 Layers are in closest-canonical order with a diagonal scale: an axis-permuted affine can abort the
 viewer. Places in a viewer are in mm along `AXES`.
@@ -15,8 +15,8 @@ from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
 
 AXES = ("S", "P", "L")
-"""Where indices grow: slices upwards, rows to the back, columns to the patient's left, so that a
-head is seen as in Fig. 3 and by radiologists, from its feet."""
+"""Directions in which indices grow: slices upwards, rows to the back, columns to the patient's
+left, so that a head is seen as in Fig. 3 and by radiologists, from its feet."""
 
 ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 """The order of S, P and L for each plane: slider, rows, columns."""
@@ -25,7 +25,7 @@ ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 def spatial(order: Sequence[int]) -> tuple[int, int, int]:
     """Return the order of S, P and L alone: they are the last of the viewer's axes.
 
-    Layers of others may have more axes, such as time. A viewer without any has only two.
+    Other layers may have more axes, such as time. A viewer without layers has only two.
     """
     extra = len(order) - 3
     known = [axis - extra for axis in order if axis >= extra]
@@ -53,7 +53,7 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
 
 
 def shown_affine(lattice: Lattice) -> FloatArray:
-    """(4, 4) from a layer's voxels, as `to_shown` orders them, to the scanner's axes."""
+    """Return the (4, 4) affine from a layer's voxels, in `to_shown`'s order, to scanner axes."""
     last = np.array(lattice.canonical.shape) - 1
     to_canonical = np.zeros((4, 4))
     to_canonical[[2, 1, 0, 3], [0, 1, 2, 3]] = 1, -1, -1, 1
@@ -63,14 +63,14 @@ def shown_affine(lattice: Lattice) -> FloatArray:
 
 
 def sizes_shown(lattice: Lattice) -> FloatArray:
-    """(3,) voxel sizes in mm."""
+    """Return the (3,) voxel sizes in mm, along `AXES`."""
     return lattice.canonical.voxel_sizes[::-1]
 
 
 def corner(lattice: Lattice) -> FloatArray:
-    """(3,) place of the centre of a layer's first voxel.
+    """Return the (3,) place of the centre of a layer's first voxel, in mm.
 
-    Lattices with parallel axes, of whatever spacing, fall into place on each other.
+    Lattices with parallel axes, of whatever spacing, are aligned by it.
     """
     canonical = lattice.canonical
     cosines = canonical.affine[:3, :3] / canonical.voxel_sizes
@@ -80,13 +80,13 @@ def corner(lattice: Lattice) -> FloatArray:
 
 
 def in_voxels(place: ArrayLike, lattice: Lattice) -> FloatArray:
-    """(3,) a place as a layer counts voxels, 0 at the centre of its first one."""
+    """Return a place in a layer's voxels, (3,), counted from 0 at the centre of the first one."""
     voxels: FloatArray = (np.asarray(place, dtype=float) - corner(lattice)) / sizes_shown(lattice)
     return voxels
 
 
 def in_mm(voxels: ArrayLike, lattice: Lattice) -> FloatArray:
-    """(3,) where a voxel of a layer lies; undoes `in_voxels`."""
+    """Return the place of a layer's voxel, (3,) in mm; undoes `in_voxels`."""
     place: FloatArray = corner(lattice) + np.asarray(voxels) * sizes_shown(lattice)
     return place
 

@@ -1,4 +1,4 @@
-"""Save what layers show: the SH image behind them, or one map, on the true affine."""
+"""Save what layers show, with the true affine: the SH image behind them, or one map."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 @reason_first()
 def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Save the SH image that layers show, as MRtrix3 reads it; its sidecar says how it was made.
+    """Save the SH image behind layers, as MRtrix3 reads it; its sidecar says how it was made.
 
     Parameters
     ----------
     path
-        Where to; .nii.gz is added unless it ends in .nii or .nii.gz.
+        File to write; .nii.gz is added unless it ends in .nii or .nii.gz.
     layers
-        Any number, of one scan or one prediction.
+        One or more layers, all of one scan or one prediction.
 
     Returns
     -------
-    The files.
+    Paths of the files.
 
     Raises
     ------
     UserError
-        When a layer is of something else, several images are behind them, or none is a map of the
-        image's own (but b0, its mask, an error or what a branch adds): the
-        file would hold something else.
+        If a layer is not the plugin's, several images are behind the layers, or none of them is a
+        map of the image itself (instead of b0, its mask, an error or what a branch adds), since the
+        file would then hold something else.
     """
     from napari_msp.bids import sidecar_path
     from napari_msp.signal.sh_image import write_sh
@@ -66,18 +66,18 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
     Parameters
     ----------
     path
-        As for `write_sh_image`.
+        File to write, as for `write_sh_image`.
     layers
-        One.
+        The one layer.
 
     Returns
     -------
-    The file.
+    Path of the file.
 
     Raises
     ------
     UserError
-        When there are several, or the layer is of something else, or was cropped or moved.
+        If there are several layers, or the layer is not the plugin's, or was cropped or moved.
     """
     from napari_msp.data.nifti import write_nifti
     from napari_msp.ui.layers import lattice_shown
@@ -117,7 +117,7 @@ def _like(scan: Scan) -> nib.Nifti1Image | None:
 
 
 def _with_suffix(path: str) -> Path:
-    """Add the suffix that was not typed, which the dialog that asked does not know of."""
+    """Add the suffix that was not typed; the dialog could not ask about the resulting file."""
     target = Path(path)
     if target.name.endswith(NIFTI_SUFFIXES):
         return target
