@@ -316,8 +316,9 @@ def test_images_in_memory_are_compared_without_a_file(images):
     assert json.loads(json.dumps(result.to_json()))["truth"] == "sub-01 prisma_st"
 
 
-def test_any_map_of_the_registry_can_be_chosen(images):
-    result = compare(images["truth"], {"MSP": images["diqt"]}, maps=tuple(MAPS))
+def test_any_map_of_the_registry_can_be_chosen(images, tmp_path):
+    given = images["truth"], {"MSP": images["diqt"]}
+    result = compare(*given, tmp_path, images["input"], maps=tuple(MAPS))
     blocks = {str(axes.get_label()).split(" · ")[0] for axes in result.figure.axes}
     of_tensors = [f"{each.title} (SH series)" for each in list(MAPS.values())[1:]]
     titles = [MAPS["sh_average"].title, *of_tensors]
@@ -333,6 +334,10 @@ def test_any_map_of_the_registry_can_be_chosen(images):
     assert found["md_mse"] == pytest.approx(
         np.square(placed["md"] - truth["md"])[mask].mean(dtype=float), rel=1e-5
     )
+    written = list(csv.DictReader((tmp_path / "numbers.csv").read_text().splitlines()))
+    assert [row["prediction"] for row in written] == ["before", "MSP"]
+    assert float(written[1]["md_mse [(mm^2/s)^2]"]) == found["md_mse"]
+    assert float(written[0]["direction_angle [degrees]"]) > 0
     assert "MSE" in " ".join(text.get_text() for text in result.figure.texts)
     assert any(text.get_text().startswith("angle ") for text in result.figure.texts)
     default = compare(images["truth"], {"MSP": images["diqt"]}).to_json()["predictions"]["MSP"]

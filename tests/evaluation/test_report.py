@@ -188,7 +188,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "predicted the image of prisma_st and connectom_sa (b = 1200 s/mm²)" in text
     assert "2 for training, 1 for validation and 6 for test" in text
     assert "MSP (Multi-Stage Prediction)" in text
-    assert "3 seeds on the first dataset and run with the first seed on the others." in text
+    assert "3 seeds on the first dataset and run with the first seed on the others; all" in text
     assert "over the 6 comparisons of a truth" in text
     assert "noise-free twin" in text
     plain = replace(

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from napari_msp.arrays import MaskArray
 from napari_msp.data.gradients import same_shell, wanted_b_values
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.figures.layout import check_format, write_figure
@@ -40,7 +41,7 @@ from napari_msp.formatting import counted, short
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.fitting import ShellLeftOut
-from napari_msp.signal.maps import MAPS
+from napari_msp.signal.maps import MAPS, Maps
 
 FIGURE = "figure3"
 METRICS = "metrics.json"
@@ -61,9 +62,8 @@ class CompareResult:
     metrics
         The numbers by prediction; none without truth.
     more_maps
-        Maps that were chosen and are not among the metrics, by a name such as "md_mse".
-    map_errors
-        Their mean errors by prediction; none without truth.
+        Maps that were chosen and are not measured anyway, by their error's name in the metrics,
+        such as "md_mse".
     no_harmonization
         How the input itself was placed, and its numbers, to be beaten; None without one that can be
         measured.
@@ -79,7 +79,6 @@ class CompareResult:
     comparison: Comparison
     metrics: Mapping[str, Metrics]
     more_maps: Mapping[str, str]
-    map_errors: Mapping[str, Mapping[str, float]]
     no_harmonization: tuple[str, Metrics] | None
     tests: Mapping[tuple[str, str], PairedTest]
     notes: list[str]
@@ -105,8 +104,13 @@ class CompareResult:
             "png", "pdf" or "svg".
         """
         truth = "" if self.truth is None else _short_name(self.truth)
-        numbers = numbers_csv(self.metrics, truth, self.input_metrics)
+        numbers = numbers_csv(self.metrics, truth, self.input_metrics, self.map_units)
         return _save(out, {f"{FIGURE}.{figure_format}": self.figure}, numbers, self.to_json())
+
+    @property
+    def map_units(self) -> dict[str, str]:
+        """Units of the errors of `more_maps`."""
+        return {key: MAPS[each].error_unit for key, each in self.more_maps.items()}
 
     @property
     def input_metrics(self) -> Metrics | None:
@@ -126,7 +130,6 @@ class CompareResult:
                     "path": called(scan),
                     "placement": self.comparison.placements[name],
                     **(self.metrics[name].to_json() if name in self.metrics else {}),
-                    **self.map_errors.get(name, {}),
                 }
                 for name, scan in self.predictions.items()
             },
@@ -137,7 +140,7 @@ class CompareResult:
                 {"first": first, "second": second, "of": "patch_mse", **test.to_json()}
                 for (first, second), test in self.tests.items()
             ],
-            "units": UNITS | {key: MAPS[each].error_unit for key, each in self.more_maps.items()},
+            "units": UNITS | self.map_units,
             "notes": self.notes,
         }
 
@@ -150,9 +153,10 @@ class CompareResults(dict[int, CompareResult]):
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
         """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none."""
-        truth = next(iter(self.values())).truth
+        first = next(iter(self.values()))
+        truth = "" if first.truth is None else _short_name(first.truth)
         measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
-        numbers = numbers_csv_by_shell(measured, "" if truth is None else _short_name(truth))
+        numbers = numbers_csv_by_shell(measured, truth, first.map_units)
         figures = {f"{FIGURE}_b{b}.{figure_format}": each.figure for b, each in self.items()}
         return _save(out, figures, numbers, self.to_json())
 
@@ -306,7 +310,7 @@ def _compare(
         for each in maps
         if (key := f"{each}_{MAPS[each].error_title.lower()}") not in COMPARED
     }
-    metrics, tests, before, said = _measure(comparison, reference, scan)
+    metrics, tests, before, said = _measure(comparison, reference, scan, more_maps)
     notes = [
         *comparison.interpolated,
         *comparison.left_out,
@@ -322,7 +326,6 @@ def _compare(
         comparison,
         metrics,
         more_maps,
-        _map_errors(comparison, more_maps),
         before,
         tests,
         notes,
@@ -338,7 +341,7 @@ def _compare(
 
 
 def _measure(
-    comparison: Comparison, reference: Scan, scan: Scan | None
+    comparison: Comparison, reference: Scan, scan: Scan | None, more_maps: Mapping[str, str]
 ) -> tuple[
     dict[str, Metrics], dict[tuple[str, str], PairedTest], tuple[str, Metrics] | None, list[str]
 ]:
@@ -347,8 +350,17 @@ def _measure(
     notes: list[str] = []
     if truth is None:
         return {}, {}, None, []
+
+    def measured(image: Maps, mask: MaskArray) -> Metrics:
+        found = measure_mapped(image, truth, mask)
+        errors = {
+            key: float(MAPS[each].error(image[each], truth[each], mask)[mask].mean(dtype=float))
+            for key, each in more_maps.items()
+        }
+        return replace(found, values=found.values | errors)
+
     metrics = {
-        name: measure_mapped(prediction, truth, comparison.mask)
+        name: measured(prediction, comparison.mask)
         for name, prediction in comparison.predictions.items()
     }
     pairs = list(combinations(metrics, 2))
@@ -368,25 +380,8 @@ def _measure(
     elif scan is not None:
         alone = line_up(truth, {"input": scan})
         both = alone.mask & comparison.mask
-        measured = measure_mapped(alone.predictions["input"], truth, both)
-        before = (alone.placements["input"], measured)
+        before = (alone.placements["input"], measured(alone.predictions["input"], both))
     return metrics, dict(zip(pairs, tests, strict=True)), before, notes
-
-
-def _map_errors(comparison: Comparison, maps: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Give the mean errors of maps, such as `md_mse` or `direction_angle`, by prediction."""
-    truth, mask = comparison.truth, comparison.mask
-    if truth is None:
-        return {}
-    return {
-        name: {
-            key: float(
-                MAPS[each].error(prediction[each], truth[each], mask)[mask].mean(dtype=float)
-            )
-            for key, each in maps.items()
-        }
-        for name, prediction in comparison.predictions.items()
-    }
 
 
 def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> list[str]:

@@ -47,18 +47,26 @@ BEFORE = "before"
 """Row of the input: what no harmonization gives."""
 
 
-def numbers_csv(measured: Mapping[str, Metrics], truth: str, before: Metrics | None = None) -> str:
+def numbers_csv(
+    measured: Mapping[str, Metrics],
+    truth: str,
+    before: Metrics | None = None,
+    more: Mapping[str, str] | None = None,
+) -> str:
     """Write the numbers of each prediction with full precision, in ASCII for any spreadsheet.
 
     A change is by how many percent an error is above (+) or below (-) that of the first row: the
     input's, called `BEFORE`, where it was measured, else the first prediction's. The field is empty
-    for the first itself, and where the first has no error. The last column names the truth.
+    for the first itself, and where the first has no error. The last column names the truth. `more`
+    has units of what was measured beside `COMPARED`.
     """
-    return csv_text(_header(), _rows(measured, truth, before))
+    return csv_text(_header(more or {}), _rows(measured, truth, before))
 
 
 def numbers_csv_by_shell(
-    measured: Mapping[int, tuple[Mapping[str, Metrics], Metrics | None]], truth: str
+    measured: Mapping[int, tuple[Mapping[str, Metrics], Metrics | None]],
+    truth: str,
+    more: Mapping[str, str],
 ) -> str:
     """Write `numbers_csv` of several shells, their names in s/mm² in the first column."""
     rows = (
@@ -66,15 +74,16 @@ def numbers_csv_by_shell(
         for shell, (each, before) in measured.items()
         for row in _rows(each, truth, before)
     )
-    return csv_text(["shell [s/mm^2]", *_header()], rows)
+    return csv_text(["shell [s/mm^2]", *_header(more)], rows)
 
 
-def _header() -> list[str]:
-    units = {key: MEASURES[key].unit.replace("²", "^2") for key in COMPARED}
+def _header(more: Mapping[str, str]) -> list[str]:
+    units = {**{key: MEASURES[key].unit for key in COMPARED}, **more}
+    plain = {key: unit.replace("²", "^2") for key, unit in units.items()}
     return [
         "prediction",
         "voxels",
-        *(f"{key} [{unit}]" if unit else key for key, unit in units.items()),
+        *(f"{key} [{unit}]" if unit else key for key, unit in plain.items()),
         *(f"{key}_change [%]" for key in CHANGES),
         "truth",
     ]

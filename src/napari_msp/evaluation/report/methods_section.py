@@ -210,7 +210,8 @@ def _networks(run: EvaluationRun) -> str:
         repeats = f"Training was repeated with {len(run.seeds)} seeds"
         if len(run.splits) > 1:
             repeats += " on the first dataset and run with the first seed on the others"
-        sentences.append(f"{repeats}.")
+        alone = "all but the errors of the SH coefficients was measured with the first seed alone"
+        sentences.append(f"{repeats}; {alone}.")
     return " ".join(sentences)
 
 
