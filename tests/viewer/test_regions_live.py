@@ -113,7 +113,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     regions.draw.setChecked(True)
     compare.grid.turn_to("coronal")
     regions.draw.setChecked(False)
-    assert not compare.grid._fit.moved
+    assert not compare.grid.fit.moved
     check_a_low_window_cuts_no_name(viewer, compare, qtbot)
     regions._fail(UserError("is amiss"))
     compare.leave()

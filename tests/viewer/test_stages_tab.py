@@ -14,6 +14,7 @@ from napari_msp.packaged import packaged_model
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
 from napari_msp.ui.compare.stages import repaint_slice
+from napari_msp.ui.grid_fit import shown_name
 from napari_msp.ui.layers import map_layer, shown_in
 
 FIRST = "front left"
@@ -167,8 +168,15 @@ def check_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     # A slice that was computed for an α bears its name, though the slider has gone on.
     compared, cells = compare.comparing.compared, compare.comparing.maps["sh_average"].cells
     slice_ = repaint_slice(compared, cells, compare.stages._stages, 0.26, *compare.grid.where)
+    truth_cell = compare.grid.layers[0]
+    truth_cell.name = "a long name " * 20
     compare.stages._paint(slice_)
     assert compare.grid.layers[1].name == "sub-01 MSP α=0.26 · SH average"
+    assert "\n" in shown_name(truth_cell)  # names are fitted into their cells, as they are now
+    narrow = compare.stages.minimumSizeHint().width()
+    compare.stages.choice.addItem("a long name " * 20)
+    assert compare.stages.minimumSizeHint().width() == narrow
+    compare.stages.choice.removeItem(compare.stages.choice.count() - 1)
     compare.stages.panel.reset.click()
     settle()
     after = compare.comparing.numbers["MSP"]

@@ -31,6 +31,7 @@ from napari_msp.ui.grid_fit import (
     COLOUR_BAR,
     LEGEND,
     LEGEND_SIZE,
+    bar_ends,
     extent_of,
     shown_name,
 )
@@ -273,8 +274,8 @@ class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         shades = layer.colormap.map(np.linspace(0, 1, wide) ** layer.gamma)
         self._colours.set_data(np.repeat(shades[None], high, axis=0).astype(np.float32))
         self._rim.set_data(color=ink)
-        for end, value in zip(self._ends, layer.contrast_limits, strict=True):
-            end.text, end.color = f"{value:.2g}", ink
+        for end, text in zip(self._ends, bar_ends(*layer.contrast_limits), strict=True):
+            end.text, end.color = text, ink
 
 
 class SlicePicture(SceneOverlay):

@@ -400,6 +400,17 @@ def extent_of(text: str, size: float) -> tuple[float, float]:
     return size * max(map(width_of, lines), default=0.0), len(lines) * size * LINE_HEIGHT
 
 
+def bar_ends(low: float, high: float) -> tuple[str, str]:
+    """Write the ends of a colour bar; of one with 0 in its middle there is room for one number.
+
+    >>> bar_ends(0, 0.0015), bar_ends(-0.0074, 0.0074)
+    (('0', '0.0015'), ('−', '+0.0074'))
+    """
+    if low == -high:
+        return "−", f"+{high:.2g}"
+    return f"{low:.2g}".replace("-", "−"), f"{high:.2g}"
+
+
 def fit_legend(viewer: Viewer) -> None:
     """Keep the legend clear of what stands beside it, in more lines where there is little room.
 

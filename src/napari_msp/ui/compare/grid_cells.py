@@ -194,7 +194,8 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
         added_by("added by all branches", stages.contributions(alpha)),
     ]
     low, high = shown.window
-    scales = (f"{shown.map.title}: {low:.2g} to {high:.2g}", f"added: ±{limit:.2g} {shown.unit}")
+    images = f"{shown.map.title}: {low:.2g} to {high:.2g} {shown.unit}"
+    scales = (images, f"added: ±{limit:.2g} {shown.unit}")
     return GridCells(cells, len(cells) // 2, len(cells) - 1, image, SPACE.join(scales))
 
 

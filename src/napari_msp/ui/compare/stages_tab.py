@@ -37,7 +37,7 @@ from napari_msp.ui.model_diagram.drawing import (
     general_equation,
     outline_of,
 )
-from napari_msp.ui.widgets.form import offer, push_button, stacked
+from napari_msp.ui.widgets.form import fit_into_form, offer, push_button, stacked
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
@@ -192,6 +192,7 @@ class StagesTab(QWidget):
         super().__init__()
         self.panel, self.choice = StagesPanel(), QComboBox()
         self.choice.setAccessibleName("Prediction that is looked into")
+        fit_into_form(self.choice)
         self._grid, self._comparing = grid, comparing
         self.shown = ""
         self._own: dict[str, SHImage] = {}
@@ -299,6 +300,7 @@ class StagesTab(QWidget):
         image.name = cell_name(prediction, title, new.map.title)
         if new.error is not None:
             error.name = cell_name(prediction, title, new.map.error_title)
+        self._grid.fit.letter()
 
     def _rest(self) -> None:
         """Compute everything for the α that was chosen."""

@@ -56,6 +56,8 @@ class ViewerGrid:
         Of the viewer's canvas.
     layers
         Of the cells, in reading order.
+    fit
+        Fits heads and names into them.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class ViewerGrid:
         self.viewer = viewer
         self.lease = CanvasLease(viewer, owner, warn)
         self.layers: list[Layer] = []
-        self._fit = GridFit(viewer)
+        self.fit = GridFit(viewer)
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
         self._legend = self._remark = ""
@@ -150,14 +152,14 @@ class ViewerGrid:
         viewer, first = self.viewer, not self.active
         if first:
             self.lease.begin()
-            viewer.canvas.events.size.connect(self._fit.follow)
+            viewer.canvas.events.size.connect(self.fit.follow)
             viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
-            viewer.dims.events.order.connect(self._fit.turn)
-            viewer.dims.events.ndisplay.connect(self._fit.follow)
+            viewer.dims.events.order.connect(self.fit.turn)
+            viewer.dims.events.ndisplay.connect(self.fit.follow)
             viewer.layers.events.removed.connect(self._cells_changed)
         self.come_back()
         self._see(self._hidden, True)
-        moved, kept = self._fit.moved, self._looked_at(cells.reference)
+        moved, kept = self.fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
             self._linking = False
             # In one batch: else the window is drawn anew for each of many small changes.
@@ -169,7 +171,7 @@ class ViewerGrid:
                 grid.stride, grid.spacing = 1, GAP
                 grid.shape = (len(cells.layers) // cells.columns, cells.columns)
                 grid.enabled = True
-        known, brain = self._reference, self._fit.brain
+        known, brain = self._reference, self.fit.brain
         elsewhere = known is None or not known.lattice.matches(cells.reference.lattice)
         self._reference = cells.reference
         if first:
@@ -183,13 +185,13 @@ class ViewerGrid:
         self._show_bar()
         self._legend = cells.legend
         self.write(self._words())
-        self._fit.take(self.layers, cells.reference)
+        self.fit.take(self.layers, cells.reference)
         if carry and brain is not None:
             self._carry_over(brain)
         if moved and (carry or not elsewhere):
-            self._fit.follow()
+            self.fit.follow()
         else:
-            self._fit.fit()
+            self.fit.fit()
         viewer.cursor.events.position()  # or the status line keeps what lay here before
         return self.layers
 
@@ -249,7 +251,7 @@ class ViewerGrid:
                 layer.metadata, layer.data = options["metadata"], data
                 # Unlike the lender's in blanks only: napari has no name twice.
                 layer.name = names[place] + " " * (place if source != place else 0)
-        self._fit.letter()
+        self.fit.letter()
         self._linking = True
 
     def remark(self, words: str) -> None:
@@ -264,11 +266,11 @@ class ViewerGrid:
         """Fill cells with so many mm around the crosshair's point, unless they show less."""
         rows, columns = spatial(self.viewer.dims.order)[1:]
         point = crosshair_of(self.viewer).point
-        self._fit.come_closer((point[rows], point[columns]), mm)
+        self.fit.come_closer((point[rows], point[columns]), mm)
 
     def go_back(self) -> None:
         """Undo `come_closer`, unless the camera was moved since."""
-        self._fit.go_back()
+        self.fit.go_back()
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -296,7 +298,7 @@ class ViewerGrid:
         if not self.active or layer not in self.viewer.layers:
             self.come_back()
             return
-        camera, moved = self.viewer.scene.camera, self._fit.moved
+        camera, moved = self.viewer.scene.camera, self.fit.moved
         before, self.lease.guest = self.lease.guest, layer
         if before is None:
             self._view = (self.plane, tuple(camera.center), camera.zoom) if moved else None
@@ -309,7 +311,7 @@ class ViewerGrid:
             layer.visible = True
         self.viewer.layers.selection.active = layer
         if before is None and not moved:
-            self._fit.fit()
+            self.fit.fit()
 
     @property
     def aside(self) -> bool:
@@ -328,7 +330,7 @@ class ViewerGrid:
                 other.visible = True
             self.viewer.canvas.grid.enabled = True
         if self._view is None or self._view[0] != self.plane:
-            self._fit.fit()
+            self.fit.fit()
         else:  # as it was before, whatever was done to the one image
             camera = self.viewer.scene.camera
             _, camera.center, camera.zoom = self._view
@@ -348,10 +350,10 @@ class ViewerGrid:
         viewer = self.viewer
         self.come_back()
         self.lease.end()
-        viewer.canvas.events.size.disconnect(self._fit.follow)
+        viewer.canvas.events.size.disconnect(self.fit.follow)
         viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
-        viewer.dims.events.order.disconnect(self._fit.turn)
-        viewer.dims.events.ndisplay.disconnect(self._fit.follow)
+        viewer.dims.events.order.disconnect(self.fit.turn)
+        viewer.dims.events.ndisplay.disconnect(self.fit.follow)
         viewer.layers.events.removed.disconnect(self._cells_changed)
         remove_words(viewer)
         point = viewer.dims.point[-3:]
@@ -360,7 +362,7 @@ class ViewerGrid:
             self.lease.restore()
         if crosshair_of(viewer).shown:
             crosshair_of(viewer).put(point)
-        self._reference, self._cells, self._fit = None, (), GridFit(viewer)
+        self._reference, self._cells, self.fit = None, (), GridFit(viewer)
         self.lease.release()
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
@@ -396,7 +398,7 @@ class ViewerGrid:
         """Follow a person who deletes or hides a cell."""
         if self._linking:
             self._show_bar()
-            self._fit.follow()
+            self.fit.follow()
 
     def _link(self, event: Any) -> None:
         """Give a contrast that a person chose to all cells on the same scale, and say it."""
@@ -462,15 +464,15 @@ class ViewerGrid:
 
     def _carry_over(self, old: FloatArray) -> None:
         """Go to where another brain has what was looked at in the one before."""
-        new, dims, extra = self._fit.brain, self.viewer.dims, self._extra
+        new, dims, extra = self.fit.brain, self.viewer.dims, self._extra
         assert new is not None
         if np.abs(new - old).max() <= NEAR:  # the same mm are the same place
             return
         point = np.asarray(dims.point[extra:])
         share = (point - old[:, 0]) / (old[:, 1] - old[:, 0])
         self.go_to(new[:, 0] + share * (new[:, 1] - new[:, 0]))
-        if self._fit.moved:
-            self._fit.shift((new - old).mean(axis=1))
+        if self.fit.moved:
+            self.fit.shift((new - old).mean(axis=1))
 
     def _go_to_the_middle(self, reference: Head) -> None:
         """Go to the slice of each plane that shows most of the brain, near its middle."""
