@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_msp.bids import nifti_stem, read_sidecar, sidecar_path
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import is_scan
+from napari_msp.data.companions import is_scan
 from napari_msp.data.gradients import wanted_b_values
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Give, UserError

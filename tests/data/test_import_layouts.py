@@ -13,7 +13,7 @@ import pytest
 
 from napari_msp.checking.dataset import check
 from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisition
-from napari_msp.data.beside import PassedOver
+from napari_msp.data.companions import PassedOver
 from napari_msp.data.cubes import Interpolated
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree

@@ -18,7 +18,7 @@ from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.commands.shared import OptionWords
 from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisition
-from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
+from napari_msp.data.companions import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import write_json

@@ -23,7 +23,7 @@ from napari_msp.data.acquisition import (
     EstimatedMask,
     load_acquisition,
 )
-from napari_msp.data.beside import look_for_mask
+from napari_msp.data.companions import look_for_mask
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.gradients import GradientTable

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from napari_msp.data.beside import PassedOver
+from napari_msp.data.companions import PassedOver
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
 from napari_msp.evaluation.benchmark.jobs import NEARLY, Finished, OnPart, Progress, _work, do_all
 from napari_msp.evaluation.benchmark.make_plan import make_plan

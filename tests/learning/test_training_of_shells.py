@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.alike import LeftOut
+from napari_msp.data.consistency import LeftOut
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize

@@ -30,7 +30,7 @@ from napari_msp.bids import (
 )
 from napari_msp.checking.summary import place_of
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.beside import find_gradients
+from napari_msp.data.companions import find_gradients
 from napari_msp.data.contradictions import SCHEMES, deviation_note, deviation_path, find_deviation
 from napari_msp.data.cubes import OF_SLICES, Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads

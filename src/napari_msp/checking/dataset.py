@@ -26,7 +26,7 @@ from napari_msp.checking.gradients import (
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import Finding, ScanSummary, Severity, finding_from, place_of
 from napari_msp.checking.table import Row, scan_row, unusable_row
-from napari_msp.data.alike import ScanHeader, unlike
+from napari_msp.data.consistency import ScanHeader, unlike
 from napari_msp.data.dataset import (
     MISPLACED,
     NAME_PLATFORMS,

@@ -29,7 +29,7 @@ from napari_msp.checking.summary import (
 )
 from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
-from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
+from napari_msp.data.companions import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradient_files import read_gradients

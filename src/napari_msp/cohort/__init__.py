@@ -30,7 +30,7 @@ from napari_msp.cohort.jobs import (
 )
 from napari_msp.cohort.table import CohortSummary, CohortTable, summarise_cohort
 from napari_msp.data import dataset
-from napari_msp.data.beside import PassedOver
+from napari_msp.data.companions import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
 from napari_msp.errors import PYTHON, Advice, Change, Choose, UserError, Words, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest

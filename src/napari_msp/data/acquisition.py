@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
-from napari_msp.data.beside import find_gradients, look_for_mask
+from napari_msp.data.companions import find_gradients, look_for_mask
 from napari_msp.data.contradictions import (
     deviation_doubt,
     file_doubts,

@@ -10,7 +10,7 @@ from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, image_suffix, nifti_stem, read_sidecar
-from napari_msp.data.beside import (
+from napari_msp.data.companions import (
     BVALS,
     BVECS,
     FOLDER_BVALS,

@@ -20,7 +20,7 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import PassedOver, is_scan
+from napari_msp.data.companions import PassedOver, is_scan
 from napari_msp.data.contradictions import are_parts
 from napari_msp.data.gradient_files import b0_only
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, choice_in, either

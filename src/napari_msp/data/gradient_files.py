@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
-from napari_msp.data.beside import MRTRIX_TABLES, find_gradients
+from napari_msp.data.companions import MRTRIX_TABLES, find_gradients
 from napari_msp.data.gradients import (
     B0_MAXIMUM,
     LARGEST_B0,

@@ -28,7 +28,7 @@ from napari_msp.bids import (
     sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, TableFound, load_acquisition
-from napari_msp.data.beside import ROTATED, find_gradients
+from napari_msp.data.companions import ROTATED, find_gradients
 from napari_msp.data.contradictions import deviation_note, find_deviation
 from napari_msp.data.cubes import (
     EFFECT,
@@ -94,7 +94,7 @@ def import_tree(
 
     NIfTI images, FSL's gradient files, masks and JSON files are copied byte for byte; MRtrix3's
     and NIfTI in two files are converted. Gradient tables and masks are found as they are for one
-    scan, see `beside`, so that HCP's and pipelines' trees can be imported. Labels lose all but
+    scan, see `companions`, so that HCP's and pipelines' trees can be imported. Labels lose all but
     letters and digits; scanner and protocol are written in lower case, as platforms are named
     throughout ("GE", "ST" gives ge_st). The dataset appears under its name only when complete.
 

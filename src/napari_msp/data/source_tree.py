@@ -18,7 +18,7 @@ from napari_msp.bids import (
     platform_name,
     sidecar_path,
 )
-from napari_msp.data.beside import PassedOver, find_gradients, look_for_mask
+from napari_msp.data.companions import PassedOver, find_gradients, look_for_mask
 from napari_msp.data.contradictions import deviation_path
 from napari_msp.data.gradient_files import b0_only, one_table
 from napari_msp.data.lattice import Lattice

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import entities, nifti_stem
-from napari_msp.data.beside import look_for_mask
+from napari_msp.data.companions import look_for_mask
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import read_mask
 from napari_msp.errors import UserError

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import nifti_stem
-from napari_msp.data.beside import is_scan
+from napari_msp.data.companions import is_scan
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from napari_msp.bids import known_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import is_scan
+from napari_msp.data.companions import is_scan
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.errors import Advice, Change, Doubt, Resample, RescaleBValue, UserError, together

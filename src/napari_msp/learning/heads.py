@@ -11,7 +11,7 @@ import numpy as np
 from napari_msp.alignment.registration import warn_if_beside
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import known_simulated
-from napari_msp.data.alike import check_alike, common_shells
+from napari_msp.data.consistency import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between

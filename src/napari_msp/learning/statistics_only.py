@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from napari_msp.data.alike import check_alike, common_shells
+from napari_msp.data.consistency import check_alike, common_shells
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError

@@ -15,7 +15,7 @@ from napari_msp.alignment.registration import brain_image, estimate_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_name, shell_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import look_for_mask
+from napari_msp.data.companions import look_for_mask
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if

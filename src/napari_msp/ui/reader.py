@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.bids import absolute, dataset_root, image_suffix, nifti_stem, read_sidecar
-from napari_msp.data.beside import by_name, is_scan, likely_scans
+from napari_msp.data.companions import by_name, is_scan, likely_scans
 from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
 

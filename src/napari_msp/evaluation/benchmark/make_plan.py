@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp import packaged
-from napari_msp.data.alike import check_alike, common_b_value, common_shells
+from napari_msp.data.consistency import check_alike, common_b_value, common_shells
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, open_dataset
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.phantom.simulate import recipe_of

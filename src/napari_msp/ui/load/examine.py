@@ -15,7 +15,7 @@ from nibabel.orientations import aff2axcodes
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import dataset_root, marked_input
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.beside import find_gradients, look_for_mask
+from napari_msp.data.companions import find_gradients, look_for_mask
 from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom

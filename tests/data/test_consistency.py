@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.alike import ScanHeader, UnlikeOthers, check_alike, unlike
+from napari_msp.data.consistency import ScanHeader, UnlikeOthers, check_alike, unlike
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
