@@ -63,7 +63,7 @@ class InMask:
         return len(self._index)
 
     def take(self, block: slice) -> FloatArray:
-        """Give a copy of a block's values, (N, B)."""
+        """Return a copy of a block's values, (N, B)."""
         index = self._index[block]
         if self._by_volume:
             return np.asarray(self._values.T.take(index, axis=1))

@@ -41,7 +41,7 @@ _LABEL = re.compile(r"[A-Za-z0-9]+")
 
 
 def image_suffix(path: str | Path) -> str:
-    """Give the ending of an image's name as the file has it; empty where it is no image's.
+    """Return the ending of an image's name as the file has it; empty where it is no image's.
 
     >>> image_suffix("DWI.NII.GZ"), image_suffix("dwi.bval")
     ('.NII.GZ', '')
@@ -52,7 +52,7 @@ def image_suffix(path: str | Path) -> str:
 
 
 def nifti_stem(path: str | Path) -> str:
-    """Give the name of an image's file without its ending.
+    """Return the name of an image's file without its ending.
 
     >>> nifti_stem("sub-01_dwi.nii.gz")
     'sub-01_dwi'
@@ -64,7 +64,7 @@ def nifti_stem(path: str | Path) -> str:
 
 
 def gradient_files(image: Path) -> tuple[Path, Path]:
-    """Give where the .bval and .bvec files of an image are written: beside it, by its stem.
+    """Return where the .bval and .bvec files of an image are written: beside it, by its stem.
 
     Where they are read from is for `beside.find_gradients` to say.
     """
@@ -73,7 +73,7 @@ def gradient_files(image: Path) -> tuple[Path, Path]:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Give the JSON file that goes with a NIfTI file."""
+    """Return the JSON file that goes with a NIfTI file."""
     return path.with_name(nifti_stem(path) + ".json")
 
 
@@ -84,7 +84,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def entities(path: str | Path) -> dict[str, str]:
-    """Give the entities of a BIDS file name.
+    """Return the entities of a BIDS file name.
 
     >>> entities("sub-01_ses-ge_acq-st_dwi.nii.gz")
     {'sub': '01', 'ses': 'ge', 'acq': 'st'}
@@ -167,7 +167,7 @@ def bare_stem(path: str | Path) -> str:
 
 
 def undescribed_stem(path: str | Path) -> str:
-    """Give `bare_stem` without `desc`, of which a name has only one.
+    """Return `bare_stem` without `desc`, of which a name has only one.
 
     >>> undescribed_stem("sub-01_space-T1w_desc-preproc_dwi.nii.gz")
     'sub-01_space-T1w'
@@ -222,7 +222,7 @@ def without_shell(stem: str) -> str:
 
 
 def map_beside(coefficients: Path, parameter: str) -> Path | None:
-    """Give another map's file of the same SH image; None where the name is no SH image's."""
+    """Return another map's file of the same SH image; None where the name is no SH image's."""
     if "param-coefficients" not in nifti_stem(coefficients):
         return None
     return coefficients.with_name(
@@ -231,7 +231,7 @@ def map_beside(coefficients: Path, parameter: str) -> Path | None:
 
 
 def dataset_root(path: str | Path) -> Path | None:
-    """Give the folder of the BIDS dataset that contains `path`: the parent of its `sub-` folder."""
+    """Return the root of the BIDS dataset that contains `path`: its `sub-` folder's parent."""
     for folder in absolute(path).parents:
         if folder.name.startswith("sub-"):
             return folder.parent
@@ -239,7 +239,7 @@ def dataset_root(path: str | Path) -> Path | None:
 
 
 def study_root(path: str | Path) -> Path | None:
-    """Give the dataset that `path` is of, also where it lies in its `derivatives/<name>/`."""
+    """Return the dataset that `path` is of, also where it lies in its `derivatives/<name>/`."""
     root = dataset_root(path)
     if root is not None and root.parent.name == "derivatives":
         return root.parent.parent
@@ -247,7 +247,7 @@ def study_root(path: str | Path) -> Path | None:
 
 
 def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
-    """Give the files that BIDS lets an image inherit, one level of folders after the other.
+    """Yield the files that BIDS lets an image inherit, one level of folders after the other.
 
     A file applies when it has the image's suffix and no entity that the image has not: the
     inheritance principle of BIDS. The level nearest to the image comes first; levels without any
@@ -308,7 +308,7 @@ def known_simulated(image: str | Path | None) -> bool:
 
 
 def derivative_folders(scan: str | Path) -> list[Path]:
-    """Give where `derivatives/*/` of a scan's dataset has what stands for its own folder."""
+    """Return where `derivatives/*/` of a scan's dataset has what stands for its own folder."""
     root = dataset_root(scan)
     if root is None:
         return []
@@ -332,7 +332,7 @@ def dataset_description(
     input_platform: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Give the content of a dataset_description.json.
+    """Return the content of a dataset_description.json.
 
     Parameters
     ----------
@@ -467,7 +467,7 @@ def describe_dataset(
 
 
 def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[str, Any]:
-    """Give the JSON sidecar of a brain mask.
+    """Return the JSON sidecar of a brain mask.
 
     Parameters
     ----------
@@ -492,7 +492,7 @@ def read_description(root: Path) -> dict[str, Any]:
 
 
 def marked_input(root: Path) -> str | None:
-    """Give the platform that a dataset marks as the one to predict from; None where it does not."""
+    """Return the platform that a dataset marks as the one to predict from; None without a mark."""
     mark = read_description(root).get("NapariMSP")
     platform = mark.get(INPUT_MARK) if isinstance(mark, Mapping) else None
     return platform if isinstance(platform, str) and platform else None

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_first_speak() -> int:
-    """Give the exit status, but not at once: launchers end all processes when one has failed."""
+    """Return the exit status, but not at once: launchers end all processes when one has failed."""
     time.sleep(2)
     return USER_ERROR
 

@@ -23,7 +23,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """Give a torch device by name.
+    """Return a torch device by name.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def _usable(available: dict[str, bool]) -> tuple[str, ...]:
 
 @contextmanager
 def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
-    """Give a copy of a network on `device` while the block runs, then the device's memory back.
+    """Yield a copy of a network on `device` while the block runs, then the device's memory back.
 
     Jobs that run one network at the same time each have their own copy. The network itself stays
     on the CPU: whoever keeps it (a viewer, for hours) uses no memory of a GPU, and still has it
@@ -162,7 +162,7 @@ def _free_pages() -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Give what is left under each limit, of control groups of either version."""
+    """Yield what is left under each limit, of control groups of either version."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -60,7 +60,7 @@ class Advice(Remedy):
     text: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Give the text: it is the same everywhere."""
+        """Return the text: it is the same everywhere."""
         return self.text
 
 
@@ -269,7 +269,7 @@ def together(errors: Sequence[UserError]) -> UserError:
 
 
 def every(remedy: Remedy | None) -> Iterable[Remedy]:
-    """Give a remedy, or those of an `Either` or `All`, one by one."""
+    """Yield a remedy, or those of an `Either` or `All`, one by one."""
     if isinstance(remedy, Either | All):
         for each in remedy.remedies:
             yield from every(each)
@@ -278,7 +278,7 @@ def every(remedy: Remedy | None) -> Iterable[Remedy]:
 
 
 def choice_in(remedy: Remedy | None) -> Choose | None:
-    """Give the choice that would help, alone or among other remedies; None where there is none."""
+    """Return the choice that would help, alone or among other remedies; None if there is none."""
     return next((each for each in every(remedy) if isinstance(each, Choose)), None)
 
 
@@ -350,7 +350,7 @@ class UserError(Exception):
         return type(self), (self.problem, self.subject, self.field, self.remedy)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values, for another process."""
+        """Return plain values, for another process."""
         return {
             "kind": type(self).__name__,
             "problem": self.problem,

@@ -51,7 +51,7 @@ HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that becomes `path` when the block ends well.
+    """Yield a temporary name beside `path` that becomes `path` when the block ends well.
 
     The temporary name keeps the suffix (writers choose the format by it) and starts with a dot
     (globs pass it over). When the block raises, nothing is left behind and an older file under
@@ -88,7 +88,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def staged_folder(
     folder: str | Path, last: str = "", replaced: re.Pattern[str] | None = None
 ) -> Iterator[Path]:
-    """Give a temporary folder whose files move into `folder` together when the block ends well.
+    """Yield a temporary folder whose files move into `folder` together when the block ends well.
 
     For jobs that write several files: a failure half-way leaves none of them.
 
@@ -121,7 +121,7 @@ def staged_folder(
 
 @contextmanager
 def _stage(folder: Path, wanted: Path | None) -> Iterator[Path]:
-    """Give an empty folder in a hidden one, both as `_hidden_folder`: it may become another."""
+    """Yield an empty folder in a hidden one, both as `_hidden_folder`: it may become another."""
     with _hidden_folder(folder, wanted) as hidden:
         stage = hidden / "made"
         stage.mkdir()
@@ -130,7 +130,7 @@ def _stage(folder: Path, wanted: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
-    """Give a folder, hidden inside `folder`, with its owner's file in it, that is gone afterwards.
+    """Yield a folder, hidden inside `folder`, with its owner's file in it, that is gone afterwards.
 
     Parents that were made for nothing go too, as does what killed processes left in `folder`.
 
@@ -229,7 +229,7 @@ def _machine() -> frozenset[str]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give an empty folder among the system's temporary ones, for as long as the block runs."""
+    """Yield an empty folder among the system's temporary ones, for as long as the block runs."""
     with _stage(Path(tempfile.gettempdir()), None) as folder:
         yield folder
 
@@ -274,7 +274,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def no_room(path: str | Path, reason: str | None) -> UserError:
-    """Give what to raise where a disk takes no more."""
+    """Return what to raise where a disk takes no more."""
     return UserError(
         f"cannot be written ({reason})",
         path,
@@ -284,7 +284,7 @@ def no_room(path: str | Path, reason: str | None) -> UserError:
 
 @contextmanager
 def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a temporary folder that becomes `folder` when the block ends well.
+    """Yield a temporary folder that becomes `folder` when the block ends well.
 
     For whole datasets: the name appears only when everything is in it.
 
@@ -440,7 +440,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def version_of(path: str | Path) -> tuple[int, ...]:
-    """Tell a file from any that takes its place while this process runs.
+    """Identify this version of a file, for as long as this process runs.
 
     The system's own time tells it too where size and time of change were kept, as `cp -p` does.
     On Windows that is the time of creation, which stays where such a copy overwrites a file.
@@ -454,13 +454,13 @@ def version_of(path: str | Path) -> tuple[int, ...]:
 
 
 def sha256(path: str | Path) -> str:
-    """Give the SHA-256 digest of a file in hexadecimal."""
+    """Return the SHA-256 digest of a file in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def stamp_of(path: Path) -> list[int] | None:
-    """Tell a file from a later one of its name, on any machine: size and time; None without one."""
+    """Return a file's size and modification time, a stamp valid on any machine; None if missing."""
     try:
         about = path.stat()
     except OSError:
@@ -469,7 +469,7 @@ def stamp_of(path: Path) -> list[int] | None:
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """Give a digest of which files these are, their sizes, and when they were written."""
+    """Return a digest of which files these are, their sizes, and when they were written."""
     state = hashlib.sha256()
     for path in paths:
         about = path.stat()
@@ -492,7 +492,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Give the version of Python, of napari-msp and of other packages, by name."""
+    """Return the version of Python, of napari-msp and of other packages, by name."""
     names = ("napari-msp", *packages)
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}

@@ -55,7 +55,7 @@ def explain(error: BaseException) -> UserError:
 
 
 def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
-    """Give what to raise where something cannot be read: what is not one's own is not damaged."""
+    """Return what to raise where something cannot be read: what is not one's own is not damaged."""
     denied = isinstance(error, PermissionError)
     remedy = "ask its owner for the right to read it" if denied else "check the path"
     return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
@@ -134,7 +134,7 @@ def validation_reason(message: str) -> str:
 
 
 def first_reason(error: Exception) -> str:
-    """Give the first complaint of a validation in one line, with the whole path to its field."""
+    """Return the first complaint of a validation in one line, with the whole path to its field."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):

@@ -112,7 +112,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def numbered(named: Iterable[tuple[str, Thing]]) -> dict[str, Thing]:
-    """Give each of some things its name, with a number where another had that name before.
+    """Return things by unique names: a name that was taken before gets a number.
 
     >>> [*numbered([("MSP", 1), ("DIQT", 2), ("MSP", 3)])]
     ['MSP', 'DIQT', 'MSP (2)']

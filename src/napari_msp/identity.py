@@ -44,7 +44,7 @@ class Person:
     scans: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Return plain values."""
         return {"Label": self.label, "Dataset": self.dataset, "Scans": sorted(self.scans)}
 
     @classmethod
@@ -88,7 +88,7 @@ def same_person(first: Person, second: Person) -> bool | None:
 
 
 def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
-    """Give the names under which scans stand that stand under another name too, and that name.
+    """Yield the names under which scans stand that stand under another name too, and that name.
 
     The first of those who share a scan is the one that the others are copies of.
 
@@ -167,7 +167,7 @@ def dataset_key(root: str | Path) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """Give `scan_digest` of an image in a file; empty where it cannot be read."""
+    """Return `scan_digest` of an image in a file; empty where it cannot be read."""
     try:
         return scan_digest(open_nifti(Path(path)))
     except UserError:
@@ -215,7 +215,7 @@ def scan_digest(image: nib.Nifti1Image) -> str:
 
 
 def files_read(acquisition: Acquisition, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
-    """Give the SHA-256 of all that a scan is read from, by which one knows whether it changed.
+    """Return the SHA-256 of all that a scan is read from, by which one knows whether it changed.
 
     Image and mask by their files, the gradient table by its numbers. Reads no voxels. Empty where
     the image is in memory.

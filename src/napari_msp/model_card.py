@@ -62,7 +62,7 @@ class SHSettings(_Stated):
         return self.shells or (self.b_value,)
 
     def regularisation(self, directions: int) -> float:
-        """Give λ for a number of directions."""
+        """Return λ for a number of directions."""
         return default_regularisation(directions, self.regularisation_at_30)
 
 
@@ -103,7 +103,7 @@ class Gradients(_Stated):
         return self
 
     def table(self) -> GradientTable:
-        """Give the table."""
+        """Return the table."""
         return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
 
 
@@ -222,7 +222,7 @@ class ModelCard(_Stated):
         return not self.simulated_only and "saw" not in self.training
 
     def voxel_size_of(self, target: str) -> float:
-        """Give the voxel size that is predicted on a target, in mm."""
+        """Return the voxel size that is predicted on a target, in mm."""
         return self.voxel_size / self.scales[target]
 
     def fit_name(self, target: str, shell: int) -> str:

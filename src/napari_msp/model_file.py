@@ -144,7 +144,7 @@ class Model:
         return str(self.path) if self.path is not None else "model"
 
     def single(self, target: str) -> Network:
-        """Give the network of one target."""
+        """Return the network of one target."""
         if not isinstance(target, str):
             problem = f"predicts one target at a time, not {type(target).__name__}"
             raise UserError(problem, self.name, "target", Give("target", "its name"))
@@ -155,18 +155,18 @@ class Model:
         return network
 
     def together(self, targets: Sequence[str]) -> SharedMSP | None:
-        """Give what predicts several targets at once; None where they share nothing."""
+        """Return what predicts several targets at once; None where they share nothing."""
         networks = {target: self.single(target) for target in targets}
         if not shares_first_stages(networks.values()):
             return None
         return SharedMSP(cast("dict[str, MSP]", networks)).eval()
 
     def standardisation(self, platform: str) -> Standardisation:
-        """Give a platform's standardisation."""
+        """Return a platform's standardisation."""
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
     def error_model(self, target: str, number: int = 0) -> ErrorModel | None:
-        """Give what predicts a target's error in the n-th shell; None where not calibrated.
+        """Return what predicts a target's error in the n-th shell; None where not calibrated.
 
         Where an older file does not say how large an error was expected of any voxel, the largest
         is what guessing the mean of the training subjects' brains would err.
@@ -215,7 +215,7 @@ def save_model(path: str | Path, model: Model) -> None:
 
 
 def _of_each(model: Model) -> dict[str, Tensor]:
-    """Give the weights of every target's network."""
+    """Return the weights of every target's network."""
     return {
         f"{target}/{name}": value.detach().cpu().contiguous()
         for target, network in model.network.networks.items()
@@ -224,7 +224,7 @@ def _of_each(model: Model) -> dict[str, Tensor]:
 
 
 def _stored_once(model: Model) -> dict[str, Tensor]:
-    """Give the weights of first stages that all targets share, then of each target's branches."""
+    """Return the weights of first stages that all targets share, then of each target's branches."""
     shared = SharedMSP(cast("dict[str, MSP]", dict(model.network.networks.items())))
     parts = {SHARED: shared.singles.state_dict()} | {
         target: {f"{BRANCHES}{name}": value for name, value in branches.state_dict().items()}
@@ -297,7 +297,7 @@ def _model_as_of(path: Path, version: tuple[int, ...]) -> Model:
 def _known_first_stages(
     card: ModelCard, networks: Mapping[str, Network]
 ) -> dict[str, SingleNetwork] | None:
-    """Give the first stages that the next target shares with those before it."""
+    """Return the first stages that the next target shares with those before it."""
     if card.first_stages == "own" or not networks:
         return None
     before = cast(MSP, next(iter(networks.values())))
@@ -305,7 +305,7 @@ def _known_first_stages(
 
 
 def _weights_of(target: str, card: ModelCard, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the weights of a target's network, those that it shares among them."""
+    """Return the weights of a target's network, those that it shares among them."""
     found = under(f"{target}/", weights)
     if card.first_stages == "own":
         return found
@@ -440,7 +440,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors whose names begin with a prefix, by the rest of their names."""
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -103,7 +103,7 @@ class Options:
         return None if self.memory is None else self.memory * 2**30
 
     def recorded(self) -> dict[str, Any]:
-        """Give what changes numbers as plain values, by the names that it has in sidecars."""
+        """Return what changes numbers as plain values, by the names that it has in sidecars."""
         shells = None if self.b_value is None else sorted(float(b) for b in _all(self.b_value))
         return {
             "Resample": self.resample,
@@ -162,12 +162,12 @@ LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
 def is_launched() -> bool:
-    """Tell whether a launcher started this process as one of several."""
+    """Return whether a launcher started this process as one of several."""
     return os.environ.keys() >= LAUNCHED and os.environ["WORLD_SIZE"] != "1"
 
 
 def is_first() -> bool:
-    """Tell whether it is the first of them, or was started by itself."""
+    """Return whether it is the first of them, or was started by itself."""
     return not is_launched() or os.environ["RANK"] == "0"
 
 

@@ -16,23 +16,23 @@ BASE = "base.safetensors"
 
 
 def base_model() -> Path | None:
-    """Give the path of the base that a training starts from; None where there is none."""
+    """Return the path of the base that a training starts from; None where there is none."""
     path = _models() / BASE
     return path if path.is_file() else None
 
 
 def packaged_model(title: str) -> Path:
-    """Give the path of a teaching model, one of `TEACHING`."""
+    """Return the path of a teaching model, one of `TEACHING`."""
     return _models() / f"{title.lower()}-teaching.safetensors"
 
 
 def packaged_models() -> dict[str, Path]:
-    """Give the paths of all teaching models by title."""
+    """Return the paths of all teaching models by title."""
     return {title: packaged_model(title) for title in TEACHING}
 
 
 def model_path(named: str | Path) -> Path:
-    """Give a model's file: what is named, or a packaged one by its name without suffix."""
+    """Return a model's file: what is named, or a packaged one by its name without suffix."""
     path = Path(named)
     if path.suffix or path.exists():
         return path

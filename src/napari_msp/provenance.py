@@ -50,7 +50,7 @@ def source_path(uri: str, root: Path) -> Path | None:
 
 
 def linked_source(root: Path) -> Path | None:
-    """Give the dataset that a derivative says it was made from; None where it says none."""
+    """Return the dataset that a derivative says it was made from; None where it says none."""
     links = _mapping(read_description(root).get("DatasetLinks"))
     source = _text(links.get("source"))
     return None if source is None else root / source
@@ -130,7 +130,7 @@ class Provenance:
         return f"{self.title} {self.target}{STAGES[self.stage]}".strip()
 
     def to_sidecar(self) -> dict[str, Any]:
-        """Give the fields of a JSON sidecar."""
+        """Return the fields of a JSON sidecar."""
         return {
             "Description": f"{self.target} as predicted from {self.input}",
             "Target": self.target,
@@ -210,7 +210,7 @@ FILES = "Files"
 
 
 def sizes_of(folder: Path, stem: str) -> dict[str, int]:
-    """Give the bytes of every image and table of a prediction in a folder, by name."""
+    """Return the bytes of every image and table of a prediction in a folder, by name."""
     names = sorted(folder.glob(f"{escape(stem)}*"))
     return {each.name: each.stat().st_size for each in names if each.suffix != ".json"}
 
@@ -338,7 +338,7 @@ def advice(steps: tuple[Step, ...]) -> str:
 
 
 def _said_in(value: Any, name: str = "") -> list[str]:
-    """Give all that a sidecar says was done: words, and names of what is true or has content."""
+    """Return all that a sidecar says was done: words, and names of what is true or has content."""
     if isinstance(value, Mapping):
         fields = {str(key): inner for key, inner in value.items() if key not in OF_THE_SCANNER}
         return [each for key, inner in fields.items() for each in _said_in(inner, key)]

@@ -128,7 +128,7 @@ class Scan:
         return tuple(f"{why}: it is left out" for why in unfit.values())
 
     def by_shell(self) -> dict[int, Self]:
-        """Give a scan of one shell for each of its shells, by name; itself where there is one."""
+        """Return a scan of one shell for each of its shells, by name; itself where there is one."""
         if len(self.shells) < 2:
             return dict.fromkeys(self.shells, self)
         return dict(self._by_shell)
@@ -140,7 +140,7 @@ class Scan:
         return {shell.name: replace(self, shell=shell.b_value) for shell in self._chosen}
 
     def at_shell(self, b_value: float | None = None) -> Self:
-        """Give the scan of one shell, to within 5 % of a b-value; None: of the only one.
+        """Return the scan of one shell, to within 5 % of a b-value; None: of the only one.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Scan:
         raise UserError(problem, name, "b_value", Choose("b_value", self.shells))
 
     def at_other_shell(self, shell: Shell) -> Self:
-        """Give the DWI at any shell of its acquisition, chosen or not; always the same object."""
+        """Return the DWI at any shell of its acquisition, chosen or not; always the same object."""
         return self._at_other_shells.setdefault(shell.name, replace(self, shell=shell.b_value))
 
     @cached_property
@@ -199,7 +199,7 @@ class Scan:
         return image
 
     def maps(self, route: Route = "sh") -> Maps | Any:
-        """Give all maps, each computed when first asked for and kept; of several shells by name.
+        """Return all maps, each computed when first asked for and kept; of several shells by name.
 
         Parameters
         ----------
@@ -374,7 +374,7 @@ class Scan:
         return [out / name for name in names]
 
     def _older(self, out: Path) -> re.Pattern[str] | None:
-        """Give the names of all maps that an earlier run may have made of it, of any shell."""
+        """Return the names of all maps that an earlier run may have made of it, of any shell."""
         place = None if self.path is None else absolute(self.path).parent
         if self.provenance is not None and absolute(out) == place:
             return None  # SH images there are what `harmonize` predicted
@@ -392,7 +392,7 @@ class Scan:
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
     def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
-        """Give what the SH image's sidecar says of its scan.
+        """Return what the SH image's sidecar says of its scan.
 
         That is how it was predicted; of a measured one what was used, doubted and left out.
 
@@ -433,7 +433,7 @@ class Scan:
 
 
 def _scanned_elsewhere(path: Path) -> dict[str, Path]:
-    """Give scans of the same person on other platforms of the dataset, by platform."""
+    """Return scans of the same person on other platforms of the dataset, by platform."""
     known, root = subject_and_platform(path), dataset_root(path)
     if known is None or root is None:
         return {}

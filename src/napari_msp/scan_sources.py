@@ -99,7 +99,7 @@ def _joined(scans: Sequence[Scan]) -> Scan:
 
 
 def _lacks_its_table(path: Path) -> bool:
-    """Tell a DWI without a gradient table from an SH image, by its name and number of volumes."""
+    """Tell a DWI without gradient table from an SH image by its name and number of volumes."""
     shape = open_nifti(path).shape
     if len(shape) != 4 or nifti_stem(path).endswith("_dwimap"):
         return False

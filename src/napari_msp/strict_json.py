@@ -135,7 +135,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _texts(read: Any) -> Iterator[str]:
-    """Give every text, names among them, level by level."""
+    """Yield every text, names among them, level by level."""
     level = [read]
     for _ in range(DEEPEST + 1):
         below: list[Any] = []

@@ -270,7 +270,7 @@ class _Reference:
         return cls(scan, shell, brain_image(scan, shell), lattice)
 
     def lattice_for(self, scan: Lattice) -> Lattice:
-        """Give where a scan is interpolated to: as fine as it is, in whole fractions of a voxel."""
+        """Return the lattice to interpolate a scan to: as fine as it, in whole parts of a voxel."""
         ratio = self.lattice.voxel_sizes.mean() / scan.voxel_sizes.mean()
         return self.lattice.refined(max(1, round(float(ratio))))
 
@@ -339,7 +339,7 @@ def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
 
 
 def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
-    """Give each order's SH energy after interpolation over that before, in the mask."""
+    """Return each order's SH energy after interpolation over that before, in the mask."""
     if placed.clipped is None:
         return {}
     energies = []

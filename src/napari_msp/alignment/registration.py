@@ -158,7 +158,7 @@ class Displacement:
         return float(np.degrees(Rotation.from_matrix(self.rotation).magnitude()))
 
     def in_voxels(self, lattice: Lattice) -> float:
-        """Give the mean distance in mean edges of a lattice's voxels."""
+        """Return the mean distance in mean edges of a lattice's voxels."""
         return self.mean / float(lattice.voxel_sizes.mean())
 
     def too_far(self, lattice: Lattice) -> bool:
@@ -192,7 +192,7 @@ class Displacement:
         return np.asarray((points - self.centre) @ linear.T + self.centre + self.shift)
 
     def mean_over(self, points: FloatArray) -> float:
-        """Give the distance in mm by which (N, 3) points move, averaged over them."""
+        """Return the distance in mm by which (N, 3) points move, averaged over them."""
         return float(np.linalg.norm(self.apply(points) - points, axis=1).mean())
 
 
@@ -273,7 +273,7 @@ def _quick_brain(image: SHImage | GridImage) -> BrainImage:
 
 
 def _lie_together(fixed: BrainImage, moving: BrainImage, limit: float) -> bool:
-    """Tell by one step of least squares that heads lie on each other; False says nothing.
+    """Return whether one step of least squares shows that heads coincide; False proves nothing.
 
     That is a tenth of the work of measuring where they lie.
 
@@ -408,7 +408,7 @@ class _Pair:
         return found, _correlation(self._values(points, found), wanted)
 
     def step(self) -> tuple[FloatArray, float]:
-        """Give the motion of one step of least squares from none, and the correlation before it."""
+        """Return the motion after one step of least squares, and the correlation before it."""
         still = np.zeros(MOTION["rigid"])
         thin = slice(None, None, 1 + len(self.points) // SEARCH_VOXELS)
         shared = self._shared(self.points[thin], still)
@@ -424,7 +424,7 @@ class _Pair:
         return solution[: len(still)], _correlation(values, wanted)
 
     def starts(self, shift: FloatArray) -> list[FloatArray]:
-        """Give the likeliest motions to start from, the best first.
+        """Return the likeliest motions to start from, the best first.
 
         `shift` is (3,) from the fixed brain's centre to the moving one's, in mm.
         """
@@ -482,7 +482,7 @@ def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
 
 
 def _correlation(values: FloatArray, wanted: FloatArray) -> float:
-    """Give Pearson's r; 0 where one of them is uniform."""
+    """Return Pearson's r; 0 where one of them is uniform."""
     if len(values) < 2 or values.std() == 0 or wanted.std() == 0:
         return 0.0
     return float(np.corrcoef(values, wanted)[0, 1])

@@ -141,7 +141,7 @@ def _number_text(name: str, value: float) -> str:
 
 
 def kept_energy(scans: Sequence[AlignedScan]) -> dict[str, dict[int, float]]:
-    """Give, by platform, the median over subjects of each SH order's energy after interpolation.
+    """Return, by platform, the median over subjects of each SH order's energy after interpolation.
 
     Relative to that before: fine detail and noise are what interpolation takes.
     """

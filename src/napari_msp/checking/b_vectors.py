@@ -119,7 +119,7 @@ CORRECT: Remedy = either(Give("corrected", "a folder for the corrected table"), 
 
 
 def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
-    """Give an acquisition the right order of rows, for what is measured of it later."""
+    """Return an acquisition the right order of rows, for what is measured of it later."""
     directions = image_to_scanner_axes(table.vectors, acquisition.affine)
     threshold = acquisition.gradients.b0_threshold
     return acquisition.with_gradients(GradientTable(table.b_values, directions, threshold))
@@ -208,7 +208,7 @@ def check_turns(
 
 
 def _alone(table: TableInFile) -> FloatArray | None:
-    """Give the turn that a scan's own fibres surely tell; None where they tell none."""
+    """Return the turn that a scan's own fibres surely tell; None where they tell none."""
     if table.coherence is None:
         return None
     found = table.coherence.best
@@ -224,7 +224,7 @@ def _alone(table: TableInFile) -> FloatArray | None:
 
 
 def _accuracy_alone(evidence: TurnEvidence) -> float:
-    """Give how near, in degrees, a scan's own fibres come to the truth."""
+    """Return how near, in degrees, a scan's own fibres come to the truth."""
     return max(LEAST_TURN_ALONE, 3 * evidence.uncertainty)
 
 
@@ -252,11 +252,11 @@ class _Pair:
     across: FloatArray
 
     def of_target(self, input_turn: FloatArray) -> FloatArray:
-        """Give the target's turn, should the input need one."""
+        """Return the target's turn, should the input need one."""
         return np.asarray(self.across @ input_turn @ self.across.T @ self.turn)
 
     def of_input(self, target_turn: FloatArray) -> FloatArray:
-        """Give the input's turn, should the target need one."""
+        """Return the input's turn, should the target need one."""
         return np.asarray(self.across.T @ target_turn @ self.turn.T @ self.across)
 
 
@@ -409,7 +409,7 @@ def _undecided(source: ScanSummary, pair: _Pair) -> Finding:
 
 
 def _correction(scan: ScanSummary, turn: FloatArray) -> Correction | None:
-    """Give the right table of a scan; None where the given one is not known to be wrong."""
+    """Return the right table of a scan; None where the given one is not known to be wrong."""
     table = scan.table
     if table is None or not table.complete:
         return None

@@ -51,7 +51,7 @@ def compare_with_input(
 
 
 def measured_distance(scan: ScanSummary) -> float | None:
-    """Give the mean displacement in voxels of the input, where it means something.
+    """Return the mean displacement in voxels of the input, where it means something.
 
     That of scans that hardly resemble the input does not.
     """

@@ -244,7 +244,7 @@ def _compare_platforms(
 
 
 def _of_platform(scans: Sequence[ScanSummary], platform: str) -> ScanSummary | None:
-    """Give a subject's scan on a platform."""
+    """Return a subject's scan on a platform."""
     return next((scan for scan in scans if scan.platform == platform), None)
 
 
@@ -254,7 +254,7 @@ def _rows(
     input_platform: str,
     findings: Sequence[Finding],
 ) -> list[Row]:
-    """Give one row a scan of the dataset, also for those that could not be opened."""
+    """Return one row a scan of the dataset, also for those that could not be opened."""
     usable = {(scan.subject, scan.platform): scan for scan in scans}
     b_value = common_b_value(scans, input_platform)
     return [

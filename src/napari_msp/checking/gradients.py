@@ -138,7 +138,7 @@ def _has(scan: ScanSummary, b_value: float) -> bool:
 
 
 def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float | None:
-    """Give the median b-value of the input's scans with one shell, else of all such scans."""
+    """Return the median b-value of the input's scans with one shell, else of all such scans."""
     single = [scan for scan in scans if len(scan.gradients.shells) == 1]
     of_input = [scan for scan in single if scan.platform == input_platform]
     values = [scan.gradients.shells[0].b_value for scan in of_input or single]
@@ -276,7 +276,7 @@ def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -
 
 
 def _orders(b_values: FloatArray, vectors: FloatArray) -> Iterator[TableOrder]:
-    """Give every other order that is tried, the likeliest first, each table once."""
+    """Yield every other order that is tried, the likeliest first, each table once."""
     count = len(b_values)
     every = np.arange(count)
     weighted = np.flatnonzero(b_values > B0_MAXIMUM)
@@ -341,7 +341,7 @@ def _residuals(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) ->
 
 
 def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> float:
-    """Give by how many standard deviations a table is better than its directions at random.
+    """Return by how many standard deviations a table is better than its directions at random.
 
     What volumes have in common over all voxels, such as a gain of their own, is taken out.
     """
@@ -361,7 +361,7 @@ def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) 
 
 
 def _standard_errors(gain: FloatArray) -> float:
-    """Give a sum over voxels in standard errors, from groups of neighbours."""
+    """Return a sum over voxels in standard errors, from groups of neighbours."""
     groups = np.array([group.sum() for group in np.array_split(gain, GROUPS)])
     error = float(np.sqrt(((groups - groups.mean()) ** 2).sum()))
     return float(groups.sum()) / error if error > 0 else 0.0

@@ -161,7 +161,7 @@ class ThinSlices:
         self.groups, self.axis = groups, axis
 
     def without(self, dropped: MaskArray) -> FloatArray:
-        """Give (X, Y, Z, N) values with (K, N) slices replaced by what others let expect."""
+        """Return (X, Y, Z, N) values with (K, N) slices replaced by what others let expect."""
         values = self.values.copy()
         slices = np.moveaxis(values, self.axis, 0)
         for group in self.groups:
@@ -326,7 +326,7 @@ def _laid(
 def _left(
     coarse: "_Coarse", splines: Sequence[FloatArray], group: Group, poses: FloatArray
 ) -> float:
-    """Give the mean over volumes of their median difference from what the others let expect."""
+    """Return the mean over volumes of their median difference from what the others let expect."""
     back = coarse.brought_back(splines, poses)
     apart = np.abs(back - back @ group.others().T.astype(np.float32))
     return float(np.median(apart[tuple(coarse.indices.T)], axis=0).mean())
@@ -356,14 +356,14 @@ def _described(
 
 
 def _parameters(poses: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give (N, 3) rotation vectors in radians, and shifts of a centre in mm."""
+    """Return (N, 3) rotation vectors in radians, and shifts of a centre in mm."""
     rotations = Rotation.from_matrix(poses[:, :3, :3]).as_rotvec()
     shifts: FloatArray = poses[:, :3, :3] @ centre + poses[:, :3, 3] - centre
     return rotations, shifts
 
 
 def _pose(rotation: FloatArray, shift: FloatArray, centre: FloatArray) -> FloatArray:
-    """Give the (4, 4) matrix of x → R (x - c) + c + t."""
+    """Return the (4, 4) matrix of x → R (x - c) + c + t."""
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_rotvec(rotation).as_matrix()
     pose[:3, 3] = centre + shift - pose[:3, :3] @ centre
@@ -389,11 +389,11 @@ class _Coarse:
         self.to_voxel = np.linalg.inv(self.affine)
 
     def smoothed(self) -> FloatArray:
-        """Give (x, y, z, N) smooth volumes."""
+        """Return (x, y, z, N) smooth volumes."""
         return gaussian_filter(self.values, (SMOOTHING,) * 3 + (0,), truncate=3.0, mode="nearest")
 
     def brought_back(self, splines: Sequence[FloatArray], poses: FloatArray) -> FloatArray:
-        """Give (x, y, z, N) volumes as if the head lay where it usually does."""
+        """Return (x, y, z, N) volumes as if the head lay where it usually does."""
         moves = self.to_voxel @ poses @ self.affine
         back = [
             affine_transform(each, to[:3, :3], to[:3, 3], order=3, mode="nearest", prefilter=False)
@@ -402,18 +402,18 @@ class _Coarse:
         return np.stack(back, axis=-1)
 
     def trust(self, series: FloatArray, expected: FloatArray, kept: MaskArray) -> FloatArray:
-        """Give a weight to each point: small where volumes are predicted badly."""
+        """Return a weight to each point: small where volumes are predicted badly."""
         at = tuple(self.indices.T)
         error = np.median(np.abs(series[at] - expected[at])[:, kept], axis=1)
         return np.asarray(1 / (error**2 + np.median(error) ** 2 + TINY))
 
     def usual(self, poses: FloatArray) -> FloatArray:
-        """Give the (4, 4) median of poses."""
+        """Return the (4, 4) median of poses."""
         rotations, shifts = _parameters(poses, self.centre)
         return _pose(np.median(rotations, axis=0), np.median(shifts, axis=0), self.centre)
 
     def distances(self, poses: FloatArray, like: FloatArray) -> FloatArray:
-        """Give (N,) mean distances in mm of points moved by poses and by the median of others."""
+        """Return (N,) mean distances in mm of points moved by poses and by the median of others."""
         relative = poses @ np.linalg.inv(self.usual(like))
         moved = self.points @ (relative[:, :3, :3] - np.eye(3)).swapaxes(1, 2)
         return np.asarray(np.linalg.norm(moved + relative[:, None, :3, 3], axis=2).mean(axis=1))
@@ -486,7 +486,7 @@ def _averaged(values: FloatArray, factors: IntArray) -> FloatArray:
 
 
 def _coarser(affine: FloatArray, factors: IntArray) -> FloatArray:
-    """Give the affine of averaged voxels."""
+    """Return the affine of averaged voxels."""
     coarser = affine @ np.diag([*factors, 1.0])
     coarser[:3, 3] += affine[:3, :3] @ ((factors - 1) / 2)
     return coarser

@@ -373,7 +373,7 @@ def neighbour_correlations(
 def _correlate(
     volumes: Sequence[FloatArray] | FloatArray, pairs: Sequence[tuple[int, int]]
 ) -> FloatArray:
-    """Give Pearson's r of pairs of volumes; nan where one is constant."""
+    """Return Pearson's r of pairs of volumes; nan where one is constant."""
     means = [volume.mean(dtype=float) for volume in volumes]
     centred = [
         volume - mean.astype(volume.dtype) for volume, mean in zip(volumes, means, strict=True)
@@ -480,6 +480,6 @@ def _ghost(shifted: FloatArray, seen: FloatArray, floor: float) -> float:
 
 
 def _rice_mean(signal: FloatArray, deviation: float) -> FloatArray:
-    """Give the mean of a magnitude whose two channels have noise (Gudbjartsson 1995)."""
+    """Return the mean of a magnitude whose two channels have noise (Gudbjartsson 1995)."""
     x = np.square(signal / deviation) / 4
     return np.asarray(deviation * np.sqrt(np.pi / 2) * ((1 + 2 * x) * i0e(x) + 2 * x * i1e(x)))

@@ -206,7 +206,7 @@ def _readable(
 
 
 def _rows_slipped(whole: Acquisition) -> bool:
-    """Tell whether another order of its rows makes a table fit, which is then told of."""
+    """Return whether another order of its rows makes a table fit, which is then told of."""
     try:
         return bool(whole.b0[whole.mask].any() and examine_table("", whole)[1].slip)
     except UserError:

@@ -45,7 +45,7 @@ class DroppedSlice:
 
 
 def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
-    """Give the mean over the brain of every slice and volume.
+    """Return the mean over the brain of every slice and volume.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
 def slice_gains(
     means: FloatArray, groups: Sequence[Group], untrusted: MaskArray | None = None
 ) -> tuple[FloatArray, MaskArray]:
-    """Give each slice's signal over what the other volumes let expect, and which dropped out.
+    """Return each slice's signal over what the other volumes let expect, and which dropped out.
 
     A slice that dropped out is no longer predicted from, worst first, so that it makes no other one
     look bright or dark.
@@ -112,7 +112,7 @@ def slice_gains(
 def _in_group(
     means: FloatArray, group: Group, kept: MaskArray
 ) -> tuple[FloatArray, FloatArray, MaskArray]:
-    """Give gains, what they are relative to, and what dropped out, of one group."""
+    """Return gains, what they are relative to, and what dropped out, of one group."""
     few = _is_few(group)
     kept = kept.copy()
     expected = np.stack([_predict(*each, group) for each in zip(means, kept, strict=True)])
@@ -130,12 +130,12 @@ def _in_group(
 
 
 def _is_few(group: Group) -> bool:
-    """Tell whether a shell has too few directions for more than their mean."""
+    """Return whether a shell has too few directions for more than their mean."""
     return group.b_value > 0 and group.design.shape[1] == 1
 
 
 def _predict(values: FloatArray, kept: MaskArray, group: Group) -> FloatArray:
-    """Give (N,) what one slice should be in each volume; nan where that is not known."""
+    """Return (N,) what one slice should be in each volume; nan where that is not known."""
     if not kept.any() or not np.isfinite(values).all():
         return np.full(len(values), np.nan)
     predicted: FloatArray = group.others(kept) @ values
@@ -163,7 +163,7 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
 
 
 def _limit(gains: FloatArray, group: Group) -> float:
-    """Give the depth from which a slice of a group counts as dropped."""
+    """Return the depth from which a slice of a group counts as dropped."""
     known = gains[np.isfinite(gains)]
     spread = scipy.stats.median_abs_deviation(known, scale="normal") if len(known) else 0.0
     least = LEAST_DEPTH_OF_FEW if _is_few(group) else LEAST_DEPTH

@@ -35,13 +35,13 @@ COLUMNS = tuple(
 
 
 def unusable_row(subject: str, platform: str) -> Row:
-    """Give the row of a scan that could not be opened."""
+    """Return the row of a scan that could not be opened."""
     named = {"subject": subject, "platform": platform, "flags": ("unusable",)}
     return dict.fromkeys(COLUMNS) | named
 
 
 def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Finding]) -> Row:
-    """Give the row of a scan.
+    """Return the row of a scan.
 
     Parameters
     ----------

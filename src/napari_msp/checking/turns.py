@@ -44,7 +44,7 @@ AXIS_ORDERS = tuple(each for each in grid_symmetries() if np.linalg.det(each) > 
 
 
 def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
-    """Give the angle in degrees between two proper rotations."""
+    """Return the angle in degrees between two proper rotations."""
     return float(np.degrees(Rotation.from_matrix(turn @ other.T).magnitude()))
 
 
@@ -105,7 +105,7 @@ class TurnEvidence:
         return float(self.total @ _squared(turn))
 
     def advantage(self, turn: FloatArray, other: FloatArray = NO_TURN) -> float:
-        """Give by how many standard errors one turn scores higher than another."""
+        """Return by how many standard errors one turn scores higher than another."""
         if np.allclose(turn, other):
             return 0.0
         gain = self.blocks @ (_squared(turn) - _squared(other))
@@ -192,7 +192,7 @@ def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
 
 
 def determine_tensors(directions: FloatArray) -> bool:
-    """Tell whether (N, 3) directions determine a tensor: of others' fibres nothing can be said."""
+    """Return whether (N, 3) directions determine a tensor; if not, fibres are not known."""
     return supported_order(directions, 2) == 2
 
 
@@ -248,7 +248,7 @@ def coherence_of(
 
 
 def principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
+    """Return (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
     xx, yy, zz, xy, xz, yz = np.moveaxis(tensors.astype(float), -1, 0)
     matrices = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), -1, 0)
     values, vectors = np.linalg.eigh(matrices)
@@ -268,18 +268,18 @@ def dyads(fibres: FloatArray) -> FloatArray:
 
 
 def nearest_order(turn: FloatArray) -> FloatArray:
-    """Give the signed axis order that is nearest to a turn."""
+    """Return the signed axis order that is nearest to a turn."""
     return max(AXIS_ORDERS, key=lambda order: float((order * turn).sum()))
 
 
 def settled(turn: FloatArray, accuracy: float) -> FloatArray:
-    """Give an axis order in place of a turn that differs from it by no more than `accuracy`."""
+    """Return an axis order in place of a turn that differs from it by no more than `accuracy`."""
     order = nearest_order(turn)
     return order if angle(turn, order) <= accuracy else turn
 
 
 def as_said(turn: FloatArray) -> FloatArray:
-    """Give a turn or its negative, which are one to fibres: that with fewer minus signs."""
+    """Return a turn or its negative, which are one to fibres: that with fewer minus signs."""
     order = nearest_order(turn)
     return turn if (order < -0.5).sum() <= (order > 0.5).sum() else -turn
 

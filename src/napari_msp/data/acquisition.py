@@ -232,11 +232,11 @@ class Acquisition:
         return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
-        """Give the same voxels and mask with another table of the volumes that are in use."""
+        """Return the same voxels and mask with another table of the volumes that are in use."""
         return self._with(replace(self._read, gradients=table))
 
     def doubted(self, doubts: Sequence[str]) -> "Acquisition":
-        """Give the same, of which more is doubted: whoever uses it is told, as of the rest."""
+        """Return the same, of which more is doubted: whoever uses it is told, as of the rest."""
         return self._with(replace(self._read, doubts=(*self._read.doubts, *doubts)))
 
     def _with(self, read: "_Read") -> "Acquisition":

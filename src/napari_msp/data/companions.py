@@ -1,12 +1,11 @@
-"""What belongs to an image: which gradient table and which mask, by their names and places.
+"""The gradient table and the mask that belong to an image, found by their names and places.
 
-The only place that decides it, for every job and for the window. No voxel is read; masks are
-looked at for their lattice.
+Only this module decides that, for every command and for the window. It reads no voxels, and of
+masks only the lattice.
 
-Neither pybids nor ancpbids is used. Half of the layouts here are not BIDS, and of BIDS only the
-inheritance of tables is needed (see `bids.applicable`), which ancpbids has for JSON alone. pybids
-has it, at the price of pandas, SQLAlchemy and 20 packages more, and of indexing a whole dataset
-before it answers.
+Neither pybids nor ancpbids is used: half of the layouts here are not BIDS, and of BIDS only the
+inheritance of tables is needed (see `bids.applicable`). ancpbids has that for JSON alone; pybids
+brings pandas, SQLAlchemy and 20 more packages, and indexes a whole dataset before it answers.
 """
 
 from __future__ import annotations
@@ -40,24 +39,24 @@ if TYPE_CHECKING:
 
 BVALS = (".bval", ".bvals", "_bval", "_bvals", ".bval.txt", ".bvals.txt")
 BVECS = (".bvec", ".bvecs", "_bvec", "_bvecs", ".bvec.txt", ".bvecs.txt")
-"""What follows an image's stem in the names of its gradient files."""
+"""Endings that follow an image's stem in the names of its gradient files."""
 
 FOLDER_BVALS, FOLDER_BVECS = ("bvals", "bval"), ("bvecs", "bvec")
-"""Names that stand for the one scan of a folder: FSL, HCP, TRACULA, UK Biobank."""
+"""Names of the gradient files of a folder's only scan: FSL, HCP, TRACULA, UK Biobank."""
 
 ROTATED = ".eddy_rotated_bvecs"
-"""What FSL's eddy appends to its output for the b-vectors that it turned with the head."""
+"""Ending that FSL's eddy appends to its output's name for the b-vectors turned with the head."""
 
 MRTRIX_TABLES = (".b", ".grad", "_grad.b", "_grad.txt")
-"""What follows an image's stem in the names of MRtrix3's tables: four columns, scanner axes."""
+"""Endings that follow an image's stem for MRtrix3's tables: four columns, scanner axes."""
 
 FOLDER_MRTRIX_TABLES = ("grad.b", "grad.txt", "encoding.b")
 
 MRTRIX_HEADER = 2**20
-"""Bytes of an MRtrix image within which its header is looked for (our choice)."""
+"""First bytes of an MRtrix image in which its header is looked for (our choice)."""
 
 FURTHER_PLACES = ("../dlabel/diff",)
-"""Where pipelines keep masks away from the image, from its folder: TRACULA."""
+"""Paths, from the image's folder, of other folders where pipelines keep masks: TRACULA."""
 
 BRAIN_WORDS = {"brain", "brainmask"}
 
@@ -66,15 +65,15 @@ NEUTRAL_WORDS = BRAIN_WORDS | set(
     multi final las bet bet2 hd hdbet synthstrip ss antsx ants mri unet cnn binary bin preproc aparc
     aseg anat native dilated dil""".split()  # noqa: SIM905 - forty words, not forty lines
 )
-"""Words that may stand in the name of a brain's mask beside those of the image's own name. Any
-other (lesion, wm, roi, another subject) makes it something else, which is not taken unasked."""
+"""Words that a brain mask's name may contain besides those of the image's own name. With any other
+word (lesion, wm, roi, another subject) a mask is something else, and not taken unasked."""
 
 Files = Mapping[str, Path]
 """The files of a folder by their names in lower case."""
 
 
 class PassedOver(Doubt):
-    """An image that looks like a scan is none of its own, or not the one that was asked for."""
+    """An image that looks like a scan is not one of its own, or not the one asked for."""
 
 
 # --- Gradient tables --------------------------------------------------------------------------
@@ -82,17 +81,17 @@ class PassedOver(Doubt):
 
 @dataclass(frozen=True)
 class GradientFiles:
-    """Where the gradient table of an image lies.
+    """The files of an image's gradient table.
 
     Attributes
     ----------
     bval, bvec
-        Where none was found: where they belong. Both are one file where that is MRtrix3's table.
+        Paths found, or else expected. Both are the same file for an MRtrix3 table.
     own
-        Whether their names say whose they are; what stands for a folder belongs to any image in
-        it, or to none.
+        Whether the names say which image the files belong to; files named for a folder belong to
+        any image in it, or to none.
     note
-        In words, where a person might expect others; else empty.
+        Text on which files are used, where a user might expect others; else empty.
     """
 
     bval: Path
@@ -102,7 +101,7 @@ class GradientFiles:
 
     @property
     def missing(self) -> list[Path]:
-        """Those that are not there."""
+        """Files that do not exist."""
         return [path for path in (self.bval, self.bvec) if not path.is_file()]
 
     def __iter__(self) -> Iterator[Path]:
@@ -114,15 +113,15 @@ def find_gradients(
 ) -> GradientFiles:
     """Look for the gradient table of an image.
 
-    In this order: files of the image's own stem; what BIDS lets it inherit; what stands for the
-    whole folder; MRtrix3's tables. b-vectors that eddy turned with the head come before all.
+    In this order: files of the image's own stem; files that BIDS lets it inherit; files named for
+    the whole folder; MRtrix3's tables. b-vectors that eddy turned with the head come first.
 
     Parameters
     ----------
     opened
-        The image, whose header may contain a table.
+        The opened image, whose header may contain a table.
     files
-        Of its folder, where they are known; None: it is listed.
+        Files of its folder, if known; None: the folder is listed.
 
     Raises
     ------
@@ -134,7 +133,7 @@ def find_gradients(
     within = None if opened is None else opened.get_filename()
     if not found.missing or within is None or Path(within) == image:
         return found
-    made = Path(within)  # an MRtrix image's table was written beside what it became
+    made = Path(within)  # an MRtrix image's table was written beside the converted image
     converted = _by_name(made, _files_in(made.parent))
     return found if converted.missing else replace(converted, note="")
 
@@ -151,7 +150,7 @@ def _by_name(image: Path, names: Files) -> GradientFiles:
     bval, bvec = bval or named(FOLDER_BVALS, ""), bvec or named(FOLDER_BVECS, "")
     rotated = named((ROTATED,))
     if rotated is not None:
-        # eddy copies no b-values: those of its input stand under the input's name.
+        # eddy copies no b-values: its input's file keeps the input's name.
         tables = [path for name, path in names.items() if name.endswith((".bval", ".bvals"))]
         bval = bval or (tables[0] if len(tables) == 1 else None)
     elif bval is None and bvec is None:
@@ -189,8 +188,8 @@ def _gradient_note(image: Path, files: GradientFiles, bvec: Path | None) -> str:
 def is_scan(path: str | Path, known: Files | None = None) -> bool:
     """Return whether an image has a gradient table, and so is a DWI.
 
-    What stands for a whole folder (`bvals`) makes a DWI of an image with as many volumes only. Of
-    MRtrix3's images the header is read, and none is converted.
+    A table named for the whole folder (`bvals`) counts only for an image with as many volumes.
+    Of MRtrix3's images only the header is read; none is converted.
 
     Parameters
     ----------
@@ -203,7 +202,7 @@ def is_scan(path: str | Path, known: Files | None = None) -> bool:
             return True
         files = find_gradients(path, files=known)
     except UserError:
-        return True  # it is damaged, or of several tables, which opening it will say
+        return True  # it is damaged or has several tables, which opening it will report
     if files.missing or files.own:
         return not files.missing
     try:
@@ -215,9 +214,9 @@ def is_scan(path: str | Path, known: Files | None = None) -> bool:
 
 
 def likely_scans(files: Files, inherits: bool = False) -> Iterator[Path]:
-    """Give the images of a folder that may have a gradient table, by names; the likeliest first.
+    """Yield the images of a folder that may have a gradient table by name, the likeliest first.
 
-    Most folders hold no table: then no image is looked at, however many there are.
+    Most folders hold no table: then no image is opened, however many there are.
 
     Parameters
     ----------
@@ -247,7 +246,7 @@ def _is_mrtrix(image: Path) -> bool:
 
 
 def _mrtrix_header(image: Path) -> bytes:
-    """Read the header of an MRtrix image, in lines; nothing where there is no file."""
+    """Read the header lines of an MRtrix image; empty without a file."""
     try:
         with gzip.open(image) if image.suffix.lower() == ".gz" else image.open("rb") as file:
             return bytes(file.read(MRTRIX_HEADER)).partition(b"\nEND")[0]
@@ -258,7 +257,7 @@ def _mrtrix_header(image: Path) -> bytes:
 
 
 def _shape(image: Path) -> tuple[int, ...]:
-    """Read the shape of an image, which is not converted for it."""
+    """Read the shape of an image without converting it."""
     if not _is_mrtrix(image):
         from napari_msp.data.nifti import open_nifti
 
@@ -281,8 +280,8 @@ def _files_in(folder: Path) -> Files:
 
 
 def by_name(folder: Path, names: Iterable[str]) -> Files:
-    """Give the files of a folder by their names in lower case, in the order of these."""
-    # Of two that differ in case, capitals count.
+    """Return the files of a folder by their names in lower case, sorted."""
+    # If two names differ in case only, the one with capitals counts.
     listed = {name.lower(): name for name in sorted(names, reverse=True)}
     return {lower: folder / listed[lower] for lower in sorted(listed)}
 
@@ -297,7 +296,7 @@ class FoundMask:
     Attributes
     ----------
     passed_over
-        Others that might be meant, and why they were not taken, in words.
+        Texts on other masks that might be meant, and why they were not taken.
     """
 
     path: Path | None
@@ -307,20 +306,20 @@ class FoundMask:
 def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
     """Look for a brain mask beside an image, then in the derivatives of its BIDS dataset.
 
-    Names count that contain "mask", the image's own words and those of `NEUTRAL_WORDS`; BIDS
-    entities must not contradict the image's. The name nearest to the image's own is taken.
+    A mask's name contains "mask", and besides only words of the image's name or `NEUTRAL_WORDS`;
+    its BIDS entities must not contradict the image's. The name nearest to the image's is taken.
 
     Parameters
     ----------
     lattice
-        Of the image; None: its header is read. Masks that lie elsewhere are passed over, unless
-        their names are the image's own.
+        Lattice of the image; None: its header is read. Masks on other lattices are passed over,
+        unless their names are certainly this image's.
 
     Raises
     ------
     UserError
         When several fit equally well: the choice is the user's. When a folder may not be listed,
-        unless a mask that is the image's and nothing else is found in another.
+        unless a mask that is certainly this image's is found in another.
     """
     dwi = Path(dwi)
     passed_over: list[str] = []
@@ -335,7 +334,7 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
                 )
             if fit.certain or (fitting and not closed):
                 passed_over += [f"{each.subject} {each.problem}" for each in closed]
-                # Reading a certain one that lies elsewhere says what is wrong.
+                # If a certain one lies on another lattice, reading it says so.
                 return FoundMask((fitting or place[fit])[0], tuple(passed_over))
             if fitting:
                 raise closed[0]
@@ -357,9 +356,9 @@ class Fit(NamedTuple):
         0: `<stem>_mask`, 1: `<stem without _dwi>_mask`, 2: the same with a description, 3: a
         name that could be of any scan.
     unnamed
-        How many entities of the image the mask does not name.
+        Number of the image's entities that the mask does not name.
     oddness
-        How far its words are from "brain mask".
+        Distance of its words from "brain mask".
     """
 
     rank: int
@@ -368,7 +367,7 @@ class Fit(NamedTuple):
 
     @property
     def certain(self) -> bool:
-        """Whether it is this image's and nothing else."""
+        """Whether the mask is certainly this image's."""
         return self.rank < GENERIC and self.unnamed == 0
 
 
@@ -379,7 +378,7 @@ Place = dict[Fit, list[Path]]
 
 
 def _mask_places(dwi: Path, closed: list[UserError]) -> Iterator[Place]:
-    """Give the masks of each place, the nearest first; `closed` takes what may not be listed."""
+    """Yield the masks of each place, nearest first; errors of closed folders go to `closed`."""
     yield _place(dwi, _masks_in(dwi.parent, dwi), generic=_is_alone(dwi))
     yield _place(dwi, _masks_away(derivative_folders(dwi), dwi, closed), generic=False)
     further = [dwi.parent / each for each in FURTHER_PLACES]
@@ -387,7 +386,7 @@ def _mask_places(dwi: Path, closed: list[UserError]) -> Iterator[Place]:
 
 
 def _masks_away(folders: Iterable[Path], dwi: Path, closed: list[UserError]) -> Iterator[Path]:
-    """Give those of other people's folders: one that is private need not stand in the way."""
+    """Yield masks in other folders; a private folder need not stop the search."""
     for folder in folders:
         try:
             yield from _masks_in(folder, dwi)
@@ -405,7 +404,7 @@ def _place(dwi: Path, masks: Iterable[Path], generic: bool) -> Place:
 
 
 def _masks_in(folder: Path, dwi: Path) -> list[Path]:
-    """Give images with "mask" in their names, one for each stem, the usual formats first."""
+    """Return images with "mask" in their names, one per stem in the most usual format."""
     found: dict[str, Path] = {}
     seen = (path for path in entries(folder) if not path.name.startswith("."))
     images = [path for path in seen if "mask" in path.name.lower() and path != dwi]
@@ -417,21 +416,21 @@ def _masks_in(folder: Path, dwi: Path) -> list[Path]:
 
 
 def _entity_fit(dwi: Path, mask: Path) -> Fit | None:
-    """Say how well a mask with BIDS entities fits an image; None: it is of something else."""
+    """Return how well a mask with BIDS entities fits an image; None: not at all."""
     own, its = entities(dwi), entities(mask)
     free = {"desc", "label"}
     if any(own.get(key) != label for key, label in its.items() if key not in free):
         return None
     plain, own_plain = _plain_words(mask), _plain_words(dwi)
     description, of_image = its.get("desc", "").lower(), own.get("desc", "").lower()
-    # dMRIharmonization's pipeline puts "dwi" before the image's own description.
+    # dMRIharmonization puts "dwi" before the image's own description.
     known = {of_image, f"dwi{of_image}", *NEUTRAL_WORDS}
     if not plain <= NEUTRAL_WORDS | own_plain or its.get("label", "brain").lower() != "brain":
         return None
     unnamed = len(own.keys() - its.keys() - free)
     if not description or description == of_image:
         unshared = len(own_plain - plain - {"dwi"}) + len(plain - own_plain)
-        unshared += description != of_image  # of a prediction, its scan's mask is the second best
+        unshared += description != of_image  # for a prediction its scan's mask is second best
         return Fit(OWN_STEM if "dwi" in plain else OWN_ENTITIES, unnamed, unshared)
     if "brain" in description or description in known:
         return Fit(DESCRIBED, unnamed, 0 if description == "brain" else 1)
@@ -439,12 +438,12 @@ def _entity_fit(dwi: Path, mask: Path) -> Fit | None:
 
 
 def _plain_words(path: Path) -> set[str]:
-    """Give the words of a BIDS name that are no entities, such as "dwi" and "mask"."""
+    """Return the words of a BIDS name that are not entities, such as "dwi" and "mask"."""
     return {part for part in nifti_stem(path).lower().split("_") if "-" not in part}
 
 
 def _word_fit(dwi: Path, mask: Path) -> Fit | None:
-    """Say how well a mask's name fits an image's by its words; None: it is of something else."""
+    """Return how well a mask's name fits an image's by its words; None: not at all."""
     stem, name = nifti_stem(dwi).lower(), nifti_stem(mask).lower()
     own, its = _words(stem), _words(name)
     if not its <= own | NEUTRAL_WORDS:
@@ -461,9 +460,9 @@ def _words(stem: str) -> set[str]:
 
 
 def _is_alone(dwi: Path) -> bool:
-    """Return whether no other scan lies in the folder, so that a `mask.nii.gz` must be its own.
+    """Return whether the folder holds no other scan, so that a `mask.nii.gz` must be its own.
 
-    Images that share its b-values are the same scan at another step of its processing.
+    Images with the same b-value file are the same scan at another processing step.
     """
     names = _files_in(dwi.parent)
     tabled = {
@@ -482,7 +481,7 @@ def _is_alone(dwi: Path) -> bool:
 
 
 def _lies_on(mask: Path, dwi: Path, lattice: Lattice | None) -> bool:
-    """Return whether a mask lies on the image's lattice; one that cannot be read may."""
+    """Return whether a mask is on the image's lattice; true for an unreadable mask."""
     from napari_msp.data.masks import orientation_to
     from napari_msp.data.nifti import lattice_of, open_nifti
 

@@ -1,6 +1,6 @@
-"""Whether scans that are learned together are alike: in shells all, in all else on a platform.
+"""Consistency of scans that are learned together: shells across all platforms, the rest within one.
 
-A scan unlike the others of its platform is refused, or told of, by name.
+A scan that differs from the others of its platform is refused or reported by name.
 """
 
 import warnings
@@ -22,16 +22,16 @@ from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, to
 from napari_msp.formatting import counted, span
 
 UNLIKE_DIRECTIONS = 0.25
-"""Share by which numbers of directions may differ on a platform without a word (our choice)."""
+"""Share by which numbers of directions may differ on a platform unreported (our choice)."""
 
 LEAST_FIELD = 2 / 3
-"""Share of a field of view that another on the platform may have without a word (our choice)."""
+"""Smallest ratio of two fields of view on a platform that is not reported (our choice)."""
 
 UNLIKE_NUMBERS = 0.01
-"""Share by which what two sidecars state may differ: rounding (our choice)."""
+"""Share by which numbers in two sidecars may differ, as rounding makes them (our choice)."""
 
 STATED = {"ManufacturersModelName": "", "MagneticFieldStrength": " T", "EchoTime": " s"}
-"""Fields of a sidecar that scans of one platform share, and their units."""
+"""Sidecar fields that scans of one platform share, and their units."""
 
 
 class UnlikeOthers(Doubt):
@@ -40,7 +40,7 @@ class UnlikeOthers(Doubt):
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """What a scan says of itself before its voxels are read; `stated` is its sidecar."""
+    """A scan's metadata, known before its voxels are read; `stated` is its sidecar."""
 
     lattice: Lattice
     gradients: GradientTable
@@ -48,7 +48,7 @@ class ScanHeader:
 
     @classmethod
     def of(cls, path: Path, lattice: Lattice, gradients: GradientTable) -> "ScanHeader":
-        """Read the sidecar; one that cannot be read states nothing."""
+        """Make a header with its sidecar; an unreadable sidecar counts as empty."""
         try:
             return cls(lattice, gradients, read_metadata(path))
         except UserError:
@@ -57,9 +57,10 @@ class ScanHeader:
 
 @dataclass(frozen=True)
 class Unlike:
-    """In what a subject's scan differs from most others of its platform: in a word, and in many.
+    """A difference of a subject's scan from most others of its platform.
 
-    `refused`: no network can learn from it beside them.
+    `what` names it in a word, `problem` states it in full. `refused`: no network can learn from
+    this scan together with the others.
     """
 
     subject: str
@@ -70,20 +71,20 @@ class Unlike:
 
 
 Difference = tuple[str, str, str]
-"""What a scan has, what others have, and what comes of it."""
+"""Three texts: what a scan has, what others have, and the consequence."""
 
 
 def unlike(
     platform: str, scans: Mapping[str, ScanHeader], usual_among: Sequence[str] = ()
 ) -> Iterator[Unlike]:
-    """Give what sets scans of a platform apart from what most of them have.
+    """Yield the differences of a platform's scans from most of them.
 
     Parameters
     ----------
     scans
-        By subject.
+        Headers by subject.
     usual_among
-        Whose scans say what is usual; none: everybody's. Of as many of two kinds, the first's.
+        Subjects whose scans define what is usual; empty: all. On a tie, the first kind counts.
     """
     known = [each for each in usual_among if each in scans] or list(scans)
     for what, (differ, refused) in _DIFFERENCES.items():
@@ -113,38 +114,38 @@ def check_alike(
     *,
     learned: bool = True,
 ) -> tuple[str, ...]:
-    """See that the scans of each platform are alike, by their headers.
+    """Check by their headers that the scans of each platform are alike.
 
     Parameters
     ----------
     parts
-        Subjects by the parameter that names them. Those of the first part who have a scan say what
-        is usual.
+        Subjects by the parameter that names them. The scans of the first non-empty part define
+        what is usual.
     learned
-        Whether networks are to learn from them; else all of the dataset's scans say what is usual,
-        everything is told, and nothing refused.
+        Whether networks are to learn from them. If not, all of the dataset's scans define what is
+        usual, and differences are only reported, never refused.
 
     Returns
     -------
-    What was told of, in words.
+    The reported differences, in words.
 
     Raises
     ------
     UserError
-        When voxels are not of the others' size: a network knows one size, and one whole number by
-        which a target's differs.
+        When a scan's voxels differ in size from the others': a network knows one voxel size, and
+        one whole-number ratio to the target's.
 
     Warns
     -----
     UnlikeOthers
-        Of what else differs: b-values by some percent, numbers of directions, b=0 images, field of
-        view, and what sidecars state.
+        When anything else differs: b-values by some percent, number of directions, b=0 images,
+        field of view, or sidecar fields.
     """
     parameter = {subject: name for name, part in parts.items() for subject in part}
     known = parameter if learned else dict.fromkeys((*dataset.subjects, *parameter))
     first = next((part for part in parts.values() if part), ()) if learned else ()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is doubtful is told when the scans are read
+        warnings.simplefilter("ignore")  # doubts about a scan are told when it is read
         found = [
             each
             for platform in platforms
@@ -173,7 +174,7 @@ def check_alike(
 def _headers(
     dataset: TravellingHeads, platform: str, subjects: Iterable[str], asked: Container[str]
 ) -> dict[str, ScanHeader]:
-    """Read headers by subject; of those who are not `asked` for only what can be read."""
+    """Read headers by subject; unreadable ones raise only for subjects in `asked`."""
     headers = {}
     for subject in subjects:
         if dataset.has(subject, platform):
@@ -266,14 +267,14 @@ _DIFFERENCES: Mapping[str, tuple[Callable[[ScanHeader, ScanHeader], Difference |
     "field of view": (_fields, False),
     "sidecar": (_stated, False),
 }
-"""What is compared, how, and whether no network can learn from scans that differ in it."""
+"""Compared properties: how each is compared, and whether scans that differ in it are refused."""
 
 
 # --- Shells ------------------------------------------------------------------------------------
 
 
 class LeftOut(Doubt):
-    """Shells that are there and are not learned."""
+    """Some shells of the dataset are not learned."""
 
 
 def common_shells(
@@ -283,16 +284,16 @@ def common_shells(
     targets: Sequence[str],
     wanted: float | Sequence[float] | None = None,
 ) -> tuple[float, ...]:
-    """Give the b-values to learn in s/mm², lowest first: of shells that all platforms have.
+    """Return the b-values (s/mm², lowest first) to learn: of the shells that all platforms have.
 
-    A shell is predicted from the input's shell at the same b-value. What a target lacks is not
-    learned, and said; what the input lacks cannot be predicted, and is an error until the shells
-    are named.
+    A shell is predicted from the input's shell at the same b-value. A shell that a target lacks is
+    left out with a warning. One that the input lacks cannot be predicted: an error, until the
+    shells to learn are named.
 
     Parameters
     ----------
     wanted
-        b-values; None: all that the platforms share.
+        b-values to learn; None: all that the platforms share.
 
     Raises
     ------
@@ -361,7 +362,7 @@ def _check_predictable(
     scans: Mapping[str, Sequence[Acquisition]],
     shared: Sequence[Shell],
 ) -> None:
-    """Refuse a target's shell that a network could learn, were it not for the input."""
+    """Refuse a target's shell that a network could learn if the input had it."""
     lacked = {
         shell.name: shell
         for scan in scans[target]
@@ -382,12 +383,12 @@ def _check_predictable(
 
 
 def _has(scan: Acquisition, shell: Shell) -> bool:
-    """Tell whether a scan has such a shell, with directions enough for a network."""
+    """Return whether a scan has such a shell with enough directions for a network."""
     return _directions_of(scan, shell) >= FEWEST_DIRECTIONS
 
 
 def _directions_of(scan: Acquisition, shell: Shell) -> int:
-    """Count the directions that a scan has at such a shell; 0 where it has none."""
+    """Count a scan's directions at such a shell; 0 without the shell."""
     nearest = scan.given_gradients.nearest_shell(shell.b_value)
     there = nearest is not None and same_shell(nearest.b_value, shell.b_value)
     return len(nearest.volumes) if nearest is not None and there else 0
@@ -396,12 +397,12 @@ def _directions_of(scan: Acquisition, shell: Shell) -> int:
 def common_b_value(
     dataset: TravellingHeads, subjects: Sequence[str], source: str, shell: float | None = None
 ) -> float:
-    """Give the input's b-value in s/mm²: the median over subjects, which must agree to 5 %.
+    """Return the input's b-value in s/mm²: the median over subjects, who must agree to 5 %.
 
     Parameters
     ----------
     shell
-        Wanted b-value; None: the only one there is.
+        Wanted b-value; None: that of the only shell.
 
     Raises
     ------
@@ -411,7 +412,7 @@ def common_b_value(
     values = [
         dataset.acquisition(subject, source).given_shell(shell).b_value for subject in subjects
     ]
-    # A mean would be drawn to the odd one out, and blame the others.
+    # A mean would move towards the outlier, and the others would be blamed.
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):
         if not same_shell(value, usual):

@@ -1,4 +1,4 @@
-"""What contradicts itself in a scan: its header; its gradient table, other files and volumes."""
+"""Contradictions within a scan: in its header, and between gradient table, files and volumes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,51 +40,51 @@ from napari_msp.files import entries
 from napari_msp.formatting import listed
 
 APART = 0.1
-"""Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
+"""Distance between a voxel's sform and qform places, in voxels, that is reported (our choice)."""
 
 SIZES_DIFFER = 0.01
-"""Relative difference of voxel sizes by pixdim and by the affine that is worth a word (ours)."""
+"""Relative difference between pixdim and the affine's voxel sizes that is reported (our choice)."""
 
 SHEAR = 0.5
-"""Angle in degrees by which voxel axes may miss a right angle before it is said (our choice)."""
+"""Angle in degrees by which voxel axes may miss a right angle unreported (our choice)."""
 
 WEAK_B0 = 10.0
-"""Mean b-value in s/mm² of b=0 images from which S/S0 is another: tissue has lost 1 % (ours)."""
+"""Mean b-value in s/mm² of b=0 images that changes S/S0: tissue has lost 1 % (our choice)."""
 
 NOTABLE_B_VALUE = 0.01
-"""Share by which b-values of one shell may differ without a word (our choice)."""
+"""Share by which b-values of one shell may differ unreported (our choice)."""
 
 B_VALUES_DIFFER = 30.0
-"""Difference in s/mm² of b-values that two files give for one volume (our choice)."""
+"""Reported difference in s/mm² between two files' b-values of one volume (our choice)."""
 
 DIRECTIONS_DIFFER = 2.0
-"""Angle in degrees between directions that two files give for one volume (our choice)."""
+"""Reported angle in degrees between two files' directions of one volume (our choice)."""
 
 RUNS_DIFFER = 20.0
-"""Angle in degrees between directions of one volume that tells runs from repetitions: what turns
-them with the head turns them less (our choice)."""
+"""Angle in degrees between one volume's directions that tells runs from repetitions: turning them
+with the head's motion turns them less (our choice)."""
 
 SCHEMES = ("dw_scheme", "DiffusionScheme")
-"""Fields of a sidecar that may hold a gradient table: rows of direction, in scanner axes, and b."""
+"""Sidecar fields that may hold a gradient table: rows of direction (scanner axes) and b-value."""
 
 B_VALUES = ("DiffusionBValues", "BValues", "bvals", "bval", "b_values")
 """Fields of a sidecar that may hold the b-values."""
 
 MOST_VOXELS = 20_000
-"""Voxels of the mask, evenly taken, over which the error is measured."""
+"""Number of in-mask voxels, evenly spread, over which the error is measured."""
 
 MOST_APPENDED = 4
-"""Computed images that scanners append: more b=0 volumes that are none are a wrong table (ours)."""
+"""Most computed images that scanners append: if more b=0 rows fail, the table is wrong (ours)."""
 
 FEWEST_DIRECTIONS = 28
-"""Directions that SH order 6 needs: leaving volumes out must not cost them."""
+"""Number of directions that SH order 6 needs, and that must remain when volumes are left out."""
 
 
 # --- The header -------------------------------------------------------------------------------
 
 
 def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
-    """Say what contradicts itself in a header, and what was put right when it was opened."""
+    """Yield, in words, a header's contradictions and what was repaired when it was opened."""
     yield from image.extra.get(REPAIRS, ())
     yield from _scaling(image)
     yield from _orientation(image)
@@ -105,7 +105,7 @@ def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
-    """Look whether the header scales by a number; nibabel keeps what it makes of it only."""
+    """Check that the header's slope is a number; nibabel keeps only its own reading of it."""
     if image.get_filename() is None:
         return
     file = image.file_map["header" if "header" in image.file_map else "image"]
@@ -119,7 +119,7 @@ def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
-    """Compare sform and qform, where the header has both; say where it has none."""
+    """Compare sform and qform if the header has both; report a header that has neither."""
     sform, qform = (int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
     if not sform and not qform:
         codes = "".join(aff2axcodes(image.affine))
@@ -142,7 +142,7 @@ def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def shear(affine: FloatArray) -> float:
-    """Give the largest angle in degrees by which two voxel axes miss a right angle."""
+    """Return the largest angle in degrees by which two voxel axes miss a right angle."""
     axes = affine[:3, :3] / voxel_sizes(affine)
     cosines = np.abs(axes.T @ axes - np.diag(np.diag(axes.T @ axes)))
     return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
@@ -152,12 +152,12 @@ def shear(affine: FloatArray) -> float:
 
 
 def in_tissue(difference: float) -> str:
-    """Say how much signal a difference in b (s/mm²) is, at 0.8e-3 mm²/s."""
+    """Write how much signal a difference in b (s/mm²) amounts to, at 0.8e-3 mm²/s."""
     return f"{0.08 * abs(difference):.0f} % in tissue"
 
 
 def table_doubts(table: GradientTable) -> Iterator[str]:
-    """Say what b-vectors' lengths were taken for, and that b=0 has decayed by its own b-values."""
+    """Yield, in words, how b-vector lengths were read, and that b=0 images have decayed."""
     if table.scaled is not None:
         low, high = table.scaled
         yield (
@@ -186,14 +186,14 @@ def table_doubts(table: GradientTable) -> Iterator[str]:
 def file_doubts(
     path: Path, table: GradientTable, affine: FloatArray, given: bool, *, unread: bool = True
 ) -> Iterator[str]:
-    """Say where other files of a scan contradict its gradient table.
+    """Yield, in words, where other files of a scan contradict its gradient table.
 
     Parameters
     ----------
     given
-        Whether the table was named; else other tables beside the image are looked at, too.
+        Whether the user named the table; if not, other tables beside the image are compared, too.
     unread
-        Whether to say why the sidecar cannot be read, where one is there and cannot.
+        Whether to say why the sidecar, if there is one, cannot be read.
     """
     if not given:
         yield from _other_tables(path, table, affine)
@@ -207,7 +207,7 @@ def file_doubts(
 
 
 def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
-    """Compare with every other table in the folder that is no other image's."""
+    """Compare with all other tables in the folder, except those of other images."""
     try:
         used = find_gradients(path)
     except UserError:  # several apply, which is said where one is looked for
@@ -227,10 +227,10 @@ def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Itera
 
 
 def _left_aside(image: Path, used: GradientFiles) -> Iterator[tuple[Path, Path]]:
-    """Give the tables of an image's folder that are not used, and not another image's.
+    """Yield the tables in an image's folder that are neither used nor another image's.
 
-    Those of its own name, of the folder, and b-vectors that were rotated, under whatever name.
-    b-values that b-vectors lack are taken to be those that are used.
+    They are those of its own name, those of the folder, and rotated b-vectors of any name.
+    b-vectors without b-values of their own are taken with the b-values that are used.
     """
     names = by_name(image.parent, (each.name for each in entries(image.parent)))
     own = {nifti_stem(image).lower(), bare_stem(image).lower()}
@@ -269,7 +269,7 @@ def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator
 def _differences(
     table: GradientTable, b_values: FloatArray, directions: FloatArray | None
 ) -> Iterator[str]:
-    """Say the first way in which another table differs."""
+    """Yield, in words, the first way in which another table differs."""
     if len(b_values) != len(table):
         yield f"{len(b_values)} rows for {len(table)}"
         return
@@ -289,7 +289,7 @@ def _differences(
 
 
 def _array(value: Any) -> FloatArray | None:
-    """Give numbers as an array; None for anything else."""
+    """Return a value as an array of numbers; None if it is anything else."""
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError):
@@ -298,7 +298,7 @@ def _array(value: Any) -> FloatArray | None:
 
 
 def are_parts(paths: Sequence[Path]) -> bool:
-    """Tell runs of different directions or b-values, which are no repetitions, by their tables."""
+    """Return whether runs have different directions or b-values, so are not repetitions."""
     tables = []
     for path in paths:
         try:
@@ -321,7 +321,7 @@ def are_parts(paths: Sequence[Path]) -> bool:
 
 
 def no_b0(table: GradientTable, name: str) -> UserError:
-    """Say that no volume counts as b=0, and which could."""
+    """Return the error that no volume counts as b=0, saying which could."""
     low = table.b_values[likely_b0(table.b_values)]
     if len(low) == 0:
         problem = "no volume has b=0, and without one the signal cannot be normalised"
@@ -332,7 +332,7 @@ def no_b0(table: GradientTable, name: str) -> UserError:
 
 
 def with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[OddVolume]:
-    """Add weighted volumes without direction, as which scanners append trace images."""
+    """Add weighted volumes without direction: scanners append trace images like that."""
     known = {each.volume: each for each in odd}
     for volume in table.without_direction:
         why = "without a direction (a trace image?)"
@@ -343,7 +343,7 @@ def with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[O
 def refuse_too_few(
     table: GradientTable, kept: IntArray, odd: Sequence[OddVolume], name: str
 ) -> None:
-    """Refuse a scan whose table is another's, or of which too little is left."""
+    """Refuse a scan whose table belongs to another, or that has too few volumes left."""
     left = table.taken(kept)
     kinds = {each.kind for each in odd if each.volume not in table.without_direction}
     its_own = Advice("give the table that belongs to this image, in the order of its volumes")
@@ -389,19 +389,19 @@ def find_deviation(dwi: Path) -> Path | None:
 
 
 def deviation_path(image: Path) -> Path:
-    """Give where HCP's `grad_dev` of an image is written: beside it."""
+    """Return the path of an image's `grad_dev` (HCP), which is written beside it."""
     return image.with_name(f"{bare_stem(image)}_grad_dev.nii.gz")
 
 
 def deviation_note(file: Path | None, said: str) -> dict[str, Any]:
-    """Give the sidecar field of a scan that has a `grad_dev`.
+    """Return the sidecar field of a scan that has a `grad_dev`.
 
     Parameters
     ----------
     file
-        Where it lies beside the image; None: it was left behind.
+        The `grad_dev` beside the image; None: it was not copied.
     said
-        What error it makes not to use it.
+        Text that states the error of not using it.
     """
     name = None if file is None else file.name
     return {"GradientDeviation": {"File": name, "Used": False, "Description": said}}
@@ -410,12 +410,12 @@ def deviation_note(file: Path | None, said: str) -> dict[str, Any]:
 def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     """Read (V, 3, 3) matrices of in-mask voxels: a voxel feels (1 + matrix) · gradient.
 
-    HCP's file has nine volumes, one row of the matrix after the other.
+    HCP's file has nine volumes, the matrix row by row.
 
     Raises
     ------
     UserError
-        When it is another kind of image, or lies elsewhere.
+        When it is another kind of image, or on another lattice.
     """
     image = open_nifti(path)
     if len(image.shape) != 4 or image.shape[3] != 9:
@@ -430,7 +430,7 @@ def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
 
 
 def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Measure the error of taking the table's gradients for those that voxels feel.
+    """Measure the error of using the table's gradients instead of those that voxels feel.
 
     b' = |(1 + L) g|² b (HCP).
 
@@ -444,7 +444,7 @@ def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> tuple[FloatA
     Returns
     -------
     of_b, angles
-        (V,) means over gradients: in percent, and in degrees.
+        (V,) mean errors over gradients: of b in percent, of directions in degrees.
     """
     felt = vectors.T + matrices @ vectors.T  # (V, 3, N)
     lengths = np.linalg.norm(felt, axis=1)
@@ -454,7 +454,7 @@ def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> tuple[FloatA
 
 
 def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: GradientTable) -> str:
-    """Say that a `grad_dev` is not used, and what error that makes; empty where it makes none."""
+    """Say that a `grad_dev` is not used, and the error that makes; empty where it makes none."""
     weighted = table.directions[table.b_values > table.b0_threshold]
     weighted = weighted[weighted.any(axis=1)]
     try:

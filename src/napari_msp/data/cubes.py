@@ -49,7 +49,7 @@ class Interpolated(Doubt):
 
 
 def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
-    """Give the lattice of cubes over a scan's; None where its voxels are cubes already.
+    """Return the lattice of cubes over a scan's; None where its voxels are cubes already.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
 
 
 def edge_of(lattice: Lattice, voxel_size: float | Auto) -> float:
-    """Give the edge in mm that is meant; see `cubes_for`."""
+    """Return the edge in mm that is meant; see `cubes_for`."""
     check_voxel_size(voxel_size)
     return float(lattice.voxel_sizes.min()) if isinstance(voxel_size, str) else voxel_size
 
@@ -137,7 +137,7 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
 
 
 def described(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
-    """Give a scan's sidecar, with what was done to it and without what was true of its slices."""
+    """Return a scan's sidecar, with what was done to it and without what was true of its slices."""
     still = {name: value for name, value in known.items() if name not in OF_SLICES}
     return still | description(source, target)
 

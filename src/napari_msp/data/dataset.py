@@ -130,7 +130,7 @@ class TravellingHeads:
         return person_of(scans[0], scans[1:])
 
     def copied(self, subjects: Iterable[str] | None = None) -> Iterator[tuple[str, str, str]]:
-        """Give a subject and two platforms whose scans are one, of some subjects or all."""
+        """Yield a subject and two platforms whose scans are one, of some subjects or all."""
         for subject in self.subjects if subjects is None else subjects:
             own = [each for each in self.platforms if self.has(subject, each)]
             for one, other in combinations(own, 2):
@@ -412,7 +412,7 @@ def choose_scan(
 
 
 def _runs(paths: Sequence[Path]) -> dict[Path, str]:
-    """Give the run of each image that has one, by name or as the first of those that do."""
+    """Return the run of each image that has one, by name or as the first of those that do."""
     named = {path: entities(path) for path in paths}
     runs = {path: named[path].pop("run").lstrip("0") for path in paths if "run" in named[path]}
     again = [named[path] for path in runs]
@@ -461,7 +461,7 @@ def why_alone(dataset: TravellingHeads) -> str:
 
 
 def further_platforms(dataset: TravellingHeads, otherwise: Remedy) -> Remedy:
-    """Give what helps where another platform is needed: names, where no scan has one."""
+    """Return what helps where another platform is needed: names, where no scan has one."""
     return NAME_PLATFORMS if dataset.platforms == [UNNAMED] else otherwise
 
 

@@ -325,7 +325,7 @@ def _lost(said: Sequence[str], files: Sequence[_File]) -> tuple[str, ...]:
 
 
 def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
-    """Give the files that an image may be made of, those that belong together in one list.
+    """Return the files that an image may be made of, those that belong together in one list.
 
     Two sessions may have used one number: files of one folder and kind belong together.
     """

@@ -130,7 +130,7 @@ def read_b_values(bval: Table, bvec: Table) -> FloatArray:
 
 
 def check_b0_threshold(value: float | None) -> float:
-    """Give the threshold that was asked for, or the usual one.
+    """Return the threshold that was asked for, or the usual one.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_b0_threshold(value: float | None) -> float:
 
 
 def stated_b0(path: Path) -> float | None:
-    """Give the b-value of b=0 images above the usual that an image's sidecar states, if any."""
+    """Return the b-value of b=0 images above the usual that an image's sidecar states, if any."""
     try:
         value = read_sidecar(path).get("BValueOfB0")
     except UserError:  # what says nothing states nothing
@@ -276,7 +276,7 @@ def is_plain(table: Path) -> bool:
 
 
 def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatArray]:
-    """Give (N,) b-values and (N, 3) b-vectors of a table of DIPY's.
+    """Return (N,) b-values and (N, 3) b-vectors of a table of DIPY's.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatA
 
 
 def existing_table(given: Table | None, beside: Path | None, field: str, name: str) -> Table:
-    """Give a gradient table that is there: the given one, else the file beside the image."""
+    """Return a gradient table that is there: the given one, else the file beside the image."""
     table = beside if given is None else given
     if table is None:
         raise UserError(f"has no {field}", name, field, Give(field))
@@ -311,7 +311,7 @@ def existing_table(given: Table | None, beside: Path | None, field: str, name: s
 def length_scales(
     vectors: FloatArray, b_values: FloatArray, b0_threshold: float
 ) -> FloatArray | None:
-    """Give what b-values are multiplied by, where the lengths of b-vectors code them.
+    """Return what b-values are multiplied by, where the lengths of b-vectors code them.
 
     Scanners play a lower shell as the highest one with shorter gradients, and some tables say just
     that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
@@ -351,7 +351,7 @@ def length_scales(
 def _uneven(
     vectors: FloatArray, b_values: FloatArray, b0_threshold: float
 ) -> tuple[float, float] | None:
-    """Give the least and the largest length of b-vectors; None where all are 1 but for rounding."""
+    """Return the smallest and largest length of b-vectors; None if all are 1 but for rounding."""
     lengths = np.linalg.norm(vectors, axis=1)
     lengths = lengths[(b_values > b0_threshold) & (lengths > 0)]
     if not (np.abs(lengths - 1) > ROUNDING).any():
@@ -360,7 +360,7 @@ def _uneven(
 
 
 def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
-    """Give unit directions for weighted volumes and zeros for those of b = 0.
+    """Return unit directions for weighted volumes and zeros for those of b = 0.
 
     A few weighted volumes may have none: scanners append means over directions as such. Those that
     count as b=0 may have one.
@@ -394,7 +394,7 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
 
 
 def _shift(lengths: FloatArray, weighted: MaskArray) -> int:
-    """Give by how many volumes b-vectors are off when only a shift puts those without on b=0."""
+    """Return by how many volumes b-vectors are off when only a shift puts those without on b=0."""
     missing = lengths == 0
     if missing.sum() != (~weighted).sum() or np.array_equal(missing, ~weighted):
         return 0

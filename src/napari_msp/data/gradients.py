@@ -119,7 +119,7 @@ class GradientTable:
         return f"<GradientTable of {self}>"
 
     def nearest_shell(self, b_value: float) -> Shell | None:
-        """Give the shell whose b-value is nearest; None where there is no shell."""
+        """Return the shell whose b-value is nearest; None where there is no shell."""
         return min(self.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
 
     @cached_property
@@ -139,7 +139,7 @@ class GradientTable:
         return np.flatnonzero(weighted & ~self.directions.any(axis=1))
 
     def taken(self, volumes: IntArray) -> "GradientTable":
-        """Give the rows of some volumes."""
+        """Return the rows of some volumes."""
         return replace(self, b_values=self.b_values[volumes], directions=self.directions[volumes])
 
     @cached_property
@@ -188,7 +188,7 @@ def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
 
 
 def wanted_b_values(b_value: float | Sequence[float]) -> list[float]:
-    """Give the b-values that were asked for: one or several, in any type of numbers."""
+    """Return the b-values that were asked for: one or several, in any type of numbers."""
     wanted = [float(each) for each in np.atleast_1d(b_value)]
     if not wanted:
         raise UserError("no b-value is given", field="b_value", remedy=Give("b_value", "one"))

@@ -39,7 +39,7 @@ PLANES = 8
 
 
 def direction_cosines(affine: FloatArray) -> FloatArray:
-    """Give the orthogonal matrix whose columns are the voxel axes in scanner axes.
+    """Return the orthogonal matrix whose columns are the voxel axes in scanner axes.
 
     Its determinant has the sign of the affine's. A sheared affine (after an affine registration,
     say) gives the nearest orthogonal matrix.
@@ -95,7 +95,7 @@ class Lattice:
         return bool(np.ptp(sizes) <= SIZE_TOLERANCE * sizes.mean())
 
     def has_voxels_of(self, size: float | FloatArray) -> bool:
-        """Tell whether voxels have a size in mm, or (3,) sizes along the axes, but for rounding."""
+        """Return whether voxels have this size in mm, or (3,) sizes, but for rounding."""
         return bool(np.abs(self.voxel_sizes / size - 1).max() <= SIZE_TOLERANCE)
 
     @property
@@ -123,7 +123,7 @@ class Lattice:
         return reorder(array, ornt_transform(CANONICAL, io_orientation(self.affine)))
 
     def refined(self, scale: int) -> "Lattice":
-        """Give the node-aligned lattice with `scale` times the density.
+        """Return the node-aligned lattice with `scale` times the density.
 
         >>> Lattice((11, 11, 11), np.eye(4)).refined(2).shape
         (21, 21, 21)
@@ -151,7 +151,7 @@ class Lattice:
         return np.column_stack([corners, np.ones(8)])
 
     def scaled_to(self, size: float, *, covering: bool = False) -> "Lattice":
-        """Give an isotropic lattice of `size` mm over the same extent, sharing the first centre.
+        """Return an isotropic lattice of `size` mm over the same extent, sharing the first centre.
 
         The last centre lies at or before the old last one, so no voxel is extrapolated; or, where
         it is to cover all old centres, at or behind it.
@@ -184,7 +184,7 @@ def how_far_apart(first: Lattice, second: Lattice) -> str:
 
 
 def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
-    """Give the integer k by which the spacing of `fine` divides that of `coarse`.
+    """Return the integer k by which the spacing of `fine` divides that of `coarse`.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
 
 
 def _linearly(source: Lattice, target: Lattice) -> Callable[[FloatArray], FloatArray]:
-    """Give what interpolates (X, Y, Z) values linearly; an axis at a time where axes agree."""
+    """Return what interpolates (X, Y, Z) values linearly; an axis at a time where axes agree."""
     to_source = np.linalg.inv(source.affine) @ target.affine
     steps = to_source[:3, :3] * (np.array(target.shape) - 1)
     if np.abs(steps - np.diag(np.diag(steps))).max() > PARALLEL:
@@ -422,7 +422,7 @@ class Nearest:
         return cls(kept, np.asarray((kept == points).all(axis=0)))
 
     def take(self, values: AnyArray) -> AnyArray:
-        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        """Return (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
         x, y, z = self.indices
         taken: AnyArray = values[x, y, z]
         taken[~self.inside] = 0

@@ -127,7 +127,7 @@ def read_mask(path: str | Path, lattice: Lattice) -> BrainMask:
 def check_mask(
     values: FloatArray | MaskArray, lattice: Lattice, name: str, affine: FloatArray | None = None
 ) -> BrainMask:
-    """Give where there is brain, after checking that a mask belongs to an image.
+    """Return where there is brain, after checking that a mask belongs to an image.
 
     Values of 0 and another one are a mask; whole numbers are labels, of which all above 0 are
     inside where there is a 0; fractions up to 1 are probabilities, inside from 0.5 on.
@@ -272,7 +272,7 @@ def largest_piece(mask: MaskArray) -> MaskArray:
 
 
 def volume_of(mask: MaskArray, affine: FloatArray) -> float:
-    """Give the volume of a mask in ml."""
+    """Return the volume of a mask in ml."""
     return int(mask.sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
@@ -292,7 +292,7 @@ def common_mask(
     other: str,
     field: str | None = None,
 ) -> MaskArray:
-    """Give the voxels in both masks of one head's scans.
+    """Return the voxels in both masks of one head's scans.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def common_mask(
 
 
 def dice(one: MaskArray, other: MaskArray) -> float:
-    """Give Dice's overlap of two masks on one lattice: 1 for the same; nan for two that are empty.
+    """Return the Dice overlap of two masks on one lattice: 1 if equal, nan if both are empty.
 
     Twice the shared voxels over the sum of both.
     """

@@ -162,7 +162,7 @@ def usable(affine: FloatArray | None) -> bool:
 
 
 def qform_of(image: nib.Nifti1Image) -> FloatArray | None:
-    """Give an image's qform; None where its code is 0 or it cannot be read."""
+    """Return an image's qform; None where its code is 0 or it cannot be read."""
     if not int(image.header["qform_code"]):
         return None
     try:
@@ -226,7 +226,7 @@ def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
 
 
 def lattice_of(image: nib.Nifti1Image) -> Lattice:
-    """Give where an image's voxels lie."""
+    """Return where an image's voxels lie."""
     x, y, z = (*image.shape, 1, 1)[:3]
     return Lattice((x, y, z), image.affine)
 
@@ -372,7 +372,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _gzip() -> Callable[..., GzipFile]:
-    """Give what compresses: isal's takes a quarter of zlib's time or less, for as few bytes."""
+    """Return what compresses: isal's takes a quarter of zlib's time or less, for as few bytes."""
     try:
         from isal.igzip import IGzipFile
     except ImportError:  # it has no wheel for this machine

@@ -213,7 +213,7 @@ def _fitting(
 
 
 def _is_single_volume(image: Path) -> bool:
-    """Tell whether an image is a map or a localiser beside the scans, as dcm2niix writes them."""
+    """Return whether an image is a map or a localiser beside the scans, as dcm2niix writes them."""
     if not find_gradients(image).missing or image_suffix(image).lower() in MRTRIX_SUFFIXES:
         return False
     try:
@@ -317,7 +317,7 @@ def _by_pattern(
 
 
 def _key(scan: ImportedScan) -> str:
-    """Give a scan's name without its ending, as a file system that ignores case sees it."""
+    """Return a scan's name without its ending, as a file system that ignores case sees it."""
     return str(scan.image.parent / nifti_stem(scan.image)).casefold()
 
 
@@ -349,12 +349,12 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
 
 
 def images_of(folders: str) -> str:
-    """Give the pattern of the images of such folders, once they are converted."""
+    """Return the pattern of the images of such folders, once they are converted."""
     return f"{folders.strip('/')}/*.nii.gz".lstrip("/")
 
 
 def folders_of(source: Path, pattern: str, labels: Mapping[str, str | None]) -> dict[str, Path]:
-    """Give the folders that a pattern may stand for, by their paths relative to the source.
+    """Return the folders that a pattern may stand for, by their paths relative to the source.
 
     Refuses what cannot name a scan; `import_tree` looks at the names again.
     """

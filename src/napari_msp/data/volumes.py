@@ -130,7 +130,7 @@ def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
 
 
 def _places(voxels: FloatArray, table: GradientTable) -> IntArray:
-    """Give (P, 3) voxels of the head: bright in the b=0 images and in the weighted ones."""
+    """Return (P, 3) voxels of the head: bright in the b=0 images and in the weighted ones."""
     from dipy.segment.threshold import otsu
 
     product = np.ones(voxels.shape[:3], dtype=np.float32)
@@ -152,7 +152,7 @@ def _places(voxels: FloatArray, table: GradientTable) -> IntArray:
 
 
 def _means_at(voxels: FloatArray, places: IntArray) -> FloatArray:
-    """Give (P, N) means of the 3 × 3 × 3 voxels around each place."""
+    """Return (P, N) means of the 3 × 3 × 3 voxels around each place."""
     around = np.indices((3, 3, 3)).reshape(3, -1).T - 1
     last = np.array(voxels.shape[:3]) - 1
     total = np.zeros((len(places), voxels.shape[3]), np.float32)
@@ -163,18 +163,18 @@ def _means_at(voxels: FloatArray, places: IntArray) -> FloatArray:
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    """Give values with 0 for what is not finite, as FA is outside the brain."""
+    """Return values with 0 for what is not finite, as FA is outside the brain."""
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _spread(values: FloatArray, axis: int | None = None) -> FloatArray:
-    """Give a standard deviation that outliers hardly touch."""
+    """Return a standard deviation that outliers hardly touch."""
     centre = np.median(values, axis=axis, keepdims=True)
     return np.asarray(1.4826 * np.median(np.abs(values - centre), axis=axis))
 
 
 def _quadratic(directions: FloatArray) -> FloatArray:
-    """Give the design of a constant, the mean over the sphere, and a quadratic form without it."""
+    """Return the design matrix: a constant, the mean over the sphere, and a mean-free quadratic."""
     x, y, z = directions.T
     third = np.full(len(directions), 1 / 3)
     return np.stack(
@@ -250,7 +250,7 @@ def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float
 
 
 def _anisotropy(coefficients: FloatArray) -> FloatArray:
-    """Give the norm of the quadratic form's part without mean; (P,) zeros where none was fitted."""
+    """Return the norm of the quadratic form's mean-free part; (P,) zeros where none was fitted."""
     if coefficients.shape[1] == 1:
         return np.zeros(len(coefficients))
     xx, yy, *mixed = coefficients.T[1:]
@@ -327,7 +327,7 @@ class _Judgement:
             self._mark(volume, "blank", "empty" if empty[volume] else "one value throughout")
 
     def _is_mixed(self, fit: _ShellFit) -> bool:
-        """Tell a shell that is several kinds of image, and say so."""
+        """Find a shell that holds several kinds of image, and say so."""
         spread = float(_spread(fit.excess))
         if spread <= MIXED_SHELL or self.shapeless:
             return False
@@ -457,7 +457,7 @@ class _Judgement:
 
 
 def _slope(reference: FloatArray, fit: _ShellFit) -> float:
-    """Give the mean attenuation for each s/mm² of b, as if decay were mono-exponential."""
+    """Return the mean attenuation for each s/mm² of b, as if decay were mono-exponential."""
     return max(float(np.median(reference - fit.mean)) / fit.shell.b_value, 0.0)
 
 

@@ -203,7 +203,7 @@ def _stored(
         )
 
     def of_shell(number: int, last: bool) -> Prediction:
-        """Give one shell's prediction; what is only needed for the next ones is let go at last."""
+        """Return one shell's prediction; after the last, memory kept for the next ones is freed."""
         sh, error_model = stored(result.prediction, number), model.error_model(target, number)
         error, doubts = None, prepared.warnings
         if error_model is not None:
@@ -340,7 +340,7 @@ def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenanc
 
 
 def _b0(acquisition: Acquisition) -> GridImage:
-    """Give the mean b=0 image in canonical order."""
+    """Return the mean b=0 image in canonical order."""
     lattice = acquisition.lattice
     b0, mask = lattice.to_canonical(acquisition.b0), lattice.to_canonical(acquisition.mask)
     return GridImage(b0[..., None], mask, lattice.canonical)

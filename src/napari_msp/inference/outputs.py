@@ -190,7 +190,7 @@ def save_prediction(
 
 
 def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray:
-    """Give the DWI of one shell: the b=0 image, then the predicted signal along directions.
+    """Return the DWI of one shell: the b=0 image, then the predicted signal along directions.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> Flo
 
 
 def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArray:
-    """Give a table's directions for a shell: its own, or those of the only one that there is."""
+    """Return a table's directions for a shell: its own, or those of the only one that there is."""
     if not given.shells:
         problem = "has no diffusion direction"
         raise UserError(problem, bvec, "gradients", Advice("give one with some"))
@@ -277,7 +277,7 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
 
 
 def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
-    """Give a table at the one b-value that a predicted signal has, whatever the target's were."""
+    """Return a table at the one b-value that a predicted signal has, whatever the target's were."""
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
@@ -293,7 +293,7 @@ def _free(out: Path, stem: str, force: bool) -> str:
 def _staged(
     out: Path, describe: bool, source: Acquisition, stems: Iterable[str], force: bool
 ) -> Iterator[Path]:
-    """Give a folder whose files move into `out` together, with a description where it has none.
+    """Yield a folder whose files move into `out` together, with a description where it has none.
 
     All files of older predictions of the same stems go: an expected error that the new one does not
     have would be read as its own.
@@ -318,7 +318,7 @@ ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 @contextmanager
 def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[ForReview]:
-    """Give what makes the maps of each prediction for a review; they move to their place last.
+    """Yield what makes the maps of each prediction for a review; they move to their place last.
 
     The root is that of `place_of`, or `out` itself where it is about to be described.
     """

@@ -98,7 +98,7 @@ def _in_parts(
 
 
 def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
-    """Give the number of parts that so many multiply-adds are computed in."""
+    """Return the number of parts that so many multiply-adds are computed in."""
     if module.groups > 1:
         return 1
     return min(module.out_channels, int(work // LARGEST_CONVOLUTION) + 1)
@@ -205,7 +205,7 @@ def _per_voxel(image: Tensor) -> float:
 
 
 def convolutions_of(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
-    """Give the convolutions of a network, in its order."""
+    """Return the convolutions of a network, in its order."""
     return [
         module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)
     ]

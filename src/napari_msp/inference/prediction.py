@@ -113,7 +113,7 @@ class Prediction(Scan):
         return {} if self.source is None else self.source.siblings
 
     def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
-        """Give what its sidecars say, with the digests of model and input."""
+        """Return what its sidecars say, with the digests of model and input."""
         from napari_msp.inference.outputs import provenance
 
         if self.model is None or self.source is None:
@@ -139,7 +139,7 @@ class Prediction(Scan):
         return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
 
     def at_alpha(self, alpha: float) -> Self:
-        """Give the prediction for another α of eq. (1): what the model gives when run at it.
+        """Return the prediction for another α of eq. (1): what the model gives when run at it.
 
         Mixed from the stages, in no time; it can be looked at, compared and saved as any other.
         Needs a prediction that was made with `keep_stages=True`.
@@ -229,7 +229,7 @@ def _no_alpha(given: str) -> UserError:
 
 
 def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
-    """Give an attribute of each shell's prediction by shell; None where they have none."""
+    """Return an attribute of each shell's prediction by shell; None where they have none."""
     found = {shell: getattr(part, name) for shell, part in parts.items()}
     return None if any(each is None for each in found.values()) else found
 
@@ -247,7 +247,7 @@ class Terms:
         return self.first.image.lattice
 
     def image(self, alpha: float) -> SHImage:
-        """Give the prediction for an α."""
+        """Return the prediction for an α."""
         branches = [each.image.coefficients for each in self.branches.values()]
         mixed = second_stage(self.first.image.coefficients, branches, alpha)
         return replace(self.first.image, coefficients=mixed)

@@ -217,7 +217,7 @@ def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[
 def fitting_shells(
     model: Model, acquisition: Acquisition, options: Options, *others: UserError
 ) -> dict[float, Shell]:
-    """Give the shell for each of the model's b-values, of a scan that the model is valid for.
+    """Return the shell for each of the model's b-values, of a scan that the model is valid for.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def fitting_shells(
 
 
 def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[float, Shell]:
-    """Give the scan's shell for each of the model's b-values."""
+    """Return the scan's shell for each of the model's b-values."""
     if options.b_value is None:
         known = acquisition.gradients.shells or acquisition.shells()  # raises, with the reason
     else:
@@ -321,7 +321,7 @@ def _on_model_grid(
 
 
 def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]:
-    """Give how far each shell's mean lies from the training subjects', in their deviations."""
+    """Return how far each shell's mean lies from the training subjects', in their deviations."""
     if not image.mask.any():
         remedy = Advice("check the mask")
         raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
@@ -359,7 +359,7 @@ def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
 
 
 def _scanner(path: Path | None) -> str:
-    """Give the scanner's model as the sidecar says it; what cannot be read says nothing."""
+    """Return the scanner's model as the sidecar says it; what cannot be read says nothing."""
     try:
         said = {} if path is None else read_metadata(path)
     except UserError:
@@ -368,7 +368,7 @@ def _scanner(path: Path | None) -> str:
 
 
 def _words(name: str) -> set[str]:
-    """Give the words of a platform's name; numbers and single letters say too little."""
+    """Return the words of a platform's name; numbers and single letters say too little."""
     return set(re.findall(r"[^\W\d_]{2,}", name.lower()))
 
 

@@ -168,7 +168,7 @@ def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
 
 
 def place_of(prediction: str | Path) -> tuple[Path, str]:
-    """Give the root of a prediction's dataset, and what the names of its files begin with.
+    """Return the root of a prediction's dataset, and what the names of its files begin with.
 
     The root is the nearest folder above that is described, where that is a derivative: maps never
     go to measured data. Else it is the prediction's own folder.
@@ -246,7 +246,7 @@ def _maps(
 def _image_at(
     scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
 ) -> ReviewImage | None:
-    """Give what is looked at of the shell of a scan; None, and why, where that cannot be had."""
+    """Return what is looked at of the shell of a scan; None, and why, where that cannot be had."""
     stop_if(cancelled)
     if scan is None:
         return None
@@ -266,17 +266,17 @@ def review_image(maps: Maps) -> ReviewImage:
 
 
 def mean_of(values: FloatArray) -> float:
-    """Give the mean, added up in double precision."""
+    """Return the mean, added up in double precision."""
     return float(values.mean(dtype=float))
 
 
 def median_of(values: FloatArray) -> float:
-    """Give the median."""
+    """Return the median."""
     return float(np.median(values))
 
 
 def measures(prediction: Prediction) -> dict[str, float]:
-    """Give what a prediction's sidecar keeps of it; what is unknown is left out.
+    """Return what a prediction's sidecar keeps of it; what is unknown is left out.
 
     SNR of one b=0 volume of the scan; volume of the prediction's mask in ml; the deviation of the
     scan's mean signal from the training subjects', in theirs; over the mask the mean disagreement

@@ -207,7 +207,7 @@ def write_review_maps(
 
 
 def older(stems: Iterable[str]) -> re.Pattern[str]:
-    """Give the names of all maps of predictions, by their stems, that new ones are to replace."""
+    """Return the names of all maps of predictions, by their stems, that new ones are to replace."""
     names = "|".join(map(re.escape, stems))
     return re.compile(rf"({names})(B\d+)?(Scan|Truth)?_(mask|dwiref|review|model-.+_dwimap)\..+")
 
@@ -308,7 +308,7 @@ MAKE_ANEW = Advice("make the maps anew")
 def shells_of_review_maps(
     folder: str | Path, stem: str, files: MadeFrom | None = None
 ) -> tuple[int | None, ...]:
-    """Give the shells that there are maps of; (None,) where there is one, empty without maps."""
+    """Return the shells that there are maps of; (None,) where there is one, empty without maps."""
     sidecar = sidecar_of(folder, stem, _place(files))
     try:
         return tuple(each["Shell"] for each in read_json(sidecar)["Shells"])
@@ -326,7 +326,7 @@ def has_review_maps(folder: str | Path, stem: str, files: MadeFrom | None = None
 
 
 def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path:
-    """Give the JSON file of a prediction's maps, in the folder of its subject.
+    """Return the JSON file of a prediction's maps, in the folder of its subject.
 
     A prediction that lies somewhere else in the dataset (an older one that was put aside) has its
     maps there too, below the same folder of maps.
@@ -492,7 +492,7 @@ def _read(path: Path) -> tuple[FloatArray, FloatArray]:
 
 
 def _zlib() -> Any:
-    """Give what decompresses: isal's takes half of zlib's time."""
+    """Return what decompresses: isal's takes half of zlib's time."""
     try:
         return import_module("isal.isal_zlib")
     except ImportError:  # it has no wheel for this machine

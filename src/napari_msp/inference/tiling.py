@@ -67,7 +67,7 @@ class Tile:
         )
 
     def within_crop(self, scale: int, shape: tuple[int, int, int]) -> Region:
-        """Give the same output voxels, counted from the start of the crop's own output."""
+        """Return the same output voxels, counted from the start of the crop's own output."""
         return _region(
             (part.start - scale * crop.start, part.stop - scale * crop.start)
             for part, crop in zip(self.output(scale, shape), self.crop, strict=True)
@@ -122,7 +122,7 @@ def _bounds(mask: MaskArray, axis: int) -> tuple[int, int]:
 
 
 def best_edges(mask: MaskArray, halo: int, voxels: float) -> Edges:
-    """Give the edges of tiles that compute the fewest voxels, with no crop of more than `voxels`.
+    """Return the edges of tiles that compute the fewest voxels, with no crop of more than `voxels`.
 
     A crop ends at the volume's bounds, so tiles that span an axis need no halo along it.
 
@@ -144,7 +144,7 @@ def best_edges(mask: MaskArray, halo: int, voxels: float) -> Edges:
 
 
 def _cuts(low: int, high: int, halo: int, length: int) -> list[tuple[int, int, int]]:
-    """Give, for each number of parts of an axis, their edge, the largest crop and all crops."""
+    """Return, for each number of parts of an axis, their edge, the largest crop and all crops."""
     found: dict[int, tuple[int, int, int]] = {}
     for parts in range(1, max(1, (high - low) // SMALLEST_TILE) + 1):
         edge = -(-(high - low) // parts)
@@ -293,7 +293,7 @@ class _Plan:
 
 
 def _part_of(far: dict[str, Tensor] | None, piece: Tile) -> dict[str, Tensor] | None:
-    """Give a tile's part of what the far layers gave."""
+    """Return a tile's part of what the far layers gave."""
     if far is None:
         return None
     region = (slice(None), slice(None), *piece.crop)
@@ -354,7 +354,7 @@ def _sent(crop: Tensor, device: torch.device) -> Tensor:
 def _kept(
     part: Tensor, fine: Sequence[int], stored: FloatArray, others: Sequence[Tensor]
 ) -> FloatArray:
-    """Give a result's memory, seen as (X, Y, Z, C) whatever order it lies in.
+    """Return a result's memory, seen as (X, Y, Z, C) whatever order it lies in.
 
     A first (C, x, y, z) part that is all of it brings the memory, unless others lie there too: to
     take fresh one lasts longer than all that is done to a result. Else it is 0, and such that a GPU
@@ -381,7 +381,7 @@ Copy = Callable[[Tensor, FloatArray, Standardisation | None, MaskArray | None], 
 
 @contextmanager
 def _copies(device: torch.device) -> Iterator[Copy]:
-    """Give what copies results to where they stay; all is there after the block.
+    """Yield what copies results to where they stay; all is there after the block.
 
     From a GPU the next tile is computed meanwhile: copies have a stream of their own.
     """
@@ -413,7 +413,7 @@ def _copies(device: torch.device) -> Iterator[Copy]:
 
 
 def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
-    """Give (C, x, y, z) values and their (x, y, z, C) place as memory lies, without a step back.
+    """Return (C, x, y, z) values and their (x, y, z, C) place as memory lies, without a step back.
 
     Torch knows none, and copies what lies alike in one piece.
     """

@@ -215,7 +215,7 @@ class Checkpoint:
 def _moments(
     stored: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int
 ) -> dict[int, dict[str, Tensor]]:
-    """Give what Adam remembers, by the number of each parameter.
+    """Return what Adam remembers, by the number of each parameter.
 
     A parameter that a network does not use has nothing.
     """
@@ -305,7 +305,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _changed(
     part: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Give what a part of a run's identity has changed in: its name, and both values."""
+    """Yield what a part of a run's identity has changed in: its name, and both values."""
     then, here = before.get(part), now.get(part)
     if isinstance(then, dict) and isinstance(here, dict):
         yield from (

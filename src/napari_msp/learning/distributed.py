@@ -52,7 +52,7 @@ class OneProcess:
         return slice(first, end)
 
     def total(self, value: Tensor) -> Tensor:
-        """Give the sum over the processes; nothing flows back through it."""
+        """Return the sum over the processes; nothing flows back through it."""
         return value
 
     def add_up(self, network: nn.Module, loss: Tensor) -> float:
@@ -60,11 +60,11 @@ class OneProcess:
         return float(loss.detach())
 
     def any(self, asked: bool) -> bool:
-        """Tell whether it is so in any process."""
+        """Return whether it is so in any process."""
         return asked
 
     def clock(self) -> float:
-        """Give the first one's time, by `time.perf_counter`."""
+        """Return the first one's time, by `time.perf_counter`."""
         return time.perf_counter()
 
     def by_first(self, job: Callable[[], T]) -> T:
@@ -98,7 +98,7 @@ class SeveralProcesses(OneProcess):
         self.number, self.count = number, count
 
     def total(self, value: Tensor) -> Tensor:
-        """Give the sum over the processes; nothing flows back through it."""
+        """Return the sum over the processes; nothing flows back through it."""
         value = value.detach().clone()
         _add(value)
         return value
@@ -115,11 +115,11 @@ class SeveralProcesses(OneProcess):
         return float(value)
 
     def any(self, asked: bool) -> bool:
-        """Tell whether it is so in any process."""
+        """Return whether it is so in any process."""
         return bool(self.total(torch.tensor(int(asked))))
 
     def clock(self) -> float:
-        """Give the first one's time, by `time.perf_counter`."""
+        """Return the first one's time, by `time.perf_counter`."""
         return self.by_first(time.perf_counter)
 
     def by_first(self, job: Callable[[], T]) -> T:
@@ -213,7 +213,7 @@ class SeveralProcesses(OneProcess):
         return choose_device("cpu" if name == "auto" else name)
 
     def _of_all(self, given: T) -> list[T]:
-        """Give what every process has."""
+        """Return what every process has."""
         everybody: list[Any] = [None] * self.count
         with _in_touch():
             dist.all_gather_object(everybody, given)
@@ -320,7 +320,7 @@ def _add(value: Tensor) -> None:
 
 
 def _from_first(value: Any) -> Any:
-    """Give everybody what the first one has."""
+    """Return the first process's value in every process."""
     sent = [value]
     dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
     return sent[0]
@@ -337,7 +337,7 @@ def _in_touch() -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """Give the last words of torch's account, which begins with a place in its source."""
+    """Return the last words of torch's account, which begins with a place in its source."""
     return first_reason(error).split("] ")[-1].split(". This may")[0]
 
 

@@ -36,7 +36,7 @@ class Event:
         EVENTS[cls.name] = cls
 
     def to_json(self) -> str:
-        """Give one line of JSON."""
+        """Return one line of JSON."""
         return json.dumps({"event": self.name, **asdict(self)})
 
 
@@ -271,7 +271,7 @@ def phase_name(kind: str, *targets: str) -> str:
 
 
 def kind_and_targets(phase: str) -> tuple[str, tuple[str, ...]]:
-    """Give what `phase_name` was made from; a platform's name has neither space nor "+"."""
+    """Return what `phase_name` was made from; a platform's name has neither space nor "+"."""
     kind, _, targets = phase.rpartition(" ")
     return kind, tuple(targets.split("+"))
 
@@ -355,7 +355,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def last_event(path: Path) -> Event | None:
-    """Give the last event alone, as `read_events` would; None where there is none."""
+    """Return the last event alone, as `read_events` would; None where there is none."""
     lines = _whole_lines(path).splitlines()
     return _parsed(lines[-1], path, len(lines)) if lines else None
 

@@ -126,7 +126,7 @@ class Study:
         return [head for head in self.held_out if target in head.truths]
 
     def choosing(self, target: str) -> list[Head]:
-        """Give validation heads whose scan on a target is there to compare with."""
+        """Return validation heads whose scan on a target is there to compare with."""
         return [head for head in self.validation if target in head.truths]
 
     @property
@@ -145,7 +145,7 @@ class Study:
         ]
 
     def shown(self, target: str) -> list[Head]:
-        """Give heads whose prediction can be looked at while a run goes on, held-out ones first."""
+        """Return heads whose predictions can be watched during a run, held-out ones first."""
         return self.judged(target) or self.choosing(target)
 
 
@@ -311,7 +311,7 @@ def load_head(
 
 
 def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
-    """Give the subjects that something can be learned from or judged by; warn of what lacks."""
+    """Return the subjects that something can be learned from or judged by; warn of what lacks."""
     usable, lacking = [], []
     for subject in settings.subjects or dataset.subjects:
         missing = [each for each in settings.targets if not dataset.has(subject, each)]
@@ -419,7 +419,7 @@ def _check_known(
 
 
 def mean_b0_weighting(dataset: TravellingHeads, subjects: Sequence[str], platform: str) -> float:
-    """Give the mean b-value of the b=0 images of scans in s/mm²; no voxel is read."""
+    """Return the mean b-value of the b=0 images of scans in s/mm²; no voxel is read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is told when the heads are loaded
         scans = [dataset.acquisition(subject, platform) for subject in subjects]
@@ -429,7 +429,7 @@ def mean_b0_weighting(dataset: TravellingHeads, subjects: Sequence[str], platfor
 def gradients_of(
     dataset: TravellingHeads, subject: str, target: str, shells: Sequence[float]
 ) -> Gradients:
-    """Give a target's gradient table, of these shells, from a subject's scan."""
+    """Return a target's gradient table, of these shells, from a subject's scan."""
     acquisition = dataset.acquisition(subject, target)
     volumes = np.concatenate([shell.volumes for shell in acquisition.shells(shells)])
     rows = acquisition.gradients.directions[volumes]

@@ -129,7 +129,7 @@ class TrainingRun:
         self._seconds = deque[float](maxlen=20)  # that the last steps took
 
     def report(self, event: Event) -> None:
-        """Tell the listener; one that fails ends the run as if it had asked for that."""
+        """Call the listener; if it fails, the run ends as if it had asked for that."""
         if self._unheard is None:
             try:
                 self._listener(event)
@@ -319,11 +319,11 @@ class TrainingRun:
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
 
     def _begun(self, phase: Phase) -> bool:
-        """Tell whether a phase begins as a trained model."""
+        """Return whether a phase begins as a trained model."""
         return not self.start.platforms.keys().isdisjoint(phase.targets)
 
     def _predicts_first(self, phase: Phase) -> bool:
-        """Tell whether heads are predicted before the first step of a phase."""
+        """Return whether heads are predicted before the first step of a phase."""
         return self._begun(phase) or (self.previews is not None and phase.untrained)
 
     def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
@@ -438,7 +438,7 @@ class TrainingRun:
         )
 
     def _averages(self, phase: Phase, network: Trained) -> AveragedWeights | None:
-        """Average weights where somebody chooses them; the paper's stay as they are."""
+        """Average weights where validation chooses them; the paper's stay as they are."""
         if phase.name not in self.lengths.validated:
             return None
         return AveragedWeights(network, self.lengths.course.epoch if self.recipe.dense else 1)
@@ -448,14 +448,14 @@ class TrainingRun:
         return how_they_ended(self.position.trails, self.lengths.longest())
 
     def _final(self, errors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Give each target's error of what was kept: a later phase's word counts."""
+        """Return each target's error of the weights that were kept, from its last phase."""
         final: dict[str, float] = {}
         for phase in self.networks.phases:
             final.update(errors.get(phase.name, {}))
         return final
 
     def _identity(self) -> dict[str, Any]:
-        """Give what must not change between a checkpoint and its continuation."""
+        """Return what must not change between a checkpoint and its continuation."""
         statistics = {name: each.to_json() for name, each in self.study.standardisation.items()}
         settings = self.settings.model_dump(mode="json", exclude={"b_value"})
         # A model is the same wherever it lies, and platforms may be matched by what is measured.

@@ -155,7 +155,7 @@ class AveragedWeights:
         self._network.load_state_dict(self._best or self._average)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give everything, by name, for a checkpoint."""
+        """Return everything, by name, for a checkpoint."""
         parts = {"average": self._average, "best": self._best}
         return {f"{part}/{name}": v for part, those in parts.items() for name, v in those.items()}
 
@@ -184,7 +184,7 @@ def _copied(network: nn.Module) -> dict[str, Tensor]:
 
 
 def learned_platforms(network: Trained) -> tuple[str, ...]:
-    """Give the platforms that a network has a loss on."""
+    """Return the platforms that a network has a loss on."""
     return tuple(network.scales if isinstance(network, SingleNetwork) else network.singles)
 
 
@@ -195,7 +195,7 @@ def masked_error(
     weights: Tensor | None = None,
     voxels: Tensor | None = None,
 ) -> Tensor:
-    """Give the mean squared error over in-mask voxels and channels.
+    """Return the mean squared error over in-mask voxels and channels.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def training_loss(
     second_weight: float = 1.0,
     voxels: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Give the loss of one batch, or the part of it that a share of the batch makes up.
+    """Return the loss of one batch, or the part of it that a share of the batch makes up.
 
     Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
     the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then

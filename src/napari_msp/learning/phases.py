@@ -125,7 +125,7 @@ class TrainedNetworks(nn.Module):
         self.phases = self._in_order(kinds if singles_first else {}, begun)
 
     def _in_order(self, kinds: Mapping[str, str], begun: Start) -> list[Phase]:
-        """Give the phases: single networks of these kinds by target, then what is in unison."""
+        """Return the phases: single networks of these kinds by target, then what is in unison."""
         multi_stage = self.shared is not None or len(self.multi_stage) > 0
         alone = [
             Phase(phase_name(kind, target), (target,), False, target in self._fresh)
@@ -141,7 +141,7 @@ class TrainedNetworks(nn.Module):
         ]
 
     def of(self, phase: Phase) -> Trained:
-        """Give what a phase trains."""
+        """Return what a phase trains."""
         if phase.unison and self.shared is not None:
             return self.shared
         singles = self.singles if self.shared is None else self.shared.singles
@@ -155,7 +155,7 @@ class TrainedNetworks(nn.Module):
                 multi_stage.singles[target].load_state_dict(self.singles[target].state_dict())
 
     def finished(self) -> dict[str, Network]:
-        """Give the networks that make up the model."""
+        """Return the networks that make up the model."""
         if self.shared is not None:
             return dict(self.shared.networks)
         networks = self.multi_stage if len(self.multi_stage) else self.singles
@@ -201,7 +201,7 @@ def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Star
 def started(
     study: Study, networks: TrainedNetworks, start: Start, device: torch.device, **progress: Any
 ) -> Started:
-    """Tell what a run begins with.
+    """Describe what a run begins with.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def started(
 
 
 def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
-    """Give what a network that computes with statistics is told of its input and its target."""
+    """Return what a network that computes with statistics is told of its input and its target."""
     return {
         "input_mean": source.mean.tolist(),
         "input_deviation": source.deviation.tolist(),
@@ -259,19 +259,19 @@ class Lengths:
         self.course, self.validated, self.position = course, validated, position
 
     def usual(self, phase: Phase) -> int:
-        """Give the steps of a phase that nothing ends before its time."""
+        """Return the steps of a phase that nothing ends before its time."""
         return self.course.unison_steps if phase.unison else self.course.steps
 
     def most(self, phase: Phase) -> int:
-        """Give the steps of a phase at most."""
+        """Return the steps of a phase at most."""
         return self.usual(phase) * (self.course.stretch if self.ends_itself(phase) else 1)
 
     def steps(self, phase: Phase) -> int:
-        """Give the steps of a phase, as far as is known by now."""
+        """Return the steps of a phase, as far as is known by now."""
         return self.position.lengths.get(phase.name, self.most(phase))
 
     def longest(self) -> dict[str, int]:
-        """Give the steps of each phase at most, by its name."""
+        """Return the steps of each phase at most, by its name."""
         return {phase.name: self.most(phase) for phase in self._phases}
 
     @property
@@ -291,16 +291,16 @@ class Lengths:
         return -(-self.position.step // self.course.epoch)
 
     def epoch_ends(self, phase: Phase) -> bool:
-        """Tell whether the last step was the last of an epoch."""
+        """Return whether the last step was the last of an epoch."""
         step = self.position.step
         return step > 0 and (step % self.course.epoch == 0 or step == self.steps(phase))
 
     def ends_itself(self, phase: Phase) -> bool:
-        """Tell whether a phase ends when nothing is gained on the validation subjects."""
+        """Return whether a phase ends when nothing is gained on the validation subjects."""
         return self.course.patience is not None and phase.name in self.validated
 
     def may_end(self, phase: Phase) -> bool:
-        """Tell whether it may be decided now that a phase ends before its time."""
+        """Return whether it may be decided now that a phase ends before its time."""
         step = self.position.step
         if not self.ends_itself(phase) or self.position.falls is not None:
             return False
@@ -309,9 +309,9 @@ class Lengths:
         return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
 
     def hold(self, phase: Phase) -> tuple[int, int] | None:
-        """Give the steps at which warm-up ends and the fall begins, as `learning_rate` takes them.
+        """Return the steps at which warm-up ends and the fall begins, for `learning_rate`.
 
-        None where a phase has a fixed length, which says both.
+        None where a phase has a fixed length, from which both follow.
         """
         if not self.ends_itself(phase):
             return None

@@ -48,7 +48,7 @@ CHECKPOINT_ENDING = ".checkpoint.safetensors"
 
 
 def checkpoint_path(model: Path) -> Path:
-    """Give the checkpoint's name beside a model's."""
+    """Return the checkpoint's name beside a model's."""
     return model.with_name(model.stem + CHECKPOINT_ENDING)
 
 
@@ -135,5 +135,5 @@ class RunFolder:
         return self.checkpoint_path.exists() and not self.model_path.exists()
 
     def events(self) -> list[Event]:
-        """Give what happened, as if never interrupted; see `read_events`."""
+        """Return what happened, as if never interrupted; see `read_events`."""
         return read_events(self.events_path)

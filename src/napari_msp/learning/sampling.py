@@ -78,7 +78,7 @@ class Batch:
         return torch.stack([torch.full_like(masks[0], self.input[:, 0].numel()), *masks])
 
     def to(self, device: torch.device) -> "Batch":
-        """Give the same batch on a device."""
+        """Return the same batch on a device."""
         return replace(
             self,
             input=self.input.to(device),
@@ -121,7 +121,7 @@ class Examples:
         self._scalers = {target: _Scaler(standardisation[target]) for target in scales}
 
     def teaching(self, platforms: Collection[str] | None) -> list[int]:
-        """Give the heads that were scanned on any of these targets; None: all heads."""
+        """Return the heads that were scanned on any of these targets; None: all heads."""
         wanted = self.scales if platforms is None else platforms
         return [n for n, taught in enumerate(self._taught) if not taught.isdisjoint(wanted)]
 
@@ -194,7 +194,7 @@ class Symmetry:
 
 @cache
 def _every_symmetry() -> tuple[Symmetry, ...]:
-    """Give the 48 of a grid, made once: how they mix SH coefficients takes a while to solve."""
+    """Return the 48 of a grid, made once: how they mix SH coefficients takes a while to solve."""
     return tuple(Symmetry(matrix) for matrix in grid_symmetries())
 
 
@@ -241,7 +241,7 @@ class Sampler(Protocol):
         ...
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
-        """Give the batch of a step, counted from 0 within its phase.
+        """Return the batch of a step, counted from 0 within its phase.
 
         Parameters
         ----------
@@ -295,7 +295,7 @@ class PatchSampler:
         return -(-sum(len(self._centres[head]) for head in heads) // self._batch)
 
     def _in_order(self, phase: int, pass_: int, heads: Sequence[int]) -> IntArray:
-        """Give all centres in the order of a pass; the last one is kept, as steps follow it."""
+        """Return all centres in the order of a pass; the last one is kept, as steps follow it."""
         if self._pass[0] != (phase, pass_, heads):
             centres = np.concatenate([self._centres[head] for head in heads])
             order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
@@ -303,7 +303,7 @@ class PatchSampler:
         return self._pass[1]
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
-        """Give the batch of a step."""
+        """Return the batch of a step."""
         heads = self._examples.teaching(platforms)
         pass_, position = divmod(step, self._steps_over(heads))
         centres = self._in_order(phase, pass_, heads)
@@ -346,7 +346,7 @@ class CropSampler:
         self._symmetries = _every_symmetry() if augment else None
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
-        """Give the batch of a step."""
+        """Return the batch of a step."""
         heads = self._examples.teaching(platforms)
         random = np.random.default_rng([self._seed, phase, step])
         places: list[tuple[int, IntArray]] = []
@@ -375,7 +375,7 @@ def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
 
 
 def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> Sampler:
-    """Give the sampler that a recipe asks for."""
+    """Return the sampler that a recipe asks for."""
     settings = study.settings
     examples = Examples(study.heads, study.scales, settings.input, study.standardisation)
     if recipe.dense:

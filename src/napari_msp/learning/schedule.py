@@ -135,7 +135,7 @@ WARM_UP = 0.1
 
 
 def recipe_for(settings: TrainingSettings) -> Recipe:
-    """Give the preset's recipe with the settings' own values put in.
+    """Return the preset's recipe with the settings' own values put in.
 
     What branches start from follows the augmentation in the fast preset. Few examples let networks
     learn their noise: branches that must make the whole image out of z_i, each with a loss
@@ -218,7 +218,7 @@ FALL = 0.2
 def course_for(
     settings: TrainingSettings, recipe: Recipe, pass_: int, unison: Collection[bool] = (False, True)
 ) -> Course:
-    """Give the course of a run whose length is known beforehand.
+    """Return the course of a run whose length is known beforehand.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def course_for(
 
 
 def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
-    """Give the step at which a phase ends that gains nothing any more after `step`.
+    """Return the step at which a phase ends that gains nothing any more after `step`.
 
     In the fast preset its learning rate falls to 0 first; the paper's is small by then.
     """
@@ -253,7 +253,7 @@ def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
 def learning_rate(
     recipe: Recipe, step: int, steps: int, pass_: int, hold: tuple[int, int] | None = None
 ) -> float:
-    """Give the learning rate of one step of a phase, counted from 0.
+    """Return the learning rate of one step of a phase, counted from 0.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def learning_rate(
 
 
 def alpha_at(recipe: Recipe, step: int, steps: int) -> float:
-    """Give α of one step of a unison phase: from 0 to 1 over its first part, then 1."""
+    """Return α of one step of a unison phase: from 0 to 1 over its first part, then 1."""
     ramp = recipe.alpha_ramp * steps
     return min(1.0, step / ramp) if ramp > 0 else 1.0
 
@@ -356,7 +356,7 @@ def seconds_of(
 
 
 def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float) -> Course:
-    """Give the course that fits into a time.
+    """Return the course that fits into a time.
 
     All phases become shorter or longer by the same factor.
 

@@ -414,7 +414,7 @@ SECTIONS: Mapping[Topic, tuple[str, ...]] = {
 
 
 def choices_of(name: str) -> tuple[str, ...]:
-    """Give what there is to choose from for a setting; for `first_stage`, for each target.
+    """Return what there is to choose from for a setting; for `first_stage`, for each target.
 
     Empty where it is no choice, or where the dataset decides.
     """
@@ -427,14 +427,14 @@ def choices_of(name: str) -> tuple[str, ...]:
 
 
 def values_of_preset(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what the preset of some settings stands for, as far as their kind of network has it."""
+    """Return the values of the settings' preset, as far as their kind of network has them."""
     usual = PRESETS.get(given.get("preset", "fast"), {})
     of_kind = given.get("kind", MULTI_STAGE) == MULTI_STAGE
     return {name: value for name, value in usual.items() if of_kind or name not in OF_AN_MSP}
 
 
 def put_over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give settings with others in their place; one length makes room for another.
+    """Return settings with others in their place; one length makes room for another.
 
     >>> put_over({"epochs": 3, "seed": 1}, {"steps": 100})
     {'seed': 1, 'steps': 100}
@@ -473,7 +473,7 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
 
 
 def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
-    """Give the platforms whose voxels are as large as the input's: what a lecture predicts.
+    """Return the platforms whose voxels are as large as the input's: what a lecture predicts.
 
     Finer ones take a minute more.
 

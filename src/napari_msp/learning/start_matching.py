@@ -88,7 +88,7 @@ def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, St
 def _platforms(
     start: Start, study: Study, device: torch.device
 ) -> tuple[dict[str, str], list[str]]:
-    """Give the platform of each target that has one, and say why, a line a target."""
+    """Return the platform that each target begins as, if any, and one line per target why."""
     model, settings = start.model, study.settings
     _check_shells(model, study)
     fitting = {target: _fitting(model, settings, target, k) for target, k in study.scales.items()}
@@ -128,9 +128,9 @@ def _platforms(
 
 
 def _lacks_branches(start: Start, study: Study, platforms: Mapping[str, str]) -> bool:
-    """Tell whether the run has a branch that the start lacks, and that is nothing at 0.
+    """Return whether the run has a branch that the start lacks and that may not begin at 0.
 
-    Added to a first stage it is: the prediction is then that stage's.
+    A branch added to a first stage may: the prediction is then that stage's.
     """
     if start.branch_start in (None, "first stage") or len(study.scales) == 1:
         return False
@@ -205,14 +205,14 @@ def _check_together(model: Model, found: Mapping[str, str], study: Study) -> Non
 
 
 def _nearest(errors: Mapping[str, Mapping[str, float]], taken: set[str] | None) -> dict[str, str]:
-    """Give each target the platform of the smallest error.
+    """Return the platform of the smallest error for each target.
 
     Parameters
     ----------
     errors
-        Of each platform that fits, by target.
+        Errors of the platforms that fit, by target.
     taken
-        Platforms that shall not be taken again as long as there are others; None: any may be.
+        Platforms not to be taken again while there are others; None: any may be taken.
     """
     nearest = {target: min(known, key=known.__getitem__) for target, known in errors.items()}
     if taken is None:
@@ -237,7 +237,7 @@ def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
 
 
 def _alone(start: Start, study: Study) -> bool:
-    """Tell whether a run begins as single networks, and with nothing of the start's branches."""
+    """Return whether a run begins as single networks, and with nothing of the start's branches."""
     return len(study.scales) == 1 or start.branch_start is None
 
 
@@ -249,7 +249,7 @@ def _candidate_errors(
     device: torch.device,
     found: Mapping[str, str],
 ) -> dict[str, float]:
-    """Give the error of each platform's network on the training heads, with their statistics.
+    """Return the error of each platform's network on the training heads, with their statistics.
 
     Of its single network where the run begins as that; else of its MSP with all branches, though
     the run may begin with fewer. An MSP's other first stages are told the statistics of the target
@@ -285,12 +285,12 @@ def _candidate_errors(
 
 
 def measured_heads(study: Study, target: str) -> list[Head]:
-    """Give the training heads that a start is measured on."""
+    """Return the training heads that a start is measured on."""
     return study.paired(target)[:HEADS_MEASURED]
 
 
 def zero_step_error(study: Study, network: Network, target: str, device: torch.device) -> float:
-    """Give a network's mean squared error on training heads, in SH units."""
+    """Return a network's mean squared error on training heads, in SH units."""
     network.eval()
 
     def predicted(image: GridImage) -> GridImage:
@@ -311,7 +311,7 @@ def _error(study: Study, target: str, predicted: Callable[[GridImage], GridImage
 def started_from(
     start: Start, study: Study, networks: Mapping[str, Network], device: torch.device
 ) -> StartedFrom:
-    """Tell what a run starts from, and how good that is.
+    """Describe what a run starts from, and how good that is.
 
     Parameters
     ----------
@@ -380,7 +380,7 @@ def _of_card(model: Model) -> Mapping[str, Any]:
 
 
 def _seen(known: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Give voxel sizes in mm and b-values; what was drawn at random is kept as a range in "saw"."""
+    """Return voxel sizes in mm and b-values; values drawn at random are kept as ranges in "saw"."""
     saw = known.get("saw")
     saw = saw if isinstance(saw, Mapping) else {}
     sizes = [known.get("voxel_size"), *_numbers(saw.get("voxel_size"))]
@@ -394,5 +394,5 @@ def _numbers(values: Any) -> list[float]:
 
 
 def _ratio(value: float, seen: Sequence[float]) -> float:
-    """Give how many times a value lies above or below what was seen; 1 within."""
+    """Return how many times a value lies above or below what was seen; 1 within."""
     return max(1.0, value / max(seen), min(seen) / value)

@@ -85,20 +85,20 @@ class Start:
         return not known.mean.reshape(-1, CHANNELS)[:, 1:].any()
 
     def instead(self, why: str) -> "Start":
-        """Give a start from nothing, and warn why."""
+        """Return a start from nothing, and warn why."""
         words = f"from nothing, as {why}"
         warnings.warn(words, StartDoubt, stacklevel=4)
         return Start(self.before, doubts=(words,))
 
     def kind_of(self, target: str) -> str | None:
-        """Give the kind of a target's single network; None where it begins from nothing."""
+        """Return the kind of a target's single network; None where it begins from nothing."""
         platform = self.platforms.get(target)
         return None if platform is None else single_of(self.model, platform).kind
 
     def single(
         self, target: str, within: str, shells: int, feature_layer: str | None = None
     ) -> SingleNetwork | None:
-        """Give a target's single network, a copy; None where it begins from nothing.
+        """Return a target's single network, a copy; None where it begins from nothing.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Start:
                 branch.start_at_zero()  # type: ignore[operator]
 
     def ancestry(self) -> dict[str, Any]:
-        """Give what a card keeps of it, and of what it began from itself, in plain JSON types."""
+        """Return what a card keeps of it, and of what it began from itself, in plain JSON types."""
         card, training = self.model.card, self.model.training
         return {
             "name": self.name,
@@ -215,12 +215,12 @@ def read_start(
 
 
 def from_nothing(settings: TrainingSettings) -> TrainingSettings:
-    """Give the settings of a run whose weights are fresh."""
+    """Return the settings of a run whose weights are fresh."""
     return settings.model_copy(update={"start_from": NOTHING, "width": settings.width or "paper"})
 
 
 def _path_of(settings: TrainingSettings) -> Path | None:
-    """Give the file of the start; None for nothing."""
+    """Return the file of the start; None for nothing."""
     if settings.start_from == NOTHING:
         return None
     if settings.start_from is None:
@@ -246,7 +246,7 @@ def _opened(path: Path, name: str, settings: TrainingSettings) -> Start:
 
 
 def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserError]:
-    """Give what the settings ask for and the start cannot be."""
+    """Yield what the settings ask for and the start cannot be."""
     model = start.model
 
     def refuse(problem: str, parameter: str, value: Any) -> UserError:
@@ -277,7 +277,7 @@ def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserEr
 
 
 def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
-    """Give the settings that follow the start."""
+    """Return the settings that follow the start."""
     begun = _branch_start(start.model, settings)
     taken = begun is not None
     if not taken and settings.branch_start == "preset":
@@ -321,7 +321,7 @@ def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) 
 
 
 def single_of(model: Model, platform: str, within: str | None = None) -> SingleNetwork:
-    """Give a platform's single network, as the MSP of another platform has it."""
+    """Return a platform's single network, as the MSP of another platform has it."""
     network = model.single(within or platform)
     if isinstance(network, MSP):
         return cast(SingleNetwork, network.singles[platform])
@@ -343,7 +343,7 @@ def _fraction(width: Any) -> float:
 
 
 def _branch_start(model: Model, settings: TrainingSettings) -> str | None:
-    """Give what the branches that a run takes over are added to; None where it takes over none.
+    """Return what the branches that a run takes over are added to; None where it takes over none.
 
     Branches read the features of first stages of their own target's MSP; where the run shares those
     that were tuned apart, they are of no use.

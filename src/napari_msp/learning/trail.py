@@ -89,7 +89,7 @@ class Trail(BaseModel):
         return not before or last < min(before)
 
     def stalled(self, patience: int) -> bool:
-        """Tell whether nothing was gained on the validation subjects for so many epochs."""
+        """Return whether nothing was gained on the validation subjects for so many epochs."""
         best, since = math.inf, 0
         for error in self._all_errors:
             gained = error < (1 - LEAST_GAIN) * best
@@ -124,7 +124,7 @@ class Trail(BaseModel):
         return Gain("loss", 1 - after / before, max(STILL, certain))
 
     def _tenth_before(self, stop: int) -> int:
-        """Give the epoch from which a tenth of the learning is done until another one."""
+        """Return the epoch from which a tenth of the learning is done until another one."""
         tenth, start = sum(self.rates) / 10, stop
         while start > 0 and sum(self.rates[start:stop]) < (1 - 1e-9) * tenth:
             start -= 1
@@ -231,5 +231,5 @@ def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> d
 
 
 def mean_error(errors: Collection[float]) -> float | None:
-    """Give the geometric mean over targets, whose errors differ in size; None of nothing."""
+    """Return the geometric mean over targets, whose errors differ in size; None of nothing."""
     return math.prod(errors) ** (1 / len(errors)) if errors else None

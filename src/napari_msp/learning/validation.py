@@ -76,7 +76,7 @@ def validate(
 
 
 def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = None) -> float:
-    """Give what statistical alignment does on these heads, measured as in `validate`.
+    """Return what statistical alignment does on these heads, measured as in `validate`.
 
     None: on the held-out heads that were scanned on the target.
     """
@@ -88,7 +88,7 @@ def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = No
 
 
 def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], GridImage]:
-    """Give what predicts a target by its statistics alone: what a network has to beat.
+    """Return what predicts a target by its statistics alone: what a network has to beat.
 
     Each coefficient of the input is moved to the mean and deviation that it has on the target
     platform over the training subjects who were scanned on it.
@@ -153,5 +153,5 @@ class SquaredError:
 
     @property
     def mean(self) -> float:
-        """Give the mean of all that was taken in."""
+        """Return the mean of all that was taken in."""
         return self._sum / self._count

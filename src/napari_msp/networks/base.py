@@ -22,7 +22,7 @@ ORDER_SLICES = (slice(0, 1), slice(1, 6), slice(6, 15), slice(15, 28))
 
 
 def order_channels(channels: int) -> tuple[slice, ...]:
-    """Give the channels of each order of each shell: all orders of the first, then the next."""
+    """Return the channels of each order of each shell: all orders of the first, then the next."""
     return tuple(
         slice(shell + part.start, shell + part.stop)
         for shell in range(0, channels, CHANNELS)
@@ -392,7 +392,7 @@ def check_declared(network: SingleNetwork) -> None:
 
 
 def make_transparent(network: AnyNetwork) -> AnyNetwork:
-    """Give every convolution positive weights of mean gain 1: no ReLU closes, nothing cancels."""
+    """Set all convolutions to positive weights of mean gain 1: no ReLU closes, nothing cancels."""
     numbers = torch.Generator().manual_seed(0)  # nobody else's random numbers go on
     with torch.no_grad():
         for module in network.modules():
@@ -406,7 +406,7 @@ def make_transparent(network: AnyNetwork) -> AnyNetwork:
 
 
 def support(y: Tensor, x: Tensor, first: int, last: int, axis: int = 0) -> tuple[int, int]:
-    """Give first and last input voxel on an axis that output voxels first … last depend on."""
+    """Return the first and last input voxel on an axis that output voxels first … last need."""
     chosen = y.movedim(2 + axis, 0)[first : last + 1].sum()
     (gradient,) = torch.autograd.grad(chosen, x, retain_graph=True)
     touched = gradient.abs().movedim(2 + axis, 0).flatten(1).sum(dim=1).nonzero()

@@ -16,7 +16,7 @@ Image = TypeVar("Image")
 
 
 def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image:
-    """Give ŷ²_T.
+    """Return ŷ²_T.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image
 
 
 def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Image:
-    """Give what one of several branches adds to the first stage: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
+    """Return what one of several branches adds to the first stage: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
 
     The first stage and the contributions of all branches add up to ŷ²_T.
     """
@@ -53,7 +53,7 @@ def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Im
 
 
 def weights(target: str, branches: Iterable[str], alpha: float) -> dict[str, float]:
-    """Give the weight of each term by platform; they add up to 1.
+    """Return the weight of each term by platform; they add up to 1.
 
     The target's is that of ŷ¹_T, every other platform's that of its branch.
 
@@ -66,7 +66,7 @@ def weights(target: str, branches: Iterable[str], alpha: float) -> dict[str, flo
 
 
 def share_of_term(branches: int, alpha: float) -> float:
-    """Give α/(P-1), which is every branch's weight.
+    """Return α/(P-1), which is every branch's weight.
 
     Raises
     ------

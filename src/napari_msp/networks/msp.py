@@ -346,6 +346,6 @@ class SharedMSP(nn.Module):
 
 
 def shares_first_stages(networks: Iterable[nn.Module]) -> bool:
-    """Tell whether networks are several MSPs with the same single networks by reference."""
+    """Return whether networks are several MSPs with the same single networks by reference."""
     known = [tuple(each.singles.items()) if isinstance(each, MSP) else () for each in networks]
     return len(known) > 1 and bool(known[0]) and all(each == known[0] for each in known)

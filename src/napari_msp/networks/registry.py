@@ -40,17 +40,17 @@ MULTI_STAGE = "msp"
 
 
 def kinds() -> tuple[str, ...]:
-    """Give every kind that can be trained: ours first, then other packages'."""
+    """Return all kinds that can be trained: our own first, then those of other packages."""
     return tuple(_networks())
 
 
 def single_kinds() -> tuple[str, ...]:
-    """Give the kinds that predict one target by themselves, so that an MSP can combine them."""
+    """Return the kinds that predict one target by themselves, so that an MSP can combine them."""
     return tuple(kind for kind in kinds() if kind != MULTI_STAGE)
 
 
 def title(kind: str) -> str:
-    """Give a kind as its paper writes it; a kind that is not installed stands for itself.
+    """Return a kind's name as in its paper; a kind that is not installed is returned as it is.
 
     >>> title("cnn-rish")
     'CNN-RISH'
@@ -60,7 +60,7 @@ def title(kind: str) -> str:
 
 
 def network_class(kind: str) -> type[Network]:
-    """Give the class of a kind; loads torch.
+    """Return the class of a kind; loads torch.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
 
 
 def _networks() -> dict[str, EntryPoint]:
-    """Give all networks by kind."""
+    """Return all networks by kind."""
     networks: dict[str, EntryPoint] = {}
     for name, entry in listed(GROUP, OWN).items():
         networks.setdefault(name.lower(), entry)

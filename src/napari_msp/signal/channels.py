@@ -49,7 +49,7 @@ class GridImage:
     shells: int = 1
 
     def by_shell(self) -> "list[GridImage]":
-        """Give an image of one shell for each; views of its coefficients."""
+        """Return an image of one shell for each; views of its coefficients."""
         if self.shells == 1:
             return [self]
         parts = np.split(self.coefficients, self.shells, axis=-1)
@@ -71,7 +71,7 @@ class GridImage:
         return GridImage(coefficients, mask, lattice, self.shells)
 
     def resampled_mask(self, lattice: Lattice) -> MaskArray:
-        """Give the mask on another lattice with parallel axes."""
+        """Return the mask on another lattice with parallel axes."""
         return resample_mask(self.mask, self.lattice, lattice)
 
 
@@ -127,7 +127,7 @@ def to_stored_order(
 
 
 def image_shape(array: FloatArray | MaskArray) -> tuple[int, int, int]:
-    """Give the first three axes' lengths."""
+    """Return the first three axes' lengths."""
     x, y, z = array.shape[:3]
     return x, y, z
 
@@ -152,23 +152,23 @@ class Standardisation:
     deviation: FloatArray
 
     def by_shell(self, shells: int) -> "list[Standardisation]":
-        """Give the standardisation of each shell."""
+        """Return the standardisation of each shell."""
         halves = zip(np.split(self.mean, shells), np.split(self.deviation, shells), strict=True)
         return [Standardisation(mean, deviation) for mean, deviation in halves]
 
     def apply(self, image: SHImage | GridImage) -> FloatArray:
-        """Give (X, Y, Z, C) standardised channels, 0 outside the mask."""
+        """Return (X, Y, Z, C) standardised channels, 0 outside the mask."""
         channels: FloatArray = image.coefficients - self.mean
         channels /= self.deviation
         channels[~image.mask] = 0
         return channels.astype(np.float32, copy=False)
 
     def undo(self, channels: FloatArray) -> FloatArray:
-        """Give (..., C) coefficients back from standardised channels."""
+        """Return (..., C) coefficients back from standardised channels."""
         return np.asarray(channels * self.deviation + self.mean, dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain lists."""
+        """Return plain lists."""
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
 
     @classmethod

@@ -119,7 +119,7 @@ def error_features(
 def _description(
     coefficients: FloatArray, mask: MaskArray, inside: IntArray, into: FloatArray
 ) -> Callable[[slice], None]:
-    """Give what notes, of some in-mask voxels by order: size, slope and bend, (12, N).
+    """Return what notes, of some in-mask voxels by order: size, slope and bend, (12, N).
 
     The slope is the mean squared step to both neighbours, added up over axes; the bend the squared
     Laplacian. The mask's edge is no slope of the prediction's: a voxel without a neighbour in the
@@ -146,7 +146,7 @@ def _description(
 
 
 def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
-    """Give how far the six neighbours are in memory, (6, 1), and where they are in the mask.
+    """Return how far the six neighbours are in memory, (6, 1), and where they are in the mask.
 
     The latter as (6, X·Y·Z).
     """
@@ -240,7 +240,7 @@ def _depth(mask: MaskArray) -> FloatArray:
 
 
 def _box(mask: MaskArray, around: int = 0) -> tuple[slice, slice, slice]:
-    """Give the smallest box that holds a mask, widened by some voxels where the image goes on."""
+    """Return the smallest box that holds a mask, widened by some voxels where the image goes on."""
     found = []
     for axis, length in enumerate(mask.shape):
         others = tuple(each for each in range(3) if each != axis)
@@ -272,11 +272,11 @@ class ErrorModel:
     largest: float = np.inf
 
     def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
-        """Give (N,) mean squared errors to expect for (N, F) features, `largest` at most."""
+        """Return (N,) mean squared errors to expect for (N, F) features, `largest` at most."""
         return self.judge(features, cancelled)[0]
 
     def judge(self, features: FloatArray, cancelled: Poll = None) -> tuple[FloatArray, MaskArray]:
-        """Give what `__call__` does, and (N,) whether that is a guess.
+        """Return what `__call__` does, and (N,) whether that is a guess.
 
         It is where voxels are unlike those that it was fitted on; and at the bound, where nothing
         is known but that the error is large.
@@ -307,7 +307,7 @@ class ErrorModel:
         return expected, guessed
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain lists."""
+        """Return plain lists."""
         return {
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
@@ -383,7 +383,7 @@ def features_of(
     lattice = sh.lattice.canonical
 
     def on_target(values: FloatArray) -> FloatArray:
-        """Give what (X, Y, Z) values of the scan's are in the prediction's mask, (N,)."""
+        """Return what (X, Y, Z) values of the scan's are in the prediction's mask, (N,)."""
         moved = resample(values, source.lattice, lattice)
         return to_stored_order(moved, lattice, sh.affine)[0][sh.mask]
 
@@ -405,7 +405,7 @@ def features_of(
 def expected_error(
     model: ErrorModel, source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
 ) -> tuple[FloatArray, float]:
-    """Give what error to expect of a prediction, and how much of that is a guess.
+    """Return what error to expect of a prediction, and how much of that is a guess.
 
     Parameters
     ----------

@@ -53,12 +53,12 @@ class ShellLeftOut(Doubt):
 
 
 def condition_number(directions: FloatArray, order: int) -> float:
-    """Give the condition number of the unregularised design matrix of (N, 3) directions."""
+    """Return the condition number of the unregularised design matrix of (N, 3) directions."""
     return float(np.linalg.cond(design_matrix(directions, order)))
 
 
 def supported_order(directions: FloatArray, highest: int = 12) -> int:
-    """Give the highest even order that a scheme determines without regularisation.
+    """Return the highest even order that a scheme determines without regularisation.
 
     That is: no more coefficients than directions, and a condition number of at most
     `CONDITION_LIMIT`.
@@ -150,7 +150,7 @@ def scheme_doubt(directions: FloatArray, order: int) -> str:
 
 
 def order_for(directions: FloatArray) -> int:
-    """Give the order that a shell is fitted with: 6, or less where it has fewer directions.
+    """Return the order that a shell is fitted with: 6, or less where it has fewer directions.
 
     Six directions are the least there may be: `check_scheme` refuses fewer.
     """

@@ -51,7 +51,7 @@ LARGEST_PERCENTILE = 98.0
 
 
 def odf(coefficients: FloatArray) -> FloatArray:
-    """Give the orientation distribution function by analytical q-ball imaging.
+    """Return the orientation distribution function by analytical q-ball imaging.
 
     The Funk-Radon transform of the signal: order l is multiplied by 2π P_l(0) (Descoteaux 2007).
 
@@ -70,7 +70,7 @@ def odf(coefficients: FloatArray) -> FloatArray:
 
 
 def radii(coefficients: FloatArray, kind: Kind, largest: float = 1.0) -> tuple[FloatArray, ...]:
-    """Give what a glyph's radius follows from: SH coefficients, and what is taken from their sum.
+    """Return what a glyph's radius follows from: SH coefficients, and what is taken from their sum.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def radii(coefficients: FloatArray, kind: Kind, largest: float = 1.0) -> tuple[F
 
 
 def largest_signal(coefficients: FloatArray) -> float:
-    """Give the S/S0 that half a voxel stands for, so that nearly all glyphs of an image fit.
+    """Return the S/S0 that half a voxel stands for, so that nearly all glyphs of an image fit.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def sh_average(image: SHImage) -> FloatArray:
 
 
 def direction_average(image: SHImage) -> FloatArray:
-    """Give the mean of S/S0 over all directions, (X, Y, Z): c₀₀ · Y₀₀ = c₀₀ / √(4π)."""
+    """Return the mean of S/S0 over all directions, (X, Y, Z): c₀₀ · Y₀₀ = c₀₀ / √(4π)."""
     average: FloatArray = image.coefficients[..., 0] / math.sqrt(4 * math.pi)
     return average
 
@@ -84,7 +84,7 @@ def direction_average(image: SHImage) -> FloatArray:
 def fractional_anisotropy(
     source: Acquisition | SHImage, b_value: float | None = None
 ) -> FloatArray:
-    """Give the fractional anisotropy of a scan (from its signal) or of an SH image.
+    """Return the fractional anisotropy of a scan (from its signal) or of an SH image.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def fractional_anisotropy(
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
-    """Give ``|e₁| · FA``: red left-right, green front-back, blue up-down, in scanner axes.
+    """Return ``|e₁| · FA``: red left-right, green front-back, blue up-down, in scanner axes.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
 
 
 def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
-    """Give all maps of one tensor fit, see `fractional_anisotropy`.
+    """Return all maps of one tensor fit, see `fractional_anisotropy`.
 
     A scan's are computed once and kept as long as it; an SH image's `Maps` keep.
 
@@ -201,7 +201,7 @@ def _maps_of(tensors: FloatArray, inside: InMask) -> TensorMaps:
 def squared_error(
     image: SHImage | FloatArray, truth: SHImage | FloatArray, mask: MaskArray | None = None
 ) -> FloatArray:
-    """Give the squared error in each voxel, averaged over channels where there are several.
+    """Return the squared error in each voxel, averaged over channels where there are several.
 
     Parameters
     ----------
@@ -317,12 +317,12 @@ class Map:
         return f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
 
     def shown(self, values: FloatArray) -> FloatArray:
-        """Give what is painted: the values, without the sign that a direction's do not mean."""
+        """Return what is painted: the values, without the sign that a direction's do not mean."""
         return np.abs(values) if self.coloured else values
 
 
 def angle_between(direction: FloatArray, truth: FloatArray, mask: MaskArray) -> FloatArray:
-    """Give the angle between two axes in degrees, from 0 to 90; 0 outside the mask.
+    """Return the angle between two axes in degrees, from 0 to 90; 0 outside the mask.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Group:
         return min(count, max(2, (count + 1) // 2, round(LEAST_KEPT * columns)))
 
     def others(self, kept: MaskArray | None = None, stiffness: float = 1.0) -> FloatArray:
-        """Give the matrix that predicts each volume from the others.
+        """Return the matrix that predicts each volume from the others.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class Group:
             return (smoother - np.diag(leverage)) / (1 - leverage)[:, None]
 
     def smoother(self, weights: FloatArray | None = None, stiffness: float = 1.0) -> FloatArray:
-        """Give the (N, N) matrix of the fit: fitted values are `values @ matrix.T`."""
+        """Return the (N, N) matrix of the fit: fitted values are `values @ matrix.T`."""
         if weights is None:
             weights = np.ones(len(self.volumes))
         weighted = self.design * weights[:, None]
@@ -154,7 +154,7 @@ def noise_of(
 
 
 def contrast_to_noise(inside: FloatArray, group: Group) -> float | None:
-    """Give a shell's CNR, see `ScanQuality`; None where a fit would leave nothing as residuals."""
+    """Return a shell's CNR, see `ScanQuality`; None where a fit would leave no residuals."""
     fitted = fit_group(inside, group)
     if fitted is None:
         return None
@@ -178,7 +178,7 @@ def fit_group(inside: FloatArray, group: Group) -> tuple[FloatArray, FloatArray]
 
 
 def signal_to_noise(acquisition: Acquisition) -> float | None:
-    """Give the mean b=0 signal in the mask over the noise of one volume; None where unknown."""
+    """Return the mean b=0 signal in the mask over the noise of one volume; None where unknown."""
     every = 1 + int(acquisition.mask.sum()) // SAMPLE
     x, y, z = (axis[::every] for axis in np.nonzero(acquisition.mask))
     inside = np.ascontiguousarray(acquisition.voxels[x, y, z].T)

@@ -108,7 +108,7 @@ class SHImage:
         write_sh(path, usable_sh(self, str(path)))
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
+        """Return the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
         weighted = {"BValueOfB0": self.b0_weighting} if self.b0_weighting else {}
         return {
             "Model": {"Description": "Real symmetric spherical harmonics of S/S0"},
@@ -200,7 +200,7 @@ def load_sh(path: str | Path) -> SHImage:
 
 
 def usable_sh(image: SHImage, name: str) -> SHImage:
-    """Give an SH image that can be computed with: what means nothing outside its mask becomes 0.
+    """Return an SH image that can be computed with: what means nothing outside its mask becomes 0.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
 
 
 def _largest(coefficients: FloatArray) -> float:
-    """Give the largest size of any; nan where one is nan."""
+    """Return the largest size of any; nan where one is nan."""
     return float(max(coefficients.max(initial=0), -coefficients.min(initial=0)))
 
 
@@ -259,6 +259,6 @@ def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
 
 
 def with_coefficients(image: SHImage, coefficients: FloatArray) -> SHImage:
-    """Give the same image with other coefficients, set to 0 outside the mask."""
+    """Return the same image with other coefficients, set to 0 outside the mask."""
     masked = np.where(image.mask[..., None], coefficients, 0).astype(np.float32)
     return replace(image, coefficients=masked)

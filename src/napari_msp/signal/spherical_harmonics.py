@@ -34,7 +34,7 @@ def coefficient_count(order: int = ORDER) -> int:
 
 
 def order_of(count: int) -> int:
-    """Give the even order that has `count` coefficients.
+    """Return the even order that has `count` coefficients.
 
     >>> order_of(28)
     6
@@ -48,7 +48,7 @@ def order_of(count: int) -> int:
 
 
 def order_slices(order: int = ORDER) -> dict[int, slice]:
-    """Give each order's slice of the coefficients.
+    """Return each order's slice of the coefficients.
 
     >>> order_slices(4)
     {0: slice(0, 1, None), 2: slice(1, 6, None), 4: slice(6, 15, None)}
@@ -89,12 +89,12 @@ def design_matrix(directions: FloatArray, order: int = ORDER) -> FloatArray:
 
 
 def default_regularisation(direction_count: int, at_30: float = REGULARISATION_AT_30) -> float:
-    """Give λ = `at_30` · N/30, so that every number of directions is shrunk alike (our choice)."""
+    """Return λ = `at_30` · N/30: any number of directions is shrunk alike (our choice)."""
     return at_30 * direction_count / 30
 
 
 def fitting_matrix(directions: FloatArray, order: int, regularisation: float) -> FloatArray:
-    """Give the (C, N) matrix that turns a signal into coefficients.
+    """Return the (C, N) matrix that turns a signal into coefficients.
 
     It minimises |B c - s|² + λ Σ (l(l+1) c_lm)²: least squares with Laplace-Beltrami
     regularisation (Descoteaux 2007), plain least squares for λ = 0.
@@ -203,7 +203,7 @@ EXACT = 1e-10
 
 
 def rotation_matrix(rotation: FloatArray, order: int = ORDER) -> FloatArray:
-    """Give the (C, C) matrix that rotates coefficients by `rotation`.
+    """Return the (C, C) matrix that rotates coefficients by `rotation`.
 
     For f with coefficients c, the rotated series D @ c is g(u) = f(Rᵀ u): a fibre along v turns
     into one along R v. Where the exact matrix is a signed permutation (grid symmetries that keep

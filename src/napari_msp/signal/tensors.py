@@ -153,7 +153,7 @@ def solve_symmetric(matrices: FloatArray, right: FloatArray) -> FloatArray:
 
 
 def _shortest(triangles: FloatArray, right: FloatArray) -> FloatArray:
-    """Give the (n, B) shortest solutions of systems that may be singular."""
+    """Return the (n, B) shortest solutions of systems that may be singular."""
     size = len(right)
     matrices = np.empty((right.shape[1], size, size))
     rows, columns = np.triu_indices(size)

@@ -107,7 +107,7 @@ def streamlines_of(number: int) -> Streamlines:
 
 
 def _right_side(bundle: Bundle, rng: np.random.Generator) -> FloatArray:
-    """Give (points, streamlines, 3); a commissural bundle's run from hemisphere to hemisphere."""
+    """Return (points, streamlines, 3); a commissural bundle's run from hemisphere to hemisphere."""
     guides = bundle.guides
     if bundle.commissural:
         mirrored = guides[:, :0:-1] * np.array([-1.0, 1.0, 1.0])

@@ -127,7 +127,7 @@ def bundle_named(name: str) -> Bundle:
 
 
 def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ...]:
-    """Give `BUNDLES` with the coherence that each has after the changes."""
+    """Return `BUNDLES` with the coherence that each has after the changes."""
     factors = {bundle.name: 1.0 for bundle in BUNDLES}
     for change in changes:
         if isinstance(change, WeakerBundle):
@@ -145,7 +145,7 @@ def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ..
 
 
 def subject_after(changes: Sequence[Change], subject: Subject) -> Subject:
-    """Give a person with the changes that are of the whole head."""
+    """Return a person with the changes that are of the whole head."""
     for change in changes:
         atrophy = change.atrophy if isinstance(change, Ageing) else change
         if isinstance(atrophy, Atrophy):
@@ -178,7 +178,7 @@ def head_after(changes: Sequence[Change], head: Head, subject: Subject, pose: Po
 
 
 def coherence_after(coherence: float, factor: float, tissue: Tissue) -> float:
-    """Give the coherence at which a fibre population's FA is `factor` times what it was.
+    """Return the coherence at which a fibre population's FA is `factor` times what it was.
 
     Of the mean tensor of stick and zeppelin, trace T and axial minus radial diffusivity a:
     FA² = a² / (T²/3 + 2a²/3). Dispersion scales a with (3 coherence - 1) and leaves T alone.
@@ -194,7 +194,7 @@ def coherence_after(coherence: float, factor: float, tissue: Tissue) -> float:
 
 
 def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "small") -> FloatArray:
-    """Give the share of the tissue that belongs to a bundle, in an aligned head.
+    """Return the share of the tissue that belongs to a bundle, in an aligned head.
 
     Its core, which is made of little else, is where the share is high. The finest platform's own
     voxels are looked at, and interpolated linearly to `lattice`.
@@ -224,7 +224,7 @@ def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "sma
 def fibre_populations(
     subject: Subject, pose: Pose, size: str, lattice: Lattice, voxels: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Give the fibres of a head in some voxels: means over the voxel's box.
+    """Return the fibres of a head in some voxels: means over the voxel's box.
 
     What a scanner's point spread mixes in from beyond is left out.
 

@@ -65,7 +65,7 @@ def grid_of(lattice: Lattice) -> Grid:
 
 
 def point_spread(source: FloatArray, target: FloatArray, width: float, blur: float) -> FloatArray:
-    """Give the matrix of a point spread along one axis.
+    """Return the matrix of a point spread along one axis.
 
     The kernel is a box (the voxel, or with `width` 0 a point) convolved with a Gaussian; each row
     sums to 1, so that a constant stays one.

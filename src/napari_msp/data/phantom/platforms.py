@@ -37,7 +37,7 @@ class GradientField:
     longitudinal: float
 
     def tensor(self, points: FloatArray) -> FloatArray:
-        """Give the (3, 3, N) matrix that turns a nominal gradient into the one at each point.
+        """Return the (3, 3, N) matrix that turns a nominal gradient into the one at each point.
 
         Parameters
         ----------
@@ -296,7 +296,7 @@ SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
 
 
 def lattice_for(size: str, platform: Platform) -> Lattice:
-    """Give a platform's lattice in RAS+ order."""
+    """Return a platform's lattice in RAS+ order."""
     if size not in SIZES:
         raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
     shape, origin = SIZES[size]

@@ -58,7 +58,7 @@ GREY_ANISOTROPY = 0.12
 def stick_and_zeppelin(
     tissue: Tissue, coherence: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Give axial and radial diffusivities of both compartments after orientation dispersion.
+    """Return axial and radial diffusivities of both compartments after orientation dispersion.
 
     A dispersed compartment is replaced by its mean diffusion tensor, which is exact to first
     order in b (our choice; it saves an integral over orientations for each voxel). At b = 3000 it
@@ -181,7 +181,7 @@ class SignalModel:
 def point_spreads(
     platform: Platform, model: SignalModel, lattice: Lattice
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the matrices that take the fine grid to the platform's voxels."""
+    """Return the matrices that take the fine grid to the platform's voxels."""
     fine = model.head.grid
     target = grid_of(lattice)
     # A voxel of the fine grid's own size is already averaged by being sampled there.
@@ -342,7 +342,7 @@ def simulate_subject(
 
 
 def pose_of(seed: int, subject: int, platform: Platform, misalignment: float, run: int = 1) -> Pose:
-    """Give where a subject's head lies in the scan of a platform; on the first one, in place."""
+    """Return where a subject's head lies in the scan of a platform; on the first one, in place."""
     if not misalignment or not platform.number:
         return aligned()
     stream = [seed, subject, _stream(1, run), platform.number]
@@ -350,7 +350,7 @@ def pose_of(seed: int, subject: int, platform: Platform, misalignment: float, ru
 
 
 def _stream(number: int, run: int) -> int:
-    """Give the number of a stream of random numbers; later runs have their own."""
+    """Return the number of a stream of random numbers; later runs have their own."""
     return number if run == 1 else 10 * number + run
 
 

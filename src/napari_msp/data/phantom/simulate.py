@@ -156,7 +156,7 @@ def simulate(
 
 
 def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:
-    """Give the platform to predict from and targets by name, in the platforms' own order."""
+    """Return the platform to predict from and targets by name, in the platforms' own order."""
     known = [each.name for each in PLATFORMS if each.name != INPUT_PLATFORM]
     for name in targets or ():
         if name not in known:
@@ -267,7 +267,7 @@ LARGEST_B_VALUE = 10_000
 
 
 def _shells(b_value: float | Sequence[float]) -> tuple[float, ...]:
-    """Give the shells, lowest first."""
+    """Return the shells, lowest first."""
     given = [b_value] if isinstance(b_value, int | float) else list(b_value)
     remedy = Give("b_value", f"from 100 to {LARGEST_B_VALUE} s/mm²")
     for each in given:

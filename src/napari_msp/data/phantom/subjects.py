@@ -197,7 +197,7 @@ class Pose:
 
 
 def aligned() -> Pose:
-    """Give the pose of a perfectly co-registered scan."""
+    """Return the pose of a perfectly co-registered scan."""
     return Pose(np.eye(3), np.zeros(3))
 
 
