@@ -119,7 +119,7 @@ CORRECT: Remedy = either(Give("corrected", "a folder for the corrected table"), 
 
 
 def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
-    """Return an acquisition the right order of rows, for what is measured of it later."""
+    """Return an acquisition with its rows in the right order, for later measurements."""
     directions = image_to_scanner_axes(table.vectors, acquisition.affine)
     threshold = acquisition.gradients.b0_threshold
     return acquisition.with_gradients(GradientTable(table.b_values, directions, threshold))
