@@ -137,6 +137,7 @@ def test_tiles_of_two_shells_equal_one_untiled_pass(kind, trunk, tile, make_netw
             scale=network.scale,
             halo=network.halo,
             device=cpu,
+            masks={2: np.ones((17, 23, 13), dtype=bool)},
             **how,
         )["y"]
         assert np.abs(found - wanted).max() <= 1e-5 * np.ptp(wanted), how

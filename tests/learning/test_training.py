@@ -11,7 +11,7 @@ import torch
 from weights import same_weights
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, every
+from napari_msp.errors import Choose, Doubt, Overwrite, Resume, UserError, either, every
 from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
@@ -178,8 +178,12 @@ def test_what_is_advised_for_a_useless_checkpoint_goes_on(heads, quick, run):
         run(heads, settings, resume=True)
     *_, advised = every(caught.value.remedy)
     assert advised == Overwrite("start anew")
-    run(heads, settings, resume=True, **{advised.parameter: advised.value})
+    kept = checkpoint_path(out).read_bytes()
+    with pytest.warns(Doubt, match="made with other .* kept as model.checkpoint.old") as told:
+        run(heads, settings, resume=True, **{advised.parameter: advised.value})
+    assert len(told) == 1
     assert same_weights(whole, out)
+    assert checkpoint_path(out).with_suffix(".old").read_bytes() == kept
 
 
 def test_a_run_that_replaces_a_model_goes_on_where_it_was_stopped(heads, quick, run):

@@ -53,7 +53,7 @@ def add_options(command: ArgumentParser) -> None:
     shared.add_device(command)
     output = shared.section(command, Topic.OUTPUT)
     output.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
-    shared.add_force(command, "a model or a checkpoint that exists")
+    shared.add_force(command, "a model or, without --resume, a checkpoint that exists")
     output.add_argument(
         "--events", action="store_true", help="Print JSON lines to standard output."
     )

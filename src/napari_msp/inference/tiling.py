@@ -177,7 +177,7 @@ def run_whole_image(
     scale: int | Callable[[Name], int],
     halo: int,
     device: torch.device,
-    masks: Mapping[int, MaskArray] | None = None,
+    masks: Mapping[int, MaskArray],
     units: Callable[[Name], Standardisation | None] = lambda _: None,
     stored: FloatArray = CANONICAL,
     tile: int | None = None,
@@ -186,7 +186,7 @@ def run_whole_image(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[Name, FloatArray]:
-    """Compute every output near the mask; elsewhere the result is 0.
+    """Compute every output in the masks of its lattice; elsewhere the result is 0.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def run_whole_image(
     scale, halo
         Of the network. Where outputs differ in scale, by their names.
     masks
-        By scale, outside which results are 0; None: they are as they come.
+        By scale, outside which results are 0.
     units
         By an output's name, what it is brought back from; None: nothing.
     stored
@@ -268,8 +268,7 @@ def run_whole_image(
                     if name not in outputs:
                         fine = tuple(k * (length - 1) + 1 for length in shape)
                         outputs[name] = _kept(part, fine, stored, [crop, *results.values()])
-                    outside = None if masks is None else ~masks[k][target]
-                    copy(part, outputs[name][target], units(name), outside)
+                    copy(part, outputs[name][target], units(name), ~masks[k][target])
         if progress is not None:
             progress(total, total)
     return outputs
@@ -375,8 +374,8 @@ def _kept(
     return seen
 
 
-Copy = Callable[[Tensor, FloatArray, Standardisation | None, MaskArray | None], None]
-"""Brings (C, x, y, z) back from its units, into its (x, y, z, C) place, and to 0 where told so."""
+Copy = Callable[[Tensor, FloatArray, Standardisation | None, MaskArray], None]
+"""Brings (C, x, y, z) back from its units, into its (x, y, z, C) place, and to 0 outside."""
 
 
 @contextmanager
@@ -391,15 +390,14 @@ def _copies(device: torch.device) -> Iterator[Copy]:
     stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copy(
-        value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray | None
+        value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray
     ) -> None:
         value = value.float()
         if units is not None:
             deviation, mean = map(torch.from_numpy, (units.deviation, units.mean))
             value.mul_(deviation.to(device).view(-1, 1, 1, 1))
             value.add_(mean.to(device).view(-1, 1, 1, 1))
-        if outside is not None:
-            value.masked_fill_(torch.from_numpy(outside).to(device), 0)
+        value.masked_fill_(torch.from_numpy(outside).to(device), 0)
         ready, there = in_memorys_order(value, place)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -425,7 +423,7 @@ def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
 
 
 def _copy_now(
-    value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray | None
+    value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray
 ) -> None:
     """Do all of it plane by plane, in a core's cache: results are too large to go through twice.
 
@@ -446,7 +444,6 @@ def _copy_now(
         pair = one.start, len(found) - 1 - one.start
         for number, plane in zip(pair, [finished(each) for each in pair], strict=True):
             place[number] = plane
-            if outside is not None:
-                place[number][outside[number]] = 0
+            place[number][outside[number]] = 0
 
     for_each_block(copy, -(-len(found) // 2), 1)

@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_msp.errors import Advice, All, Cancelled, Change, Resume, UserError
+from napari_msp.errors import Advice, All, Cancelled, Change, Doubt, Resume, UserError
 from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
@@ -139,7 +140,7 @@ class TrainingRun:
     def run(self, resume: bool, stop_requested: StopRequest, anew: bool = False) -> Path | None:
         """Run all phases; give the model's path, or None when stopped.
 
-        With `anew` a checkpoint that `resume` cannot go on from is no error: it starts again.
+        With `anew` a checkpoint that `resume` cannot go on from is put aside, and it starts again.
         Whatever the listener raises is raised when a checkpoint, or the model, has been written.
         """
         written = self._run(resume, lambda: stop_requested() or self._unheard is not None, anew)
@@ -222,13 +223,21 @@ class TrainingRun:
                     course, epoch=epoch, steps=steps, unison_steps=unison_steps
                 )
                 restored.check(self.lengths.longest())
-        except UserError:
+        except UserError as useless:
             if not anew:
                 raise
             self.lengths.course = course
+            self._keep_useless(useless)
             return None
         self.position = self.lengths.position = restored.position
         return restored
+
+    def _keep_useless(self, useless: UserError) -> None:
+        """Keep a checkpoint that cannot be gone on from under another name: days may be in it."""
+        if self.processes.first and self.checkpoint.exists():
+            kept = self.checkpoint.replace(self.checkpoint.with_suffix(".old"))
+            words = f"{useless.problem}: it is kept as {kept.name}, and the training starts anew"
+            warnings.warn(Doubt(words, self.checkpoint), stacklevel=2)
 
     def _run_phase(
         self, phase: Phase, optimisation: Optimisation, stop_requested: StopRequest

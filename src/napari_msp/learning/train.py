@@ -64,7 +64,7 @@ def train(
         Go on from the checkpoint beside `out`.
     force
         Replace a model, and start anew where there is a checkpoint; with `resume` only where it
-        cannot be gone on from.
+        cannot be gone on from, with a warning, and it is put aside.
     on_event
         Called with everything that happens.
     stop_requested
