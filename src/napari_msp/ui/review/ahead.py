@@ -1,6 +1,6 @@
-"""Reads the next predictions while somebody looks at one, and holds few of them.
+"""Read the next predictions while the user looks at one, and keep a few of them.
 
-From the small maps beside predictions; where there are none they are made, one after the other.
+They are read from the small maps beside predictions; missing maps are made, one after the other.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from napari_msp.ui.review.pictures import (
 )
 
 AHEAD = 2
-"""Predictions that are read before somebody wants them (our choice)."""
+"""Number of predictions that are read before they are wanted (our choice)."""
 
 MOST_BYTES = 800_000_000
-"""Memory of what is kept, besides what is looked at and the next predictions (our choice)."""
+"""Memory limit of the cache, not counting the current and the next predictions (our choice)."""
 
 PAUSE = 250
-"""Milliseconds before the next ones are read: what is looked at is drawn first (our choice)."""
+"""Milliseconds before the next ones are read: the current one is drawn first (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What came of reading one prediction.
+    """A prediction as it was read.
 
     Attributes
     ----------
     entry, maps, pictures
-        What was read, and its cells.
+        Prediction, its maps and its cells.
     limits
-        That it would have for itself.
+        Contrast limits that it would have for itself.
     made
         Whether its maps were made for it.
     """
@@ -64,19 +64,19 @@ class Read:
 
 
 class ReadAhead(QObject):
-    """Holds what is looked at, and what is probably looked at next.
+    """A cache of the prediction that is looked at, and of those probably looked at next.
 
     Attributes
     ----------
     ready : Entry
-        What was wanted is there.
+        Emitted when the wanted prediction is there.
     failed : Entry, UserError
-        It cannot be shown.
+        Emitted when a prediction cannot be shown.
     contrast_changed
-        One more prediction was read that says what all are shown with.
+        Emitted when one more prediction was read that determines the contrast of all.
     maps_made : int, int
-        How many predictions have maps now, and how many there are; the same where none is to be
-        made any more.
+        Emitted with the number of predictions that have maps and the number of all; both are the
+        same when there are no more to make.
     """
 
     ready = Signal(object)
@@ -131,7 +131,7 @@ class ReadAhead(QObject):
         self._sample = list(entries)[::step][:ENOUGH]
 
     def close(self) -> None:
-        """Hold nothing, and stop what goes on."""
+        """Drop everything, and stop what goes on."""
         self._current, self._wanted, self._entries = None, [], ()
         self._without, self._sample = [], []
         for held in (self._maps, self._pictures, self._wrong, self._mapped, self._tried):
@@ -143,22 +143,22 @@ class ReadAhead(QObject):
         self._tell_maps()
 
     def contrast_at(self, shell: int | None) -> Contrast:
-        """Return what all predictions are shown with at a shell; None: at the first."""
+        """Return the contrast of all predictions at a shell; None: at the first."""
         if shell not in self._contrasts:
             self._contrasts[shell] = Contrast(min(ENOUGH, len(self._entries)))
         return self._contrasts[shell]
 
     def want(self, entry: Entry, following: Sequence[Entry], look: Look) -> Pictures | None:
-        """Return an entry's pictures; None where they have to be waited for, `ready` then tells.
+        """Return an entry's pictures; None if they have to be waited for until `ready` is emitted.
 
         Parameters
         ----------
         entry
-            What is to be looked at now.
+            Entry to look at now.
         following
-            What is probably looked at next, in that order.
+            Entries that are probably looked at next, in that order.
         look
-            How.
+            How predictions are looked at.
         """
         gain = self.contrast_at(look.shell).gain
         look = replace(look, gain=gain if look.shown == "colour" else 1.0)
@@ -179,11 +179,11 @@ class ReadAhead(QObject):
         return known
 
     def has_maps(self, entry: Entry) -> bool:
-        """Return whether an entry is only to be read."""
+        """Return whether an entry's maps are there and only have to be read."""
         return entry.key in self._mapped or has_review_maps(entry.root, entry.stem, entry.made_from)
 
     def make_no_more(self) -> None:
-        """Make maps of what is looked at only."""
+        """Make maps only of the prediction that is looked at."""
         self._without = []
         self._jobs["ahead"].cancel()
         self._tell_maps()
@@ -198,7 +198,7 @@ class ReadAhead(QObject):
         self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
 
     def _next(self, name: str) -> Entry | None:
-        """Return what a job is to do next; None where there is nothing."""
+        """Return the entry that a job is to do next; None where there is none."""
         others = {entry.key for job, entry in self._doing.items() if job != name}
         if name == "urgent":
             wanted = [self._current] if self._current is not None else []
@@ -213,7 +213,7 @@ class ReadAhead(QObject):
         return None
 
     def _sampled(self) -> list[Entry]:
-        """Return those that are still to say what contrast all are shown with."""
+        """Return the entries that are still to determine the contrast of all."""
         contrast = self.contrast_at(self._look.shell)
         if contrast.settled:
             return []
@@ -232,7 +232,7 @@ class ReadAhead(QObject):
         return []
 
     def _tell_maps(self) -> None:
-        """Tell how many have maps while some are made, and once when there are no more to make."""
+        """Emit how many have maps while some are made, and once when there are no more to make."""
         if self._making:
             self._making = bool(self._unmapped())
             total = len(self._entries)
@@ -288,7 +288,7 @@ class ReadAhead(QObject):
             self._start("ahead")
 
     def _drop(self) -> None:
-        """Hold no more than may be held: what is wanted, then what was looked at last."""
+        """Keep to the memory limit: wanted entries stay, then those looked at last."""
         shell = self._look.shell
         wanted = [(each.key, shell) for each in (self._current, *self._wanted) if each is not None]
         for held in reversed(wanted):
@@ -316,7 +316,7 @@ def _read(
 
 
 def _open(entry: Entry, shell: int | None, control: Control) -> tuple[ReviewMaps, bool]:
-    """Read the maps of a shell, of the first one where a prediction has not that one."""
+    """Read the maps of a shell, or of the first one where a prediction lacks that shell."""
     made = not has_review_maps(entry.root, entry.stem, entry.made_from)
     if made:
         _, made = open_review_maps(entry.made_from, cancelled=control.cancelled)

@@ -1,4 +1,4 @@
-"""What the viewer shows of one prediction after the other: cells, their names and contrast."""
+"""The predictions in the viewer, one after the other: cells, their names and contrast."""
 
 from __future__ import annotations
 
@@ -39,43 +39,43 @@ if TYPE_CHECKING:
 B0 = "b=0 with the mask"
 
 SIDES = (0, 1)
-"""Cells of what was predicted from and of what was predicted."""
+"""Indices of the input's and the prediction's cells."""
 
 NAMES: Mapping[str, str] = {
     "b0": B0,
     **{f"{title} error": "MSE" for title in TITLES.values()},
 }
-"""Quantities as cells call them, where they have no name of their own."""
+"""Names of quantities in cells, where they differ."""
 
 
 class Canvas(QObject):
-    """Shows what a session looks at, as soon as it is read.
+    """Shows the prediction that a session looks at, as soon as it is read.
 
     Parameters
     ----------
     viewer
-        Who gets the cells.
+        Viewer that gets the cells.
     warn
-        Called with words for people.
+        Called with a text for the user.
     act
-        Called with a key of the canvas, and whether it was pressed or let go.
+        Called with a key of the canvas, and whether it was pressed or released.
 
     Attributes
     ----------
     seen : bool
-        What is looked at is seen now; whether it is another prediction than before.
+        Emitted when the current prediction is visible; whether it is another one than before.
     waited : str
-        Words about what is not there yet.
+        Emitted with a text about what is not there yet.
     failed : Entry, UserError
-        What is looked at cannot be shown.
+        Emitted when the current prediction cannot be shown.
     look_changed
-        It is looked at otherwise.
+        Emitted when the look changed.
     shown
-        The prediction that is seen; None while none is.
+        The prediction that is visible; None while none is.
     pictures
-        What is seen of it.
+        Its pictures.
     failure
-        Why what is looked at cannot be shown; None otherwise.
+        Why the current prediction cannot be shown; None otherwise.
     """
 
     seen = Signal(bool)
@@ -108,7 +108,7 @@ class Canvas(QObject):
         self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
 
     def open(self, session: Session) -> None:
-        """Begin with another folder; nothing of the one before is seen beside its names."""
+        """Begin with another folder; nothing of the one before stays visible beside its names."""
         self.ahead.close()
         self._forget()
         self.session = session
@@ -124,7 +124,7 @@ class Canvas(QObject):
         self._forget()
 
     def _forget(self) -> None:
-        """Look at nothing, and give the canvas back."""
+        """Show nothing, and give the canvas back."""
         if self.session is not None:
             self.viewer.dims.events.order.disconnect(self._follow_plane)
             self.viewer.layers.selection.events.active.disconnect(self._selected)
@@ -134,29 +134,29 @@ class Canvas(QObject):
 
     @property
     def current(self) -> Entry | None:
-        """What the session looks at."""
+        """The entry that the session looks at."""
         return None if self.session is None else self.session.current
 
     @property
     def is_seen(self) -> bool:
-        """Whether what is looked at is seen."""
+        """Whether the current entry is visible."""
         return self.current is not None and self.shown is self.current
 
     @property
     def judged(self) -> bool:
-        """Whether what is looked at may be judged: that it cannot be shown is a reason, too."""
+        """Whether the current entry may be judged: that it cannot be shown is a reason, too."""
         seen = self.is_seen and not self.grid.unseen(SIDES)
         return seen or (self.current is not None and self.failure is not None)
 
     # --- Showing ------------------------------------------------------------------------------
 
     def go_to_current(self) -> None:
-        """Show what the session looks at now, if it is another one."""
+        """Show the session's current entry, if it is another one."""
         self._swapped = False
         self.draw()
 
     def draw(self) -> None:
-        """Show what is looked at as soon as it is there."""
+        """Show the current entry as soon as it is there."""
         session, entry = self.session, self.current
         assert session is not None
         assert entry is not None
@@ -172,18 +172,18 @@ class Canvas(QObject):
             self.tell(f"{doing} {session.name(entry)} …")
 
     def tell(self, words: str) -> None:
-        """Say on the canvas, too, what is not seen there."""
+        """Say, also on the canvas, what is not shown there."""
         if self.grid.active:
             self.grid.write(words)
             fit_legend(self.viewer)
         self.waited.emit(words)
 
     def cannot_show(self, entry: Entry, error: UserError) -> None:
-        """Say that a prediction cannot be shown, if it is the one that is looked at."""
+        """Say that a prediction cannot be shown, if it is the current one."""
         if self.session is None or entry is not self.current:
             return
         self.failure, self.shown, self.pictures = error, None, None
-        self.grid.hide()  # what is in the cells is somebody else's
+        self.grid.hide()  # what is in the cells is another's
         self.tell(f"{self.session.name(entry)} cannot be shown")
         self.failed.emit(entry, error)
 
@@ -224,7 +224,7 @@ class Canvas(QObject):
             self.draw()
 
     def _take_free(self) -> None:
-        """Show what waited until somebody else left the canvas."""
+        """Show what waited until another widget left the canvas."""
         waits = self.current is not None and not self.is_seen and self.failure is None
         if waits and not self._shared.owner:
             self.draw()
@@ -236,7 +236,7 @@ class Canvas(QObject):
     # --- Looking ------------------------------------------------------------------------------
 
     def look_at(self, **changes: Any) -> None:
-        """Look otherwise: changes of `Look`."""
+        """Change the look: `changes` are fields of `Look`."""
         self.look = replace(self.look, **changes)
         self.look_changed.emit()
         if self.current is not None:
@@ -249,12 +249,12 @@ class Canvas(QObject):
 
     @property
     def shells(self) -> tuple[int | None, ...]:
-        """Shells of what is seen; (None,) where there is one."""
+        """Shells of the visible prediction; (None,) where there is one."""
         return (None,) if self.pictures is None else self.pictures.maps.shells
 
     @property
     def shell(self) -> int | None:
-        """The shell that is seen; None where there is one."""
+        """The shell that is visible; None where there is one."""
         return None if self.pictures is None else self.pictures.maps.shell
 
     def look_at_shell(self, place: int) -> None:
@@ -262,7 +262,7 @@ class Canvas(QObject):
         self.look_at(shell=self.shells[place] if place else None)
 
     def next_shell(self) -> bool:
-        """Look at the next shell; tell whether there is another one."""
+        """Look at the next shell; return whether there is another one."""
         shells = self.shells
         if not self.is_seen or len(shells) < 2:
             return False
@@ -270,7 +270,7 @@ class Canvas(QObject):
         return True
 
     def swap(self, swapped: bool | None = None) -> None:
-        """Let input and prediction change places; None: as they do not stand now."""
+        """Let input and prediction change places; None: swap them."""
         if self.pictures is not None and self.is_seen:
             self._swapped = not self._swapped if swapped is None else swapped
             self._show(self.pictures)
@@ -281,7 +281,7 @@ class Canvas(QObject):
         self.look_at(plane=plane)
 
     def go_to_worst(self) -> Worst | None:
-        """Put the crosshair where the largest doubt is; None where nothing tells."""
+        """Put the crosshair where the largest doubt is; None where none is known."""
         worst = None
         if self.pictures is not None and self.is_seen:
             worst = worst_of(self.pictures.maps)
@@ -296,7 +296,7 @@ class Canvas(QObject):
 
 
 def titles_of(session: Session, entry: Entry) -> dict[str, str]:
-    """Name whose image each cell shows, by role; nothing that is hidden."""
+    """Return the titles of the cells, by role, without what is hidden."""
     if session.blind is None:
         scanned = entry.session if session.several_sessions else ""
         who = " ".join(filter(None, (entry.subject, scanned)))
@@ -326,11 +326,11 @@ def cells_of(
     Parameters
     ----------
     pictures
-        What is in them.
+        Contents of the cells.
     session, entry
-        Whose they are, and what may be told of that.
+        Entry that they are of, and session that says what may be told about it.
     contrast
-        Of all predictions.
+        Contrast of all predictions.
     swapped
         Whether the first two images change places.
     """
@@ -352,14 +352,14 @@ def cells_of(
         if not options.get("rgb") and picture.quantity != "b0":
             options["contrast_limits"] = contrast.limits(picture.quantity)
         layers.append((values, options, kind))
-    # In the last column, where it leaves room for the words, which say the other's ends.
+    # In the last column, where it leaves room for the legend, which says the other's ends.
     bar = None if by_role[order[-1]].missing else len(order) - 1
     told = scales(pictures, contrast)
     return GridCells(layers, pictures.columns, bar, pictures.maps.prediction, told)
 
 
 def scales(pictures: Pictures, contrast: Contrast) -> str:
-    """Say what black and white are, and of whom."""
+    """Return what black and white mean, and of which predictions."""
     title = TITLES[pictures.look.shown]
     low, high = contrast.limits(title)
     told = [f"{title}: {low:.2g} to {high:.2g} {UNITS[title]}"]

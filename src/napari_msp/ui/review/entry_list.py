@@ -1,4 +1,4 @@
-"""The list of predictions: a row each, with what is known of it, and what narrows it down."""
+"""The list of predictions, one per row with its measures, and the entries that filter it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PADDING = 6
 """Pixels of a row above and below its letters."""
 
 FEWEST_ROWS, USUAL_ROWS = 1, 9
-"""That are seen at least, and where there is room."""
+"""Rows that are visible at least, and where there is room."""
 
 MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}
-"""Before the word that says the same."""
+"""Sign before the word that says the same."""
 
 NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind do not say what is usual."
 
@@ -41,16 +41,16 @@ ALL_STATES, ALL_TARGETS = "all", "all targets"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
+    """The content of a cell.
 
     Attributes
     ----------
     text, tip
-        And its tooltip.
+        Text and tooltip.
     tone
         "warning", "ok", "faint", or "" for the usual colour.
     right
-        Whether it is a number, which stands at the right.
+        Whether it is aligned right, as numbers are.
     """
 
     text: str
@@ -60,16 +60,17 @@ class Cell:
 
 
 class EntryList(Themed):
-    """The table of predictions, with what narrows it down above it.
+    """The table of predictions, with the entries that filter it above.
 
     Attributes
     ----------
     chosen : int
-        Another row is to be looked at.
+        Emitted with the row to look at next.
     narrowed : str, str, str
-        Only a state, a target, and names with a text are to be listed; "" for all.
+        Emitted with the state, the target and the text of names to which the list is to be
+        restricted; "" for all.
     sorted : int, bool
-        By a column, and whether the largest comes first.
+        Emitted with the column to sort by, and whether the largest comes first.
     """
 
     chosen = Signal(int)
@@ -103,7 +104,7 @@ class EntryList(Themed):
         )
 
     def offer(self, states: Mapping[Any, str], targets: Sequence[str]) -> None:
-        """Say what can be listed alone: states by their names, and targets."""
+        """Offer states, by their names, and targets to restrict the list to."""
         with signals_blocked(self.states):
             self.states.clear()
             self.states.addItem(ALL_STATES, "")
@@ -137,7 +138,7 @@ class EntryList(Themed):
             self.table.scrollTo(self.model.index(row, 0), QAbstractItemView.EnsureVisible)
 
     def restyle(self) -> None:
-        """Take over the theme's colours."""
+        """Adopt the theme's colours."""
         self.model.colours = colours_of(self)
         self.table.viewport().update()
 
@@ -151,17 +152,17 @@ class EntryList(Themed):
 
 
 class _Search(QLineEdit):
-    """Takes Enter itself; else it would go on to whoever has the list, and begin a note."""
+    """A search line that keeps Enter to itself; passed on, it would begin a note."""
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Pass on what does nothing in a line, but for Enter."""
+        """Pass on keys that do nothing in a line, except Enter."""
         super().keyPressEvent(event)
         if event.key() in (Qt.Key_Return, Qt.Key_Enter):
             event.accept()
 
 
 class _Model(QAbstractTableModel):
-    """Gives Qt the rows of cells."""
+    """The Qt model of the rows of cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +201,7 @@ class _Model(QAbstractTableModel):
 
 
 class _Table(QTableView):
-    """Rows are chosen whole; all keys but those that scroll are left to whoever has the table."""
+    """A table whose rows are selected whole; it passes on all keys that do not scroll."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,20 +227,20 @@ class _Table(QTableView):
         header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
 
     def fit_columns(self) -> None:
-        """Make every column as wide as its first rows need, the first as any state does."""
+        """Make every column as wide as its first rows need, and the first as its widest state."""
         self.resizeColumnsToContents()
         widest = max(self.fontMetrics().horizontalAdvance(f"{MARK[each]} {each}") for each in MARK)
         self.setColumnWidth(0, max(self.columnWidth(0), widest + 3 * PADDING))
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Leave keys to others, unless they scroll."""
+        """Pass keys on, unless they scroll."""
         if event.key() in (Qt.Key_PageUp, Qt.Key_PageDown, Qt.Key_Home, Qt.Key_End):
             super().keyPressEvent(event)
         else:
             event.ignore()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave a few rows to be seen."""
+        """Keep at least a few rows visible."""
         return QSize(120, self._height(FEWEST_ROWS))
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -253,7 +254,7 @@ class _Table(QTableView):
 
 
 def key_name(event: Any) -> str:
-    """Name a key event's key as napari does, such as "Shift+H"."""
+    """Return the name of a key event's key in napari's notation, such as "Shift+H"."""
     modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
     name = "Enter" if name == "Return" else name
     held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
@@ -266,7 +267,7 @@ def key_name(event: Any) -> str:
 
 
 def headers_of(session: Session) -> list[Cell]:
-    """Name the columns; what would tell is left out while names are hidden."""
+    """Return the headers of the columns, while names are hidden only those that give none away."""
     headers = [Cell("state"), Cell("subject")]
     if session.blind is not None:
         return headers
@@ -286,7 +287,7 @@ def headers_of(session: Session) -> list[Cell]:
 
 
 def row_of(session: Session, entry: Entry) -> list[Cell]:
-    """Say what is known of a prediction, column by column."""
+    """Return what is known of a prediction, column by column."""
     words = STATES[session.state(entry)]
     tone = TONES.get(words, "faint")
     cells = [
@@ -316,7 +317,7 @@ def row_of(session: Session, entry: Entry) -> list[Cell]:
 
 
 def sorted_by(session: Session, column: int) -> Callable[[Entry], Any] | None:
-    """Say what a column is sorted by; None: as at first."""
+    """Return the key by which a column is sorted; None: the first order."""
     fixed: list[Callable[[Entry], Any]] = [
         lambda entry: list(STATES).index(session.state(entry)),
         session.subject,

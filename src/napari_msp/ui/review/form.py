@@ -1,4 +1,4 @@
-"""Which folder is reviewed, by whom, and whether names are hidden."""
+"""The form of Review: which folder, which rater, and whether names are hidden."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_msp.ui.widgets.message import Notices
 from napari_msp.ui.widgets.path_field import FileForm, PathField
 
 LABELS = {"folder": "Fol&der", "rater": "&Rater", "blind": "Names"}
-"""Of the rows, by the library's name of the parameter."""
+"""Labels of the rows, by the library's name of the parameter."""
 
 TIPS = {
     "folder": "<p>The folder that <i>cohort</i> or <i>harmonize</i> wrote, or any folder above "
@@ -35,14 +35,14 @@ ROLES_TIP = (
 
 @dataclass(frozen=True)
 class Filled:
-    """What the form says.
+    """The form's answers.
 
     Attributes
     ----------
     folder, rater, blind
-        As for `Session.open`.
+        Parameters of `Session.open`.
     hide_roles
-        Whether input and prediction are not told apart, too.
+        Whether to hide, too, which image is the input and which the prediction.
     """
 
     folder: Path | None
@@ -57,7 +57,7 @@ class ReviewForm(FileForm):
     Attributes
     ----------
     open_wanted
-        The button was pressed, by mouse or by Enter.
+        Emitted when the button or Enter was pressed.
     """
 
     open_wanted = Signal()
@@ -87,13 +87,13 @@ class ReviewForm(FileForm):
 
     @property
     def filled(self) -> Filled:
-        """What it says now."""
+        """The answers now."""
         rater = self.rater.text().strip()
         blind = bool(self.blind.isChecked())
         return Filled(self.folder.path, rater, blind, blind and bool(self.roles.isChecked()))
 
     def fill(self, last: Filled) -> None:
-        """Say the same as before, but for a folder that is gone."""
+        """Fill in earlier answers, except a folder that is gone."""
         if last.folder is not None and last.folder.is_dir():
             self.folder.choose(last.folder)
         self.rater.setText(last.rater)
@@ -106,7 +106,7 @@ class ReviewForm(FileForm):
         self.rows.say(field if field in self.rows.names else "folder", problem)
 
     def check(self) -> None:
-        """Say what is wrong before it is asked for."""
+        """Say what is wrong before Open is pressed."""
         for name in self.rows.names:
             self.rows.say(name)
         rater = self.rater.text().strip()

@@ -1,4 +1,4 @@
-"""What is said of one prediction: verdict, tags and a note, with what is known of it."""
+"""The judgement of one prediction: verdict, tags and a note, with what is known of it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
     "doubtful": ("Doubtful", "Cannot be decided, or not alone"),
     "fail": ("Fail", "Cannot be used"),
 }
-"""By name: what the button says, and what it means."""
+"""Text of the button and its meaning, by verdict."""
 
 LEAST_LINES, ENTRY_LINES = 3, 5
-"""That are seen at once of what is known of a prediction, in a low window and else."""
+"""Lines of the summary that are visible at once: in a low window, and otherwise."""
 
 NARROW = "QPushButton { padding: 2px 5px; }"
-"""Of the buttons of tags, which are many: in few rows they leave the list of predictions room."""
+"""Style of the many buttons of tags: few rows of them leave room for the list of predictions."""
 
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
 
@@ -46,19 +46,19 @@ class Judging(Themed):
     Attributes
     ----------
     entry
-        What is known, to be shown above the buttons, which it does not move.
+        Summary of the prediction, to be placed above the buttons, which it does not move.
     command : str
-        Something of `keys.COMMANDS` is to be done, by a button.
+        Emitted when a button asks for a command of `keys.COMMANDS`.
     tagged : str
-        A tag is to be set, or taken away.
+        Emitted with a tag that is to be set or removed.
     noted : str
-        A note was written.
+        Emitted with the text of a note.
     note_left
-        The note no longer takes keys.
+        Emitted when the note no longer takes keys.
     map_chosen, plane_chosen : str
-        Something else is to be seen.
+        Emitted with another map or plane to show.
     shell_chosen : int
-        Another of several shells is, by its place among them.
+        Emitted with another shell to show, by its place among them.
     """
 
     command = Signal(str)
@@ -116,7 +116,7 @@ class Judging(Themed):
         self._connect()
 
     def offer_tags(self, tags: Mapping[str, str]) -> None:
-        """Offer tags to set, with the key of each that has one."""
+        """Offer tags to set, with the keys of those that have one."""
         for button in self.tags.values():
             button.hide()
             button.deleteLater()
@@ -138,14 +138,14 @@ class Judging(Themed):
         numbers: Sequence[Known],
         warnings: Sequence[str],
     ) -> None:
-        """Show what is looked at, and what is known of it."""
+        """Show the title, state, numbers and warnings of the current entry."""
         self._title, self._state = title, state
         self._numbers, self._warnings = numbers, warnings
         self.restyle()
         self.entry.verticalScrollBar().setValue(0)
 
     def show_rating(self, verdict: str, tags: Sequence[str], note: str) -> None:
-        """Show what is said of it; "" for no verdict."""
+        """Show verdict, tags and note of the current entry; "" for no verdict."""
         for name, button in self.verdicts.items():
             button.setChecked(name == verdict)
         for tag, button in self.tags.items():
@@ -155,7 +155,7 @@ class Judging(Themed):
             self.note.kept = note
 
     def show_look(self, shown: str, plane: str, outline: bool) -> None:
-        """Choose what is seen for a person; nothing is emitted."""
+        """Show map, plane and outline in their entries; nothing is emitted."""
         with signals_blocked(self.maps), signals_blocked(self.planes):
             self.maps.setCurrentIndex(max(0, self.maps.findData(shown)))
             self.planes.setCurrentText(plane)
@@ -181,13 +181,13 @@ class Judging(Themed):
         return self.window().focusWidget() is self.note
 
     def finish_note(self) -> None:
-        """Keep what is written, before anything else is done."""
+        """Keep the note as written, before anything else is done."""
         self.note.keep()
         if self.writing:
             self.note_left.emit()
 
     def allow(self, allowed: bool, shown: bool = True) -> None:
-        """Let something be said, or not; what cannot be shown passes never."""
+        """Allow or forbid judging; an entry that cannot be shown can never pass."""
         for each in (*self.verdicts.values(), self._tags, self.note):
             each.setEnabled(allowed)
         self.verdicts["pass"].setEnabled(allowed and shown)
@@ -235,7 +235,7 @@ class Judging(Themed):
 
 
 class _Note(QLineEdit):
-    """Takes keys until Enter, which keeps what is written, or Escape, which does not."""
+    """A line that takes all keys until Enter, which keeps the text, or Escape, which drops it."""
 
     done = Signal(str)
     left = Signal()
@@ -245,7 +245,7 @@ class _Note(QLineEdit):
         self.kept = ""
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Give the keys back on Enter and Escape."""
+        """Stop taking keys on Enter and Escape."""
         if event.key() in (Qt.Key_Return, Qt.Key_Enter):
             self.keep()
             self.left.emit()
@@ -256,7 +256,7 @@ class _Note(QLineEdit):
             super().keyPressEvent(event)
 
     def focusOutEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Keep what is written when somebody goes elsewhere."""
+        """Keep the text when the focus goes elsewhere."""
         super().focusOutEvent(event)
         self.keep()
 
@@ -268,14 +268,14 @@ class _Note(QLineEdit):
         return bool(super().event(event))
 
     def keep(self) -> None:
-        """Tell what is written, where that is something else."""
+        """Emit the text if it changed."""
         if self.text() != self.kept:
             self.kept = self.text()
             self.done.emit(self.kept)
 
 
 def breakable(text: str) -> str:
-    """Let long words go on in the next line: they would widen what they stand in.
+    """Let long words go on in the next line: they would widen the widget.
 
     >>> breakable("sub-01 → prisma_st"), breakable(40 * "a").count("\u200b")
     ('sub-01 → prisma_st', 2)

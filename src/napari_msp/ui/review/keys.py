@@ -1,4 +1,4 @@
-"""The keys of a review: what each does, and which of napari's own they take the place of.
+"""The keys of a review: what each does, and which of napari's own they replace.
 
 No Qt here. Keys are written as napari and Qt both read them, such as "Shift+Right".
 """
@@ -11,25 +11,25 @@ from html import escape
 from typing import Any
 
 MOST_TAGS = 10
-"""Tags that have a key: the digits, 0 for the tenth."""
+"""Number of tags that have a key: the digits, 0 for the tenth."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something that a key does.
+    """A command that a key runs.
 
     Attributes
     ----------
     name
-        To speak of it.
+        Name in the code.
     keys
-        Any of which does it; the first is the one that buttons name.
+        Keys that run it; buttons name the first.
     words
-        What it does.
+        Text that says what it does.
     group
-        Heading under which the sheet of keys has it.
+        Heading under which the sheet of keys lists it.
     held
-        Whether letting go of the key ends it.
+        Whether releasing the key ends it.
     """
 
     name: str
@@ -66,10 +66,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("outline", ("L",), "outline of the mask, or none", LOOK),
     Command("keys", ("?", "F1"), "show these keys", LOOK),
 )
-"""In the order of the sheet. Digits set tags, see `tag_keys`."""
+"""Commands in the order of the sheet. Digits set tags, see `tag_keys`."""
 
 WRITING = {*(each.name for each in COMMANDS if each.group == JUDGE), "tag"}
-"""What must not be done where the widget is not seen that says what was done."""
+"""Commands refused while the widget that would confirm them is hidden."""
 
 REBOUND: Mapping[str, str] = {
     "Left": "they step through slices in napari, too; here also from the table",
@@ -78,18 +78,18 @@ REBOUND: Mapping[str, str] = {
     "2": "in napari it lets you turn and stretch an image, which would tear the cells apart",
     "C": "in napari it fits the contrast to one slice; here it is the same for all subjects",
 }
-"""Keys that napari uses while images are selected, and why they are taken."""
+"""Keys that napari uses while images are selected, and why the review takes them."""
 
 
 STEPS = {each.name for each in COMMANDS if each.group != LOOK}
-"""What goes on to something else: what was said before is of the past."""
+"""Commands that move on or judge; they clear the last message."""
 
 BEYOND_NAPARI = {"?"}
-"""Keys that napari's canvas cannot tell; others do the same there."""
+"""Keys that napari's canvas cannot report; other keys do the same there."""
 
 
 def tag_keys(tags: Mapping[str, str] | list[str]) -> dict[str, str]:
-    """Return the keys of the first ten tags: the tag that each sets.
+    """Return the tags by the keys that set them, for the first ten.
 
     >>> tag_keys(["ringing", "motion"])
     {'1': 'ringing', '2': 'motion'}
@@ -103,7 +103,7 @@ def key_of(name: str) -> str:
 
 
 def all_keys() -> dict[str, str]:
-    """Return every key that may be taken, tags' included, and the command that it does."""
+    """Return the command of every key that may be taken, including those of tags."""
     known = {key: command.name for command in COMMANDS for key in command.keys}
     return known | {str(number): "tag" for number in range(10)}
 
@@ -136,17 +136,17 @@ def _line(keys: tuple[str, ...], words: str) -> str:
 
 
 class TakenKeys:
-    """Keys of a viewer's canvas while a review has them; what they did before is given back.
+    """Keys of a viewer's canvas while a review has them; afterwards they do what they did before.
 
-    napari asks the selected layer first, then the viewer: they are bound to both. Layers of others
-    keep their keys.
+    napari asks the selected layer first, then the viewer: the keys are bound to both. Other layers
+    keep theirs.
 
     Parameters
     ----------
     viewer
-        Whose canvas it is.
+        Viewer whose canvas it is.
     act
-        Called with a key, and whether it was pressed or let go.
+        Called with a key, and whether it was pressed or released.
     """
 
     def __init__(self, viewer: Any, act: Callable[[str, bool], object]) -> None:
@@ -160,7 +160,7 @@ class TakenKeys:
         }
 
     def take(self, layers: Sequence[Any]) -> None:
-        """Take the viewer's keys, and those of layers of our own, which go with them."""
+        """Take the keys of the viewer and of our own layers, which are removed with them."""
         if not self._before:
             for key, bound in self._bound.items():
                 self._before[key] = self._viewer.bind_key(key, bound, overwrite=True)
@@ -170,7 +170,7 @@ class TakenKeys:
                     layer.bind_key(key, bound, overwrite=True)
 
     def release(self) -> None:
-        """Give the viewer's keys back."""
+        """Restore the viewer's keys."""
         for key, before in self._before.items():
             self._viewer.bind_key(key, before, overwrite=True)
         self._before.clear()

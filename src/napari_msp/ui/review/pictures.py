@@ -1,4 +1,4 @@
-"""What the canvas shows of one prediction, made ready apart from the window, in few bytes.
+"""The cells of one prediction, made ready outside the window's thread, in few bytes.
 
     | input        | prediction      | ground truth |
     | b=0 and mask | expected error  | error        |
@@ -28,24 +28,24 @@ from napari_msp.ui.viewer_axes import ORDERS, in_mm, to_shown
 _MAPS = {"average": MAPS["sh_average"], "colour": MAPS["colour_fa"], "fa": MAPS["fa"]}
 
 TITLES: Mapping[str, str] = {name: each.title for name, each in _MAPS.items()}
-"""What is looked at, and as layers call it."""
+"""Titles in layers of the maps that can be looked at."""
 
 UNITS: Mapping[str, str] = {
     **{each.title: each.unit for each in _MAPS.values()},
     **{f"{each.title} error": each.error_unit for each in _MAPS.values()},
     **DOUBT_UNITS,
 }
-"""By quantity."""
+"""Units by quantity."""
 
 Role = Literal["scan", "prediction", "truth"]
 
 ROLES: Mapping[Role, str] = {"scan": "input", "prediction": "prediction", "truth": "ground truth"}
 
 ENOUGH = 6
-"""Subjects whose contrast is that of all (our choice)."""
+"""Number of subjects whose contrast is that of all (our choice)."""
 
 EVERY = 5
-"""Voxels of which one is looked at for the contrast: quick, and no percentile moves visibly."""
+"""One in this many voxels is used for the contrast: quick, and no percentile moves visibly."""
 
 
 def images_of(maps: ReviewMaps) -> dict[Role, ReviewImage]:
@@ -77,7 +77,7 @@ def memory_of(maps: ReviewMaps) -> int:
 
 
 def shell_words(maps: ReviewMaps) -> str:
-    """Return such as "b = 3000"; nothing where there is one shell."""
+    """Return text such as "b = 3000"; empty where there is one shell."""
     return f"b = {maps.shell}" if len(maps.shells) > 1 else ""
 
 
@@ -100,7 +100,7 @@ def error_of(maps: ReviewMaps, shown: str) -> tuple[FloatArray, MaskArray, Revie
 
 
 def worst_of(maps: ReviewMaps) -> Worst | None:
-    """Find the voxel inside the mask of which the model is least sure, else the most wrong."""
+    """Return the voxel in the mask where the model is least sure, else where it errs most."""
     values, name = maps.uncertainty, str(maps.uncertainty_name)
     lattice, mask = maps.prediction.lattice, maps.prediction.mask
     if values is None:
@@ -119,14 +119,14 @@ def worst_of(maps: ReviewMaps) -> Worst | None:
 
 @dataclass(frozen=True)
 class Worst:
-    """Where the largest doubt is.
+    """The place of the largest doubt.
 
     Attributes
     ----------
     place
-        mm along S, P and L, as the viewer counts.
+        Place in mm along S, P and L, as the viewer counts.
     value, name
-        What it is, and of what.
+        Value there, and name of the quantity.
     """
 
     place: tuple[float, float, float]
@@ -139,14 +139,14 @@ Limits = tuple[float, float]
 
 @dataclass(eq=False)
 class Contrast:
-    """One contrast for all predictions: the median of what the first few would have for themselves.
+    """One contrast for all predictions: the median of those that the first few have for themselves.
 
     Attributes
     ----------
     found
-        By entry, the limits that each has for itself, by what is shown.
+        Limits that each entry has for itself, by entry and by quantity.
     enough
-        After how many it stays as it is.
+        Number of predictions after which the contrast no longer changes.
     """
 
     enough: int = ENOUGH
@@ -154,18 +154,18 @@ class Contrast:
 
     @property
     def settled(self) -> bool:
-        """Whether it stays as it is."""
+        """Whether the contrast no longer changes."""
         return len(self.found) >= self.enough
 
     def take(self, key: str, own: Mapping[str, Limits]) -> bool:
-        """Take one prediction's limits; say whether the contrast changes."""
+        """Add one prediction's limits; return whether the contrast changes."""
         if self.settled or key in self.found:
             return False
         self.found[key] = own
         return True
 
     def limits(self, what: str) -> Limits:
-        """Return black and white of a quantity."""
+        """Return the values of a quantity that are black and white."""
         known = [each[what] for each in self.found.values() if what in each]
         if not known:
             return 0.0, 1.0
@@ -174,12 +174,12 @@ class Contrast:
 
     @property
     def gain(self) -> float:
-        """By what colours are multiplied."""
+        """Factor by which colours are multiplied."""
         return round(1 / max(self.limits("colour FA")[1], 0.05), 3)
 
 
 def own_limits(maps: ReviewMaps) -> dict[str, Limits]:
-    """Return the limits that a prediction would have for itself, by what is shown."""
+    """Return the limits that a prediction would have for itself, by quantity."""
     found: dict[str, Limits] = {}
     # Truth's, else the input's: a prediction that went wrong sets no contrast.
     first = next(iter(images_of(maps).values()))
@@ -202,20 +202,20 @@ def own_limits(maps: ReviewMaps) -> dict[str, Limits]:
 
 @dataclass(frozen=True)
 class Look:
-    """How predictions are looked at.
+    """Settings of how predictions are looked at.
 
     Attributes
     ----------
     shown
-        A map of `TITLES`.
+        Map to show, a key of `TITLES`.
     plane
-        In which the outline is drawn.
+        Plane in which the outline is drawn.
     outline
-        Whether there is one.
+        Whether the outline is drawn.
     gain
-        Of colours.
+        Factor of colours.
     shell
-        Of predictions that have several; None: the first.
+        Shell of predictions that have several; None: the first.
     """
 
     shown: str = "average"
@@ -227,18 +227,18 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One cell: what is in it, but for its name and its contrast.
+    """One cell, without its name and contrast.
 
     Attributes
     ----------
     role
-        Whose image, or "doubt", "error", "b0".
+        Role of the image, or "doubt", "error", "b0".
     quantity
-        What is shown of it; says the contrast, too.
+        Quantity that is shown; it determines the contrast, too.
     data
-        The layer's.
+        Data of the layer.
     missing
-        Why nothing is there; else empty.
+        Reason why the image is missing; else empty.
     """
 
     role: str
@@ -254,11 +254,11 @@ class Pictures:
     Attributes
     ----------
     maps, look
-        What they are of.
+        Maps that they show, and how.
     cells
-        In reading order.
+        Cells in reading order.
     columns
-        In each row.
+        Number of cells in each row.
     """
 
     maps: ReviewMaps
@@ -278,9 +278,9 @@ def draw(maps: ReviewMaps, look: Look, *, truths: bool) -> Pictures:
     Parameters
     ----------
     maps
-        Whose they are.
+        Maps of the prediction.
     look
-        How it is looked at.
+        How they are looked at.
     truths
         Whether there is a column for truth.
     """
@@ -356,7 +356,7 @@ def _error(maps: ReviewMaps, look: Look) -> Picture:
 def _nothing(
     maps: ReviewMaps, role: str, quantity: str, why: str, look: Look, *, grey: bool = False
 ) -> Picture:
-    """Fill a cell with nothing, of the kind that other predictions have there."""
+    """Return an empty cell of the kind that other predictions have there."""
     image = maps.prediction
     if look.shown == "colour" and not grey:
         black = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
@@ -374,7 +374,7 @@ def _coloured(colours: NDArray[np.uint8], image: ReviewImage, quantity: str) -> 
 def _grey(
     values: FloatArray, image: ReviewImage, quantity: str, ring: MaskArray | None
 ) -> LayerData:
-    """Return a layer in greys, with the outline where values are NaN."""
+    """Return a grey layer with the outline where values are NaN."""
     if ring is not None:
         values = np.array(values, dtype=np.float32)
         values[ring] = np.nan
@@ -385,7 +385,7 @@ def _grey(
 
 @cache
 def outlined_grey() -> Any:
-    """Return grey with the mask's colour where values are NaN."""
+    """Return a grey colormap with the mask's colour for NaN."""
     from napari.utils.colormaps import Colormap
 
     ends = [(0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0)]
@@ -394,16 +394,16 @@ def outlined_grey() -> Any:
 
 @cache
 def _brighter(gain: float) -> NDArray[np.uint8]:
-    """(256,) what becomes of the 256 shades of a colour."""
+    """Return the brightened values of a colour's 256 shades, (256,)."""
     shades: NDArray[np.uint8] = np.clip(np.rint(gain * np.arange(256)), 0, 255).astype(np.uint8)
     return shades
 
 
 def _ring(maps: ReviewMaps, image: ReviewImage, look: Look) -> MaskArray | None:
-    """(X, Y, Z) voxels just outside of a mask, in the plane that is looked at.
+    """Return the voxels just outside a mask, (X, Y, Z), in the plane that is looked at.
 
-    On a truth that lies on the prediction's lattice the prediction's mask is drawn: a head that
-    lies elsewhere is seen by it.
+    For a truth on the prediction's lattice, the prediction's mask is drawn: it shows whether a head
+    lies elsewhere.
     """
     if not look.outline:
         return None
@@ -415,7 +415,7 @@ def _ring(maps: ReviewMaps, image: ReviewImage, look: Look) -> MaskArray | None:
 
 
 def outline(mask: MaskArray, normal: int) -> MaskArray:
-    """Return the voxels outside of a mask that touch it in slices across an axis.
+    """Return the voxels outside a mask that touch it within slices across an axis.
 
     >>> outline(np.array([[[0, 0, 1, 0]]], dtype=bool), 0).astype(int).tolist()
     [[[0, 1, 0, 1]]]

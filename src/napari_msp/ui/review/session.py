@@ -1,4 +1,4 @@
-"""A review as it goes on: which predictions are listed, which is looked at, what is said of it.
+"""A review in progress: which predictions are listed, which is looked at, and its ratings.
 
 No Qt here, and no images.
 """
@@ -32,16 +32,16 @@ HIDDEN = "the reason has names in it, which are hidden"
 
 @dataclass(frozen=True)
 class Filter:
-    """Which predictions of a folder are listed.
+    """A choice of the predictions that are listed.
 
     Attributes
     ----------
     state
-        One of `STATES`; "" for all.
+        Key of `STATES`; "" for all.
     target
-        A platform; "" for all.
+        Platform; "" for all.
     text
-        That names have in them, whatever the capitals.
+        Text that names or notes contain, whatever the capitals.
     """
 
     state: str = ""
@@ -56,11 +56,11 @@ class Known:
     Attributes
     ----------
     key, title, value
-        Of the measure, with its unit.
+        Key and title of the measure, and the value with its unit.
     word
-        "high" or "low" where it is unusual on its bad side; else empty.
+        "high" or "low" where the value is unusual on its bad side; else empty.
     score
-        Where it is unusual: robust standard deviations from the median of its kind; else None.
+        Robust standard deviations from the median of its kind, where it is unusual; else None.
     """
 
     key: str
@@ -71,7 +71,7 @@ class Known:
 
     @property
     def words(self) -> str:
-        """Such as "SNR 3.1 (low: 6.2 robust deviations)"."""
+        """Text such as "SNR 3.1 (low: 6.2 robust deviations)"."""
         told = f" ({self.word}: {abs(self.score or 0):.1f} robust deviations)" if self.word else ""
         return f"{self.title} {self.value}{told}"
 
@@ -83,13 +83,13 @@ class Session:
     Attributes
     ----------
     review
-        What was found.
+        Predictions that were found.
     ratings
-        The rater's.
+        The rater's ratings.
     tags
-        To choose from, and what each means.
+        Tags to choose from, and what each means.
     blind
-        None: names are shown.
+        Names and order while names are hidden; None: names are shown.
     """
 
     review: Review
@@ -106,12 +106,12 @@ class Session:
     def open(
         cls, folder: str, rater: str, *, blind: bool = False, hide_roles: bool = False
     ) -> Session:
-        """Open a folder for a rater, riskiest first, or in an order that says nothing.
+        """Open a folder for a rater, riskiest first, or in an order that gives nothing away.
 
         Raises
         ------
         UserError
-            When it has no predictions, or ratings cannot be read.
+            If the folder has no predictions, or ratings cannot be read.
         """
         review = open_review(folder)
         ratings = Ratings.open(folder, rater, blind=blind)
@@ -140,50 +140,50 @@ class Session:
         return len({(entry.title, entry.model_hash) for entry in self.review.entries}) > 1
 
     def subject(self, entry: Entry) -> str:
-        """Name who was scanned, as far as that may be known."""
+        """Return the name of who was scanned, as far as it may be known."""
         if self.blind is not None:
             return self.blind.name(entry)
         scan = entry.session or entry.platform
         return f"{entry.subject} {scan}" if self.several_sessions else entry.subject
 
     def target(self, entry: Entry) -> str:
-        """Name what was predicted; nothing while names are hidden."""
+        """Return the name of what was predicted; empty while names are hidden."""
         if self.blind is not None:
             return ""
         return entry.provenance.name if self.several_models else entry.target
 
     def name(self, entry: Entry) -> str:
-        """Name an entry, such as "sub-01 → prisma_st"."""
+        """Return the name of an entry, such as "sub-01 → prisma_st"."""
         target = self.target(entry)
         return f"{self.subject(entry)} → {target}" if target else self.subject(entry)
 
     def sides(self, entry: Entry) -> tuple[Side, Side]:
-        """Say which image is shown first, and which second."""
+        """Return which image is shown first, and which second."""
         return ("scan", "prediction") if self.blind is None else self.blind.sides(entry)
 
     def state(self, entry: Entry) -> State:
-        """Say what the rater has said of it."""
+        """Return the state of the rater's rating of an entry."""
         return self.ratings.state(entry)
 
     def tags_of(self, entry: Entry) -> tuple[str, ...]:
-        """Return the tags that were set for it."""
+        """Return the tags that were set for an entry."""
         rating = self.ratings.of(entry)
         return rating.tags if rating is not None and rating.is_of(entry) else ()
 
     def note_of(self, entry: Entry) -> str:
-        """Return what was noted of it."""
+        """Return the note on an entry."""
         rating = self.ratings.of(entry)
         return rating.note if rating is not None and rating.is_of(entry) else ""
 
     def numbers(self, entry: Entry) -> list[Known]:
-        """Return what is known of an entry; nothing while names are hidden: numbers would tell."""
+        """Return the numbers of an entry; none while names are hidden: numbers would tell."""
         if self.blind is not None:
             return []
         return [known for key in MEASURES if (known := number_of(entry, key)) is not None]
 
     @property
     def progress_words(self) -> str:
-        """How many are rated, as they are now, such as "12 of 20 rated"."""
+        """Number of present ratings, such as "12 of 20 rated"."""
         states = [self.state(each) for each in self._order]
         remade = states.count("remade")
         rated = len(states) - remade - states.count("unrated")
@@ -193,7 +193,7 @@ class Session:
     # --- What is hidden -----------------------------------------------------------------------
 
     def tells(self, text: str) -> bool:
-        """Return whether words tell a name that is hidden."""
+        """Return whether a text tells a name that is hidden."""
         if self.blind is None:
             return False
         hidden = {
@@ -209,9 +209,9 @@ class Session:
         Parameters
         ----------
         error
-            As it is where names are shown.
+            Error as it is where names are shown.
         entry
-            What was done with when it came, which stands for files with names.
+            Entry that was worked on, whose hidden name replaces files with names.
         """
         if self.blind is None:
             return error
@@ -227,7 +227,7 @@ class Session:
         return UserError(problem, subject, error.field, remedy)
 
     def problems_words(self, words: Words = PYTHON) -> str:
-        """Say what of the folder cannot be read; empty where nothing is wrong."""
+        """Return what of the folder cannot be read; empty where nothing is wrong."""
         problems = self.review.problems
         if not problems:
             return ""
@@ -248,7 +248,7 @@ class Session:
         self.show_only(self.filter)
 
     def show_only(self, wanted: Filter) -> None:
-        """List what a filter lets through; what is looked at stays, though it may not be listed."""
+        """List the entries that a filter lets through; the current one stays, listed or not."""
         self.filter = wanted
         self.rows = [entry for entry in self._order if self._listed(entry)]
         if self.row is not None:
@@ -256,17 +256,17 @@ class Session:
 
     @property
     def row(self) -> int | None:
-        """Where in the list what is looked at stands; None where it is not listed."""
+        """Place of the current entry in the list; None where it is not listed."""
         return self.rows.index(self.current) if self.current in self.rows else None
 
     def go_to(self, entry: Entry) -> None:
-        """Look at an entry."""
+        """Make an entry the current one."""
         self.current = entry
         if self.row is not None:
             self._place = self.row
 
     def step(self, by: int) -> Entry | None:
-        """Return the entry so many rows further; None at either end of the list."""
+        """Return the entry `by` rows further; None at either end of the list."""
         row = self.row
         if row is None:  # it was filtered away: what stands in its place now is the next one
             row = self._place - (1 if by > 0 else 0)
@@ -274,14 +274,14 @@ class Session:
         return self.rows[there] if 0 <= there < len(self.rows) else None
 
     def next_unrated(self) -> Entry | None:
-        """Give the next entry of the list that is not rated, from the beginning again; or None."""
+        """Return the next unrated entry of the list, which starts again after its end; or None."""
         row = self.row
         start = self._place if row is None else row + 1
         ordered = [*self.rows[start:], *self.rows[:start]]
         return next((each for each in ordered if self.state(each) in ("unrated", "remade")), None)
 
     def ahead(self, count: int) -> list[Entry]:
-        """Return what is probably looked at next: entries that follow, then the one before."""
+        """Return the entries probably looked at next: those that follow, then the one before."""
         row = self.row
         start = self._place if row is None else row + 1
         coming = self.rows[start : start + count]
@@ -293,25 +293,25 @@ class Session:
     # --- What is said -------------------------------------------------------------------------
 
     def rate(self, verdict: Verdict) -> None:
-        """Rate what is looked at; on the disk when this returns."""
+        """Rate the current entry; the rating is on the disk when this returns."""
         assert self.current is not None
         self.ratings.rate(self.current, verdict)
 
     def note(self, text: str) -> None:
-        """Note something of what is looked at."""
+        """Write a note on the current entry."""
         assert self.current is not None
         if text != self.note_of(self.current):
             self.ratings.annotate(self.current, note=text)
 
     def toggle_tag(self, tag: str) -> None:
-        """Set a tag of what is looked at, or take it away."""
+        """Set a tag of the current entry, or remove it."""
         assert self.current is not None
         tags = self.tags_of(self.current)
         kept = [each for each in tags if each != tag] if tag in tags else [*tags, tag]
         self.ratings.annotate(self.current, tags=kept)
 
     def undo(self) -> Entry | None:
-        """Take back what was said last, and look at it; None where there is nothing."""
+        """Undo the last rating, tag or note, and go to its entry; None where there is none."""
         key = self.ratings.undo()
         if key is None or key not in self.review:
             return None
@@ -339,12 +339,12 @@ def number_of(entry: Entry, key: str) -> Known | None:
 
 
 def unusual_words(numbers: Sequence[Known]) -> str:
-    """Say what is unusual, such as "SNR low, mask high"."""
+    """Return the unusual measures, such as "SNR low, mask high"."""
     return ", ".join(f"{each.title} {each.word}" for each in numbers if each.word)
 
 
 def without_names(error: UserError) -> UserError:
-    """Return an error on opening a folder, which may name what is to be hidden, without names."""
+    """Return an error of opening a folder without the names in it that are to be hidden."""
     if isinstance(error, NoneReadable):
         return UserError(
             f"has no prediction that can be read; {HIDDEN}", error.subject, error.field

@@ -1,4 +1,4 @@
-"""Review: look at many predictions one after the other, and say of each whether it can be used."""
+"""Review: look at many predictions one after the other, and rate whether each can be used."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 EDGE = 6
 
 KEY_SHEET = 560, 600
-"""Pixels."""
+"""Width and height of the sheet of keys, in pixels."""
 
 WORDS = FormWords(LABELS)
 
 REPEATED = {"Up", "Down", "Left", "Right"}
-"""Keys that go on while they are held; others would rate many."""
+"""Keys that repeat while they are held; repeating others would rate many predictions."""
 
 
 class Review(Docked):
@@ -52,7 +52,7 @@ class Review(Docked):
     Parameters
     ----------
     napari_viewer
-        Who gets the cells, and whose keys are used while there are any.
+        Viewer that gets the cells, and whose keys are taken meanwhile.
     """
 
     page = "review"
@@ -78,7 +78,7 @@ class Review(Docked):
     # --- Opening and closing ------------------------------------------------------------------
 
     def open(self) -> None:
-        """List what the form says."""
+        """List the predictions that the form asks for."""
         self.judging.finish_note()
         asked = self.form.filled
         assert asked.folder is not None
@@ -122,7 +122,7 @@ class Review(Docked):
             self.go_to(session.current)
 
     def _take_free(self) -> None:
-        """Refuse no longer once somebody else has left the canvas."""
+        """Clear the refusal once another widget has left the canvas."""
         if not self._shared.owner and self._refusal and self.message.text == self._refusal:
             self.message.clear()
 
@@ -145,7 +145,7 @@ class Review(Docked):
         self._enable()
 
     def _see(self, another: bool) -> None:
-        """Say what is to be known of what is seen now."""
+        """Update the widget to what is visible now."""
         if another:
             self._show_judging()  # why something is missing is known now
         self.progress_words()
@@ -163,7 +163,7 @@ class Review(Docked):
         self._enable()
 
     def progress_words(self, more: str = "") -> None:
-        """Say how far the review is."""
+        """Show how far the review is."""
         session = self.session
         told = session.progress_words if session is not None else ""
         self.progress.setText(" · ".join(filter(None, (told, more))))
@@ -171,7 +171,7 @@ class Review(Docked):
     # --- Judging ------------------------------------------------------------------------------
 
     def act(self, name: str) -> None:
-        """Do a command of `keys.COMMANDS`."""
+        """Run a command of `keys.COMMANDS`."""
         if self.session is None:
             return
         if name in STEPS:
@@ -221,14 +221,14 @@ class Review(Docked):
             self._go_on(following if following is not entry else None)
 
     def _go_on(self, following: Entry | None) -> None:
-        """Look at what is to be rated next, or say that there is nothing."""
+        """Look at the entry to rate next, or say that there is none."""
         if following is None:
             self.message.show_message("ok", "All that are listed are rated.")
         else:
             self.go_to(following)
 
     def _said(self, say: Callable[[], object]) -> bool:
-        """Keep what is said, and show it; tell whether that went well."""
+        """Record a rating, tag or note, and show it; return whether that went well."""
         self.message.clear()
         try:
             say()
@@ -251,7 +251,7 @@ class Review(Docked):
                 self.message.show_message("ok", f"Taken back: {session.name(entry)}.")
 
     def _note(self, text: str) -> None:
-        # What a person wrote is not lost because the pictures have gone meanwhile.
+        # A written note is kept even if the pictures have gone meanwhile.
         if self.session is not None and (self.canvas.is_seen or self._seen("noted")):
             self._said(lambda: self._session.note(text))
 
@@ -260,9 +260,9 @@ class Review(Docked):
             self._said(lambda: self._session.toggle_tag(tag))
 
     def _seen(self, done: str) -> bool:
-        """Return whether what is looked at is seen; else say that nothing is done.
+        """Return whether the current entry is visible; else say that nothing is done.
 
-        That it cannot be shown is something to judge by, too.
+        An entry that cannot be shown may be judged by that, too.
         """
         entry = self._session.current
         if entry is None:
@@ -343,7 +343,7 @@ class Review(Docked):
             shown.show()
 
     def write_report(self) -> None:
-        """Write the page of the review, which says whose everything is, and open it."""
+        """Write the page of the review, which gives all names, and open it."""
         session = self._session
         if session.blind is not None:
             self._warn("A report tells names. Open the folder without hiding them first.")
@@ -406,7 +406,7 @@ class Review(Docked):
         super().keyReleaseEvent(event)
 
     def _key(self, event: Any) -> str:
-        """Name an event's key; empty where it is none of ours, as in the form."""
+        """Return the name of an event's key; empty if it is none of ours, as in the form."""
         focused = self.focusWidget()
         if self.session is None or (focused is not None and self.what.isAncestorOf(focused)):
             return ""

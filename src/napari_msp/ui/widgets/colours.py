@@ -1,6 +1,6 @@
-"""Colours and fonts of what is painted: greys from the palette, meanings from Okabe and Ito.
+"""Colours and fonts for painting: greys from the palette, meanings from Okabe and Ito.
 
-And the ring around what has the keyboard's focus.
+The ring around the widget with the keyboard's focus is here, too.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from qtpy.QtGui import QColor, QFont, QFontInfo, QPainter, QPalette, QPen
 from qtpy.QtWidgets import QWidget
 
 SKY_BLUE = "#56b4e9"
-"""Of crosshairs: seen on grey and on every colormap here, also without colour vision."""
+"""Colour of crosshairs: visible on grey and on every colormap here, also without colour vision."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Of one widget, in the theme it is shown in.
+    """The colours of one widget, in its theme.
 
     Attributes
     ----------
     ground, text
-        As the palette has them.
+        Background and text colours of the palette.
     band, box, line, faint
         Mixtures of both, from nearly ground to nearly text.
     lit
-        What is looked at now.
+        Colour of what is looked at now.
     warning, ok
-        For what is worse and what is better.
+        Colours of what is worse and what is better.
     series
-        For curves; told apart by the colour-blind, too (Okabe 2008), each with a contrast
-        to the ground of about 3:1 at least.
+        Colours of curves; the colour-blind can tell them apart, too (Okabe 2008), and each has a
+        contrast to the ground of at least about 3:1.
     """
 
     ground: QColor
@@ -72,10 +72,10 @@ _ON_LIGHT = ("#d55e00", "#0072b2", "#007a59", "#b0558b", "#7a6a00", "#222222")
 
 
 class Themed(QWidget):
-    """A widget that paints itself anew when theme or font change."""
+    """A widget that repaints itself when theme or font change."""
 
     def restyle(self) -> None:
-        """Take over colours and font as they are now."""
+        """Adopt the present colours and font."""
         raise NotImplementedError
 
     def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
@@ -104,7 +104,7 @@ class FocusRing(QWidget):
     Parameters
     ----------
     around
-        The widget.
+        Widget that has the focus.
     """
 
     WIDTH = 2
@@ -117,7 +117,7 @@ class FocusRing(QWidget):
         self.show()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Stay as large as the widget; go when another has the focus."""
+        """Stay as large as the widget; go when another widget has the focus."""
         if event.type() == QEvent.Resize:
             self.resize(event.size())
         elif event.type() == QEvent.FocusOut:
@@ -126,7 +126,7 @@ class FocusRing(QWidget):
         return False
 
     def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Draw it."""
+        """Draw the ring."""
         painter, half = QPainter(self), self.WIDTH // 2
         painter.setPen(QPen(colours_of(self).lit, self.WIDTH))
         painter.drawRect(self.rect().adjusted(half, half, -half, -half))

@@ -1,4 +1,4 @@
-"""Forms, and what they are made of: rows, lists to tick, parts to fold away, keys."""
+"""Forms and their parts: rows, check lists, sections that fold, keys."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from napari_msp.ui.widgets.message import Notices, Severity
 from napari_msp.ui.widgets.path_field import FileForm
 
 MOST_ROWS = 5
-"""Rows of a list that are seen at once; more are scrolled to."""
+"""Rows of a list that are visible at once; the rest is scrolled to."""
 
 SHORTEST = 4
-"""Letters that a box to choose from has room for at least."""
+"""Minimum number of letters that a box to choose from has room for."""
 
 UNTICKED = (
     "QListWidget::indicator:unchecked { width: 11px; height: 11px; "
     "border: 1px solid #8c929e; background: transparent; }"
 )
-"""An empty box in a list, which napari's dark theme would hide; seen in a light one, too."""
+"""Style of an empty box in a list, which napari's dark theme would hide; it suits light ones."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class _Row:
 
 
 class FormRows(Themed):
-    """Rows of a form, by name: label and entry.
+    """Named rows of a form, each a label and an entry.
 
     Parameters
     ----------
     notices
-        Says what is wrong with entries, or worth knowing, elsewhere: words under an entry would
-        push those below from under the mouse. Labels of entries that are wrong are coloured.
+        Shows elsewhere what is wrong with entries, or worth knowing: text under an entry would push
+        those below from under the mouse. Labels of entries that are wrong are coloured.
     """
 
     def __init__(self, notices: Notices) -> None:
@@ -70,7 +70,7 @@ class FormRows(Themed):
         self._notices = notices
         self._rows: dict[str, _Row] = {}
         self._said: dict[str, tuple[bool, str]] = {}
-        # Qt's form layout cuts off words that take more lines than expected.
+        # Qt's form layout cuts off text that takes more lines than expected.
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setColumnStretch(1, 1)
@@ -95,15 +95,15 @@ class FormRows(Themed):
         Parameters
         ----------
         name
-            To speak of it.
+            Name of the row.
         label
-            With a mnemonic that leads to the entry.
+            Label, with a mnemonic that leads to the entry.
         entry, more
-            What is filled in, and what belongs under it.
+            Entry to fill in, and a widget that belongs under it.
         tooltip
-            Of label and entry.
+            Tooltip of label and entry.
         beside
-            Whether it stands beside the row before, as short ones may where height is scarce.
+            Whether the row stands beside the one before, as short ones may where height is scarce.
         """
         row = _Row(QLabel(label), QWidget(), entry)
         shown = (each for each in (entry, more) if each is not None)
@@ -138,13 +138,13 @@ class FormRows(Themed):
         row.cell.setEnabled(enabled)
 
     def show_row(self, name: str, visible: bool) -> None:
-        """Show a row, or take it away."""
+        """Show or hide a row."""
         row = self._rows[name]
         row.label.setVisible(visible)
         row.cell.setVisible(visible)
 
     def say(self, name: str, problem: str = "", note: str = "", doubt: str = "") -> None:
-        """Say of an entry what is wrong or doubtful, else what is to be known."""
+        """Say what is wrong with or doubtful about an entry, else a note on it."""
         row, words = self._rows[name], problem or doubt or note
         self._said[name] = bool(problem or doubt), words
         severity: Severity = "error" if problem else "warning" if doubt else "note"
@@ -153,7 +153,7 @@ class FormRows(Themed):
         self.restyle()
 
     def said(self, name: str) -> str:
-        """Return what is said of an entry."""
+        """Return what is said about an entry."""
         return self._said.get(name, (False, ""))[1]
 
     def restyle(self) -> None:
@@ -166,25 +166,25 @@ class FormRows(Themed):
 
 
 class ExaminedForm(FileForm):
-    """A form whose choice is looked at elsewhere before anything can be done with it.
+    """A form whose choice is examined elsewhere before it can be acted on.
 
-    What it asks for is its subclass's.
+    Subclasses define the entries.
 
-    Whoever shows it looks at what `changed` carries, and gives what was found back by
-    `show_findings`; until then nothing can be done.
+    Its owner examines what `changed` carries, and reports the findings by `show_findings`; until
+    then the form cannot act.
 
     Attributes
     ----------
     choice
-        What is chosen.
+        Present choice.
     findings
-        What was found last: they have the `choice` that they are of, and say whether it is `ready`.
+        Latest findings: they have the `choice` that they are of, and say whether it is `ready`.
     anew
-        Whether what lies there may have changed since, so that nothing known before counts.
+        Whether the files may have changed since, so that nothing known before counts.
     changed : choice
-        Something else was chosen.
+        Emitted when something else was chosen.
     act_wanted
-        The button was pressed, by mouse or by Enter; only when what was found is ready.
+        Emitted when the button or Enter was pressed and the findings are ready.
     """
 
     changed = Signal(object)
@@ -199,11 +199,11 @@ class ExaminedForm(FileForm):
 
     @property
     def can_act(self) -> bool:
-        """Whether what is chosen was looked at, and nothing is in the way."""
+        """Whether the choice was examined, and nothing is in the way."""
         return bool(self.findings.ready and not self._running and not self._looking)
 
     def show_findings(self, findings: Any) -> None:
-        """Show what was found, the choices it leaves and what is wrong."""
+        """Show findings, the choices they leave and what is wrong."""
         self.findings, self.choice = findings, findings.choice
         self.anew = self._looking = False
         self._show()
@@ -213,12 +213,12 @@ class ExaminedForm(FileForm):
             self.act_wanted.emit()
 
     def set_running(self, running: bool) -> None:
-        """Let nothing be changed while it is done."""
+        """Let nothing be changed while the work runs."""
         self._running = running
         self._refresh()
 
     def act(self) -> None:
-        """Ask for it to be done; once what was chosen last has been looked at."""
+        """Ask to act, once the latest choice has been examined."""
         self.settle()
         if self._looking:
             self._act_then = True
@@ -233,7 +233,7 @@ class ExaminedForm(FileForm):
         self.changed.emit(choice)
 
     def _show(self) -> None:
-        """Bring the entries up to what was found."""
+        """Update the entries to the findings."""
         raise NotImplementedError
 
     def _refresh(self) -> None:
@@ -242,7 +242,7 @@ class ExaminedForm(FileForm):
 
 
 class CheckList(QListWidget):
-    """A list with a box before each name; Space ticks it.
+    """A list with a check box before each name; Space ticks it.
 
     It is as high as its names need, up to a few rows.
     """
@@ -271,7 +271,7 @@ class CheckList(QListWidget):
 
     @property
     def names(self) -> list[str]:
-        """Names of all that can be ticked."""
+        """Names of all items."""
         return [self.item(row).text() for row in range(self.count())]
 
     @property
@@ -281,27 +281,27 @@ class CheckList(QListWidget):
         return [item.text() for item in items if item.checkState() == Qt.Checked]
 
     def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Keep names in sight where letters get larger."""
+        """Keep the names visible when letters get larger."""
         super().changeEvent(event)
         if event.type() in (QEvent.FontChange, QEvent.StyleChange):
             self.setFixedHeight(self.sizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return room to all names, but not to a whole study."""
+        """Return the size that shows all names, but not those of a whole study."""
         row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 6
         rows = min(max(1, self.count()), MOST_ROWS)
         return QSize(120, rows * row + 2 * self.frameWidth() + 2)
 
 
 class FoldButton(QToolButton):
-    """A title whose arrow says whether what belongs to it is seen, by mouse and by keyboard.
+    """A title whose arrow says whether what belongs to it is visible, by mouse and by keyboard.
 
     Parameters
     ----------
     title
-        May hold a mnemonic.
+        Text; may hold a mnemonic.
     unfolded
-        Whether it is seen at first; `toggled` tells of a change.
+        Whether it is unfolded at first; `toggled` tells of a change.
     """
 
     def __init__(self, title: str, unfolded: bool) -> None:
@@ -324,13 +324,13 @@ class Section(QWidget):
     Parameters
     ----------
     title
-        May hold a mnemonic.
+        Text; may hold a mnemonic.
     body
-        What is folded away.
+        Widget that is shown and hidden.
     *beside
-        What stands right of the title.
+        Widgets right of the title.
     unfolded
-        Whether it is seen at first.
+        Whether the body is visible at first.
     """
 
     def __init__(self, title: str, body: QWidget, *beside: QWidget, unfolded: bool = False) -> None:
@@ -376,7 +376,7 @@ def in_row(*parts: QWidget) -> QHBoxLayout:
 
 
 def scrolled(widget: QWidget) -> QScrollArea:
-    """Let a widget be higher, or wider, than its place."""
+    """Put a widget into a scroll area, so that it may be larger than its place."""
     area = QScrollArea()
     area.setWidget(widget)
     area.setWidgetResizable(True)
@@ -390,17 +390,17 @@ def offer(
     chosen: object = None,
     barred: Collection[Any] = (),
 ) -> None:
-    """List other choices, without a signal.
+    """Replace a box's choices, without a signal.
 
     Parameters
     ----------
     choices
-        Different names; or what is shown for each value, which is the box's `currentData`.
+        Different names, or the text for each value, which is then the box's `currentData`.
     chosen
-        One of them; nothing is chosen where it is not there. None keeps the one that was chosen,
-        or else chooses the first.
+        Choice to select; nothing is selected where it is missing. None keeps the present choice, or
+        else selects the first.
     barred
-        Those that are seen and cannot be chosen.
+        Values that are shown and cannot be chosen.
     """
     shown = choices if isinstance(choices, Mapping) else {name: name for name in choices}
     kept = box.currentData() if chosen is None else chosen
@@ -414,7 +414,7 @@ def offer(
 
 
 def b_value_box(value: float, most: float) -> QDoubleSpinBox:
-    """Make an entry of a b-value in s/mm², up to `most`; told once it is typed to its end."""
+    """Make an entry of a b-value in s/mm², up to `most`, that emits when typing has ended."""
     box = QDoubleSpinBox()
     box.setRange(0, most)
     box.setDecimals(0)
@@ -430,7 +430,7 @@ def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None
     Parameters
     ----------
     beside
-        What stands right of the label: the entry itself, or a button, which keeps its own width.
+        Widget right of the label: the entry itself, or a button, which keeps its own width.
     """
     label = QLabel(text)
     label.setBuddy(entry)
@@ -446,7 +446,7 @@ def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None
 
 
 def on_keys(widget: QWidget, act: Callable[[], object], *keys: Qt.Key) -> None:
-    """Do something when a key is pressed anywhere in a widget."""
+    """Call `act` when one of `keys` is pressed anywhere in a widget."""
     for key in keys:
         shortcut = QShortcut(QKeySequence(key), widget)
         shortcut.setContext(Qt.WidgetWithChildrenShortcut)
@@ -454,14 +454,14 @@ def on_keys(widget: QWidget, act: Callable[[], object], *keys: Qt.Key) -> None:
 
 
 def on_enter(widget: QWidget, act: Callable[[], object]) -> None:
-    """Do something when Enter is pressed anywhere in a widget, on either part of the keyboard."""
+    """Call `act` when either Enter key is pressed anywhere in a widget."""
     on_keys(widget, act, Qt.Key_Return, Qt.Key_Enter)
 
 
 def fit_into_form(*boxes: QComboBox | QAbstractSpinBox) -> None:
     """Let the wheel scroll the form, not change a box, and a box be as narrow as the form.
 
-    Of what is chosen, and does not fit, the middle is left out.
+    A choice that does not fit loses its middle.
     """
     for box in boxes:
         box.setFocusPolicy(Qt.StrongFocus)

@@ -29,19 +29,19 @@ def show_page(parent: QWidget, name: str) -> None:
 
 
 class Heading(QWidget):
-    """What stands at the head of a widget: its help, and a hint for newcomers.
+    """The top row of a widget: its help, and a hint for newcomers.
 
     Parameters
     ----------
     name
-        Of the page.
+        Name of the help page.
 
     Attributes
     ----------
     sample_wanted
-        A newcomer wants to see the sample.
+        Emitted when a newcomer wants to see the sample.
     declined
-        Nobody needs the hint any more.
+        Emitted when the hint is no longer wanted.
     """
 
     sample_wanted = Signal()
@@ -62,7 +62,7 @@ class Heading(QWidget):
         self._row.setStretch(0, 1)
         self._row.setAlignment(self.help, Qt.AlignTop | Qt.AlignRight)
         stacked(self, self._row)
-        self.hint.hide()  # until somebody may need it
+        self.hint.hide()  # until it may be needed
         self.show_me.clicked.connect(self.sample_wanted)
         self.decline.clicked.connect(self.declined)
 

@@ -1,4 +1,4 @@
-"""What is wrong, in words beside what causes it, with the remedies that are one press away."""
+"""Messages beside what causes them, with the remedies that are one press away."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from superqt import QFlowLayout
 Severity = Literal["error", "warning", "note", "ok"]
 
 SPOKEN = {"error": "Error", "warning": "Warning", "note": "Note", "ok": "In order"}
-"""Severities in words, for those who do not see the sign."""
+"""Severities in words, for users who do not see the sign, from the gravest to the mildest."""
 
 SIGNS = {
     "error": QStyle.SP_MessageBoxCritical,
@@ -43,23 +43,23 @@ IN_A_NUMBER = re.compile(
     r" (?=[=<×] \d)|(?<=[=<×]) (?=\d)|(?<=[▲▼]) (?=[+−])"
     r"|(?<=\d) (?=%|°|(?:s|ms|min|h|mm[²³]?|cm|ml|s/mm²|[kMG]i?B|SH units²?)(?![\w-]))"
 )
-"""Blanks at which no line ends: in "b = 1000 s/mm²", "▼ −63 %"."""
+"""Blanks at which no line ends, as in "b = 1000 s/mm²" or "▼ −63 %"."""
 
 UNBROKEN = "\N{NO-BREAK SPACE}"
 
 SIGN_SIZE = 16
-"""Pixels."""
+"""Edge of the sign, in pixels."""
 
 
 class MessageLine(QWidget):
-    """Says one thing, or hides.
+    """A line for one message; hidden while there is none.
 
     Attributes
     ----------
     action : str
-        The text of the action that was pressed.
+        Emitted with the text of the action that was pressed.
     said
-        Something is said, to be seen.
+        Emitted when there is a message to be seen.
     """
 
     action = Signal(str)
@@ -86,14 +86,14 @@ class MessageLine(QWidget):
         self.clear()
 
     def show_message(self, severity: Severity, text: str, actions: Sequence[str] = ()) -> None:
-        """Say something; an empty text hides the line.
+        """Show a message; an empty text hides the line.
 
         Parameters
         ----------
         severity
-            Which sign and colour it has.
+            Severity, which selects sign and colour.
         text
-            Plain.
+            Plain text.
         actions
             Remedies offered as buttons, at most two.
         """
@@ -109,11 +109,11 @@ class MessageLine(QWidget):
 
     @property
     def text(self) -> str:
-        """What is said; "" while hidden."""
+        """The message; "" while hidden."""
         return str(self.words.text())
 
     def event(self, event: QEvent) -> bool:
-        """Appear where it is put."""
+        """Appear when placed into a widget."""
         if event.type() == QEvent.ParentChange:
             self._appear()
         return bool(super().event(event))
@@ -130,7 +130,7 @@ class MessageLine(QWidget):
         self._appear()
 
     def _appear(self) -> None:
-        """Be seen while there are words, once there is a place: alone it would be a window."""
+        """Be visible while there is a text and a parent: alone it would be a window."""
         self.setVisible(bool(self.text) and self.parent() is not None)
 
     def _offer(self, actions: Sequence[str]) -> None:
@@ -150,19 +150,19 @@ class MessageLine(QWidget):
 
 
 class Notices(MessageLine):
-    """What is wrong with the fields of a form, or worth knowing; what is wrong stands first."""
+    """Errors in a form's fields, and notes on them; errors stand first."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, tuple[Severity, str]] = {}
 
     def say(self, field: str, severity: Severity, words: str) -> None:
-        """Say something of a field in place of what was said of it before; "" for nothing.
+        """Replace what is said about a field; "" for nothing.
 
         Parameters
         ----------
         field
-            As the form calls it.
+            The form's name of the field.
         """
         before = self._said.pop(field, None)
         if words:
@@ -176,16 +176,16 @@ class Notices(MessageLine):
 
 
 class MessagePlace(QScrollArea):
-    """Words that have a place of one height, whatever is said: what does not fit is scrolled to.
+    """Messages in a place of fixed height: what does not fit is scrolled to.
 
-    What was said last is seen, until somebody scrolls.
+    The latest message is visible until the user scrolls.
 
     Parameters
     ----------
     *parts
-        From top to bottom; they take no room while they have nothing to say.
+        Widgets from top to bottom; they take no room while they have nothing to say.
     least, lines
-        That are seen at once where the window is low, and where there is room.
+        Lines that are visible at once: in a low window, and where there is room.
     """
 
     def __init__(self, *parts: QWidget, least: int = 1, lines: int = 1) -> None:
@@ -210,26 +210,26 @@ class MessagePlace(QScrollArea):
         self.setWidget(inside)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the same whatever is said."""
+        """Ask for the same height whatever the text."""
         return QSize(1, self._least * self.fontMetrics().lineSpacing())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the same whatever is said."""
+        """Ask for the same height whatever the text."""
         return QSize(1, self._lines * self.fontMetrics().lineSpacing())
 
     def bring(self, part: QWidget) -> None:
-        """Let a part be seen, once it has its place and as long as nobody scrolls."""
+        """Let a part be seen, once it has its place and until the user scrolls."""
         self._last, self._put = part, None
         self._soon.start()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Keep what was said last in sight while words come or go above it."""
+        """Keep the latest message in sight while text comes or goes above it."""
         if event.type() in (QEvent.LayoutRequest, QEvent.Resize):
             self._soon.start()
         return bool(super().eventFilter(watched, event))
 
     def _bound(self, _: int, high: int) -> None:
-        """Know of the bar's own moves, where words are fewer for a moment: nobody scrolled."""
+        """Track the bar's own moves while the text is short for a moment: nobody scrolled."""
         if self._put is not None and self.verticalScrollBar().value() == self._put:
             self._put = min(self._put, high)
         self._soon.start()
@@ -239,7 +239,7 @@ class MessagePlace(QScrollArea):
         if self._last is None or not self._last.isVisibleTo(self.widget()):
             return
         if self._put is not None and bar.value() != self._put:
-            return  # somebody has scrolled
+            return  # the user has scrolled
         top = self._last.mapTo(self.widget(), QPoint(0, 0)).y()
         lowest = top + self._last.height() - self.viewport().height()
         bar.setValue(min(top, max(lowest, bar.value())))  # what is too high begins at its beginning
@@ -247,7 +247,7 @@ class MessagePlace(QScrollArea):
 
 
 class Sentences(QLabel):
-    """A label whose words are broken into lines, but not between a number and its unit."""
+    """A label whose text is broken into lines, but not between a number and its unit."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
@@ -259,14 +259,14 @@ class Sentences(QLabel):
         super().setText(IN_A_NUMBER.sub(UNBROKEN, text))
 
     def text(self) -> str:
-        """Return it as it was said."""
+        """Return the text as it was set."""
         return str(super().text()).replace(UNBROKEN, " ")
 
 
 def readable(text: str = "") -> Sentences:
     """Make a label for sentences, which can be copied by mouse and keyboard.
 
-    It never makes its place wider; where words may be longer than a line, see `breakable`.
+    It never makes its place wider; for words longer than a line, see `breakable`.
     """
     label = Sentences(text)
     label.setMinimumWidth(1)
@@ -277,22 +277,22 @@ def readable(text: str = "") -> Sentences:
 def breakable(text: str) -> str:
     """Let words longer than a line be broken: Qt breaks lines at blanks and hyphens alone.
 
-    What is copied then holds marks that are not seen: not for paths.
+    Copied text then holds invisible marks, so do not use it for paths.
     """
     return LONG_WORD.sub("\\g<0>\N{ZERO WIDTH SPACE}", text)
 
 
 def confirmed(parent: QWidget, title: str, words: str, act: str) -> bool:
-    """Ask before something is stopped; tell whether it is to be. Enter and Escape say no.
+    """Ask before something is stopped; return whether to stop it. Enter and Escape say no.
 
     Parameters
     ----------
     parent
-        Over which it is asked.
+        Window over which to ask.
     title, words
-        What would be done.
+        Title of the question, and what would be done.
     act
-        On the button that does it.
+        Text of the button that does it.
     """
     box = QMessageBox(QMessageBox.Question, title, words, QMessageBox.Cancel, parent)
     button = box.addButton(act, QMessageBox.DestructiveRole)
@@ -307,13 +307,13 @@ class Sheet(QDialog):
     Parameters
     ----------
     parent
-        Over which it stands.
+        Window that it stands over.
     title
-        Of the window.
+        Title of the window.
     size
-        In pixels.
+        Size in pixels.
     *parts
-        From top to bottom; the last has the room that the others leave.
+        Widgets from top to bottom; the last has the room that the others leave.
     """
 
     def __init__(self, parent: QWidget, title: str, size: tuple[int, int], *parts: QWidget) -> None:
@@ -329,7 +329,7 @@ class Sheet(QDialog):
 
 
 def show_details(parent: QWidget, title: str, text: str, trace: str) -> QDialog:
-    """Show what happened in a sentence, and all that a programmer wants to know of it."""
+    """Show what happened in a sentence, and the traceback for programmers."""
     details = QPlainTextEdit(trace)
     details.setReadOnly(True)
     details.setLineWrapMode(QPlainTextEdit.NoWrap)
@@ -344,9 +344,9 @@ class Picture(QDialog):
     Parameters
     ----------
     parent
-        Over which it stands.
+        Window that it stands over.
     title
-        Of the window.
+        Title of the window.
     png
         The picture.
     """

@@ -23,16 +23,16 @@ class PathField(QWidget):
     Parameters
     ----------
     title
-        Of the dialog, such as "Choose a mask".
+        Title of the dialog, such as "Choose a mask".
     pattern
-        Files that the dialog shows, as Qt writes it; empty: only folders can be chosen.
+        Files that the dialog shows, in Qt's notation; empty: only folders can be chosen.
     folders
         Whether a folder may be chosen, too; the buttons are then under the line.
 
     Attributes
     ----------
     changed
-        There is another path, or Enter was pressed: what lies there may have changed.
+        Emitted when the path changed, or Enter was pressed: what lies there may have changed.
     """
 
     changed = Signal()
@@ -68,7 +68,7 @@ class PathField(QWidget):
 
     @property
     def path(self) -> Path | None:
-        """The path as it stands there."""
+        """The path that is shown; None where the line is empty."""
         text = str(self.line.text()).strip().strip("'\"")
         return Path(text).expanduser() if text else None
 
@@ -85,7 +85,7 @@ class PathField(QWidget):
         self.look_again()
 
     def settle(self) -> None:
-        """Emit `changed` now if there is something that was not emitted yet."""
+        """Emit `changed` now if the path was not emitted yet."""
         self._pause.stop()
         now = "" if self.path is None else str(self.path)
         if now != self._emitted:
@@ -110,12 +110,12 @@ class PathField(QWidget):
 
 
 class FileForm(QWidget):
-    """A form with entries of files, which can be dropped anywhere on it while nothing goes on.
+    """A form with entries of files, which can be dropped anywhere on it while no work runs.
 
     Attributes
     ----------
     paths
-        The entries; what is dropped goes to the first.
+        Entries of paths; a dropped file goes to the first.
     """
 
     paths: Sequence[PathField] = ()
@@ -126,12 +126,12 @@ class FileForm(QWidget):
         self.setAcceptDrops(True)
 
     def settle(self) -> None:
-        """Let what was typed last count now."""
+        """Let the latest typed text count now."""
         for path in self.paths:
             path.settle()
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Welcome files anywhere."""
+        """Accept files anywhere."""
         if dropped_path(event) and not self._running:
             event.acceptProposedAction()
 
@@ -142,12 +142,12 @@ class FileForm(QWidget):
 
 
 class _Line(QLineEdit):
-    """Takes dropped files by their path, not by their address."""
+    """A line that takes dropped files as paths, not as URLs."""
 
     dropped = Signal(str)
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
-        """Welcome files."""
+        """Accept files."""
         if dropped_path(event):
             event.acceptProposedAction()
         else:

@@ -1,4 +1,4 @@
-"""Plots in the window's colours: they always show all, and none can be dragged or zoomed."""
+"""Plots in the window's colours that always show everything: they cannot be dragged or zoomed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_msp.ui.widgets.colours import Colours
 
 
 class StillPlot(pg.PlotWidget):
-    """A plot that cannot be dragged or zoomed, and leaves keys and wheel to what it lies in."""
+    """A plot that cannot be dragged or zoomed, and leaves keys and wheel to its surroundings."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -20,7 +20,7 @@ class StillPlot(pg.PlotWidget):
         self.setFrameShape(self.Shape.NoFrame)
 
     def wheelEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Leave the wheel to whatever the plot lies in."""
+        """Leave the wheel to the widget around the plot."""
         event.ignore()
 
     def paint_frame(self, colours: Colours) -> None:
@@ -30,7 +30,7 @@ class StillPlot(pg.PlotWidget):
 
 
 def keep_still(plot: Any) -> None:
-    """Let a plot show all, whatever the mouse does, and write numbers as they are."""
+    """Let a plot show everything, whatever the mouse does, and write numbers unscaled."""
     plot.setMouseEnabled(False, False)
     plot.setMenuEnabled(False)
     plot.hideButtons()

@@ -1,4 +1,4 @@
-"""How far work is, how long it still takes, and a way to cancel it."""
+"""Progress of work, the time left, and a way to cancel it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ TICK = 1000
 MINUTE = 60
 
 BUSY_STEP, BUSY_ROUND, BUSY_PART = 200, 2.0, 0.25
-"""Milliseconds between two places of a bar that counts nothing, seconds for its way, and its share
-of the width."""
+"""Milliseconds between two places of a bar that counts nothing, seconds for one way across, and
+the part's share of the width."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the work is.
+    """A report of progress.
 
     Attributes
     ----------
     words
-        Such as "Reading sub-01_dwi.nii.gz".
+        Text such as "Reading sub-01_dwi.nii.gz".
     done, total
-        Pieces of work; no total where they cannot be counted.
+        Pieces of work; a total of 0 where they cannot be counted.
     """
 
     words: str
@@ -52,7 +52,7 @@ class Step:
 class Bar(QProgressBar):
     """A bar that goes to and fro, in few steps, while nothing is counted.
 
-    Qt's own would have the whole window put together anew, canvas and all, thirty times a second.
+    Qt's own would have the whole window, canvas and all, composed anew thirty times a second.
     """
 
     def __init__(self) -> None:
@@ -85,24 +85,24 @@ class Bar(QProgressBar):
 
 
 class ProgressRow(QWidget):
-    """Takes no room while it is idle; after the end only words are left, nothing that turns.
+    """A bar, a Cancel button and text: no room while idle, and only text after the end.
 
-    Its `words` may be shown elsewhere, where they have more room.
+    Its `words` may be placed elsewhere, where they have more room.
 
-    `start`, then `report` as often as there is something to report, then `end`. Cancel asks by
+    Call `start`, then `report` as often as there is something to report, then `end`. Cancel asks by
     `cancel_wanted` and waits for `end`.
 
     Parameters
     ----------
     cancel, cancelling, means
-        The button's text before and after it was pressed, and what it does.
+        Text of the button before and after it was pressed, and what it does.
 
     Attributes
     ----------
     state
         What is going on.
     said
-        Words of a beginning or an end are there to be seen.
+        Emitted when the text of a beginning or an end is to be seen.
     """
 
     cancel_wanted = Signal()
@@ -133,7 +133,7 @@ class ProgressRow(QWidget):
         self.end()
 
     def start(self, words: str) -> None:
-        """Begin; the bar only says that something goes on until the first report."""
+        """Begin; until the first report the bar only says that something goes on."""
         self._count_nothing()
         self.cancel.setText(self._texts[0])
         self.cancel.setEnabled(True)
@@ -156,9 +156,9 @@ class ProgressRow(QWidget):
         done, total
             Pieces of work.
         words
-            Instead of those shown now.
+            Text in place of that shown now.
         seconds_left
-            Where the work knows it better than the pace of these reports says.
+            Time left, where the work knows it better than the pace of these reports says.
         """
         if self.state not in ("running", "cancelling"):
             return
@@ -173,7 +173,7 @@ class ProgressRow(QWidget):
         self._show_time_left()
 
     def show_step(self, step: Step) -> None:
-        """Say what is done now, and how far it is where that can be counted."""
+        """Show what is done now, and how far it is where that can be counted."""
         if step.total:
             self.report(step.done, step.total, step.words)
         elif self.state == "running":
@@ -182,7 +182,7 @@ class ProgressRow(QWidget):
             self._show_words(step.words)
 
     def end(self, words: str = "") -> None:
-        """Come to rest with a last word; without one become idle."""
+        """Stop with a last text; without one become idle."""
         self._enter("ended" if words else "idle", words)
         if words:
             self.said.emit()
@@ -230,11 +230,11 @@ def seconds_left(history: Sequence[tuple[float, int]], total: int, now: float) -
     Parameters
     ----------
     history
-        Time in seconds and pieces done, from the beginning of the work; times may have any zero.
+        Times in seconds and pieces done, from the beginning of the work; times may have any zero.
     total
-        Pieces in all.
+        Number of all pieces.
     now
-        Time; what has passed since the last report counts as work.
+        Present time; the time since the last report counts as work.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def seconds_left(history: Sequence[tuple[float, int]], total: int, now: float) -
 
 
 def time_left(seconds: float | None) -> str:
-    """Say it as people do.
+    """Return a duration in everyday words.
 
     >>> time_left(3), time_left(23), time_left(170), time_left(5000)
     ('a few seconds left', 'about 20 s left', 'about 3 min left', 'about 1 h 25 min left')

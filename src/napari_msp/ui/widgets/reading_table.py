@@ -1,4 +1,4 @@
-"""A table of numbers to read: rows are chosen whole, and copied by the keyboard."""
+"""A table of numbers to read: rows are selected whole, and copied by the keyboard."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ MARGIN = 12
 """Pixels beside a name."""
 
 Text = tuple[str, str]
-"""What stands in a cell, and its tooltip."""
+"""Text of a cell, and its tooltip."""
 
 
 def tabbed(lines: Iterable[Iterable[object]]) -> str:
-    """Write lines as spreadsheets paste them; a cell is empty where there is no value."""
+    """Return lines as spreadsheets paste them; a cell is empty where there is no value."""
     return "".join(
         "\t".join("" if each is None else str(each) for each in line) + "\n" for line in lines
     )
 
 
 class _Rows(QStyledItemDelegate):
-    """Writes a name that is too long for its column over the numbers, in a line of its own.
+    """A delegate that writes a name too long for its column above the numbers, on its own line.
 
-    Every cell of the row writes its part: a chosen cell would cover what another wrote there.
+    Every cell of the row writes its part: a selected cell would cover what another wrote there.
     """
 
     def initStyleOption(self, option: Any, index: Any) -> None:  # noqa: N802 - Qt's name
@@ -67,18 +67,18 @@ class _Rows(QStyledItemDelegate):
 
 
 class ReadingTable(QTableWidget):
-    """A column of names, and columns of numbers; it is as high as its rows.
+    """A column of names, and columns of numbers; the table is as high as its rows.
 
     Parameters
     ----------
     name
-        Of the table, for those who do not see it.
+        Name of the table, for users who do not see it.
     copy
-        Puts rows on the clipboard, when Ctrl+C is pressed.
+        Puts rows on the clipboard when Ctrl+C is pressed.
     widths
-        Texts as wide as the column of names is at least and, for names that are wider, need not be.
+        Texts whose widths are the least and the largest width of the column of names.
     most_rows
-        That are seen at once, more are scrolled to; None: all are seen.
+        Number of rows that are visible at once, the rest being scrolled to; None: all.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class ReadingTable(QTableWidget):
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
 
-        Where headers and names are those that are there, what has changed alone is written anew:
-        an atlas has hundreds of rows.
+        Where headers and names stay the same, only changed cells are written anew: an atlas has
+        hundreds of rows.
         """
         known, self._filled = self._filled, (headers, rows)
         if known[0] == headers and [row[0] for row in known[1]] == [row[0] for row in rows]:
@@ -143,7 +143,7 @@ class ReadingTable(QTableWidget):
         self._fit_rows(self.columnWidth(0))
 
     def _fit_rows(self, width: int) -> None:
-        """Make rows higher whose names do not fit into a column of so many pixels."""
+        """Make rows higher whose names do not fit into a column of `width` pixels."""
         metrics, room = self.fontMetrics(), width - MARGIN
         one = self.verticalHeader().defaultSectionSize()
         for number, row in enumerate(self._filled[1]):
@@ -167,11 +167,11 @@ class ReadingTable(QTableWidget):
         self.model().dataChanged.emit(self.model().index(0, 0), last)
 
     def chosen_rows(self) -> list[int]:
-        """Return the numbers of the chosen rows, from the top; none where none is chosen."""
+        """Return the numbers of the selected rows, from the top."""
         return sorted({index.row() for index in self.selectedIndexes()})
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size at which nothing is cut off but long names, and rows to scroll to."""
+        """Return the size at which only long names, and rows to scroll to, are cut off."""
         header = self.horizontalHeader()
         numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
         edge = 2 * self.frameWidth() + 2
@@ -187,7 +187,7 @@ class ReadingTable(QTableWidget):
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def _name_width(self) -> int:
-        """Return the width at which names are read whole, or nearly."""
+        """Return the width at which names can be read whole, or nearly."""
         advance = self.fontMetrics().horizontalAdvance
         shortest, longest = map(advance, self._widths)
         whole = max((advance(row[0][0]) for row in self._filled[1] if len(row) > 1), default=0)
