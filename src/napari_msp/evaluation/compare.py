@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +27,7 @@ from napari_msp.evaluation.line_up import (
     same_b_value,
     split_by_shell,
 )
-from napari_msp.evaluation.measures.catalogue import COMPARED, Metrics
+from napari_msp.evaluation.measures.catalogue import COMPARED
 from napari_msp.evaluation.measures.metrics import (
     BEFORE,
     UNITS,
@@ -35,6 +35,7 @@ from napari_msp.evaluation.measures.metrics import (
     numbers_csv,
     numbers_csv_by_shell,
 )
+from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short
@@ -137,7 +138,7 @@ class CompareResult:
             if before is None or self.scan is None
             else {"path": called(self.scan), "placement": before[0], **before[1].to_json()},
             "tests": [
-                {"first": first, "second": second, "of": "patch_mse", **test.to_json()}
+                {"first": first, "second": second, "of": "patch_mse", **asdict(test)}
                 for (first, second), test in self.tests.items()
             ],
             "units": UNITS | self.map_units,

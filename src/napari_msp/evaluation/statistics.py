@@ -5,8 +5,7 @@ Student's t of a few, else a bootstrap with fixed random numbers: one table, one
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -72,10 +71,6 @@ class PairedTest:
     median_difference: float | None
     rank_biserial: float | None
     note: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain numbers."""
-        return asdict(self)
 
 
 def wilcoxon(

@@ -15,6 +15,13 @@ from napari_msp.review.ratings import AllRatings
 SIGNS = {"pass": "pass", "fail": "FAIL", "doubtful": "?", "remade": "made again", "unrated": "–"}
 
 
+ABOUT = {
+    "prediction": "key", "subject": "subject", "session": "session", "input": "platform",
+    "target": "target", "model": "model", "model_sha256": "model_hash", "risk": "risk",
+}  # fmt: skip
+"""Columns about a prediction itself, by the names of `Entry`."""
+
+
 def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     """Write a review for a terminal, riskiest first.
 
@@ -129,13 +136,11 @@ def _agreement(ratings: AllRatings) -> dict[str, Any]:
 
 def table_csv(review: Review, ratings: AllRatings) -> str:
     """Write a row a prediction; a field is empty where there is no number."""
-    header = ["prediction", "subject", "session", "input", "target", "model", "model_sha256"]
-    header += ["risk", *MEASURES, *(f"{key}_sd" for key in MEASURES), "warnings"]
+    header = [*ABOUT, *MEASURES, *(f"{key}_sd" for key in MEASURES), "warnings"]
     header += [f"verdict_{rater}" for rater in ratings.raters]
     rows = (
         [
-            *(entry.key, entry.subject, entry.session, entry.platform, entry.target),
-            *(entry.model, entry.model_hash, entry.risk),
+            *(getattr(entry, name) for name in ABOUT.values()),
             *(entry.numbers.get(key) for key in MEASURES),
             *(entry.unusual.get(key) for key in MEASURES),
             "; ".join(entry.warnings),
@@ -154,14 +159,7 @@ def _verdict(entry: Entry, rater: str, ratings: AllRatings) -> str:
 
 def _about(entry: Entry, ratings: AllRatings) -> dict[str, Any]:
     return {
-        "prediction": entry.key,
-        "subject": entry.subject,
-        "session": entry.session,
-        "input": entry.platform,
-        "target": entry.target,
-        "model": entry.model,
-        "model_sha256": entry.model_hash,
-        "risk": entry.risk,
+        **{column: getattr(entry, name) for column, name in ABOUT.items()},
         "numbers": dict(entry.numbers),
         "robust_sd": dict(entry.unusual),
         "warnings": list(entry.warnings),

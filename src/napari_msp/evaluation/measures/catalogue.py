@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from napari_msp.evaluation.line_up import Comparable
 from napari_msp.evaluation.measures.fibres import visited_by
 from napari_msp.evaluation.measures.pair import (
     PATCH_SIZE,
+    Metrics,
     Pair,
-    PatchErrors,
     Truth,
     mean_angle,
     percent_error,
@@ -428,40 +428,6 @@ SH_ERRORS = ("patch_mse", "sh_mse")
 
 COMPARED = tuple(each.key for each in _ALL if each.in_compare)
 """Keys of what `compare` measures."""
-
-
-@dataclass(frozen=True, eq=False)
-class Metrics:
-    """What was measured of a prediction, over the voxels in both masks.
-
-    Attributes
-    ----------
-    values
-        By key of `MEASURES`, nan where there is nothing to measure.
-    order_mse
-        As `sh_mse`, of the coefficients of each order alone.
-    """
-
-    voxels: int
-    values: dict[str, float]
-    order_mse: Mapping[int, float]
-    patches: PatchErrors
-
-    @property
-    def sh_mse(self) -> float:
-        """Mean squared error of all SH coefficients (paper: MSE)."""
-        return self.values["sh_mse"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain numbers, lists and dictionaries."""
-        return {
-            "voxels": self.voxels,
-            **{key: value if np.isfinite(value) else None for key, value in self.values.items()},
-            "order_mse": {str(order): mse for order, mse in self.order_mse.items()},
-            "patch_size": self.patches.size,
-            "patch_centres": self.patches.centres.tolist(),
-            "patch_mse": self.patches.mse.tolist(),
-        }
 
 
 def measured(pair: Pair, keys: Sequence[str]) -> Metrics:

@@ -9,11 +9,10 @@ from napari_msp.evaluation.line_up import Comparable, as_maps
 from napari_msp.evaluation.measures.catalogue import (
     COMPARED,
     MEASURES,
-    Metrics,
     measure_head,
     measured,
 )
-from napari_msp.evaluation.measures.pair import Pair, Truth
+from napari_msp.evaluation.measures.pair import Metrics, Pair, Truth
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps
 

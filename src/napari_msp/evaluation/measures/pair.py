@@ -1,8 +1,10 @@
-"""A prediction on its truth: what measures share, computed once, and errors patch by patch."""
+"""A prediction on its truth: what measures share, computed once, and what they come to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
@@ -322,3 +324,37 @@ class Pair:
         """(X, Y, Z) squared error, mean over coefficients, where either image has brain."""
         errors = squared_error(self.prediction.image, self.truth.image, mask=self._either)
         return errors.astype(float)
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """What was measured of a prediction, over the voxels in both masks.
+
+    Attributes
+    ----------
+    values
+        By key of `catalogue.MEASURES`, nan where there is nothing to measure.
+    order_mse
+        As `sh_mse`, of the coefficients of each order alone.
+    """
+
+    voxels: int
+    values: dict[str, float]
+    order_mse: Mapping[int, float]
+    patches: PatchErrors
+
+    @property
+    def sh_mse(self) -> float:
+        """Mean squared error of all SH coefficients (paper: MSE)."""
+        return self.values["sh_mse"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain numbers, lists and dictionaries."""
+        return {
+            "voxels": self.voxels,
+            **{key: value if np.isfinite(value) else None for key, value in self.values.items()},
+            "order_mse": {str(order): mse for order, mse in self.order_mse.items()},
+            "patch_size": self.patches.size,
+            "patch_centres": self.patches.centres.tolist(),
+            "patch_mse": self.patches.mse.tolist(),
+        }

@@ -9,7 +9,7 @@ from functools import partial
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.evaluation.figures.grid import Cells
-from napari_msp.evaluation.measures.catalogue import Metrics
+from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
