@@ -227,9 +227,8 @@ def _drawn_of(
     """Draw studies from the values of one quantity on one target, and say what is left out."""
     by: dict[str, dict[str, dict[str, float]]] = {}
     for each in values:
-        if each.seed == values.rows[0].seed or each.method in (TARGET, BEFORE):
-            of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
-            of[each.region] = each.value
+        of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
+        of[each.region] = each.value
     everyone = list(by.get(TARGET, {}))
     if len(everyone) < 2 * SIZE or BEFORE not in by:
         return None, []
