@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
 
 MOST_WITHOUT_SIGNAL = 0.001
-"""Share of in-mask voxels that may lack signal without a warning (our choice)."""
+"""Share of in-mask voxels that may lack signal before a warning is issued (our choice)."""
 
 
 class DoubtfulScan(Doubt):
-    """Something about a scan contradicts itself, or was left out."""
+    """A scan contradicts itself, or parts of it were left out."""
 
 
 class EstimatedMask(Doubt):
@@ -63,40 +63,40 @@ class EstimatedMask(Doubt):
 
 
 class TableFound(Doubt):
-    """A gradient table was found where a person might expect another."""
+    """The gradient table that was found may not be the one that the user expects."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Acquisition:
-    """A DWI with its gradient table. Header and table are read at once, voxels when asked for.
+    """A DWI with its gradient table. Header and table are read at once, voxels on first use.
 
-    A volume that is not what the table says (a trace image with b = 0, say) is left out: it is in
-    `image` and `given_gradients` only. That is known when the voxels are read.
+    A volume that is not what the table says (a trace image with b = 0, say) is left out: only
+    `image` and `given_gradients` contain it. Which these are is known once the voxels are read.
 
     Attributes
     ----------
     image
         The 4-D NIfTI image, voxels in stored order.
     given_gradients
-        One row a volume of the image, directions in scanner (RAS+) axes.
+        The table: one row per volume of the image, directions in scanner (RAS+) axes.
     mask_path
-        The mask's file; None: one is made, see `estimate_mask`.
+        The mask's file; None: a mask is made, see `estimate_mask`.
     path
-        Where the image lies; None for an acquisition made in memory.
+        The image's file; None for an acquisition made in memory.
     given_mask
-        (X, Y, Z) the mask of an acquisition whose mask is in no file.
+        (X, Y, Z) mask that is in no file.
     notes
-        Where its gradient table was found, where a person might expect another, in words.
+        Texts that say where the gradient table was found, if the user might expect another.
     other_masks
-        Masks that were passed over, and why, in words.
+        Texts on masks that were passed over, and why.
     header_doubts
-        What contradicts itself in header and table, in words.
+        Contradictions in header and table, in words.
     every_volume
-        Leave none out, whatever it looks like; what it looks like is told all the same.
+        Whether to keep all volumes, whatever they look like; odd ones are still reported.
     given_name
-        What messages call it where it has no path.
+        Name for messages if there is no path.
     told
-        Its doubts were told before, as of the scan that it was made of: nothing warns of them.
+        Whether its doubts were reported before (with the scan it was made from): no warning then.
     """
 
     image: nib.Nifti1Image
@@ -129,7 +129,7 @@ class Acquisition:
 
     @cached_property
     def name(self) -> str:
-        """The file's name for messages."""
+        """Name for messages: the file's path, else the given name."""
         return str(self.path) if self.path is not None else self.given_name
 
     @property
@@ -139,61 +139,61 @@ class Acquisition:
 
     @cached_property
     def lattice(self) -> Lattice:
-        """Where its voxels lie, in stored order."""
+        """Lattice of its voxels, in stored order."""
         x, y, z = self.image.shape[:3]
         return Lattice((x, y, z), self.affine)
 
     @property
     def has_mask(self) -> bool:
-        """Whether a mask was given or found, so that none needs to be made."""
+        """Whether a mask was given or found, so that none has to be made."""
         return self.mask_path is not None or self.given_mask is not None
 
     @property
     def voxels(self) -> FloatArray:
-        """(X, Y, Z, N) float32 signal in scanner units, of the volumes that are in use.
+        """(X, Y, Z, N) float32 signal of the volumes in use, in scanner units.
 
-        Voxels that are not finite are taken as 0 outside a given mask, where some tools write
-        them, and refused elsewhere.
+        Voxels that are not finite count as 0 outside a given mask, where some tools write them,
+        and are refused elsewhere.
         """
         return self._read.voxels
 
     @property
     def gradients(self) -> GradientTable:
-        """One row for each volume that is in use; asking for it reads the voxels.
+        """Gradient table of the volumes in use; reads the voxels.
 
-        Where they cannot be read it is the table as given.
+        It is the table as given if they cannot be read.
         """
         try:
             return self._read.gradients
         except UserError as error:
-            if error.field is None:  # whoever asks for the voxels is told
+            if error.field is None:  # asking for the voxels raises it
                 return self.given_gradients
             raise
 
     @property
     def volumes(self) -> IntArray:
-        """Indices in the image of the volumes that are in use."""
+        """Indices in the image of the volumes in use."""
         left_out = [each.volume for each in self.left_out]
         return np.setdiff1d(np.arange(self.image.shape[3]), left_out)
 
     @property
     def left_out(self) -> tuple[OddVolume, ...]:
-        """Volumes that are not what the table says; asking for it reads the voxels."""
+        """Volumes that are not what the table says; reads the voxels."""
         return self._read.left_out
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What is doubtful or was left out, in words; asking for it reads voxels and mask."""
+        """Doubts and omissions, in words; reads voxels and mask."""
         return (*self.header_doubts, *self._read.doubts, *self.about_mask)
 
     @property
     def unused_deviation(self) -> str:
-        """That HCP's `grad_dev` is beside the image and not used, in words; empty where none is."""
+        """Text on an unused `grad_dev` (HCP) beside the image; empty if there is none."""
         return self._read.deviation
 
     @cached_property
     def _read(self) -> "_Read":
-        """Read the voxels, and leave out the volumes that are not what the table says."""
+        """Voxels and table without the volumes that are not what the table says."""
         table = self.given_gradients
         voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
@@ -206,7 +206,7 @@ class Acquisition:
             doubts.insert(0, f"left out: {in_words(odd, table)}")
             kept = np.setdiff1d(np.arange(len(table)), [each.volume for each in odd])
             refuse_too_few(table, kept, odd, self.name)
-            for place, volume in enumerate(kept):  # in place: another copy may not fit
+            for place, volume in enumerate(kept):  # in place: memory may not hold another copy
                 voxels[..., place] = voxels[..., volume]
             voxels, table = voxels[..., : len(kept)], table.taken(kept)
         not_finite = ~np.isfinite(voxels).all(axis=-1)
@@ -222,7 +222,7 @@ class Acquisition:
         deviation = ""
         path = None if self.path is None else find_deviation(self.path)
         if path is not None:
-            # A mask that is to be made needs the voxels, which are just being read.
+            # An estimated mask would need the voxels, which are only now being read.
             b0 = table.b0_volumes
             brain = self.brain.inside if self.has_mask else voxels[..., b0].mean(axis=-1) > 0
             deviation = deviation_doubt(path, self.lattice, brain, table)
@@ -232,11 +232,11 @@ class Acquisition:
         return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
-        """Return the same voxels and mask with another table of the volumes that are in use."""
+        """Return the same voxels and mask with another table for the volumes in use."""
         return self._with(replace(self._read, gradients=table))
 
     def doubted(self, doubts: Sequence[str]) -> "Acquisition":
-        """Return the same, of which more is doubted: whoever uses it is told, as of the rest."""
+        """Return the same acquisition with more doubts, which are reported like its own."""
         return self._with(replace(self._read, doubts=(*self._read.doubts, *doubts)))
 
     def _with(self, read: "_Read") -> "Acquisition":
@@ -252,12 +252,12 @@ class Acquisition:
 
     @cached_property
     def brain(self) -> BrainMask:
-        """The brain mask and how it is known: the given one, the one found, or one that is made.
+        """The brain mask and its origin: given, found, or else estimated.
 
         Warns
         -----
         EstimatedMask
-            When it is made, with its size and what is odd about it.
+            When it is estimated, with its size and anything odd about it.
         """
         if self.given_mask is not None:
             return BrainMask(self.given_mask, "given in memory")
@@ -266,13 +266,13 @@ class Acquisition:
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
         brain = estimate_mask(images, self.affine, self.name)
-        vars(self)["brain"] = brain  # what is said of it asks for it
+        vars(self)["brain"] = brain  # `mask_made` asks for it
         warnings.warn(EstimatedMask(self.mask_made, self.name), stacklevel=2)
         return brain
 
     @property
     def mask_made(self) -> str:
-        """That a mask was made for want of one, its size, and what is odd about it; else empty."""
+        """Text on an estimated mask: its size and anything odd about it; empty without one."""
         if not self.brain.estimated:
             return ""
         said = [f"has no brain mask, so one was {self.brain.origin}"]
@@ -282,19 +282,19 @@ class Acquisition:
 
     @cached_property
     def mask(self) -> MaskArray:
-        """(X, Y, Z) brain mask, less voxels without signal: no b=0, or nothing in any other volume.
+        """(X, Y, Z) brain mask without voxels that have no signal at b=0, or in all other volumes.
 
-        Such are left where a field of view ends or a slice was lost: nothing is known of them.
+        Such voxels occur where the field of view ends or a slice was lost: nothing is known there.
 
         Raises
         ------
         UserError
-            When none is left.
+            When no voxel is left.
 
         Warns
         -----
         DoubtfulScan
-            When they are more than stray ones.
+            When more than a few stray voxels have no signal.
         """
         inside, table = self.brain.inside, self.gradients
         bright = inside & (self.b0 > 0)
@@ -309,14 +309,14 @@ class Acquisition:
             images = "weighted images are" if bright.any() else "b=0 image is"
             problem = f"its {images} nowhere above 0 inside the mask"
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
-        vars(self)["mask"] = mask  # what follows asks for it
+        vars(self)["mask"] = mask  # `about_mask` asks for it
         for doubt in () if self.told else self.about_mask:
             warnings.warn(DoubtfulScan(doubt, self.name), stacklevel=2)
         return mask
 
     @cached_property
     def about_mask(self) -> tuple[str, ...]:
-        """What is odd about the mask, in words; of one that was made that is said elsewhere."""
+        """Doubts about the mask, in words; those of an estimated one are in `mask_made`."""
         lacking = 1 - float(self.mask.sum() / self.brain.inside.sum())
         said = [self.without_signal] if lacking > MOST_WITHOUT_SIGNAL else []
         if not self.brain.estimated and (background := background_inside(self.mask, self.b0)):
@@ -325,16 +325,16 @@ class Acquisition:
 
     @property
     def without_signal(self) -> str:
-        """How many voxels of the given mask have no signal, in words; empty where all have."""
+        """Text on how many voxels of the mask have no signal; empty if all have."""
         count, all_ = int((self.brain.inside & ~self.mask).sum()), int(self.brain.inside.sum())
         share = f"{100 * count / all_:.1f} %" if count > all_ / 2000 else "under 0.1 %"
         said = f"{count:,} of {all_:,} voxels of the mask ({share}) "
         return f"{said}have no signal and are left out" if count else ""
 
     def save_estimated_mask(self, folder: Path, stem: str) -> None:
-        """Write a mask that was made as `<stem>_desc-brain_mask.nii.gz`, so that it can be seen.
+        """Write an estimated mask as `<stem>_desc-brain_mask.nii.gz`, so that it can be looked at.
 
-        A given or found one is where it was, and is not written.
+        A given or found mask is not written.
         """
         if not self.brain.estimated:
             return
@@ -347,14 +347,14 @@ class Acquisition:
 
     @property
     def provenance(self) -> tuple[str, ...]:
-        """Which mask and gradient table were used, in words, for a sidecar."""
+        """Texts for a sidecar on the mask and gradient table that were used."""
         brain = self.brain
         mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
         silent = (self.without_signal,) if self.without_signal else ()
         return (mask, *silent, *self.other_masks, *self.notes)
 
     def tell_notes(self) -> None:
-        """Warn of what a person might not expect of its gradient table, before it is used."""
+        """Warn if the gradient table that will be used may not be the one that is expected."""
         for note in self.notes:
             warnings.warn(TableFound(note, self.name), stacklevel=3)
 
@@ -364,12 +364,12 @@ class Acquisition:
         Parameters
         ----------
         b_value
-            In s/mm², to within 5 %; None takes the only shell there is.
+            b-value in s/mm², to within 5 %; None: the only shell.
 
         Raises
         ------
         UserError
-            When none is near it, the choice is open, or b-values run on from one to the next.
+            When no shell is near it, there are several to choose from, or b-values form no shells.
         """
         return chosen_shell(self.gradients, b_value, self.name)
 
@@ -379,21 +379,21 @@ class Acquisition:
         Parameters
         ----------
         b_values
-            One or several in s/mm², each to within 5 %; None takes all there are.
+            One or several b-values in s/mm², each to within 5 %; None: all shells.
 
         Raises
         ------
         UserError
-            As `shell`, or when two of them are of one shell.
+            As `shell`, or when two b-values belong to one shell.
         """
         return chosen_shells(self.gradients, b_values, self.name)
 
     def given_shell(self, b_value: float | None = None) -> Shell:
-        """Choose a shell of the table as given: no voxel is read, its volumes are the image's."""
+        """Choose a shell of the table as given, numbering the image's volumes; reads no voxels."""
         return chosen_shell(self.given_gradients, b_value, self.name)
 
     def given_shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
-        """Choose shells of the table as given, as `given_shell`."""
+        """Choose shells of the table as given, see `given_shell`."""
         return chosen_shells(self.given_gradients, b_values, self.name)
 
     def directions(self, shell: Shell) -> FloatArray:
@@ -403,7 +403,7 @@ class Acquisition:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What reading the voxels gave: signal and table of the volumes in use, and what is not."""
+    """Result of reading the voxels: signal and table of the volumes in use, and those left out."""
 
     voxels: FloatArray
     gradients: GradientTable
@@ -428,22 +428,22 @@ def load_acquisition(
     dwi
         4-D .nii or .nii.gz in any orientation, or an image in memory.
     bval, bvec
-        FSL gradient files, or arrays as in them: (N,) in s/mm², and (N, 3) or (3, N) along
-        the image's axes; or one table of MRtrix3's, as either. None: found, see
+        FSL gradient files, or arrays like theirs: (N,) in s/mm², and (N, 3) or (3, N) along the
+        image's axes; or an MRtrix3 table, given as either. None: searched, see
         `beside.find_gradients`.
     mask
-        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found,
-        see `beside.look_for_mask`, else made, see `masks.estimate_mask`.
+        Brain mask on the image's lattice: a file, an image or an (X, Y, Z) array. None: searched,
+        see `beside.look_for_mask`, else estimated, see `masks.estimate_mask`.
     gradients
-        A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
-        DIPY reads them from FSL's files.
+        A DIPY gradient table instead of `bval` and `bvec`, with b-vectors along the image's axes,
+        as DIPY reads them from FSL files.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: 50, or what a prediction's sidecar says.
 
     Returns
     -------
     Acquisition
-        Its voxels are read when first asked for.
+        The acquisition; its voxels are read on first use.
 
     Raises
     ------
@@ -453,8 +453,8 @@ def load_acquisition(
     Warns
     -----
     DoubtfulScan
-        When header or table contradict themselves; when the voxels are read, which volumes are left
-        out as they are not what the table says.
+        When header or table contradict themselves; later, when the voxels are read, about volumes
+        left out because they are not what the table says.
     """
     path = Path(dwi) if isinstance(dwi, str | Path) else None
     name = "acquisition" if path is None else str(path)

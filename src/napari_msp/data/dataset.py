@@ -30,28 +30,28 @@ from napari_msp.identity import Person, files_read, person_of, same_scan
 from napari_msp.provenance import provenance_of
 
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
-"""How scans are named, for messages."""
+"""Pattern of scan names, for messages."""
 
 UNNAMED = "unnamed"
-"""Platform of scans whose names say none, where no scan of the dataset names one."""
+"""Platform of all scans of a dataset in which no name states one."""
 
 NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
 
 NAME_PLATFORMS = RunJob("import", "name the platform")
-"""What helps where names say none."""
+"""Remedy for names without platform."""
 
 A_PREDICTION = "is a prediction"
-"""Why predictions are passed over where scans are looked for."""
+"""Reason for passing over predictions when scans are looked for."""
 
 MISPLACED = "lies in the folder of another subject or session than its name says"
 
 RENAME = Advice("find out whose it is, and rename it or move it")
-"""What helps where folder and name say different things."""
+"""Remedy for an image whose folder and name disagree."""
 
 UNDECIDED = "is one of several, of which none is chosen"
 
 VERSIONS = {"desc", "space", "res"}
-"""Entities that tell versions of one scan apart."""
+"""Entities that distinguish versions of one scan."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,17 @@ class TravellingHeads:
     Attributes
     ----------
     scans
-        Image of each (subject, platform); a platform's name is `<ses>_<acq>`, or the one of the
-        two that there is. Where no scan has either, all are of one platform, `UNNAMED`.
+        Image of each (subject, platform); a platform's name is `<ses>_<acq>`, or whichever of the
+        two there is. If no scan has either, all are of one platform, `UNNAMED`.
     passed_over
-        Images that look like scans and are none of these, and why, in words.
+        Images that look like scans but are not among them, and why, in words.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: the usual one.
     runs
-        Images by their run, of scans that were repeated and of which the first run was taken
-        unasked; its user is to be shown the choice.
+        Images by run, for repeated scans whose first run was taken unasked: the user is to be
+        shown the choice.
     undecided
-        Why there is no scan of a subject on a platform, where several may be it and whoever opened
-        the dataset went on without.
+        Errors of (subject, platform) pairs left out because several images may be the scan.
     """
 
     root: Path
@@ -97,13 +96,13 @@ class TravellingHeads:
         return sorted({platform for _, platform in self.scans})
 
     def tell(self) -> None:
-        """Warn of what was passed over, and of platforms that have no name."""
+        """Warn of images that were passed over, and of platforms without a name."""
         for note in self.notes:
             warnings.warn(note, PassedOver, stacklevel=3)
 
     @property
     def notes(self) -> list[str]:
-        """What was passed over, in words, each reason once, and that platforms have no name."""
+        """Texts on images passed over, one per reason, and on platforms without a name."""
         reasons: dict[str, list[Path]] = {}
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
@@ -122,7 +121,7 @@ class TravellingHeads:
         return (subject, platform) in self.scans
 
     def person(self, subject: str) -> Person:
-        """Say who a subject is, by all of their scans here."""
+        """Return a subject's identity, from all of their scans here."""
         scans = [path for (name, _), path in sorted(self.scans.items()) if name == subject]
         if not scans:
             remedy = Advice(f"choose from {', '.join(self.subjects)}")
@@ -130,7 +129,7 @@ class TravellingHeads:
         return person_of(scans[0], scans[1:])
 
     def copied(self, subjects: Iterable[str] | None = None) -> Iterator[tuple[str, str, str]]:
-        """Yield a subject and two platforms whose scans are one, of some subjects or all."""
+        """Yield a subject and two platforms with the same scan, among some subjects or all."""
         for subject in self.subjects if subjects is None else subjects:
             own = [each for each in self.platforms if self.has(subject, each)]
             for one, other in combinations(own, 2):
@@ -151,20 +150,20 @@ class TravellingHeads:
         platforms: Sequence[str],
         digest: Callable[[Path], str] = sha256,
     ) -> dict[str, str]:
-        """Digest what scans are read from: image, gradient table and mask of each.
+        """Digest the files that scans are read from: image, gradient table and mask of each.
 
         Parameters
         ----------
         digest
-            Of a file, see `identity.files_read`.
+            Function that digests a file, see `identity.files_read`.
 
         Returns
         -------
-        By scan in words, such as "sub-01 on ge_st"; those that there are.
+        Digests by scan, such as "sub-01 on ge_st", of the scans that exist.
         """
         found = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is doubtful is told by those who use them
+            warnings.simplefilter("ignore")  # doubts are told where the scans are used
             for subject in subjects:
                 for platform in (each for each in platforms if self.has(subject, each)):
                     parts = files_read(self.acquisition(subject, platform), digest)
@@ -175,14 +174,12 @@ class TravellingHeads:
     def noise_free(
         self, subject: str, platform: str, scan: Acquisition | None = None
     ) -> Acquisition | None:
-        """Open the twin without noise that a simulated scan has; None where there is none.
-
-        It is seen through the scan's own mask.
+        """Open a simulated scan's noise-free twin, with the scan's mask; None without one.
 
         Parameters
         ----------
         scan
-            That scan, where it is open already.
+            The scan, if it is already open.
         """
         if scan is None:
             scan = self.acquisition(subject, platform)
@@ -208,30 +205,30 @@ def open_dataset(
 ) -> TravellingHeads:
     """List the scans of a BIDS folder, raw or a pipeline's derivatives.
 
-    They are named `sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]…_dwi`, see `choose_scan`.
+    Scans are named `sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]…_dwi`, see `choose_scan`.
 
     Parameters
     ----------
     subject
-        Whose scans; all subjects' unless named.
+        Pattern of the subjects to list.
     run
-        Which one, where a scan was repeated.
+        Run to take of a repeated scan.
     b0_threshold
         As for `load_acquisition`, for every scan.
     first_run
-        Take the first run of a scan that was repeated, and list all of them in `runs`: for those
-        who let a person choose. Else it is an error.
+        Whether to take the first run of a repeated scan and list all in `runs`, for callers that
+        let the user choose. If not, a repeated scan is an error.
     only
-        Who alone is wanted: anybody else's folder that may not be listed is passed over. Empty:
-        everybody is, and such a folder is an error.
+        The only subjects that are wanted: other folders that may not be listed are passed over.
+        Empty: all are wanted, and such a folder is an error.
     undecided
-        Takes what is wrong with a subject on a platform, who is then left out, for those who go
-        through everything. None: that is an error.
+        List that collects errors of a subject on a platform, which is then left out, for callers
+        that go through everything. None: the error is raised.
 
     Raises
     ------
     UserError
-        When the folder contains no such scan, or several that may be a subject's on a platform.
+        When the folder contains no scan, or several that may be a subject's on a platform.
     """
     root = Path(root)
     if not root.is_dir():
@@ -281,21 +278,21 @@ def as_dataset(
     b0_threshold: float | None = None,
     only: Collection[str] = (),
 ) -> TravellingHeads:
-    """Take travelling heads, or open their BIDS folder.
+    """Return a dataset as it is, or open its BIDS folder.
 
     Parameters
     ----------
     run
-        Which scan, where one was repeated: of a folder.
+        Run to take of a repeated scan; only for a folder.
     b0_threshold
-        As for `load_acquisition`; None: what was said when the dataset was opened.
+        As for `load_acquisition`; None: the value with which the dataset was opened.
     only
-        Who alone is wanted, see `open_dataset`.
+        The only subjects that are wanted, see `open_dataset`.
 
     Raises
     ------
     UserError
-        As `open_dataset`, or when a run is asked for of scans that are chosen already.
+        As `open_dataset`, or when a run is asked for although the scans are already chosen.
     """
     if not isinstance(dataset, TravellingHeads):
         return open_dataset(dataset, run=run, b0_threshold=b0_threshold, only=only)
@@ -311,12 +308,12 @@ def scans_in(
     session: str = "ses-*",
     closed: dict[Path, UserError] | None = None,
 ) -> list[Path]:
-    """List what is named as a scan in a BIDS folder, in order of subject and name.
+    """List the files named as scans in a BIDS folder, by subject and name.
 
     Parameters
     ----------
     closed
-        Takes subjects' folders that may not be listed, and why; None: that is an error.
+        Collects the errors of subjects' folders that may not be listed; None: they are raised.
 
     Raises
     ------
@@ -345,24 +342,24 @@ def choose_scan(
 ) -> tuple[Path | None, dict[Path, str]]:
     """Choose the scan among images of one subject and platform.
 
-    Predictions of this package, and images of b=0 alone (such as `dir-PA`), are no scans; nobody
-    knows whose an image is of which folder and name say different things. Runs are
-    never merged. Of several versions of a scan the one without `desc`, `space` and `res` is taken,
-    else the only `desc-preproc`.
+    Predictions of this package and images with b=0 only (such as `dir-PA`) are not scans, nor are
+    images whose folder and name disagree: their subject is not known. Runs are never merged. Of
+    several versions of a scan the one without `desc`, `space` and `res` is taken, else the only
+    `desc-preproc`.
 
     Parameters
     ----------
     what
-        Whose they are, for messages.
+        Subject and platform, for messages.
     run
-        Which one, where the scan was repeated.
+        Run to take of a repeated scan.
 
     Returns
     -------
     scan
-        None where none is left.
+        The chosen image; None if none is left.
     passed_over
-        The others, and why they were not taken.
+        The other images, and why they were not taken.
     """
     left, passed_over = list(paths), dict[Path, str]()
 
@@ -412,11 +409,11 @@ def choose_scan(
 
 
 def _runs(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the run of each image that has one, by name or as the first of those that do."""
+    """Return the runs of repeated images: as named, or 1 for one without number beside others."""
     named = {path: entities(path) for path in paths}
     runs = {path: named[path].pop("run").lstrip("0") for path in paths if "run" in named[path]}
     again = [named[path] for path in runs]
-    if "1" not in runs.values():  # who scans again may name the second run only
+    if "1" not in runs.values():  # sites that scan again may name only the second run
         runs |= {path: "1" for path in paths if path not in runs and named[path] in again}
     return runs
 
@@ -431,7 +428,7 @@ def _format(path: Path) -> tuple[int, str]:
 
 
 def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
-    """Say what is missing from a folder without scans."""
+    """Return the error of a folder without scans, saying what is missing."""
     derived = [folder for folder in sorted(root.glob("derivatives/*/")) if scans_in(folder)]
     remedy: Remedy
     scans = {path: why for path, why in passed_over.items() if why != A_PREDICTION}
@@ -456,25 +453,25 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
 
 
 def why_alone(dataset: TravellingHeads) -> str:
-    """Say why a dataset has one platform only, where names are the reason; else nothing."""
+    """Return why a dataset has only one platform, if names are the reason; else empty."""
     return f", as each {NO_PLATFORM}" if dataset.platforms == [UNNAMED] else ""
 
 
 def further_platforms(dataset: TravellingHeads, otherwise: Remedy) -> Remedy:
-    """Return what helps where another platform is needed: names, where no scan has one."""
+    """Return the remedy if another platform is needed: naming them, if no scan does."""
     return NAME_PLATFORMS if dataset.platforms == [UNNAMED] else otherwise
 
 
 def input_platform(
     dataset: TravellingHeads, given: str | None = None, targets: Sequence[str] = ()
 ) -> str:
-    """Say which platform a dataset's scans are predicted from; it is never guessed by name.
+    """Return the platform to predict from; it is never guessed from names.
 
     Parameters
     ----------
     given
-        What the user asked for; empty or None: what the dataset marks, else the one platform that
-        the targets leave over, or that there is.
+        The platform that the user asked for; empty or None: the one that the dataset marks, else
+        the only one that is not a target.
     targets
         Platforms to predict, as far as they were named.
     """

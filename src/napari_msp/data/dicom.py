@@ -1,8 +1,8 @@
-"""Folders of DICOM: converted by dcm2niix, their series listed, one chosen.
+"""DICOM folders: convert them with dcm2niix, list their series and choose one.
 
-Converting is dcm2niix's work (Li 2016), which knows the vendors' private fields. Which of the
-series is the DWI is decided here: a scanner's folder also contains localisers, maps that the
-scanner computed, and b=0 images of reversed phase encoding.
+dcm2niix (Li 2016) converts, as it knows the vendors' private fields. This module decides which
+series is the DWI: a scanner's folder also contains localisers, maps that the scanner computed, and
+b=0 images of reversed phase encoding.
 """
 
 import hashlib
@@ -30,19 +30,19 @@ from napari_msp.formatting import counted, span
 from napari_msp.strict_json import read_json
 
 DEPTH = 9
-"""Folders below the given one that are searched, the most that dcm2niix allows."""
+"""Depth to which folders below the given one are searched, the most that dcm2niix allows."""
 
 FIRST_FILES = 50
-"""Of a folder, that are looked into to tell whether it is of DICOM."""
+"""Number of a folder's files that are opened to tell whether it holds DICOM."""
 
 SAID = "dcm2niix.json"
-"""Keeps what dcm2niix warned of, beside the images of a conversion that is kept."""
+"""File of dcm2niix's warnings beside the images of a kept conversion."""
 
 DOUBTS = (
     "Warning", "Error", "DICOM images may be missing", "Missing", "Slice positions repeated",
     "Expected", "Unable", "Interslice", "Slices not stacked",
 )  # fmt: skip
-"""How lines of dcm2niix begin that a person should read; not all of them are called warnings."""
+"""Beginnings of dcm2niix output lines that users should read; not all are called warnings."""
 
 FILE = re.compile(
     r"^DICOM file: (?P<path>.*)\n"
@@ -52,31 +52,32 @@ FILE = re.compile(
     r"TE (?P<times>.*)(?:\n DWI bxyz (?P<b>\S+))?",
     re.MULTILINE,
 )
-"""What dcm2niix says of a file, where it is asked to say more."""
+"""dcm2niix's verbose output on one file."""
 
 PLACE = re.compile(rb"\x20\x00\x32\x00(?:DS..|..\x00\x00)((?:[^\\\0]+\\){2}[-+.\deE ]+)", re.DOTALL)
-"""ImagePositionPatient in a file, with or without the kind of its value."""
+"""ImagePositionPatient in a file, with explicit or implicit value representation."""
 
 LEAST_ROOM = 2**20
-"""Bytes of a disk below which an error of dcm2niix is put down to it (our choice)."""
+"""Free bytes below which an error of dcm2niix is blamed on a full disk (our choice)."""
 
 MANY = 6
-"""Volumes beyond which what looks like b=0 alone may be a DWI without its b-values (our choice)."""
+"""Number of volumes above which an image with b=0 only may be a DWI that lost its b-values (our
+choice)."""
 
 OFF_PLACE = 0.25
-"""Part of the distance between slices by which one may lie beside its place (our choice)."""
+"""Share of the slice distance by which a slice may be out of place (our choice)."""
 
 READ_AS = 5
-"""Of kept conversions; counted up when the same files are read otherwise, so all are made anew."""
+"""Version of kept conversions; raised when files are read differently, so that all are redone."""
 
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
-"""Words of an image's DICOM type that say it was computed from the DWI."""
+"""Words in an image's DICOM type that mark it as computed from the DWI."""
 
 ANEW = "export it anew"
-"""How the flaw of a DWI ends of which images are missing."""
+"""Ending of the flaw of a DWI with missing images."""
 
 NO_MAGNITUDE = {"PHASE": "phase", "REAL": "the real part", "IMAGINARY": "the imaginary part"}
-"""Words by which dcm2niix marks what complex signals have beside their magnitude."""
+"""dcm2niix's marks for images of a complex signal that are not its magnitude."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class Series:
     voxel
         (3,) voxel sizes in mm.
     b_values
-        Each different b-value with its number of volumes, in s/mm²; empty without a table.
+        Each different b-value in s/mm² with its number of volumes; empty without a table.
     phase_encoding
-        As in the sidecar, such as "j-"; empty where unknown.
+        Direction as in the sidecar, such as "j-"; empty if unknown.
     flaw
-        Why it is no DWI that can be used; empty for one that can.
+        Reason why it is not a usable DWI; empty if it is one.
     """
 
     number: int
@@ -106,17 +107,17 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Number, where it is known, and description."""
+        """Number, if known, and description."""
         return f"{self.number or ''} {self.description}".strip()
 
     @property
     def damaged(self) -> bool:
-        """Whether it is a DWI of which images are missing."""
+        """Whether it is a DWI with missing images."""
         return self.flaw.endswith(ANEW) and any(value > 0 for value, _ in self.b_values)
 
     @property
     def stem(self) -> str:
-        """The name of its image, which no other series of the conversion has."""
+        """Stem of its image's name, unique in the conversion."""
         return nifti_stem(self.path)
 
     def __str__(self) -> str:
@@ -130,12 +131,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Converted:
-    """What dcm2niix made of a folder.
+    """Result of converting a folder with dcm2niix.
 
     Attributes
     ----------
     lost
-        DWIs of which it made no image, or not of all of their files, in words.
+        DWIs of which some or all files were not converted, in words.
     """
 
     folder: Path
@@ -145,12 +146,12 @@ class Converted:
 
     @property
     def usable(self) -> tuple[Series, ...]:
-        """The DWIs that can be used."""
+        """The usable DWIs."""
         return tuple(each for each in self.series if not each.flaw)
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """DWIs that cannot be used as images are missing; any of them may be the one wanted."""
+        """DWIs that are unusable because images are missing; any may be the wanted one."""
         return (*(str(each) for each in self.series if each.damaged), *self.lost)
 
     def choose(self, wanted: str | int | None = None) -> Series:
@@ -159,14 +160,14 @@ class Converted:
         Parameters
         ----------
         wanted
-            Its number, or a part of its description in any case, or the name of dcm2niix's image;
-            None: the only DWI.
+            Number, part of the description (ignoring case), or name of dcm2niix's image; None:
+            the only DWI.
 
         Raises
         ------
         UserError
-            When none fits, several do, or the one that does is no DWI. It lists the series.
-            Without `wanted` also when another DWI is broken.
+            When no series fits, several do, or the one that does is not a usable DWI; without
+            `wanted` also when another DWI is broken. It lists the series.
         """
         fitting = self.usable if wanted is None else self._named(str(wanted).strip())
         broken = () if wanted is not None else self.broken
@@ -203,7 +204,7 @@ class Converted:
     def _named(self, wanted: str) -> tuple[Series, ...]:
         if wanted.isdecimal():
             numbered = [each for each in self.series if each.number == int(wanted)]
-            # A scanner's own maps share the number of the series that they were computed from.
+            # Maps that the scanner computed have the number of the series that they are made of.
             return tuple([each for each in numbered if not each.flaw] or numbered)
         exact = [each for each in self.usable if wanted in (each.description, each.stem)]
         fold = wanted.casefold()
@@ -212,14 +213,14 @@ class Converted:
 
 
 def convert(folder: str | Path, into: str | Path) -> Converted:
-    """Convert every series of a folder of DICOM files, and of the folders in it.
+    """Convert all series of a DICOM folder and its subfolders.
 
     Sidecars contain neither names nor dates.
 
     Parameters
     ----------
     folder
-        DICOM files, with any names; only read.
+        Folder of DICOM files of any names; it is only read.
     into
         Existing folder for the images.
 
@@ -231,8 +232,8 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
     folder, into = Path(folder), Path(into)
     if not folder.is_dir():
         raise UserError("there is no such folder", folder, "source", Give("source", "a folder"))
-    # %s series number, %d description; every image, as what is no DWI is to be listed, too.
-    # -v 1 also says where each slice lies.
+    # %s series number, %d description; all images, as those that are not DWIs are listed, too.
+    # -v 1 also prints where each slice lies.
     options = ["-b", "y", "-ba", "y", "-z", "i", "-w", "2", "-d", str(DEPTH), "-f", "%s_%d"]
     options += ["-v", "1"]
     done = subprocess.run(
@@ -249,7 +250,7 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         remedy = Advice("make room, or let TMPDIR name a folder on another disk")
         raise UserError("the disk is full", seen, "source", remedy)
     if not any(into.glob("*.nii.gz")):
-        kinds = ("Error", DOUBTS)  # of a file that ends early it only warns
+        kinds = ("Error", DOUBTS)  # it only warns of a truncated file
         doubts = [line for kind in kinds for line in said if line.startswith(kind)]
         errors = [re.sub("^(Error|Warning): *", "", line) for line in doubts]
         if not errors or "Unable to find any DICOM" in errors[0]:
@@ -272,11 +273,11 @@ class _File:
     Attributes
     ----------
     places
-        Of its slices: three numbers each, in DICOM's axes; empty where unknown.
+        Positions of its slices: three numbers each, in DICOM's axes; empty if unknown.
     image
         Its number in the series.
     kind
-        In which files of one image agree.
+        Properties that are the same in all files of one image.
     """
 
     path: str
@@ -288,7 +289,7 @@ class _File:
 
     @classmethod
     def of(cls, said: re.Match[str]) -> "_File":
-        """Read what dcm2niix says of it, and where its slices lie if there are several."""
+        """Make it from dcm2niix's output, and read slice positions if it has several slices."""
         path, found = said["path"], [said["place"].split()] if said["place"] else []
         places: tuple[tuple[float, ...], ...] = ()
         with suppress(OSError, ValueError):
@@ -307,9 +308,9 @@ class _File:
 
 
 def _lost(said: Sequence[str], files: Sequence[_File]) -> tuple[str, ...]:
-    """Say of which DWIs dcm2niix read more files than it converted, and what it says of them."""
+    """List DWIs of which dcm2niix converted fewer files than it read, with its messages."""
     if not any(line.startswith("Error: Converted ") for line in said):
-        return ()  # fewer, as copies of a file count once
+        return ()  # fewer are converted if there are copies, which count once
     made: Counter[int] = Counter()
     for line in said:
         if found := re.match(r"Convert (\d+) DICOM as (.+) \(", line):
@@ -325,9 +326,9 @@ def _lost(said: Sequence[str], files: Sequence[_File]) -> tuple[str, ...]:
 
 
 def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
-    """Return the files that an image may be made of, those that belong together in one list.
+    """Return the files that an image may be made of, one list per kind.
 
-    Two sessions may have used one number: files of one folder and kind belong together.
+    Two sessions may share a series number: files of one folder and kind belong together.
     """
     kinds: dict[tuple[str, ...], list[_File]] = {}
     for each in files:
@@ -337,7 +338,10 @@ def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
 
 
 def _without(series: Series, kinds: Sequence[Sequence[_File]]) -> str:
-    """Say of a DWI whose files are volumes which of them were not read, as their numbers tell."""
+    """Return a text on volumes of a DWI that are missing by their files' numbers; else empty.
+
+    It is known only where each file is one volume.
+    """
     if series.flaw or len(kinds) != 1 or len(kinds[0]) != series.shape[3]:
         return ""
     numbers = {each.image for each in kinds[0]}
@@ -349,9 +353,9 @@ def _without(series: Series, kinds: Sequence[Sequence[_File]]) -> str:
 
 
 def _in_place(series: Series, kinds: Sequence[Sequence[_File]]) -> Series:
-    """Say of a series whether slices were lost inside it, so that the image has others there.
+    """Mark a series as flawed if slices are missing inside it, which shifts those above.
 
-    dcm2niix only counts them: what lies above a gap in every volume is moved down.
+    dcm2niix only counts slices: it closes a gap that is in every volume.
     """
     if series.flaw:
         return series
@@ -364,7 +368,7 @@ def _in_place(series: Series, kinds: Sequence[Sequence[_File]]) -> Series:
 
 
 def _all_there(series: Series, places: Sequence[tuple[float, ...]]) -> bool:
-    """Return whether an image has its slices where files have theirs, or too few are known."""
+    """Return whether an image's slices lie where its files' do; true if too few are known."""
     affine = open_nifti(series.path).affine
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     normal /= np.linalg.norm(normal)
@@ -379,20 +383,20 @@ def _all_there(series: Series, places: Sequence[tuple[float, ...]]) -> bool:
 
 @contextmanager
 def converted(folder: str | Path) -> Iterator[Converted]:
-    """Convert a folder of DICOM files for as long as the block runs; see `convert`."""
+    """Convert a DICOM folder; the images last as long as the block. See `convert`."""
     with scratch_folder() as into:
         yield convert(folder, into)
 
 
 def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
-    """Convert a folder of DICOM files once, and keep the images in a cache folder.
+    """Convert a DICOM folder once, and keep the images in a cache folder.
 
     Parameters
     ----------
     folder
-        As for `convert`. It is converted anew when a file in it has changed.
+        As for `convert`. It is converted again when a file in it has changed.
     cache
-        Where conversions are kept; made when missing.
+        Folder for conversions; created if missing.
     """
     folder = Path(folder)
     files = files_under(folder)
@@ -413,8 +417,8 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
 
 
 def looks_like_dicom(folder: str | Path) -> bool:
-    """Return whether any of a folder's first files is DICOM, by the mark that each begins with."""
-    # Taken one by one: a link may lead to all of an archive.
+    """Return whether any of a folder's first files is DICOM, by its magic bytes."""
+    # The walk is lazy: a link may lead to a whole archive.
     found = (place / name for place, _, names in walk(folder) for name in names)
     return any(_is_dicom(path) for path in islice(filter(Path.is_file, found), FIRST_FILES))
 
@@ -429,7 +433,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _program() -> str:
-    """Find dcm2niix: of the optional package beside this Python, else on the path."""
+    """Find dcm2niix: the optional package's beside this Python, else on the path."""
     beside = shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("dcm2niix")
     if found is None:
@@ -445,7 +449,7 @@ def _series_in(folder: Path) -> tuple[Series, ...]:
 
 
 def _described(image: Path) -> Series:
-    """Say what an image that dcm2niix made is."""
+    """Describe an image that dcm2niix made."""
     opened = open_nifti(image)
     sidecar = read_sidecar(image)
     table = _b_values(image)
@@ -471,7 +475,7 @@ def _b_values(image: Path) -> Any:
 
 
 def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any) -> str:
-    """Say why an image is no DWI that can be used; empty when it is one."""
+    """Return why an image is not a usable DWI; empty if it is."""
     kinds = {str(each).upper() for each in sidecar.get("ImageType") or ()}
     computed = next((each for each in DERIVED if each in kinds), None)
     if computed or nifti_stem(image).endswith("_ADC"):
