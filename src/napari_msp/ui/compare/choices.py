@@ -1,4 +1,4 @@
-"""What can be compared: scans and predictions that are loaded, and scans beside them on disk.
+"""Images that can be compared: loaded scans and predictions, and scans beside them on disk.
 
 No Qt here.
 """
@@ -18,7 +18,7 @@ from napari_msp.ui.layers import source_of, titled
 from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
-"""More columns than these and the truth's are too narrow to be read (our choice)."""
+"""Largest number of predictions: with more, columns are too narrow to be read (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class OnDisk:
     known
         A scan of the same head that is loaded.
     platform
-        Of the one on disk.
+        Platform of the scan on disk.
     """
 
     known: Scan
@@ -38,39 +38,39 @@ class OnDisk:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the scan."""
         return self.known.siblings[self.platform]
 
     @property
     def owner(self) -> str:
-        """Such as "sub-01 prisma_st (on disk)"."""
+        """Name such as "sub-01 prisma_st (on disk)"."""
         return f"{self.known.subject} {self.platform} (on disk)"
 
     @property
     def person(self) -> Person:
-        """Whose head it is."""
+        """The person who was scanned."""
         return self.known.person
 
     def read(self, b_value: float | None) -> Scan:
-        """Read it, unless somebody has read it already; see `sibling_of`."""
+        """Return the scan, read unless it was read before; see `sibling_of`."""
         return sibling_of(self.known, self.platform, b_value)
 
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """By the text that a form shows.
+    """Images to choose from, by the text that a form shows.
 
     Attributes
     ----------
     truths
         Scans, then scans that are on disk only.
     predictions
-        What models made, then everything else.
+        Predictions of models, then everything else.
     scans
         Possible inputs.
     shells
-        b-values in s/mm² by the names of shells that there are to choose from, lowest first; what
-        is offered is of one of them.
+        b-values in s/mm² of the shells to choose from, by name, lowest first; the images offered
+        are of one of them.
     """
 
     truths: Mapping[str, Scan | OnDisk]
@@ -80,7 +80,7 @@ class Choices:
 
     @classmethod
     def of(cls, scans: Sequence[Scan], shell: int | None = None) -> Choices:
-        """Sort scans and predictions; of several shells those of one, None: the lowest."""
+        """Sort scans and predictions; of several shells, take only `shell`'s (None: the lowest)."""
         parts = [part for scan in scans for part in _of_one_shell(scan)]
         made = [scan for scan in parts if scan.provenance is not None]
         inputs = measured = [scan for scan in parts if scan.provenance is None]
@@ -98,7 +98,7 @@ class Choices:
         return next((name for name, b_value in self.shells.items() if _is_at(scan, b_value)), None)
 
     def alike(self, predictions: Sequence[Scan]) -> list[str]:
-        """Return the texts of what was made as some predictions were, of whichever shell."""
+        """Return the texts of predictions made as the given ones were, at whichever shell."""
         names = {_without_shell(each) for each in predictions}
         return [text for text, each in self.predictions.items() if _without_shell(each) in names]
 
@@ -108,7 +108,7 @@ class Choices:
         return found.pop() if len(found) == 1 else ""
 
     def input_of(self, predictions: Sequence[Scan]) -> Scan | OnDisk | None:
-        """Return the scan that predictions were made from: the first that is known."""
+        """Return the scan that predictions were made from: the first one that is known."""
         for each in predictions:
             if source_of(each) is not each:
                 return source_of(each)
@@ -121,7 +121,7 @@ class Choices:
         return None
 
     def _truth_of(self, prediction: Scan) -> str:
-        """Find the same person's scan: its sibling, else one that nothing tells from it."""
+        """Return the same person's scan on the target: the sibling, else one that may be theirs."""
         if prediction.provenance is None:
             return ""
         target = prediction.platform
@@ -133,7 +133,7 @@ class Choices:
 
 
 def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
-    """Return a DWI at another of its shells, where it has that; any other stays as it is."""
+    """Return a DWI at another of its shells, if it has that one; else the scan unchanged."""
     own = scan.acquisition
     if own is None or b_value is None or _is_at(scan, b_value):
         return scan
@@ -144,7 +144,7 @@ def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
 
 
 def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:
-    """Return scans at a shell; one loaded there takes the place of the same loaded at another."""
+    """Return scans at a shell; one loaded at that shell replaces the same one loaded at another."""
     loaded = {_origin(scan) for scan in scans if _is_at(scan, b_value)}
     chosen: dict[Any, Scan] = {}
     for scan in scans:
@@ -157,7 +157,7 @@ def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:
 
 
 def _origin(scan: Scan) -> Path | Acquisition | Scan:
-    """Return what a DWI was read from, the same for all its shells; any other is of its own."""
+    """Return what a DWI was read from, the same for all its shells; any other scan itself."""
     own = scan.acquisition
     return scan if own is None else own.path or own
 
@@ -171,7 +171,7 @@ def _is_at(scan: Scan, b_value: float) -> bool:
 
 
 def _shells(scans: Sequence[Scan]) -> dict[int, float]:
-    """Return the b-values that there are, those that count as one once, by shells' names."""
+    """Return the b-values of scans by shells' names, with similar ones once."""
     found: dict[int, float] = {}
     for b_value in sorted(scan.b_value for scan in scans if scan.b_value is not None):
         if not any(same_shell(b_value, known) for known in found.values()):
@@ -180,7 +180,7 @@ def _shells(scans: Sequence[Scan]) -> dict[int, float]:
 
 
 def _without_shell(scan: Scan) -> str:
-    """Name a scan as if it had one shell: predictions of several have theirs in the name."""
+    """Return a scan's name without the shell that predictions of several shells have in it."""
     known = scan.b_value
     return scan.owner if known is None else scan.owner.replace(f" b{shell_name(known)}", "")
 
@@ -191,7 +191,7 @@ def _is_of(scan: Scan | OnDisk, platform: str, prediction: Scan) -> bool:
 
 
 def _on_disk(scans: Iterable[Scan]) -> list[OnDisk]:
-    """Return the siblings of scans, each once, that are not among them."""
+    """Return the siblings of scans, each once, that are not loaded."""
     loaded = {scan.path for scan in scans}
     found = {
         path: OnDisk(scan, platform)

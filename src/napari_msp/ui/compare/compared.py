@@ -1,4 +1,4 @@
-"""What is compared: scans of one head, lined up, with what stands in their cells.
+"""A comparison: scans of one head, lined up, and the contents of their cells.
 
 No Qt here.
 """
@@ -36,19 +36,19 @@ from napari_msp.ui.compare.choices import OnDisk, at_shell_of
 from napari_msp.ui.layers import apart
 
 BEFORE = "before"
-"""The input itself, among what is measured."""
+"""Key of the input itself among the measurements."""
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is to be compared.
+    """The images to compare.
 
     Attributes
     ----------
     truth
-        A scan, one that is still to be read, or None.
+        Scan, one that is still to be read, or None.
     predictions
-        One to four, in the order of their columns.
+        One to four predictions, in the order of their columns.
     scan
         The input, loaded or not; None where there is none to show.
     """
@@ -60,14 +60,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Part:
-    """What of a prediction stands in its place.
+    """The part of a prediction that is shown in its place.
 
     Attributes
     ----------
     words
-        Such as "first stage".
+        Text such as "first stage".
     alpha
-        Of equation (1), where it is mixed at another than the prediction's own.
+        α of equation (1), where it differs from the prediction's own.
     """
 
     words: str
@@ -86,13 +86,13 @@ class Image:
     Attributes
     ----------
     role
-        What it is there.
+        Role of the image.
     name
-        The short name of a prediction; "" for others.
+        Short name of a prediction; "" for others.
     title
-        What tabs call it; it changes with α.
+        Title in tabs; it changes with α.
     maps
-        On the comparison's lattice, but for the input's.
+        Maps on the comparison's lattice; the input's are on its own.
     """
 
     role: Literal["truth", "prediction", "input"]
@@ -108,21 +108,21 @@ class Compared:
     Attributes
     ----------
     truth, scan
-        None where there is none.
+        Ground truth and input; None where there is none.
     predictions
-        By the short name of their cells.
+        Predictions by the short name of their cells.
     comparison
-        Their images on one lattice.
+        Images of all on one lattice.
     disagreement
-        By prediction, (X, Y, Z) on the comparison's lattice, where a model has it.
+        Disagreement by prediction, (X, Y, Z) on the comparison's lattice, where a model has it.
     expected_error
-        By prediction, the same in SH units², where a model is calibrated.
+        Expected error by prediction, likewise, in SH units², where a model is calibrated.
     before
-        The input on the comparison's lattice; None where that cannot be measured.
+        Input on the comparison's lattice; None where it cannot be measured.
     misplaced
-        Which predictions lie beside the truth, in words.
+        Texts about predictions that lie beside the truth.
     variants
-        By prediction, what of it is shown instead of itself.
+        Parts that are shown in place of predictions, by prediction.
     """
 
     truth: Scan | None
@@ -137,12 +137,12 @@ class Compared:
 
     @property
     def scan_maps(self) -> Maps | None:
-        """Of the input, on its own lattice."""
+        """Maps of the input, on its own lattice."""
         return None if self.scan is None else self.scan.maps()
 
     @property
     def reservations(self) -> list[str]:
-        """What was done to images, and what was warned of as they were made, in words."""
+        """What was done to images, and warnings as they were made, in words."""
         lattice, placements = self.comparison.lattice, self.comparison.placements
         found = [
             f"{name} was {placements[name]}"
@@ -160,7 +160,7 @@ class Compared:
 
     @property
     def input_b_value(self) -> str:
-        """At which b-value the input is shown, where it was not scanned or predicted at that."""
+        """b-value of the input, in words, if it differs from the predictions'; else ""."""
         scan, made = self.scan, next(iter(self.predictions.values()))
         if scan is None or scan.b_value is None or made.b_value is None:
             return ""
@@ -170,7 +170,7 @@ class Compared:
 
     @property
     def input_title(self) -> str:
-        """What the input is called beside predictions; "" where there is none."""
+        """Title of the input beside predictions; "" where there is none."""
         if self.scan is None:
             return ""
         at = f" ({self.input_b_value})" if self.input_b_value else ""
@@ -178,7 +178,7 @@ class Compared:
 
     @property
     def scans_in_words(self) -> list[str]:
-        """Say which scans are seen, such as "ground truth: sub-01 prisma_st"."""
+        """Names of the measured scans, such as "ground truth: sub-01 prisma_st"."""
         roles = (("ground truth", self.truth), ("input", self.scan))
         scans = [f"{role}: {scan.owner}{apart(scan)}" for role, scan in roles if scan is not None]
         if self.input_b_value:
@@ -188,7 +188,7 @@ class Compared:
 
     @cached_property
     def seen(self) -> Mapping[str, Scan]:
-        """What cells show of each prediction: what is saved from them is what is seen in them."""
+        """What cells show of each prediction, which is also what is saved from them."""
         images = self.comparison.predictions
         return {
             name: part_of(scan, self.variants[name], images[name].image)
@@ -198,7 +198,7 @@ class Compared:
         }
 
     def title(self, name: str) -> str:
-        """Return a prediction's name with what is shown of it, such as "MSP first stage"."""
+        """Return a prediction's name with the part that is shown, such as "MSP first stage"."""
         return f"{name} {self.variants[name].words}" if name in self.variants else name
 
     @property
@@ -221,7 +221,7 @@ class Compared:
         return cells(self.comparison, name, self.scan_maps, *doubts)
 
     def measured(self, name: str) -> Metrics | None:
-        """Measure a prediction, or the input as `BEFORE`; None where that cannot be."""
+        """Measure a prediction, or the input as `BEFORE`; None where that is impossible."""
         truth = self.comparison.truth
         maps = self.before if name == BEFORE else self.comparison.predictions[name]
         if truth is None or maps is None:
@@ -239,16 +239,16 @@ class Compared:
 
     @property
     def file_stem(self) -> str:
-        """What the name of a file about it begins with, such as "sub-01_DIQT_MSP-first-stage"."""
+        """Beginning of the names of files about it, such as "sub-01_DIQT_MSP-first-stage"."""
         subject = next(iter(self.predictions.values())).subject
         return "_".join(
             [subject, *(self.title(each).replace(" ", "-") for each in self.predictions)]
         )
 
     def caption(self, plane: str, index: int) -> str:
-        """Say below a figure whose heads and which slice it shows, and what models are said to be.
+        """Return a caption: which heads and slice a figure shows, and labels of models.
 
-        Whoever finds the file without its name must be able to tell.
+        A reader who has the figure without its file name must be able to tell.
         """
         made = list(self.predictions.values())
         words = self.scans_in_words
@@ -271,11 +271,11 @@ class Compared:
         Parameters
         ----------
         path
-            Ends in .png, .pdf or .svg.
+            Path that ends in .png, .pdf or .svg.
         shown
             Name of a map that is added to those of the paper.
         plane, index
-            Which slice.
+            Plane and number of the slice.
         signed
             Show prediction minus truth in place of squared errors, where that has a sign.
 
@@ -319,14 +319,14 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     Parameters
     ----------
     question
-        What is to be compared.
+        Images to compare.
     say
         Called with what is being done.
 
     Raises
     ------
     UserError
-        When the images are of several heads or b-values, or cannot be lined up.
+        If the images are of several heads or b-values, or cannot be lined up.
     """
     if not question.predictions:
         raise UserError("none is chosen", field="predictions", remedy=Advice("tick at least one"))
@@ -360,7 +360,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
 
 
 def part_of(scan: Scan, part: Part, image: SHImage) -> Scan:
-    """Return what stands in a prediction's place, such as its first stage, as a prediction too."""
+    """Return the part in a prediction's place, such as its first stage, as a prediction itself."""
     made = scan.provenance
     if made is not None and part.words == STAGES["first"].strip():
         made = replace(made, stage="first")
@@ -370,7 +370,7 @@ def part_of(scan: Scan, part: Part, image: SHImage) -> Scan:
 
 
 def as_networks_got_it(scan: Scan, predictions: Sequence[Scan]) -> Scan:
-    """Rescale an input to the predictions' b-value, where its signal was before they were made."""
+    """Rescale an input to the predictions' b-value if they were made from a rescaled signal."""
     own, made = scan.acquisition, predictions[0].image
     before = made.rescaled_from
     if own is None or before is None or scan.b_value is None or made.b_value is None:
@@ -382,7 +382,7 @@ def as_networks_got_it(scan: Scan, predictions: Sequence[Scan]) -> Scan:
 
 
 def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
-    """Name scans for their cells: as short as tells them apart, "MSP" before "MSP prisma_st"."""
+    """Return scans by names as short as tells them apart: "MSP" rather than "MSP prisma_st"."""
     names = [scan.name or scan.subject for scan in scans]
     labels = [scan.label or name for scan, name in zip(scans, names, strict=True)]
     told = labels if len(set(labels)) == len(set(names)) else names
@@ -390,7 +390,7 @@ def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
 
 
 def _before(truth: Scan | None, scan: Scan | None, comparison: Comparison) -> Maps | None:
-    """Bring the input to truth's lattice, where the two can be compared."""
+    """Return the input's maps on truth's lattice; None where the two cannot be compared."""
     if truth is None or scan is None or not same_b_value(truth, scan):
         return None
     if scan.image.order != truth.image.order:

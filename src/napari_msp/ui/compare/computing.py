@@ -1,4 +1,4 @@
-"""What is compared now, worked out in a thread: images lined up, cells of each map, and numbers."""
+"""The present comparison, computed in a thread: images lined up, cells of each map, and numbers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Drawn:
     Attributes
     ----------
     compared
-        What is compared.
+        Comparison that the cells are of.
     signed
-        The same with differences instead of squared errors; None where these have no sign.
+        Same layers with differences instead of squared errors; None where these have no sign.
     before
         Mean error of the input itself; None where it cannot be measured.
     """
@@ -46,37 +46,37 @@ class Drawn:
     before: float | None
 
     def seen(self, signed: bool) -> GridCells:
-        """Return the layers, with the sign of errors where that is wanted and there is one."""
+        """Return the layers, with the sign of errors where it is wanted and exists."""
         return self.signed if signed and self.signed is not None else self.layers
 
 
 class Comparing(QObject):
-    """Keeps a comparison, its cells and its numbers; the one before stays until another is there.
+    """A comparison with its cells and numbers; the last one stays until the next is there.
 
     Attributes
     ----------
     compared
-        What is compared; None: nothing.
+        Present comparison; None: none.
     maps
-        Cells that are there, by the map's name.
+        Finished cells, by the map's name.
     metrics
         Measured errors, by prediction and for the input as `BEFORE`.
     started : str
-        Work begins.
+        Emitted when work begins, with a text.
     progressed : Step
-        What it is at.
+        Emitted as work goes on.
     renewed
-        Other images are compared.
+        Emitted when other images are compared.
     drawn : str
-        Cells of a map are there.
+        Emitted with the name of a map whose cells are there.
     measured
-        The numbers are there.
+        Emitted when the numbers are there.
     warned : str
-        Something is doubtful.
+        Emitted with a text about something doubtful.
     failed : UserError
-        The work came to nothing.
+        Emitted when the work failed.
     rested
-        No work is left.
+        Emitted when no work is left.
     """
 
     started = Signal(str)
@@ -109,7 +109,7 @@ class Comparing(QObject):
 
     @property
     def numbers(self) -> dict[str, Metrics]:
-        """The numbers by title; none before all are measured, and none without truth."""
+        """Numbers by title; empty before all are measured, and without truth."""
         compared = self.compared
         if compared is None or not set(compared.predictions) <= set(self.metrics):
             return {}
@@ -117,7 +117,7 @@ class Comparing(QObject):
 
     @property
     def rows(self) -> dict[str, Metrics]:
-        """The same, after what was there before: the input itself, where it can be measured."""
+        """The same after the row of the input itself, where that can be measured."""
         numbers, known = self.numbers, self.metrics.get(BEFORE)
         return {BEFORE: known, **numbers} if numbers and known is not None else numbers
 
@@ -134,12 +134,12 @@ class Comparing(QObject):
         return errors
 
     def ask(self, question: Question, shown: str) -> None:
-        """Compare something else, in one map."""
+        """Compare other images, in one map."""
         self._asked = question
         self._start(partial(compare, question, shown))
 
     def change(self, name: str, image: SHImage, part: Part | None, shown: str) -> None:
-        """Let another image stand in a prediction's place; contrast and scale stay."""
+        """Put another image in a prediction's place; contrast and scale stay."""
         if self._newest is not None and self._asked is None and name in self._newest.predictions:
             self._newest = self._newest.with_prediction(name, image, part)
             self._draw(shown)
@@ -150,17 +150,17 @@ class Comparing(QObject):
             self._draw(shown)
 
     def stop(self) -> None:
-        """Do nothing more."""
+        """Start nothing more."""
         self._work.stop()
 
     def forget(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         self.stop()
         self._asked, self._newest = None, None
         self._take_away()
 
     def _draw(self, shown: str) -> None:
-        """Make what is missing; work on the same that is replaced by this is taken up again."""
+        """Make what is missing, including what the replaced work was to make."""
         new, old = self._newest, self.compared
         if new is None or old is None:
             return
@@ -170,7 +170,7 @@ class Comparing(QObject):
         self._start(partial(draw, new, wanted, dict(self._scales), known))
 
     def _still_true(self, new: Compared) -> dict[str, Metrics]:
-        """Return the measurements of images that are not changed."""
+        """Return the measurements of images that have not changed."""
         if self.compared is None:
             return {}
         images, before = new.comparison.predictions, self.compared.comparison.predictions
@@ -222,7 +222,7 @@ def compare(question: Question, shown: str, control: Control) -> None:
     Raises
     ------
     UserError
-        As `read_and_line_up`.
+        See `read_and_line_up`.
     """
     compared = read_and_line_up(question, control.say)
     draw(compared, list(dict.fromkeys((shown, SH_AVERAGE))), {}, {}, control)
@@ -240,11 +240,11 @@ def draw(
     Parameters
     ----------
     compared
-        What is compared.
+        Comparison to draw.
     maps
-        Their names.
+        Names of the maps.
     scales
-        Contrast and scale that are kept, by map, so that a change shows.
+        Contrast and scale to keep, by map, so that a change shows.
     known
         Measurements that still hold.
     """

@@ -1,4 +1,4 @@
-"""What is to be compared, and how it is looked at."""
+"""The form of Compare: which images are compared, and how they are shown."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ LABELS = {
     "glyphs": "Gl&yphs",
     "axis": "Pla&ne",
 }
-"""Of the rows, by the library's name of the parameter."""
+"""Labels of the rows, by the library's name of the parameter."""
 
 CHOICE = ("b_value", "predictions", "truth", "input_image")
-"""Rows that act when Show is pressed; the others do so at once."""
+"""Rows that act when Show is pressed; the others act at once."""
 
 SHOW, ANOTHER = "Sh&ow", "Sh&ow this choice"
-"""The button, and as long as the picture is of another choice."""
+"""Texts of the button: usual, and while the cells show another choice."""
 
 NO_TRUTH, NO_SCAN = "none", "none"
 OWN_SCAN = "the predictions’ own"
@@ -81,27 +81,27 @@ PLANE = "<p>The plane to show. Right and left are as radiologists look at them.<
 
 
 class CompareForm(QWidget):
-    """Chooses truth, predictions, input scan, map and plane.
+    """Entries for truth, predictions, input scan, map and plane.
 
     Parameters
     ----------
     heading
-        Of the widget; the form's title leads it.
+        Heading of the widget, which the form's title leads; None: there is none.
     most
-        Predictions that may be ticked.
+        Number of predictions that may be ticked.
 
     Attributes
     ----------
     what
-        Folds away what is chosen, for a low window.
+        Button that folds the choices away, for a low window.
     map_changed, plane_changed : str
-        Another map (its name in `MAPS`) or plane is chosen.
+        Emitted when another map (by its name in `MAPS`) or plane is chosen.
     errors_changed
-        Errors are to be shown with or without their sign.
+        Emitted when errors are to be shown with or without their sign.
     glyphs_changed
-        Other glyphs are chosen, or none.
+        Emitted when other glyphs are chosen, or none.
     shell_changed
-        A person chose another shell; not yet what is of it.
+        Emitted when the user chose another shell, before its images are chosen.
     """
 
     shell_changed = Signal()
@@ -152,13 +152,13 @@ class CompareForm(QWidget):
 
     @property
     def scan(self) -> str | None:
-        """Text of the input; "" for what the predictions were made from, None for none."""
+        """Text of the input; "" for the one that predictions were made from, None for none."""
         index = self.scans.currentIndex()
         return str(self.scans.currentText()) if index > 1 else ("", None)[max(index, 0)]
 
     @property
     def shell(self) -> int | None:
-        """Name of the chosen shell; None where there is none to choose."""
+        """Name of the chosen shell; None where there is no choice."""
         known: int | None = self.shells.currentData()
         return known
 
@@ -174,24 +174,24 @@ class CompareForm(QWidget):
 
     @property
     def glyph_kind(self) -> Kind | None:
-        """What voxels around the crosshair are drawn as; None: not at all."""
+        """Kind of glyphs around the crosshair; None: none."""
         chosen: Kind | None = self.glyphs.currentData()
         return chosen
 
     @property
     def asked(self) -> tuple[Any, ...]:
-        """What acts only when Show is pressed."""
+        """Choices that act only when Show is pressed."""
         return self.truth, tuple(self.predictions), self.scan, self.shell
 
     def mark_drawn(self, asked: tuple[Any, ...] | None) -> None:
-        """Take which choice the picture is of, None: there is none; Show says if it is another."""
+        """Record the choice that the cells show (None: none); Show then says if it differs."""
         self._drawn = asked
         if asked is None:
             self.what.setChecked(True)
         self._check()
 
     def next_glyphs(self) -> None:
-        """Choose the next kind of glyphs, after the last none."""
+        """Choose the next kind of glyphs; none follows the last."""
         self.glyphs.setCurrentIndex((self.glyphs.currentIndex() + 1) % self.glyphs.count())
 
     def offer(
@@ -201,7 +201,7 @@ class CompareForm(QWidget):
         scans: Sequence[str],
         shells: Sequence[int] = (),
     ) -> None:
-        """Give what can be chosen; what was chosen stays so where it is still there."""
+        """Offer choices; what was chosen stays chosen where it is still there."""
         self._offer_shells(shells)
         kept = self.predictions
         offer(self.truths, [NO_TRUTH, *truths])
@@ -211,14 +211,14 @@ class CompareForm(QWidget):
         self._check()
 
     def choose_shell(self, shell: int | None) -> None:
-        """Choose a shell for a person; nothing is emitted."""
+        """Choose a shell from code; nothing is emitted."""
         with signals_blocked(self.shells):
             self.shells.setCurrentIndex(max(0, self.shells.findData(shell)))
 
     def choose(self, truth: str, predictions: Sequence[str]) -> None:
-        """Choose for a person."""
+        """Choose truth and predictions from code."""
         self.predictions_list.set_names(self.predictions_list.names, predictions)
-        self.choose_truth(truth)  # last: who follows the predictions may choose another
+        self.choose_truth(truth)  # last: a change of predictions may suggest another
 
     def choose_truth(self, truth: str) -> None:
         """Choose a truth; "" or one that is not offered: none."""
@@ -230,7 +230,7 @@ class CompareForm(QWidget):
             self.planes.setCurrentText(plane)
 
     def show_active(self, active: bool) -> None:
-        """Offer what can be done while a comparison is shown, or not."""
+        """Enable what can be done only while a comparison is shown."""
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
         self.glyphs.setEnabled(active)
@@ -246,13 +246,13 @@ class CompareForm(QWidget):
         self._fold(self.what.isChecked())
 
     def _fold(self, unfolded: bool) -> None:
-        """Show what is chosen, or what acts at once alone."""
+        """Show all entries, or only those that act at once."""
         for name in CHOICE:
             self.rows.show_row(name, unfolded and (name != "b_value" or self.shells.count() > 0))
         self.keys.setVisible(unfolded)
 
     def _check(self) -> None:
-        """Say what is wrong before it is asked for."""
+        """Say what is wrong before Show is pressed."""
         chosen, problem, note = self.predictions, "", ""
         if not self.predictions_list.names:
             note = "Nothing to compare yet: load a scan and harmonize it."

@@ -30,10 +30,10 @@ AROUND = 7
 """Voxels of the reference on each side of the crosshair that have a glyph: 225 at most."""
 
 EDGES = (12, 16, 24, 32, 48)
-"""Pixels of a glyph that there are to choose from: the next above what the screen shows."""
+"""Pixels of a glyph to choose from: the next above what the screen shows."""
 
 SAMPLE = 4000
-"""Voxels that tell what the longest glyph is (our choice)."""
+"""Number of voxels that determine the length of the longest glyph (our choice)."""
 
 PACE = 30
 """Milliseconds between drawings while slice, crosshair or camera move."""
@@ -44,12 +44,12 @@ OVERLAY = "napari_msp_glyphs"
 
 @dataclass(frozen=True)
 class Look:
-    """How a viewer looks at a slice.
+    """The way in which a viewer shows a slice.
 
     Attributes
     ----------
     order
-        Of S, P and L: slider, rows, columns.
+        Order of S, P and L: slider, rows, columns.
     up, leftwards
         Whether rows grow upwards on the screen, and columns to the left.
     """
@@ -60,13 +60,13 @@ class Look:
 
     @classmethod
     def of(cls, viewer: Viewer) -> Look:
-        """Tell how a viewer looks."""
+        """Return how a viewer shows its slice."""
         vertical, horizontal = viewer.scene.camera.orientation2d
         order = spatial(viewer.dims.order)
         return cls(order, str(vertical) == "up", str(horizontal) == "left")
 
     def view(self, lattice: Lattice) -> FloatArray:
-        """(3, 3) directions to the right, down and towards us on the screen, in scanner axes."""
+        """Return directions right, down and towards us on the screen, (3, 3), in scanner axes."""
         cosines = direction_cosines(shown_affine(lattice))
         right = cosines[:, self.order[2]] * (-1 if self.leftwards else 1)
         down = cosines[:, self.order[1]] * (-1 if self.up else 1)
@@ -80,13 +80,13 @@ class Drawing:
     Attributes
     ----------
     picture
-        Rows and columns as a layer has them, whichever way they are seen.
+        Image in the layer's rows and columns, whichever way they are seen.
     first
         Row and column of the first voxel.
     size
         Height and width of a voxel in pixels.
     count
-        Of glyphs.
+        Number of glyphs.
     """
 
     picture: Picture
@@ -109,15 +109,15 @@ def draw_slice(
     Parameters
     ----------
     image
-        What has the series.
+        Image that has the SH series.
     look
         How the slice is seen.
     point
-        (3,) in mm along S, P and L.
+        Point, (3,) in mm along S, P and L.
     reach
-        How far from it there are glyphs, in mm along rows' and columns' axes.
+        Distance from it within which there are glyphs, in mm along rows' and columns' axes.
     kind, largest
-        As for `glyph_picture`.
+        See `glyph_picture`.
     edge
         Pixels of a voxel's shorter side.
     """
@@ -164,7 +164,7 @@ def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
 
 
 def picture_on(layer: Layer, key: str, *, smooth: bool = True) -> Any:
-    """Return a layer's overlay that shows a `Drawing`; it is made when it is first asked for."""
+    """Return a layer's overlay that shows a `Drawing`; it is made at first use."""
     from napari_msp.ui.canvas_drawing import SlicePicture
 
     if key not in layer._overlays:
@@ -173,24 +173,24 @@ def picture_on(layer: Layer, key: str, *, smooth: bool = True) -> Any:
 
 
 class GlyphView(QObject):
-    """Keeps glyphs in the layers of a viewer's grid, drawn in a thread.
+    """Glyphs in the layers of a viewer's grid, drawn in a thread.
 
-    What is seen is always of the slice and the image that are seen: else it is taken away, until
-    the new ones are drawn.
+    They always belong to the slice and the image that are shown: others are removed until the new
+    ones are drawn.
 
     Parameters
     ----------
     viewer
-        Whose slice, crosshair and camera are followed.
+        Viewer whose slice, crosshair and camera are followed.
 
     Attributes
     ----------
     kind
-        What is drawn; None: nothing.
+        Kind of glyphs that are drawn; None: none.
     told : str
-        What half a voxel stands for, in words; "" without glyphs.
+        Emitted with the scale of glyphs in words; "" without glyphs.
     failed : UserError
-        They cannot be drawn.
+        Emitted when glyphs cannot be drawn.
     """
 
     told = Signal(str)
@@ -233,7 +233,7 @@ class GlyphView(QObject):
 
     @property
     def count(self) -> int:
-        """Number of glyphs that are seen."""
+        """Number of glyphs that are shown."""
         drawings = (self._overlay(place).drawing for place in self._drawn)
         return sum(each.count for each in drawings if each is not None)
 
@@ -258,11 +258,11 @@ class GlyphView(QObject):
         Parameters
         ----------
         layers
-            Of all cells.
+            Layers of all cells.
         images
-            By the number of the cell, those that have glyphs.
+            Images of the cells that have glyphs, by the number of the cell.
         reference
-            Whose voxels tell how far glyphs go, and what the longest is.
+            Image whose voxels determine how far glyphs reach, and how long the longest is.
         """
         if list(layers) != list(self._layers):
             self._drawn = {}
@@ -288,14 +288,14 @@ class GlyphView(QObject):
         self._asked = ()
 
     def stop(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         self._work.stop()
         self._clear()
         self._layers, self._images, self._reference = (), {}, None
         self._largest, self._asked = (None, 1.0), ()
 
     def look(self) -> None:
-        """Draw what is around the crosshair now, unless that is there."""
+        """Draw what is around the crosshair now, unless it is there already."""
         reference, viewer, kind = self._reference, self._viewer, self.kind
         if kind is None or reference is None or viewer.dims.ndisplay != 2 or viewer.dims.ndim < 3:
             return
@@ -321,7 +321,7 @@ class GlyphView(QObject):
         )
 
     def _follow(self, event: Any = None) -> None:
-        """Take away what is no longer true at once, and draw what is soon."""
+        """Remove outdated glyphs at once, and draw the new ones soon."""
         if self.kind is None or not self._layers:
             return
         if self._drawn and self._slice != self._slice_now():
@@ -369,7 +369,7 @@ class GlyphView(QObject):
 
 @dataclass(frozen=True)
 class _Where:
-    """What of a slice is drawn, and at how many pixels for a mm."""
+    """The part of a slice that is drawn, and the pixels for a mm."""
 
     look: Look
     point: tuple[float, ...]

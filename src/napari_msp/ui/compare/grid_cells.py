@@ -45,19 +45,19 @@ class GridCells:
     Attributes
     ----------
     layers
-        Layer data row by row, as many in each row.
+        Layer data row by row, with equally many in each row.
     columns
         Number of columns.
     bar
-        Which cell carries the colour bar of all maps; None: none does.
+        Number of the cell that carries the colour bar of all maps; None: none does.
     reference
         Image whose brain the cells are fitted to.
     legend
-        Who is who, and what black, white and the ends of the bar mean.
+        Text that names the scans, and says what black, white and the ends of the bar mean.
     places
-        Which cells hold a prediction's image and map.
+        Numbers of the cells with a prediction's image and map, by prediction.
     truth, source
-        Which cells hold the ground truth and the input scan; None: none does.
+        Numbers of the cells with the ground truth and the input scan; None: none has it.
     """
 
     layers: Sequence[LayerData]
@@ -71,7 +71,7 @@ class GridCells:
 
 
 def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
-    """Lay a comparison out as Fig. 3.
+    """Lay a comparison out as in Fig. 3.
 
     | ground truth | prediction A | prediction B |
     | input scan   | MSE of A     | MSE of B     |
@@ -81,7 +81,7 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
     Parameters
     ----------
     compared
-        Whose cells they are.
+        Comparison whose cells they are.
     shown
         Its cells for one map.
     """
@@ -112,18 +112,18 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
 
 
 def signed_cells(compared: Compared, shown: Cells, layout: GridCells) -> GridCells | None:
-    """Put prediction minus truth in the place of squared errors; None where that has no sign.
+    """Replace squared errors by prediction minus truth; None where that has no sign.
 
     Blue is below truth, orange above, black is right. All differences share one scale.
 
     Parameters
     ----------
     compared
-        Whose cells they are.
+        Comparison whose cells they are.
     shown
         Its cells for one map.
     layout
-        The same as `comparison_cells` lays them out.
+        Cells as `comparison_cells` lays them out.
     """
     if compared.truth is None or shown.coloured:
         return None
@@ -147,7 +147,7 @@ def signed_cells(compared: Compared, shown: Cells, layout: GridCells) -> GridCel
 
 
 def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cells) -> GridCells:
-    """Lay out what each branch gives, and below what it adds: SH averages, which add up.
+    """Lay out each branch's output and, below, what it adds: SH averages, which add up.
 
     | first stage  | branch i   | … | second stage      |
     | how they add | added by i | … | added by them all |
@@ -161,7 +161,7 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
     stages
         Its stages.
     alpha
-        Of equation (1).
+        α of equation (1).
     shown
         Cells of the comparison's SH average, whose contrast is kept.
     """
@@ -200,20 +200,20 @@ def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cel
 
 
 def cell_name(scan: Scan, name: str, quantity: str) -> str:
-    """Name a prediction's cell by its short name, such as "sub-01 MSP · MSE"."""
+    """Return the name of a prediction's cell, such as "sub-01 MSP · MSE"."""
     owner = name if name == scan.subject else f"{scan.subject} {name}"
     return f"{owner}{apart(scan)} · {quantity}"
 
 
 def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
-    """Say which scans are seen, and what black, white and the ends of the maps' scale are.
+    """Return the scans' names, and what black, white and the ends of the maps' scale mean.
 
     Parameters
     ----------
     compared, shown
-        What is seen.
+        Comparison, and its cells for the shown map.
     of_maps
-        What the second row shows, where it is not errors or doubts.
+        Description of the second row, where it is not errors or doubts.
     """
     scans = compared.scans_in_words
     low, high = shown.window
@@ -257,7 +257,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     """Return an image's layer, in the contrast that all images share."""
     values, inside, lattice = cell.values, cell.shown, shown.lattice
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
-        # In its own voxels, which fall into place by where the layer lies.
+        # In its own voxels, which are aligned by where the layer lies.
         values = shown.map.shown(compared.scan_maps[shown.map.name])
         inside, lattice = scan.image.mask, scan.image.lattice
     named = cell.name in compared.predictions
@@ -283,12 +283,12 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
 
 
 def _doubt_of(compared: Compared) -> str:
-    """Name what the second row shows where there is no truth."""
+    """Return the name of what the second row shows where there is no truth."""
     return doubt_shown(compared.predictions, compared.disagreement, compared.expected_error)
 
 
 def words_cell(scan: Scan, lattice: Lattice, words: str) -> LayerData:
-    """Fill a cell with nothing but words."""
+    """Return a cell that holds nothing but words."""
     nothing = np.zeros(lattice.shape, dtype=np.float32)
     return map_layer(
         scan, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=words, view=VIEW
@@ -296,7 +296,7 @@ def words_cell(scan: Scan, lattice: Lattice, words: str) -> LayerData:
 
 
 def _why_empty(compared: Compared, prediction: str) -> LayerData:
-    """Say why nothing is there."""
+    """Return a cell that says why it is empty."""
     if prediction:
         scan = compared.predictions[prediction]
         missing = _doubt_of(compared)

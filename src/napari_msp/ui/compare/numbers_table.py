@@ -1,4 +1,4 @@
-"""Global errors of predictions, each beside the first one's."""
+"""Global errors of predictions, each relative to the first one's."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
 SHORTEST_NAME, LONGEST_NAME = "MSP α=0.26", "sub-01 MSP prisma_st"
-"""Texts as wide as the column of names is at least and, for names that are wider, need not be."""
+"""Texts whose widths are the least and the largest width of the column of names."""
 
 SAME = 0.05
-"""A change below this many percent is called none."""
+"""Percent below which a change is called none."""
 
 
 @dataclass(frozen=True)
 class ErrorColumn:
-    """One kind of error, of every prediction.
+    """One kind of error, for all predictions.
 
     Attributes
     ----------
     of, error
-        What it is an error of and which, such as "colour FA" and "MSE".
+        Map or quantity and kind of error, such as "colour FA" and "MSE".
     unit
-        Of the values.
+        Unit of the values.
     values
-        One a prediction.
+        One value per prediction.
     terms
-        Of the glossary, that say what it is.
+        Glossary terms that explain the error.
     """
 
     of: str
@@ -50,7 +50,7 @@ class ErrorColumn:
 
     @property
     def title(self) -> str:
-        """Such as "colour-FA MSE"."""
+        """Title such as "colour-FA MSE"."""
         return f"{self.of.replace(' ', '-')} {self.error}"
 
     @property
@@ -68,19 +68,19 @@ class ErrorColumn:
 
     @property
     def display(self) -> NumberFormat:
-        """How they are written: all of one unit alike."""
+        """Number format, the same for all values of one unit."""
         squared = self.unit == "SH units²"
         return NumberFormat.of(self.values, SH_MSE_EXPONENT if squared else None)
 
     def change(self, number: int) -> float | None:
-        """By how many percent an error is above or below the first one; None for that itself."""
+        """Return by how many percent an error differs from the first one; None for the first."""
         return None if number == 0 else change(self.values[number], self.values[0])
 
 
 class NumbersTable(Themed):
-    """A row a prediction: its errors in one power of ten, and what they are to the first one's.
+    """One row per prediction: its errors in one power of ten, and relative to the first one's.
 
-    Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.
+    Ctrl+C copies the selected rows, or all, with full precision for a spreadsheet.
     """
 
     def __init__(self) -> None:
@@ -105,11 +105,11 @@ class NumbersTable(Themed):
         Parameters
         ----------
         names
-            Of the predictions; the first is the one that others are compared with.
+            Names of the predictions; the others are compared with the first.
         errors
-            At least one.
+            At least one kind of error.
         voxels
-            Number of those that were measured.
+            Number of voxels that were measured.
         """
         self._names, self._errors = names, errors
         texts = [_row(number, names, errors, voxels) for number in range(len(names))]
@@ -119,21 +119,21 @@ class NumbersTable(Themed):
         self.updateGeometry()
 
     def clear(self, words: str = NOTHING) -> None:
-        """Show nothing but why there is nothing."""
+        """Show nothing but the reason why there is nothing."""
         self._names, self._errors = (), ()
         self.words.setText(words)
         self._stack.setCurrentWidget(self.words)
         self.updateGeometry()
 
     def copy(self) -> None:
-        """Put the chosen rows, or all of them, on the clipboard."""
+        """Put the selected rows, or all of them, on the clipboard."""
         chosen = self.table.chosen_rows()
         QApplication.clipboard().setText(
             as_tsv(self._names, self._errors, chosen or range(len(self._names)))
         )
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Be as high as the rows need."""
+        """Ask for the height that the rows need."""
         return self.table.sizeHint() if self._names else self.words.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -150,7 +150,7 @@ class NumbersTable(Themed):
 
 
 def as_tsv(names: Sequence[str], errors: Sequence[ErrorColumn], chosen: Iterable[int]) -> str:
-    """Write chosen rows with full precision, tabs between the columns."""
+    """Return selected rows in full precision, with tabs between the columns."""
     titles = [
         title
         for error in errors

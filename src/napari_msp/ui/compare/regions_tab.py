@@ -1,4 +1,4 @@
-"""The Regions tab: what all images of a comparison hold in each region of a napari Labels layer."""
+"""The Regions tab: values of a comparison's images in each region of a napari Labels layer."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ NOTHING = "Choose labels, open an atlas or a bundle’s mask, or draw regions of
 PAINT = "Paint in the picture; press Draw again for the comparison."
 
 PACE = 150
-"""Milliseconds between measurements while somebody paints."""
+"""Milliseconds between measurements while the user paints."""
 
 SHORTEST_NAME, LONGEST_NAME = "MSP α=0.26", "truth sub-01 prisma_st"
-"""Images as wide as their column is at least and, for names that are wider, need not be."""
+"""Texts whose widths are the least and the largest width of the column of images."""
 
 OVERLAY = "napari_msp_regions"
 """Key among a layer's overlays."""
@@ -57,7 +57,7 @@ EDGE, INSIDE = 230, 70
 """Opacity of regions in the cells, of 255 (our choice)."""
 
 WORDS = FormWords({})
-"""No parameter is filled in here."""
+"""Words without labels: no parameter is filled in here."""
 
 _Found = tuple[RegionNumbers, Regions, list[tuple[Lattice, IntArray]]]
 
@@ -65,19 +65,19 @@ LABEL_IMAGES = "Label images (*.nii *.nii.gz);;All files (*)"
 
 
 def regions_of(layer: Labels, reference: Lattice) -> Regions:
-    """Take a Labels layer as regions.
+    """Return the regions of a Labels layer.
 
     Parameters
     ----------
     layer
-        Ours, or one that lies in the viewer as the reference does.
+        Layer of ours, or one that lies in the viewer as the reference does.
     reference
-        Whose axes the viewer's are.
+        Lattice whose axes are the viewer's.
 
     Raises
     ------
     UserError
-        When it has not three axes, or nothing is labelled.
+        If the layer has not three axes, or nothing is labelled.
     """
     labels = np.asarray(layer.data)
     if labels.ndim != 3:
@@ -101,7 +101,7 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
 
 
 def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Measurable]:
-    """Yield what is measured of a comparison: FA in place of maps in colours."""
+    """Yield the images of a comparison to measure: FA in place of maps in colours."""
     chosen = MAPS["fa"] if shown.coloured else shown
     comparison, order = compared.comparison, ("truth", "input", "prediction")
     here = regions.on(comparison.lattice)
@@ -117,7 +117,7 @@ def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Me
 
 
 def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
-    """Return regions as layers on a lattice are ordered; 0 where none of them lies."""
+    """Return regions in the order of layers on a lattice; 0 outside all of them."""
     try:
         labels: Any = regions.on(lattice).labels
     except UserError:  # the image is not where they are, as its cell shows
@@ -138,16 +138,16 @@ def picture_of(labels: IntArray, colours: Callable[[IntArray], Any]) -> Picture:
 
 
 class RegionsTab(Themed):
-    """Measures regions whenever they, the images or the map change, in a thread.
+    """Measures regions, in a thread, whenever they, the images or the map change.
 
-    What was measured before is greyed meanwhile where it is of other images, and never saved.
+    Meanwhile earlier numbers of other images are greyed, and can never be saved.
 
     Parameters
     ----------
     viewer
-        Whose Labels layers are offered.
+        Viewer whose Labels layers are offered.
     grid
-        Steps aside while somebody draws.
+        Grid that steps aside while the user draws.
     """
 
     failed = Signal(object)
@@ -200,7 +200,7 @@ class RegionsTab(Themed):
         self.paint()
 
     def stop(self) -> None:
-        """Let everything go but the labels, which are the viewer's."""
+        """Drop everything except the labels, which are the viewer's."""
         self._work.stop()
         self.draw.setChecked(False)
         self._compared, self._map = None, None
@@ -227,7 +227,7 @@ class RegionsTab(Themed):
             overlay.drawing = Drawing(picture_of(seen, layer.colormap.map), (0, 0), (1, 1), 0)
 
     def _volume(self, lattice: Lattice) -> IntArray:
-        """Return the regions as layers on a lattice are ordered."""
+        """Return the regions in the order of layers on a lattice."""
         for known, volume in self._volumes:
             if known.matches(lattice):
                 return volume
@@ -237,7 +237,7 @@ class RegionsTab(Themed):
         return volume
 
     def measure(self) -> None:
-        """Measure what is there now."""
+        """Measure the present regions."""
         compared, shown, layer = self._compared, self._map, self._layer
         if compared is None or shown is None or layer is None:
             self._work.stop()
@@ -258,7 +258,7 @@ class RegionsTab(Themed):
         self._work.ask(work)
 
     def copy(self) -> None:
-        """Put the chosen rows, or all of them, on the clipboard, with full precision."""
+        """Put the selected rows, or all of them, on the clipboard, with full precision."""
         if self.numbers is not None and self.table.isEnabled():
             each = len(self.numbers.tables) + 1  # rows of a region: its name, and its images
             chosen = {
@@ -291,7 +291,7 @@ class RegionsTab(Themed):
         self._draw_histogram()
 
     def _say_what_to_do(self) -> None:
-        """Say how regions come about and, as long as somebody draws, how drawing ends."""
+        """Say how to get regions and, while the user draws, how to end it."""
         if self._compared is None:
             words = "Regions are measured while a comparison is shown."
         elif self.draw.isChecked():
@@ -302,7 +302,7 @@ class RegionsTab(Themed):
         self.words.setVisible(bool(words))
 
     def _draw_histogram(self) -> None:
-        """Draw the voxels of the chosen region: a curve an image."""
+        """Draw the voxels of the selected region: one curve per image."""
         self.histogram.clear()
         numbers = self.numbers
         if numbers is None or not numbers.tables:
@@ -336,7 +336,7 @@ class RegionsTab(Themed):
         self.message.show_message("warning", sentence(said(error, WORDS)))
 
     def _warn_of_numbers(self) -> None:
-        """Say what numbers leave out, and of which labels: it is seen under other tabs, too."""
+        """Say what numbers leave out, and of which labels: it is visible under other tabs, too."""
         words = "" if self.numbers is None else "; ".join(self.numbers.notes)
         named = "" if self._layer is None else self._grid.lease.name_of(self._layer)
         self.message.show_message("warning", f"{named}: {words}" if words else "")
@@ -406,7 +406,7 @@ class RegionsTab(Themed):
             self._reading.ask(lambda control: (Path(chosen), read_regions(chosen).on(lattice)))
 
     def _set_drawing(self, wanted: bool) -> None:
-        """Let one image be seen with its labels, or the comparison again."""
+        """Show one image with its labels, or the comparison again."""
         if wanted and self._layer is not None:
             self._grid.step_aside(self._layer)
             self._layer.mode = "paint"  # only what is visible takes the brush
@@ -456,7 +456,7 @@ def _named(numbers: RegionNumbers) -> tuple[str, str]:
 
 
 def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
-    """Write for each region a row of its name, and one for each image."""
+    """Return for each region a row of its name, and one for each image."""
     tables = list(numbers.tables.items())
     everything = [row for _, table in tables for row in table.rows]
     style = NumberFormat.of(row.mean for row in everything if row.mean is not None)

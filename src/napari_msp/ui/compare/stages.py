@@ -1,4 +1,7 @@
-"""What a prediction's parts give, on the comparison's lattice and for any α; no Qt here."""
+"""Outputs of the parts of a prediction's model, on the comparison's lattice and for any α.
+
+No Qt here.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Stages(Terms):
-    """What a prediction kept of equation (1), as a comparison's cells show it."""
+    """The terms of equation (1) that a prediction kept, on the lattice of a comparison."""
 
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Self:
@@ -42,7 +45,7 @@ class Stages(Terms):
         )
 
     def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
-        """Return one slice of it, counted and ordered as layers are: (1, rows, columns) voxels.
+        """Return one slice, counted and ordered as layers are: (1, rows, columns) voxels.
 
         Maps ask for scanner axes only, which coefficients have wherever the voxels lie.
         """
@@ -59,18 +62,18 @@ class Stages(Terms):
 
 @dataclass(frozen=True, eq=False)
 class ModelOutputs:
-    """What the parts of a prediction's model gave; each can stand in the prediction's cell.
+    """The outputs of the parts of a prediction's model; each can stand in the prediction's cell.
 
     Attributes
     ----------
     alpha
-        The model's own.
+        The model's own α.
     image
         The prediction, on the comparison's lattice.
     scan
-        What it was made from.
+        Scan that it was made from.
     stages
-        None for a model without any.
+        Terms of equation (1); None for a model without stages.
     """
 
     alpha: float
@@ -81,14 +84,14 @@ class ModelOutputs:
     def of(self, part: str, alpha: float) -> tuple[SHImage, Part | None]:
         """Return a part's output on the comparison's lattice, and what it is.
 
-        Where the part is not there, that is the prediction as the model made it: None.
+        If the part is not there, it is the prediction as the model made it: None.
 
         Parameters
         ----------
         part
-            As in the diagram.
+            Name of the part in the diagram.
         alpha
-            Of equation (1).
+            α of equation (1).
         """
         if part == INPUT and self.scan is not None:
             return on_lattice(self.scan.image, self.image.lattice), Part("input")
@@ -111,13 +114,13 @@ class RepaintedSlice:
     Attributes
     ----------
     map
-        What they show.
+        Map that they show.
     alpha
-        Of equation (1), which may have moved on since.
+        α of equation (1), which may have moved on since.
     image, error
-        (rows, columns) of the prediction's cell and of the one beneath; None without truth.
+        (rows, columns) of the prediction's cell and of the one below it; None without truth.
     axis, index
-        Which slice it is, as layers are counted.
+        Axis and number of the slice, as layers are counted.
     """
 
     map: Map
@@ -145,11 +148,11 @@ def repaint_slice(
     compared, shown
         The comparison, and its cells of the map that is shown.
     stages
-        Of the prediction.
+        Terms of equation (1) of the prediction.
     alpha
-        Of equation (1).
+        α of equation (1).
     axis, index
-        Of the slice, as layers are counted.
+        Axis and number of the slice, as layers are counted.
     """
     chosen, truth = shown.map, compared.comparison.truth
     maps = Maps(stages.slice_image(alpha, axis, index))

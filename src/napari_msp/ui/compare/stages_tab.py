@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
 
 STEPS = 100
-"""Of the slider from 0 to 1."""
+"""Steps of the slider from 0 to 1."""
 
 PACE = 30
 """Milliseconds between repaints while α moves."""
@@ -57,16 +57,16 @@ NO_STAGES = (
 
 
 class StagesPanel(QWidget):
-    """Shows a model's stages and lets α be moved.
+    """The diagram of a model's stages, and a slider for α.
 
     Attributes
     ----------
     alpha
-        α as it is set now.
+        Present α.
     alpha_changed : float
-        While α moves.
+        Emitted while α moves.
     alpha_released : float
-        When it rests: the slider was let go, or a key or button has set it.
+        Emitted when α rests: the slider was released, or a key or button has set it.
     """
 
     alpha_changed = Signal(float)
@@ -119,7 +119,7 @@ class StagesPanel(QWidget):
         self._controls.setVisible(bool(outline.branches))
 
     def clear(self, words: str = NO_MODEL) -> None:
-        """Show no model, and why."""
+        """Show no model, and the reason."""
         self._outline = None
         self.branches.setChecked(False)
         self.diagram.set_model(None)
@@ -128,7 +128,7 @@ class StagesPanel(QWidget):
         self._controls.hide()
 
     def mark_branches(self, shown: bool) -> None:
-        """Show whether the branches are seen; nothing is emitted."""
+        """Show whether the branches are visible; nothing is emitted."""
         with signals_blocked(self.branches):
             self.branches.setChecked(shown)
 
@@ -161,14 +161,14 @@ class StagesPanel(QWidget):
 
 
 class StagesTab(QWidget):
-    """Shows in the cells of a comparison what the parts of one prediction's model give.
+    """The outputs of the parts of one prediction's model, in the cells of a comparison.
 
     Parameters
     ----------
     grid
-        Where the cells are.
+        Grid that has the cells.
     comparing
-        What is compared.
+        Present comparison.
 
     Attributes
     ----------
@@ -177,11 +177,11 @@ class StagesTab(QWidget):
     branches_shown
         Whether the branches have the grid.
     image_wanted : str, SHImage, Part
-        A prediction's name, what shall stand in its place, and what that is; None: itself.
+        Emitted with a prediction's name, an image for its place, and its description; None: itself.
     comparison_wanted
-        The branches were looked at enough.
+        Emitted when the branches make way for the comparison.
     failed : UserError
-        Something could not be computed.
+        Emitted when something could not be computed.
     """
 
     image_wanted = Signal(str, object, object)
@@ -208,11 +208,11 @@ class StagesTab(QWidget):
 
     @property
     def name(self) -> str:
-        """The prediction that is looked into; "" for none."""
+        """The prediction that is inspected; "" for none."""
         return str(self.choice.currentText())
 
     def take(self, compared: Compared) -> None:
-        """Look into another comparison."""
+        """Inspect another comparison."""
         self._own = {name: each.image for name, each in compared.comparison.predictions.items()}
         here = {name: each for name, each in compared.predictions.items() if made_here(each)}
         staged = [name for name, each in here.items() if each.branches]
@@ -222,7 +222,7 @@ class StagesTab(QWidget):
         self._look_into()
 
     def forget(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         for work in (self._reading, self._images, self._slices):
             work.stop()
         self._stages, self._own, self.branches_shown = None, {}, False
@@ -252,7 +252,7 @@ class StagesTab(QWidget):
 
     @property
     def _prediction(self) -> Prediction | None:
-        """The prediction that is looked into, where it was made here."""
+        """The prediction that is inspected, if it was made here."""
         compared = self._comparing.compared
         scan = None if compared is None else compared.predictions.get(self.name)
         return scan if scan is not None and made_here(scan) else None
@@ -266,7 +266,7 @@ class StagesTab(QWidget):
         return ModelOutputs(prediction.alpha, image, compared.scan, self._stages)
 
     def _look_into(self) -> None:
-        """Show the chosen prediction's model, and get its stages ready."""
+        """Show the selected prediction's model, and prepare its stages."""
         self._stages = None
         self._reading.stop()
         prediction, compared = self._prediction, self._comparing.compared

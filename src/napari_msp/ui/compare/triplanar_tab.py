@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 ALONE = "nothing"
 
 _Role = tuple[str, str]
-"""What an image is in a comparison, and a prediction's short name: titles change with α."""
+"""Role of an image in a comparison, and a prediction's short name: titles change with α."""
 
 NOBODY: _Role = ("", "")
 
 HIGH = 1.25
-"""Height over width from which on planes of two images are larger above each other."""
+"""Height over width above which planes of two images are larger one above the other."""
 
 PACE = 30
 """Milliseconds between drawings while the crosshair moves."""
 
 SMALLEST, USUAL = 84, 200
-"""Edges in pixels."""
+"""Edges of a plane's view in pixels: minimum and usual."""
 
 MARGIN = 13
 """Pixels around the picture, in which the letters stand."""
@@ -63,7 +63,7 @@ class TriplanarTab(QWidget):
     Parameters
     ----------
     viewer
-        Whose crosshair it is.
+        Viewer whose crosshair is used.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -107,7 +107,7 @@ class TriplanarTab(QWidget):
         self.look()
 
     def stop(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         self._images, self._shown, self._volumes = {}, None, {}
         for views in self.views:
             for view in views.values():
@@ -125,12 +125,12 @@ class TriplanarTab(QWidget):
                     self._draw(view, plane, combo.currentText(), maps)
 
     def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Draw what was not drawn while nobody looked."""
+        """Draw what was not drawn while the tab was hidden."""
         super().showEvent(event)
         self.look()
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Put an image's planes beside each other, or above each other where it is high."""
+        """Put an image's planes beside each other, or above each other where the tab is high."""
         super().resizeEvent(event)
         self._arrange()
 
@@ -163,7 +163,7 @@ class TriplanarTab(QWidget):
         view.show_slice(picture, size, sides, (cross[0], cross[1]) if inside else None)
 
     def _volume(self, name: str, maps: Maps) -> FloatArray:
-        """Return an image as layers are ordered, from 0 to 1."""
+        """Return an image in the order of layers, from 0 to 1."""
         if name not in self._volumes:
             shown = self._shown
             assert shown is not None
@@ -206,7 +206,7 @@ class PlaneView(QWidget):
     Attributes
     ----------
     clicked : float, float
-        Where somebody pressed: shares of the picture's height and width, from 0 to 1.
+        Emitted when pressed, with shares of the picture's height and width, from 0 to 1.
     """
 
     clicked = Signal(float, float)
@@ -238,9 +238,9 @@ class PlaneView(QWidget):
         size
             Height and width in mm.
         sides
-            What lies at its sides.
+            Letters of its sides.
         cross
-            Where the crosshair is, in shares of height and width; None: nowhere.
+            Place of the crosshair, in shares of height and width; None: outside.
         """
         grey = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
         pixels = np.ascontiguousarray(np.clip(np.nan_to_num(grey) * 255, 0, 255).astype(np.uint8))
@@ -261,7 +261,7 @@ class PlaneView(QWidget):
         return QSize(USUAL, USUAL)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Be seen at all."""
+        """Stay large enough to be seen."""
         return QSize(SMALLEST, SMALLEST)
 
     def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
@@ -286,11 +286,11 @@ class PlaneView(QWidget):
             painter.drawText(place, int(aligned), text)
 
     def mousePressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Tell where it was pressed."""
+        """Report where the mouse was pressed."""
         self._tell(event)
 
     def mouseMoveEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Tell where it is dragged to."""
+        """Report where the mouse is dragged to."""
         self._tell(event)
 
     def _tell(self, event: Any) -> None:
@@ -315,7 +315,7 @@ class PlaneView(QWidget):
             painter.drawLine(QPointF(*first), QPointF(*second))
 
     def _box(self) -> QRectF:
-        """Where the picture lies, as large as it fits."""
+        """Return the picture's place, as large as it fits."""
         room_wide, room_tall = self.width() - 2 * MARGIN, self.height() - 2 * MARGIN
         tall, wide = self._size
         zoom = max(min(room_tall / tall, room_wide / wide), 1e-6)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 SCALE_BARS = (50, 20, 10, 5, 2, 1)
-"""Lengths in mm, of which the longest is drawn that does not reach the legend."""
+"""Lengths in mm, of which the longest that does not reach the legend is drawn."""
 
 NEAR = 10.0
-"""Heads whose ends lie within so many mm of each other count as lying alike (our choice)."""
+"""Mm between the ends of two heads up to which they count as lying alike (our choice)."""
 
 
 class ViewerGrid:
@@ -44,18 +44,18 @@ class ViewerGrid:
     Parameters
     ----------
     viewer
-        Whose grid it is.
+        Viewer whose grid it is.
     warn
-        Called with words for people about a layer that stays hidden.
+        Called with a text for the user about a layer that stays hidden.
     owner
-        What people are to leave, in these words, to see such a layer.
+        Name of what the user has to leave to see such a layer.
 
     Attributes
     ----------
     lease
-        Of the viewer's canvas.
+        Lease of the viewer's canvas.
     layers
-        Of the cells, in reading order.
+        Layers of the cells, in reading order.
     fit
         Fits heads and names into them.
     """
@@ -85,16 +85,16 @@ class ViewerGrid:
 
     @property
     def refusal(self) -> str:
-        """What to say where somebody else has the viewer, which is not shared; "" else."""
+        """Text that says who else has the viewer, which is not shared; else ""."""
         return self.lease.refusal
 
     @property
     def there(self) -> list[Layer]:
-        """Layers of cells that nobody has deleted."""
+        """Layers of the cells that were not deleted."""
         return [layer for layer in self.layers if layer in self.viewer.layers]
 
     def unseen(self, places: Collection[int]) -> str:
-        """Say why these cells cannot be seen, and what helps; "" where they can."""
+        """Return why these cells cannot be seen, and what helps; "" where they can."""
         if not self.holds(places):
             return "its layers were deleted, and are drawn anew"
         if not all(self.layers[place].visible for place in places):
@@ -104,7 +104,7 @@ class ViewerGrid:
         return ""
 
     def holds(self, places: Collection[int]) -> bool:
-        """Return whether these cells are there: nobody has deleted them."""
+        """Return whether these cells are there: not one was deleted."""
         there = [self.layers[place] for place in places if place < len(self.layers)]
         return len(there) == len(places) and all(each in self.viewer.layers for each in there)
 
@@ -136,16 +136,16 @@ class ViewerGrid:
         return int(self.viewer.dims.ndim) - 3
 
     def show(self, cells: GridCells, *, carry: bool = False) -> list[Layer]:
-        """Show cells in place of those before; give their layers in reading order.
+        """Replace the cells by others; return their layers in reading order.
 
-        Nothing is shown, and none given, where there is a `refusal`.
+        Where there is a `refusal`, nothing is shown, and the list is empty.
 
         Parameters
         ----------
         cells
-            What is shown.
+            Cells to show.
         carry
-            Keep slice and camera where they were in the head before, though this is another one.
+            Keep slice and camera where they were in the head before, although this is another one.
         """
         if self.refusal:
             return []
@@ -196,11 +196,11 @@ class ViewerGrid:
         return self.layers
 
     def hide(self) -> None:
-        """Show nothing in any cell until cells are shown anew: what is in them is not meant."""
+        """Hide all cells until cells are shown anew: their contents are outdated."""
         self._see([each for each in self.layers if each.visible], False)
 
     def _see(self, layers: Sequence[Layer], seen: bool) -> None:
-        """Open the eyes of layers, or close them until cells are shown anew."""
+        """Show layers, or hide them until cells are shown anew."""
         linking, self._linking = self._linking, False
         for layer in layers:
             layer.visible = seen
@@ -212,7 +212,7 @@ class ViewerGrid:
 
         Returns
         -------
-        Whether they are as many, of the same kinds; else nothing is done.
+        Whether they are as many and of the same kinds; else nothing is done.
         """
         there = self.there
         known, self._cells = self._cells, cells.layers
@@ -255,7 +255,7 @@ class ViewerGrid:
         self._linking = True
 
     def remark(self, words: str) -> None:
-        """Say something more in the legend, in place of what was said before."""
+        """Add a text to the legend, in place of the one before."""
         if words != self._remark:
             self._remark = words
             if self.active:
@@ -263,7 +263,7 @@ class ViewerGrid:
                 fit_legend(self.viewer)
 
     def come_closer(self, mm: float) -> None:
-        """Fill cells with so many mm around the crosshair's point, unless they show less."""
+        """Fill cells with `mm` around the crosshair's point, unless they show less."""
         rows, columns = spatial(self.viewer.dims.order)[1:]
         point = crosshair_of(self.viewer).point
         self.fit.come_closer((point[rows], point[columns]), mm)
@@ -280,7 +280,7 @@ class ViewerGrid:
             dims.order = (*range(extra), *(axis + extra for axis in ORDERS[plane]))
 
     def step(self, by: int) -> None:
-        """Go so many slices further."""
+        """Move by `by` slices."""
         dims, axis = self.viewer.dims, spatial(self.viewer.dims.order)[0] + self._extra
         if self.active:
             dims.set_point(axis, dims.point[axis] + by * dims.range[axis].step)
@@ -291,9 +291,9 @@ class ViewerGrid:
         self.viewer.dims.set_point(axes, [float(each) for each in place])
 
     def step_aside(self, layer: Layer) -> None:
-        """Show the first cell alone, under a layer of somebody else's that is to be painted on.
+        """Show the first cell alone, under another's layer that is to be painted on.
 
-        Where another was painted on, it takes that one's place, and the camera stays.
+        If another was painted on, the layer takes its place, and the camera stays.
         """
         if not self.active or layer not in self.viewer.layers:
             self.come_back()
@@ -337,14 +337,14 @@ class ViewerGrid:
         self.select()
 
     def select(self) -> None:
-        """Select a cell: the second, which is a prediction's, or another where that has gone."""
+        """Select the second cell, which is a prediction's, or another where that has gone."""
         if there := self.there:
             self.viewer.layers.selection.active = there[min(1, len(there) - 1)]
         elif self.active:
             self.viewer.layers.selection.active = None
 
     def leave(self) -> None:
-        """Take the cells away and bring everything back as it was."""
+        """Remove the cells and restore everything as it was."""
         if not self.active:
             return
         viewer = self.viewer
@@ -384,7 +384,7 @@ class ViewerGrid:
         self.select()
 
     def _show_bar(self) -> None:
-        """Show the colour bar of the last cell that is seen of those on its scale; else none."""
+        """Show the colour bar of the last visible cell among those on its scale; else none."""
         from napari_msp.ui.canvas_drawing import show_colour_bar  # loads napari's own
 
         seen = [
@@ -395,13 +395,13 @@ class ViewerGrid:
         show_colour_bar(self.viewer, seen[-1] if seen and self._bar else None)
 
     def _cells_changed(self, event: Any = None) -> None:
-        """Follow a person who deletes or hides a cell."""
+        """Follow the user who deletes or hides a cell."""
         if self._linking:
             self._show_bar()
             self.fit.follow()
 
     def _link(self, event: Any) -> None:
-        """Give a contrast that a person chose to all cells on the same scale, and say it."""
+        """Apply a contrast that the user set to all cells on the same scale, and say so."""
         if not self._linking or event.source not in self.layers:
             return
         self._linking = False
@@ -448,9 +448,9 @@ class ViewerGrid:
             bar.events.font_size()  # napari draws another length only with another zoom
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
-        """Return where each spatial axis is cut, if that is worth being looked at in a brain too.
+        """Return where each spatial axis is cut, if that is worth looking at in another brain too.
 
-        All three where there is a crosshair inside it, else the slice that is shown.
+        These are all three axes where a crosshair is inside it, else that of the shown slice.
         """
         dims = self.viewer.dims
         if not any(each.visible and is_ours(each) for each in self.viewer.layers):
@@ -463,7 +463,7 @@ class ViewerGrid:
         return {axis: point[axis]} if low <= point[axis] <= high else {}
 
     def _carry_over(self, old: FloatArray) -> None:
-        """Go to where another brain has what was looked at in the one before."""
+        """Go to the place in another brain that corresponds to the one in the brain before."""
         new, dims, extra = self.fit.brain, self.viewer.dims, self._extra
         assert new is not None
         if np.abs(new - old).max() <= NEAR:  # the same mm are the same place

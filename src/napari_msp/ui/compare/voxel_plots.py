@@ -34,7 +34,7 @@ ANGLES = np.linspace(0, 2 * np.pi, 121)
 
 
 class CoefficientBars(pg.GraphicsLayoutWidget):
-    """One bar a coefficient and image, in a plot for each order: l = 0 and 2 above 4 and 6.
+    """One bar per coefficient and image, with a plot for each order: l = 0 and 2 above 4 and 6.
 
     Each order has an axis of its own, as a lower order dwarfs the next.
     """
@@ -59,7 +59,7 @@ class CoefficientBars(pg.GraphicsLayoutWidget):
             plot.show(coefficients)
 
     def paint(self, colours: Colours, bars: Sequence[QColor]) -> None:
-        """Take over a theme, and a colour for each image that follows."""
+        """Adopt a theme, and a colour for each image that follows."""
         self.setBackground(colours.ground)
         self._title.setText(TITLE, color=colours.faint)
         for plot in self._plots:
@@ -168,7 +168,7 @@ class PolarProfile(StillPlot):
                 curve.setData(across[number], up[number])
 
     def paint(self, colours: Colours, curves: Sequence[QColor], widths: Sequence[float]) -> None:
-        """Take over a theme, and a colour and line width for each image that follows."""
+        """Adopt a theme, and a colour and line width for each image that follows."""
         self.setBackground(colours.ground)
         for item in self._grid:
             item.setPen(colours.box)
@@ -203,7 +203,7 @@ class Scale:
         self.top = 0.0
 
     def fit(self, largest: float) -> bool:
-        """Move the end where `largest` is above it or below half of it; give whether it moved."""
+        """Move the end if `largest` is above it or below half of it; return whether it moved."""
         wanted = rounded_up(largest)
         if self.top / 2 < wanted <= self.top:
             return False

@@ -1,4 +1,4 @@
-"""The Voxel tab: what truth, predictions and input hold under the mouse."""
+"""The Voxel tab: the values of truth, predictions and input in the voxel under the mouse."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ LOW = 420
 """Pixels of height below which plots stand closer, and the profile beside the legend."""
 
 ROWS, LOW_ROWS = (0, 210, 170), (100, 160, 0)
-"""Pixels at least of legend, bars and profile below each other; and where it is low, of the profile
-beside the legend, and of bars below them: lower ones cannot be read."""
+"""Minimum pixels of legend, bars and profile below each other; in a low tab, of the profile beside
+the legend, of the bars below, and of nothing: lower plots cannot be read."""
 
 PACE = 40
 """Milliseconds between looks while the mouse moves."""
@@ -48,18 +48,18 @@ SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What one image holds in the voxel.
+    """The values of one image in the voxel.
 
     Attributes
     ----------
     name
-        For the legend.
+        Name in the legend.
     coefficients
-        (28,) in scanner axes.
+        SH coefficients, (28,) in scanner axes.
     is_truth
-        Drawn in the colour of text, strongly; others in the theme's series.
+        Whether to draw it strongly in the text's colour; others have the theme's series.
     value
-        Of the map that is shown.
+        Value of the map that is shown, in words.
     """
 
     name: str
@@ -69,9 +69,9 @@ class Trace:
 
 
 class VoxelPanel(Themed):
-    """Bars of the coefficients, order by order, and the signal round the plane that is looked at.
+    """Bars of the coefficients, order by order, and the signal round the plane that is shown.
 
-    Nothing is built anew from one voxel to the next, so that it can follow the mouse.
+    Nothing is rebuilt from one voxel to the next, so that it can follow the mouse.
     """
 
     def __init__(self) -> None:
@@ -108,9 +108,9 @@ class VoxelPanel(Themed):
         Parameters
         ----------
         position
-            Where it is, in words.
+            Place of the voxel, in words.
         traces
-            In the order of the legend, all of one SH order.
+            Values of the images, in the order of the legend, all of one SH order.
         plane
             "axial", "coronal" or "sagittal".
         shown
@@ -127,7 +127,7 @@ class VoxelPanel(Themed):
             self.restyle()
 
     def clear(self, words: str = NOTHING) -> None:
-        """Show nothing but words, such as that the mouse is outside the brain."""
+        """Show only a text, such as that the mouse is outside the brain."""
         self._empty = True
         self.position.setText(words)
         self._draw()
@@ -142,7 +142,7 @@ class VoxelPanel(Themed):
             self._parts.setRowStretch(row, int(row > 0 and height > 0))
 
     def restyle(self) -> None:
-        """Give every trace a colour of the theme, and draw."""
+        """Assign every trace a colour of the theme, and draw."""
         colours = colours_of(self)
         own = _colours_of(self._traces, colours)
         widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
@@ -165,19 +165,19 @@ class VoxelPanel(Themed):
 
 
 class VoxelTab(QWidget):
-    """Follows the mouse over a viewer's canvas.
+    """The voxel under the mouse on a viewer's canvas.
 
     Parameters
     ----------
     viewer
-        Whose mouse it is.
+        Viewer whose mouse is followed.
     plane
-        Gives the plane that is shown.
+        Returns the plane that is shown.
 
     Attributes
     ----------
     place
-        Where it is scrolled.
+        Scroll area that holds the tab.
     """
 
     def __init__(self, viewer: Viewer, plane: Callable[[], str]) -> None:
@@ -201,13 +201,13 @@ class VoxelTab(QWidget):
         self._pace.triggered.connect(self.look)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Follow the height that there is to be seen at once."""
+        """Follow the height that is visible at once."""
         if event.type() == QEvent.Resize:
             self.panel.arrange(low=event.size().height() < LOW)
         return bool(super().eventFilter(watched, event))
 
     def follow(self, compared: Compared, shown: Map) -> None:
-        """Look into the images of a comparison, and into their maps that are shown."""
+        """Show voxels of a comparison's images, and of their maps that are shown."""
         begin, self._compared, self._map = self._compared is None, compared, shown
         if begin:
             self._viewer.mouse_move_callbacks.append(self._moved)
@@ -215,7 +215,7 @@ class VoxelTab(QWidget):
         self.look()
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop following the mouse."""
         if self._compared is not None:
             self._viewer.mouse_move_callbacks.remove(self._moved)
             self._viewer.mouse_drag_callbacks.remove(self._pressed)
@@ -239,7 +239,7 @@ class VoxelTab(QWidget):
             self.panel.show_voxel(where, traces, self._plane(), shown.title)
 
     def _follow_crosshair(self) -> None:
-        """Look into the crosshair's voxel, and no longer into the mouse's."""
+        """Show the crosshair's voxel, and no longer the mouse's."""
         if self._compared is not None and self._crosshair.shown:
             self.hold.setChecked(True)
             self._position = self._crosshair.point
@@ -266,7 +266,7 @@ def _legend(traces: Sequence[Trace]) -> list[tuple[str, bool]]:
 
 
 def _colours_of(traces: Sequence[Trace], colours: Colours) -> list[QColor]:
-    """Return every trace a colour: that of text for truth, else the next of the series."""
+    """Return a colour for every trace: that of text for truth, else the next of the series."""
     series = cycle(colours.series)
     return [colours.text if each.is_truth else next(series) for each in traces]
 
@@ -279,7 +279,7 @@ def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | Non
 
 
 def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list[Trace]:
-    """Return what the images hold there; an image is left out where it has no brain."""
+    """Return the values at a position; an image is left out where it has no brain."""
     found = []
     for each in compared.images:
         image = each.maps.image
@@ -293,14 +293,14 @@ def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list
 
 
 def _value(shown: Map, value: FloatArray) -> str:
-    """Write a map's value; of a vector its parts along left-right, front-back and up-down."""
+    """Return a map's value as text; a vector's parts are left-right, front-back and up-down."""
     parts = np.atleast_1d(shown.shown(value))
     digits = ".2f" if shown.coloured else ".3g"
     return " ".join(f"{each:{digits}}" for each in parts)
 
 
 def _words(index: tuple[int, ...], image: SHImage) -> str:
-    """Say where a voxel is, such as "L 12.0 · A 5.3 · S 30.1 mm (voxel 33 41 7)"."""
+    """Return the place of a voxel, such as "L 12.0 · A 5.3 · S 30.1 mm (voxel 33 41 7)"."""
     point = (image.affine @ [*index, 1.0])[:3]
     sides = [
         f"{plus if value >= 0 else minus} {abs(value):.1f}"

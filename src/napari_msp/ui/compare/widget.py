@@ -51,8 +51,8 @@ FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited 
 NUMBERS = "CSV (*.csv)"
 
 FLICKER = {"G": "truth", "H": "source"}
-"""Keys that show another cell in place as long as they are held; napari has other uses for most
-letters, but not for these."""
+"""Keys that show another cell in place while they are held; napari has other uses for most letters,
+but not for these."""
 
 NEXT_GLYPHS = "Q"
 """Key of the next kind of glyphs; free in napari, too."""
@@ -60,22 +60,22 @@ NEXT_GLYPHS = "Q"
 EDGE = 6
 
 LOWEST, ROOMY = 210, 250
-"""Pixels of the tabs at least, and where there is room for what was chosen, too."""
+"""Pixels of the tabs at least, and where there is room for the choices, too."""
 
 NARROWEST = 240
-"""Pixels that the table asks for."""
+"""Width in pixels that the table asks for."""
 
 WORDS = FormWords(LABELS)
-"""What the window calls parameters."""
+"""Words by the window's labels of parameters."""
 
 
 class Compare(Docked):
-    """The widget.
+    """The Compare widget.
 
     Parameters
     ----------
     napari_viewer
-        Whose scans are offered, and who gets the cells.
+        Viewer whose scans are offered, and which gets the cells.
     """
 
     page = "compare"
@@ -119,7 +119,7 @@ class Compare(Docked):
         return QSize(USUAL_WIDTH, super().sizeHint().height())
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Make room where the window was made low; a person may unfold the choice there."""
+        """Make room where the window was made low; the user may unfold the choices there."""
         super().resizeEvent(event)
         if self.grid.active and event.size().height() < event.oldSize().height():
             QTimer.singleShot(0, self._fold_if_low)  # once all have their places
@@ -137,7 +137,7 @@ class Compare(Docked):
         self.show_comparison()
 
     def show_comparison(self) -> None:
-        """Compare what the form says, unless somebody else has the canvas."""
+        """Compare the images chosen in the form, unless another widget has the canvas."""
         if self._is_refused():
             return
         choices, form = self._choices, self.form
@@ -152,7 +152,7 @@ class Compare(Docked):
         self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
-        """Bring the viewer back to how it was."""
+        """Restore the viewer as it was."""
         self.comparing.forget()
         self.progress.end()
         self.stages.forget()
@@ -179,17 +179,17 @@ class Compare(Docked):
             self._warn_of_reservations()
 
     def _fold_if_low(self) -> None:
-        """Leave the height to the tabs, where what was chosen would take too much of it."""
+        """Leave the height to the tabs, where the choices would take too much of it."""
         if self.comparing.compared is not None and self.tabs.height() < ROOMY:
             self.form.what.setChecked(False)
 
     def _warn_of_reservations(self) -> None:
-        """Say how images were made and laid on each other, instead of what was said before."""
+        """Say how images were made and aligned, in place of the message before."""
         compared = self.comparing.compared
         self._warn("" if compared is None else "\n".join(compared.reservations))
 
     def _take_drawn(self, drawn: str) -> None:
-        """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
+        """Show the cells, unless α has moved on: they are drawn anew when it rests."""
         if self.form.map_name not in self.comparing.maps:  # another was chosen meanwhile
             self.comparing.draw(self.form.map_name)
         elif drawn == self.form.map_name and not self.stages.panel.moving:
@@ -216,14 +216,14 @@ class Compare(Docked):
         self._enable()
 
     def _is_refused(self) -> bool:
-        """Return whether somebody else has the canvas, and say who."""
+        """Return whether another widget has the canvas, and say which."""
         self._refusal = self.grid.refusal
         if self._refusal:
             self._warn(self._refusal)
         return bool(self._refusal)
 
     def _take_free(self) -> None:
-        """Refuse no longer once somebody else has left the canvas; show what was computed."""
+        """Once another widget has left the canvas, clear the refusal and show what was computed."""
         if self._shared.owner or not self._refusal:
             return
         if self.message.text == self._refusal:
@@ -247,18 +247,18 @@ class Compare(Docked):
             self.grid.go_back()
 
     def _change_alpha(self) -> None:
-        """Take away the glyphs of the α before; those of this one are drawn when it rests."""
+        """Remove the glyphs of the α before; those of this one are drawn when it rests."""
         cells = self._cells()
         if cells is not None and self.stages.name in cells.places:
             self.glyphs.leave_out(cells.places[self.stages.name][0])
 
     def _cells(self) -> GridCells | None:
-        """Return the cells of the chosen map, with the sign of errors where that is wanted."""
+        """Return the cells of the chosen map, with the sign of errors where it is wanted."""
         drawn = self.comparing.maps.get(self.form.map_name)
         return None if drawn is None else drawn.seen(self.form.signed)
 
     def _flicker(self, which: str) -> Callable[[Viewer], Iterator[None]]:
-        """Make what a held key does: show the truth or the input in the predictions' cells."""
+        """Return the action of a held key: show truth or input in the predictions' cells."""
 
         def hold(viewer: Viewer) -> Iterator[None]:
             cells = self._cells()
@@ -307,7 +307,7 @@ class Compare(Docked):
         self.message.show_message("warning", words)
 
     def _list(self) -> None:
-        """Offer what is loaded; leave once a person has deleted every cell."""
+        """Offer what is loaded; leave once the user has deleted every cell."""
         if self.grid.active and not self.grid.there:
             self.leave()
             self._warn(ALL_DELETED)
@@ -319,7 +319,7 @@ class Compare(Docked):
         )
 
     def _change_shell(self) -> None:
-        """Choose the same at another shell, and show it where a comparison is shown."""
+        """Choose the same images at another shell, and show them if a comparison is shown."""
         before = [self._choices.predictions[text] for text in self.form.predictions]
         self._list()
         chosen = self._choices.alike(before)
@@ -330,13 +330,13 @@ class Compare(Docked):
             self.show_comparison()
 
     def _suggest_truth(self) -> None:
-        """Choose the scan that predictions aim at, until a person chooses."""
+        """Choose the scan that predictions aim at, until the user chooses."""
         if not self._truth_picked:
             chosen = [self._choices.predictions[text] for text in self.form.predictions]
             self.form.choose_truth(self._choices.truth_for(chosen))
 
     def _bind_keys(self) -> None:
-        """Let keys be held as long as there is something to see by them."""
+        """Bind the keys while there is something for them to show."""
         if self.grid.active != self._bound:
             self._bound = self.grid.active
             for key, which in FLICKER.items():
@@ -431,7 +431,7 @@ class Compare(Docked):
         self.viewer.dims.events.order.connect(self._follow_plane)
 
     def _follow_plane(self) -> None:
-        """Show in the form what napari's own buttons turned to."""
+        """Show in the form the plane that napari's own buttons turned to."""
         if self.grid.active:
             self.form.show_plane(self.grid.plane)
             self.voxel.look()
@@ -460,7 +460,7 @@ class Compare(Docked):
 
 
 def worse_than_before(names: Sequence[str], errors: Sequence[ErrorColumn]) -> str:
-    """Say which predictions err more than the input itself, which stands first, and in what."""
+    """Return which predictions err more than the input, the first name, and in what."""
     if not names or names[0] != BEFORE:
         return ""
     found = []
