@@ -120,7 +120,7 @@ def test_a_dry_run_checks_and_writes_nothing(tree, tmp_path):
 
 def test_the_input_platform_is_marked_where_it_was_named(tree, tmp_path):
     marked, unmarked = tmp_path / "marked", str(tmp_path / "unmarked")
-    import_tree(tree, marked, PATTERN, input_platform="ge_st")
+    import_tree(tree, marked, PATTERN, input="ge_st")
     import_tree(str(tree), unmarked, PATTERN)
     described = [
         json.loads(Path(out, "dataset_description.json").read_text()) for out in (marked, unmarked)
@@ -245,9 +245,9 @@ class TestRefusals:
         refused(tree, "dwi_A_01_GE_ST", "sub-A01_ses-ge_acq-st_dwi", str(twin), "rename")
 
     def test_an_input_platform_that_was_not_scanned_on(self, tree):
-        error = refused(tree, "no scan is of this platform", input_platform="prisma_st")
-        assert (error.subject, error.field) == ("prisma_st", "input_platform")
-        assert error.remedy == Choose("input_platform", ("connectom_sa", "ge_st"))
+        error = refused(tree, "no scan is of this platform", input="prisma_st")
+        assert (error.subject, error.field) == ("prisma_st", "input")
+        assert error.remedy == Choose("input", ("connectom_sa", "ge_st"))
 
     def test_a_missing_tree(self, tree, tmp_path):
         with pytest.raises(UserError, match=message("nowhere", "no such folder")):

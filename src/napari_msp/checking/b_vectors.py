@@ -207,9 +207,9 @@ def check_turns(
     return found, [each for each in corrections if each is not None]
 
 
-def _alone(table: TableInFile) -> FloatArray | None:
+def _alone(table: TableInFile | None) -> FloatArray | None:
     """Return the turn that a scan's own fibres surely tell; None where they tell none."""
-    if table.coherence is None:
+    if table is None or table.coherence is None:
         return None
     found = table.coherence.best
     if found.z < SURE:
@@ -302,10 +302,10 @@ def _judge_together(
     tried = [(NO_TURN, LEAST_TURN)]
     tried += [(pair.of_input(NO_TURN), LEAST_TURN) for pair in pairs.values()]
     # What a scan's own fibres tell is less exact, so more is taken for a plain order of axes.
-    if source.table is not None and (own := _alone(source.table)) is not None:
+    if (own := _alone(source.table)) is not None:
         tried.append((own, LEAST_TURN_ALONE))
     for pair in pairs.values():
-        if pair.target.table is not None and (own := _alone(pair.target.table)) is not None:
+        if (own := _alone(pair.target.table)) is not None:
             tried.append((pair.of_input(own), LEAST_TURN_ALONE))
     best, *others = sorted(
         (_explain(source, pairs, turn, accuracy) for turn, accuracy in tried),

@@ -48,7 +48,6 @@ def add_options(command: ArgumentParser) -> None:
         scans.add_argument(option, help=f"Use this label for {what} if the tree names none.")
     scans.add_argument(
         "--input",
-        dest="input_platform",
         metavar="PLATFORM",
         help="Mark this platform in the dataset as the one to predict from, so that no other "
         "command needs to be told.",

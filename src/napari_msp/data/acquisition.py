@@ -266,18 +266,18 @@ class Acquisition:
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
         brain = estimate_mask(images, self.affine, self.name)
-        vars(self)["brain"] = brain  # `mask_made` asks for it
-        warnings.warn(EstimatedMask(self.mask_made, self.name), stacklevel=2)
+        warnings.warn(EstimatedMask(self._made(brain), self.name), stacklevel=2)
         return brain
 
     @property
     def mask_made(self) -> str:
         """Text on an estimated mask: its size and anything odd about it; empty without one."""
-        if not self.brain.estimated:
-            return ""
-        said = [f"has no brain mask, so one was {self.brain.origin}"]
-        said.append(coverage(self.brain.inside, self.affine))
-        said += [f"it {doubt}" for doubt in self.brain.doubts]
+        return self._made(self.brain) if self.brain.estimated else ""
+
+    def _made(self, brain: BrainMask) -> str:
+        said = [f"has no brain mask, so one was {brain.origin}"]
+        said.append(coverage(brain.inside, self.affine))
+        said += [f"it {doubt}" for doubt in brain.doubts]
         return "; ".join([*said, *self.other_masks])
 
     @cached_property

@@ -83,7 +83,7 @@ def import_tree(
     subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
-    input_platform: str | None = None,
+    input: str | None = None,
     voxel_size: float | Auto | None = None,
     b0_threshold: float | None = None,
     converted_from: Mapping[Path, str] | None = None,
@@ -116,7 +116,7 @@ def import_tree(
         those that lie elsewhere. None: as found for each image.
     subject, session, protocol
         Labels where the tree does not name them.
-    input_platform
+    input
         Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
         so that it need not be named again. None: nothing is marked.
     voxel_size
@@ -166,9 +166,9 @@ def import_tree(
     found = find_scans(source, pattern, others, constants)
     scans = [replace(scan, b0_threshold=b0_threshold) for scan in found]
     platforms = tuple(sorted({scan.platform for scan in scans}))
-    if input_platform is not None and input_platform not in platforms:
-        remedy = Choose("input_platform", platforms)
-        raise UserError("no scan is of this platform", input_platform, "input_platform", remedy)
+    if input is not None and input not in platforms:
+        remedy = Choose("input", platforms)
+        raise UserError("no scan is of this platform", input, "input", remedy)
     for done, scan in enumerate(scans):
         scans[done] = _checked(scan, voxel_size)
         if progress is not None:
@@ -189,7 +189,7 @@ def import_tree(
             if progress is not None:
                 progress(f"copied {scan.source}", done, len(scans))
         name = out.resolve().name  # not the source's, which may be a person's
-        _describe_dataset(source, folder, scans, name, pattern, converted_from, input_platform)
+        _describe_dataset(source, folder, scans, name, pattern, converted_from, input)
     return scans
 
 
@@ -288,7 +288,7 @@ def _describe_dataset(
     name: str,
     pattern: str,
     converted_from: Mapping[Path, str] | None,
-    input_platform: str | None,
+    input: str | None,
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
     made_by = f"import with the pattern {pattern}" if converted_from is None else "import of DICOM"
@@ -311,7 +311,7 @@ def _describe_dataset(
     counts = {"scans": counted(len(scans), "scan"), "subjects": counted(len(subjects), "subject")}
     treatment = "\n".join(_treatment(scans, converted=converted_from is not None))
     text = README.format(**counts, version=version("napari-msp"), how=how, treatment=treatment)
-    about = {"generated_by": made_by, "input_platform": input_platform}
+    about = {"generated_by": made_by, "input_platform": input}
     describe_dataset(folder, name, text, subjects, derivative=False, **about)
 
 
@@ -356,7 +356,7 @@ def import_dicom(
     subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
-    input_platform: str | None = None,
+    input: str | None = None,
     voxel_size: float | Auto | None = None,
     b0_threshold: float | None = None,
     dry_run: bool = False,
@@ -384,7 +384,7 @@ def import_dicom(
         "B/prisma=6"; "B/prisma=none" leaves that folder out.
     subject, session, protocol
         Labels where the tree does not name them.
-    input_platform, voxel_size, b0_threshold, dry_run, progress
+    input, voxel_size, b0_threshold, dry_run, progress
         As for `import_tree`.
     report
         Called with what each folder contained, and what was chosen of it.
@@ -445,7 +445,7 @@ def import_dicom(
                 out,
                 images_of(pattern),
                 **labels,
-                input_platform=input_platform,
+                input=input,
                 voxel_size=voxel_size,
                 b0_threshold=b0_threshold,
                 converted_from=came_from,
