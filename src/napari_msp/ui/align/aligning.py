@@ -1,4 +1,4 @@
-"""What the Align form comes to, the work that it starts, and the two heads of a scan. No Qt."""
+"""The Align form's choice and its findings, the work it starts, and a scan's two heads. No Qt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LABELS: Mapping[str, str] = {
     "run": "Scan's &run",
     "b0_threshold": "b=0 up &to",
 }
-"""What Align calls its fields, which are parameters of `napari_msp.align`."""
+"""Align's labels of its fields, which are parameters of `napari_msp.align`."""
 
 WORDS = FormWords(LABELS)
 
@@ -49,27 +49,27 @@ NO_DATASET = "Choose a BIDS folder of travelling heads; it is only read."
 REPLACED = "It holds an alignment, which is replaced only when you say so."
 
 MOST_NAMED = 3
-"""Scans of which the same is said; more are counted."""
+"""Largest number of scans that are named in a message; more are counted."""
 
 # --- What is asked for ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was filled in: parameters of `napari_msp.align`.
+    """The form's answers: parameters of `napari_msp.align`.
 
     Attributes
     ----------
     dataset, out
-        Folders; None: not named yet.
+        Dataset and output folder; None: not named yet.
     input
-        "": the platform that the dataset marks.
+        Input platform; "": the one that the dataset marks.
     subjects
-        Empty: all.
+        Subjects to align; empty: all.
     voxel_size
-        As it was typed, but for a number.
+        Edge of cubes in mm, or the text that was typed where it is no number.
     run, b0_threshold, affine, resample
-        As for `napari_msp.align`.
+        Parameters of `napari_msp.align`.
     """
 
     dataset: Path | None = None
@@ -89,24 +89,24 @@ class Choice:
 
     @property
     def source(self) -> tuple[Path | None, str | None, float | None]:
-        """What decides which scans there are."""
+        """The choices that determine which scans there are."""
         return self.dataset, self.run, self.b0_threshold
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a choice comes to.
+    """Findings about a choice.
 
     Attributes
     ----------
     choice
-        With the input and the output folder filled in where they were left open.
+        Choice, with input and output folder filled in where they were left open.
     heads
         The dataset; None where there is none.
     offered
-        The output folder that was filled in.
+        Output folder that was filled in.
     problems, doubts, notes
-        In words, by field of `Choice`; a problem keeps the scans from being aligned.
+        Texts by field of `Choice`; a problem prevents the alignment.
     """
 
     choice: Choice = Choice()
@@ -123,14 +123,14 @@ class Findings:
 
 
 def examine(choice: Choice, known: Findings | None = None) -> Findings:
-    """Look at what was chosen; no voxel is read.
+    """Examine a choice; no voxel is read.
 
     Parameters
     ----------
     choice
-        Of the form.
+        Choice of the form.
     known
-        What was found before: its dataset is not listed again, and the folder that it offered gives
+        Earlier findings: their dataset is not listed again, and the folder that they offered gives
         way to another.
     """
     if choice.dataset is None:
@@ -147,7 +147,7 @@ def examine(choice: Choice, known: Findings | None = None) -> Findings:
 
 
 def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Findings:
-    """Fill in what was left open, and say what is wrong with the rest."""
+    """Fill in what was left open, and find what is wrong with the rest."""
     problems: dict[str, str] = {}
     notes: dict[str, str] = {}
     root = heads.root.absolute()
@@ -198,16 +198,16 @@ def align_heads(choice: Choice, force: bool, control: Control) -> Alignment:
     Parameters
     ----------
     choice
-        That was found ready.
+        Choice that was found ready.
     force
         Replace an earlier alignment.
     control
-        Of the job.
+        Control of the job.
 
     Raises
     ------
     UserError, Cancelled
-        As `napari_msp.align`.
+        See `napari_msp.align`.
     """
     from threadpoolctl import threadpool_limits
 
@@ -235,7 +235,7 @@ def align_heads(choice: Choice, force: bool, control: Control) -> Alignment:
 
 
 def summary(alignment: Alignment) -> str:
-    """Say in a sentence or two what came of it."""
+    """Return the result in a sentence or two."""
     after = [scan.after.distance for scan in alignment.scans if scan.after is not None]
     away = [each for each in after if each is not None]
     lost = [scan.name for scan in alignment.scans if scan.image is None]
@@ -251,7 +251,7 @@ def summary(alignment: Alignment) -> str:
 
 
 def remarks(alignment: Alignment, warned: Sequence[str], dataset: Path) -> list[str]:
-    """Say all that is doubtful, each once: what was found, and what was warned of meanwhile."""
+    """Return all doubts as sentences, each once: findings, and warnings on the way."""
     places: dict[str, list[str]] = {}
     for finding in alignment.findings:
         places.setdefault(finding.message(WORDS), []).append(finding.where)
@@ -261,7 +261,7 @@ def remarks(alignment: Alignment, warned: Sequence[str], dataset: Path) -> list[
 
 
 def some(names: Sequence[str]) -> str:
-    """Name the first few, and count the others.
+    """Return the first few names, and the number of the others.
 
     Examples
     --------
@@ -282,12 +282,12 @@ BOARDS: Mapping[str, str] = {
     BEFORE: "checkerboard before",
     AFTER: "checkerboard after",
 }
-"""Quantities, the last parts of the layers' names: b=0 images, and those that take their squares
-from the input and from the scan in turn."""
+"""Quantities of checkerboards, by those of b=0 images: their squares come from the input and from
+the scan in turn. They are the last parts of layers' names."""
 
 
 def quantity_of(view: View, board: bool) -> str:
-    """Name what is seen.
+    """Return the quantity that is shown.
 
     Examples
     --------
@@ -303,19 +303,19 @@ def head_layers(
 ) -> dict[str, LayerData]:
     """Return the input's b=0 and that of a scan, before and after, as layers by what they show.
 
-    All lie on the input's axes, where they fall on each other: on its lattice, divided where the
-    scan is finer. They are pictures to look at; no scan stands behind them.
+    All lie on the input's axes, where they are aligned: on its lattice, divided where the scan is
+    finer. They are pictures to look at; no scan stands behind them.
 
     Parameters
     ----------
     choice
-        By which it was aligned.
+        Choice by which it was aligned.
     alignment
-        Whose files are read.
+        Alignment whose files are read.
     scan
-        One of it that was written.
+        Scan of the alignment that was written.
     control
-        Of the job.
+        Control of the job.
     """
     assert choice.dataset is not None
     made = open_dataset(alignment.out, b0_threshold=choice.b0_threshold)
@@ -333,7 +333,7 @@ def head_layers(
     values = abandonable(lambda: moved.b0, control.check)
     given = open_dataset(choice.dataset, run=choice.run, b0_threshold=choice.b0_threshold)
     old = given.acquisition(scan.subject, scan.platform)
-    # Where only the affine was written anew the voxels are the same.
+    # Where only the affine was rewritten the voxels are the same.
     before = values if scan.clipped is None else abandonable(lambda: old.b0, control.check)
     ratio = fixed.lattice.voxel_sizes.mean() / moved.lattice.voxel_sizes.mean()
     lattice = fixed.lattice.refined(max(1, round(float(ratio))))
@@ -351,7 +351,7 @@ def head_layers(
 
 
 def board(lattice: Lattice) -> MaskArray:
-    """(X, Y, Z) true in every other cube of `SQUARE` mm."""
+    """Return a checkerboard, (X, Y, Z), true in every other cube of `SQUARE` mm."""
     steps = (
         np.floor(np.arange(count) * size / SQUARE)
         for count, size in zip(lattice.shape, lattice.voxel_sizes, strict=True)
@@ -370,9 +370,9 @@ def _scaled(values: FloatArray, limits: tuple[float, float]) -> FloatArray:
 def _picture(
     scan: Scan, quantity: str, values: FloatArray, lattice: Lattice, limits: tuple[float, float]
 ) -> LayerData:
-    """Make a hidden layer that is nobody's: a scan on another's lattice must not be saved as it.
+    """Return a hidden layer without a scan: on another's lattice, it must not be saved as one.
 
-    It has letters nevertheless, as all images of heads.
+    It has letters nevertheless, like all images of heads.
     """
     everywhere = np.ones(lattice.shape, dtype=bool)
     data, options, kind = map_layer(

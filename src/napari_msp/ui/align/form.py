@@ -1,4 +1,4 @@
-"""Which heads shall be laid on each other, and how."""
+"""The form of Align: which heads are aligned, and how."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ TIPS = {
 MOTIONS = ("rigid: shift and turn", "affine: stretch and shear, too")
 
 OTHERS = ("subjects", "voxel_size", "run", "b0_threshold")
-"""For those who look for them."""
+"""Fields of the Advanced section."""
 
 
 class AlignForm(ExaminedForm):
-    """What is aligned, and how; `act_wanted` says to align."""
+    """The form of an alignment; `act_wanted` asks to align."""
 
     choice: Choice
     findings: Findings
@@ -76,7 +76,7 @@ class AlignForm(ExaminedForm):
         self._connect()
 
     def _show(self) -> None:
-        """Bring the entries up to what was found."""
+        """Update the entries to the findings."""
         findings, choice = self.findings, self.choice
         heads = findings.heads
         self.dataset.show_path(choice.dataset)
@@ -125,7 +125,7 @@ class AlignForm(ExaminedForm):
 
     @property
     def known(self) -> Findings:
-        """What was found before, without the dataset where that may have changed."""
+        """Earlier findings, without the dataset where that may have changed."""
         return replace(self.findings, heads=None) if self.anew else self.findings
 
     def _choose_dataset(self) -> None:
@@ -164,7 +164,7 @@ class AlignForm(ExaminedForm):
 
 
 def _edge(text: str) -> float | str | None:
-    """Read an edge in mm; what is none is refused where it is looked at."""
+    """Return an edge in mm, or the text where it is no number, which `examine` refuses."""
     text = text.strip()
     try:
         return float(text.replace(",", ".")) if text else None

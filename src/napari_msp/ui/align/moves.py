@@ -1,4 +1,4 @@
-"""What an alignment did: a row a scan, what is doubtful in words, and what is seen of a row."""
+"""The result of an alignment: one row per scan, doubts in words, and views of a row's heads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 MOST_ROWS = 8
-"""Rows that are seen at once; more are scrolled to."""
+"""Number of rows that are visible at once; more are scrolled to."""
 
 PADDING = 8
-"""Pixels of a row above and below its letters: more rows are seen than with the usual height."""
+"""Pixels of a row above and below its letters: more rows are visible than with the usual height."""
 
 WIDTHS = ("sub-01 ge_st", "sub-01 connectom_sa")
-"""Names as wide as their column is at least, and need not be."""
+"""Texts whose widths are the least and the largest width of the column of names."""
 
 HEADERS: Sequence[Text] = (
     ("scan", ""),
@@ -53,18 +53,18 @@ SELECT = "Select a row to see its head with the input's."
 
 
 class Moves(Themed):
-    """The view; hidden until there is something to show.
+    """The table and its views; hidden until there is something to show.
 
-    Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.
+    Ctrl+C copies the selected rows, or all, with full precision for a spreadsheet.
 
     Attributes
     ----------
     words
-        What is doubtful, to be shown where the widget says things.
+        Message with the doubts, to be placed in the widget's message area.
     chosen : AlignedScan
-        Another row was chosen, of a scan that was written.
+        Emitted with the scan of another row, if it was written.
     view_changed
-        Something else of it is to be seen.
+        Emitted when another view of the scan is to be shown.
     """
 
     chosen = Signal(object)
@@ -106,12 +106,12 @@ class Moves(Themed):
 
     @property
     def view(self) -> View:
-        """Which image is to be seen."""
+        """The image that is to be shown."""
         return next(view for view, button in self.views.items() if button.isChecked())
 
     @property
     def scan(self) -> AlignedScan | None:
-        """The scan of the chosen row; None where none is chosen, or it was left out."""
+        """The scan of the selected row; None where none is selected, or it was left out."""
         rows = self.table.chosen_rows()
         if len(rows) != 1:
             return None
@@ -119,7 +119,7 @@ class Moves(Themed):
         return scan if scan.image is not None else None
 
     def show_alignment(self, alignment: Alignment, remarks: Sequence[str]) -> None:
-        """Show what was done, and what is doubtful in sentences."""
+        """Show the moves of an alignment, and doubts as sentences."""
         self._scans, self._source = alignment.scans, alignment.input_platform
         told: dict[str, list[str]] = {}
         for finding in alignment.findings:
@@ -135,13 +135,13 @@ class Moves(Themed):
         self._choose()
 
     def copy(self) -> None:
-        """Put the chosen rows, or all of them, on the clipboard."""
+        """Put the selected rows, or all of them, on the clipboard."""
         text = table_csv([self._scans[row] for row in self.table.chosen_rows()] or self._scans)
         lines = csv.reader(io.StringIO(text))
         QApplication.clipboard().setText(tabbed(lines))
 
     def restyle(self) -> None:
-        """Colour what is doubtful."""
+        """Colour doubtful rows."""
         colours = colours_of(self)
         for row, scan in enumerate(self._scans):
             doubted = scan.name in self._doubted
@@ -171,7 +171,7 @@ class Moves(Themed):
         self.view_changed.emit()
 
     def _allow_views(self) -> None:
-        """Offer what there is to see: the input has no before and after, and no other's squares."""
+        """Offer the views there are: the input has no before and after, and no checkerboard."""
         moved = self.scan is not None and self.scan.platform != self._source
         for view in ("before", "after"):
             self.views[view].setEnabled(moved)

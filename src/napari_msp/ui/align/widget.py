@@ -40,12 +40,12 @@ ALIGNING = "Scans are being aligned. If you close, nothing is written."
 
 
 class Align(Docked):
-    """The widget in which a dataset's heads are laid on each other.
+    """The widget that aligns the heads of a dataset.
 
     Parameters
     ----------
     napari_viewer
-        Who gets the heads that are looked at.
+        Viewer that gets the heads to look at.
     """
 
     page = "align"
@@ -76,16 +76,16 @@ class Align(Docked):
         return self.progress.job.running or self._read.running or self.heads.busy
 
     def align(self) -> None:
-        """Align what the form says; an earlier alignment is asked about."""
+        """Align as the form says; the user is asked about an earlier alignment."""
         self._choice = self.form.findings.choice
         self._begin(force=False)
 
     def replace(self) -> None:
-        """Align what was asked about over what is there."""
+        """Repeat the alignment that was asked about, and replace the earlier one."""
         self._begin(force=True)
 
     def open_report(self) -> None:
-        """Show the page in the browser."""
+        """Show the report in the browser."""
         assert self.alignment is not None
         page = self.alignment.report.absolute()
         if not open_page(page):
@@ -97,7 +97,7 @@ class Align(Docked):
         open_widget(self.viewer, "Train").form.dataset.write(self.alignment.out.absolute())
 
     def may_leave(self) -> bool:
-        """Ask whether to stop, while scans are being aligned."""
+        """While scans are being aligned, ask whether to stop."""
         running = self.progress.job.running
         return not running or confirmed(self, "Close Align?", ALIGNING, "Stop and close")
 
@@ -141,7 +141,7 @@ class Align(Docked):
         self._warned = []
         self.message.clear()
         self.form.set_running(True)
-        self.heading.hint.hide()  # who aligns heads is no newcomer
+        self.heading.hint.hide()  # whoever aligns heads is no newcomer
         self.progress.run(partial(align_heads, self._choice, force))
 
     def _warned_of(self, text: str) -> None:
@@ -180,7 +180,7 @@ class Align(Docked):
     # --- Looking ------------------------------------------------------------------------------
 
     def _read_heads(self, scan: AlignedScan) -> None:
-        """Have a scan's heads read; only those of the row that was chosen last are shown."""
+        """Have a scan's heads read; only those of the latest row are shown."""
         assert self.alignment is not None
         if not self._read.running:
             self.reading.start("Reading")
@@ -191,13 +191,13 @@ class Align(Docked):
         self._see()
 
     def _fail_to_show(self, error: UserError) -> None:
-        self.heads.show({})  # those of the row before are not of the one that is chosen
+        self.heads.show({})  # those of the row before are not the chosen row's
         self._say(error)
 
     def _change_view(self) -> None:
         scan = self.moves.scan
         if scan is not None and not self.heads.there and not self._read.running:
-            self._read_heads(scan)  # somebody took the layers away
+            self._read_heads(scan)  # the layers were removed
         else:
             self._see()
 
@@ -209,14 +209,14 @@ class Align(Docked):
 
 
 class HeadLayers(QObject):
-    """Layers of one scan's heads, of which one is seen; they make place for another scan's.
+    """Layers of one scan's heads, of which one is visible; another scan's replace them.
 
-    They come one at a time, so that the window can breathe.
+    They are added one at a time, so that the window stays responsive.
 
     Parameters
     ----------
     viewer
-        Who gets them.
+        Viewer that gets the layers.
     """
 
     def __init__(self, viewer: napari.Viewer, parent: QObject) -> None:
@@ -232,11 +232,11 @@ class HeadLayers(QObject):
 
     @property
     def there(self) -> dict[str, Any]:
-        """Those that nobody took away, by what they show."""
+        """Layers that were not removed, by what they show."""
         return {name: each for name, each in self._layers.items() if each in self._viewer.layers}
 
     def show(self, layers: Mapping[str, LayerData]) -> None:
-        """Show others, in the layers of those before where they fit."""
+        """Show other heads, in the layers of those before where they fit."""
         self._changes.stop()
         blank = not self._viewer.layers
         there = self.there
@@ -246,11 +246,11 @@ class HeadLayers(QObject):
             return
         self._changes.add(*(partial(self._remove, name) for name in self._layers))
         self._changes.add(*(partial(self._add, name, data) for name, data in layers.items()))
-        if blank:  # the first layer was seen whole in a larger canvas, beside no list of layers
+        if blank:  # the first layer was fitted to a larger canvas, beside no list of layers
             self._changes.add(self._viewer.reset_view)
 
     def see(self, quantity: str) -> None:
-        """Show one of them: the input where there is no such layer."""
+        """Show one of the layers: the input's where there is no such layer."""
         self._changes.add(partial(self._see, quantity))
 
     def _add(self, name: str, data: LayerData) -> None:

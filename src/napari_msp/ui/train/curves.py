@@ -1,4 +1,4 @@
-"""A training run as it goes: its loss, the error on subjects not learned from, and α."""
+"""Curves of a training run: its loss, the error on subjects not learned from, and α."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from napari_msp.learning.events import Event
 
 INTERVAL = 100
-"""Milliseconds between two pictures, at least."""
+"""Minimum milliseconds between two pictures."""
 
 SH_UNIT = 10.0**SH_MSE_EXPONENT
-"""Held-out errors are shown in this many SH units²."""
+"""SH units² in which held-out errors are shown."""
 
 MARKS = (("o", "●"), ("s", "■"), ("t1", "▲"), ("d", "◆"), ("t", "▼"), ("+", "✚"))
 """Marks of targets: for pyqtgraph, and as letters."""
 
 ALPHA_HEIGHT = 96
-"""Pixels."""
+"""Height in pixels."""
 
 ERROR_TITLE = "{} SH MSE (10⁻⁵ SH units²)"
 
 DOTS = "┈┈"
-"""Errors on validation subjects beside those on held-out ones, as letters."""
+"""Symbol of errors on validation subjects beside those on held-out ones."""
 
 DASHES = "╌╌"
-"""The line to beat, as letters."""
+"""Symbol of the line to beat."""
 
 MARKED = 30
-"""Points up to which each has its full mark."""
+"""Number of points up to which each has its full mark."""
 
 LEFT = 42
 """Pixels for the numbers at the left, so that plots above one another line up."""
@@ -63,7 +63,7 @@ TICK_ROOM = 22
 
 
 class TrainingCurves(Themed):
-    """Draws one run: `add_event` for each event as it comes, `clear` before another run."""
+    """The curves of one run: call `add_event` for each event, `clear` before another run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,22 +77,22 @@ class TrainingCurves(Themed):
         self.restyle()
 
     def add_event(self, event: Event) -> None:
-        """Take one event; the picture follows at most ten times a second."""
+        """Add one event; the picture follows at most ten times a second."""
         self.history.add(event)
         self._draw_soon()
 
     def clear(self) -> None:
-        """Show no run any more."""
+        """Show no run."""
         self.history = RunHistory()
         self._draw()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
-        """Draw what happened while nobody looked."""
+        """Draw what happened while the curves were hidden."""
         super().showEvent(event)
         self.restyle()
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802
-        """See again whether names fit."""
+        """Check again whether names fit."""
         super().resizeEvent(event)
         self._draw_soon()
 
@@ -101,7 +101,7 @@ class TrainingCurves(Themed):
             self._timer.start()
 
     def restyle(self) -> None:
-        """Take over colours and font, and draw."""
+        """Adopt colours and font, and draw."""
         for plot in (self.loss, self.errors, self.alpha):
             plot.restyle(colours_of(self), self.font())
         self._draw()
@@ -192,7 +192,7 @@ def _why_no_errors(history: RunHistory) -> str:
 
 
 def round_ticks(low: float, high: float, count: int) -> list[float]:
-    """Choose about `count` round numbers between two positive ones, for a logarithmic axis.
+    """Return about `count` round numbers between two positive ones, for a logarithmic axis.
 
     >>> round_ticks(28, 64, 4)
     [30.0, 40.0, 50.0, 60.0]
@@ -225,22 +225,22 @@ class LogAxis(pg.AxisItem):
     """Left axis of a plot in logarithmic mode."""
 
     def tickValues(self, low: float, high: float, size: float) -> list[Any]:  # noqa: N802
-        """Return logarithms of round numbers."""
+        """Return the logarithms of round numbers."""
         ticks = round_ticks(10**low, 10**high, max(2, int(size // TICK_ROOM)))
         return [(None, [log10(tick) for tick in ticks])]
 
     def tickStrings(self, values: list[float], scale: float, spacing: Any) -> list[str]:  # noqa: N802
-        """Write the numbers themselves."""
+        """Return the numbers themselves."""
         return [f"{10**value:.3g}" for value in values]
 
 
 class Plot(StillPlot):
-    """Has steps along its lower edge.
+    """A plot with steps along its lower edge.
 
     Parameters
     ----------
     logarithmic
-        Whether the height is.
+        Whether its vertical axis is.
     """
 
     def __init__(self, *, logarithmic: bool) -> None:
@@ -256,7 +256,7 @@ class Plot(StillPlot):
         self.showGrid(y=True, alpha=0.15)
 
     def begin(self, history: RunHistory, colours: Colours) -> None:
-        """Draw nothing but the steps, and a line where each phase begins, but the first."""
+        """Draw nothing but the steps, and a line where each phase but the first begins."""
         self.clear()
         pen = pg.mkPen(mixed(colours.ground, colours.text, 0.35), width=1)
         for border in history.borders[1:]:
@@ -264,7 +264,7 @@ class Plot(StillPlot):
         self.setXRange(*steps_shown(history), padding=0)
 
     def draw(self, x: FloatArray, y: FloatArray, **look: Any) -> None:
-        """Draw a curve; its look (pen, symbol …) is as pyqtgraph calls it."""
+        """Draw a curve; its look (pen, symbol …) has pyqtgraph's names."""
         self._add(pg.PlotDataItem(x, self._heights(y), antialias=True, connect="finite", **look))
 
     def draw_level(self, height: float, colour: str) -> None:
@@ -273,7 +273,7 @@ class Plot(StillPlot):
         self._add(pg.InfiniteLine(self._heights(np.array(height)), angle=0, pen=pen))
 
     def show_heights(self, heights: FloatArray) -> None:
-        """Show all of these; where there are none, no numbers stand at the left either."""
+        """Fit the axis to heights; where there are none, it has no numbers either."""
         shown = self._heights(heights)
         self.getAxis("left").setStyle(showValues=len(shown) > 0)
         if len(shown):
@@ -288,13 +288,13 @@ class Plot(StillPlot):
         Parameters
         ----------
         names
-            May have several lines.
+            Names of the phases, of one or more lines.
         borders
-            One more than names.
+            Borders of the phases, one more than names.
 
         Returns
         -------
-        False when numbers stand there, because the names want more room.
+        False when there are numbers instead, because the names need more room.
         """
         axis = self.getAxis("top")
         font = QFontMetrics(axis.style["tickFont"] or self.font())
@@ -310,13 +310,13 @@ class Plot(StillPlot):
         return fit
 
     def show_steps(self, shown: bool) -> None:
-        """Write steps under the plot; one of several above one another has them."""
+        """Show or hide the numbers of steps: the lowest of several plots has them."""
         self.getAxis("bottom").setStyle(showValues=shown)
         self.getAxis("bottom").setHeight(2.7 * self.fontMetrics().height() if shown else 5)
         self.setLabel("bottom", "step" if shown else None)
 
     def restyle(self, colours: Colours, font: QFont) -> None:
-        """Take the colours and the font of a theme."""
+        """Adopt the colours and the font of a theme."""
         self.setBackground(colours.ground)
         for side in ("left", "bottom", "top"):
             axis = self.getAxis(side)
@@ -350,7 +350,7 @@ class LossPlot(Plot):
         super().__init__(logarithmic=True)
 
     def show_run(self, history: RunHistory, colours: Colours) -> list[str]:
-        """Draw; give the phases that are only numbered, because their names want more room."""
+        """Draw; return the phases that are only numbered, because their names need more room."""
         every = history.losses
         raw = history.by_phase(every)
         smooth = [(steps, smoothed(losses)) for steps, losses in raw]
@@ -366,7 +366,7 @@ class LossPlot(Plot):
 
 
 class ErrorPlot(Plot):
-    """Error of each target on subjects not learned from, and what statistical alignment gives."""
+    """Error of each target on subjects not learned from, and that of statistical alignment."""
 
     def __init__(self) -> None:
         super().__init__(logarithmic=True)
@@ -408,7 +408,7 @@ class AlphaPlot(Plot):
 
 
 def key_to_targets(history: RunHistory, colours: Colours) -> str:
-    """Say which mark is which target, and what the dashed lines are, as rich text."""
+    """Return the mark of each target, and what the dashed lines are, as rich text."""
     entries = [
         f'<span style="color:{_colour(number, colours)}">{MARKS[number % len(MARKS)][1]}</span>'
         f"&nbsp;{target}"
@@ -432,7 +432,7 @@ def _colour(number: int, colours: Colours) -> str:
 
 
 def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
-    """Put curves behind one another with gaps between them; none is empty."""
+    """Join curves, with gaps between them; none is empty."""
     xs = [np.append(x, x[-1]) for x, _ in parts]
     ys = [np.append(y, np.nan) for _, y in parts]
     return np.concatenate([[], *xs]), np.concatenate([[], *ys])

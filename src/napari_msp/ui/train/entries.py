@@ -1,4 +1,4 @@
-"""Entries of the training form: a widget for each parameter and for what a run needs."""
+"""Entries of the training form: one for each parameter and for a run's other needs."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Entry:
         """Show a value."""
 
     def say_empty(self, meaning: str) -> None:
-        """Show what an empty entry stands for."""
+        """Show the meaning of an empty entry."""
 
     def offer(self, names: Sequence[str]) -> None:
-        """Give names to choose from; those that were chosen stay so where they can."""
+        """Offer names; what was chosen stays chosen where it can."""
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Call when the value changes."""
+        """Call `call` when the value changes."""
         for change in self._changes:
             change.connect(lambda *_: call())
 
 
 class Choice(Entry):
-    """One of several names, each with what is shown for it."""
+    """One of several names, each with its title."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
         box = QComboBox()
@@ -69,12 +69,12 @@ class Choice(Entry):
         return name
 
     def write(self, value: object) -> None:
-        """Choose; a name that is not offered is passed over."""
+        """Choose a name; one that is not offered is ignored."""
         if (row := self.native.findData(value)) >= 0:
             self.native.setCurrentIndex(row)
 
     def offer(self, names: Sequence[str]) -> None:
-        """Choose from other names."""
+        """Offer other names."""
         offer(self.native, names)
 
 
@@ -94,11 +94,11 @@ class Whole(Entry):
         return None if self.optional and value == self.native.minimum() else value
 
     def write(self, value: int | None) -> None:
-        """Show a number, or that there is none."""
+        """Show a number, or an empty entry for None."""
         self.native.setValue(self.native.minimum() if value is None else value)
 
     def say_empty(self, meaning: str) -> None:
-        """Show it in place of the number below the lowest."""
+        """Show the meaning in place of the number below the lowest."""
         # An empty text would show that number; a space shows nothing.
         self.native.setSpecialValueText((meaning or " ") if self.optional else "")
 
@@ -117,14 +117,14 @@ class Text(Entry):
         return text or (None if self.optional else "")
 
     def write(self, value: object) -> None:
-        """Show a value as text: numbers of any size are readable in it."""
+        """Show a value as text, in which numbers of any size are readable."""
         if isinstance(value, tuple):
             self.native.setText(" ".join(f"{each:g}" for each in value))
         else:
             self.native.setText(f"{value:g}" if isinstance(value, float) else str(value or ""))
 
     def say_empty(self, meaning: str) -> None:
-        """Show it in grey."""
+        """Show the meaning in grey."""
         self.native.setPlaceholderText(meaning)
 
 
@@ -137,7 +137,7 @@ class Names(Entry):
 
     @property
     def names(self) -> list[str]:
-        """All that are listed."""
+        """All names of the list."""
         return list(self.native.names)
 
     def read(self) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ class Names(Entry):
 
 
 class StartFrom(Entry):
-    """What weights begin as: the default, a word, or the file of a model."""
+    """Start of the weights: the default, a word, or the file of a model."""
 
     MODEL = "a model …"
     FILE = "file"
@@ -194,7 +194,7 @@ class StartFrom(Entry):
             self._choice.write(self.FILE)
 
     def say_empty(self, meaning: str) -> None:
-        """Say in the first choice what the default is."""
+        """Show the meaning of the default in the first choice."""
         self._choice.native.setItemText(0, f"default ({meaning})")
 
     def _show_file(self) -> None:
@@ -202,7 +202,7 @@ class StartFrom(Entry):
 
 
 class PerTarget(Entry):
-    """A choice for each of several names, of which the first is to leave it to the default."""
+    """A choice for each of several names; the first choice leaves it to the default."""
 
     def __init__(self, field: FormField) -> None:
         super().__init__(QWidget())
@@ -215,7 +215,7 @@ class PerTarget(Entry):
         self._rows.setContentsMargins(0, 0, 0, 0)
 
     def read(self) -> dict[str, str]:
-        """Return what was chosen, where something was."""
+        """Return the choices by name, without those left to the default."""
         return {name: chosen for name, box in self._boxes.items() if (chosen := box.read())}
 
     def write(self, value: Mapping[str, str]) -> None:
@@ -224,7 +224,7 @@ class PerTarget(Entry):
             box.write(value.get(name, ""))
 
     def offer(self, names: Sequence[str]) -> None:
-        """Ask for each of these names."""
+        """Ask for a choice for each of these names."""
         if list(names) != list(self._boxes):
             self._ask(names)
 
@@ -244,11 +244,11 @@ class PerTarget(Entry):
 
     @property
     def stops(self) -> list[QWidget]:
-        """Every box, where the Tab key stops."""
+        """All boxes, at which the Tab key stops."""
         return [each.native for each in self._boxes.values()]
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Call when something else is chosen."""
+        """Call `call` when something else is chosen."""
         self._calls.append(call)
 
     def _box_for(self, name: str) -> Choice:
@@ -266,7 +266,7 @@ class Folder(Entry):
     Parameters
     ----------
     name
-        For those who do not see its label.
+        Name for users who do not see the label.
     """
 
     def __init__(self, name: str) -> None:
@@ -276,7 +276,7 @@ class Folder(Entry):
 
     @property
     def path(self) -> Path | None:
-        """The folder; None while nothing stands there."""
+        """The folder; None while the entry is empty."""
         return self.field.path
 
     def write(self, value: Path) -> None:
@@ -285,12 +285,12 @@ class Folder(Entry):
 
 
 class NewFolder(Folder):
-    """A run's folder, named by itself until the user names it.
+    """A run's folder, named automatically until the user names it.
 
     Parameters
     ----------
     cache
-        Where runs are kept when the dataset's own place cannot be written to.
+        Cache folder, for runs whose dataset lies where nothing can be written.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -299,7 +299,7 @@ class NewFolder(Folder):
         self._offered: Path | None = None
 
     def offer_one(self, dataset: Path, kind: str) -> None:
-        """Name a new folder beside the dataset, unless the user named one."""
+        """Offer a new folder beside the dataset, unless the user named one."""
         if self.path != self._offered:
             return
         root = dataset.absolute()
@@ -308,13 +308,13 @@ class NewFolder(Folder):
         self.field.show_path(self._offered)
 
     def go_on(self) -> None:
-        """Name another one after the user's own was used."""
+        """Offer another folder after the user's own was used."""
         if self.path is not None and self.path != self._offered:
             self.field.show_path(unused(self.path))
 
 
 def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
-    """Make an entry for each parameter and for the device."""
+    """Return an entry for each parameter and for the device."""
     return {
         **{name: _ENTRIES[field.sort](field) for name, field in fields.items()},
         "preset": Choice(PRESET_TITLES),
@@ -332,4 +332,4 @@ _ENTRIES: Mapping[Any, Callable[[FormField], Entry]] = {
     tuple: lambda _: Names(),
     dict: PerTarget,
 }
-"""By the type of a parameter."""
+"""Makers of entries by the type of a parameter."""

@@ -1,4 +1,4 @@
-"""What the training form asks for, and whether its answers describe a run: no Qt."""
+"""The fields of the training form, and whether its answers describe a run. No Qt."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ from napari_msp.ui.phrasing import FormWords
 
 @dataclass(frozen=True)
 class FormField:
-    """How one parameter is asked for: what is said here of it, and what its model says.
+    """The entry for one parameter, described here and by `TrainingSettings`.
 
     Attributes
     ----------
     name
-        Of the parameter.
+        Name of the parameter.
     caption
-        Its label, with the key that leads to the entry after "&"; "": the name itself.
+        Label, with the key that leads to the entry after "&"; "": the name itself.
     term
-        Of the glossary.
+        Term of the glossary.
     only_for
-        Another parameter and the values that this one counts with.
+        Another parameter and its values with which this one counts.
     recipe
-        What the preset's recipe calls the value that an empty entry stands for.
+        Attribute of the preset's recipe that has the value of an empty entry.
     empty
-        What an empty entry means where no recipe says it.
+        Meaning of an empty entry where no recipe has it.
     """
 
     name: str
@@ -68,7 +68,7 @@ class FormField:
 
     @property
     def label(self) -> str:
-        """Before the entry."""
+        """Label before the entry."""
         return self.caption or self.name.capitalize().replace("_", " ")
 
     @property
@@ -83,7 +83,7 @@ class FormField:
 
     @property
     def tooltip(self) -> str:
-        """Rich text."""
+        """Explanation as rich text."""
         text = f"<p>{self._info.description}</p>" + (tooltip(self.term) if self.term else "")
         if self.only_for:
             other, values = self.only_for
@@ -93,18 +93,18 @@ class FormField:
 
     @property
     def default(self) -> Any:
-        """Of the parameter; None may mean that the preset decides."""
+        """Default of the parameter; None may mean that the preset decides."""
         known = not self._info.is_required()
         return self._info.get_default(call_default_factory=True) if known else None
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What there is to choose from and how it is shown, where no dataset decides that."""
+        """Titles by choice, where no dataset decides what the choices are."""
         return {each: title(each) for each in choices_of(self.name)}  # no kind: stands for itself
 
     @property
     def lowest(self) -> int | None:
-        """Smallest whole number."""
+        """Smallest whole number that is allowed; None: any."""
         bounds = [each.ge for each in self._info.metadata if hasattr(each, "ge")]
         return int(bounds[0]) if bounds else None
 
@@ -149,12 +149,12 @@ _FIELDS = (
     FormField("features", term="features", only_for=_MSP),
     FormField("label", empty="what the model is for"),
 )
-"""Parameters that have something to be said of; one that is not here gets an entry all the same."""
+"""Parameters with texts of their own; others get an entry as well."""
 
 SHOWN_FIRST = (
     "preset", "kind", "start_from", "input", "targets", "held_out", "validation", "minutes"
 )  # fmt: skip
-"""Parameters that everybody sets; the others are for those who look for them."""
+"""Parameters that everyone sets; the others are in the Advanced section."""
 
 DATASET_DECIDES = (
     "input", "targets", "held_out", "validation", "subjects", "first_stage", "start_from_target"
@@ -169,7 +169,7 @@ PRESET_TITLES: Mapping[str, str] = {
 
 
 LENGTHS = ("steps", "unison_steps", "epochs", "unison_epochs")
-"""Parameters that say how long phases are; which of them are given decides what the others mean."""
+"""Lengths of phases; those that are given decide what the others mean."""
 
 
 def form_fields() -> dict[str, FormField]:
@@ -179,7 +179,7 @@ def form_fields() -> dict[str, FormField]:
 
 
 def field_of(name: str) -> FormField:
-    """Return how a parameter is asked for."""
+    """Return the entry's description for a parameter."""
     return next((each for each in _FIELDS if each.name == name), FormField(name))
 
 
@@ -199,7 +199,7 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
-    """Say what an empty entry stands for: the preset's value, mostly."""
+    """Return what an empty entry stands for: usually the preset's value."""
     asked = field_of(name)
     own = {each: value for each, value in values.items() if each != name}
     usual = put_over(values_of_preset(values), own)
@@ -223,7 +223,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     decides = {"kind", "preset", "singles_first", *lengths} - {name}
     try:
         settings = TrainingSettings(**{each: values[each] for each in decides if each in values})
-    except ValidationError:  # two lengths, which is told where they stand
+    except ValidationError:  # two lengths, which their entries report
         return ""
     value = attrgetter(asked.recipe)(recipe_for(settings))
     if value is not None and "length" in asked.recipe and values.get("validation") and not given:
@@ -242,7 +242,7 @@ def model_to_start_from(values: Mapping[str, Any]) -> Path | None:
 
 
 def platforms_to_begin_as(path: Path | None) -> tuple[str, ...]:
-    """List the targets of a model; empty where it is none, which the run will tell."""
+    """Return the targets of a model file; empty if it is none, which the run will report."""
     if path is None:
         return ()
     try:
@@ -270,37 +270,37 @@ LABELS: Mapping[str, str] = {
 """Labels of all entries."""
 
 WORDS = FormWords({**LABELS, "resume": "Resume"})
-"""How the Train window calls what the library knows by parameters."""
+"""Words by the Train window's labels of parameters."""
 
 
 def at_hand(remedy: Remedy | None) -> Remedy | None:
-    """Leave out remedies for which this form has no entry, such as the tile of Harmonize."""
+    """Drop remedies for which this form has no entry, such as the tile of Harmonize."""
     known = {"", "resume", *LABELS}
     there = [each for each in every(remedy) if _parameter(each) in known]
     return either(*there) if there else None
 
 
 def entry_that_helps(remedy: Remedy | None) -> str:
-    """Name the form's entry that the best remedy changes; "" where there is none."""
+    """Return the form's entry that the best remedy changes; "" where there is none."""
     return next((name for name in map(_parameter, every(remedy)) if name in LABELS), "")
 
 
 def _parameter(remedy: Remedy) -> str:
-    """Name the parameter that a remedy is about; "" for none."""
+    """Return the parameter that a remedy is about; "" for none."""
     return getattr(remedy, "parameter", "")
 
 
 def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> list[str]:
-    """Return which of some settings are not as a preset has them.
+    """Return which of some settings differ from a preset.
 
     Parameters
     ----------
     values
-        What is set; what is missing is as the preset has it.
+        Settings; missing ones are as in the preset.
     preset
         A key of `PRESETS`.
     names
-        Of the settings that are looked at.
+        Names of the settings to compare.
     """
     fields, chosen = TrainingSettings.model_fields, PRESETS[preset]
     usual = {
@@ -311,7 +311,7 @@ def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> 
 
 
 def _alike(value: Any, other: Any) -> bool:
-    """Compare settings: a number is as good as its text, a list as a tuple, nothing as none."""
+    """Compare settings: a number equals its text, a list a tuple, and nothing None."""
     one, two = (
         "" if each in (None, (), [], {}) else str(list(each) if isinstance(each, tuple) else each)
         for each in (value, other)
@@ -320,7 +320,7 @@ def _alike(value: Any, other: Any) -> bool:
 
 
 def under_its_entry(error: UserError) -> str:
-    """Say what is wrong with what an entry shows already."""
+    """Return an error's text without its subject and field, which the entry shows already."""
     return UserError(error.problem, remedy=error.remedy).phrase(WORDS)
 
 
@@ -331,18 +331,18 @@ NO_DATASET = "Choose a BIDS folder of travelling heads, or have some simulated."
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A run that somebody wants.
+    """A run that was asked for.
 
     Attributes
     ----------
     dataset
         BIDS folder of travelling heads.
     settings
-        What to train and how.
+        Settings of the training.
     device
         "auto", "cpu", "cuda" or "mps".
     folder
-        Of the run; new or empty.
+        Folder of the run; new or empty.
     """
 
     dataset: Path
@@ -353,14 +353,14 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a filled form amounts to.
+    """The result of checking a form.
 
     Attributes
     ----------
     request
-        None when something is wrong or missing.
+        The run; None when something is wrong or missing.
     problems, notes
-        Words for an entry by its name.
+        Texts by name of the entry.
     """
 
     request: TrainingRequest | None = None
@@ -371,16 +371,16 @@ class Checked:
 def check(
     values: Mapping[str, Any], heads: TravellingHeads | None, device: str, folder: Path | None
 ) -> Checked:
-    """Look at everything that can be looked at without reading an image.
+    """Check everything that can be checked without reading an image.
 
     Parameters
     ----------
     values
-        Of the parameters, without those that are left to the preset.
+        Values of the parameters, without those that are left to the preset.
     heads
         The dataset; None while there is none.
     device, folder
-        As they were filled in.
+        Answers of these entries.
     """
     problems: dict[str, str] = {}
     notes = {"dataset": NO_DATASET}
@@ -405,12 +405,12 @@ def likely_input(heads: TravellingHeads) -> str:
 
 
 def new_run_folder(beside: Path, kind: str, today: date) -> Path:
-    """Name a folder that does not exist yet: "<dataset>-<kind>-<date>", numbered if need be."""
+    """Return a new folder "<dataset>-<kind>-<date>", numbered if need be."""
     return unused(beside.with_name(f"{beside.name}-{kind}-{today.isoformat()}"))
 
 
 def unused(folder: Path) -> Path:
-    """Return the folder itself where it does not exist, else one that is numbered."""
+    """Return the folder itself if it does not exist, else a numbered one."""
     free, number = folder, 2
     while free.exists():
         free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
@@ -418,7 +418,7 @@ def unused(folder: Path) -> Path:
 
 
 def _complaints(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong with each parameter, in words."""
+    """Return the errors of each parameter, in words."""
     found: dict[str, list[str]] = {}
     for each in error.errors():
         name = str(each["loc"][0])

@@ -61,17 +61,16 @@ TIPS = {
 
 
 class TrainingForm(QWidget):
-    """Asks for a dataset, for what to train on it, and for a folder to do it in.
+    """The form that asks for a dataset, for what to train on it, and for a run folder.
 
-    Whoever shows it opens the dataset that `dataset_named` names and gives it back by
-    `show_dataset`.
+    Its owner opens the dataset that `dataset_named` carries and returns it by `show_dataset`.
 
     Parameters
     ----------
     cache
-        Where runs are kept when the dataset's own place cannot be written to.
+        Cache folder, for runs whose dataset lies where nothing can be written.
     device
-        Chosen at first.
+        Device chosen at first.
     """
 
     changed = Signal()
@@ -111,12 +110,12 @@ class TrainingForm(QWidget):
 
     @property
     def run(self) -> int | None:
-        """Which scan is meant, where one was repeated."""
+        """Number of the run to use, where a scan was repeated; None: no choice."""
         chosen: int | None = self.entries["run"].read()
         return chosen
 
     def show_dataset(self, heads: TravellingHeads) -> None:
-        """Choose among a dataset's platforms and subjects; what is chosen of this one stays."""
+        """Offer a dataset's platforms and subjects; choices made for this dataset stay."""
         again = self.heads is not None and self.heads.root == heads.root
         if not again:
             self._forget_run()
@@ -143,7 +142,7 @@ class TrainingForm(QWidget):
         self._update()
 
     def show_run(self, settings: TrainingSettings, device: str) -> None:
-        """Fill the form as a run was; its dataset is shown already."""
+        """Fill the form with a run's settings; its dataset is shown already."""
         with self._at_once():
             self.entries["preset"].write(settings.preset)
             self._take_preset()
@@ -159,7 +158,7 @@ class TrainingForm(QWidget):
         self._from_run = True
 
     def show_devices(self, devices: Sequence[Device]) -> None:
-        """List devices; one that this machine has not cannot be chosen."""
+        """List devices; one that this machine lacks cannot be chosen."""
         self._devices = {each.name: each for each in devices}
         without = [each.name for each in devices if not each.kind]
         box, chosen = self.entries["device"].native, str(self.entries["device"].read())
@@ -167,7 +166,7 @@ class TrainingForm(QWidget):
         self._choose_device(chosen)
 
     def _choose_device(self, wanted: str) -> None:
-        """Choose a device; "auto" in place of one that this machine has not, which is said."""
+        """Choose a device; "auto" in place of one that this machine lacks, with a note."""
         known = self._devices.get(wanted)
         missing = known is not None and not known.kind
         self._no_device = f"{known.title}; auto is taken" if known and missing else ""
@@ -175,14 +174,14 @@ class TrainingForm(QWidget):
         self._update()
 
     def lead_to(self, name: str) -> None:
-        """Put the keyboard's focus into an entry, and show it."""
+        """Show an entry, and give it the keyboard's focus."""
         if name in self.others.names:
             self.advanced.unfold(True)
         # As by the Tab key: what stands there is selected.
         self.entries[name].native.setFocus(Qt.TabFocusReason)
 
     def next_folder(self) -> None:
-        """Name another folder than the present one, which is in use now."""
+        """Offer another folder than the present one, which is in use now."""
         self.folder.go_on()
         self._update()
 
@@ -243,7 +242,7 @@ class TrainingForm(QWidget):
         self._update()
 
     def _forget_run(self) -> None:
-        """Go back to the preset: what was right for a run that was shown is not asked for here."""
+        """Go back to the preset: the settings of the run that was shown are not wanted here."""
         if self._from_run:
             self._from_run = False
             self._take_preset()
@@ -253,15 +252,15 @@ class TrainingForm(QWidget):
             self.dataset_named.emit(self.dataset.path)
 
     def _take_run(self) -> None:
-        """Have the dataset listed anew: other scans are meant."""
+        """Have the dataset listed again: other scans are meant."""
         if not self._writing:
             self.forget_dataset()
             self._name_dataset()
 
     def _take_preset(self) -> None:
-        """Put the preset's values in, over what was there.
+        """Replace the values by the preset's.
 
-        Its lengths are what empty entries stand for: another one takes their place.
+        Its lengths are what empty entries stand for: another length replaces them.
         """
         preset = self._preset
         with self._at_once():
@@ -274,14 +273,14 @@ class TrainingForm(QWidget):
             self._take_targets()
 
     def _take_targets(self) -> None:
-        """Tick what a lecture predicts."""
+        """Tick the targets of a lecture."""
         source = self.entries["input"].read()
         if self.heads is not None and source and self.entries["preset"].read() == "lecture":
-            with suppress(UserError):  # a scan that cannot be read is told of by the run
+            with suppress(UserError):  # the run reports a scan that cannot be read
                 self.entries["targets"].write(same_lattice(self.heads, source))
 
     def _offer_names(self) -> None:
-        """Let targets be other platforms than the input, and held-out subjects have its scan."""
+        """Offer other platforms than the input as targets, and subjects that have its scan."""
         if self.heads is None:
             return
         source, targets = self.entries["input"].read(), self.entries["targets"]
@@ -303,7 +302,7 @@ class TrainingForm(QWidget):
             QWidget.setTabOrder(before, after)
 
     def _said_of_preset(self, values: Mapping[str, Any]) -> str:
-        """Say what is not as the preset has it, wherever it is folded away."""
+        """Return which settings differ from the preset, wherever they are folded away."""
         preset = self.entries["preset"].read()
         names = [
             name
@@ -320,7 +319,7 @@ class TrainingForm(QWidget):
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
-        """Write several entries, then look at the form once."""
+        """Write several entries, then check the form once."""
         outermost, self._writing = not self._writing, True
         try:
             yield
@@ -329,7 +328,7 @@ class TrainingForm(QWidget):
         self._update()
 
     def _update(self) -> None:
-        """Let entries depend on each other, and look at what they amount to."""
+        """Update entries that depend on others, and check the form."""
         if self._writing:
             return
         self._writing = True
@@ -359,7 +358,7 @@ class TrainingForm(QWidget):
 
 
 def _told(value: Any) -> str:
-    """Write a setting's value for people."""
+    """Return a setting's value as text."""
     if value is None or value in ((), "", {}):
         return "left to the run"
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else f"{value}"

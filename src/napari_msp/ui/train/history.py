@@ -1,4 +1,4 @@
-"""What has happened in a training run so far, ready to be drawn."""
+"""The events of a training run so far, ready to be drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_msp.learning.events import (
 from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
-"""A loss is averaged over the last 1/25 of its phase, over `SMOOTHED_STEPS` at least."""
+"""A loss is averaged over the last 1/25 of its phase, but at least over `SMOOTHED_STEPS`."""
 
 SMOOTHED_STEPS = 8
 
@@ -41,18 +41,18 @@ class Phase:
 
 
 class RunHistory:
-    """Collects the events of one run, also of one that was stopped and resumed.
+    """The events of one run, also of one that was stopped and resumed.
 
     Attributes
     ----------
     started, last
         Latest `Started` and latest `Step`, if there were any.
     begun
-        What the weights began as, where that was a model; the one that was measured, after Resume.
+        Start of the weights, if it was a model; after Resume the one that was measured.
     aligned
         Error of statistical alignment on each target: the line to beat.
     finished
-        How it ended, if it did: the errors of what was kept.
+        End of the run, if it has ended, with the errors of the kept weights.
     broken_off
         Whether it was stopped, or failed, and has not gone on.
     """
@@ -69,7 +69,7 @@ class RunHistory:
         self._phases: list[tuple[str, int]] = []
 
     def add(self, event: Event) -> None:
-        """Take note of an event; those that show nothing are ignored."""
+        """Record an event; those that show nothing are ignored."""
         if isinstance(event, Step):
             if not self._phases or self._phases[-1][0] != event.phase:
                 self._phases.append((event.phase, len(self._steps)))
@@ -94,7 +94,7 @@ class RunHistory:
             self._forget_after(event.resumed_at)
 
     def _forget_after(self, step: int) -> None:
-        """Drop what came after a checkpoint: the run goes on from there and does it again."""
+        """Drop what came after a checkpoint: the run goes on from there and repeats it."""
         kept = int(np.searchsorted(self.steps, step, side="right"))
         for values in (self._steps, self._losses, self._alphas):
             del values[kept:]
@@ -105,63 +105,63 @@ class RunHistory:
 
     @property
     def steps(self) -> FloatArray:
-        """(N,) step of each loss, counted over all phases."""
+        """Step of each loss, (N,), counted over all phases."""
         return np.array(self._steps)
 
     @property
     def losses(self) -> FloatArray:
-        """(N,) as reported."""
+        """Losses, (N,), as reported."""
         return np.array(self._losses)
 
     @property
     def alphas(self) -> FloatArray:
-        """(N,) α of eq. (1); nan while single networks are trained."""
+        """α of equation (1), (N,); nan while single networks are trained."""
         return np.array(self._alphas)
 
     @property
     def phases(self) -> list[Phase]:
-        """Those that have begun, in order."""
+        """Phases that have begun, in order."""
         starts = [*self._phases, ("", len(self._steps))]
         return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
 
     def by_phase(self, values: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-        """Return the steps of each phase, and those of (N,) values that are of them."""
+        """Return the steps of each phase, and its part of (N,) values."""
         steps, parts = self.steps, [slice(phase.start, phase.stop) for phase in self.phases]
         return [(steps[part], values[part]) for part in parts]
 
     @property
     def borders(self) -> list[float]:
-        """Where they begin, between two steps."""
+        """Beginnings of phases, between two steps."""
         return [self._steps[start] - 0.5 for _, start in self._phases]
 
     @property
     def targets(self) -> list[str]:
-        """Those with an error or a line to beat."""
+        """Targets with an error or a line to beat."""
         validated = (t for each in self._validated for t in (*each.errors, *each.validation))
         return list(dict.fromkeys((*self.aligned, *validated)))
 
     def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Yield steps and errors of a target, apart for each phase that trained it.
+        """Yield steps and errors of a target, separately for each phase that trained it.
 
-        On the held-out subjects; where none has it, on the validation subjects.
+        The errors are on held-out subjects; if there are none, on validation subjects.
         """
         held_out = any(target in each.errors for each in self._validated)
         return self._curves(target, "errors" if held_out else "validation")
 
     def validation(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Yield the same on the validation subjects, where `errors` has others."""
+        """Yield the same on validation subjects, if `errors` has held-out ones."""
         if any(target in each.errors for each in self._validated):
             yield from self._curves(target, "validation")
 
     def kept(self, target: str) -> float | None:
-        """Return a target's error in the finished model, on those of `errors`; None: not known."""
+        """Return a target's error in the finished model, on the subjects of `errors`, if known."""
         if self.finished is None:
             return None
         return {**self.finished.validation, **self.finished.errors}.get(target)
 
     @property
     def measured_on(self) -> str:
-        """Whose errors are shown first."""
+        """Kind of subjects whose errors are shown first."""
         only = self.started is not None and self.started.validation and not self.started.held_out
         return "Validation" if only else "Held-out"
 
@@ -177,7 +177,7 @@ class RunHistory:
 
 
 def phase_title(phase: str, between: str = " ") -> str:
-    """Name a phase with its network's title, such as "SHResNet prisma_st"."""
+    """Return a phase's title with its network's, such as "SHResNet prisma_st"."""
     kind, targets = kind_and_targets(phase)
     return f"{title(kind)}{between}{targets[0] if len(targets) == 1 else 'all targets'}"
 

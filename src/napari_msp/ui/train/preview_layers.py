@@ -1,4 +1,4 @@
-"""What a network predicts as it learns: one layer a target that is refreshed, beside the truth."""
+"""Predictions of a network as it learns: one layer per target, refreshed, beside the truth."""
 
 from __future__ import annotations
 
@@ -52,36 +52,36 @@ if TYPE_CHECKING:
 QUANTITY = "SH average"
 
 ANOTHER_HEAD = "another head"
-"""What has the canvas once a head was opened, in place of a run's pictures."""
+"""Name of what has the canvas once a head was opened, in place of a run's pictures."""
 
 VIEW = "train"
 """Marks layers that later previews refresh."""
 
 
 class PreviewLayers(QObject):
-    """Shows the previews of one run.
+    """The previews of one run.
 
-    Each target gets a row: truth, and what is predicted now. Layers of others, and of runs before,
-    are hidden meanwhile. A head that is opened takes the place of them all, to the end of the run.
+    Each target gets a row: truth, and the present prediction. Layers of others, and of earlier
+    runs, are hidden meanwhile. A head that is opened replaces them all, to the end of the run.
 
     Parameters
     ----------
     viewer
         A napari viewer.
     subject
-        Whose scan is predicted.
+        Subject whose scan is predicted.
     truths
         Scan of the subject on each target.
     parent
-        When it is destroyed nothing more is read.
+        Owner; when it is destroyed nothing more is read.
 
     Attributes
     ----------
     failed : UserError
-        A preview cannot be read; later ones may.
+        Emitted when a preview cannot be read; later ones may.
     kept_out : str
-        Who has the canvas, so that previews wait; "" when they wait no more. `ANOTHER_HEAD` while
-        the run goes on and they are refreshed out of sight.
+        Emitted with the name of what has the canvas, so that previews wait; "" when they wait no
+        more. `ANOTHER_HEAD` while the run goes on and they are refreshed out of sight.
     """
 
     failed = Signal(object)
@@ -114,12 +114,12 @@ class PreviewLayers(QObject):
         self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
 
     def finish(self) -> None:
-        """Say no more of pictures that a head has taken the place of: the run has ended."""
+        """Report no more that a head has replaced the pictures: the run has ended."""
         self._finished = True
         self._tell_who_has_it()
 
     def stop(self) -> None:
-        """Show no more; the layers stay, the words on the canvas go."""
+        """Stop showing previews; the layers stay, the words on the canvas go."""
         for reading in self._reading.values():
             reading.stop()
         self._changes.stop()
@@ -151,18 +151,18 @@ class PreviewLayers(QObject):
     def _refresh(self, picture: Picture, first: bool) -> None:
         cell, layer = picture.layer, self._learning(picture.layer)
         truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
-        if first and truth is not None:  # a person may have changed its contrast
+        if first and truth is not None:  # the user may have changed its contrast
             data, options, kind = cell
             cell = data, options | {"contrast_limits": truth.contrast_limits}, kind
         if layer is not None and fits(layer, cell):
             refill(layer, cell, before=None if first else cell)
-        elif first:  # else somebody has taken it away
+        elif first:  # else it was removed
             if layer is not None:
                 take_away(self._viewer, layer)
             self._add(cell)
 
     def _learning(self, data: LayerData) -> Any:
-        """Find the layer of the target's previews, of this run or of one before."""
+        """Return the layer of the target's previews, of this run or an earlier one."""
         for layer in self._viewer.layers:
             shown = shown_by(layer)
             if shown and shown.view == VIEW and shown.scan.owner == shown_in(data).scan.owner:
@@ -177,7 +177,7 @@ class PreviewLayers(QObject):
         self._viewer.add_layer(layer)
 
     def _arrange(self, picture: Picture) -> None:
-        """Put truth and prediction side by side, a row for each target, and nothing else.
+        """Put truth and prediction side by side, one row per target, and nothing else.
 
         They wait while a review or a comparison has the viewer, and make way for a head for good.
         """
@@ -205,7 +205,7 @@ class PreviewLayers(QObject):
         self._fit.fit()
 
     def _show_legend(self) -> None:
-        """Say on the canvas how far each network has come, where it is seen there."""
+        """Write on the canvas how far each network has come, where previews are laid out."""
         from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
 
         if self._shared.owner or not self._grid.laid_out:
@@ -223,7 +223,7 @@ class PreviewLayers(QObject):
         self._tell_who_has_it()
 
     def _follow_owner(self) -> None:
-        """Lay out what waited, once the canvas is free and what is begun is done."""
+        """Lay out what waited, once the canvas is free and earlier changes are done."""
         self._tell_who_has_it()
         if not self._shared.owner and self._pictures:
             arranging = (partial(self._arrange, each) for each in self._pictures.values())
@@ -238,7 +238,7 @@ class PreviewLayers(QObject):
 
 
 class PreviewGrid(OfViewer):
-    """The grid in which a viewer's previews stand, as long as one of them is there.
+    """The grid of a viewer's previews, as long as one of them is there.
 
     It outlives runs and their widget: previews stay on the canvas after both, until another head
     comes.
@@ -246,7 +246,7 @@ class PreviewGrid(OfViewer):
     Attributes
     ----------
     made_way
-        A head has taken the place of the previews.
+        Emitted when a head has replaced the previews.
     """
 
     made_way = Signal()
@@ -261,7 +261,7 @@ class PreviewGrid(OfViewer):
 
     @property
     def laid_out(self) -> bool:
-        """Whether the canvas has it."""
+        """Whether the grid is laid out on the canvas."""
         return self._before is not None
 
     def lay_out(self) -> None:
@@ -274,7 +274,7 @@ class PreviewGrid(OfViewer):
         set_values(canvas.grid, rows)
 
     def give_back(self) -> None:
-        """Let the canvas be as it was before, without what is said on it of previews."""
+        """Restore the canvas as it was before, without the texts about previews."""
         if self._before is not None:
             grid, background = self._before
             self._before = None
@@ -284,7 +284,7 @@ class PreviewGrid(OfViewer):
             self._viewer.reset_view()
 
     def make_way(self, head: Any = None) -> None:
-        """Show a head's layer alone, where previews are seen; None: nothing yet."""
+        """Show a head's layer alone, where previews are visible; None: no layer yet."""
         if self.laid_out and not self._shared.owner:
             for layer in self._viewer.layers:
                 layer.visible = layer is head
@@ -310,9 +310,9 @@ class Picture:
     image
         The prediction.
     layer
-        Its SH average, with the contrast of the truth where that was asked for.
+        Layer of its SH average, with the contrast of the truth where that was asked for.
     truth
-        The truth's; None where it was not asked for.
+        Layer of the truth; None where it was not asked for.
     """
 
     event: Previewed
@@ -327,7 +327,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     Raises
     ------
     UserError
-        When either cannot be read.
+        If either cannot be read.
     """
     control.check()
     image = load_sh(Path(event.path))
@@ -343,7 +343,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
 
 
 def how_far(event: Previewed) -> str:
-    """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
+    """Return how far the network of a preview has come, such as "prisma_st: untrained"."""
     if event.epoch == 0:
         return f"{event.target}: untrained"
     network = title(kind_and_targets(event.phase)[0])

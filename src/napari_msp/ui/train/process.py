@@ -1,4 +1,4 @@
-"""Training in a process of its own: it takes no time from the window, and dies alone."""
+"""Training in a process of its own: it takes no time from the window and cannot crash it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from napari_msp.errors import (
 from napari_msp.learning.events import Event, Failed, parse_event
 
 PATIENCE = 10_000
-"""Milliseconds that the application waits at most, when it ends, for a checkpoint to be written: a
+"""Milliseconds that the application, when it ends, waits at most for a checkpoint to be written: a
 busy machine takes some seconds."""
 
 REMEMBERED = 20_000
-"""Characters of what a child complains of that are kept."""
+"""Number of characters that are kept of a child's complaints."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How training ended.
+    """The end of a training.
 
     Attributes
     ----------
     outcome
-        "finished": the model is written. "stopped": somebody asked for it. "failed": all else.
+        "finished": the model is written. "stopped": this was asked for. "failed": all else.
     error
-        Why it failed; None otherwise.
+        Error if it failed; None otherwise.
     details
-        All that the process complained of, such as a traceback; mostly empty.
+        Other output of the process, such as a traceback; mostly empty.
     """
 
     outcome: Literal["finished", "stopped", "failed"]
@@ -50,7 +50,7 @@ class Ending:
 
 
 class TrainingProcess(QObject):
-    """Executes runs, one at a time, by `napari-msp run` in a child process.
+    """A runner of one training at a time, by `napari-msp run` in a child process.
 
     When it is destroyed, the child stops with a checkpoint, as it does when the application dies.
 
@@ -61,10 +61,10 @@ class TrainingProcess(QObject):
     """
 
     reported = Signal(object)
-    """An `Event` of the run."""
+    """Emitted with an `Event` of the run."""
 
     ended = Signal(object)
-    """The `Ending`, once for each start."""
+    """Emitted with the `Ending`, once for each start."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -83,14 +83,14 @@ class TrainingProcess(QObject):
         Parameters
         ----------
         folder
-            See `napari_msp.learning.runs`.
+            Folder of the run, see `napari_msp.learning.runs`.
         resume
             Go on from its checkpoint.
 
         Raises
         ------
         RuntimeError
-            When a run is under way.
+            If a run is under way.
         """
         if self._child is not None:
             raise RuntimeError("a run is under way")
@@ -124,7 +124,7 @@ class TrainingProcess(QObject):
             self.reported.emit(event)
 
     def _complain(self, text: bytes) -> None:
-        """Remember what is no event."""
+        """Keep output that is no event."""
         self._complaints = (self._complaints + text.decode(errors="replace"))[-REMEMBERED:]
 
     def _end(self, code: int, status: QProcess.ExitStatus) -> None:
@@ -143,7 +143,7 @@ class TrainingProcess(QObject):
             )
 
     def _ending(self, code: int, crashed: bool) -> Ending:
-        """Say how the child ended, by its exit status and its last event."""
+        """Return how the child ended, by its exit status and its last event."""
         details = self._complaints.strip()
         if crashed or code not in (0, INTERRUPTED):
             return Ending("failed", self._reason(code, crashed), details)
@@ -172,9 +172,9 @@ def _signal_name(number: int) -> str:
 
 
 class _Child(QProcess):
-    """The process. It belongs to the application, so that it may outlive its watcher and end well.
+    """The process. The application owns it, so that it may outlive its watcher and end well.
 
-    A QProcess that is destroyed kills.
+    A QProcess that is destroyed kills its process.
     """
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class _Child(QProcess):
         self.start(sys.executable, [*command, "--resume"] if resume else command)
 
     def end_soon(self, *_: object) -> None:
-        """Let it write a checkpoint and end."""
+        """Let the process write a checkpoint and end."""
         self.closeWriteChannel()
 
     def _end_with_application(self) -> None:
@@ -203,6 +203,6 @@ class _Child(QProcess):
         self.waitForFinished(PATIENCE)
 
     def forget(self, *_: object) -> None:
-        """Leave nothing behind of a process that has ended."""
+        """Clean up after a process that has ended."""
         atexit.unregister(self._end_with_application)
         self.deleteLater()

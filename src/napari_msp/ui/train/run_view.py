@@ -1,4 +1,4 @@
-"""A training run as it goes, or as it went: what it is, how far, how well, and how it ended."""
+"""The view of a training run: what it is, how far and how well it goes, and how it ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_msp.ui.widgets.message import MessageLine, Severity, readable, show_
 from napari_msp.ui.widgets.progress import ProgressRow
 
 CURVES_HEIGHT = 540
-"""In pixels: all three are seen at once in a window of usual height."""
+"""Height in pixels: all three are visible at once in a window of usual height."""
 
 DETAILS = "Details …"
 
@@ -35,15 +35,14 @@ CHANGED = "Train begins another run with what was changed. "
 
 
 class RunView(QWidget):
-    """A run as it goes on: progress, errors, curves and what it warns of.
+    """The view of a run: progress, errors, curves and warnings.
 
-    `open` a run, `add` every event of it, and say how it ended by `show_standing` or
-    `show_failure`.
+    `open` a run, `add` every event of it, and show its end by `show_standing` or `show_failure`.
 
     Attributes
     ----------
     entry_wanted : str
-        The form's entry of this name shall be changed.
+        Emitted with the name of a form's entry that is to be changed.
     """
 
     entry_wanted = Signal(str)
@@ -63,16 +62,16 @@ class RunView(QWidget):
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
-        # How it goes is said elsewhere, by `progress` and `ending`: curves and Stop stay in place.
+        # `progress` and `ending` are shown elsewhere, so that curves and Stop stay in place.
         stacked(self, self.curves, self.comparisons, self.what)
 
     @property
     def history(self) -> RunHistory:
-        """What has happened in the run."""
+        """Events of the run."""
         return self.curves.history
 
     def open(self, folder: RunFolder, events: Iterable[Event] = ()) -> None:
-        """Show a run in place of another, with what has happened in it."""
+        """Show a run in place of another, with its events so far."""
         self._folder = folder
         self.curves.clear()
         self.ending.clear()
@@ -87,7 +86,7 @@ class RunView(QWidget):
         self.progress.start(words)
 
     def add(self, event: Event) -> None:
-        """Take an event of the run."""
+        """Record an event of the run."""
         self.curves.add_event(event)
         started = self.history.started
         if isinstance(event, Step) and started is not None:
@@ -100,7 +99,7 @@ class RunView(QWidget):
             self._describe()
 
     def show_standing(self, folder: RunFolder, last: Event | None) -> None:
-        """Say what has become of a run that nobody executes, by its last event."""
+        """Show the state of a run that is not executed, by its last event."""
         if isinstance(last, Failed) and folder.state == "failed":
             self.show_failure(last.error, folder.resumable)
             return
@@ -120,11 +119,11 @@ class RunView(QWidget):
         self.ending.show_message("error", failed(error, resumable), actions)
 
     def warn(self, words: str) -> None:
-        """Say what is amiss with a run that is none the worse for it."""
+        """Show a warning about something that does not harm the run."""
         self.ending.show_message("warning", words)
 
     def say_unseen(self, owner: str) -> None:
-        """Say who has the canvas, so that pictures are not seen; "" when they are."""
+        """Say who has the canvas, so that pictures are hidden; "" when they are visible."""
         words = f"Pictures of the training wait: leave {owner} to see them." if owner else ""
         if owner == ANOTHER_HEAD:
             words = "A head was opened: show pictures of the training in the layer list again."
@@ -148,7 +147,7 @@ class RunView(QWidget):
 
 
 def what_is_trained(folder: RunFolder, started: Started | None) -> str:
-    """Say such as "MSP from ge_st of heads, preset fast, on cpu: 3 subjects, sub-04 held out".
+    """Return such as "MSP from ge_st of heads, preset fast, on cpu: 3 subjects, sub-04 held out".
 
     Validation subjects are named where there are any.
     """
@@ -168,7 +167,7 @@ def what_is_trained(folder: RunFolder, started: Started | None) -> str:
 
 
 def how_it_began(begun: StartedFrom | None) -> list[str]:
-    """Say what the weights began as, how good that was, and what speaks against it."""
+    """Return what the weights began as, how good that was, and doubts about it."""
     if begun is None:
         return []
     before = [
@@ -184,12 +183,12 @@ def how_it_began(begun: StartedFrom | None) -> list[str]:
 def against_alignment(history: RunHistory) -> str:
     """Return each target's error beside alignment's, the line to beat.
 
-    It is the latest one; after the end, that of what was kept.
+    It is the latest error; after the end, that of the kept weights.
 
     Returns
     -------
-    A table as rich text, with rows such as "prisma_st 39.0 52.0 25 % better"; empty as long as
-    there is no error.
+    A table as rich text, with rows such as "prisma_st 39.0 52.0 25 % better"; empty while there is
+    no error.
     """
     kept = {target: history.kept(target) for target in history.targets}
     shown = {}
@@ -212,14 +211,14 @@ def against_alignment(history: RunHistory) -> str:
 
 
 def how_it_stands(state: State, history: RunHistory, last: Event | None, resumable: bool) -> str:
-    """Say what has become of a run that nobody executes.
+    """Return the state of a run that is not executed, as text.
 
     Parameters
     ----------
     state, resumable
-        Of its folder.
+        State of its folder, and whether it can be resumed.
     history, last
-        What happened in it, and its last event.
+        Its events, and the last one.
     """
     step = history.last.step if history.last else 0
     of_all = f" of {history.started.steps:,}" if history.started else ""
@@ -246,7 +245,7 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
 
 
 def failed(error: UserError, resumable: bool) -> str:
-    """Say why a run failed, in the form's words, and whether it can go on."""
+    """Return why a run failed, in the form's words, and whether it can go on."""
     helpful = type(error)(error.problem, error.subject, error.field, at_hand(error.remedy))
     words = said(helpful, WORDS).rstrip(".")
     another = CHANGED if entry_that_helps(error.remedy) else ""
@@ -256,7 +255,7 @@ def failed(error: UserError, resumable: bool) -> str:
 
 
 def _gain(error: float, aligned: float | None) -> str:
-    """Say what the network gains over alignment."""
+    """Return the gain of the network over alignment, as text."""
     if not aligned:
         return ""
     gain = round(100 * (1 - error / aligned))

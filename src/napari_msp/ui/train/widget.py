@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 
 class Train(Docked):
-    """The widget in which models are trained, and runs are followed.
+    """The widget that trains models and shows runs.
 
     Parameters
     ----------
     napari_viewer
-        Who gets the predictions while the network learns.
+        Viewer that gets the predictions while the network learns.
     """
 
     page = "train"
@@ -82,7 +82,7 @@ class Train(Docked):
         self._devices.ask(lambda control: devices())
 
     def train(self) -> None:
-        """Begin what the form says."""
+        """Begin the run that the form describes."""
         wanted, heads = self.form.request, self.form.heads
         if wanted is None or heads is None or self.run.running:
             return
@@ -115,7 +115,7 @@ class Train(Docked):
             self._inputs.ask(lambda control: read_input(path, control))
 
     def _show_input(self, layers: list[LayerData]) -> None:
-        """Show the scan that the model is to be tried on, in place of previews, and choose it."""
+        """Replace previews by the scan that the model is to be tried on, and select it."""
         shared_by(self.viewer).one(PreviewGrid).make_way()
         for data in named_apart(self.viewer.layers, not_shown(self.viewer.layers, layers)):
             self.viewer.add_layer(make_layer(data))
@@ -160,7 +160,7 @@ class Train(Docked):
         self._inputs.failed.connect(self._show_error)
 
     def may_leave(self) -> bool:
-        """Ask whether a training that goes on is to stop."""
+        """While a training goes on, ask whether to stop it."""
         return not self.run.running or confirmed(
             self,
             "Close Train?",
@@ -170,7 +170,7 @@ class Train(Docked):
         )
 
     def leave(self) -> None:
-        """Stop what goes on, and let go of the viewer."""
+        """Stop running work, and let go of the viewer."""
         super().leave()
         self.run.leave()
 
@@ -225,7 +225,7 @@ class Train(Docked):
         self.train_button.setEnabled(self.form.request is not None and not self.run.running)
 
     def _show_entry(self, name: str) -> None:
-        """Lead to an entry of the form, wherever it is folded away."""
+        """Show an entry of the form, wherever it is folded away."""
         self.what.unfold(True)
         self.form.lead_to(name)
         reveal(self.form.entries[name].native)
@@ -240,7 +240,7 @@ def read_input(path: Path, control: Control) -> list[LayerData]:
     Raises
     ------
     UserError
-        When it cannot be read.
+        If it cannot be read.
     """
     scan = read_scan(load_scan(path), control.say)
     return scan_layers(scan, check=control.check)
@@ -258,11 +258,11 @@ class OpenedRun:
     folder
         The run.
     events
-        What has happened.
+        Events so far.
     heads
         Its dataset; None where that cannot be opened.
     problem
-        Why not.
+        Error of opening the dataset; None where there is none.
     """
 
     folder: RunFolder
@@ -277,7 +277,7 @@ def open_run(path: Path, control: Control) -> OpenedRun:
     Raises
     ------
     UserError
-        When it is none.
+        If the folder has no run.
     """
     folder = RunFolder.open(path)
     events = tuple(folder.events())
@@ -294,14 +294,14 @@ class RunControl(QObject):
     Parameters
     ----------
     viewer
-        Who gets the predictions while the network learns.
+        Viewer that gets the predictions while the network learns.
     view
-        Shows the run.
+        View that shows the run.
 
     Attributes
     ----------
     changed
-        Another run, or it has begun or ended.
+        Emitted when another run is shown, or one has begun or ended.
     """
 
     changed = Signal()
@@ -336,8 +336,8 @@ class RunControl(QObject):
         return None
 
     def show(self, run: OpenedRun) -> None:
-        """Show a run that nobody executes."""
-        self._drop_layers()  # what is said under them is of the run before
+        """Show a run that is not executed."""
+        self._drop_layers()  # the text under them is of the run before
         self.folder, self._heads = run.folder, run.heads
         self._last = run.events[-1] if run.events else None
         self._view.open(run.folder, run.events)
@@ -358,7 +358,7 @@ class RunControl(QObject):
         self._execute(self.folder)
 
     def leave(self) -> None:
-        """Let go of the viewer; a run that goes on stops with a checkpoint, which is said."""
+        """Let go of the viewer; a run that goes on stops with a checkpoint, and a note says so."""
         if self.running and self.folder is not None:
             from napari.utils.notifications import show_info
 
@@ -370,7 +370,7 @@ class RunControl(QObject):
         self._drop_layers()
 
     def remember(self) -> None:
-        """Let Harmonize offer the model."""
+        """List the model in Harmonize."""
         assert self.folder is not None
         try:
             remember_model(self.folder.model_path)
