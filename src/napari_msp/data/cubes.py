@@ -1,9 +1,9 @@
-"""Scans whose voxels are not cubes, interpolated once to a lattice of cubes.
+"""Interpolation of scans whose voxels are not cubes, once, to a lattice of cubes.
 
-The cubes lie along the scan's own axes, so b-vectors stay what they are, and share its first voxel
-centre, as all lattices here do: where an edge is a whole multiple of theirs, every voxel of the
-scan is one of the cubes, as it was scanned. Their edge is the smallest of the voxel's unless
-another is given: only so does interpolating back lose nothing (`benchmarks/cubes.md`).
+The cubes lie along the scan's own axes, so b-vectors stay as they are, and share its first voxel
+centre, like all lattices here: if an edge is a whole multiple of the cubes', every voxel of the
+scan becomes a cube unchanged. Their edge is the voxel's smallest unless another is given: only then
+does interpolating back lose nothing (`benchmarks/cubes.md`).
 """
 
 import warnings
@@ -25,36 +25,36 @@ from napari_msp.formatting import counted
 Auto = Literal["auto"]
 
 OF_SLICES = ("SliceTiming", "SliceThickness", "SpacingBetweenSlices")
-"""Fields of a sidecar that are not true of cubes."""
+"""Sidecar fields that do not hold for cubes."""
 
 LARGEST_EDGE = 10.0
-"""In mm; a larger number is a mistake (our choice)."""
+"""Largest edge in mm; a larger number is a mistake (our choice)."""
 
 EFFECT = (
     "cubes show no more than was scanned: detail along the long edge stays blurred, neighbouring "
     "cubes share noise, and against a scan in such cubes SH coefficients and FA are less exact"
 )
-"""What interpolation to cubes does, said wherever it is done."""
+"""Text on the effect of interpolating to cubes, shown wherever that is done."""
 
 
 MAKE_CUBES = either(
     RunJob("import", "interpolate the scans to cubes", "voxel_size", "auto"),
     RunJob("align", "do so while heads are aligned", "voxel_size", "auto"),
 )
-"""What helps where cubes are needed."""
+"""Remedy where cubes are needed."""
 
 
 class Interpolated(Doubt):
-    """Scans whose voxels are no cubes were interpolated to cubes."""
+    """Scans whose voxels are not cubes were interpolated to cubes."""
 
 
 def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
-    """Return the lattice of cubes over a scan's; None where its voxels are cubes already.
+    """Return the lattice of cubes over a scan's lattice; None if its voxels are cubes already.
 
     Parameters
     ----------
     voxel_size
-        Edge in mm; "auto": the voxel's smallest.
+        Edge in mm; "auto": the voxel's smallest edge.
 
     Examples
     --------
@@ -66,13 +66,13 @@ def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
 
 
 def edge_of(lattice: Lattice, voxel_size: float | Auto) -> float:
-    """Return the edge in mm that is meant; see `cubes_for`."""
+    """Return the cubes' edge in mm; see `cubes_for`."""
     check_voxel_size(voxel_size)
     return float(lattice.voxel_sizes.min()) if isinstance(voxel_size, str) else voxel_size
 
 
 def check_voxel_size(voxel_size: float | Auto) -> None:
-    """Refuse what is neither an edge in mm nor "auto"."""
+    """Refuse a value that is neither an edge in mm nor "auto"."""
     if isinstance(voxel_size, str):
         fine = voxel_size in get_args(Auto)
     else:
@@ -89,23 +89,23 @@ def interpolated_voxels(
     target: Lattice,
     poll: Callable[[], None] = lambda: None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Interpolate all volumes by cubic splines; below 0, where no magnitude is, they become 0.
+    """Interpolate all volumes by cubic splines; negative values, which no magnitude has, become 0.
 
     Parameters
     ----------
     source
-        Where its voxels are taken to lie: where the file says, or where a registration moved them.
+        Lattice of the scan's voxels: as its file says, or moved by a registration.
     target
-        Where the result lies.
+        Lattice of the result.
     poll
         Called before each volume; may raise to end the work.
 
     Returns
     -------
-    (X, Y, Z, N) float32, and (X, Y, Z) the share of volumes that were below 0.
+    (X, Y, Z, N) float32, and (X, Y, Z) the share of volumes with a negative value.
     """
     voxels = np.empty((*target.shape, len(acquisition.gradients)), dtype=np.float32)
-    for volume in range(voxels.shape[-1]):  # one at a time: double precision takes its room
+    for volume in range(voxels.shape[-1]):  # one at a time: double precision needs memory
         poll()
         voxels[..., volume] = interpolate(acquisition.voxels[..., volume], source, target)
     negative = voxels < 0
@@ -114,17 +114,17 @@ def interpolated_voxels(
 
 
 def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path | None) -> None:
-    """Write a scan on another lattice, and its mask, where it has one: by the nearest voxel.
+    """Write a scan and its mask (if any, by nearest voxel) on another lattice.
 
     Parameters
     ----------
     acquisition
-        The scan; volumes that are left out when it is read are written too, so that its gradient
-        table stays the image's.
+        The scan; volumes that reading leaves out are written too, so that the gradient table still
+        fits the image.
     target
-        From `cubes_for`.
+        Lattice from `cubes_for`.
     dwi, mask
-        NIfTI files; sform and qform say what the scan's say.
+        NIfTI files to write, with sform and qform as in the scan.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtfulScan)  # told when the scan was first read
@@ -137,13 +137,13 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
 
 
 def described(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
-    """Return a scan's sidecar, with what was done to it and without what was true of its slices."""
+    """Return a scan's sidecar with the interpolation described and the slices' fields removed."""
     still = {name: value for name, value in known.items() if name not in OF_SLICES}
     return still | description(source, target)
 
 
 def description(source: Lattice, target: Lattice) -> dict[str, Any]:
-    """Describe in BIDS sidecar fields what was done to an image."""
+    """Describe the interpolation of an image in BIDS sidecar fields."""
     return {
         "ResampledFrom": [round(float(each), 4) for each in source.voxel_sizes],
         "ResampledTo": round(float(target.voxel_sizes[0]), 4),
@@ -153,7 +153,7 @@ def description(source: Lattice, target: Lattice) -> dict[str, Any]:
 
 
 def interpolation(pairs: Iterable[tuple[Lattice, Lattice] | None]) -> str:
-    """Say how many scans became cubes, from what to what; empty where none did.
+    """Write how many scans became cubes, from what to what; empty if none did.
 
     >>> tall = Lattice((4, 4, 4), np.diag([2.0, 2.0, 4.0, 1.0]))
     >>> interpolation([None, (tall, tall.scaled_to(2))])

@@ -1,4 +1,4 @@
-"""Gradient tables, their frames and shells; `gradient_files` reads and writes them."""
+"""Gradient tables, their reference frames and shells; `gradient_files` reads and writes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.formatting import counted
 
 B0_MAXIMUM = 50.0
-"""Largest b-value in s/mm² that counts as b=0 unless another is asked for (our choice; covers
-scanners that write 5 or 50)."""
+"""Largest b-value in s/mm² that counts as b=0 by default (our choice; covers scanners that write 5
+or 50)."""
 
 LARGEST_B0 = 200.0
-"""Largest b-value that may be asked to count as b=0 (our choice: a tenth of the signal is gone)."""
+"""Largest b-value that may be chosen as b=0 (our choice: a tenth of the signal is gone)."""
 
 SHELL_GAP = 80.0
 """b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
@@ -52,12 +52,12 @@ class Shell:
 
     @property
     def name(self) -> int:
-        """What it is called: its mean b-value, rounded to 50 s/mm²."""
+        """The shell's name: its mean b-value, rounded to 50 s/mm²."""
         return shell_name(self.b_value)
 
     @property
     def chained(self) -> str:
-        """That b-values run on from one to the next, so that it is no shell; empty where it is."""
+        """Text if b-values continue from one to the next, so that this is no shell; else empty."""
         low = self.b_value if self.lowest is None else self.lowest
         high = self.b_value if self.highest is None else self.highest
         reach = max(self.b_value - low, high - self.b_value)
@@ -67,7 +67,7 @@ class Shell:
 
 
 def shell_name(b_value: float) -> int:
-    """Round a b-value to 50 s/mm²: what a shell is called.
+    """Round a b-value to 50 s/mm², which names a shell.
 
     >>> shell_name(1195.0)
     1200
@@ -82,16 +82,16 @@ class GradientTable:
     Attributes
     ----------
     b_values
-        (N,) in s/mm².
+        (N,) b-values in s/mm².
     directions
         (N, 3) unit vectors in scanner (RAS+) axes; zero where b is 0, and for volumes that are
         means over directions. Volumes that count as b=0 and are weighted (b = 50) have theirs.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
     scaled
-        Smallest and largest squared length of a b-vector, where b-values were multiplied by them.
+        Smallest and largest squared length of a b-vector if b-values were multiplied by these.
     uneven
-        Smallest and largest length, where these were taken to mean nothing, see `length_scales`.
+        Smallest and largest length if lengths were ignored, see `length_scales`.
     """
 
     b_values: FloatArray
@@ -119,7 +119,7 @@ class GradientTable:
         return f"<GradientTable of {self}>"
 
     def nearest_shell(self, b_value: float) -> Shell | None:
-        """Return the shell whose b-value is nearest; None where there is no shell."""
+        """Return the shell with the nearest b-value; None without a shell."""
         return min(self.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
 
     @cached_property
@@ -139,12 +139,12 @@ class GradientTable:
         return np.flatnonzero(weighted & ~self.directions.any(axis=1))
 
     def taken(self, volumes: IntArray) -> "GradientTable":
-        """Return the rows of some volumes."""
+        """Return the table's rows of some volumes."""
         return replace(self, b_values=self.b_values[volumes], directions=self.directions[volumes])
 
     @cached_property
     def shells(self) -> list[Shell]:
-        """The shells above b=0, lowest b-value first; of volumes that have a direction."""
+        """The shells above b=0, lowest b-value first, of volumes with a direction."""
         weighted = np.flatnonzero((self.b_values > self.b0_threshold) & self.directions.any(axis=1))
         ordered = weighted[np.argsort(self.b_values[weighted], kind="stable")]
         gaps = np.flatnonzero(np.diff(self.b_values[ordered]) > SHELL_GAP) + 1
@@ -188,7 +188,7 @@ def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
 
 
 def wanted_b_values(b_value: float | Sequence[float]) -> list[float]:
-    """Return the b-values that were asked for: one or several, in any type of numbers."""
+    """Return the b-values asked for as a list: one or several, of any number type."""
     wanted = [float(each) for each in np.atleast_1d(b_value)]
     if not wanted:
         raise UserError("no b-value is given", field="b_value", remedy=Give("b_value", "one"))
@@ -196,7 +196,7 @@ def wanted_b_values(b_value: float | Sequence[float]) -> list[float]:
 
 
 def likely_b0(b_values: FloatArray) -> MaskArray:
-    """Return which volumes are likely to be b=0 by their scanner's own reckoning, as b = 60 is."""
+    """Return which volumes the scanner likely regards as b=0, such as b = 60."""
     return np.asarray(b_values <= min(LOW_B_VALUES * b_values.max(initial=0), LARGEST_B0))
 
 
@@ -207,7 +207,7 @@ B_VALUE_TOLERANCE = 0.05
 
 
 def same_shell(b_value: float, other: float) -> bool:
-    """Return whether a b-value is that of a shell at another one: within 5 % of that."""
+    """Return whether two b-values are of one shell: within 5 % of the second."""
     return abs(b_value - other) <= B_VALUE_TOLERANCE * other
 
 
@@ -224,7 +224,7 @@ def chosen_shell(table: GradientTable, b_value: float | None, name: str) -> Shel
         return _a_shell(shells[0], table, name)
     nearest = table.nearest_shell(b_value)
     assert nearest is not None
-    # A shell's name, which is its mean rounded, will do. Also refuses nan and infinity.
+    # A shell's name, its rounded mean, is accepted, too. Also refuses nan and infinity.
     if not same_shell(b_value, nearest.b_value) and b_value != nearest.name:
         problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         raise UserError(problem, name, "b_value", choose)
@@ -250,7 +250,7 @@ def chosen_shells(
 
 
 def _a_shell(shell: Shell, table: GradientTable, name: str) -> Shell:
-    """Refuse a group of b-values that is no shell."""
+    """Return a shell; refuse a group of b-values that is none."""
     if shell.chained:
         remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
         if table.scaled is not None:

@@ -1,4 +1,4 @@
-"""Copy someone's folder tree, or DICOM, into BIDS. Every scan is checked before one is copied."""
+"""Import a folder tree of NIfTI or DICOM into BIDS. All scans are checked before any is copied."""
 
 import glob
 import os
@@ -101,42 +101,42 @@ def import_tree(
     Parameters
     ----------
     source
-        The old tree; only read.
+        The source tree; only read.
     out
-        Folder to make; it may exist when it is empty.
+        Folder to create; it may exist if it is empty.
     pattern
         Path of the images relative to `source`, with names in braces, such as
         "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz".
-        {session} and {scanner} mean the same, and one of them or {protocol} will do; {run} tells
-        repeated scans apart. A name that is repeated must agree; `*` stands for anything within
-        one folder or file name (behind a name in braces, for what begins with no letter or digit).
-        `.nii` and `.nii.gz` stand for each other.
+        {session} and {scanner} mean the same; one of them or {protocol} is enough. {run}
+        distinguishes repeated scans. A repeated name must match the same text; `*` stands for
+        anything within one folder or file name (after a name in braces, for what begins with no
+        letter or digit). `.nii` and `.nii.gz` stand for each other.
     mask, bval, bvec
-        Patterns of masks, b-values and b-vectors in the same names, relative to `source`, for
-        those that lie elsewhere. None: as found for each image.
+        Patterns of masks, b-values and b-vectors with the same names, relative to `source`, for
+        files that lie elsewhere. None: searched for each image.
     subject, session, protocol
         Labels where the tree does not name them.
     input
         Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
         so that it need not be named again. None: nothing is marked.
     voxel_size
-        Edge in mm of the cubes to which scans are interpolated whose voxels are none, with their
-        masks; "auto": each scan's smallest edge. Cubes stay as they are. None: so does everything.
+        Edge in mm of the cubes to which scans (with their masks) are interpolated whose voxels are
+        not cubes; "auto": each scan's smallest edge. Cubes stay as they are. None: nothing changes.
     b0_threshold
-        As for `load_acquisition`: by it scans are checked, their tables stay as they are.
+        As for `load_acquisition`, for checking the scans; their tables stay as they are.
     converted_from
-        What images of the tree were converted from, such as "series 5 DTI", said in place of their
-        files; None: nothing, they are as they were.
+        Origins of the tree's images, such as "series 5 DTI", which are recorded instead of their
+        files; None: the files themselves.
     dry_run
-        Check everything, write nothing.
+        Whether to check everything and write nothing.
     progress
-        Called with a scan's file, the number of scans done and their total, first while they are
-        checked, then while they are copied.
+        Called with a scan's file, the number of scans done and their total, first during checking,
+        then during copying.
 
     Returns
     -------
     list of ImportedScan
-        Ordered by subject and platform.
+        The scans, ordered by subject and platform.
 
     Raises
     ------
@@ -147,18 +147,18 @@ def import_tree(
     Warns
     -----
     TableFound
-        When b-vectors are those that eddy turned with the head.
+        When b-vectors that eddy turned with the head are used.
     PassedOver
-        When one of several images of a name has b=0 volumes alone, as those that serve the
-        correction of distortions.
+        When one of several images of a name has only b=0 volumes, such as those for distortion
+        correction.
     Interpolated
-        When voxels become cubes.
+        When scans are interpolated to cubes.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
         tree = Give("source", "the tree to import")
         raise UserError("there is no such folder", source, "source", tree)
-    refuse_occupied(out)  # before the long look at every scan
+    refuse_occupied(out)  # before the slow check of all scans
     if voxel_size is not None:
         check_voxel_size(voxel_size)
     others = {"mask": mask, "bval": bval, "bvec": bvec}
@@ -200,7 +200,7 @@ def _open(scan: ImportedScan) -> Acquisition:
 
 
 def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedScan:
-    """Open a scan with its table and mask, and read its voxels once; add what it becomes."""
+    """Open a scan with its table and mask, reading its voxels once; return it with findings."""
     acquisition = _open(scan)
     _ = acquisition.voxels
     if scan.mask is not None:
@@ -233,7 +233,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
             _copy_image(scan.mask, mask)
     if scan.deviation is not None:
         _copy_deviation(scan.deviation, folder / scan.deviation_image, scan.interpolated)
-    # Cubes lie along the same axes, so that b-vectors stay what they are.
+    # Cubes lie along the same axes, so b-vectors stay as they are.
     if scan.bval != scan.bvec and is_plain(scan.bval) and is_plain(scan.bvec):
         shutil.copyfile(scan.bval, bval)
         shutil.copyfile(scan.bvec, bvec)
@@ -260,7 +260,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
 
 
 def _copy_deviation(source: Path, target: Path, cubes: tuple[Lattice, Lattice] | None) -> None:
-    """Bring `grad_dev` along, on the lattice of the scan; what is none is copied as it is."""
+    """Copy `grad_dev` to the scan's new lattice; any other image is copied as it is."""
     image = open_nifti(source)
     if cubes is None or len(image.shape) != 4 or not cubes[0].matches(lattice_of(image)):
         _copy_image(source, target)
@@ -271,7 +271,7 @@ def _copy_deviation(source: Path, target: Path, cubes: tuple[Lattice, Lattice] |
 
 
 def _copy_image(source: Path, target: Path) -> None:
-    """Copy a NIfTI file byte for byte; convert others, in their own type of number."""
+    """Copy a NIfTI file byte for byte; convert other formats, keeping the data type."""
     if image_suffix(source).lower() == image_suffix(target):
         # Copies, not links: a link would let a later edit of one tree change the other.
         shutil.copyfile(source, target)
@@ -298,10 +298,10 @@ def _describe_dataset(
         write_text(folder / ".bidsignore", BIDSIGNORE_DEVIATIONS)
     rows = [("source", "image", "b-vectors")]
     for scan in scans:
-        # A table may be inherited from above the tree.
+        # A table may be inherited from a folder above the tree.
         read, table = (Path(os.path.relpath(each, source)) for each in (scan.source, scan.bvec))
         said = read.as_posix(), table.as_posix()
-        if converted_from is not None:  # folders of DICOM are often called after people
+        if converted_from is not None:  # folders of DICOM are often named after people
             said = converted_from[scan.source], "of the series"
         rows.append((said[0], scan.image.as_posix(), said[1]))
     write_text(folder / "code" / "imported.tsv", "".join("\t".join(row) + "\n" for row in rows))
@@ -316,7 +316,7 @@ def _describe_dataset(
 
 
 def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
-    """Say for the README what was done to the files, each a line."""
+    """Yield the README's lines on what was done to the files."""
     interpolated = interpolation(scan.interpolated for scan in scans)
     if interpolated:
         yield f"{interpolated}. Images by cubic splines, masks by the nearest voxel."
@@ -344,7 +344,7 @@ def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
 
 
 class DicomWarning(Doubt):
-    """What dcm2niix finds odd about DICOM files."""
+    """dcm2niix found something odd about DICOM files."""
 
 
 def import_dicom(
@@ -371,39 +371,39 @@ def import_dicom(
     Parameters
     ----------
     source
-        The tree; only read.
+        The source tree; only read.
     out
-        Folder to make; it may exist when it is empty.
+        Folder to create; it may exist if it is empty.
     pattern
         Folders of DICOM files relative to `source`, with names in braces as for `import_tree`, such
-        as "{subject}/{scanner}/{protocol}"; what is in folders below belongs to them. Empty:
-        `source` is one such folder, and subject and platform are given.
+        as "{subject}/{scanner}/{protocol}"; their subfolders belong to them. Empty: `source` is one
+        such folder, and subject and platform are given.
     series
-        Which series of each folder, by its number or a part of its description; None: the only DWI.
-        Several: one for a folder alone goes behind its path relative to `source`, as in
+        Series to take from each folder, by number or part of the description; None: the only DWI.
+        Several: a folder's own series is given after its path relative to `source`, as in
         "B/prisma=6"; "B/prisma=none" leaves that folder out.
     subject, session, protocol
         Labels where the tree does not name them.
     input, voxel_size, b0_threshold, dry_run, progress
         As for `import_tree`.
     report
-        Called with what each folder contained, and what was chosen of it.
+        Called with each folder's content and the series chosen from it.
 
     Returns
     -------
     list of ImportedScan
-        Their `source` is the folder of the DICOM files.
+        The scans; their `source` is the folder of DICOM files.
 
     Raises
     ------
     UserError
-        When no folder fits, dcm2niix is missing, folders cannot be converted or choices of series
-        are open (of all of them together), or as `import_tree`.
+        When no folder fits, dcm2niix is missing, folders cannot be converted or the series to take
+        are not clear (reported for all folders together), or as `import_tree`.
 
     Warns
     -----
     DicomWarning
-        Of what dcm2niix finds odd, and of folders that the error does not show.
+        About what dcm2niix finds odd, and about folders that the error does not show.
     """
     source = Path(source)
     refuse_occupied(out)  # before the long conversion
@@ -457,7 +457,7 @@ def import_dicom(
 
 @contextmanager
 def _said_of_folders(source: Path, tree: Path) -> Iterator[None]:
-    """Say of folders what is said of the images made of them, which are gone in a moment."""
+    """Let warnings and errors about temporary images name the folders they came from."""
     told: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as told:

@@ -1,4 +1,4 @@
-"""Where voxels lie: voxel order and grid axes, and how output lattices follow from input lattices.
+"""Voxel lattices: voxel order and grid axes, and the output lattices that follow from inputs.
 
 Every network is node-aligned: a target of scale k turns n voxels of an axis into k·(n-1)+1, the
 first voxel centre is shared and the spacing divided by k. Nothing else in the package may decide
@@ -25,17 +25,17 @@ POSITION_TOLERANCE = 0.05
 """Distance, in voxels, within which two voxel centres are one (our choice)."""
 
 ON_IT = 1e-4
-"""Distance, in voxels, within which a position is a voxel's: headers are rounded."""
+"""Distance, in voxels, within which a position is on a voxel: headers are rounded."""
 
 PARALLEL = 1e-6
-"""Voxels that an axis may lean over its length and still count as parallel: rounding."""
+"""Lean of an axis over its length, in voxels, that still counts as parallel: rounding."""
 
 CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
-"""nibabel's code for axes that run to the right, anterior and superior."""
+"""nibabel's code for axes that point right, anterior and superior."""
 
 
 PLANES = 8
-"""Of an image that a thread copies at a time."""
+"""Number of an image's planes that a thread copies at a time."""
 
 
 def direction_cosines(affine: FloatArray) -> FloatArray:
@@ -65,7 +65,7 @@ def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
 
 
 def voxel_sizes(affine: FloatArray) -> FloatArray:
-    """Voxel sizes in mm along the three voxel axes, shape (3,)."""
+    """Return the voxel sizes in mm along the three voxel axes, shape (3,)."""
     sizes: FloatArray = nib_voxel_sizes(affine)
     return sizes
 
@@ -100,14 +100,14 @@ class Lattice:
 
     @property
     def edges(self) -> str:
-        """Its voxel sizes in words, such as "2.00 × 2.00 × 4.00 mm"."""
+        """Voxel sizes as text, such as "2.00 × 2.00 × 4.00 mm"."""
         return " × ".join(f"{size:.2f}" for size in self.voxel_sizes) + " mm"
 
     @cached_property
     def canonical(self) -> "Lattice":
-        """The same voxels in closest-canonical (RAS) order, in which networks see every image.
+        """The same voxels in closest-canonical (RAS) order, the order in which networks see images.
 
-        Convolutions live in voxel axes: the order must not be the file's.
+        Convolutions act along voxel axes, so the order must not depend on the file.
         """
         stored = io_orientation(self.affine)
         lengths = dict(zip(stored[:, 0], self.shape, strict=True))
@@ -140,21 +140,21 @@ class Lattice:
         return self.shape == other.shape and self.offset_to(other) <= POSITION_TOLERANCE
 
     def offset_to(self, other: "Lattice") -> float:
-        """Largest distance between equal voxel indices at the corners, in voxels of `self`."""
+        """Return the largest distance between equal voxel indices at the corners, in own voxels."""
         corners = self.corners()
         apart = (np.linalg.inv(self.affine) @ other.affine @ corners.T).T - corners
         return float(np.abs(apart[:, :3]).max())
 
     def corners(self) -> FloatArray:
-        """(8, 4) indices of the corners' voxels, each with a 1 behind it."""
+        """Return (8, 4) voxel indices of the corners, each followed by a 1."""
         corners = np.array(list(np.ndindex(2, 2, 2)), dtype=float) * (np.array(self.shape) - 1)
         return np.column_stack([corners, np.ones(8)])
 
     def scaled_to(self, size: float, *, covering: bool = False) -> "Lattice":
         """Return an isotropic lattice of `size` mm over the same extent, sharing the first centre.
 
-        The last centre lies at or before the old last one, so no voxel is extrapolated; or, where
-        it is to cover all old centres, at or behind it.
+        The last centre lies at or before the old last one, so no voxel is extrapolated; with
+        `covering`, at or behind it, so that all old centres are covered.
         """
         steps = (np.array(self.shape) - 1) * self.voxel_sizes / size
         whole = np.ceil(steps - ON_IT) if covering else np.floor(steps + ON_IT)
@@ -168,7 +168,7 @@ def sizes_text(sizes: FloatArray) -> str:
 
 
 def how_far_apart(first: Lattice, second: Lattice) -> str:
-    """Say by what voxels of the same index lie apart on two lattices; empty for mirror images.
+    """Write how far voxels of the same index are apart on two lattices; empty for mirror images.
 
     Such as "up to 11.0 mm and 20.0°, voxels 2 × 2 × 2 against 2 × 2 × 3 mm".
     """
@@ -191,7 +191,7 @@ def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
     coarse, fine
         (3,) voxel sizes in mm.
     what
-        Names the pair in the error, such as "ge_st to connectom_sa".
+        Name of the pair in the error, such as "ge_st to connectom_sa".
 
     Raises
     ------
@@ -214,7 +214,7 @@ def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
     Parameters
     ----------
     array
-        (X, Y, Z) or (X, Y, Z, C) on `source`.
+        (X, Y, Z) or (X, Y, Z, C) values on `source`.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
 
 
 def _linearly(source: Lattice, target: Lattice) -> Callable[[FloatArray], FloatArray]:
-    """Return what interpolates (X, Y, Z) values linearly; an axis at a time where axes agree."""
+    """Return a function that interpolates (X, Y, Z) values linearly, per axis if axes agree."""
     to_source = np.linalg.inv(source.affine) @ target.affine
     steps = to_source[:3, :3] * (np.array(target.shape) - 1)
     if np.abs(steps - np.diag(np.diag(steps))).max() > PARALLEL:
@@ -250,8 +250,8 @@ def _linearly(source: Lattice, target: Lattice) -> Callable[[FloatArray], FloatA
 def _along_axes(values: FloatArray, planes: Sequence[FloatArray]) -> FloatArray:
     """Interpolate (X, Y, Z) values along one axis after another, with 0 around them.
 
-    One plane of the first axis after the other: beside the float32 result a thread takes the memory
-    of a few planes.
+    Planes of the first axis are done one by one: besides the float32 result a thread needs the
+    memory of a few planes.
     """
     result = np.empty([len(each) for each in planes], dtype=np.float32)
 
@@ -274,7 +274,7 @@ def _along(values: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
     positions = np.clip(positions, -1, values.shape[axis])
     before = np.floor(positions).astype(int)
     share = (positions - before).reshape([-1 if each == axis else 1 for each in range(2)])
-    # By hand, as `np.pad` takes longer than all of the rest.
+    # By hand, as `np.pad` takes longer than everything else here.
     padded = np.zeros([n + 3 if each == axis else n for each, n in enumerate(values.shape)])
     padded[(slice(None),) * axis + (slice(1, -2),)] = values
     between: FloatArray = padded.take(before + 1, axis) * (1 - share)
@@ -285,7 +285,7 @@ def _along(values: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
 def interpolate(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
     """Interpolate by cubic splines from one lattice to another; outside the source the result is 0.
 
-    Sharper than `resample`, and so also able to overshoot beside an edge.
+    Sharper than `resample`, but it may overshoot beside an edge.
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def interpolate(array: FloatArray, source: Lattice, target: Lattice) -> FloatArr
 
 
 def resample_mask(mask: MaskArray, source: Lattice, target: Lattice) -> MaskArray:
-    """Take for every target voxel the mask of its nearest source voxel.
+    """Return for each target voxel the mask value of its nearest source voxel.
 
     A target voxel midway between two source voxels is inside when either is, so a mask and its
     mirror image are resampled alike.
@@ -339,7 +339,7 @@ def resample_in_mask(
 def resample_with_mask(
     array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice
 ) -> tuple[FloatArray, MaskArray]:
-    """Do what `resample_in_mask` does, and give the mask of `resample_mask` with it."""
+    """Do the same as `resample_in_mask`, and also return the mask as `resample_mask` makes it."""
     weights = mask.astype(np.float32)
     total = resample(weights, source, target)
     values = resample(array * weights[..., None], source, target)
@@ -355,10 +355,10 @@ def interpolate_in_mask(
     wanted: MaskArray,
     order: Literal[1, 3] = 3,
 ) -> FloatArray:
-    """Interpolate by splines from in-mask voxels only, to all the voxels that are wanted.
+    """Interpolate by splines from in-mask voxels only, to all wanted voxels.
 
-    Whatever lies outside the mask is taken as the nearest voxel inside it, so that no background
-    leaks in and no wanted voxel stays empty.
+    Voxels outside the mask take the value of the nearest one inside, so that no background leaks
+    in and no wanted voxel stays empty.
 
     Parameters
     ----------
@@ -369,7 +369,7 @@ def interpolate_in_mask(
     wanted
         (X, Y, Z) on `target`.
     order
-        Of the splines: 3, or 1 for linear interpolation, which never overshoots.
+        Order of the splines: 3, or 1 for linear interpolation, which never overshoots.
 
     Returns
     -------
@@ -389,26 +389,26 @@ def interpolate_in_mask(
 
 
 def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
-    """(3, X, Y, Z) positions of the target's voxel centres in voxels of `source`."""
+    """Return (3, X, Y, Z) positions of the target's voxel centres in voxels of `source`."""
     to_source = np.linalg.inv(source.affine) @ target.affine
     indices = np.indices(target.shape, dtype=float)
-    # `@`, as tensordot and dot clear their result under Python's lock: a window would stand still.
+    # `@`, as tensordot and dot clear their result under Python's lock: a window would freeze.
     points: FloatArray = (to_source[:3, :3] @ indices.reshape(3, -1)).reshape(indices.shape)
     points += to_source[:3, 3].reshape(3, 1, 1, 1)
     return _rounded(points)
 
 
 def _rounded(positions: FloatArray) -> FloatArray:
-    """Put positions on the voxel that they are at: rounding must not push one off the edge."""
+    """Snap positions to the voxel that they are at, lest rounding push one off the edge."""
     nearest = np.round(positions)
     return np.where(np.abs(positions - nearest) < ON_IT, nearest, positions)
 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
+    """The nearest voxel of one lattice for each voxel of another: nothing is interpolated.
 
-    (3, X, Y, Z) indices are kept inside the source; `inside` says where it reaches.
+    (3, X, Y, Z) `indices` are clipped to the source; `inside` says where the source reaches.
     """
 
     indices: IntArray
@@ -422,7 +422,7 @@ class Nearest:
         return cls(kept, np.asarray((kept == points).all(axis=0)))
 
     def take(self, values: AnyArray) -> AnyArray:
-        """Return (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        """Return (X, Y, Z) or (X, Y, Z, C) source values on the target; 0 beyond the source."""
         x, y, z = self.indices
         taken: AnyArray = values[x, y, z]
         taken[~self.inside] = 0
@@ -430,6 +430,6 @@ class Nearest:
 
 
 def scanner_points(mask: MaskArray, affine: FloatArray) -> FloatArray:
-    """(N, 3) scanner coordinates of a mask's voxels in mm."""
+    """Return (N, 3) scanner coordinates of a mask's voxels in mm."""
     points: FloatArray = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
     return points

@@ -1,4 +1,4 @@
-"""Read a brain mask as its tool meant it, make one where there is none, and say what is odd."""
+"""Brain masks: read as their tool meant them, estimated where there is none, checked for doubts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,39 +24,39 @@ from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Doubt, Give, UserError
 
 PROBABLE = 0.5
-"""From which probability on a voxel is inside."""
+"""Probability from which a voxel is inside."""
 
 ROUNDING = 1e-3
-"""How far below 0 or above 1 interpolation may leave a mask's value."""
+"""Amount by which interpolation may leave a mask's value below 0 or above 1."""
 
 MOST_LABELS_OF_A_BYTE = 60
-"""More distinct values than this, up to 100 or 255, are grey levels: no atlas of so few labels is
-that dense (our choice; FreeSurfer's aseg has 45)."""
+"""Number of distinct values, up to 100 or 255, above which they are grey levels: no atlas of labels
+that low has so many (our choice; FreeSurfer's aseg has 45)."""
 
 ESTIMATED_MARK = "Estimated"
-"""Field of a mask's sidecar: this package made it."""
+"""Field of a mask's sidecar that says that this package estimated it."""
 
 ESTIMATED = "estimated by Otsu's threshold on the mean b=0 and weighted images"
 
 CLEANING = 2
-"""Voxels that are shaved off to cut the mask from eyes and scalp (MRtrix3's default)."""
+"""Voxels eroded to separate the mask from eyes and scalp (MRtrix3's default)."""
 
 HEAD_FIELD = 150.0
-"""A field of view of at least this, in mm along every axis, contains a whole brain (our choice)."""
+"""Field of view, in mm along each axis, from which it contains a whole brain (our choice)."""
 
 BRAIN_VOLUMES = (600.0, 2200.0)
-"""Volumes in ml that the brain mask of a whole adult head may have (our choice)."""
+"""Range in ml of a whole adult head's brain mask (our choice)."""
 
 MOST_SIGNAL_OUTSIDE = 0.25
 """Brain-like b=0 signal outside a mask, as a share of the mask, that eyes, scalp and muscle explain
-(our choice: 0.02 to 0.04 round good masks, 0.9 and more round halves)."""
+(our choice: 0.02 to 0.04 around good masks, 0.9 and more around halves)."""
 
 SMALLEST_OVERLAP = 0.5
-"""Share of the smaller brain, in the field of view of both scans, that must lie in the other one of
-a head (our choice)."""
+"""Share of the smaller brain, within both fields of view, that must overlap with the other brain of
+the same head (our choice)."""
 
 MOST_APART = 5.0
-"""Millimetres between the centres of two brains of one head that masks may leave (our choice).
+"""Distance in mm that masks may leave between two centres of one head's brain (our choice).
 
 Sessions have other lattices, but scans of one head are registered before they are compared.
 """
@@ -65,34 +65,34 @@ NOT_REGISTERED = "they are not registered, or one is cut off"
 
 
 class NotRegistered(Doubt):
-    """Two scans of one head do not lie on each other."""
+    """Two scans of one head are not aligned with each other."""
 
 
 NEXT_TO_NONE = 1 / 15
-"""b=0 signal below this share of the bright voxels' is background (our choice)."""
+"""Share of the bright voxels' b=0 signal below which a voxel is background (our choice)."""
 
 LEAST_AIR = 0.01
-"""Share of a field that must be air for signal outside the mask to mean something (our choice)."""
+"""Share of a field of view that must be air for outside signal to mean something (our choice)."""
 
 MOST_BACKGROUND_INSIDE = 0.1
 """Share of a mask that may lack b=0 signal (our choice)."""
 
 MOST_AT_A_SIDE = 0.05
-"""Share of a side of the field that the mask of a whole head may touch (our choice)."""
+"""Share of a side of the field of view that a whole head's mask may touch (our choice)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BrainMask:
-    """Where there is brain, and how that is known.
+    """A brain mask and its origin.
 
     Attributes
     ----------
     origin
-        In words: a file and how its values were read, or how it was made.
+        In words: a file and how its values were read, or how the mask was made.
     estimated
-        Whether it was made from the image for want of one.
+        Whether it was estimated from the image because none was found.
     doubts
-        What is odd about one that was made, in words that go on after "the mask".
+        Doubts about an estimated mask, in words that follow "the mask".
     """
 
     inside: MaskArray
@@ -102,7 +102,7 @@ class BrainMask:
 
     @property
     def sidecar(self) -> dict[str, Any]:
-        """What the sidecar of one that was made says of that; empty for any other."""
+        """Sidecar fields of an estimated mask; empty for any other."""
         doubts = [f"the brain mask, which was estimated, {each}" for each in self.doubts]
         return {ESTIMATED_MARK: True, "Warnings": doubts} if self.estimated else {}
 
@@ -114,11 +114,11 @@ class BrainMask:
 
 
 def read_mask(path: str | Path, lattice: Lattice) -> BrainMask:
-    """Read a mask that must lie on `lattice`, in whatever order its voxels are stored."""
+    """Read a mask that must lie on `lattice`, in any voxel order."""
     path = Path(path)
     image = open_nifti(path)
     brain = check_mask(read_voxels(image, path), lattice, str(path), image.affine)
-    with suppress(UserError):  # a sidecar that cannot be read says nothing of the mask
+    with suppress(UserError):  # an unreadable sidecar says nothing about the mask
         if read_sidecar(path).get(ESTIMATED_MARK) is True:
             return replace(brain, origin=f"{brain.origin}, which an earlier run estimated")
     return brain
@@ -127,7 +127,7 @@ def read_mask(path: str | Path, lattice: Lattice) -> BrainMask:
 def check_mask(
     values: FloatArray | MaskArray, lattice: Lattice, name: str, affine: FloatArray | None = None
 ) -> BrainMask:
-    """Return where there is brain, after checking that a mask belongs to an image.
+    """Return a mask after checking that it belongs to an image.
 
     Values of 0 and another one are a mask; whole numbers are labels, of which all above 0 are
     inside where there is a 0; fractions up to 1 are probabilities, inside from 0.5 on.
@@ -135,14 +135,14 @@ def check_mask(
     Parameters
     ----------
     values
-        (X, Y, Z), or with further axes of length 1.
+        (X, Y, Z) mask, or with further axes of length 1.
     affine
-        (4, 4) of the mask; None: the image's own.
+        (4, 4) affine of the mask; None: the image's own.
 
     Raises
     ------
     UserError
-        When it lies elsewhere, is empty, or holds values that are none of these.
+        When it is on another lattice, is empty, or holds values that are none of these.
     """
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -163,7 +163,7 @@ def check_mask(
 
 
 def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
-    """Say how a mask's voxels miss an image's, and what helps.
+    """Return the error that a mask's voxels are not the image's, with a remedy.
 
     Tools that know only one of the image's two affines, or write one where it has none, make masks
     whose voxels are the image's though their header says otherwise: resampling such a mask would
@@ -183,7 +183,7 @@ def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
 
 
 def orientation_to(mask: Lattice, image: Lattice) -> FloatArray | None:
-    """Say how voxels are to be reordered so that they are another lattice's.
+    """Return how to reorder voxels so that they become those of another lattice.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def orientation_to(mask: Lattice, image: Lattice) -> FloatArray | None:
 
 
 def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
-    """Say which values are inside, and in words how they were understood; nothing where usual."""
+    """Return which voxels are inside, and in words how values were read; empty for 0 and 1."""
     if not np.isfinite(values).all():
         problem = "has voxels that are not finite"
         raise UserError(problem, name, "mask", Advice("write 0 where there is no brain"))
@@ -229,7 +229,7 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
 
 
 def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -> BrainMask:
-    """Segment the brain where there is no mask.
+    """Estimate a brain mask from the images.
 
     Union of what is above Otsu's threshold in each image, as MRtrix3's `dwi2mask` does (Otsu
     1979, Tournier 2019): CSF is bright at b=0 and tissue in weighted images, so that no threshold
@@ -239,7 +239,7 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
     Parameters
     ----------
     images
-        (X, Y, Z) mean of the b=0 volumes, and of each shell's.
+        (X, Y, Z) mean of the b=0 volumes, and of each shell's volumes.
     """
     from skimage.filters import threshold_otsu
 
@@ -249,7 +249,7 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
         if smooth.min() < smooth.max():
             found |= smooth > float(threshold_otsu(smooth))
     found = median_filter(found, 3)
-    # What a border cuts off goes on beyond it.
+    # An object that the border cuts off continues beyond it.
     core = largest_piece(binary_erosion(found, iterations=CLEANING, border_value=True))
     found = binary_dilation(core, iterations=CLEANING + 1, mask=found) if core.any() else found
     found = binary_fill_holes(largest_piece(found))
@@ -292,14 +292,14 @@ def common_mask(
     other: str,
     field: str | None = None,
 ) -> MaskArray:
-    """Return the voxels in both masks of one head's scans.
+    """Return the voxels that are in the masks of both scans of one head.
 
     Parameters
     ----------
     mask, moved
-        (X, Y, Z) on `lattice`; the second was brought there from `source`.
+        (X, Y, Z) masks on `lattice`; the second was resampled from `source`.
     whose, other, field
-        Scan, what it is compared with, and parameter that the error names.
+        Scan and comparison that the error mentions, and the parameter that it names.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def common_mask(
         When the brains hardly overlap: they are not one head in one position.
     """
     inside = mask & moved
-    # Where one of them saw nothing nobody can tell: slabs of a head may share a few slices.
+    # Only the part that both scans see counts: slabs of a head may share a few slices.
     seen = resample_mask(np.ones(source.shape, dtype=bool), source, lattice)
     share = inside.sum() / max(1, min(int((mask & seen).sum()), int(moved.sum())))
     if share < SMALLEST_OVERLAP:
@@ -327,12 +327,12 @@ def dice(one: MaskArray, other: MaskArray) -> float:
 
 
 def coverage(mask: MaskArray, affine: FloatArray) -> str:
-    """Say how large a mask is: "1,432 ml, 31 % of the field"."""
+    """Write how large a mask is: "1,432 ml, 31 % of the field"."""
     return f"{volume_of(mask, affine):,.0f} ml, {100 * mask.mean():.0f} % of the field"
 
 
 def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator[str]:
-    """Say what makes a mask implausible as a brain's, in words that go on after "the mask".
+    """Yield what makes a mask implausible as a brain's, in words that follow "the mask".
 
     Volume and border are looked at where the field contains a whole head; slabs, small fields and
     little simulated heads have no usual volume, and are cut off by the field.
@@ -354,7 +354,7 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
     if usual <= 0:
         return  # a scan without b=0 signal is refused elsewhere
     outside = int((b0[~mask] > usual / 2).sum()) / int(mask.sum())
-    # Where the field shows no air at all, nobody can tell what else is in it.
+    # If the field of view shows no air at all, what else it shows is not known.
     if outside > MOST_SIGNAL_OUTSIDE and (b0 < NEXT_TO_NONE * usual).mean() > LEAST_AIR:
         yield f"leaves out b=0 signal as strong as inside, {100 * outside:.0f} % of its own size"
     if background := background_inside(mask, b0):
@@ -362,7 +362,7 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
 
 
 def background_inside(mask: MaskArray, b0: FloatArray) -> str:
-    """Say how much background a mask contains, in words that go on after it; empty if little."""
+    """Write how much background is in a mask, in words that follow "the mask"; empty if little."""
     bright = float(np.percentile(b0[mask], 95))
     share = float((b0[mask] < NEXT_TO_NONE * bright).mean())
     few = share <= MOST_BACKGROUND_INSIDE
@@ -375,23 +375,23 @@ def background_inside(mask: MaskArray, b0: FloatArray) -> str:
 def smooth_in_mask(
     values: FloatArray, mask: MaskArray, width: float | FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Smooth between in-mask voxels only, by a Gaussian, so that no background leaks in.
+    """Smooth with a Gaussian between in-mask voxels only, so that no background leaks in.
 
     Parameters
     ----------
     width
-        Standard deviation in voxels, one or one an axis.
+        Standard deviation in voxels: one for all axes, or one per axis.
 
     Returns
     -------
     smoothed
-        (X, Y, Z), continued beyond the mask, and far from it the mean inside.
+        (X, Y, Z) values, continued beyond the mask; far from it the mean inside.
     weight
         (X, Y, Z) share of the Gaussian that lies in the mask.
     """
     mean = values[mask].mean(dtype=float)
     offset = np.where(mask, values - mean, 0).astype(values.dtype)
     weight = gaussian_filter(mask.astype(values.dtype), width, mode="constant")
-    # Far outside the weights vanish; there the mean stands in.
+    # Far outside the weights vanish; the mean is used there.
     smoothed = mean + gaussian_filter(offset, width, mode="constant") / (weight + 1e-6)
     return smoothed.astype(values.dtype, copy=False), weight

@@ -1,4 +1,4 @@
-"""Read and write NIfTI images without losing what their headers say; read MRtrix3's through it."""
+"""Read and write NIfTI images with their headers intact; read MRtrix3 images by converting them."""
 
 import gzip
 import os
@@ -27,35 +27,35 @@ from napari_msp.files import atomic_path, scratch_folder, sha256, version_of
 from napari_msp.foreign_errors import unreadable
 
 GZIP_LEVEL = 1
-"""Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""
+"""Level for isal and zlib: a higher one saves a tenth of a DWI at 5 times the time, no SH bytes."""
 
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
-"""What reading a damaged or truncated image may raise. A header that lies about its size asks for
+"""Errors that reading a damaged or truncated image may raise. A header with a wrong size asks for
 memory that no machine has."""
 
 CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 
 FETCH = Advice("fetch it (datalad get, git annex get or git lfs pull)")
-"""What helps where a dataset has names of files alone."""
+"""Remedy for a dataset that holds placeholders instead of files."""
 
 HEADERS = {(348).to_bytes(4, order) for order in ("little", "big")}
-"""How a NIfTI file begins that is not compressed."""
+"""First bytes of an uncompressed NIfTI file."""
 
 
 _CONVERTED: weakref.WeakValueDictionary[tuple[Path, tuple[int, ...]], nib.Nifti1Image] = (
     weakref.WeakValueDictionary()
 )
-"""What MRtrix3's images became, by file and its version, as long as somebody keeps it."""
+"""Converted MRtrix3 images by file and version, for as long as something else uses them."""
 
 
 def open_nifti(path: str | Path) -> nib.Nifti1Image:
-    """Open a NIfTI image; its voxels stay on disk until they are asked for.
+    """Open a NIfTI image; its voxels stay on disk until they are needed.
 
-    NIfTI in two files (.hdr and .img) is opened as one. MRtrix3's images are converted by its own
-    `mrconvert`, which also writes the gradient table of their headers beside what they become.
+    NIfTI in two files (.hdr and .img) is opened as one. MRtrix3 images are converted by its own
+    `mrconvert`, which also writes the gradient table in their header beside the converted image.
 
-    A header whose sform cannot be used, or whose lengths are in micrometres or metres, is put
-    right in memory; what was done is told by `header_doubts`.
+    A header whose sform cannot be used, or whose lengths are in micrometres or metres, is repaired
+    in memory; `header_doubts` reports the repairs.
 
     Raises
     ------
@@ -73,13 +73,13 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     except PermissionError as error:
         raise unreadable(path, error) from error
     except FileNotFoundError as error:
-        nifti_stem(path)  # a name of another kind is the likelier mistake
+        nifti_stem(path)  # a wrong kind of name is the likelier mistake
         if path.is_symlink():
             raise UserError("is a link to a file that is not there", path, remedy=FETCH) from error
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         nifti_stem(path)
-        # What nibabel says of a file's type names the file once more.
+        # nibabel's text on a file's type repeats the file's name.
         reason = "unknown file type" if isinstance(error, ImageFileError) else error
         unknown = f"is not a readable NIfTI image ({reason})", REPLACE
         problem, remedy = _looks_like(path) or unknown
@@ -97,7 +97,7 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
 
 
 def _put_right(image: nib.Nifti1Image, name: str | Path) -> nib.Nifti1Image:
-    """Repair what a header says of its axes, and note it; refuse what still cannot be used."""
+    """Repair a header's axes and note how; refuse an affine that still cannot be used."""
     image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
     if not usable(image.affine):
         remedy = Advice("correct the header's sform or qform")
@@ -106,7 +106,7 @@ def _put_right(image: nib.Nifti1Image, name: str | Path) -> nib.Nifti1Image:
 
 
 def _looks_like(path: Path) -> tuple[str, Remedy] | None:
-    """Say what a file that is no image by its name is by its first bytes, and what helps."""
+    """Return what an unreadable file is by its first bytes, and a remedy; None if not known."""
     try:
         with path.open("rb") as file:
             first = file.read(200)
@@ -123,12 +123,12 @@ def _looks_like(path: Path) -> tuple[str, Remedy] | None:
 
 
 def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
-    """Take an image in memory as `open_nifti` takes a file's; the given one stays as it is.
+    """Open an image in memory like `open_nifti` does a file; the given image stays as it is.
 
     Raises
     ------
     UserError
-        When it has no affine, or none that can be used.
+        When it has no affine, or an unusable one.
     """
     nifti = isinstance(image, nib.Nifti1Pair)
     known = nifti or not isinstance(image, nib.AnalyzeImage)
@@ -145,10 +145,10 @@ def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
 
 
 REPAIRS = "repairs"
-"""Key of an image's `extra` for what was put right in its header, in words."""
+"""Key in an image's `extra` of the repairs to its header, in words."""
 
 UNITS = {"micron": 1e-3, "meter": 1e3}
-"""Millimetres in the units of length that a header may name besides mm."""
+"""Millimetres per unit, for units of length other than mm that a header may state."""
 
 LARGEST_VOXEL, SMALLEST_VOXEL = 20.0, 0.01
 """Voxel sizes in mm beyond which a header is doubted (our choice)."""
@@ -173,7 +173,7 @@ def qform_of(image: nib.Nifti1Image) -> FloatArray | None:
 
 
 def _use_qform(image: nib.Nifti1Image) -> Iterator[str]:
-    """Take the qform where the sform, which has precedence, cannot be used."""
+    """Use the qform if the sform, which has precedence, is unusable."""
     sform, qform = image.affine, qform_of(image)
     if not int(image.header["sform_code"]) or usable(sform) or qform is None:
         return
@@ -183,7 +183,7 @@ def _use_qform(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def _unit(image: nib.Nifti1Image) -> str:
-    """Name the unit of lengths; a code that NIfTI does not know names none."""
+    """Return the name of the header's unit of length; "unknown" for an invalid code."""
     try:
         return str(image.header.get_xyzt_units()[0])
     except KeyError:
@@ -191,7 +191,7 @@ def _unit(image: nib.Nifti1Image) -> str:
 
 
 def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
-    """Bring lengths in the header's unit to mm, where that makes voxels of a likely size."""
+    """Convert lengths to mm if that makes the voxels a plausible size."""
     unit, affine = _unit(image), image.affine
     factor = UNITS.get(unit)
     if factor is None or not usable(affine):
@@ -205,7 +205,7 @@ def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
     codes = int(image.header["sform_code"]), int(image.header["qform_code"])
     if qform is not None:
         image.set_qform(np.diag([factor] * 3 + [1.0]) @ qform, codes[1])
-    # Where neither is coded, the voxel sizes alone make the affine.
+    # If neither has a code, the voxel sizes alone make the affine.
     image.header.set_zooms((*(sizes * factor), *image.header.get_zooms()[3:]))
     image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
     image.set_sform(scaled, codes[0] or (0 if qform is not None else 1))
@@ -213,7 +213,7 @@ def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
 
 
 def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
-    """Refuse an image that has not the four axes of a DWI, with what its axes suggest."""
+    """Refuse an image that has not the four axes of a DWI, with a remedy from its shape."""
     shape, remedy = image.shape, "give another image"
     if len(shape) == 4:
         return
@@ -226,13 +226,13 @@ def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
 
 
 def lattice_of(image: nib.Nifti1Image) -> Lattice:
-    """Return where an image's voxels lie."""
+    """Return an image's lattice."""
     x, y, z = (*image.shape, 1, 1)[:3]
     return Lattice((x, y, z), image.affine)
 
 
 def _open_mrtrix(path: Path) -> nib.Nifti1Image:
-    """Convert an image of MRtrix3's; what it becomes is kept as long as the image is in use."""
+    """Convert an MRtrix3 image; the result is kept for as long as it is in use."""
     key = path.resolve(), version_of(path)
     known = _CONVERTED.get(key)
     if known is not None:
@@ -257,7 +257,7 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
 
 
 def _run(program: str, *arguments: str | Path) -> str:
-    """Run a program of MRtrix3 and give what it prints."""
+    """Run a program of MRtrix3 and return its output."""
     done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace")
     if done.returncode:
         raise UserError(f"failed ({done.stderr.strip()})", program)
@@ -266,9 +266,9 @@ def _run(program: str, *arguments: str | Path) -> str:
 
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
-    """Keep nibabel's remarks on a header off standard error: what matters becomes an error."""
+    """Keep nibabel's remarks on headers off standard error: those that matter become errors."""
     before = nibabel_logger.disabled
-    nibabel_logger.disabled = True  # setting its level would go through every logger there is
+    nibabel_logger.disabled = True  # setting its level would go through all loggers
     try:
         yield
     finally:
@@ -289,24 +289,24 @@ def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> Float
             f"has {kind} voxels, not one real number each", path, remedy=Advice("convert it")
         )
     try:
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found so
+        with np.errstate(over="ignore"):  # too large values become infinite, and are found
             return _volume_by_volume(image)
     except DAMAGED as error:
         raise UserError(f"its voxels cannot be read ({error})", path, remedy=REPLACE) from error
 
 
 def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
-    """Read without ever keeping the whole image as its file stores it.
+    """Read voxels volume by volume, without holding the whole image as it is stored.
 
-    That would cost its size once more, and nibabel would keep Python's lock while it clears so
-    much memory: a window would stand still.
+    That would double the memory, and nibabel would hold Python's lock while it clears so much of
+    it: a window would freeze.
     """
     stored = image.dataobj
     if not nib.is_proxy(stored):
-        # A copy: whoever reads may change it, and an image in memory is its owner's.
+        # A copy: callers may change it, and an image in memory belongs to its owner.
         return np.array(stored, dtype=np.float32)
     layout = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
-    # One open file for all volumes: a compressed one is read through once.
+    # One open file for all volumes: a compressed file is decompressed only once.
     with ImageOpener(stored.file_like, "rb") as file:
         volumes = nib.arrayproxy.ArrayProxy(file, layout)
         if len(image.shape) < 4:
@@ -315,7 +315,7 @@ def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
             voxels = np.empty(stored.shape, dtype=np.float32, order="F")
             for index in range(stored.shape[-1]):
                 voxels[..., index] = volumes[..., index]
-        # Only at its end does a compressed file say whether what was read is what was written.
+        # A compressed file's checksum is at its end, so read up to there.
         while file.read(2**16):
             pass
     return voxels
@@ -332,14 +332,14 @@ def write_nifti(
     Parameters
     ----------
     path
-        Ends in .nii or .nii.gz.
+        File name that ends in .nii or .nii.gz.
     array
-        (X, Y, Z) or (X, Y, Z, N).
+        (X, Y, Z) or (X, Y, Z, N) values.
     affine
         (4, 4) voxel-to-scanner affine in mm.
     like
-        An image whose sform and qform are kept, also where they say different things; without
-        one both are `affine` with code 1 (scanner).
+        Image whose sform and qform are kept, even if they differ; without one both are `affine`
+        with code 1 (scanner).
     """
     if not str(path).endswith(NIFTI_SUFFIXES):
         raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
@@ -359,9 +359,9 @@ def write_nifti(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write to, through gzip where its name ends so.
+    """Open a file for writing, through gzip if its name ends in .gz.
 
-    Neither time nor name stand in it: equal images are equal files.
+    It contains neither time nor name, so equal images are equal files.
     """
     with path.open("wb") as file:
         if path.suffix != ".gz":
@@ -372,7 +372,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _gzip() -> Callable[..., GzipFile]:
-    """Return what compresses: isal's takes a quarter of zlib's time or less, for as few bytes."""
+    """Return the compressor: isal's takes a quarter of zlib's time or less, for as few bytes."""
     try:
         from isal.igzip import IGzipFile
     except ImportError:  # it has no wheel for this machine
@@ -387,14 +387,14 @@ def _codes(image: nib.Nifti1Image) -> tuple[int, int]:
     return (sform, qform) if sform or qform else (1, 1)
 
 
-# --- What is in a file, without its voxels -----------------------------------------------------
+# --- Content of a file, without its voxels ------------------------------------------------------
 
 
 def content_hash(image: Path, remedy: Remedy) -> str:
-    """Say what is in an image, and that all of it is there, without reading its voxels.
+    """Return a hash of an image's content, and check without reading voxels that it is complete.
 
-    A gzip file ends with the checksum and the length of what is in it: "crc32:<8 digits>:<bytes>".
-    Where these are not of the whole image (it is not compressed, or in several parts) it is read:
+    A gzip file ends with checksum and length of its content: "crc32:<8 digits>:<bytes>". If these
+    do not cover the whole image (not compressed, or in several parts), the file is read instead:
     "sha256:<digest>".
     """
     stored = open_nifti(image).dataobj
@@ -424,7 +424,7 @@ def _read_length(image: Path) -> int:
             while part := stream.read(1 << 20):
                 length += len(part)
     except (OSError, EOFError, zlib.error):
-        pass  # what was read until then
+        pass  # count what was read until then
     return length
 
 

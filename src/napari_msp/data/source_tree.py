@@ -1,4 +1,4 @@
-"""The scans of someone's folder tree, found by a pattern, and what each is called in BIDS."""
+"""The scans in a folder tree that is imported, found by a pattern, and their names in BIDS."""
 
 import re
 import warnings
@@ -38,24 +38,24 @@ from napari_msp.files import files_under
 from napari_msp.formatting import counted
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
-"""Endings of which each stands for all of its group in a pattern."""
+"""Groups of endings: in a pattern, each stands for all of its group."""
 
 SHOWN = 3
-"""How many files or folders of the tree an error shows, by which others can be told."""
+"""Number of files or folders of the tree that an error lists as examples."""
 
 OTHERS = {"mask": "masks", "bval": "files of b-values", "bvec": "files of b-vectors"}
-"""What may have a pattern of its own beside the images'."""
+"""Files that may have a pattern of their own besides the images'."""
 
 Patterns = Mapping[str, str | None]
-"""Of `OTHERS`; None: those that are found with an image."""
+"""Patterns of `OTHERS`; None: the files are searched for each image."""
 
 LEFT_OUT = "none"
-"""Stands for the series of a folder that is not to be imported."""
+"""Word that stands for leaving a folder out, in place of its series."""
 
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
 LETTER = r"(?:[^\W_]|[\u0300-\u036f])"
-"""A letter or digit of any alphabet, or a mark that stands behind its letter, as Macs write ü."""
+"""A letter or digit of any alphabet, or a combining mark behind its letter, as Macs write ü."""
 
 WORD = f"{LETTER}+(?!{LETTER})"
 
@@ -64,24 +64,24 @@ _FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
 @dataclass(frozen=True)
 class ImportedScan:
-    """One scan, where it came from and where it lies in the dataset.
+    """One scan: its source files and its place in the dataset.
 
     Attributes
     ----------
     image
         The image's path relative to the dataset.
     mask, sidecar
-        In the old tree; None where there is none.
+        Files in the source tree; None without one.
     bval, bvec
-        Gradient files in the old tree; one file, where that is MRtrix3's table.
+        Gradient files in the source tree; the same file for an MRtrix3 table.
     interpolated
-        The lattices before and after, where voxels become cubes; None: they stay as they are.
+        Lattices before and after interpolation to cubes; None: voxels stay as they are.
     b0_threshold
-        Largest b-value that counts as b=0 where the scan is checked; None: the usual one.
+        Largest b-value that counts as b=0 when the scan is checked; None: the usual one.
     deviation
-        HCP's `grad_dev` in the old tree, which is brought along; None where there is none.
+        HCP's `grad_dev` in the source tree, which is copied along; None without one.
     deviation_doubt
-        That it is not used, and what error that makes, in words.
+        Text saying that it is not used, and what error that makes.
     """
 
     source: Path
@@ -99,14 +99,14 @@ class ImportedScan:
 
     @property
     def mask_image(self) -> Path:
-        """Where the mask lies, relative to the dataset."""
+        """Path of the mask relative to the dataset."""
         suffix = ".nii" if (self.mask or self.image).name.lower().endswith(".nii") else ".nii.gz"
         folder = Path("derivatives", "brainmask") / self.image.parent
         return folder / f"{bare_stem(self.image)}_desc-brain_mask{suffix}"
 
     @property
     def deviation_image(self) -> Path:
-        """Where `grad_dev` lies, relative to the dataset: beside the image, where it is found."""
+        """Path of `grad_dev` relative to the dataset: beside the image, where it is looked for."""
         return deviation_path(self.image)
 
 
@@ -148,7 +148,7 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
             expression += f"(?P={name})"
         else:
             seen.add(name)
-            # Before a `*` it is a whole word: of "acq-{protocol}*_dwi" "st", not "s".
+            # Before a `*` it matches a whole word: "acq-{protocol}*_dwi" gives "st", not "s".
             word = pattern[match.end() :].startswith("*")
             expression += f"(?P<{name}>{WORD if word else '[^/]+?'})"
         position = match.end()
@@ -188,7 +188,7 @@ def _fitting(
     source: Path, pattern: str, others: Patterns, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
     expression = pattern_expression(pattern, constants)
-    hidden = Path(pattern).name.startswith(".")  # such as what a Mac leaves beside each file
+    hidden = Path(pattern).name.startswith(".")  # such as those that a Mac leaves beside each file
     files = [path for path in files_under(source) if hidden or not path.name.startswith(".")]
     fitting = {
         path: match
@@ -213,7 +213,7 @@ def _fitting(
 
 
 def _is_single_volume(image: Path) -> bool:
-    """Return whether an image is a map or a localiser beside the scans, as dcm2niix writes them."""
+    """Return whether an image is a map or localiser beside the scans, as dcm2niix writes them."""
     if not find_gradients(image).missing or image_suffix(image).lower() in MRTRIX_SUFFIXES:
         return False
     try:
@@ -291,7 +291,7 @@ def _mask_beside(image: Path) -> Path | None:
 def _by_pattern(
     source: Path, image: Path, values: Mapping[str, str | None], pattern: str, field: str
 ) -> Path:
-    """Find the one file that belongs to an image by the pattern of a parameter."""
+    """Find the only file that a parameter's pattern matches for an image."""
 
     def value(match: re.Match[str]) -> str:
         if not match[1]:
@@ -299,7 +299,7 @@ def _by_pattern(
         if values.get(match[1]) is None:
             problem = f"{{{match[1]}}} is not in the images' pattern"
             raise UserError(problem, pattern, field, Advice("add it there"))
-        # Brackets in a folder's name are no wildcards.
+        # Brackets in a folder's name are not wildcards.
         return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
 
     wanted = _FIELD.sub(value, pattern)
@@ -317,12 +317,12 @@ def _by_pattern(
 
 
 def _key(scan: ImportedScan) -> str:
-    """Return a scan's name without its ending, as a file system that ignores case sees it."""
+    """Return a scan's name without ending, as a case-insensitive file system sees it."""
     return str(scan.image.parent / nifti_stem(scan.image)).casefold()
 
 
 def _with_directions(scans: list[ImportedScan]) -> list[ImportedScan]:
-    """Leave out images of b=0 alone where another one of their name has directions."""
+    """Leave out images with b=0 only if another image of the same name has directions."""
     counts = Counter(map(_key, scans))
     kept = []
     for scan in scans:
@@ -349,14 +349,14 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
 
 
 def images_of(folders: str) -> str:
-    """Return the pattern of the images of such folders, once they are converted."""
+    """Return the pattern of the images that such folders contain once converted."""
     return f"{folders.strip('/')}/*.nii.gz".lstrip("/")
 
 
 def folders_of(source: Path, pattern: str, labels: Mapping[str, str | None]) -> dict[str, Path]:
-    """Return the folders that a pattern may stand for, by their paths relative to the source.
+    """Return the folders that match a pattern, by their paths relative to the source.
 
-    Refuses what cannot name a scan; `import_tree` looks at the names again.
+    A pattern that cannot name a scan is refused; `import_tree` checks the names again.
     """
     if not pattern.strip("/"):
         lacking = [name for name in ("subject", "session") if not labels[name]]
@@ -387,24 +387,24 @@ def folders_of(source: Path, pattern: str, labels: Mapping[str, str | None]) -> 
 def series_of(
     folders: Mapping[str, Path], series: str | int | Sequence[str | int] | None
 ) -> dict[Path, str | None]:
-    """Say which series each folder gives, None: its only DWI; a folder that is left out is not in.
+    """Return the series to take from each folder (None: its only DWI), without folders left out.
 
     Parameters
     ----------
     folders
-        By their names.
+        Folders by name.
     series
-        One for every folder, or some such as "B/prisma=6" for one and "B/prisma=none"; see
-        `importers.import_dicom`.
+        One series for all folders, or some such as "B/prisma=6" for one folder and "B/prisma=none";
+        see `importers.import_dicom`.
     """
     given = [series] if isinstance(series, str | int) else series or ()
     alone, shared = {}, []
     for each in map(str, given):
-        # By the folders, as a description may have a "=", too.
+        # Compared with the folders' names, as a description may contain a "=", too.
         name = next((name for name in folders if each.startswith(f"{name}=")), None)
         if name is None:
             folder, _, choice = each.rpartition("=")
-            if "/" in folder or (folder and choice == LEFT_OUT):  # no description of a series
+            if "/" in folder or (folder and choice == LEFT_OUT):  # not a series description
                 alike = get_close_matches(folder, folders)
                 remedy = Choose("series", tuple(f"{known}={choice}" for known in alike))
                 raise UserError(f"is for {folder}, no folder of the tree", each, "series", remedy)
@@ -423,7 +423,7 @@ def series_of(
 
 
 def all_open(errors: Sequence[UserError], source: Path) -> UserError:
-    """Make one error of those of folders that give no scan yet, and offer to leave each out.
+    """Combine the errors of folders without a clear scan into one, which offers to leave each out.
 
     Only the first few are shown, as there may be hundreds.
     """
@@ -434,7 +434,7 @@ def all_open(errors: Sequence[UserError], source: Path) -> UserError:
 
 
 def _in_folder(error: UserError, source: Path) -> UserError:
-    """Let a choice of series be made for one folder alone, or the folder be left out."""
+    """Let the user choose a series for this folder alone, or leave the folder out."""
     name = Path(error.subject or source).relative_to(source).as_posix()
     remedies = [
         replace(each, choices=tuple(f"{name}={known}" for known in each.choices))
