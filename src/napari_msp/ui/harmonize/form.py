@@ -1,4 +1,4 @@
-"""What shall be harmonized, with which models, to which platforms, and how."""
+"""The form of Harmonize: which scan, models, targets, and options."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
     from napari_msp.ui.preferences import Device
 
 LARGEST_TILE = 512
-"""Edge in input voxels."""
+"""Largest edge of a tile, in input voxels."""
 
 
 @dataclass(frozen=True)
 class ScanRow:
-    """A scan that is loaded.
+    """A loaded scan, as the form lists it.
 
     Attributes
     ----------
     title
-        Such as "sub-01 ge_st".
+        Title such as "sub-01 ge_st".
     platform
-        Empty where nobody knows.
+        Platform; empty where it is unknown.
     truths
         Platforms on which the same head was scanned, so that errors can be measured.
     doubts
-        What is doubtful about it, in words.
+        Doubts about the scan, in words.
     path
-        Where it lies; empty in memory.
+        Path of the scan; empty if it is only in memory.
     """
 
     title: str
@@ -70,18 +70,18 @@ class ScanRow:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the form says.
+    """The form's answers.
 
     Attributes
     ----------
     scan
-        Its number in the list.
+        Number of the scan in the list.
     passes
         Label of a model and a target that it predicts, model by model.
     options
-        How.
+        Options of the run.
     maps
-        Titles of those that become layers.
+        Titles of the maps that become layers.
     """
 
     scan: int
@@ -91,12 +91,12 @@ class Choices:
 
 
 class HarmonizeForm(QWidget):
-    """The form.
+    """The form of Harmonize.
 
     Attributes
     ----------
     run_wanted
-        Harmonize was pressed, by mouse or by Enter; only when `problem` is empty.
+        Emitted when the button or Enter was pressed and `problem` is empty.
     """
 
     run_wanted = Signal()
@@ -125,7 +125,7 @@ class HarmonizeForm(QWidget):
         self._refresh()
 
     def set_scans(self, scans: Sequence[ScanRow], chosen: int) -> None:
-        """List the scans that are loaded."""
+        """List the loaded scans."""
         self._scans = list(scans)
         titles = [scan.title for scan in scans]
         offer(self.scan, titles, titles[chosen] if titles else "")
@@ -134,14 +134,14 @@ class HarmonizeForm(QWidget):
         self._refresh()
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
-        """List the models there are."""
+        """List the models."""
         self.models.set_models(models, checked)
         stops = [self.add, *self.models.stops, self.targets]  # else the newest would come last
         for one, other in pairwise(stops):
             QWidget.setTabOrder(one, other)
 
     def set_devices(self, devices: Sequence[Device], chosen: str) -> None:
-        """List devices; one that this machine has not cannot be chosen."""
+        """List devices; one that this machine lacks cannot be chosen."""
         without = [device.name for device in devices if not device.kind]
         titles = {device.name: device.title for device in devices}
         offer(self.device, titles, "auto" if chosen in without else chosen, without)
@@ -156,7 +156,7 @@ class HarmonizeForm(QWidget):
             getattr(self.advanced, name).setChecked(value)
 
     def allow(self, values: Mapping[str, Any]) -> None:
-        """Fill in options that somebody was asked about, for this scan, and not folded away."""
+        """Fill in options that the user was asked about, for this scan, and unfold them."""
         now = self.choices.options
         self._allowed = [
             name for name, yes in values.items() if yes is True and not getattr(now, name)
@@ -167,7 +167,7 @@ class HarmonizeForm(QWidget):
             self.section.unfold(True)
 
     def ask_again(self) -> None:
-        """Take back what was allowed for another scan."""
+        """Undo what was allowed for another scan."""
         for name in self._allowed:
             self.set_option(name, False)
         self._allowed = []
@@ -184,7 +184,7 @@ class HarmonizeForm(QWidget):
 
     @property
     def choices(self) -> Choices:
-        """What the form says now."""
+        """The present answers."""
         wanted = self.targets.checked
         return Choices(
             scan=self.scan.currentIndex(),
@@ -205,7 +205,7 @@ class HarmonizeForm(QWidget):
 
     @property
     def problem(self) -> str:
-        """Why it cannot begin, in words; empty when it can."""
+        """Why the run cannot begin, in words; empty when it can."""
         if not self._scans:
             return "Load a scan first."
         if not self.models.boxes:
@@ -247,7 +247,7 @@ class HarmonizeForm(QWidget):
         on_enter(self, self.run)
 
     def _refresh(self) -> None:
-        """Bring targets, doubts and the button in line with scan and models."""
+        """Update targets, doubts and the button to scan and models."""
         chosen = self.scan.currentIndex()
         scan = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
         self.empty.setVisible(not self._scans)
@@ -258,7 +258,7 @@ class HarmonizeForm(QWidget):
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
         doubts = "\n".join(scan.doubts) if scan else ""
-        if doubts != self.doubts.text:  # else they would be said anew
+        if doubts != self.doubts.text:  # else they would be announced again
             self.doubts.show_message("warning", doubts)
         path = scan.path if scan else ""
         self.scan.setToolTip(path or "A scan whose layers are in the viewer.")
@@ -279,7 +279,7 @@ class HarmonizeForm(QWidget):
 
 
 class Advanced(QWidget):
-    """What has a good default."""
+    """Options with a good default."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,10 +313,10 @@ def first_target(names: Sequence[str], platform: str) -> list[str]:
     Parameters
     ----------
     names
-        Targets: "<scanner>_<protocol>". Where several will do, the scanner with the fewest
-        protocols counts: in the paper's data Prisma, not Connectom.
+        Targets: "<scanner>_<protocol>". Where several fit, the scanner with the fewest protocols
+        counts: in the paper's data Prisma, not Connectom.
     platform
-        Input of the models.
+        Input platform of the models.
     """
     scanners = [name.partition("_")[0] for name in names]
     protocol = platform.partition("_")[2]
@@ -333,20 +333,20 @@ def first_target(names: Sequence[str], platform: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What is shown of a model.
+    """A model, as the form lists it.
 
     Attributes
     ----------
     label
-        Its name, different from all others'.
+        Name of the model, different from all others'.
     input, targets
-        Platforms.
+        Platforms that it reads and predicts.
     purpose
-        What it is for, in a sentence; may be empty.
+        Purpose in a sentence; may be empty.
     about
-        For the tooltip: training subjects, voxel size, b-value.
+        Text for the tooltip: training subjects, voxel size, b-value.
     removable
-        Whether it can be taken off the list.
+        Whether it can be removed from the list.
     """
 
     label: str
@@ -358,14 +358,14 @@ class ModelRow:
 
 
 class ModelChoice(QWidget):
-    """A box to tick for each model.
+    """A check box for each model.
 
     Attributes
     ----------
     changed
-        Another set of models is ticked.
+        Emitted when another set of models is ticked.
     remove_wanted : str
-        The label of a model that shall be taken off the list.
+        Emitted with the label of a model to remove from the list.
     """
 
     changed = Signal()
@@ -402,12 +402,12 @@ class ModelChoice(QWidget):
         self.changed.emit()
 
     def mark(self, platform: str) -> None:
-        """Say at each model whether it was trained for scans of another platform.
+        """Show at each model whether it was trained for scans of another platform.
 
         Parameters
         ----------
         platform
-            Of the scan; empty where nobody knows.
+            Platform of the scan; empty where it is unknown.
         """
         self._platform = platform
         for row in self._rows:
@@ -426,16 +426,16 @@ class ModelChoice(QWidget):
 
     @property
     def stops(self) -> list[QWidget]:
-        """What the tabulator key leads to, in order."""
+        """Widgets at which the Tab key stops, in order."""
         return [each for row in self._rows for each in (row.box, row.remove)]
 
     def doubt(self, label: str) -> str:
-        """Return what is said against using a model for this scan; empty when nothing."""
+        """Return what speaks against using a model for this scan; empty if nothing does."""
         return next(str(row.words.text()) for row in self._rows if row.model.label == label)
 
 
 class _Row(Themed):
-    """One model: its box, where it leads, what it is for, and what speaks against it."""
+    """One model: its box, its platforms, its purpose, and what speaks against it."""
 
     INDENT = 22
 
@@ -464,7 +464,7 @@ class _Row(Themed):
         self.words.setVisible(bool(text))
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Take the theme's colours, which are known only now."""
+        """Adopt the theme's colours, which are known only now."""
         self.restyle()
         super().showEvent(event)
 

@@ -1,8 +1,8 @@
-"""Which models and devices there are to choose from, and the form kept in line with them.
+"""Models and devices to choose from, and the form kept in line with them.
 
 Models are the packaged ones, then files that were added or trained. The latter are a list of paths
-in the cache folder. Whoever finishes a model calls `remember_model`; every open Harmonize sees that
-the list changed and reads it again.
+in the cache folder. Code that finishes a model calls `remember_model`; every open Harmonize sees
+that the list changed and reads it again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAUSE = 200
 """Milliseconds that the list of models must rest before it is read again."""
 
 LONGEST_LIST = 20
-"""Models that are remembered; older ones can be added again."""
+"""Number of models that are remembered; older ones can be added again."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class ListedModel:
     Attributes
     ----------
     label
-        Names it, and the layers that it makes: "MSP", "MSP my-study".
+        Name of the model and in its layers: "MSP", "MSP my-study".
     path
-        Its file.
+        File of the model.
     model
-        As it was read.
+        Model as it was read.
     packaged
-        Whether it comes with napari-msp, so that it cannot be taken off the list.
+        Whether it comes with napari-msp, so that it cannot be removed from the list.
     stamp
-        Version of the file when it was read: tells a file that was written again.
+        Version of the file when it was read, which reveals that it was rewritten.
     """
 
     label: str
@@ -65,16 +65,16 @@ class ListedModel:
 
     @property
     def is_current(self) -> bool:
-        """Whether its file is as it was read, or gone: what was read is a model still."""
+        """Whether its file is unchanged since it was read, or gone: the model can still be used."""
         return not self.path.is_file() or version_of(self.path) == self.stamp
 
     def as_of_now(self) -> Model:
-        """Return the model that its file holds now; read again where it was written since.
+        """Return the model that its file holds now, read again if the file was rewritten.
 
         Raises
         ------
         UserError
-            When it cannot be read any more.
+            If it can no longer be read.
         """
         from napari_msp.model_file import load_model
 
@@ -82,12 +82,12 @@ class ListedModel:
 
 
 def with_models_of_now(request: Request, listed: Sequence[ListedModel]) -> Request:
-    """Ask for the same of what the models' files hold now; takes a while where one was written.
+    """Update a request to what the models' files hold now; slow if one was rewritten.
 
     Raises
     ------
     UserError
-        When one of them cannot be read any more.
+        If one of them can no longer be read.
     """
     wanted = {each.label for each in request.passes}
     models = {each.label: each.as_of_now() for each in listed if each.label in wanted}
@@ -97,14 +97,14 @@ def with_models_of_now(request: Request, listed: Sequence[ListedModel]) -> Reque
 
 @dataclass(frozen=True)
 class ModelList:
-    """What can be chosen, and what could not be read."""
+    """Models to choose from, and errors of those that could not be read."""
 
     models: tuple[ListedModel, ...] = ()
     problems: tuple[UserError, ...] = ()
 
 
 def list_file() -> Path:
-    """Return the file that remembers added and trained models."""
+    """Return the file that lists added and trained models."""
     return preferences().cache / "models.json"
 
 
@@ -118,19 +118,19 @@ def remembered_models() -> list[Path]:
 
 
 def remember_model(path: str | Path) -> None:
-    """Put a model on the list that Harmonize offers; one that is there already becomes the newest.
+    """Put a model on Harmonize's list; one that is there already becomes the newest.
 
     Raises
     ------
     UserError
-        When the cache folder cannot be written to.
+        If the cache folder cannot be written to.
     """
     path = Path(path).absolute()
     _write([path, *(each for each in remembered_models() if each != path)])
 
 
 def forget_model(path: Path) -> None:
-    """Take a model off the list; its file stays."""
+    """Remove a model from the list; its file stays."""
     _write([each for each in remembered_models() if each != path])
 
 
@@ -140,7 +140,7 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
     Parameters
     ----------
     known
-        What was read before; files that did not change are not read again.
+        Models that were read before; unchanged files are not read again.
     """
     from napari_msp.model_file import load_model
 
@@ -166,17 +166,17 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
 
 
 class ModelShelf(QObject):
-    """Reads models in a thread, at once and whenever the list of models changes.
+    """A reader of models in a thread, at once and whenever the list of models changes.
 
     Parameters
     ----------
     form
-        Where they are listed, and who asks for more.
+        Form that lists them and asks for more.
 
     Attributes
     ----------
     devices
-        Those that can be named; none before they were looked for.
+        Devices that can be named; empty until they are known.
     """
 
     def __init__(self, form: HarmonizeForm, parent: QObject) -> None:
@@ -195,11 +195,11 @@ class ModelShelf(QObject):
 
     @property
     def models(self) -> tuple[ListedModel, ...]:
-        """Models that are listed."""
+        """Models on the list."""
         return self._list.models
 
     def read(self) -> None:
-        """Read the models anew; those that did not change cost nothing."""
+        """Read the models again; unchanged ones cost nothing."""
         folder = list_file().parent
         with suppress(OSError):  # where it cannot be made nothing is remembered either
             folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ class ModelShelf(QObject):
         self._reading.ask(lambda control: _read(known))
 
     def add(self, path: str | Path) -> None:
-        """Put a file on the list; what is wrong with one stands beside the list."""
+        """Put a file on the list; an error is shown beside the list."""
         self._form.model_message.clear()
         known = self._list
         self._reading.ask(lambda control: _add(Path(path), known, control))
@@ -220,7 +220,7 @@ class ModelShelf(QObject):
         self.read()
 
     def remove(self, label: str) -> None:
-        """Take a model off the list."""
+        """Remove a model from the list."""
         forget_model(next(each.path for each in self.models if each.label == label))
         self.read()
 
@@ -233,7 +233,7 @@ class ModelShelf(QObject):
         if wanted or models.models != self.models:
             ticked = {row.label for row in self._form.models.checked}
             old = {each.path: each.label in ticked for each in self.models}
-            # What is new on a list that is looked at is wanted; at first only the packaged ones.
+            # What is new on a list that is shown is wanted; at first only the packaged ones.
             checked = wanted or [
                 each.label
                 for each in models.models
@@ -289,7 +289,7 @@ def _row(listed: ListedModel) -> ModelRow:
 def _labels(
     paths: Sequence[Path], read: Mapping[Path, tuple[Model, tuple[int, ...]]]
 ) -> dict[Path, str]:
-    """Name added models by kind, and by file where the list has another of that kind."""
+    """Return names of added models: the kind, and the file if the list has others of that kind."""
     kinds = [model.kind for model, _ in read.values()]
     labels = {}
     for path in paths:
@@ -300,7 +300,7 @@ def _labels(
 
 
 def _own_name(path: Path, paths: Sequence[Path]) -> str:
-    """Return a file's stem, with as many folders before it as tell it from the others."""
+    """Return a file's stem, with as many folders before it as distinguish it from the others."""
     parts = _parts(path)
     others = [_parts(each) for each in paths if each != path]
     for depth in range(1, len(parts)):

@@ -1,4 +1,4 @@
-"""What came of a run: a line for each prediction, and its layers in the viewer."""
+"""Results of a run: a line for each prediction, and its layers in the viewer."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 
 class Results(QWidget):
-    """A line for each prediction; hidden while there is none.
+    """One line for each prediction; hidden while there is none.
 
     Parameters
     ----------
     saving
-        The form that saves them, under its button.
+        Form that saves them, placed under its button.
     """
 
     def __init__(self, saving: QWidget) -> None:
@@ -61,7 +61,7 @@ class Results(QWidget):
         self.show_results("", (), ())
 
     def show_results(self, scan: str, lines: Sequence[str], notes: Sequence[str]) -> None:
-        """Show of which scan they are, a line for each prediction, and what to know of them."""
+        """Show the scan that they were made from, a line for each prediction, and notes on them."""
         self.scan.setText(f"Made from {scan}:")
         self.lines.setText("\n".join(lines))
         self.notes.show_message("warning", "\n".join(notes))
@@ -69,7 +69,7 @@ class Results(QWidget):
 
 
 def notes_on(results: Sequence[Predicted]) -> list[str]:
-    """Return what a person must know of predictions, a line each: of which model, unless of all."""
+    """Return the notes on predictions as lines, each with its models unless all share it."""
     whose: dict[str, list[str]] = {}
     for each in results:
         for note in each.notes:
@@ -82,14 +82,14 @@ def notes_on(results: Sequence[Predicted]) -> list[str]:
 
 
 class ResultLayers(QObject):
-    """Predictions that the viewer shows: those made here, and those it showed before.
+    """Predictions in the viewer: those made here, and those that it showed before.
 
-    Layers come one at a time, so that the window can breathe.
+    Layers are added one at a time, so that the window stays responsive.
 
     Attributes
     ----------
     changed
-        Another set of predictions is shown.
+        Emitted when another set of predictions is shown.
     """
 
     changed = Signal()
@@ -131,7 +131,7 @@ class ResultLayers(QObject):
         self._results.append(result)
 
     def refresh(self) -> None:
-        """Forget predictions whose layers are gone."""
+        """Drop predictions whose layers are gone."""
         if self.busy:
             return
         shown = {id(scan) for scan in scans_of(self._viewer.layers)}

@@ -1,6 +1,6 @@
-"""What the Harmonize button starts, and what may help when it fails. No Qt.
+"""The work of the Harmonize button, and remedies when it fails. No Qt.
 
-Every chosen model and target is a pass, one after the other.
+Every chosen model and target is a pass, done one after the other.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ PREPARED, TILED = 0.05, 0.85
 """Shares of a pass that are done once its input is ready, and once all tiles are (our guess)."""
 
 PIECES = 100
-"""That the work of a pass is counted in."""
+"""Number of pieces in which the work of a pass is counted."""
 
 FINEST = 0.02
 """Smallest advance within a tile that is worth reporting."""
 
 FIRST_TILE, SMALLEST_TILE = 32, 8
-"""Edges in input voxels: tried first where memory decided before, and not gone below."""
+"""Edges in input voxels: tried first where memory decided before, and the lower limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Pass:
     Attributes
     ----------
     label
-        Of the model, such as "MSP".
+        Label of the model, such as "MSP".
     """
 
     label: str
@@ -69,24 +69,24 @@ class Pass:
 
     @property
     def name(self) -> str:
-        """Such as "MSP → prisma_st"."""
+        """Name such as "MSP → prisma_st"."""
         return f"{self.label} → {self.target}"
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is to be done.
+    """The work of one run.
 
     Attributes
     ----------
     scan
-        With its acquisition.
+        Scan with its acquisition.
     passes
-        Targets of one model stand together.
+        Passes, with those of one model together.
     options
-        How; branches are kept whatever it says.
+        Options of the run; branches are kept whatever they say.
     maps
-        Titles of those that become layers.
+        Titles of the maps that become layers.
     """
 
     scan: Scan
@@ -97,18 +97,18 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """One pass is done.
+    """The result of one pass.
 
     Attributes
     ----------
     prediction
-        With its model, its source and its stages.
+        Prediction with its model, its source and its stages.
     layers
-        From the bottom up, ready to be added.
+        Layers from the bottom up, ready to be added.
     errors
-        Against truth; None where there is none, or where nobody measured.
+        Errors against truth; None without truth, or where they were not measured.
     notes
-        What a person must know: doubts, approximations, a truth that could not be used.
+        Doubts, approximations, and why a truth could not be used.
     """
 
     prediction: Prediction
@@ -118,7 +118,7 @@ class Predicted:
 
     @property
     def summary(self) -> str:
-        """One line, such as "MSP → prisma_st: SH MSE 31.0 × 10⁻⁵ (before: 83.0 × 10⁻⁵, …)"."""
+        """Line such as "MSP → prisma_st: SH MSE 31.0 × 10⁻⁵ (before: 83.0 × 10⁻⁵, …)"."""
         prediction = self.prediction
         name = f"{prediction.label} → {prediction.target}"
         if self.errors is None:
@@ -130,7 +130,7 @@ class Predicted:
 
     @property
     def worse(self) -> str:
-        """What to say where the scan itself was nearer to truth; "" where it was not."""
+        """Warning if the scan itself is nearer to truth; "" if it is not."""
         change = None if self.errors is None else self.errors.change
         if change is None or change <= 0:
             return ""
@@ -141,14 +141,14 @@ class Predicted:
 
 
 def _sign(change: float | None) -> str:
-    """Write by how many percent an error is above or below the one before."""
+    """Return by how many percent an error is above or below the one before, as text."""
     if change is None:
         return ""
     return f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
 
 
 def notes_of(prediction: Prediction) -> tuple[str, ...]:
-    """Return what a person must know of a prediction."""
+    """Return the notes that a user must know about a prediction."""
     scan, model = prediction.source, prediction.model
     notes = (*prediction.warnings, *prediction.approximations)
     if scan is None or model is None or scan.platform in ("", model.card.input):
@@ -158,16 +158,16 @@ def notes_of(prediction: Prediction) -> tuple[str, ...]:
 
 
 def harmonize_all(request: Request, control: Control) -> None:
-    """Predict pass by pass, and report each `Predicted` as soon as it is ready, and `Step`.
+    """Predict pass by pass; report `Step`, and each `Predicted` as soon as it is ready.
 
     A core is left to the window.
 
     Raises
     ------
     UserError
-        As `napari_msp.harmonize`.
+        See `napari_msp.harmonize`.
     Cancelled
-        When the job was cancelled.
+        If the job was cancelled.
     """
     from threadpoolctl import threadpool_limits
 
@@ -205,7 +205,7 @@ class _Run:
                 self.number += 1
 
     def _digest(self) -> None:
-        """Note what the scan was read from: predictions can be saved also once that has gone."""
+        """Record what the scan was read from: predictions can be saved even when it has gone."""
         acquisition = self.request.scan.acquisition
         if acquisition is not None and not self.digests:
             with suppress(OSError):  # it has gone already
@@ -214,7 +214,7 @@ class _Run:
     def _predictions(
         self, passes: list[Pass], prepared: PreparedInput
     ) -> Iterator[tuple[Pass, Prediction]]:
-        """Yield what comes of each pass of one model; first stages that they share are run once."""
+        """Yield each pass of one model with its prediction; shared first stages are run once."""
         from napari_msp.inference.harmonize import predict_targets
 
         model = passes[0].model
@@ -241,7 +241,7 @@ class _Run:
 
     def _shown(self, each: Pass, prediction: Prediction, shell: str) -> Predicted:
         assert prediction.provenance is not None
-        # Two models of one kind are told apart by what the list calls them.
+        # Labels of the list distinguish two models of one kind.
         named = replace(prediction.provenance, title=each.label + shell, checksums=self.digests)
         prediction = replace(prediction, provenance=named)
         self._say(each, "computing maps", TILED)
@@ -268,7 +268,7 @@ class _Run:
         return layers + scan_layers(prediction, self.request.maps, self.control.check)
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
-        """Measure against the target's own scan, where there is one that can be used."""
+        """Measure against the target's own scan, if there is one that can be used."""
         from napari_msp.ui.harmonize.truth import errors_against, read_truth
 
         if each.target not in self.request.scan.siblings:
@@ -284,7 +284,7 @@ class _Run:
             return None, (f"the scan on {each.target} was not used as truth: {why}",)
 
     def _source(self, b_value: float | None) -> Scan:
-        """Return the scan at the shell that is predicted, where it has that."""
+        """Return the scan at the shell that is predicted, if it has that one."""
         scan = self.request.scan
         several = {len(each.model.card.sh.b_values) for each in self.request.passes} != {1}
         if not several or b_value is None or scan.acquisition is None:
@@ -301,20 +301,20 @@ class _Run:
 
 
 class _Tiles:
-    """How far one pass is: by tiles, and within a tile by the convolutions that were polled.
+    """Progress of one pass: by tiles, and within a tile by the convolutions that were polled.
 
     On a CPU a whole head is one tile that takes minutes, so tiles alone say nothing.
 
     Parameters
     ----------
     network
-        What is run, on the CPU.
+        Network that is run, on the CPU.
     mask
-        (X, Y, Z) of its input.
+        Mask of its input, (X, Y, Z).
     cancelled
-        Whether to stop.
+        Returns whether to stop.
     say
-        Called with words such as "tile 3 of 12" and the share of the pass that is done.
+        Called with a text such as "tile 3 of 12" and the share of the pass that is done.
     """
 
     def __init__(
@@ -331,7 +331,7 @@ class _Tiles:
         self._reported = 0.0
 
     def tile(self, done: int, total: int) -> None:
-        """Take how many tiles are done."""
+        """Record how many tiles are done."""
         if done == 0:
             self._expected = self._foretold() if total == 1 else 0
         elif done < total:
@@ -366,14 +366,14 @@ class _Tiles:
 
 @dataclass(frozen=True)
 class Offer:
-    """A remedy to press.
+    """A remedy as a button.
 
     Attributes
     ----------
     text
-        Of the button.
+        Text of the button.
     values
-        What of the request's options changes.
+        Values to change in the request's options.
     """
 
     text: str
@@ -386,7 +386,7 @@ def offers(error: UserError, options: Options, device: str) -> tuple[Offer, ...]
     Parameters
     ----------
     options
-        With which it failed.
+        Options with which it failed.
     device
         Kind of device that it ran on, such as "cuda".
     """
@@ -414,13 +414,13 @@ def _offer(remedy: Remedy, options: Options, device: str) -> Offer | None:
 
 
 def changed(request: Request, offer: Offer, done: int) -> Request:
-    """Ask for what is left after some passes, in the way that was offered."""
+    """Return the request for the remaining passes, changed as offered."""
     options = replace(request.options, **offer.values)
     return replace(request, passes=request.passes[done:], options=options)
 
 
 def what_failed(error: UserError, offered: bool) -> str:
-    """Say what went wrong; remedies that are offered as buttons are not said again."""
+    """Return what went wrong; remedies that are offered as buttons are not repeated."""
     words = sentence(said(error, HARMONIZE_WORDS, remedy=not offered and type(error) is UserError))
     if isinstance(error, Unexpected):
         words += " This is a bug; its details help to correct it."

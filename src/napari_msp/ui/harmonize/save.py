@@ -1,4 +1,4 @@
-"""Save predictions as NIfTI: the form, the work, and what came of it."""
+"""Save predictions as NIfTI: the form, the work, and its result."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 REPLACE = "Replace them"
 
 TABLES = {"target": "of the target", "input": "of the input scan", "file": "from a file …"}
-"""Where the directions of the written DWI come from."""
+"""Sources of the directions of the written DWI."""
 
 
 class Saving(QWidget):
-    """The form with what it starts. Hidden until it is opened.
+    """The form, and the work that it starts. Hidden until it is opened.
 
     Parameters
     ----------
     layers
-        Whose predictions are saved.
+        Layers whose predictions are saved.
     """
 
     def __init__(self, layers: ResultLayers) -> None:
@@ -68,12 +68,12 @@ class Saving(QWidget):
         reveal(self)
 
     def close_form(self) -> None:
-        """Hide the form, and ask nothing any more."""
+        """Hide the form and its questions."""
         self.message.clear()
         self.hide()
 
     def list_results(self) -> None:
-        """List the predictions there are; those that are new are ticked."""
+        """List the predictions; new ones are ticked."""
         titled = self._titled
         if [id(each) for each in titled.values()] != [id(each) for each in self._listed]:
             self._listed = list(titled.values())
@@ -81,7 +81,7 @@ class Saving(QWidget):
             self.names.set_names(list(titled), [*self.names.checked, *new])
 
     def save(self) -> None:
-        """Write what the form says; files that are in the way are asked about."""
+        """Write the chosen predictions; the user is asked about files in the way."""
         names, folder = self.names.checked, self.folder.path
         assert folder is not None
         chosen = [each for title, each in self._titled.items() if title in names]
@@ -89,7 +89,7 @@ class Saving(QWidget):
         self._write(force=False)
 
     def replace(self) -> None:
-        """Write what was asked about over what is there."""
+        """Write what was asked about over the files that are there."""
         self._write(force=True)
 
     @property
@@ -131,7 +131,7 @@ class Saving(QWidget):
         self.progress.job.ended.connect(self._rest)
 
     def _change(self) -> None:
-        """Say nothing any more of what is chosen no longer, and ask nothing about it."""
+        """Withdraw messages and questions about the choice before."""
         self.message.clear()
         self._refresh()
 
@@ -166,7 +166,7 @@ class Saving(QWidget):
 
     @property
     def _before(self) -> str:
-        """What stands in the folder when it has not come to its end."""
+        """Text about files that were written before the work stopped."""
         done = counted(len(self._written), "prediction")
         return f" {done} written before." if self._written else ""
 
@@ -180,14 +180,14 @@ def save_all(
 ) -> tuple[Path, ...]:
     """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
 
-    Reports `Step`, and the DWI of each once it is written.
+    Reports `Step`, and the DWI of each prediction once it is written.
 
     Parameters
     ----------
     predictions
-        Made here.
+        Predictions that were made here.
     folder
-        Made when it is missing.
+        Output folder; made if it is missing.
     gradients
         Directions of the DWI: "target", "input" or a .bvec file.
     force
@@ -195,13 +195,13 @@ def save_all(
 
     Returns
     -------
-    The DWI of each.
+    Paths of the DWIs.
 
     Raises
     ------
     UserError
-        When a scan has no file, the folder cannot be written to, the table cannot be used, or any
-        file is in the way: nothing is written then, unless it is forced.
+        If a scan has no file, the folder cannot be written to, the table cannot be used, or any
+        file is in the way: then nothing is written, unless `force` is given.
     """
     targets = _targets(predictions, folder)
     in_the_way = sum(path.exists() for path in targets)
@@ -218,7 +218,7 @@ def save_all(
 
 
 def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...]:
-    """Name the DWI of each; models of one kind write into folders of their own."""
+    """Return the paths of DWIs; models of one kind write into folders of their own."""
     stems = []
     for each in predictions:
         path = None if each.source is None else each.source.path

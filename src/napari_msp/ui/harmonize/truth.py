@@ -1,4 +1,4 @@
-"""How far a prediction is from the target platform's own scan of the same head."""
+"""Errors of a prediction against the target platform's own scan of the same head."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The target platform's scan, and how far the input scan is from it.
+    """The scan on the target platform, and the distance of the input scan from it.
 
     Attributes
     ----------
     scan
-        The target platform's.
+        Scan on the target platform.
     before
-        (X, Y, Z) squared error of the input's SH coefficients and where it counts, on truth's own
+        Squared error of the input's SH coefficients, (X, Y, Z), and where it counts, on truth's own
         lattice; None where the input has another b-value.
     """
 
@@ -36,20 +36,20 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Of one prediction, on truth's own lattice.
+    """Errors of one prediction, on truth's own lattice.
 
     Attributes
     ----------
     truth
-        What it is compared with.
+        Scan that the prediction is compared with.
     lattice, mask
-        Where the maps lie, and where errors count.
+        Lattice of the maps, and mask of the voxels that count.
     sh_average, sh
-        (X, Y, Z) squared error of the SH average, and of all SH coefficients, in SH units².
+        Squared errors of the SH average and of all SH coefficients, (X, Y, Z), in SH units².
     sh_mse
         Mean of `sh` in the mask.
     sh_mse_before
-        The same for the input scan itself; None where it has another b-value.
+        The same mean for the input scan itself; None where it has another b-value.
     """
 
     truth: Scan
@@ -62,7 +62,7 @@ class Errors:
 
     @property
     def change(self) -> float | None:
-        """By how many percent the SH MSE is above that of the input (or, negative, below)."""
+        """Percent by which the SH MSE is above (or, negative, below) that of the input."""
         before = self.sh_mse_before
         return None if before is None else change(self.sh_mse, before)
 
@@ -73,14 +73,14 @@ def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
     Parameters
     ----------
     scan
-        With a sibling on `target`.
+        Scan that has a sibling on `target`.
     b_value
-        Of the prediction: the shell that is taken of a truth with several.
+        b-value of the prediction: the shell to take from a truth that has several.
 
     Raises
     ------
     UserError
-        When it cannot be read, has no such shell, or the brains hardly overlap.
+        If the sibling cannot be read, has no such shell, or the brains hardly overlap.
     """
     truth = sibling_of(scan, target, b_value)
     if not same_b_value(truth, scan):
@@ -96,12 +96,12 @@ def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
     Parameters
     ----------
     name
-        Names the prediction in errors.
+        Name of the prediction in errors.
 
     Raises
     ------
     UserError
-        When the brains hardly overlap.
+        If the brains hardly overlap.
     """
     both = line_up(truth.scan, {name: prediction})
     placed, mask = both.predictions[name], both.mask

@@ -1,4 +1,4 @@
-"""Harmonize: predict, from a scan that is loaded, what other platforms would have given."""
+"""Harmonize: predict, from a loaded scan, the images that other platforms would have given."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ DETAILS = "Details …"
 
 
 class Harmonize(Docked):
-    """The widget.
+    """The Harmonize widget.
 
     Parameters
     ----------
     napari_viewer
-        Whose scans are offered, and who gets the predictions.
+        Viewer whose scans are offered, and which gets the predictions.
     """
 
     page = "harmonize"
@@ -95,7 +95,7 @@ class Harmonize(Docked):
         return self.progress.job.running or self.layers.busy
 
     def run(self) -> None:
-        """Begin what the form says."""
+        """Begin the run that the form describes."""
         choices = self.form.choices
         models = {each.label: each.model for each in self.shelf.models}
         passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
@@ -113,7 +113,7 @@ class Harmonize(Docked):
         widget.compare_predictions([each for each in made if _beside(each, chosen)])
 
     def leave(self) -> None:
-        """Stop what goes on, and let go of the viewer."""
+        """Stop running work, and let go of the viewer."""
         super().leave()
         layers = self.viewer.layers
         layers.events.inserted.disconnect(self._list_scans)
@@ -143,7 +143,7 @@ class Harmonize(Docked):
 
     def _list_scans(self, event: Any = None) -> None:
         self.layers.refresh()
-        # Also what is being predicted from, or was: its own layers may have been deleted.
+        # Also the scan that is or was predicted from: its own layers may have been deleted.
         kept = [self._request.scan] if self.running and self._request is not None else []
         kept += [source_of(each.prediction) for each in self.layers.results]
         known = unique_scans([*scans_of(self.viewer.layers), *kept])
@@ -171,7 +171,7 @@ class Harmonize(Docked):
             self.form.scan.setCurrentIndex(self._scans.index(scan))
 
     def _take_scan(self) -> None:
-        """Show what was made of the chosen scan; nothing is said or allowed of another any more."""
+        """Show the results of the chosen scan; messages and permissions for another are dropped."""
         if not self.progress.job.running:
             self.progress.end()
             self.message.clear()
@@ -189,7 +189,7 @@ class Harmonize(Docked):
         self.form.set_running(True)
         listed = self.shelf.models
         if not all(each.is_current for each in listed):
-            self.shelf.read()  # what is said of them is of their files, too
+            self.shelf.read()  # their texts are about their files, too
         self.progress.run(
             lambda control: harmonize_all(with_models_of_now(request, listed), control)
         )
@@ -242,13 +242,13 @@ class Harmonize(Docked):
         self.results.show_results(scan, [each.summary for each in results], notes_on(results))
         if results and self._fresh:
             self._fresh = False
-            reveal(self.results)  # in a low window they lie below what is seen
+            reveal(self.results)  # in a low window they lie below what is visible
         self.saving.list_results()
         if not results:
             self.saving.close_form()
 
     def _of_scan(self) -> list[Predicted]:
-        """Return the predictions of the chosen scan; of the newest one's where that has gone."""
+        """Return the predictions of the chosen scan; if that has gone, those of the newest scan."""
         made, chosen = self.layers.results, self.form.choices.scan
         known = 0 <= chosen < len(self._scans)
         scans = [self._scans[chosen]] if known else [source_of(e.prediction) for e in made[-1:]]
@@ -261,7 +261,7 @@ class Harmonize(Docked):
 
 
 def row_of(title: str, scan: Scan) -> ScanRow:
-    """Say of a scan that was read what its choice needs to know."""
+    """Return what the form lists of a scan."""
     doubts = () if scan.acquisition is None else scan.acquisition.doubts
     path = "" if scan.path is None else str(scan.path)
     return ScanRow(title, scan.platform, frozenset(scan.siblings), doubts, path)

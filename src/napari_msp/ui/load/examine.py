@@ -1,4 +1,4 @@
-"""Find out what a choice of files comes to. It is quick: of all voxels only a mask's are read."""
+"""Examine a choice of files. It is quick: of all voxels only a mask's are read."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ OBLIQUE = 1.0
 
 @dataclass(frozen=True)
 class Choice:
-    """What was filled in; None and "" leave it to what is found.
+    """The form's answers; None and "" leave them to what is found.
 
     Attributes
     ----------
     path
-        A scan, or a folder: a BIDS dataset, one with a single scan, or DICOM files.
+        Scan, or a folder: a BIDS dataset, one with a single scan, or DICOM files.
     subject, platform, run
-        Of a dataset; a run where the scan was repeated.
+        Scan in a dataset; the run where it was repeated.
     b_value
         Shell in s/mm².
     mask, bval, bvec
-        Files.
+        Files that replace those beside the scan.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
     series
-        Of DICOM, by the name of its image: in a folder of two sessions numbers are shared.
+        DICOM series, by the name of its image: in a folder of two sessions numbers are shared.
     """
 
     path: Path | None = None
@@ -86,28 +86,28 @@ class Shell:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found.
+    """Findings about a choice.
 
     Attributes
     ----------
     choice
-        With subject, platform and shell filled in where they were left open.
+        Choice, with subject, platform and shell filled in where they were left open.
     dataset
-        Of a folder.
+        Dataset that the folder is or lies in.
     series
         DWIs of a folder of DICOM files.
     runs
-        Of the scan that was chosen, where it was repeated.
+        Runs of the chosen scan, where it was repeated.
     scan
-        The image; None where there is none that can be opened.
+        Image; None where there is none that can be opened.
     shells
-        Of the scan, lowest b-value first.
+        Shells of the scan, lowest b-value first.
     mask
-        The mask that will be used; None: one is made.
+        Mask that will be used; None: one is made.
     description
-        Of the scan, in words by what they are of.
+        Description of the scan, in words by topic.
     problems, doubts
-        In words, by field of `Choice`; a problem keeps the scan from being loaded.
+        Texts by field of `Choice`; a problem prevents the scan from being loaded.
     """
 
     choice: Choice = Choice()
@@ -122,7 +122,7 @@ class Findings:
     doubts: Mapping[str, str] = field(default_factory=dict)
 
     def chose_for(self, choice: Choice) -> bool:
-        """Return whether one of several scans was taken though the choice names none of them."""
+        """Return whether one of several scans was taken although the choice names none of them."""
         scans = 0 if self.dataset is None else len(self.dataset.scans)
         unnamed = scans > 1 and not (choice.subject and choice.platform)
         return unnamed or (len(self.series) > 1 and not choice.series)
@@ -136,14 +136,14 @@ class Findings:
 def examine(
     choice: Choice, known: TravellingHeads | None = None, cache: Path | None = None
 ) -> Findings:
-    """Look at what was chosen.
+    """Examine a choice.
 
     Parameters
     ----------
     choice
-        Subject and platform count for a folder only.
+        Choice; its subject and platform count for a folder only.
     known
-        A dataset that was listed before, and is not listed again.
+        Dataset that was listed before, and is not listed again.
     cache
         Folder in which converted DICOM is kept; None: DICOM is not read.
     """
@@ -156,7 +156,7 @@ def _converted(folder: Path, cache: Path) -> Converted:
 
 
 class _Examination:
-    """Looks at one thing after the other, and collects what is wrong with it."""
+    """An examination, which collects what is wrong with a choice."""
 
     def __init__(self, choice: Choice, cache: Path | None) -> None:
         self.choice, self.cache = choice, cache
@@ -164,7 +164,7 @@ class _Examination:
         self.doubts: dict[str, str] = {}
 
     def findings(self, known: TravellingHeads | None) -> Findings:
-        """Go through it; what follows from something wrong is not looked at."""
+        """Examine everything but what depends on something wrong."""
         given = self.choice.path
         if given is None:
             return Findings(self.choice)
@@ -219,7 +219,7 @@ class _Examination:
         )
 
     def _tell_undecided(self, dataset: TravellingHeads) -> None:
-        """Say of whom no scan is offered, as several may be it."""
+        """Report the subjects without an offered scan, because several may be theirs."""
         if errors := list(dataset.undecided.values()):
             more = f" (and {counted(len(errors) - 1, 'more such case')})" if errors[1:] else ""
             first = UserError(errors[0].problem, remedy=errors[0].remedy)
@@ -232,7 +232,7 @@ class _Examination:
         return next(fitting, None) or made.choose(wanted or None)
 
     def _try(self, name: str, act: Callable[[], Result]) -> Result | None:
-        """Do something; a mistake becomes a problem of its field, or else of this one."""
+        """Call `act`; a mistake becomes a problem of its field, or else of `name`."""
         try:
             return act()
         except UserError as error:
@@ -248,7 +248,7 @@ class _Examination:
         return self._try("bval", lambda: Acquisition(image, table, path=path))
 
     def _doubt(self, path: Path, image: nib.Nifti1Image, table: GradientTable) -> None:
-        """Say what contradicts itself, at the field that it is about."""
+        """Report contradictions, at the fields that they are about."""
         given = self.choice.bval is not None
         in_table = (*table_doubts(table), *file_doubts(path, table, image.affine, given))
         for name, doubts in (("path", tuple(header_doubts(image))), ("bval", in_table)):
@@ -275,7 +275,7 @@ class _Examination:
         return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, count, threshold))
 
     def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
-        """Take the shell that was chosen, else the usual one, and see whether it will do."""
+        """Take the chosen shell, else the usual one, and check whether it will do."""
         if not shells:
             self.problems["path"] = "It holds no diffusion-weighted volume; give a DWI"
             return
@@ -324,7 +324,7 @@ def _sentence(words: str) -> str:
 
 
 def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
-    """List the shells of a scan as its table says, lowest b-value first; no voxel is read."""
+    """Return the shells in a scan's table, lowest b-value first; no voxel is read."""
     table = acquisition.given_gradients
     return tuple(
         Shell(shell.b_value, len(shell.volumes), supported_order(table.directions[shell.volumes]))
@@ -333,7 +333,7 @@ def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
 
 
 def describe(acquisition: Acquisition) -> dict[str, str]:
-    """Say what a person wants to know of an open scan before using it; no voxel is read."""
+    """Return what a user wants to know of an open scan before using it; no voxel is read."""
     scan = Scan(acquisition=acquisition, path=acquisition.path)
     described = {
         "Head": f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
@@ -362,7 +362,7 @@ def _only_scan_in(folder: Path) -> Path | None:
 
 
 def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
-    """List the dataset that a folder is, or lies in."""
+    """Return the dataset that a folder is, or lies in."""
     root = dataset_root(folder / "any") or folder
     try:
         if known is None or known.root != root:
@@ -381,14 +381,14 @@ def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
 
 
 def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:
-    """Fill in subject and platform where they name no scan: one that lies in the folder.
+    """Fill in subject and platform of a scan in the folder, where they name none.
 
-    Of a subject, that of the platform which is predicted from, where the dataset says so.
+    For a subject, prefer the platform that the dataset marks as input.
     """
     if dataset.has(choice.subject, choice.platform):
         return choice
     marked = None
-    with suppress(UserError):  # a damaged description is told where it counts
+    with suppress(UserError):  # a damaged description is reported where it counts
         marked = marked_input(dataset.root)
     known = sorted(dataset.scans, key=lambda each: (each[0], each[1] != marked, each[1]))
     within = [each for each in known if folder in dataset.scans[each].parents]

@@ -1,4 +1,4 @@
-"""Which scan shall be loaded: where it is, what of it, and what is to be known about it."""
+"""The form of Load acquisition: which scan, and what is known about it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ TEACHING = (
 )
 
 PATHS = ("path", "mask", "bval", "bvec")
-"""Fields that hold files."""
+"""Names of the fields that hold files."""
 
 
 class AcquisitionForm(ExaminedForm):
-    """What is loaded; `act_wanted` says to load."""
+    """The form of a scan to load; `act_wanted` asks to load."""
 
     choice: Choice
     findings: Findings
@@ -74,13 +74,13 @@ class AcquisitionForm(ExaminedForm):
         self.show_findings(Findings())
 
     def show_findings(self, findings: Findings) -> None:
-        """Show what was found; of several scans one is loaded once it could be seen which."""
+        """Show findings; one of several scans is loaded only once the user could see which."""
         if findings.chose_for(self.choice):
             self._act_then = False
         super().show_findings(findings)
 
     def _show(self) -> None:
-        """Bring the entries up to what was found."""
+        """Update the entries to the findings."""
         self._list_choices()
         for name in PATHS:
             getattr(self, name).show_path(getattr(self.choice, name))
@@ -150,7 +150,7 @@ class AcquisitionForm(ExaminedForm):
         self._choose(choice if path == choice.path else Choice(path), anew=True)
 
     def _chosen_scan(self) -> Choice:
-        """Return whose scan is chosen; another scan has other files and shells."""
+        """Return the chosen scan without files and shell, which another scan has not."""
         subject, platform = self.subject.currentText(), self.platform.currentText()
         return Choice(self.choice.path, subject=subject, platform=platform)
 
@@ -172,7 +172,7 @@ class AcquisitionForm(ExaminedForm):
         self.shell.setEnabled(len(self.findings.shells) > 1)
 
     def _say(self) -> None:
-        """Put into words what was found."""
+        """Put the findings into words."""
         found = self.findings
         notes = {}
         if found.scan is not None and self.choice.mask is None:
@@ -193,7 +193,7 @@ class AcquisitionForm(ExaminedForm):
 
     @property
     def _wrong_table(self) -> bool:
-        """Whether something is wrong with what is folded away."""
+        """Whether a folded entry has a problem."""
         return not set(self.files.names).isdisjoint(self.findings.problems)
 
     def _refresh(self) -> None:

@@ -45,21 +45,21 @@ NO_MEMORY = (
 
 
 CARPET = "Carpet plot…"
-"""Shows slices and volumes, the worst named."""
+"""Action that shows slices and volumes, with the worst named."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """How good a scan is.
+    """The quality of a scan.
 
     Attributes
     ----------
     title
-        Whose scan it is.
+        Title of the scan.
     words
-        What is wrong, and the numbers.
+        Faults, and the numbers.
     faults
-        Whether anything is wrong.
+        Whether there are faults.
     picture
         The carpet plot, as PNG.
     """
@@ -71,12 +71,12 @@ class Inspection:
 
 
 class LoadAcquisition(Docked):
-    """The widget.
+    """The Load acquisition widget.
 
     Parameters
     ----------
     napari_viewer
-        Who gets the layers.
+        Viewer that gets the layers.
     """
 
     page = "load"
@@ -102,7 +102,7 @@ class LoadAcquisition(Docked):
         return self.progress.job.running or self._changes.busy
 
     def load(self) -> None:
-        """Load what the form says."""
+        """Load the scan that the form describes."""
         findings, maps = self.form.findings, self.form.maps.checked
         with_mask = self.form.show_mask.isChecked()
         self.message.clear()
@@ -110,7 +110,7 @@ class LoadAcquisition(Docked):
         self.progress.run(lambda control: _load(findings, maps, with_mask, control))
 
     def inspect(self) -> None:
-        """Measure how good the scan is, and say it."""
+        """Measure the quality of the scan, and show it."""
         findings = self.form.findings
         self.message.clear()
         self.form.set_running(True)
@@ -136,7 +136,7 @@ class LoadAcquisition(Docked):
         self._look.ask(lambda control: examine(choice, known, cache))
 
     def _take(self, result: list[LayerData] | Inspection) -> None:
-        """Show what was loaded, or what was said of it."""
+        """Show what was loaded or measured."""
         if isinstance(result, Inspection):
             self._inspection = result
             self._rest("warning" if result.faults else "ok", result.words, (CARPET,))
@@ -148,7 +148,7 @@ class LoadAcquisition(Docked):
         Picture(self, self._inspection.title, self._inspection.picture).show()
 
     def _insert(self, layers: list[LayerData]) -> None:
-        """Add the layers one at a time, so that the window can breathe."""
+        """Add the layers one at a time, so that the window stays responsive."""
         self._changes.add(*(partial(self._add, data) for data in layers))
         self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
@@ -166,7 +166,7 @@ class LoadAcquisition(Docked):
 
     def _say_loaded(self, scan: Scan) -> None:
         known = scan.acquisition
-        # What the header was doubted for stands above already.
+        # Doubts about the header are shown above already.
         doubts = () if known is None else known.doubts[len(known.header_doubts) :]
         words = [f"{scan.owner}{apart(scan)} is loaded.", *mask_made(scan)]
         if doubts:
@@ -216,7 +216,7 @@ def _load(
 
 
 def mask_made(scan: Scan) -> list[str]:
-    """Say that a scan's mask was made for want of one, and what is odd about it, in sentences."""
+    """Return sentences that say that a missing mask was made, and what is odd about it."""
     acquisition = scan.acquisition
     if acquisition is None or not acquisition.brain.estimated:
         return []
@@ -226,7 +226,7 @@ def mask_made(scan: Scan) -> list[str]:
 
 
 def _inspect(findings: Findings, control: Control) -> Inspection:
-    """Measure how good a scan is, and draw it; in a worker."""
+    """Measure and draw the quality of a scan; in a worker."""
     from napari_msp.checking.quality import measure_quality
     from napari_msp.checking.scan import check_quality
     from napari_msp.evaluation.figures.carpet import carpet_figure

@@ -22,14 +22,14 @@ from napari_msp.ui.model_diagram.painting import (
 from napari_msp.ui.widgets.colours import Themed, colours_of, mixed
 
 USUAL_WIDTH = 360
-"""Pixels that are asked for."""
+"""Usual width in pixels."""
 
 RING = 3
 """Pixels around a button's box for the focus ring."""
 
 
 class ModelDiagram(Themed):
-    """Draws one model. Parts with an output that can be shown are buttons.
+    """The diagram of one model. Parts with an output that can be shown are buttons.
 
     Parts are "input" (x), "first" (ŷ¹_T), "branch:<platform>" (N_iT(z_i)) and "second" (the
     prediction, of models without stages too).
@@ -37,9 +37,9 @@ class ModelDiagram(Themed):
     Attributes
     ----------
     buttons
-        By the part that they show, in the order of the Tab key.
+        Buttons by the part that they show, in the order of the Tab key.
     lit
-        The part that is lit; "" for none.
+        Part that is lit; "" for none.
     """
 
     part_chosen = Signal(str)
@@ -55,7 +55,7 @@ class ModelDiagram(Themed):
         self.set_model(None)
 
     def set_model(self, outline: Outline | None) -> None:
-        """Draw another model, with nothing lit; None: nothing."""
+        """Draw another model, with nothing lit; None: draw nothing."""
         for button in self.buttons.values():
             button.hide()
             button.deleteLater()
@@ -77,7 +77,7 @@ class ModelDiagram(Themed):
         self.update()
 
     def light(self, part: str) -> None:
-        """Light up a part and the way to it; "" or a part that the model has not: nothing."""
+        """Light up a part and the way to it; "" or a part that the model lacks: nothing."""
         self.lit = part if part in self.buttons else ""
         for name, button in self.buttons.items():
             button.setChecked(name == self.lit)
@@ -96,16 +96,16 @@ class ModelDiagram(Themed):
         return QSize(round(width + 0.5), round(self._layout.size.height() + 0.5))
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802
-        """Place the boxes anew."""
+        """Place the boxes again."""
         self._arrange()
 
     def restyle(self) -> None:
-        """Place and paint everything anew."""
+        """Place and paint everything again."""
         self._arrange()
         self.updateGeometry()
 
     def event(self, event: Any) -> bool:
-        """Explain what lies under the pointer and is no button."""
+        """Explain the node under the pointer, if it is no button."""
         if event.type() == QEvent.ToolTip:
             node = self._node_at(QPointF(event.pos()))
             if node is not None:
@@ -155,9 +155,9 @@ class ModelDiagram(Themed):
 
 
 class PartButton(QAbstractButton):
-    """Paints a node, with a ring when it has the focus; checked is lit.
+    """A button that paints a node, with a ring when it has the focus; checked is lit.
 
-    Space and Enter press it, arrow keys go to the next or the previous one.
+    Space and Enter press it, arrow keys go to the next or the previous button.
     """
 
     def __init__(self, node: Node, parent: QWidget) -> None:
@@ -170,11 +170,11 @@ class PartButton(QAbstractButton):
         self.setAccessibleName(node.description)
 
     def place(self, box: QRectF) -> None:
-        """Lie around a box."""
+        """Cover a box and the ring around it."""
         self.setGeometry(box.toAlignedRect().adjusted(-RING, -RING, RING, RING))
 
     def nextCheckState(self) -> None:  # noqa: N802
-        """Stay as it is: what is lit is decided by what is shown, not by the click."""
+        """Do nothing: the part that is shown is lit, not the one that was clicked."""
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802
         """Let Enter press the button, as Space does."""

@@ -1,4 +1,4 @@
-"""A model as boxes and arrows, an MSP as in Fig. 1 of its paper: what is drawn, not where.
+"""A model as boxes and arrows, an MSP as in Fig. 1 of its paper: what to draw, not where.
 
 No Qt.
 """
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from napari_msp.model_file import Model
 
 SHARED_NOTE = "first stages shared by all targets"
-"""Of an MSP whose targets have one set of single networks."""
+"""Note on an MSP whose targets have one set of single networks."""
 
 INPUT, FIRST, SECOND, BRANCH = "input", "first", "second", "branch:"
-"""Parts whose output can be shown: x, ŷ¹_T, the prediction (of any kind of model), and what names
-of branches begin with, see `branch_part`."""
+"""Parts whose output can be shown: x, ŷ¹_T, the prediction (of any kind of model), and the prefix
+of branches, see `branch_part`."""
 
 
 def branch_part(platform: str) -> str:
-    """Name the part N_iT(z_i) of platform i."""
+    """Return the name of the part N_iT(z_i) of platform i."""
     return f"{BRANCH}{platform}"
 
 
@@ -34,17 +34,17 @@ def branch_part(platform: str) -> str:
 
 @dataclass(frozen=True)
 class Outline:
-    """What the network of one target is made of: names, no weights.
+    """The structure of one target's network: names, no weights.
 
     Attributes
     ----------
     kind
-        Such as "msp".
+        Kind of model, such as "msp".
     input, target
-        Platforms.
+        Platforms that it reads and predicts.
     networks
-        Platform and title of each single network of an MSP; of each stage or side output of a
-        multi-task network, in their order; of a single network alone.
+        Platform and title of each single network of an MSP, of each stage or side output of a
+        multi-task network, in their order, or of the one single network.
     shared
         Whether an MSP's single networks are those of all targets.
     """
@@ -57,12 +57,12 @@ class Outline:
 
     @property
     def title(self) -> str:
-        """The kind as the papers write it."""
+        """Title of the kind, as in the papers."""
         return registry.title(self.kind)
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Platforms i whose features z_i a branch N_iT reads; none but for an MSP."""
+        """Platforms i whose features z_i a branch N_iT reads; empty for all but an MSP."""
         if self.kind != MULTI_STAGE:
             return ()
         return tuple(platform for platform, _ in self.networks if platform != self.target)
@@ -73,12 +73,12 @@ class Outline:
 
 
 def outline_of(model: Model, target: str) -> Outline:
-    """Describe a model's network of one target.
+    """Return the outline of a model's network of one target.
 
     Raises
     ------
     KeyError
-        When the model does not predict the target.
+        If the model does not predict the target.
     """
     architecture = model.card.architectures[target]
     shared = model.card.first_stages == "shared"
@@ -99,7 +99,7 @@ def _networks(architecture: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A letter with what stands above and below at its right, and in parentheses behind it."""
+    """A letter with a superscript, a subscript, and an argument in parentheses."""
 
     base: str
     above: str = ""
@@ -123,23 +123,23 @@ class Node:
     Attributes
     ----------
     name
-        Of the node within its drawing.
+        Name of the node within its drawing.
     column
-        Counted from the left; arrows run to the right.
+        Column, counted from the left; arrows run to the right.
     lane
         Lane in which it lies; None: beside all of them.
     shape
-        A value that is passed on, a network, a mere text, or the mean weighted by α.
+        Kind of node: a value that is passed on, a network, a mere text, or the mean weighted by α.
     symbol, caption
-        What is written in it.
+        Symbol and text in the node.
     term
-        Of the glossary.
+        Term of the glossary.
     description
-        The node in words.
+        Description in words.
     level
         Height within the lane.
     part
-        What a click asks to see; "" where there is nothing to be shown.
+        Part that a click asks for; "" where there is nothing to be shown.
     """
 
     name: str
@@ -176,16 +176,16 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything that is drawn of one model.
+    """The drawing of one model.
 
     Attributes
     ----------
     outline
-        Of the model.
+        Outline of the model.
     nodes
-        By name.
+        Nodes by name.
     edges
-        From and to these.
+        Arrows between the nodes.
     """
 
     outline: Outline
@@ -200,12 +200,12 @@ class Drawing:
 
     @property
     def note(self) -> str:
-        """What is said of the networks, which then are framed; "" for nothing."""
+        """Note on the networks, which then are framed; "" for none."""
         return SHARED_NOTE if self.outline.shared else ""
 
     @property
     def parts(self) -> dict[str, Node]:
-        """Nodes whose output can be shown, by what a click on them asks for."""
+        """Nodes whose output can be shown, by the part that a click on them asks for."""
         return {node.part: node for node in self.nodes.values() if node.part}
 
     def way_to(self, name: str) -> set[Edge]:
@@ -220,7 +220,7 @@ Sketch = tuple[list[Node], list[Edge]]
 
 
 def draw(outline: Outline) -> Drawing:
-    """Draw a model; one of an unknown kind as a single network."""
+    """Return the drawing of a model; one of an unknown kind is drawn as a single network."""
     nodes, edges = _SKETCHES.get(outline.kind, _single)(outline)
     description = f"Input: the scan on {outline.input}"
     x = Node("x", 0, None, "value", Symbol("x"), "input", description, outline.input, part=INPUT)
@@ -332,7 +332,7 @@ _SKETCHES = {MULTI_STAGE: _multi_stage, "cpm": _stages, "hned": _side_outputs}
 
 
 def equation(outline: Outline, alpha: float) -> str:
-    """Write ŷ²_T as the sum of its weighted terms, as rich text.
+    """Return ŷ²_T as the sum of its weighted terms, as rich text.
 
     ŷ²_T = 0.67 ŷ¹_T + 0.17 N_1T(z_1) + 0.17 N_2T(z_2) for P = 4 and α = 0.5.
     """
@@ -349,7 +349,7 @@ def equation(outline: Outline, alpha: float) -> str:
 
 
 def general_equation() -> str:
-    """Write equation (1) as the paper has it, as rich text."""
+    """Return equation (1) as in the paper, as rich text."""
     first, second = Symbol("ŷ", "1", "T").html, Symbol("ŷ", "2", "T").html
     branch = Symbol("N", below="iT", argument=Symbol("z", below="i")).html
     return (

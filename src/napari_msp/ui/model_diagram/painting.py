@@ -13,16 +13,16 @@ from napari_msp.ui.model_diagram.drawing import Drawing, Edge, Node, Symbol
 from napari_msp.ui.widgets.colours import Colours, mixed, resized
 
 INDEX_SIZE = 0.68
-"""Of an index, relative to its letter."""
+"""Size of an index relative to its letter."""
 
 PADDING = 5.0
-"""Between a box and what is written in it."""
+"""Pixels between a box and its text."""
 
 ROUND = 5.0
 """Radius of corners."""
 
 SMALLEST_BUTTON = 26.0
-"""Height of what is clicked."""
+"""Smallest width and height of a button, in pixels."""
 
 HEAD = 4.5
 """Length of an arrow's head."""
@@ -31,19 +31,19 @@ USUAL_LINE = 1.4
 """Width of an arrow without a weight."""
 
 MARGIN = 5.0
-"""Around everything; leaves room for a focus ring."""
+"""Pixels around everything, with room for a focus ring."""
 
 INNER = 5.0
-"""Between a lane's edge and what lies in it."""
+"""Pixels between a lane's edge and its contents."""
 
 FRAME = 3.0
-"""Between networks and the frame around them."""
+"""Pixels between networks and the frame around them."""
 
 SMALLEST_GAP, LARGEST_GAP = 8.0, 60.0
-"""Between columns; more where an arrow enters or leaves a lane."""
+"""Pixels between columns; more where an arrow enters or leaves a lane."""
 
 BETWEEN = 6.0
-"""Between lanes, and between the two levels of one."""
+"""Pixels between lanes, and between the two levels of one."""
 
 
 # --- Symbols and sizes -----------------------------------------------------------------------
@@ -55,9 +55,9 @@ class SetSymbol:
     Parameters
     ----------
     symbol
-        What is set; letters in italics, numbers and parentheses upright.
+        Symbol to set; letters in italics, numbers and parentheses upright.
     font
-        Of its base.
+        Font of its base.
     """
 
     def __init__(self, symbol: Symbol, font: QFont) -> None:
@@ -66,7 +66,7 @@ class SetSymbol:
         self.height = QFontMetricsF(font).capHeight()
 
     def _set(self, symbol: Symbol, font: QFont, x: float) -> float:
-        """Place a symbol at x; give where it ends."""
+        """Place a symbol at x; return where it ends."""
         metrics, small = QFontMetricsF(font), resized(font, INDEX_SIZE)
         x = self._run(symbol.base, font, x, 0.0)
         end = max(
@@ -97,14 +97,14 @@ class SetSymbol:
 
 @dataclass(frozen=True)
 class Fonts:
-    """Of symbols, and of all that is written out."""
+    """Fonts of symbols, and of captions and other text."""
 
     symbol: QFont
     caption: QFont
 
     @classmethod
     def of(cls, font: QFont) -> Fonts:
-        """Derive them from a widget's font."""
+        """Derive the fonts from a widget's font."""
         return cls(resized(font, 1.15), resized(font, 0.88))
 
 
@@ -136,7 +136,7 @@ def _size(node: Node, fonts: Fonts) -> QSizeF:
 # --- Places ----------------------------------------------------------------------------------
 
 Sizes = Mapping[str, QSizeF]
-"""What each node needs, by name."""
+"""Size that each node needs, by name."""
 
 
 _LEVELS = {"upper": -1, "middle": 0, "lower": 1}
@@ -146,7 +146,7 @@ _LEVELS = {"upper": -1, "middle": 0, "lower": 1}
 class Layout:
     """Places in pixels: of each node by name, of each lane's band, and the size of everything.
 
-    Frames are around the networks that the drawing's note is of; the note lies below everything.
+    Frames surround the networks that the drawing's note is about; the note lies below everything.
     """
 
     boxes: Mapping[str, QRectF]
@@ -157,7 +157,7 @@ class Layout:
 
 
 def smallest_width(drawing: Drawing, sizes: Sizes) -> float:
-    """Return the width under which columns would overlap."""
+    """Return the width below which columns would overlap."""
     columns = _columns(drawing, sizes, folded=_can_fold(drawing))
     return _used(columns, _gaps(drawing, columns))
 
@@ -165,17 +165,17 @@ def smallest_width(drawing: Drawing, sizes: Sizes) -> float:
 def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layout:
     """Place the nodes.
 
-    A prediction that comes from outside the lanes has a column of its own where there is room,
-    else it lies below the node that it comes from.
+    A prediction that comes from outside the lanes has a column of its own where there is room, else
+    it lies below the node that it comes from.
 
     Parameters
     ----------
     drawing, sizes
-        Nodes, and what each needs.
+        Drawing, and the size that each node needs.
     header
         Height of a lane's title, where lanes are marked.
     width
-        Available.
+        Width that is available.
     """
     columns = _columns(drawing, sizes, folded=False)
     folded = _can_fold(drawing) and _used(columns, _gaps(drawing, columns)) > width
@@ -225,7 +225,7 @@ def _can_fold(drawing: Drawing) -> bool:
 
 
 def _columns(drawing: Drawing, sizes: Sizes, folded: bool) -> dict[int, float]:
-    """Width of each column; a folded prediction lies in the column before its own."""
+    """Return the width of each column; a folded prediction lies in the column before its own."""
     last = max(node.column for node in drawing.nodes.values()) - folded
     columns: dict[int, float] = {}
     for node in drawing.nodes.values():
@@ -235,7 +235,7 @@ def _columns(drawing: Drawing, sizes: Sizes, folded: bool) -> dict[int, float]:
 
 
 def _gaps(drawing: Drawing, columns: dict[int, float]) -> list[float]:
-    """Smallest gap after each column but the last."""
+    """Return the smallest gap after each column but the last."""
     in_lane = {node.column for node in drawing.nodes.values() if node.lane is not None}
     return [
         SMALLEST_GAP + (INNER if (one in in_lane) != (other in in_lane) else 0)
@@ -348,18 +348,18 @@ def paint_arrow(
 
 @dataclass(frozen=True)
 class DiagramPainter:
-    """Knows everything that a picture of the diagram depends on.
+    """A painter of the diagram, with all that the picture depends on.
 
     Attributes
     ----------
     drawing, layout
-        What, and where.
+        Nodes and arrows, and their places.
     alpha
-        Of equation (1).
+        α of equation (1).
     lit
         Name of the node whose output is shown; "" for none.
     colours, fonts
-        Of the widget.
+        Colours and fonts of the widget.
     """
 
     drawing: Drawing
@@ -371,7 +371,7 @@ class DiagramPainter:
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Of each platform's term."""
+        """Weights of the platforms' terms in equation (1)."""
         return self.drawing.outline.weights(self.alpha)
 
     def paint(self, painter: QPainter) -> None:
@@ -401,7 +401,7 @@ class DiagramPainter:
             painter.drawText(title, Qt.AlignRight | Qt.AlignVCenter, weight)
 
     def _paint_note(self, painter: QPainter) -> None:
-        """Frame the networks that the note is of, and write it behind a sample of the frame."""
+        """Frame the networks that the note is about, and write it behind a sample of the frame."""
         if not self.drawing.note:
             return
         note = self.layout.note
@@ -433,7 +433,7 @@ class DiagramPainter:
         paint_arrow(painter, begin, finish, colour, width, down)
 
     def _entry(self, edge: Edge, box: QRectF) -> QPointF:
-        """Let arrows that end in one box arrive one above the other, on its side or its circle."""
+        """Return where an arrow enters a box: arrows that share one enter above one another."""
         ends = [each for each in self.drawing.edges if each.end == edge.end and not each.down]
         y = ((ends.index(edge) + 0.5) / len(ends) - 0.5) * box.height() * 0.7
         if self.drawing.nodes[edge.end].shape != "mean":

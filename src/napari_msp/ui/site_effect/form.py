@@ -1,4 +1,4 @@
-"""Which predictions are compared with which scans, and in which regions."""
+"""The form of Site effect: which predictions, whose scans, and which regions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABELS = {
     "run": "R&un",
     "input": "Inpu&t",
 }
-"""Of the rows, by the library's name of the parameter."""
+"""Labels of the rows, by the library's name of the parameter."""
 
 TIPS = {
     "predictions": "<p>The folder that <i>cohort</i>, <i>harmonize</i> or <i>evaluate</i> wrote, "
@@ -44,20 +44,20 @@ WANTED = {
     "predictions": "Choose a folder of predictions, as cohort or Save as NIfTI made it.",
     "datasets": "Choose the BIDS folder with the same people’s own scans on the target.",
 }
-"""What is said of an entry that is empty."""
+"""Texts about an empty entry."""
 
 LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
 
 
 class SiteEffectForm(FileForm):
-    """The form.
+    """The form of Site effect.
 
     Attributes
     ----------
     folder_chosen
-        There is another folder to look at.
+        Emitted when another folder is to be looked at.
     compare_wanted
-        The button was pressed, by mouse or by Enter.
+        Emitted when the button or Enter was pressed.
     """
 
     folder_chosen = Signal()
@@ -92,33 +92,33 @@ class SiteEffectForm(FileForm):
 
     @property
     def chosen_regions(self) -> str | Path:
-        """A path, or what stands for kinds of tissue."""
+        """The path of regions, or the value that stands for kinds of tissue."""
         return self.regions.path or TISSUE
 
     @property
     def answers(self) -> dict[str, str]:
-        """What was chosen of what had to be asked, by the library's name of the parameter."""
+        """Answers to the questions that had to be asked, by the library's name of the parameter."""
         return {name: box.currentText() for name, box in self.asked.items() if box.count()}
 
     def ask(self, name: str, choices: Sequence[str]) -> None:
-        """Offer what has to be chosen from, the first of it chosen."""
+        """Offer choices, with the first one chosen."""
         offer(self.asked[name], choices)
         self.rows.show_row(name, True)
 
     def ask_no_more(self) -> None:
-        """Hide what was asked of other scans."""
+        """Hide questions about other scans."""
         for name, box in self.asked.items():
             offer(box, ())
             self.rows.show_row(name, False)
 
     def show_heads(self, heads: Path | None) -> None:
-        """Fill in the heads that the predictions are of, unless some are chosen."""
+        """Fill in the heads that were predicted, unless some are chosen."""
         if self.heads.path is None:
             self.heads.show_path(heads)
         self.check()
 
     def set_running(self, running: bool) -> None:
-        """Let nothing be changed while it is compared."""
+        """Let nothing be changed while a comparison runs."""
         self._running = running
         self.rows.setEnabled(not running)
         self._allow()
@@ -129,7 +129,7 @@ class SiteEffectForm(FileForm):
         self.rows.say(field if field in LABELS else "predictions", problem)
 
     def check(self) -> None:
-        """Take words away that are of what was chosen before, and allow what can be done."""
+        """Remove texts about earlier choices, and enable what can be done."""
         given = {"predictions": self.folder.path, "datasets": self.heads.path}
         missing = next((name for name, path in given.items() if path is None), "")
         for name in self.rows.names:

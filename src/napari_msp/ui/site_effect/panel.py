@@ -1,4 +1,4 @@
-"""The site effect of a quantity in a region: a row a method, a sentence, a Bland-Altman plot."""
+"""The site effect in a region: a row per method, a sentence, and a Bland-Altman plot."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ HEADERS: tuple[Text, ...] = (
         "regions, with biases removed.</p>",
     ),
 )
-"""Of the table, with what each column means."""
+"""Headers of the table, with the meaning of each column."""
 
 COPIED = (
     "row", "bias", "bias_percent", "limit_low", "limit_high", "cv_percent", "icc", "glass_delta",
     "variance_kept_percent", "p_corrected",
 )  # fmt: skip
-"""Columns of what is copied, named as in site_effect.csv."""
+"""Columns that are copied, with the names of site_effect.csv."""
 
 SHORTEST_NAME, LONGEST_NAME = "no harmonization", "no harmonization of it"
 
 SHORT = {row: row.partition(" (")[0] for row in (REPEAT, SMOOTHED, MEAN_OF_OTHERS)}
-"""Names of rows without what their tooltip says, too."""
+"""Names of rows, without the part that the tooltip gives."""
 
 POINT = 7
 HIGH = 330
-"""Of a point and of the plot, in pixels; its own hint is forgotten beside words that wrap."""
+"""Size of a point and height of the plot, in pixels; beside text that wraps, Qt ignores a hint."""
 
 
 class SiteEffectPanel(Themed):
-    """The view."""
+    """The table and plot of the site effect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class SiteEffectPanel(Themed):
         self.show_found(())
 
     def show_found(self, found: Sequence[Scanners]) -> None:
-        """Show the first target's FA in its first region; nothing where nothing was found."""
+        """Show the first target's FA in its first region; hide everything if nothing was found."""
         self._found = found
         several = len({each.dataset for each in found}) > 1
         names = [f"{each.dataset}, {each.column}" if several else each.column for each in found]
@@ -101,7 +101,7 @@ class SiteEffectPanel(Themed):
         self._offer_quantities()
 
     def copy(self) -> None:
-        """Put the chosen rows, or all of them, on the clipboard, with full precision."""
+        """Put the selected rows, or all of them, on the clipboard, with full precision."""
         chosen = self.table.chosen_rows()
         kept = [e for n, e in enumerate(self._effects) if not chosen or n in chosen]
         lines = [[record[name] for name in COPIED] for record in map(effect_record, kept)]
@@ -149,7 +149,7 @@ class SiteEffectPanel(Themed):
         self._draw()
 
     def _draw(self) -> None:
-        """Draw a point a subject: of the chosen rows, else of all but the trivial ones."""
+        """Draw a point per subject for the selected rows, else for all but the trivial ones."""
         self.plot.clear()
         shown = self._shown
         if shown is None or not self._effects:
@@ -213,7 +213,7 @@ class SiteEffectPanel(Themed):
 
 
 def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
-    """Write a row of the table."""
+    """Return a row of the table."""
     found, known = effect.found, each.identified.get(effect.row)
     unit = QUANTITIES[effect.quantity].unit
     p = "" if effect.test is None else p_text(effect.test.corrected_p_value)

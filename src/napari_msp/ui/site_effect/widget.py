@@ -1,4 +1,4 @@
-"""Site effect: how far predictions are from the target's scans, before, after, on one scanner."""
+"""Site effect: distance of predictions from the target's scans, before, after, on one scanner."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
 
 WORDS = FormWords(LABELS, otherwise=PlainWords())
-"""Scans are read as they lie: Load acquisition has nothing that would help here."""
+"""Words without those of Load acquisition: scans are read as they lie, so it cannot help."""
 
 MOST_TOLD = 3
-"""Warnings that are shown; the report has all."""
+"""Number of warnings that are shown; the report has all."""
 
 BUSY = "A comparison goes on. Cancel it to look at another folder."
 
@@ -38,12 +38,12 @@ NEWER = "There are newer predictions than this comparison: compare anew."
 
 
 class SiteEffect(Docked):
-    """The widget.
+    """The Site effect widget.
 
     Parameters
     ----------
     napari_viewer
-        In whose window it stands.
+        Viewer in whose window it stands.
     """
 
     page = "site_effect"
@@ -68,7 +68,7 @@ class SiteEffect(Docked):
         return self._looking.running or self.progress.job.running
 
     def look_at(self, folder: Path) -> None:
-        """Choose a folder for a person, and look at it anew where it is chosen already."""
+        """Choose a folder from code, or look at it again if it is chosen already."""
         if self.progress.job.running:
             self.message.show_message("warning", BUSY)
         elif folder == self.form.folder.path:
@@ -77,7 +77,7 @@ class SiteEffect(Docked):
             self.form.folder.choose(folder)
 
     def compare(self) -> None:
-        """Compare what the form says, in place of what was compared before."""
+        """Compare as the form says, in place of what was compared before."""
         folder, heads = self.form.folder.path, self.form.heads.path
         assert folder is not None and heads is not None
         self.form.check()  # what was asked is answered
@@ -156,18 +156,18 @@ class SiteEffect(Docked):
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a folder.
+    """Earlier results in a folder.
 
     Attributes
     ----------
     heads
-        That its predictions are of; None where it does not say.
+        BIDS folder of the heads that were predicted; None where the folder does not say.
     written
-        Where the site effect was written; None where it was not.
+        Folder of the written site effect; None where there is none.
     found
-        What stands there.
+        Site effects that were read from it.
     doubt
-        Why that may no longer hold, in words.
+        Why they may no longer hold, in words.
     """
 
     heads: Path | None = None
@@ -193,7 +193,7 @@ def _look(folder: Path, control: Control) -> Known:
 
 
 def _has_newer(folder: Path, written: Path) -> bool:
-    """Return whether there are predictions since the report; not where there is none."""
+    """Return whether there are predictions newer than the report; False if there is none."""
     report = written / "report.html"
     if written == folder or not report.is_file():
         return False
@@ -215,7 +215,7 @@ def _compare(
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
-    # Who cancels waits for its next word: it writes, so it is not to go on beside another one.
+    # A cancel waits for the next report: the work writes, so no other may run beside it.
     prove(heads, folder, regions=regions, run=run, input=source, on_progress=tell)
     written = site_effect_in(folder)
     assert written is not None
