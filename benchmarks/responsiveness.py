@@ -133,7 +133,7 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
 
 def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
     """Press Harmonize once, and print what happened."""
-    from napari_msp.ui.widgets.progress import Step
+    from napari_msp.ui.reading import Step
 
     additions: list[tuple[str, float, float]] = []
     last_tile = 0.0

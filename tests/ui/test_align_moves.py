@@ -29,8 +29,8 @@ from napari_msp.ui.align.aligning import (
     summary,
 )
 from napari_msp.ui.align.moves import Moves
-from napari_msp.ui.background import Control
 from napari_msp.ui.layers import KEY, lattice_shown
+from napari_msp.ui.reading import Control
 from napari_msp.ui.viewer_axes import from_shown
 
 STEP = 2.4

@@ -12,17 +12,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
-from napari_msp.ui.background import (
-    Job,
-    JobRow,
-    Latest,
-    _Line,
-    _run,
-    _Waiting,
-    abandonable,
-    wait_for,
-)
-from napari_msp.ui.widgets.progress import Step
+from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, _Waiting, wait_for
+from napari_msp.ui.reading import Step, abandonable
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from napari_msp.packaged import packaged_models
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
-from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import (
     Pass,
     Predicted,
@@ -34,9 +33,8 @@ from napari_msp.ui.harmonize.run import (
 )
 from napari_msp.ui.harmonize.save import save_all
 from napari_msp.ui.layers import KEY
-from napari_msp.ui.reading import sibling_of
+from napari_msp.ui.reading import Control, Step, sibling_of
 from napari_msp.ui.viewer_axes import from_shown
-from napari_msp.ui.widgets.progress import Step
 
 pytestmark = pytest.mark.filterwarnings(  # notes say it
     "ignore::napari_msp.inference.prepare.UnlikeTraining",

@@ -13,9 +13,9 @@ from napari_msp.model_file import load_model
 from napari_msp.options import Options
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import Pass, Predicted, Request, harmonize_all
 from napari_msp.ui.harmonize.save import save_all
+from napari_msp.ui.reading import Control
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.UnlikeTraining")
 

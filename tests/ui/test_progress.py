@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_msp.ui.widgets.progress import Bar, ProgressRow, Step, seconds_left, time_left
+from napari_msp.ui.widgets.progress import Bar, ProgressRow, seconds_left, time_left
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_another_count_begins_another_estimate(row):
 
 def test_what_is_not_counted_after_what_was_is_shown_so(row):
     row.start("Simulating")
-    row.show_step(Step("ge_st", 2, 2))
+    row.show_step("ge_st", 2, 2)
     assert row.bar.text() == "100 %"
-    row.show_step(Step("Making maps"))
+    row.show_step("Making maps")
     assert (row.bar.minimum(), row.bar.maximum(), row.bar.text()) == (0, 0, "")
     assert row.words.text() == "Making maps"
-    row.show_step(Step("FA", 1, 4))
+    row.show_step("FA", 1, 4)
     assert row.bar.text() == "25 %"
 
 

@@ -15,8 +15,8 @@ from qtpy.QtTest import QTest
 
 from napari_msp.errors import Advice, Unexpected, UserError
 from napari_msp.review.rating_table import read_ratings
-from napari_msp.ui.background import Control
 from napari_msp.ui.grid_fit import SPACE
+from napari_msp.ui.reading import Control
 from napari_msp.ui.review.ahead import Read, ReadAhead, _read
 from napari_msp.ui.review.canvas import cells_of
 from napari_msp.ui.review.entry_list import MARK

@@ -19,10 +19,13 @@ def newcomer():
     machine.hint = True
 
 
-def test_a_declined_hint_is_gone_everywhere_and_for_good(newcomer, open_widget):
+def test_a_declined_hint_is_gone_everywhere_and_for_good(newcomer, open_widget, qtbot):
     align, compare = open_widget("Align"), open_widget("Compare")
     hints = (align.heading.hint, compare.heading.hint)
     assert not any(hint.isHidden() for hint in hints)
+    qtbot.wait_until(lambda: compare.isEnabled() and not align.isEnabled())  # the keys of a tab
+    align.come_forward()
+    qtbot.wait_until(lambda: align.isEnabled() and not compare.isEnabled())
     align.heading.decline.click()
     assert all(hint.isHidden() for hint in hints)
     assert not preferences().hint

@@ -31,7 +31,7 @@ def cache(viewer, tmp_path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A cache that holds the sample already, to be copied."""
-    from napari_msp.ui.background import Control
+    from napari_msp.ui.reading import Control
     from napari_msp.ui.sample_data import first_targets, kept_heads
 
     folder = tmp_path_factory.mktemp("made") / "travelling-heads-tiny"

@@ -16,10 +16,9 @@ from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import new_folder, write_json
-from napari_msp.ui.background import POLL
 from napari_msp.ui.phrasing import said
+from napari_msp.ui.reading import POLL, Step
 from napari_msp.ui.site_effect.widget import WORDS
-from napari_msp.ui.widgets.progress import Step
 
 
 @pytest.fixture

@@ -150,6 +150,8 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     assert LEGEND not in viewer.canvas.overlays
 
     (folder / "model.safetensors").unlink()
+    train.come_forward()
+    qtbot.waitUntil(train.isEnabled)
     train.use_button.click()
     assert "model.safetensors: is no longer there" in train.message.text
 

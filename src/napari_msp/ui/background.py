@@ -9,13 +9,11 @@ import atexit
 import traceback
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 from qtpy.QtCore import QEventLoop, QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
@@ -23,10 +21,8 @@ from superqt.utils import FunctionWorker
 
 from napari_msp.errors import Cancelled, Unexpected
 from napari_msp.foreign_errors import explain
-from napari_msp.ui.widgets.progress import ProgressRow, Step
-
-POLL = 0.1
-"""Seconds between checks on work that cannot be interrupted."""
+from napari_msp.ui.reading import Control, Result, Step, Work
+from napari_msp.ui.widgets.progress import ProgressRow
 
 BREATH = 20
 """Milliseconds left to the window between two changes (our choice)."""
@@ -37,48 +33,11 @@ PATIENCE = 0.3
 BETWEEN = 2.0
 """Seconds within which the next of several files dropped together arrives (our choice)."""
 
-Result = TypeVar("Result")
-
 AT_THE_END = 60_000
 """Milliseconds that a program, when it ends, waits for its threads at most (our choice)."""
 
 READERS = frozenset(["napari_msp", "nibabel", "dipy"])
 """Packages whose warnings concern the work itself."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """The means by which work reports and is cancelled; it calls them in the worker thread.
-
-    Attributes
-    ----------
-    cancelled
-        Returns whether the work is asked to stop.
-    report
-        Takes a report of the work, such as a `Step`.
-    """
-
-    cancelled: Callable[[], bool]
-    report: Callable[[Any], None]
-
-    def check(self) -> None:
-        """End the work here if it was cancelled.
-
-        Raises
-        ------
-        Cancelled
-            If it was; the work must let it through.
-        """
-        if self.cancelled():
-            raise Cancelled
-
-    def say(self, words: str) -> None:
-        """Report what is done now, and end the work here if it was cancelled."""
-        self.check()
-        self.report(Step(words))
-
-
-Work = Callable[[Control], Any]
 
 
 class _Line(QObject):
@@ -276,7 +235,7 @@ class JobRow(ProgressRow):
 
     def _take(self, report: object) -> None:
         if isinstance(report, Step):
-            self.show_step(report)
+            self.show_step(*report)
         else:
             self.reported.emit(report)
 
@@ -327,34 +286,6 @@ class OneByOne(QObject):
         if not self._waiting:
             self._timer.stop()
             self.rested.emit()
-
-
-def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result:
-    """Do work that cannot be interrupted, such as reading a file, until `check` raises.
-
-    It has a thread of its own, in which it then goes on to its end with its result discarded; it
-    does not keep the program from ending.
-
-    Parameters
-    ----------
-    work
-        The work; whatever it raises is raised here.
-    check
-        Called ten times a second; raises when the result is no longer wanted.
-    """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    while not future.done():
-        wait([future], POLL)
-        check()
-    return future.result()
 
 
 def wait_for(work: Callable[[Control], Result], words: str) -> Result:
@@ -457,7 +388,7 @@ class _Waiting(QDialog):
 
     def _show(self, step: Step) -> None:
         """Show a step, with the height that its text needs."""
-        self.row.show_step(step)
+        self.row.show_step(*step)
         self.adjustSize()
 
     def reject(self) -> None:

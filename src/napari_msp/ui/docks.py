@@ -146,6 +146,8 @@ class Docked(QWidget):
         if dock is None or close is None or dock.property(GUARDED):
             return
         dock.setProperty(GUARDED, True)
+        # Behind another tab Qt calls it visible: its keys would get in the way of those seen.
+        dock.visibilityChanged.connect(self.setEnabled)
         dock.destroyOnClose = lambda: close() if self.may_leave() else None  # napari's button calls
         self.window().installEventFilter(self)
 

@@ -21,7 +21,7 @@ from napari_msp.formatting import numbered
 from napari_msp.inference.prediction import Prediction
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
-from napari_msp.ui.background import abandonable
+from napari_msp.ui.reading import abandonable
 from napari_msp.ui.viewer_axes import AXES, corner, sizes_shown, to_shown
 
 if TYPE_CHECKING:

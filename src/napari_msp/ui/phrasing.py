@@ -1,4 +1,4 @@
-"""Put errors into the window's words: labels of fields instead of parameters."""
+"""Put errors into the window's words: labels of fields instead of parameters. No Qt."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
-    from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
+    from napari_msp.ui.reading import Control
 
 Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""

@@ -1,21 +1,29 @@
-"""Read scans step by step, so that a user sees it and can stop it, and read each truth once."""
+"""Work that a user sees and can stop, and reading scans as such work, each truth once. No Qt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.errors import Cancelled
 from napari_msp.files import version_of
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import check_given_shells, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_WORDS
+
+POLL = 0.1
+"""Seconds between checks on work that cannot be interrupted."""
+
+Result = TypeVar("Result")
 
 Say = Callable[[str], None]
 """Takes what is being done, in words; whatever it raises ends the work."""
@@ -26,6 +34,85 @@ _KNOWN: WeakValueDictionary[_Key, Scan] = WeakValueDictionary()
 """Scans by file, its version, shell and b=0 threshold, while they are in use."""
 
 _READING = Lock()
+
+
+class Step(NamedTuple):
+    """A report of progress.
+
+    Attributes
+    ----------
+    words
+        Text such as "Reading sub-01_dwi.nii.gz".
+    done, total
+        Pieces of work; a total of 0 where they cannot be counted.
+    """
+
+    words: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Control:
+    """The means by which work reports and is cancelled; it calls them in the worker thread.
+
+    Attributes
+    ----------
+    cancelled
+        Returns whether the work is asked to stop.
+    report
+        Takes a report of the work, such as a `Step`.
+    """
+
+    cancelled: Callable[[], bool]
+    report: Callable[[Any], None]
+
+    def check(self) -> None:
+        """End the work here if it was cancelled.
+
+        Raises
+        ------
+        Cancelled
+            If it was; the work must let it through.
+        """
+        if self.cancelled():
+            raise Cancelled
+
+    def say(self, words: str) -> None:
+        """Report what is done now, and end the work here if it was cancelled."""
+        self.check()
+        self.report(Step(words))
+
+
+Work = Callable[[Control], Any]
+
+
+def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result:
+    """Do work that cannot be interrupted, such as reading a file, until `check` raises.
+
+    It has a thread of its own, in which it then goes on to its end with its result discarded; it
+    does not keep the program from ending.
+
+    Parameters
+    ----------
+    work
+        The work; whatever it raises is raised here.
+    check
+        Called ten times a second; raises when the result is no longer wanted.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    while not future.done():
+        wait([future], POLL)
+        check()
+    return future.result()
 
 
 def read_scan(scan: Scan, say: Say) -> Scan:

@@ -14,7 +14,7 @@ from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import new_folder, sha256, write_json
 from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
-from napari_msp.ui.background import Control, wait_for
+from napari_msp.ui.background import wait_for
 from napari_msp.ui.docks import current_viewer, open_widget
 from napari_msp.ui.layers import (
     LayerData,
@@ -27,9 +27,8 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import kept_in, preferences
-from napari_msp.ui.reading import read_scan
+from napari_msp.ui.reading import Control, Step, read_scan
 from napari_msp.ui.shared import take_away
-from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     import napari

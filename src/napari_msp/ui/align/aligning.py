@@ -24,10 +24,9 @@ from napari_msp.data.lattice import Lattice, resample
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted, listed
 from napari_msp.scan import Scan
-from napari_msp.ui.background import Control, abandonable
 from napari_msp.ui.layers import KEY, LOOKS, LayerData, map_layer, window_of
 from napari_msp.ui.phrasing import FormWords, said, sentence, without_folder
-from napari_msp.ui.widgets.progress import Step
+from napari_msp.ui.reading import Control, Step, abandonable
 
 LABELS: Mapping[str, str] = {
     "dataset": "&Dataset",

@@ -116,7 +116,7 @@ class Align(Docked):
         self.moves.report.clicked.connect(self.open_report)
         self.moves.train.clicked.connect(self.train)
         self.reading.cancel_wanted.connect(self._read.stop)
-        self._read.progressed.connect(self.reading.show_step)
+        self._read.progressed.connect(lambda step: self.reading.show_step(*step))
         self._read.done.connect(self._show_heads)
         self._read.failed.connect(self._fail_to_show)
         self._read.rested.connect(self.reading.end)

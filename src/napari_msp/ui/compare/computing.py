@@ -12,11 +12,11 @@ from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import BEFORE, Compared, Part, Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells, signed_cells
 from napari_msp.ui.compare.numbers_table import ErrorColumn
-from napari_msp.ui.widgets.progress import Step
+from napari_msp.ui.reading import Control, Step
 
 SH_AVERAGE = "sh_average"
 """The map that is always drawn: it costs nothing, and branches are shown in its contrast."""

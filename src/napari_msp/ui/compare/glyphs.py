@@ -16,10 +16,11 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.signal.glyphs import TITLES, Kind, Picture, glyph_picture, largest_signal
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.reading import Control
 from napari_msp.ui.viewer_axes import in_voxels, shown_affine, sizes_shown, spatial
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.formatting import NumberFormat
 from napari_msp.signal.glyphs import Picture
 from napari_msp.signal.maps import MAPS, Map
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.glyphs import Drawing, picture_on
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.layers import REGION_NAMES, labels_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.reading import Control
 from napari_msp.ui.viewer_axes import from_shown, in_voxels, shown_affine, spatial, to_shown
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked

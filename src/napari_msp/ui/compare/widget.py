@@ -15,7 +15,7 @@ from napari_msp.files import write_text
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.choices import MOST_PREDICTIONS, Choices
 from napari_msp.ui.compare.compared import BEFORE, Part, Question
 from napari_msp.ui.compare.computing import Comparing
@@ -31,6 +31,7 @@ from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import USUAL_WIDTH, Docked, Pane, with_messages
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.reading import Control
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import in_row, push_button, scrolled, stacked
 from napari_msp.ui.widgets.message import MessageLine, confirmed
@@ -411,7 +412,7 @@ class Compare(Docked):
         form.predictions_list.changed.connect(self._suggest_truth)
         form.truths.activated.connect(lambda _: setattr(self, "_truth_picked", True))
         comparing.started.connect(self.progress.start)
-        comparing.progressed.connect(self.progress.show_step)
+        comparing.progressed.connect(lambda step: self.progress.show_step(*step))
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)

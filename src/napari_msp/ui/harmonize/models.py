@@ -22,10 +22,11 @@ from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
 from napari_msp.strict_json import read_json
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.harmonize.form import ModelRow
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said
 from napari_msp.ui.preferences import Device, devices, kept_in, preferences
+from napari_msp.ui.reading import Control
 
 if TYPE_CHECKING:
     from napari_msp.model_file import Model

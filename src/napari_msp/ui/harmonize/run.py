@@ -28,10 +28,9 @@ from napari_msp.formatting import sh_mse
 from napari_msp.identity import files_read
 from napari_msp.options import Options
 from napari_msp.scan import Scan
-from napari_msp.ui.background import Control, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, map_layer, scan_layers
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.widgets.progress import Step
+from napari_msp.ui.reading import Control, Step, abandonable
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction

@@ -12,16 +12,16 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
-from napari_msp.ui.background import Control, JobRow
+from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
+from napari_msp.ui.reading import Control, Step
 from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, offer, stacked
 from napari_msp.ui.widgets.message import MessageLine, Notices
 from napari_msp.ui.widgets.path_field import PathField
-from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction

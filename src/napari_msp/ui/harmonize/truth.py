@@ -1,4 +1,4 @@
-"""Errors of a prediction against the target platform's own scan of the same head."""
+"""Errors of a prediction against the target platform's own scan of the same head. No Qt."""
 
 from __future__ import annotations
 

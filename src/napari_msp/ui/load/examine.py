@@ -1,4 +1,4 @@
-"""Examine a choice of files. It is quick: of all voxels only a mask's are read."""
+"""Examine a choice of files quickly: of all voxels only a mask's are read. No Qt."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
-from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
+from napari_msp.ui.background import JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, open_sample, with_messages
 from napari_msp.ui.layers import (
     FIRST_MAPS,
@@ -32,7 +32,7 @@ from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.reading import read_scan
+from napari_msp.ui.reading import Control, read_scan
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
 

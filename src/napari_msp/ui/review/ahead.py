@@ -20,7 +20,8 @@ from napari_msp.inference.review_maps import (
     shells_of_review_maps,
 )
 from napari_msp.review.predictions import Entry
-from napari_msp.ui.background import Control, Job
+from napari_msp.ui.background import Job
+from napari_msp.ui.reading import Control
 from napari_msp.ui.review.pictures import (
     ENOUGH,
     Contrast,

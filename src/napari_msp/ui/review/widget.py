@@ -16,9 +16,10 @@ from napari_msp.review.predictions import Entry
 from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
-from napari_msp.ui.background import Control, JobRow, Latest
+from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, with_messages
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.reading import Control, Step
 from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, key_name, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
@@ -30,7 +31,7 @@ from napari_msp.ui.shared import shared_by
 from napari_msp.ui.viewer_axes import ORDERS
 from napari_msp.ui.widgets.form import Section, on_keys, scrolled, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sheet, readable
-from napari_msp.ui.widgets.progress import ProgressRow, Step
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
     import napari

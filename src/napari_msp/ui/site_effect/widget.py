@@ -12,14 +12,14 @@ from napari_msp.errors import UserError, choice_in
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
 from napari_msp.evaluation.proof.site_effect_numbers import Scanners
 from napari_msp.provenance import linked_source
-from napari_msp.ui.background import Control, JobRow, Latest
+from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
 from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence, without_folder
+from napari_msp.ui.reading import Control, Step
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
 from napari_msp.ui.widgets.form import Section, push_button
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     import napari

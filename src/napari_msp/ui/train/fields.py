@@ -162,7 +162,7 @@ DATASET_DECIDES = (
 """Parameters whose choices are platforms or subjects."""
 
 PRESET_TITLES: Mapping[str, str] = {
-    "lecture": "lecture (2 minutes)",
+    "lecture": "lecture (a minute or two)",
     "fast": "fast (dense crops)",
     "paper": "paper (needs a GPU)",
 }

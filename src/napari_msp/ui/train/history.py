@@ -1,4 +1,4 @@
-"""The events of a training run so far, ready to be drawn."""
+"""The events of a training run so far, ready to be drawn. No Qt."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
-from napari_msp.ui.background import Control, Latest, OneByOne
+from napari_msp.ui.background import Latest, OneByOne
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
@@ -37,6 +37,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
+from napari_msp.ui.reading import Control
 from napari_msp.ui.shared import (
     GRID_SET,
     OfViewer,

@@ -14,7 +14,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.scan_sources import load_scan
-from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.background import Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.layers import (
@@ -27,7 +27,7 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import devices, preferences
-from napari_msp.ui.reading import read_scan
+from napari_msp.ui.reading import Control, read_scan
 from napari_msp.ui.sample_data import lesson_heads
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.train.fields import WORDS, likely_input
@@ -145,7 +145,7 @@ class Train(Docked):
         self.form.dataset_named.connect(self._open_dataset)
         self.form.simulate.clicked.connect(self._simulate_heads)
         self.waiting.cancel_wanted.connect(self._datasets.stop)
-        self._datasets.progressed.connect(self.waiting.show_step)
+        self._datasets.progressed.connect(lambda step: self.waiting.show_step(*step))
         self._datasets.done.connect(self.form.show_dataset)
         self._datasets.failed.connect(self.form.show_dataset_problem)
         self._datasets.rested.connect(self._end_waiting)

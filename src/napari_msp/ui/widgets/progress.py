@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from qtpy.QtCore import QRect, Qt, QTimer, Signal
@@ -30,23 +29,6 @@ MINUTE = 60
 BUSY_STEP, BUSY_ROUND, BUSY_PART = 200, 2.0, 0.25
 """Milliseconds between two places of a bar that counts nothing, seconds for one way across, and
 the part's share of the width."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A report of progress.
-
-    Attributes
-    ----------
-    words
-        Text such as "Reading sub-01_dwi.nii.gz".
-    done, total
-        Pieces of work; a total of 0 where they cannot be counted.
-    """
-
-    words: str
-    done: int = 0
-    total: int = 0
 
 
 class Bar(QProgressBar):
@@ -172,14 +154,14 @@ class ProgressRow(QWidget):
             self._show_words(words)
         self._show_time_left()
 
-    def show_step(self, step: Step) -> None:
+    def show_step(self, words: str, done: int = 0, total: int = 0) -> None:
         """Show what is done now, and how far it is where that can be counted."""
-        if step.total:
-            self.report(step.done, step.total, step.words)
+        if total:
+            self.report(done, total, words)
         elif self.state == "running":
             if self._history:  # what was counted is done
                 self._count_nothing()
-            self._show_words(step.words)
+            self._show_words(words)
 
     def end(self, words: str = "") -> None:
         """Stop with a last text; without one become idle."""
