@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
-from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError
+from napari_msp.errors import Advice, Change, Choose, Give, Remedy, RunJob, UserError, either
 from napari_msp.files import atomic_path, no_room, sha256, version_of
 from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
@@ -28,7 +28,7 @@ from napari_msp.model_card import FORMAT, OF_US, ModelCard
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import build
-from napari_msp.packaged import model_path
+from napari_msp.packaged import model_path, packaged_models
 from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import ErrorModel
 from napari_msp.signal.spherical_harmonics import ORDER
@@ -345,7 +345,11 @@ def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     try:
         metadata, weights = read_tensors(path)
     except FileNotFoundError as error:
-        raise UserError("there is no such file", path, "model", Advice("check the path")) from error
+        remedy: Remedy = Advice("check the path")
+        if not path.suffix:
+            names = tuple(each.stem for each in packaged_models().values())
+            remedy = either(remedy, Choose("model", names))
+        raise UserError("there is no such file", path, "model", remedy) from error
     except ValueError as error:
         raise _unusable(f"is not a safetensors file ({error})", path) from error
     text = metadata.get("card", "")

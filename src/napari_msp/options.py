@@ -147,7 +147,7 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     for name in settings:
         if name not in known:
             remedy = Advice(f"choose from {', '.join(get_close_matches(name, known) or known)}")
-            raise UserError("there is no such option", field=name, remedy=remedy)
+            raise UserError("there is no such option", name, remedy=remedy)
     if "device" in settings:  # torch's own will do
         settings = settings | {"device": str(settings["device"])}
     return replace(options, **settings)

@@ -151,6 +151,16 @@ def test_runs_stay_apart(tree: Path, put: Callable[..., Path]) -> None:
     assert second == out / "sub-p/ses-ge/dwi/sub-p_ses-ge_run-2_dwi.nii.gz"
 
 
+def test_a_pattern_takes_scans_with_and_without_a_run(tree: Path, put: Callable[..., Path]) -> None:
+    for stem in ("sub-a_ses-ge_run-1", "sub-a_ses-ge_run-2", "sub-b_ses-ge"):
+        table = f"{stem}_dwi.bval", f"{stem}_dwi.bvec"
+        put(f"p/{stem}_dwi.nii.gz", *table, f"{stem}_mask.nii.gz")
+    pattern = "p/sub-{subject}_ses-{session}*_dwi.nii.gz"
+    made = import_tree(tree, tree.parent / "bids", pattern, dry_run=True)
+    names = [scan.image.name.removesuffix("_dwi.nii.gz") for scan in made]
+    assert names == ["sub-a_ses-ge_run-1", "sub-a_ses-ge_run-2", "sub-b_ses-ge"]
+
+
 def test_nifti_in_two_files_becomes_one(tree: Path, put: Callable[..., Path]) -> None:
     path = put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
     image = nib.load(path)

@@ -343,7 +343,7 @@ def test_half_precision_is_within_a_thousandth(kind, make_model, small_scan, tmp
 def test_an_unknown_precision_is_refused():
     with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
         Options(precision="float8")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="tiel=: there is no such option; choose from tile"):
+    with pytest.raises(UserError, match="tiel: there is no such option; choose from tile"):
         with_settings(None, {"tiel": 3})  # type: ignore[typeddict-unknown-key]
     assert with_settings(None, {"device": torch.device("cpu")}).device == "cpu"  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="each by its name"):

@@ -175,12 +175,18 @@ class Measure:
     relative: bool = False
 
 
-def _against_input(name: str) -> Value:
-    return lambda scan: scan.comparison.numbers.get(name) if scan.comparison else None
+def _dice(scan: ScanSummary) -> float | None:
+    return scan.comparison.dice if scan.comparison else None
+
+
+def _correlation(scan: ScanSummary) -> float | None:
+    found = scan.comparison.displacement if scan.comparison else None
+    return found.correlation if found else None
 
 
 def _quality(name: str) -> Value:
-    return lambda scan: getattr(scan.quality, name, None)
+    read: Value = attrgetter(f"quality.{name}")
+    return lambda scan: read(scan) if scan.quality else None
 
 
 def _first_cnr(scan: ScanSummary) -> float | None:
@@ -200,8 +206,8 @@ ADULTS = 0.1
 
 MEASURES = (
     Measure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
-    Measure("mask overlap", _against_input("dice"), "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
-    Measure("correlation", _against_input("correlation"), "low", 0.01, "{:.3f}", OF_ANOTHER),
+    Measure("mask overlap", _dice, "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
+    Measure("correlation", _correlation, "low", 0.01, "{:.3f}", OF_ANOTHER),
     Measure("mask volume", attrgetter("mask_ml"), "both", ADULTS, "{:.0f} ml", MASK, True),
     Measure("SNR", _quality("snr"), "both", 0.1, "{:.1f}", PROCESSED, relative=True),
     Measure("NDC", _quality("ndc"), "low", 0.02, "{:.2f}", NOISY),

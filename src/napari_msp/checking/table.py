@@ -178,10 +178,10 @@ LEAST_FLAGS = 16
 
 BENEATH = "      "
 
-Columns = Mapping[str, Callable[[Row], str]]
+Printed = Mapping[str, Callable[[Row], str]]
 """Heading and content of a table's columns on the terminal."""
 
-PLACE: Columns = {
+PLACE: Printed = {
     "subject": lambda row: row["subject"],
     "cond": lambda row: _of_shells(row["shell_condition"], _condition),
     "ml": lambda row: shown(row["mask_ml"], ".0f"),
@@ -202,7 +202,7 @@ Against {input}: Dice of the masks; shift of the brain's centre and its parts, i
 r: correlation when aligned.
 """
 
-QUALITY: Columns = {
+QUALITY: Printed = {
     "subject": lambda row: row["subject"],
     "NDC": lambda row: shown(row["ndc"], ".2f"),
     "SNR": lambda row: shown(row["snr"], ".1f") + ("*" if row["noise_from"] == "residuals" else ""),
@@ -247,7 +247,7 @@ def _paragraphs(text: str, width: int) -> list[str]:
 
 
 def _table(
-    rows: Sequence[Row], columns: Columns, heading: Callable[[Row], str], width: int
+    rows: Sequence[Row], columns: Printed, heading: Callable[[Row], str], width: int
 ) -> list[str]:
     """Lay one table out, each group of rows under its heading."""
     groups: dict[str, list[list[str]]] = {}

@@ -21,7 +21,7 @@ def add_options(command: ArgumentParser) -> None:
     scans.add_argument(
         "--pattern",
         default="",
-        help="Find images by this path, with {subject}, {scanner} or {session}, and {protocol}. "
+        help="Find images by this path, with {subject}, {scanner} or {session}, {protocol}, {run}. "
         "With --dicom it leads to folders. Default with --dicom: SOURCE is the folder.",
     )
     scans.add_argument(

@@ -108,9 +108,10 @@ def import_tree(
         Path of the images relative to `source`, with names in braces, such as
         "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz".
         {session} and {scanner} mean the same; one of them or {protocol} is enough. {run}
-        distinguishes repeated scans. A repeated name must match the same text; `*` stands for
-        anything within one folder or file name (after a name in braces, for what begins with no
-        letter or digit). `.nii` and `.nii.gz` stand for each other.
+        distinguishes repeated scans; without it, "_run-2" in an image's name does. A repeated
+        name must match the same text; `*` stands for anything within one folder or file name
+        (after a name in braces, for what begins with no letter or digit). `.nii` and `.nii.gz`
+        stand for each other.
     mask, bval, bvec
         Patterns of masks, b-values and b-vectors with the same names, relative to `source`, for
         files that lie elsewhere. None: searched for each image.

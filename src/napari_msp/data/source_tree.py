@@ -12,6 +12,7 @@ from napari_msp.bids import (
     MRTRIX_SUFFIXES,
     NIFTI_SUFFIXES,
     bare_stem,
+    entities,
     image_suffix,
     nifti_stem,
     plain_label,
@@ -230,7 +231,9 @@ def _describe_scan(
     scanner = values.get("scanner") or values["session"] or ""
     session = plain_label(scanner.removeprefix("ses-")).lower()
     protocol = plain_label((values["protocol"] or "").removeprefix("acq-")).lower()
-    run = plain_label((values.get("run") or "").removeprefix("run-"))
+    numbered = entities(path).get("run", "")  # of a BIDS name that the pattern does not read
+    run = values.get("run") or (numbered if numbered.isdigit() else "")
+    run = plain_label(run.removeprefix("run-"))
     given = ("subject", "scanner", "session", "protocol", "run")
     named = {each for each in given if values.get(each) is not None}
     made = dict(zip(given, (subject, session, session, protocol, run), strict=True))
@@ -239,7 +242,7 @@ def _describe_scan(
         raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
     suffix = image_suffix(path).lower()
     labels = {"ses": session, "acq": protocol, "run": run}
-    entities = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
+    labelled = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
     folder = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), "dwi")
     named_files = {
         field: _by_pattern(source, path, values, pattern, field)
@@ -253,7 +256,7 @@ def _describe_scan(
         subject=f"sub-{subject}",
         platform=platform_name(session, protocol),
         image=folder
-        / f"sub-{subject}{entities}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
+        / f"sub-{subject}{labelled}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
         bval=bval,
         bvec=bvec,
         mask=named_files.get("mask") or _mask_beside(path),
