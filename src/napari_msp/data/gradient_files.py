@@ -1,4 +1,4 @@
-"""Gradient tables in files, FSL's two and MRtrix3's one: read, checked for slips, and written."""
+"""Gradient tables in files, FSL's two or MRtrix3's one: read, checked for mistakes, written."""
 
 import codecs
 import re
@@ -33,37 +33,38 @@ Table = str | Path | FloatArray
 """b-values or b-vectors: a text file, or an array of what it would contain."""
 
 ROUNDING = 0.01
-"""By how much two decimals may change the length of a b-vector: no b-value is scaled by it."""
+"""Change of a b-vector's length by rounding to two decimals, for which no b-value is scaled."""
 
 LIKE_B = 2000.0
-"""b-value in s/mm² as of whose shells it is judged whether lengths blur a shell (our choice)."""
+"""b-value in s/mm² at which it is judged whether lengths blur a shell (our choice)."""
 
 NORM_TOLERANCE = 0.1
-"""Lengths this far from 1 are taken for parts of a gradient only where all others are 1 (ours)."""
+"""Distance of lengths from 1 from which they count as parts of a gradient only if all others are 1
+(our choice)."""
 
 MOST_WITHOUT_DIRECTION = 0.25
-"""Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
+"""Share of weighted volumes that may lack a direction; more means a faulty table (our choice)."""
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
-"""A number as some countries write it."""
+"""A number with a decimal comma."""
 
 Given = TypeVar("Given")
 """A gradient table as it was given, or None."""
 
 LINEAR = 0.05
-"""Share of a b-tensor's largest eigenvalue that its others may have in linear encoding (ours)."""
+"""Largest ratio of a b-tensor's other eigenvalues to its largest in linear encoding (ours)."""
 
 MOST_IN_OTHER_UNITS = 12.0
-"""Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
+"""Largest b-value in ms/µm² that is plausible for a brain (our choice)."""
 
 LARGEST_B_VALUE = 100_000.0
-"""Largest b-value in s/mm² that is believed: more than any scanner can do (our choice)."""
+"""Largest b-value in s/mm² that is believed: more than any scanner reaches (our choice)."""
 
 OTHER_UNITS = {"ms/µm²": "multiply them by 1000", "s/m²": "divide them by 1,000,000"}
-"""Units in which b-values may be given instead of s/mm², and what helps."""
+"""Units in which b-values may be given instead of s/mm², and the remedy for each."""
 
 LEAST_WEIGHTED = 6
-"""Directions that a tensor needs: with fewer volumes it is no scan whose units matter."""
+"""Directions that a tensor needs: with fewer volumes the image is no scan whose units matter."""
 
 
 def read_gradients(
@@ -73,17 +74,17 @@ def read_gradients(
     volumes: int | None = None,
     b0_threshold: float | None = None,
 ) -> GradientTable:
-    """Read an FSL gradient table into scanner axes; lengths that code b-values scale them.
+    """Read an FSL gradient table into scanner axes; b-vector lengths that code b-values scale them.
 
     Parameters
     ----------
     bval, bvec
-        Text files, or arrays as in them: (N,) b-values in s/mm², and b-vectors along
+        Text files, or arrays like theirs: (N,) b-values in s/mm², and b-vectors along
         the image's axes as three rows or three columns. One file as both: MRtrix3's table.
     affine
         (4, 4) affine of the image that the table belongs to.
     volumes
-        Number of volumes of that image, checked when given.
+        Number of volumes of that image, checked if given.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: `B0_MAXIMUM`.
     """
@@ -122,7 +123,7 @@ def read_b_values(bval: Table, bvec: Table) -> FloatArray:
 
     Returns
     -------
-    (N,) in s/mm².
+    (N,) b-values in s/mm².
     """
     if _is_mrtrix(bval, bvec):
         return _mrtrix_table(bval, np.eye(4))[0]
@@ -135,7 +136,7 @@ def check_b0_threshold(value: float | None) -> float:
     Raises
     ------
     UserError
-        When it is no b-value, or so large that a tenth of the signal would be gone.
+        When it is not a b-value, or so large that a tenth of the signal would be gone.
     """
     if value is None:
         return B0_MAXIMUM
@@ -146,10 +147,10 @@ def check_b0_threshold(value: float | None) -> float:
 
 
 def stated_b0(path: Path) -> float | None:
-    """Return the b-value of b=0 images above the usual that an image's sidecar states, if any."""
+    """Return the raised b-value of b=0 images that an image's sidecar states, if any."""
     try:
         value = read_sidecar(path).get("BValueOfB0")
-    except UserError:  # what says nothing states nothing
+    except UserError:  # an unreadable sidecar states nothing
         return None
     if isinstance(value, int | float) and B0_MAXIMUM < value <= LARGEST_B0:
         return float(value)
@@ -157,9 +158,9 @@ def stated_b0(path: Path) -> float | None:
 
 
 def other_unit(b_values: FloatArray) -> str:
-    """Name the unit that b-values are in, if it is not s/mm²; else empty.
+    """Return the unit of b-values if it is not s/mm²; else empty.
 
-    In ms/µm² they are small, and yet as different as b=0 and shells are; in s/m² impossibly large.
+    In ms/µm² they are small, yet b=0 and shells differ as usual; in s/m² they are impossibly large.
     """
     most = b_values.max(initial=0)
     if most > LARGEST_B_VALUE:
@@ -170,7 +171,7 @@ def other_unit(b_values: FloatArray) -> str:
 
 
 def _wrong_count(name: str, count: int, volumes: int) -> UserError:
-    """Say that a table and its image do not belong together, and what that usually is."""
+    """Return the error that a table and its image do not belong together, with the usual cause."""
     problem = f"has {counted(count, 'b-value')} but the image has {counted(volumes, 'volume')}"
     remedy = "give the table that belongs to this image"
     if volumes == count + 1:
@@ -197,7 +198,7 @@ def _is_mrtrix(bval: Table, bvec: Table) -> bool:
 
 
 def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
+    """Read an MRtrix3 table (rows of x, y, z, in scanner axes, and b) as b-values and b-vectors."""
     table = np.atleast_2d(_numbers(path, "bval"))
     rows, columns = table.shape
     if rows == 1 and columns > 4:  # one of FSL's two files, given as both
@@ -213,9 +214,9 @@ def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
-    """Read a table of numbers, however they are separated and whatever marks the file's start.
+    """Read a table of numbers with any separator and any byte order mark.
 
-    Where it has no rows, lines may break anywhere.
+    If it has no rows, lines may break anywhere.
     """
     if not isinstance(table, str | Path):
         try:
@@ -238,7 +239,7 @@ def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
             if own != before:
                 raise ValueError(f"row {number} has {own} numbers, the one before {before}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
+            warnings.simplefilter("ignore")  # about an empty file: its wrong count is reported
             return np.loadtxt(lines, ndmin=1)
     except OSError as error:
         raise unreadable(table, error, field) from error
@@ -248,10 +249,10 @@ def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
 
 
 def b0_only(image: str | Path) -> bool:
-    """Return whether an image's table names no direction: it serves a correction, and is no scan.
+    """Return whether an image's table has no direction: it serves a correction, and is not a scan.
 
-    False where there is no table, or none that can be read; and where its b-values are in other
-    units, which reading it refuses.
+    False if there is no readable table, or if its b-values are in other units, which reading it
+    refuses.
     """
     try:
         files = find_gradients(image)
@@ -262,7 +263,7 @@ def b0_only(image: str | Path) -> bool:
 
 
 def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
-    """Let a table of MRtrix3's, which has both b-values and directions, be given as either."""
+    """Return both tables; an MRtrix3 table, which holds both, may be given as either."""
     for given in (bval, bvec):
         if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
             return given, given
@@ -270,13 +271,13 @@ def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
 
 
 def is_plain(table: Path) -> bool:
-    """Return whether a table is text as BIDS asks for: ASCII, with blanks between its numbers."""
+    """Return whether a table is plain text as BIDS demands: ASCII, numbers separated by blanks."""
     content = table.read_bytes()
     return content.isascii() and not set(b",;") & set(content)
 
 
 def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatArray]:
-    """Return (N,) b-values and (N, 3) b-vectors of a table of DIPY's.
+    """Return the (N,) b-values and (N, 3) b-vectors of a DIPY table.
 
     Raises
     ------
@@ -295,7 +296,7 @@ def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatA
 
 
 def existing_table(given: Table | None, beside: Path | None, field: str, name: str) -> Table:
-    """Return a gradient table that is there: the given one, else the file beside the image."""
+    """Return a gradient table that exists: the given one, else the file beside the image."""
     table = beside if given is None else given
     if table is None:
         raise UserError(f"has no {field}", name, field, Give(field))
@@ -311,18 +312,18 @@ def existing_table(given: Table | None, beside: Path | None, field: str, name: s
 def length_scales(
     vectors: FloatArray, b_values: FloatArray, b0_threshold: float
 ) -> FloatArray | None:
-    """Return what b-values are multiplied by, where the lengths of b-vectors code them.
+    """Return the factors of b-values if the lengths of b-vectors code them.
 
-    Scanners play a lower shell as the highest one with shorter gradients, and some tables say just
-    that: one b-value, and lengths below 1. What is felt is b·|g|², as MRtrix3 reads any table whose
-    lengths are off by 0.5 %. Here two decimals' rounding is none, and lengths far from 1 are
-    refused (by `_unit`) unless they are parts of one b-value that other volumes have whole. Lengths
-    on both sides of 1 mean nothing, as where an affine registration turned the vectors; nor do
-    those about 1 that would make no shells of what is one.
+    Scanners play a lower shell as the highest one with shorter gradients, and some tables state
+    just that: one b-value, and lengths below 1. The b-value felt is b·|g|², as MRtrix3 reads any
+    table whose lengths are off by 0.5 %. Here rounding to two decimals is ignored, and lengths far
+    from 1 are refused (by `_unit`) unless they are parts of one b-value that other volumes have in
+    full. Lengths on both sides of 1 are ignored, as an affine registration makes them; so are
+    lengths near 1 that would blur a shell.
 
     Returns
     -------
-    (N,) |g|², 1 where there is no direction; None where lengths mean nothing.
+    (N,) |g|², 1 without a direction; None if lengths are ignored.
     """
     lengths = np.linalg.norm(vectors, axis=1)
     directed = (b_values > b0_threshold) & (lengths > 0)
@@ -339,7 +340,7 @@ def length_scales(
     scales = np.where(directed, lengths**2, 1.0)
     if (b_values > b0_threshold).all():
         scales[lengths == 0] = 0  # b=0 is then no gradient of the one b-value
-    # By lengths alone, as if all shells were of one b: scans of one scheme are read alike.
+    # By lengths alone, as if all shells had one b: scans of one scheme are read alike.
     blurred = any(
         part.chained
         for shell in GradientTable(b_values, vectors, b0_threshold).shells
@@ -362,18 +363,18 @@ def _uneven(
 def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
     """Return unit directions for weighted volumes and zeros for those of b = 0.
 
-    A few weighted volumes may have none: scanners append means over directions as such. Those that
-    count as b=0 may have one.
+    A few weighted volumes may lack one: scanners append means over directions like that. Volumes
+    that count as b=0 may have one.
     """
     weighted = b_values > b0_threshold
     lengths = np.linalg.norm(vectors, axis=1)
     means = weighted & (lengths == 0)
     low = means & likely_b0(b_values)
-    # In a table without b=0 they are the b=0 volumes, rather.
+    # In a table without b=0 they are rather the b=0 volumes.
     if weighted.all() or means.sum() > MOST_WITHOUT_DIRECTION * weighted.sum():
         means = low
     if _shift(lengths, weighted):
-        means = np.zeros_like(weighted)  # rows on the wrong volumes, which leave none at b=0
+        means = np.zeros_like(weighted)  # misplaced rows, which leave no volume at b=0
     wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
@@ -394,7 +395,7 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
 
 
 def _shift(lengths: FloatArray, weighted: MaskArray) -> int:
-    """Return by how many volumes b-vectors are off when only a shift puts those without on b=0."""
+    """Return the shift of b-vectors in volumes, if undoing it puts the missing on b=0; else 0."""
     missing = lengths == 0
     if missing.sum() != (~weighted).sum() or np.array_equal(missing, ~weighted):
         return 0
@@ -403,7 +404,7 @@ def _shift(lengths: FloatArray, weighted: MaskArray) -> int:
 
 
 def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
-    """Say what helps against lengths that do not fit the b-values."""
+    """Return the remedy for lengths that do not fit the b-values."""
     by = _shift(lengths, weighted)
     if not by:
         return Advice(

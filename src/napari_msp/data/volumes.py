@@ -1,8 +1,8 @@
-"""Whether the volumes of a scan look like what its gradient table says of them.
+"""Check that the volumes of a scan look like what its gradient table says about them.
 
 Scanners and converters append trace, ADC and FA images to a scan, with b = 0 and no direction;
-tables are shifted by a row, or belong to another image. A b=0 image that is none makes every
-normalised signal wrong without a word. So volumes of one kind must look like one another.
+tables are shifted by a row, or belong to another image. A false b=0 image silently makes every
+normalised signal wrong. So volumes of one kind must look like one another.
 
 All limits are our choice. They lie well outside what noise, motion, drift of the signal and
 coherent fibres do (`tests/data/test_volumes.py` has the scans that must raise nothing).
@@ -19,52 +19,52 @@ from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.formatting import listed
 
 Kind = Literal["derived", "blank", "weighted", "unweighted", "b-value", "unlike", "copy"]
-"""What is odd about a volume: an image computed from others, no image, a b=0 that looks weighted
-and the reverse, another b-value, another image, and another volume once more."""
+"""What is odd about a volume: it is computed from others, blank, weighted although its row says b=0
+or the reverse, of another b-value, another image, or a copy of another volume."""
 
 FEWEST_PLACES = 50
-"""Places with signal below which an image is too small to be judged."""
+"""Number of places with signal below which an image is too small to be judged."""
 
 MOST_PLACES = 4000
-"""Places at which volumes are compared; each is a mean of 3 × 3 × 3 voxels, to be rid of noise."""
+"""Number of places at which volumes are compared, each a mean of 3 × 3 × 3 voxels against noise."""
 
 FEWEST_FOR_TENSOR = 8
-"""Volumes of a shell from which direction is allowed for; fewer are compared with their mean."""
+"""Volumes of a shell from which direction is modelled; fewer are compared with their mean."""
 
 DIFFUSIVITY = 0.7e-3
-"""Of living brain tissue, in mm²/s: what a b=0 is expected to be brighter by."""
+"""Diffusivity of living brain tissue in mm²/s, from which a b=0's extra brightness is expected."""
 
 LEAST_ATTENUATION, SURPASSED_ATTENUATION, BRIGHTER = 0.15, 0.5, 0.1
-"""Share of the expected attenuation that a b=0 must show at least; the same where a weighted volume
-is brighter than every b=0, and the logarithm of by how much that is."""
+"""Least share of the expected attenuation that a b=0 must show; the same share if a weighted volume
+is brighter than every b=0; and the logarithm of how much brighter that volume must be."""
 
 NEARER_TO_WEIGHTED = 1 / 3
-"""A b=0 within this share of the way from the weighted volumes to the other b=0s is weighted."""
+"""Share of the way from weighted volumes to the other b=0s within which a b=0 is weighted."""
 
 TRACE_SHARE, MAP_SHARE = 0.5, 0.8
-"""A b=0 is a trace image, or an ADC or FA map, where its distance from that is less than this share
-of its distance from the other b=0s, whatever its scale."""
+"""A b=0 is a trace image, or an ADC or FA map, if its distance from that is less than this share of
+its distance from the other b=0s, whatever its scale."""
 
 NEARER_TO_B0 = 0.6
-"""A weighted volume this share of the way from where it should be to the b=0s is a b=0."""
+"""Share of the way from its expected place to the b=0s from which a weighted volume is a b=0."""
 
 INTENSITY_LIMIT, INTENSITY_SPREADS = 0.15, 6.0
-"""Logarithm of an intensity's ratio to its shell's, and how many of the shell's own robust standard
-deviations, that are too much for one b-value."""
+"""Logarithm of an intensity's ratio to its shell's, and multiple of the shell's own robust standard
+deviation, that are too much for one b-value."""
 
 CONTRAST_LIMIT, CONTRAST_SPREADS = 0.12, 3.0
-"""Standard deviation over the head of the logarithm of a b=0's ratio to the others, and how many
-times that of weighted volumes from their shell's fit, that are too much for one kind of image."""
+"""Standard deviation over the head of the logarithm of a b=0's ratio to the others, and multiple of
+the weighted volumes' deviation from their shell's fit, that are too much for one kind of image."""
 
 UNLIKE_LIMIT, UNLIKE_SPREADS = 0.35, 6.0
 """The same for a weighted volume against the fit of its shell."""
 
 FLUID = 2e-3
-"""Diffusivity in mm²/s by which b = 0 and b = 50 may differ at most, with blood (our choice)."""
+"""Diffusivity in mm²/s of the largest difference between b = 0 and b = 50, with blood (ours)."""
 
 SCALE_LIMIT = 0.08
-"""Logarithm of the ratio of two b=0s' median brightness that is worth a warning (our choice: drift
-and motion of a session make 0.01 to 0.03)."""
+"""Logarithm of the ratio of two b=0s' median brightness that is reported (our choice: drift and
+motion within a session make 0.01 to 0.03)."""
 
 MOST_ODD = 0.25
 """Share of a shell's volumes that may be odd before the table as a whole is in doubt."""
@@ -94,7 +94,7 @@ class OddVolume:
     kind
         What is odd about it.
     why
-        The same in words that go on after "b = 0, but ".
+        The same in words that follow "b = 0, but ".
     """
 
     volume: int
@@ -104,22 +104,22 @@ class OddVolume:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What looking at all volumes came to: those that are odd, and what else is to be known."""
+    """Result of looking at all volumes: the odd ones, and further doubts."""
 
     odd: tuple[OddVolume, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
 def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
-    """Look whether each volume looks like what the table says.
+    """Check whether each volume looks like what the table says.
 
-    An image that is too small, or shows nothing, is not judged. Neither mask nor order of the
+    An image that is too small, or empty, is not judged. Neither mask nor order of the volumes
     volumes matters.
 
     Parameters
     ----------
     voxels
-        (X, Y, Z, N) signal; what is not finite counts as 0.
+        (X, Y, Z, N) signal; values that are not finite count as 0.
     """
     if len(table.b0_volumes) == 0 or not table.shells:
         return Verdict()
@@ -139,7 +139,7 @@ def _places(voxels: FloatArray, table: GradientTable) -> IntArray:
         mean = np.zeros(voxels.shape[:3], dtype=np.float32)
         for volume in chosen:
             image = np.maximum(_finite(voxels[..., volume]), 0)
-            # Each counts alike: an FA image is 1,000 times darker than the others.
+            # Images count alike: an FA image is 1,000 times darker than the others.
             mean += image / max(float(np.percentile(image[::2, ::2], 99)), 1e-12)
         if mean.any():
             product *= mean
@@ -158,17 +158,17 @@ def _means_at(voxels: FloatArray, places: IntArray) -> FloatArray:
     total = np.zeros((len(places), voxels.shape[3]), np.float32)
     for move in around:
         x, y, z = np.clip(places + move, 0, last).T
-        total += _finite(voxels[x, y, z])  # all volumes of a voxel: in memory they may lie together
+        total += _finite(voxels[x, y, z])  # all volumes of a voxel: they may be adjacent in memory
     return total.astype(float) / len(around)
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    """Return values with 0 for what is not finite, as FA is outside the brain."""
+    """Return values with 0 where they are not finite, as FA is outside the brain."""
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _spread(values: FloatArray, axis: int | None = None) -> FloatArray:
-    """Return a standard deviation that outliers hardly touch."""
+    """Return a standard deviation that is robust to outliers."""
     centre = np.median(values, axis=axis, keepdims=True)
     return np.asarray(1.4826 * np.median(np.abs(values - centre), axis=axis))
 
@@ -189,15 +189,15 @@ class _ShellFit:
     Attributes
     ----------
     shell
-        Its volumes, less blank ones.
+        The shell without blank volumes.
     mean
-        (P,) over the sphere: what a trace image shows.
+        (P,) mean over the sphere: what a trace image shows.
     anisotropy
-        (P,) size of what depends on direction.
+        (P,) size of the part that depends on direction.
     predicted
-        (P, M) for each volume, by the others.
+        (P, M) prediction of each volume from the others.
     excess
-        (M,) median over the places of each volume's logarithm over what the others predict.
+        (M,) median over places of each volume's logarithm minus its prediction.
     contrast
         (M,) standard deviation of the same.
     """
@@ -211,9 +211,9 @@ class _ShellFit:
 
 
 def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float) -> _ShellFit:
-    """Fit a shell, and again without what stands far apart, so that it cannot bend the fit."""
+    """Fit a shell, then again without outliers, so that these cannot bend the fit."""
     volumes = shell.volumes
-    # Within a shell b-values may differ; what that does is taken out.
+    # b-values within a shell may differ; their effect is taken out.
     offset = -slope * (table.b_values[volumes] - shell.b_value)
     values = logarithm[:, volumes] - offset
     design = _quadratic(table.directions[volumes])
@@ -225,7 +225,7 @@ def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float
         inverse = np.linalg.pinv(within)
         coefficients = values[:, kept] @ inverse.T
         residual = values - coefficients @ design.T
-        # Of those that took part: against the fit of the others.
+        # Leverage of the fitted volumes: each is compared with the fit of the others.
         leverage = np.zeros(len(volumes))
         leverage[kept] = np.einsum("nk,kn->n", within, inverse)
         residual = residual / np.maximum(1 - leverage, 0.05)
@@ -267,7 +267,7 @@ def _contrast_limit(contrast: FloatArray, least: float, spreads: float) -> float
 
 
 class _Judgement:
-    """Goes through the volumes, kind by kind.
+    """Judges the volumes, kind by kind.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ class _Judgement:
         self.logarithm = np.log(np.maximum(means, max(floor, 1e-30)))
 
     def verdict(self) -> Verdict:
-        """Look at blanks first, at b=0s next, then at the shells that they are compared with."""
+        """Judge blank volumes first, then b=0s, then the shells that are compared with them."""
         self._find_blanks()
         b0 = self._sound(self.table.b0_volumes)
         shells = [Shell(s.b_value, self._sound(s.volumes)) for s in self.table.shells]
@@ -316,12 +316,12 @@ class _Judgement:
         self.odd.setdefault(int(volume), OddVolume(int(volume), kind, why))
 
     def _find_blanks(self) -> None:
-        """Find volumes without signal, and those that are one value where others are not."""
+        """Find volumes without signal, and uniform ones among others that are not."""
         empty = (self.means <= 0).mean(axis=0) > 0.5
         flat = np.ptp(self.means, axis=0) <= 1e-6 * np.abs(self.means).max(axis=0)
         if empty.all():  # an image that shows nothing is not judged
             return
-        self.shapeless = bool(flat.mean() > 0.5)  # made-up volumes of one value each
+        self.shapeless = bool(flat.mean() > 0.5)  # a synthetic scan of uniform volumes
         flat &= not self.shapeless
         for volume in np.flatnonzero(empty | flat):
             self._mark(volume, "blank", "empty" if empty[volume] else "one value throughout")
@@ -338,15 +338,15 @@ class _Judgement:
         return True
 
     def _judge_b0(self, b0: IntArray, fit: _ShellFit) -> FloatArray | None:
-        """Find b=0 images that are none.
+        """Find false b=0 images.
 
         Returns
         -------
-        (P,) logarithm of the b=0 image; None where no volume is one.
+        (P,) logarithm of the b=0 image; None if no volume is one.
         """
         over = np.median(self.logarithm[:, b0] - fit.mean[:, None], axis=0)
         expected = DIFFUSIVITY * min(fit.shell.b_value, 1500.0)
-        # Nothing is brighter than b=0: if a weighted volume is, a small attenuation is none.
+        # Nothing is brighter than b=0: if a weighted volume is, a weak attenuation is none.
         brightest = int(np.argmax(fit.excess))
         above = self.logarithm[:, fit.shell.volumes[brightest], None] - self.logarithm[:, b0]
         surpassed = float(np.median(above, axis=0).min()) > BRIGHTER
@@ -379,7 +379,7 @@ class _Judgement:
         return found
 
     def _anchor(self, candidates: IntArray, b0: IntArray, fit: _ShellFit) -> int:
-        """Choose the b=0 that explains the others best: as b=0 images, or as computed ones."""
+        """Choose the b=0 that explains the others best, as b=0 images or as computed ones."""
 
         def unexplained(anchor: int) -> float:
             return sum(min(self._likeness(each, anchor, fit).values()) for each in b0)
@@ -387,7 +387,7 @@ class _Judgement:
         return int(min(candidates, key=unexplained))
 
     def _likeness(self, volume: int, anchor: int, fit: _ShellFit) -> dict[str, float]:
-        """Say how far a volume is from what it may be, whatever its scale, if `anchor` is b=0.
+        """Return a volume's distance from what it may be, at any scale, if `anchor` is b=0.
 
         Returns
         -------
@@ -404,7 +404,7 @@ class _Judgement:
         return {"FA": np.inf, **distances}
 
     def _compare_brightness(self, alike: Sequence[tuple[int, float]]) -> None:
-        """Say where b=0 images differ by a factor, as those of runs that were put together do."""
+        """Report b=0 images that differ by a factor, as those of concatenated runs do."""
         lowest, highest = min(alike, key=lambda e: e[1]), max(alike, key=lambda e: e[1])
         weighting = FLUID * float(np.ptp(self.table.b_values[[volume for volume, _ in alike]]))
         if highest[1] - lowest[1] > SCALE_LIMIT + weighting:
@@ -436,7 +436,7 @@ class _Judgement:
                 self._mark(volume, "unlike", "unlike the others of its shell")
 
     def _find_copies(self, fit: _ShellFit) -> None:
-        """Find volumes that are others once more: noise never repeats itself."""
+        """Find volumes that are copies of others: noise never repeats itself."""
         if np.median(fit.contrast) < NOISE_FLOOR:
             return
         by_content: dict[bytes, list[int]] = {}
@@ -449,7 +449,7 @@ class _Judgement:
         for first, *others in repeated:
             directions = self.table.directions[[first, *others]]
             one = bool((np.abs(directions @ directions[0]) > 0.999).all())
-            if not one:  # nobody knows which direction is right
+            if not one:  # it is not known which direction is right
                 self._mark(first, "copy", f"volume {others[0]} once more, with another direction")
             for other in others:
                 why = "" if one else ", with another direction"
@@ -457,12 +457,12 @@ class _Judgement:
 
 
 def _slope(reference: FloatArray, fit: _ShellFit) -> float:
-    """Return the mean attenuation for each s/mm² of b, as if decay were mono-exponential."""
+    """Return the mean attenuation per s/mm² of b, as if decay were mono-exponential."""
     return max(float(np.median(reference - fit.mean)) / fit.shell.b_value, 0.0)
 
 
 def in_words(odd: Sequence[OddVolume], table: GradientTable) -> str:
-    """Say what is odd, once for volumes of which the same is to be said.
+    """Write what is odd, once for all volumes with the same oddity.
 
     Returns
     -------

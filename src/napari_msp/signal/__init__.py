@@ -1,1 +1,1 @@
-"""From the signal to spherical harmonics and maps. Needs NumPy and DIPY, no torch."""
+"""Spherical harmonics and maps of the diffusion signal. Needs NumPy and DIPY, no torch."""

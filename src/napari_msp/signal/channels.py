@@ -1,7 +1,7 @@
-"""What a network reads: closest-canonical voxels, SH in the grid's axes, standardised channels.
+"""Input of a network: canonical voxel order, SH in the grid's axes, standardised channels.
 
-Convolutions know voxel axes only. Turning the coefficients exactly into those axes makes a network
-blind to how a file is stored and to how the head lay in the scanner.
+Convolutions act along voxel axes only. Coefficients turned exactly into those axes make a network
+independent of how a file is stored and how the head lay in the scanner.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_of, order_slices, rotate
 
 ALIGNED = 1e-4
-"""Grid axes this near to the scanner's (sine of the angle) count as aligned: header rounding."""
+"""Sine of the angle up to which grid axes count as the scanner's: header rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GridImage:
     lattice
         Canonical lattice.
     shells
-        How many shells there are, each with as many of the C coefficients, one after the other.
+        Number of shells: each has the same number of the C coefficients, one shell after the other.
     """
 
     coefficients: FloatArray
@@ -49,7 +49,7 @@ class GridImage:
     shells: int = 1
 
     def by_shell(self) -> "list[GridImage]":
-        """Return an image of one shell for each; views of its coefficients."""
+        """Return an image for each shell; views of its coefficients."""
         if self.shells == 1:
             return [self]
         parts = np.split(self.coefficients, self.shells, axis=-1)
@@ -81,10 +81,10 @@ def into_grid(image: SHImage | Mapping[int, SHImage], axes: FloatArray | None = 
     Parameters
     ----------
     image
-        In any stored order; of several shells one each.
+        SH image in any stored order, or one for each of several shells.
     axes
         (3, 3) rotation from the wanted grid axes to the scanner's; None: the image's own. A target
-        scan is turned into the axes of the input scan that it belongs to.
+        scan is turned into the axes of its input scan.
     """
     if isinstance(image, Mapping):
         parts = [into_grid(each, axes) for each in image.values()]
@@ -106,7 +106,7 @@ def out_of_grid(
     coefficients
         (X, Y, Z, C) in canonical order and grid axes, of one shell.
     lattice
-        Where they lie.
+        Lattice of the coefficients.
     stored_affine
         Affine of any image in the stored order wanted.
 
@@ -127,7 +127,7 @@ def to_stored_order(
 
 
 def image_shape(array: FloatArray | MaskArray) -> tuple[int, int, int]:
-    """Return the first three axes' lengths."""
+    """Return the lengths of the first three axes."""
     x, y, z = array.shape[:3]
     return x, y, z
 
@@ -164,16 +164,16 @@ class Standardisation:
         return channels.astype(np.float32, copy=False)
 
     def undo(self, channels: FloatArray) -> FloatArray:
-        """Return (..., C) coefficients back from standardised channels."""
+        """Return (..., C) coefficients from standardised channels."""
         return np.asarray(channels * self.deviation + self.mean, dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists."""
+        """Return the values as plain lists."""
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Standardisation":
-        """Read what `to_json` gave."""
+        """Read the result of `to_json`."""
         return cls(
             np.asarray(content["mean"], dtype=np.float32),
             np.asarray(content["deviation"], dtype=np.float32),
@@ -187,10 +187,10 @@ def measure_standardisation(
 
     Parameters
     ----------
-    images
+    Images of one platform's training subjects only; read one at a time.
         Of one platform, training subjects only; read one at a time.
     per_order
-        False: every channel by its own mean and deviation (paper). True: only l = 0 is centred and
+        False: each channel has its own mean and deviation (paper). True: only l = 0 is centred and
         each order has one deviation, so that standardising commutes with rotations (our choice).
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)

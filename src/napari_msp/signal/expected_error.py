@@ -1,8 +1,8 @@
-"""What error to expect of a predicted SH image, learned on heads whose truth is known.
+"""The error to expect of a predicted SH image, learned on heads whose truth is known.
 
-Errors follow what is seen in a prediction and its input: how large, steep and bent the image is,
-how much signal the scan had, how near the mask's edge is. How much each counts is fitted (our
-choice throughout; measured in benchmarks/table1.md).
+Errors follow features of a prediction and its input: how large, steep and curved the image is, how
+much signal the scan had, how near the mask's edge is. Their weights are fitted (our choice
+throughout; measured in benchmarks/table1.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -27,26 +27,26 @@ FLOOR = 1e-9
 """Added before a logarithm is taken, in SH units squared: far below any error (our choice)."""
 
 REACH = 3.0
-"""Features are kept within this many deviations of their mean: a parabola ends nowhere."""
+"""Deviations from the mean to which features are clipped: a parabola grows without bound."""
 
 FAR = 6.0
-"""Deviations from the mean beyond which a feature is unlike all that was calibrated on: half a
-percent of a simulated head's voxels have such a one (our choice)."""
+"""Deviations from the mean beyond which a feature is unlike all calibration data: half a percent of
+a simulated head's voxels have such a feature (our choice)."""
 
 RIDGE = 1e-5
 """Weight of the squared coefficients, relative to the number of voxels (our choice)."""
 
 PORTION = 16384
-"""Voxels whose products of features are in memory at a time."""
+"""Number of voxels whose products of features are in memory at a time."""
 
 ORDERS = 4
 """The SH orders 0, 2, 4 and 6."""
 
 ROWS = 2048
-"""Voxels that are held against their neighbours at a time: more would leave a core's cache."""
+"""Number of voxels compared with their neighbours at a time: more would not fit a core's cache."""
 
 PLANES = 32
-"""That a smoothing makes at a time: of many more, most would be multiplied by 0."""
+"""Number of planes that a smoothing makes at a time: of many more, most are multiplied by 0."""
 
 Poll = Callable[[], bool] | None
 
@@ -59,20 +59,20 @@ def error_features(
     voxel: float,
     cancelled: Poll = None,
 ) -> FloatArray:
-    """Describe every in-mask voxel of a prediction by what goes with its error.
+    """Describe every in-mask voxel of a prediction by features that go with its error.
 
     Parameters
     ----------
     coefficients
-        (X, Y, Z, 28) the prediction.
+        (X, Y, Z, 28) coefficients of the prediction.
     mask
-        (X, Y, Z), N voxels of which are inside.
+        (X, Y, Z) mask, with N voxels inside.
     input_energy
-        (4, N) of the scan that was harmonized, see `energies`, smoothed over a voxel.
+        (4, N) energies of the harmonized scan, see `energies`, smoothed over a voxel.
     b0
         (X, Y, Z) mean b=0 image, in any unit.
     voxel
-        An input voxel's edge in voxels of the prediction.
+        Edge of an input voxel in voxels of the prediction.
     cancelled
         Polled between the parts.
 
@@ -83,7 +83,7 @@ def error_features(
     voxel, and the input's energy; then b0 over its mean, and the distance to the mask's edge.
     """
     inside = np.flatnonzero(mask)
-    columns = np.empty((FEATURES, len(inside)), np.float32)  # a feature's voxels side by side
+    columns = np.empty((FEATURES, len(inside)), np.float32)  # a feature's voxels are adjacent
     if not len(inside):
         return columns.T
     energy, around = columns[:-2], columns[3 * ORDERS : 5 * ORDERS]
@@ -119,11 +119,11 @@ def error_features(
 def _description(
     coefficients: FloatArray, mask: MaskArray, inside: IntArray, into: FloatArray
 ) -> Callable[[slice], None]:
-    """Return what notes, of some in-mask voxels by order: size, slope and bend, (12, N).
+    """Return a function that writes size, slope and bend by order, (12, N), of in-mask voxels.
 
-    The slope is the mean squared step to both neighbours, added up over axes; the bend the squared
-    Laplacian. The mask's edge is no slope of the prediction's: a voxel without a neighbour in the
-    mask is its own.
+    The slope is the mean squared step to both neighbours, summed over axes; the bend is the squared
+    Laplacian. The mask's edge counts as no slope: a missing neighbour is replaced by the voxel
+    itself.
     """
     by_voxel = coefficients.reshape(mask.size, -1)
     away, there = _neighbours(mask)
@@ -132,7 +132,7 @@ def _description(
         index = inside[rows]
         own = by_voxel.take(index, axis=0)
         steep, bend, step = np.zeros_like(own), np.zeros_like(own), np.empty_like(own)
-        # One neighbour after the other: all of them at once would leave a core's cache.
+        # One neighbour at a time: all of them would not fit a core's cache.
         for neighbour in index + away * there.take(index, axis=1):
             by_voxel.take(neighbour, axis=0, out=step, mode="clip")  # "raise" copies once more
             step -= own
@@ -146,9 +146,9 @@ def _description(
 
 
 def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
-    """Return how far the six neighbours are in memory, (6, 1), and where they are in the mask.
+    """Return the memory offsets of the six neighbours, (6, 1), and which of them are in the mask.
 
-    The latter as (6, X·Y·Z).
+    The latter is (6, X·Y·Z).
     """
     around = np.pad(mask, 1)
     moves = [move for axis in np.eye(3, dtype=int) for move in (-axis, axis)]
@@ -161,14 +161,14 @@ def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
 
 
 def _by_order(squares: FloatArray) -> FloatArray:
-    """(..., 4) mean over the coefficients of each order 0, 2, 4, 6."""
+    """Return the (..., 4) mean over the coefficients of each order 0, 2, 4, 6."""
     mean: FloatArray = squares @ _shares(squares.shape[-1])
     return mean
 
 
 @cache
 def _shares(count: int) -> FloatArray:
-    """(C, 4) what each coefficient counts in the mean of each order."""
+    """Return the (C, 4) weight of each coefficient in the mean of each order."""
     shares = np.zeros((count, ORDERS), np.float32)
     for number, part in enumerate(order_slices().values()):
         shares[part, number] = 1 / (part.stop - part.start)
@@ -176,19 +176,19 @@ def _shares(count: int) -> FloatArray:
 
 
 def energies(coefficients: FloatArray) -> FloatArray:
-    """(..., 4) mean square over the coefficients of each order 0, 2, 4, 6."""
+    """Return the (..., 4) mean square over the coefficients of each order 0, 2, 4, 6."""
     return _by_order(np.square(coefficients, dtype=np.float32))
 
 
 class Blur:
-    """Averages values of a mask's voxels over neighbours in it, by a Gaussian.
+    """A Gaussian average of in-mask values over in-mask neighbours.
 
     The Gaussian of each axis is a matrix: a product with it takes half the time of a filter.
 
     Parameters
     ----------
     width
-        Of the Gaussian, in voxels.
+        Standard deviation of the Gaussian, in voxels.
     """
 
     def __init__(self, mask: MaskArray, width: float) -> None:
@@ -209,7 +209,7 @@ class Blur:
         image = np.zeros(self._shape, np.float32)
         image.reshape(-1)[self._inside] = values
         for axis, matrix in enumerate(self._matrices):
-            # Seen as (…, along the axis, all behind it), which is as it lies in memory.
+            # Viewed as (…, along the axis, everything behind it), as it lies in memory.
             lines = image.reshape(-1, len(matrix), int(np.prod(self._shape[axis + 1 :])))
             image = np.empty_like(lines)
             for first in range(0, len(matrix), PLANES):
@@ -225,7 +225,7 @@ class Blur:
 
 
 def _depth(mask: MaskArray) -> FloatArray:
-    """(N,) distance of in-mask voxels to the nearest voxel outside, in voxels."""
+    """Return the (N,) distance of in-mask voxels to the nearest voxel outside, in voxels."""
     near = mask[_box(mask, around=1)]
     nearest = distance_transform_edt(near, return_distances=False, return_indices=True)
     at: tuple[IntArray, ...] = np.indices(near.shape, np.int32, sparse=True)
@@ -240,7 +240,7 @@ def _depth(mask: MaskArray) -> FloatArray:
 
 
 def _box(mask: MaskArray, around: int = 0) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds a mask, widened by some voxels where the image goes on."""
+    """Return the smallest box around a mask, widened by some voxels within the image."""
     found = []
     for axis, length in enumerate(mask.shape):
         others = tuple(each for each in range(3) if each != axis)
@@ -258,12 +258,12 @@ class ErrorModel:
     Attributes
     ----------
     mean, deviation
-        (F,) of the features that it was fitted on.
+        (F,) mean and deviation of the features that it was fitted on.
     weights
-        (1 + F + F(F+1)/2,) of 1, the features and their products.
+        (1 + F + F(F+1)/2,) weights of 1, the features and their products.
     largest
-        That was expected of any voxel that it was fitted on: no more is ever expected, as the form
-        grows without bound where features go together as they never did.
+        Largest error expected of any voxel that it was fitted on. No larger one is ever expected,
+        as the form grows without bound for unusual combinations of features.
     """
 
     mean: FloatArray
@@ -272,19 +272,19 @@ class ErrorModel:
     largest: float = np.inf
 
     def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
-        """Return (N,) mean squared errors to expect for (N, F) features, `largest` at most."""
+        """Return (N,) expected mean squared errors for (N, F) features, `largest` at most."""
         return self.judge(features, cancelled)[0]
 
     def judge(self, features: FloatArray, cancelled: Poll = None) -> tuple[FloatArray, MaskArray]:
-        """Return what `__call__` does, and (N,) whether that is a guess.
+        """Return the result of `__call__`, and (N,) whether each is a guess.
 
-        It is where voxels are unlike those that it was fitted on; and at the bound, where nothing
-        is known but that the error is large.
+        It is a guess for voxels unlike those that the model was fitted on, and at the bound, where
+        it is only known that the error is large.
         """
         count = len(self.mean)
-        # In single precision, as the features are: it takes half the time.
+        # In single precision, like the features: it takes half the time.
         weights = self.weights.astype(np.float32)
-        square = np.zeros((count, count), np.float32)  # no product of two features is ever stored
+        square = np.zeros((count, count), np.float32)  # products of two features are never stored
         square[np.triu_indices(count)] = weights[1 + count :]
         expected, guessed = np.empty(len(features), np.float32), np.empty(len(features), bool)
         linear = weights[1 : 1 + count, None]
@@ -292,7 +292,7 @@ class ErrorModel:
 
         def expect(part: slice) -> None:
             stop_if(cancelled)
-            # A feature's voxels lie side by side, as in what they are made into.
+            # A feature's voxels are adjacent, as in the arrays made from them.
             values = features[part].T - mean
             values /= deviation
             far = np.maximum(values.max(axis=0), -values.min(axis=0)) > FAR
@@ -307,7 +307,7 @@ class ErrorModel:
         return expected, guessed
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists."""
+        """Return the values as plain lists."""
         return {
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
@@ -317,14 +317,14 @@ class ErrorModel:
 
 
 def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorModel:
-    """Fit the logarithms by ridge regression, then the level, so that means are met.
+    """Fit the logarithms by ridge regression, then shift them so that the mean error is right.
 
     Parameters
     ----------
     features
-        (N, F) in-mask voxels of the validation heads, never of those that are reported.
+        (N, F) features of in-mask voxels of validation heads, never of heads that are reported.
     squared_error
-        (N,) their squared errors in SH units squared.
+        (N,) squared errors in SH units squared.
     """
     mean = features.mean(axis=0, dtype=float)
     deviation = np.maximum(features.std(axis=0, dtype=float), 1e-6)
@@ -370,11 +370,11 @@ def features_of(
     Parameters
     ----------
     source
-        The SH image that was harmonized, on the model's grid.
+        The harmonized SH image, on the model's grid.
     sh, b0
-        Of the prediction, in stored order.
+        The prediction and its b=0 image, in stored order.
     cancelled
-        Polled again and again.
+        Polled repeatedly.
 
     Returns
     -------
@@ -383,7 +383,7 @@ def features_of(
     lattice = sh.lattice.canonical
 
     def on_target(values: FloatArray) -> FloatArray:
-        """Return what (X, Y, Z) values of the scan's are in the prediction's mask, (N,)."""
+        """Return (N,) values of the scan, given as (X, Y, Z), in the prediction's mask."""
         moved = resample(values, source.lattice, lattice)
         return to_stored_order(moved, lattice, sh.affine)[0][sh.mask]
 
@@ -405,19 +405,19 @@ def features_of(
 def expected_error(
     model: ErrorModel, source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
 ) -> tuple[FloatArray, float]:
-    """Return what error to expect of a prediction, and how much of that is a guess.
+    """Return the expected error of a prediction, and the share of it that is a guess.
 
     Parameters
     ----------
     model
-        As a calibration fitted it for the target.
+        The target's model, as a calibration fitted it.
     source, sh, b0, cancelled
         As for `features_of`.
 
     Returns
     -------
-    (X, Y, Z) float32 squared error to expect, in SH units squared; 0 outside the mask. The share of
-    voxels that are outside of what the model was fitted on.
+    (X, Y, Z) float32 expected squared error, in SH units squared; 0 outside the mask. The share of
+    voxels outside the range that the model was fitted on.
     """
     expected = np.zeros(sh.mask.shape, dtype=np.float32)
     expected[sh.mask], guessed = model.judge(features_of(source, sh, b0, cancelled), cancelled)

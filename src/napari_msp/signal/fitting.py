@@ -1,4 +1,4 @@
-"""From an acquisition to its SH image and back to a signal, and which order a scheme supports.
+"""SH fits of an acquisition, signals from SH images, and the order that a scheme supports.
 
 Counting directions is not enough: near-duplicate directions leave the higher orders to the
 regularisation.
@@ -32,12 +32,12 @@ CONDITION_LIMIT = 100.0
 
 
 FLAT = 0.005
-"""Mean squared sine of the angle to a line, or a plane, from which on directions lie in it (ours:
+"""Mean squared sine of the angle to a line or plane up to which directions lie in it (our choice:
 4°)."""
 
 
 OWN_VECTORS = "the scan's own b-vectors"
-"""What is to be given where a table's directions are one and the same."""
+"""What to give if all directions of a table are the same."""
 
 
 class IllConditionedScheme(Doubt):
@@ -49,7 +49,7 @@ class LowerOrder(Doubt):
 
 
 class ShellLeftOut(Doubt):
-    """A shell cannot be used, and a scan's others are."""
+    """A shell cannot be used, unlike others of the scan."""
 
 
 def condition_number(directions: FloatArray, order: int) -> float:
@@ -78,21 +78,21 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     ----------
     directions
         (N, 3) unit vectors.
-    order
+    Wanted even SH order.
         Even SH order wanted.
-    what
+    Name of the acquisition in messages.
         Names the acquisition in messages.
 
     Raises
     ------
     UserError
-        Fewer directions than coefficients: the message names the highest order possible. Or
-        directions that determine not even order 2.
+        When there are fewer directions than coefficients (the message names the highest possible
+        order), or directions do not even determine order 2.
 
     Warns
     -----
     IllConditionedScheme
-        The message names the order that the scheme supports.
+        When the scheme supports only a lower order, which the message names.
     """
     count, needed = len(directions), coefficient_count(order)
     if count < needed:
@@ -116,15 +116,15 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
 
 
 def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, str]:
-    """Say in what (N, 3) directions are too poor for SH order 2, after "they", and what to give.
+    """Return why (N, 3) directions are too poor for SH order 2, after "they", and what to give.
 
-    `order` is the one that is wanted in the end.
+    `order` is the one that is finally wanted.
     """
     distinct: list[FloatArray] = []
     for each in directions:
         if all(abs(each @ other) < np.cos(np.radians(DIRECTIONS_DIFFER)) for other in distinct):
             distinct.append(each)
-    # Of one direction the largest is 1, of a plane the smallest 0.
+    # For a single direction the largest is 1, for a plane the smallest 0.
     smallest, _, largest = np.linalg.eigvalsh(directions.T @ directions / len(directions))
     needed = coefficient_count(order)
     if largest > 1 - FLAT:
@@ -138,7 +138,7 @@ def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, str]:
 
 
 def scheme_doubt(directions: FloatArray, order: int) -> str:
-    """Say that (N, 3) directions hardly determine an order; empty where they do."""
+    """Return a text if (N, 3) directions hardly determine an order; else empty."""
     condition = condition_number(directions, order)
     if condition <= CONDITION_LIMIT:
         return ""
@@ -150,9 +150,9 @@ def scheme_doubt(directions: FloatArray, order: int) -> str:
 
 
 def order_for(directions: FloatArray) -> int:
-    """Return the order that a shell is fitted with: 6, or less where it has fewer directions.
+    """Return the order to fit a shell with: 6, or less if it has fewer directions.
 
-    Six directions are the least there may be: `check_scheme` refuses fewer.
+    Six directions are the minimum: `check_scheme` refuses fewer.
     """
     if len(directions) >= coefficient_count(ORDER):
         return ORDER
@@ -160,7 +160,7 @@ def order_for(directions: FloatArray) -> int:
 
 
 def unfit_for_sh(table: GradientTable) -> dict[int, str]:
-    """Say why no SH can be fitted to some shells of a table, by their names."""
+    """Return, by shell name, why SH cannot be fitted to some shells of a table."""
     found: dict[int, str] = {}
     for shell in table.shells:
         directions = table.directions[shell.volumes]
@@ -184,19 +184,19 @@ def shells_for_maps(
     Parameters
     ----------
     acquisition
-        A scan.
+        The scan.
     b_values
-        Those that are wanted, in s/mm²; None: all that SH can be fitted to.
+        Wanted b-values in s/mm²; None: all to which SH can be fitted.
 
     Raises
     ------
     UserError
-        When one that is wanted is not there, or there is no shell.
+        When a wanted shell does not exist, or there is no shell.
 
     Warns
     -----
     ShellLeftOut
-        Of each that is there and not taken, with the reason.
+        About each shell that is left out, with the reason.
     """
     unfit = unfit_for_sh(acquisition.gradients) if b_values is None else {}
     usable = [shell for shell in acquisition.gradients.shells if shell.name not in unfit]
@@ -210,17 +210,17 @@ def shells_for_maps(
 def check_given_shells(
     acquisition: Acquisition, b_values: float | Sequence[float] | None = None
 ) -> None:
-    """Refuse what `shells_for_maps` refuses, by the table as given: no voxel is read."""
+    """Raise the same errors as `shells_for_maps`, by the table as given: no voxel is read."""
     table = acquisition.given_gradients
     if b_values is not None or len(unfit_for_sh(table)) == len(table.shells):
         acquisition.given_shells(b_values)
 
 
 def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
-    """Divide a signal by that of b=0; the shapes go together.
+    """Divide a signal by the b=0 signal; the shapes must broadcast.
 
     Values are kept in [0, 1], as diffusion can only weaken a signal (our choice, after linear
-    RISH harmonization); where b=0 has no signal they are 0.
+    RISH harmonization); they are 0 where b=0 has no signal.
     """
     ratio = np.divide(weighted, b0, out=np.zeros_like(weighted), where=b0 > 0)
     return np.clip(ratio, 0.0, 1.0, out=ratio)
@@ -261,10 +261,11 @@ def fit_sh(
     Parameters
     ----------
     acquisition
-        Any orientation; the fit is made in scanner axes. All shells are divided by the same b=0.
+        Scan in any orientation; the fit is made in scanner axes. All shells are divided by the same
+        b=0.
     b_value
-        In s/mm²: a number takes one shell, several numbers give a mapping; None: all there are,
-        but those to which no SH can be fitted.
+        b-values in s/mm²: a number selects one shell, several numbers give a mapping; None: all
+        shells to which SH can be fitted.
     order
         Even SH order; None: 6, or the highest below it that a shell's directions support.
     regularisation
@@ -276,14 +277,14 @@ def fit_sh(
     Returns
     -------
     SHImage, or dict of int to SHImage
-        float32 coefficients in the acquisition's stored order; 0 outside the mask. Where there are
-        several shells, or several were asked for: by name, lowest b-value first. A shell is called
-        after its mean b-value, rounded to 50 s/mm².
+        float32 coefficients in the acquisition's stored order; 0 outside the mask. If there are
+        several shells, or several were asked for: images by shell name, lowest b-value first. A
+        shell's name is its mean b-value, rounded to 50 s/mm².
 
     Raises
     ------
     UserError
-        When a shell has fewer directions than coefficients, its b-values are no shell, or there is
+        When a shell has fewer directions than coefficients, its b-values form no shell, or there is
         no b=0 signal in the mask.
     ValueError
         When a setting is out of its range.
@@ -295,7 +296,7 @@ def fit_sh(
     LowerOrder
         When a shell's directions support less than order 6.
     ShellLeftOut
-        When a shell's directions do not even support order 2, or its b-values are no shell.
+        When a shell's directions do not even support order 2, or its b-values form no shell.
     """
     if not isinstance(acquisition, Acquisition):
         what = type(acquisition).__name__
@@ -313,13 +314,13 @@ def fit_sh(
 
 
 MOST_RESCALED = 10.0
-"""Ratio of b-values up to which a signal is rescaled, up or down (our choice)."""
+"""Largest ratio of b-values, up or down, over which a signal is rescaled (our choice)."""
 
 
 def _check_fit(
     shell: Shell, order: int | None, regularisation: float | None, rescale_to: float | None
 ) -> None:
-    """Refuse settings that no fit can be made with, or that give numbers without a meaning."""
+    """Refuse settings with which a fit is impossible, or its numbers would be meaningless."""
     if order is not None and (order < 0 or order % 2):
         raise ValueError(f"the SH order of a signal is even, such as 6, not {order}")
     if regularisation is not None and not 0 <= regularisation < np.inf:
@@ -372,14 +373,14 @@ def _fit_shell(
         b_value=shell.b_value if rescale_to is None else rescale_to,
         regularisation=regularisation,
         rescaled_from=None if rescale_to is None else shell.b_value,
-        # (S/S0)^k is the ratio of k·b to k·b₀: rescaling takes the weighting of b=0 along.
+        # (S/S0)^k is the ratio of k·b to k·b₀: rescaling also rescales the weighting of b=0.
         b0_weighting=acquisition.gradients.b0_weighting
         * (1.0 if rescale_to is None else rescale_to / shell.b_value),
     )
 
 
 NO_LONGER_UNIT = 0.02
-"""By how much rounding may leave a direction's length beside 1 (our choice)."""
+"""Deviation from 1 that rounding may leave in a direction's length (our choice)."""
 
 
 def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
-"""Draw SH series as glyphs: surfaces as far out as the series is large, lit, coloured by direction.
+"""Draw SH series as glyphs: surfaces whose radius is the series, lit and coloured by direction.
 
-A picture of each is made from one side, by looking along its rays into a cube of voxels. What that
-needs of the basis is the same for all glyphs, so hundreds of them cost one product of matrices.
+Each glyph is drawn from one side, by ray casting in a cube of voxels. What this needs of the basis
+is the same for all glyphs, so hundreds of them cost one matrix product.
 """
 
 from __future__ import annotations
@@ -31,23 +31,22 @@ Picture = NDArray[np.uint8]
 """(rows, columns, 4): red, green, blue and opacity."""
 
 LIGHT = np.array([-0.35, -0.45, 0.82])
-"""Where light comes from: right, down, and towards whoever looks (our choice: the upper left)."""
+"""Direction of the light: right, down, and towards the viewer (our choice: the upper left)."""
 
 AMBIENT = 0.3
-"""Share of the light that comes from everywhere (our choice)."""
+"""Share of ambient light (our choice)."""
 
 GLOSS, SHINE = 0.2, 12
-"""Strength and narrowness of the highlight, by which bumps are seen as in MRtrix3's mrview (our
-choice)."""
+"""Strength and narrowness of the highlight that shows bumps, as in MRtrix3's mrview (ours)."""
 
 MANY = 362
-"""Directions of a half-sphere on which the ends of a series are sought (our choice)."""
+"""Number of directions on a half-sphere at which extremes of a series are sought (our choice)."""
 
 AT_ONCE = 64
-"""Glyphs that are drawn together: their cubes stay in a processor's cache."""
+"""Number of glyphs drawn together: their cubes stay in a processor's cache."""
 
 LARGEST_PERCENTILE = 98.0
-"""Of the strongest signals of an image: that is half a voxel long (our choice)."""
+"""Percentile of an image's strongest signals that is drawn half a voxel long (our choice)."""
 
 
 def odf(coefficients: FloatArray) -> FloatArray:
@@ -58,11 +57,11 @@ def odf(coefficients: FloatArray) -> FloatArray:
     Parameters
     ----------
     coefficients
-        (..., C) of the signal S/S0.
+        (..., C) coefficients of the signal S/S0.
 
     Returns
     -------
-    (..., C) of the ODF, which is not normalised.
+    (..., C) coefficients of the ODF, which is not normalised.
     """
     orders = coefficient_orders(order_of(coefficients.shape[-1]))
     weights = 2 * np.pi * eval_legendre(orders, 0.0)
@@ -70,18 +69,18 @@ def odf(coefficients: FloatArray) -> FloatArray:
 
 
 def radii(coefficients: FloatArray, kind: Kind, largest: float = 1.0) -> tuple[FloatArray, ...]:
-    """Return what a glyph's radius follows from: SH coefficients, and what is taken from their sum.
+    """Return the SH coefficients of a glyph's radius, and the offset to subtract from their sum.
 
     Parameters
     ----------
     coefficients
-        (N, C) of the signal S/S0.
+        (N, C) coefficients of the signal S/S0.
     kind
-        "signal": S/S0 over `largest`, on one scale for all. "odf": the ODF from its least to its
-        most, of each voxel by itself, from 0 to 1 (min-max normalisation, Tuch 2004): shapes
-        compare, sizes say nothing, and where nothing has a direction noise is drawn large.
+        "signal": S/S0 over `largest`, on one scale for all. "odf": each voxel's ODF scaled from its
+        minimum to its maximum, 0 to 1 (min-max normalisation, Tuch 2004): shapes can be compared,
+        sizes mean nothing, and noise is drawn large where nothing has a direction.
     largest
-        S/S0 that is 1.
+        S/S0 that gets radius 1.
 
     Returns
     -------
@@ -99,12 +98,12 @@ def radii(coefficients: FloatArray, kind: Kind, largest: float = 1.0) -> tuple[F
 
 
 def largest_signal(coefficients: FloatArray) -> float:
-    """Return the S/S0 that half a voxel stands for, so that nearly all glyphs of an image fit.
+    """Return the S/S0 drawn half a voxel long, so that nearly all glyphs of an image fit.
 
     Parameters
     ----------
     coefficients
-        (N, C) of voxels with brain.
+        (N, C) coefficients of voxels with brain.
     """
     if not len(coefficients):
         return 1.0
@@ -127,20 +126,20 @@ def glyph_picture(
     Parameters
     ----------
     coefficients
-        (R, C, 28) of the signal S/S0 in scanner axes; rows and columns as they are seen.
+        (R, C, 28) coefficients of the signal S/S0 in scanner axes; rows and columns as displayed.
     inside
-        (R, C) where a glyph is drawn.
+        (R, C) where to draw a glyph.
     kind, largest
         See `radii`.
     view
-        (3, 3), whose rows are the directions to the right, downwards and towards whoever looks, in
-        scanner axes.
+        (3, 3) matrix whose rows are the directions to the right, downwards and towards the viewer,
+        in scanner axes.
     size
         Height and width of a voxel in pixels.
 
     Returns
     -------
-    (R · height, C · width, 4).
+    (R · height, C · width, 4) picture.
     """
     rows, columns = inside.shape
     high, wide = size
@@ -156,18 +155,18 @@ def glyph_picture(
 def draw_glyphs(
     coefficients: FloatArray, kind: Kind, view: FloatArray, edge: int, largest: float = 1.0
 ) -> Picture:
-    """Draw glyphs, each on a square of `edge` pixels whose half is a radius of 1.
+    """Draw glyphs, each on a square of `edge` pixels; half an edge is a radius of 1.
 
     Parameters
     ----------
     coefficients
-        (N, C) of the signal S/S0 in scanner axes.
+        (N, C) coefficients of the signal S/S0 in scanner axes.
     kind, largest, view
         See `glyph_picture`.
 
     Returns
     -------
-    (N, edge, edge, 4).
+    (N, edge, edge, 4) pictures.
     """
     cube = _cube(order_of(coefficients.shape[-1]), edge)
     series, offsets = radii(coefficients, kind, largest)
@@ -181,12 +180,12 @@ def draw_glyphs(
 
 
 class _Cube:
-    """A cube of points around a glyph's middle, its first axis towards whoever looks."""
+    """A cube of points around a glyph's centre, its first axis towards the viewer."""
 
     def __init__(self, order: int, edge: int) -> None:
         self.edge, self.depth = edge, edge // 2
         self.at = ((np.arange(edge) + 0.5) * (2 / edge) - 1).astype(np.float32)
-        # Half of the cube: a series of even orders is the same at the point opposite.
+        # Half of the cube is enough: a series of even orders is symmetric about the centre.
         nearer, down, right = np.meshgrid(
             self.at[::-1][: self.depth], self.at, self.at, indexing="ij"
         )
@@ -198,13 +197,13 @@ class _Cube:
         self.halfway = halfway / np.linalg.norm(halfway)
 
     def look(self, series: FloatArray, offsets: FloatArray, to_scanner: FloatArray) -> Picture:
-        """Draw glyphs whose series are in the axes of the cube: right, down, towards us."""
+        """Draw glyphs whose series are in the cube's axes: right, down, towards the viewer."""
         edge, count = self.edge, len(series)
         half = series @ self.basis
         half -= offsets[:, None]
         half -= self.length
         half = half.reshape(count, self.depth, edge, edge)
-        # How far a point lies inside the surface, front to back.
+        # Distance inside the surface, from front to back.
         inside = np.empty((count, edge, edge, edge), dtype=np.float32)
         inside[:, : self.depth] = half
         inside[:, self.depth :] = half[:, ::-1, ::-1, ::-1]
@@ -218,7 +217,7 @@ class _Cube:
         which, pixel = np.nonzero(opacity)
         row, column = np.divmod(pixel, edge)
         layer = first[which, row, column].astype(np.intp)
-        rim = np.flatnonzero(most[which, row, column] <= 0)  # grazed: the nearest is seen
+        rim = np.flatnonzero(most[which, row, column] <= 0)  # grazed: its nearest point is drawn
         layer[rim] = inside[which[rim], :, row[rim], column[rim]].argmax(axis=1)
 
         def value(plane: IntArray, down: IntArray, right: IntArray) -> FloatArray:
@@ -226,7 +225,7 @@ class _Cube:
             return np.asarray(inside[(which, *there)])
 
         here, before = value(layer, row, column), value(layer - 1, row, column)
-        # The surface lies between the two, nearer to the one that is less far from it.
+        # The surface lies between the two points, nearer to the one that is closer to it.
         share = np.where((before < 0) & (here > 0), here / np.maximum(here - before, 1e-9), 0)
         depth = self.at[::-1][layer] + share * (2 / edge)
         place = np.stack([self.at[column], self.at[row], depth], axis=1)
@@ -256,7 +255,7 @@ def _cube(order: int, edge: int) -> _Cube:
 
 
 def _quick_basis(directions: FloatArray, order: int) -> FloatArray:
-    """Evaluate the basis for very many directions: each function is a polynomial of that order."""
+    """Evaluate the basis for very many directions, as polynomials of the basis's order."""
     powers = [(i, j, order - i - j) for i in range(order + 1) for j in range(order + 1 - i)]
 
     def terms(at: FloatArray) -> FloatArray:

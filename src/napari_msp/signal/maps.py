@@ -1,10 +1,10 @@
-"""The maps that are looked at: SH average, colour FA, FA, mean diffusivity, fibre direction.
+"""The maps that are shown: SH average, colour FA, FA, mean diffusivity, fibre direction.
 
-`MAPS` is the one list of them. Files, layers, Figure 3 and comparisons are made from it: a map that
-is added there appears in all of them.
+`MAPS` is the only list of them. Files, layers, Figure 3 and comparisons are made from it: a map
+added there appears in all of them.
 
-FA of a scan comes from its signal. FA of an SH image comes from the signal that the SH series
-gives, which the SH fit has smoothed over directions: it is lower. Compare like with like.
+FA of a scan is computed from its signal. FA of an SH image is computed from the signal of the SH
+series, which the fit has smoothed over directions, so it is lower. Compare like with like.
 """
 
 import math
@@ -34,15 +34,15 @@ AVERAGED_COEFFICIENTS = 6
 """Figure 3a of the paper shows the mean of the first six coefficients (orders 0 and 2)."""
 
 SIGNAL, SH_SERIES = "signal", "SH series"
-"""What tensors are fitted to, as tables say it."""
+"""Names in tables of what tensors are fitted to."""
 
 TENSOR_DIRECTIONS = 60
-"""Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
+"""Directions at which an SH series is sampled for its tensor (our choice: over twice 28)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorMaps:
-    """What one tensor fit says of every voxel; 0 outside the mask.
+    """Maps from one tensor fit; 0 outside the mask.
 
     Attributes
     ----------
@@ -89,15 +89,15 @@ def fractional_anisotropy(
     Parameters
     ----------
     source
-        Where the tensor is fitted: iteratively reweighted least squares on the logarithm.
+        Image to fit tensors to: iteratively reweighted least squares on the logarithm.
     b_value
-        Shell of a scan that has several, in s/mm².
+        Shell in s/mm², for a scan that has several.
 
     Returns
     -------
     (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
     """
-    fa: FloatArray = tensor_maps(source, b_value).fa.copy()  # whoever gets it may change it
+    fa: FloatArray = tensor_maps(source, b_value).fa.copy()  # a copy, as callers may change it
     return fa
 
 
@@ -114,7 +114,7 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
 def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
     """Return all maps of one tensor fit, see `fractional_anisotropy`.
 
-    A scan's are computed once and kept as long as it; an SH image's `Maps` keep.
+    A scan's maps are computed once and kept as long as the scan; an SH image's are kept by `Maps`.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
 
 
 _of_scans: WeakKeyDictionary[Acquisition, dict[int, TensorMaps]] = WeakKeyDictionary()
-"""Of each scan by shell; a scan's voxels and table do not change."""
+"""Maps by shell, for each scan; a scan's voxels and table do not change."""
 
 
 def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
@@ -149,7 +149,7 @@ def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
     inside = InMask(acquisition.voxels, acquisition.mask)
     scale = acquisition.b0.reshape(-1)[inside.places].astype(float)
 
-    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
+    # Dividing by b=0 keeps the tensor, and gives the floor the same meaning on all scanners.
     def signals(block: slice) -> FloatArray:
         return np.asarray(inside.take(block)[volumes] / scale[block])
 
@@ -158,10 +158,10 @@ def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
 
 
 def _of_sh(image: SHImage) -> TensorMaps:
-    """Fit the in-mask signal of an SH image on spread directions, with S0 = 1 in front.
+    """Fit the in-mask signal of an SH image along spread directions, with S0 = 1 prepended.
 
-    The logarithm of an SH series is no SH series: its tensor has no closed form, and is fitted to
-    samples as a scan's is to its volumes.
+    The logarithm of an SH series is not an SH series: its tensor has no closed form, and is fitted
+    to samples like a scan's to its volumes.
     """
     if not image.b_value:
         remedy = Advice("add BValue to its sidecar")
@@ -201,14 +201,14 @@ def _maps_of(tensors: FloatArray, inside: InMask) -> TensorMaps:
 def squared_error(
     image: SHImage | FloatArray, truth: SHImage | FloatArray, mask: MaskArray | None = None
 ) -> FloatArray:
-    """Return the squared error in each voxel, averaged over channels where there are several.
+    """Return the squared error in each voxel, averaged over channels if there are several.
 
     Parameters
     ----------
     image, truth
         SH images (28 coefficients), or maps of shape (X, Y, Z) or (X, Y, Z, C), on one lattice.
     mask
-        Where errors count; None: both masks of SH images, everywhere for maps.
+        Voxels where errors count; None: both masks of SH images, everywhere for maps.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def squared_error(
 
 
 class Maps(Mapping[str, FloatArray]):
-    """All maps of one image, by their names in `MAPS`; each is computed once, when first asked for.
+    """All maps of one image, by their names in `MAPS`; each is computed once, on first use.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ class Maps(Mapping[str, FloatArray]):
         SH image.
     scan
         The scan that `image` was fitted to: tensors are then fitted to its signal. None: to the
-        signal that the SH series gives, as for predictions, so that all compare alike.
+        signal of the SH series, as for predictions, so that all are comparable.
     """
 
     def __init__(self, image: SHImage, scan: Acquisition | None = None) -> None:
@@ -260,18 +260,18 @@ class Maps(Mapping[str, FloatArray]):
     def __repr__(self) -> str:
         return f"<Maps {', '.join(MAPS)} of {self.image!r}>"
 
-    # By identity, as everything that has arrays: a Mapping would compare them one by one.
+    # By identity, like everything with arrays: a Mapping would compare them one by one.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     @property
     def through(self) -> str:
-        """What tensors are fitted to: `SIGNAL`, or what the SH series gives of it, `SH_SERIES`."""
+        """What tensors are fitted to: `SIGNAL`, or that of the SH series, `SH_SERIES`."""
         return SH_SERIES if self._scan is None else SIGNAL
 
     @cached_property
     def tensor(self) -> TensorMaps:
-        """What one tensor fit says: FA, mean diffusivity and direction."""
+        """The result of one tensor fit: FA, mean diffusivity and direction."""
         if self._scan is None:
             return tensor_maps(self.image)
         return tensor_maps(self._scan, self.image.rescaled_from or self.image.b_value)
@@ -286,17 +286,18 @@ class Map:
     name
         Key of `MAPS`.
     title
-        For people: in layers' names, figures and tables.
+        Name in layers, figures and tables.
     model, parameter
         BIDS labels of its files (BEP016).
     compute
-        From the `Maps` of an image, (X, Y, Z), or (X, Y, Z, 3) for colours.
+        Function from the `Maps` of an image to (X, Y, Z), or (X, Y, Z, 3) for colours.
     coloured
-        Whether it has three a voxel: |values| are red left-right, green front-back, blue up-down.
+        Whether it has three values a voxel: |values| are red left-right, green front-back, blue
+        up-down.
     error
-        From a prediction's map, truth's and a mask, (X, Y, Z) error; 0 outside the mask.
+        Function from a prediction's map, the truth's and a mask to an (X, Y, Z) error, 0 outside.
     error_title
-        What that is, for people.
+        Name of the error in figures and tables.
     """
 
     name: str
@@ -311,13 +312,13 @@ class Map:
 
     @property
     def error_unit(self) -> str:
-        """Unit of what `error` gives, such as "FA²"."""
+        """Unit of `error`, such as "FA²"."""
         if self.error is angle_between:
             return "degrees"
         return f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
 
     def shown(self, values: FloatArray) -> FloatArray:
-        """Return what is painted: the values, without the sign that a direction's do not mean."""
+        """Return the values to paint: without sign for directions, where it has no meaning."""
         return np.abs(values) if self.coloured else values
 
 
@@ -363,4 +364,4 @@ MAPS: Mapping[str, Map] = {
         ),
     )
 }
-"""Every map by its name, in the order in which they are offered."""
+"""All maps by name, in the order in which they are offered."""

@@ -1,4 +1,4 @@
-"""What the volumes of one kind let expect of each other, and the noise that is left."""
+"""Predictions of volumes from others of their kind, and the noise that remains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from napari_msp.signal.spherical_harmonics import (
 )
 
 LEAST_PER_COEFFICIENT = 2
-"""Directions for each SH coefficient that a fit must have to be left one out of (our choice)."""
+"""Directions per SH coefficient from which a fit can leave one volume out (our choice)."""
 
 LEAST_KEPT = 1.5
-"""The same, where volumes are left out because they moved (our choice)."""
+"""The same when volumes are left out because they moved (our choice)."""
 
 HIGHEST_ORDER = 4
 """Highest SH order of the fit (our choice): order 6 would follow the noise of 30 directions."""
 
 LAMBDA_AT_30 = 0.0006
-"""Laplace-Beltrami weight for 30 directions: a tenth of the usual one, as bias tells more here than
-noise, but enough for schemes with near-duplicate directions (our choice)."""
+"""Laplace-Beltrami weight for 30 directions: a tenth of the usual one, as bias matters more here
+than noise, but enough for schemes with near-duplicate directions (our choice)."""
 
 SPREAD_SHELL = 100.0
-"""Range of b-values in s/mm² from which the fit of a shell has a slope over b (our choice)."""
+"""Range of b-values in s/mm² from which a shell's fit includes a slope over b (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,9 @@ class Group:
     Attributes
     ----------
     b_value
-        Mean, in s/mm²; 0 for b=0.
+        Mean b-value in s/mm²; 0 for b=0.
     design
-        (N, C) what the signal of each is fitted by.
+        (N, C) design matrix of the signal.
     penalty
         (C,) weight of each squared coefficient.
     """
@@ -54,12 +54,12 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Such as "b = 1200"."""
+        """Name, such as "b = 1200"."""
         return f"b = {self.b_value:.0f}"
 
     @property
     def fewest(self) -> int:
-        """How many volumes the others are at least predicted from."""
+        """Smallest number of other volumes to predict one from."""
         count, columns = len(self.volumes), int(self.design.shape[1])
         return min(count, max(2, (count + 1) // 2, round(LEAST_KEPT * columns)))
 
@@ -69,14 +69,14 @@ class Group:
         Parameters
         ----------
         kept
-            (N,) the volumes to predict from; None: all. Each is left out of its own prediction.
+            (N,) mask of volumes to predict from; None: all. Each is left out of its own prediction.
         stiffness
             Factor of the penalty: a stiffer fit follows the contrast of directions less.
 
         Returns
         -------
-        (N, N) with zeros on the diagonal: predictions are `values @ matrix.T`. Not finite where
-        no volume is left to predict from.
+        (N, N) with zeros on the diagonal: predictions are `values @ matrix.T`. Not finite if no
+        volume is left to predict from.
         """
         weights = np.ones(len(self.volumes)) if kept is None else kept.astype(float)
         smoother = self.smoother(weights, stiffness)
@@ -125,20 +125,20 @@ def _group(table: GradientTable, b_value: float, volumes: IntArray) -> Group:
 # --- Noise -----------------------------------------------------------------------------------
 
 SAMPLE = 100_000
-"""Most in-mask voxels in which CNR and noise are measured."""
+"""Largest number of in-mask voxels in which CNR and noise are measured."""
 
 FEWEST_FREE = 3.0
-"""Degrees of freedom that a fit must leave to its residuals before noise is taken from them."""
+"""Degrees of freedom that a fit's residuals must have before noise is estimated from them."""
 
 
 def noise_of(
     inside: FloatArray, groups: Sequence[Group]
 ) -> tuple[float | None, Literal["b=0", "residuals"] | None]:
-    """Estimate the standard deviation of one volume's noise, and say from what.
+    """Estimate the standard deviation of one volume's noise, and return what it is from.
 
-    From repeated b=0 volumes, as eddy_quad's SNR does: the root mean square over voxels of the
-    standard deviation between them. Where there is one only, from the residuals of the lowest
-    shell's fit: their median over voxels, as edges that moved would weigh too much.
+    From repeated b=0 volumes, like eddy_quad's SNR: the root mean square over voxels of the
+    standard deviation between them. With only one, from the residuals of the lowest shell's fit:
+    their median over voxels, as edges that moved would weigh too much.
     """
     for group in groups:
         if not group.b_value and len(group.volumes) > 1:
@@ -164,7 +164,7 @@ def contrast_to_noise(inside: FloatArray, group: Group) -> float | None:
 
 
 def fit_group(inside: FloatArray, group: Group) -> tuple[FloatArray, FloatArray] | None:
-    """Fit a shell; give the (M, V) fitted signal and the (V,) deviation of the residuals."""
+    """Fit a shell; return the (M, V) fitted signal and the (V,) deviation of the residuals."""
     smoother = group.smoother()
     count = len(group.volumes)
     # Degrees of freedom of the residuals of a linear smoother (Hastie 1990).
@@ -178,7 +178,7 @@ def fit_group(inside: FloatArray, group: Group) -> tuple[FloatArray, FloatArray]
 
 
 def signal_to_noise(acquisition: Acquisition) -> float | None:
-    """Return the mean b=0 signal in the mask over the noise of one volume; None where unknown."""
+    """Return the mean b=0 signal in the mask over the noise of one volume; None if unknown."""
     every = 1 + int(acquisition.mask.sum()) // SAMPLE
     x, y, z = (axis[::every] for axis in np.nonzero(acquisition.mask))
     inside = np.ascontiguousarray(acquisition.voxels[x, y, z].T)

@@ -1,4 +1,4 @@
-"""SH images: coefficients with what is needed to use them, and their files."""
+"""SH images: coefficients with the metadata needed to use them, and their files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,14 +22,15 @@ from napari_msp.signal.spherical_harmonics import order_of, rotation_matrix
 BASIS: Final = "mrtrix3"
 
 LARGEST_COEFFICIENT = 100.0
-"""Coefficients beyond this are not of S/S0, whose own stay under sqrt(4π) but for noise (ours)."""
+"""Limit above which coefficients are not of S/S0, whose own stay below sqrt(4π) but for noise
+(our choice)."""
 
 
 FLIPPED: Mapping[str, Callable[[FloatArray], bool]] = {
     "ijk": lambda _: False,
     "bvec": lambda affine: bool(np.linalg.det(affine[:3, :3]) > 0),
 }
-"""Axes of the image that BEP016 lets directions refer to, and whether the first one is negated."""
+"""Image axes that BEP016 lets directions refer to, and whether the first one is negated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,16 +44,16 @@ class SHImage:
     affine
         (4, 4) voxel-to-scanner affine in mm.
     mask
-        (X, Y, Z) where there is brain: bool, of other numbers what is not 0.
+        (X, Y, Z) brain mask: bool, or numbers of which non-zero is inside.
     b_value
-        Of the signal, in s/mm²; None where the file did not say.
+        b-value of the signal in s/mm²; None if the file did not say.
     regularisation
-        Laplace-Beltrami weight λ of the fit; None where unknown.
+        Laplace-Beltrami weight λ of the fit; None if unknown.
     rescaled_from
-        The measured b-value, where the signal was rescaled to `b_value` by (S/S0)^(b_value/b).
+        Measured b-value if the signal was rescaled to `b_value` by (S/S0)^(b_value/b).
     b0_weighting
-        Mean b-value in s/mm² of the b=0 images that the signal was divided by, where these were
-        weighted: the signal has decayed since then only. Rescaled as the signal was.
+        Mean b-value in s/mm² of the b=0 images that the signal was divided by, if these were
+        weighted: only the decay from there on is in the signal. Rescaled like the signal.
     """
 
     coefficients: FloatArray
@@ -82,10 +83,10 @@ class SHImage:
                 if not isinstance(value, Real) or not 0 <= float(value) < np.inf:  # nan, too
                     raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
                 vars(self)[name] = float(value)
-        # Numbers would be taken for voxels' places where a mask chooses voxels.
+        # Integers would index voxels where a mask selects them.
         mask = mask.astype(bool, copy=False)
         vars(self).update(coefficients=coefficients, mask=mask, affine=affine)
-        _ = self.order  # a number of coefficients that no order has is an error at once
+        _ = self.order  # a number of coefficients that fits no order is an error at once
 
     @cached_property
     def order(self) -> int:
@@ -94,7 +95,7 @@ class SHImage:
 
     @cached_property
     def lattice(self) -> Lattice:
-        """Where its voxels lie, in stored order."""
+        """Lattice of its voxels, in stored order."""
         x, y, z = self.mask.shape
         return Lattice((x, y, z), self.affine)
 
@@ -104,7 +105,7 @@ class SHImage:
         return f"<SHImage of order {self.order}, {size} voxels, {shell}>"
 
     def save(self, path: str | Path) -> None:
-        """Write it as an image that MRtrix3 reads, with a JSON sidecar; see `write_sh`."""
+        """Write an image that MRtrix3 reads, with a JSON sidecar; see `write_sh`."""
         write_sh(path, usable_sh(self, str(path)))
 
     def sidecar(self) -> dict[str, Any]:
@@ -136,11 +137,11 @@ def write_sh(
     Parameters
     ----------
     path
-        Ends in .nii or .nii.gz; the sidecar takes the same stem.
+        File name that ends in .nii or .nii.gz; the sidecar gets the same stem.
     extra
         More fields for the sidecar.
     like
-        An image whose sform and qform codes are kept.
+        Image whose sform and qform codes are kept.
     """
     path = Path(path)
     write_nifti(path, image.coefficients, image.affine, like=like)
@@ -150,13 +151,13 @@ def write_sh(
 def load_sh(path: str | Path) -> SHImage:
     """Read an SH image in MRtrix3's basis, from this package or from `amp2sh`.
 
-    The mask is where any coefficient differs from 0. Coefficients along the image's axes, as a
-    sidecar may say, are turned into scanner axes.
+    The mask is where any coefficient differs from 0. Coefficients along the image's axes, which a
+    sidecar may state, are turned into scanner axes.
 
     Raises
     ------
     UserError
-        When the file is no SH image of S/S0, or its sidecar names another basis or axes, or is
+        When the file is not an SH image of S/S0, or its sidecar names another basis or axes, or is
         malformed.
     """
     path = Path(path)
@@ -200,14 +201,14 @@ def load_sh(path: str | Path) -> SHImage:
 
 
 def usable_sh(image: SHImage, name: str) -> SHImage:
-    """Return an SH image that can be computed with: what means nothing outside its mask becomes 0.
+    """Return an SH image that is safe to compute with: 0 outside its mask.
 
     Raises
     ------
     UserError
         When coefficients inside are not finite, or too large for a signal over its b=0 image.
     TypeError
-        When it is none.
+        When it is not an SH image.
     """
     if not isinstance(image, SHImage):
         raise TypeError(
@@ -221,7 +222,7 @@ def usable_sh(image: SHImage, name: str) -> SHImage:
 
 
 def refuse_unusable(coefficients: FloatArray, name: str) -> None:
-    """Refuse (X, Y, Z, C) coefficients that nothing can be computed with.
+    """Refuse unusable (X, Y, Z, C) coefficients.
 
     Raises
     ------
@@ -242,7 +243,7 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
 
 
 def _largest(coefficients: FloatArray) -> float:
-    """Return the largest size of any; nan where one is nan."""
+    """Return the largest absolute value; nan if one is nan."""
     return float(max(coefficients.max(initial=0), -coefficients.min(initial=0)))
 
 

@@ -60,7 +60,7 @@ def order_slices(order: int = ORDER) -> dict[int, slice]:
 
 
 def coefficient_orders(order: int = ORDER) -> IntArray:
-    """(C,) order l of every coefficient."""
+    """Return the (C,) order l of each coefficient."""
     degrees = even_orders(order)
     return np.repeat(degrees, [2 * degree + 1 for degree in degrees])
 
@@ -107,38 +107,38 @@ def fitting_matrix(directions: FloatArray, order: int, regularisation: float) ->
 def rish(coefficients: FloatArray) -> FloatArray:
     """Sum the squared coefficients of each order (Mirzaalian 2016).
 
-    Invariant only for coefficients in an orthonormal basis that were not standardised channel by
+    Invariant only for coefficients in an orthonormal basis that are not standardised channel by
     channel.
 
     Parameters
     ----------
     coefficients
-        (..., C) for an even order L.
+        (..., C) coefficients up to an even order L.
 
     Returns
     -------
-    (..., L/2 + 1), orders 0, 2, …, L.
+    (..., L/2 + 1) energies of the orders 0, 2, …, L.
     """
     slices = order_slices(order_of(coefficients.shape[-1])).values()
     return np.stack([np.square(coefficients[..., part]).sum(axis=-1) for part in slices], axis=-1)
 
 
 def scale_orders(coefficients: FloatArray, ratios: FloatArray) -> FloatArray:
-    """Multiply every order by a ratio of its own.
+    """Multiply each order by its own ratio.
 
     Parameters
     ----------
     coefficients
-        (..., C).
+        (..., C) coefficients.
     ratios
-        (..., L/2 + 1); for RISH harmonization, the root of target RISH over source RISH.
+        (..., L/2 + 1) ratios; for RISH harmonization, the root of target RISH over source RISH.
     """
     slices = order_slices(order_of(coefficients.shape[-1])).values()
     lengths = [part.stop - part.start for part in slices]
     return np.asarray(coefficients * np.repeat(ratios, lengths, axis=-1))
 
 
-# --- Round a plane ---------------------------------------------------------------------------
+# --- Around a plane --------------------------------------------------------------------------
 
 DIRECTIONS = {
     "R": (1.0, 0.0, 0.0),
@@ -151,13 +151,13 @@ DIRECTIONS = {
 """Anatomical sides in scanner (RAS+) axes."""
 
 PLANE_SIDES = {"axial": ("L", "A"), "coronal": ("L", "S"), "sagittal": ("P", "S")}
-"""What is at the right and on top when a plane is looked at as in Figure 3."""
+"""Sides shown at the right and on top when a plane is viewed as in Figure 3."""
 
 
 def signal_profile(
     coefficients: FloatArray, plane: str, count: int = 180
 ) -> tuple[FloatArray, FloatArray]:
-    """Evaluate S/S0 all round a plane.
+    """Evaluate S/S0 all around a plane.
 
     Parameters
     ----------
@@ -169,16 +169,16 @@ def signal_profile(
     Returns
     -------
     angles
-        (count,) in [0, 2π), counter-clockwise from the right of the picture, see `PLANE_SIDES`.
+        (count,) angles in [0, 2π), counter-clockwise from the picture's right, see `PLANE_SIDES`.
     signal
-        (..., count) S/S0.
+        (..., count) values of S/S0.
     """
     angles, basis = _plane_basis(plane, count, order_of(coefficients.shape[-1]))
     return angles, coefficients @ basis.T
 
 
 def plane_directions(plane: str, angles: FloatArray) -> FloatArray:
-    """(N, 3) unit vectors in scanner axes at (N,) angles of a plane, see `signal_profile`."""
+    """Return (N, 3) scanner-axes unit vectors at (N,) angles of a plane, see `signal_profile`."""
     if plane not in PLANE_SIDES:
         raise ValueError(f"there is no plane {plane!r}; choose from {', '.join(PLANE_SIDES)}")
     right, top = (np.array(DIRECTIONS[side]) for side in PLANE_SIDES[plane])
@@ -186,7 +186,7 @@ def plane_directions(plane: str, angles: FloatArray) -> FloatArray:
     return directions
 
 
-@lru_cache(maxsize=16)  # the basis of a plane is asked for at each move of the mouse
+@lru_cache(maxsize=16)  # the basis of a plane is needed at each move of the mouse
 def _plane_basis(plane: str, count: int, order: int) -> tuple[FloatArray, FloatArray]:
     angles = np.arange(count) * (2 * np.pi / count)
     return angles, design_matrix(plane_directions(plane, angles), order)
@@ -199,7 +199,7 @@ def _plane_basis(plane: str, count: int, order: int) -> tuple[FloatArray, FloatA
 # series: no recursion, and reflections cost nothing more, since all orders are even.
 
 EXACT = 1e-10
-"""Entries this near to -1, 0 or 1 differ from them by rounding only."""
+"""Distance from -1, 0 or 1 within which an entry differs from it only by rounding."""
 
 
 def rotation_matrix(rotation: FloatArray, order: int = ORDER) -> FloatArray:
@@ -259,7 +259,7 @@ def grid_symmetries() -> list[FloatArray]:
 
 
 def spread_directions(count: int) -> FloatArray:
-    """(count, 3) nearly even directions over the half-sphere (Fibonacci lattice)."""
+    """Return (count, 3) nearly even directions over the half-sphere (Fibonacci lattice)."""
     index = np.arange(count) + 0.5
     z = 1 - index / count
     azimuth = np.pi * (1 + 5**0.5) * index

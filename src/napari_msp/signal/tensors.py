@@ -1,8 +1,8 @@
-"""Tensors of many voxels at once, and what is read from them.
+"""Tensors of many voxels at once, and measures derived from them.
 
-A tensor is a column of (6, V): xx, xy, xz, yy, yz, zz in mm²/s. Everything is computed for a block
-of voxels by a few calls of NumPy, in float64: LAPACK, called for one small matrix after the other,
-takes several times as long, and float32 would save nothing.
+A tensor is a column of (6, V): xx, xy, xz, yy, yz, zz in mm²/s. Blocks of voxels are computed by a
+few calls of NumPy, in float64: calling LAPACK for one small matrix at a time takes several times as
+long, and float32 would save nothing.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ SMALLEST_SIGNAL = 1e-6
 """Floor of a voxel's signals over its largest one, before the logarithm (as MRtrix3)."""
 
 REWEIGHTINGS = 2
-"""Times that the tensor fit takes its weights from its own signal (as MRtrix3)."""
+"""Number of times that the tensor fit is reweighted by its own signal (as MRtrix3)."""
 
 UNDETERMINED = 1e-13
-"""A pivot's part of its diagonal below which rounding is all that is left of it."""
+"""Ratio of a pivot to its diagonal below which it is only rounding."""
 
 CLOSE = 1e-3
-"""Angle under which the two largest eigenvalues count as too close for the closed form, in radians:
-(λ₁ - λ₂) / (λ₁ - λ₃) is about as much."""
+"""Angle in radians, about (λ₁ - λ₂) / (λ₁ - λ₃), below which the two largest eigenvalues are too
+close for the closed form."""
 
 ROUND = 1e-6
-"""Eigenvalues' spread over their mean below which rounding shows in the closed form."""
+"""Spread of eigenvalues over their mean below which rounding shows in the closed form."""
 
 UNKNOWNS = 7
 """A tensor's six parts and the logarithm of the signal at b = 0."""
@@ -33,13 +33,13 @@ UNKNOWNS = 7
 _ROWS, _COLUMNS = np.triu_indices(UNKNOWNS)
 
 Signals = Callable[[slice], FloatArray]
-"""Gives (N, B) float64 signals of a block of voxels, in any unit; they may be changed."""
+"""Function that returns (N, B) float64 signals of a block of voxels in any unit, free to change."""
 
 
 def tensor_design(b_values: FloatArray, directions: FloatArray) -> FloatArray:
-    """(N, 7) design matrix of the logarithm of a signal, see `UNKNOWNS`.
+    """Return the (N, 7) design matrix of the logarithm of a signal, see `UNKNOWNS`.
 
-    Where a direction is 0, the signal is a mean over directions.
+    If a direction is 0, the signal is a mean over directions.
     """
     x, y, z = directions.T
     third = np.where(directions.any(axis=1), 0, 1 / 3)
@@ -48,7 +48,7 @@ def tensor_design(b_values: FloatArray, directions: FloatArray) -> FloatArray:
 
 
 def determines_tensor(b_values: FloatArray, directions: FloatArray) -> bool:
-    """Return whether a scheme has a tensor at all."""
+    """Return whether a scheme determines a tensor at all."""
     return bool(np.linalg.matrix_rank(tensor_design(b_values, directions)) == UNKNOWNS)
 
 
@@ -67,15 +67,15 @@ def fit_tensors(
     Parameters
     ----------
     signals
-        (V, N) in any unit, or what gives a block of them.
+        (V, N) signals in any unit, or a function that returns a block of them.
     b_values, directions
-        (N,) in s/mm², and (N, 3) unit vectors; 0 for means over directions.
+        (N,) b-values in s/mm², and (N, 3) unit vectors; 0 for means over directions.
     count
-        V, where blocks are given.
+        V, if signals come in blocks.
 
     Returns
     -------
-    (6, V) in mm²/s; of a voxel with a signal that is not finite, nan.
+    (6, V) in mm²/s; nan for voxels with a signal that is not finite.
     """
     if isinstance(signals, np.ndarray):
         rows = signals
@@ -84,7 +84,7 @@ def fit_tensors(
         )
     assert count is not None
     design = tensor_design(b_values, directions)
-    # Columns of one size, so that a pivot says how well its unknown is determined.
+    # Columns of equal size, so that a pivot shows how well its unknown is determined.
     sizes = np.abs(design).max(axis=0)
     sizes[sizes == 0] = 1
     design = design / sizes
@@ -126,7 +126,7 @@ def solve_symmetric(matrices: FloatArray, right: FloatArray) -> FloatArray:
 
     Returns
     -------
-    (n, B) solutions; the shortest one where a matrix is singular to rounding.
+    (n, B) solutions; the shortest one if a matrix is singular to rounding.
     """
     size = len(right)
     ends = np.cumsum(range(size, 0, -1))
@@ -134,7 +134,7 @@ def solve_symmetric(matrices: FloatArray, right: FloatArray) -> FloatArray:
     diagonals = np.stack([row[0] for row in rows])
     whole = matrices.copy(), right.copy()
     for place, row in enumerate(rows):
-        np.reciprocal(row[0], out=row[0])  # the pivot is needed as a divisor only
+        np.reciprocal(row[0], out=row[0])  # the pivot is only needed as a divisor
         factors = row[1:] * row[0]
         for below in range(place + 1, size):
             rows[below] -= factors[below - place - 1] * row[below - place :]
@@ -162,17 +162,17 @@ def _shortest(triangles: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray((inverses @ right.T[..., None])[..., 0].T)
 
 
-# --- What is read from tensors ---------------------------------------------------------------
+# --- Measures of tensors ----------------------------------------------------------------------
 
 
 def mean_diffusivity(tensors: FloatArray) -> FloatArray:
-    """(V,) a third of the trace, in mm²/s."""
+    """Return (V,) a third of the trace, in mm²/s."""
     xx, _, _, yy, _, zz = tensors
     return np.asarray((xx + yy + zz) / 3)
 
 
 def anisotropy(tensors: FloatArray) -> FloatArray:
-    """(V,) fractional anisotropy, kept in [0, 1]."""
+    """Return (V,) fractional anisotropy, clipped to [0, 1]."""
     mean = mean_diffusivity(tensors)
     spread = _spread(tensors, mean)
     energy = np.maximum(spread + 3 * mean * mean, 1e-30)
@@ -180,18 +180,18 @@ def anisotropy(tensors: FloatArray) -> FloatArray:
 
 
 def _spread(tensors: FloatArray, mean: FloatArray) -> FloatArray:
-    """(V,) squared eigenvalues' distances from their mean, added up."""
+    """Return (V,) sums of the squared eigenvalues' distances from their mean."""
     xx, xy, xz, yy, yz, zz = tensors
     along = np.square(xx - mean) + np.square(yy - mean) + np.square(zz - mean)
     return np.asarray(along + 2 * (xy * xy + xz * xz + yz * yz))
 
 
 def first_eigenvectors(tensors: FloatArray) -> FloatArray:
-    """(V, 3) unit eigenvectors of the largest eigenvalue, the largest component above 0.
+    """Return (V, 3) unit eigenvectors of the largest eigenvalue, the largest component above 0.
 
-    By the roots of the characteristic cubic (Smith 1961) and the adjugate of T - λ₁, which is
-    (λ₁ - λ₂)(λ₁ - λ₃) e₁e₁ᵀ: right to rounding where λ₁ is apart from λ₂. Elsewhere, in some
-    thousandth of the voxels, by LAPACK. Of a tensor that is not finite: nan.
+    Uses the roots of the characteristic cubic (Smith 1961) and the adjugate of T - λ₁, which is
+    (λ₁ - λ₂)(λ₁ - λ₃) e₁e₁ᵀ: exact to rounding if λ₁ is apart from λ₂. Elsewhere, in some
+    thousandth of the voxels, LAPACK is used. Tensors that are not finite give nan.
     """
     xx, xy, xz, yy, yz, zz = tensors
     mean = mean_diffusivity(tensors)

@@ -3,5 +3,5 @@
 Real anatomy (the ICBM 152 template), named bundles that fan, bend and cross, a compartment signal
 model, subjects that differ in shape and tissue, and platforms that differ as scanners do.
 
-The works that the modules cite stand in docs/references.bib.
+The works that the modules cite are listed in docs/references.bib.
 """

@@ -20,7 +20,7 @@ CORE_CELL = 3.0
 """Side in mm of the cubes in which a bundle's own density is counted."""
 
 CORE_PERCENTILE = 80.0
-"""The density of the densest fifth of a bundle counts as that of its core (our choice)."""
+"""Percentile of a bundle's density that counts as its core's: the densest fifth (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def _read_bundles() -> tuple[Bundle, ...]:
 # Control points were read off the template's sections beside the atlases of Catani 2012
 # and Oishi 2011, and moved until the colour-FA looked like a head's: our choice.
 BUNDLES = _read_bundles()
-"""Every bundle that the phantom has, described on the right side."""
+"""All bundles of the phantom, described on the right side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Streamlines:
         (3, N) float32 middles of the pieces in MNI mm.
     piece
         (3, N) float32 vectors from their first to their last point in mm.
-    core_length
+    Streamline length in mm per mm³ of the bundle's core.
         Length of streamline in a mm³ of the bundle's core, in mm.
     """
 
@@ -87,7 +87,7 @@ class Streamlines:
 def streamlines_of(number: int) -> Streamlines:
     """Draw the streamlines of `BUNDLES[number]` on both sides.
 
-    The same for all subjects; subjects differ by their deformation.
+    They are the same for all subjects, who differ by their deformation.
     """
     bundle = BUNDLES[number]
     rng = np.random.default_rng([5, number])
@@ -107,7 +107,7 @@ def streamlines_of(number: int) -> Streamlines:
 
 
 def _right_side(bundle: Bundle, rng: np.random.Generator) -> FloatArray:
-    """Return (points, streamlines, 3); a commissural bundle's run from hemisphere to hemisphere."""
+    """Return (points, streamlines, 3); commissural streamlines run between the hemispheres."""
     guides = bundle.guides
     if bundle.commissural:
         mirrored = guides[:, :0:-1] * np.array([-1.0, 1.0, 1.0])

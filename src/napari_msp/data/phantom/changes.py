@@ -1,4 +1,4 @@
-"""What can be made different in a head, a bundle of lower FA or a lesion, and what lies where."""
+"""Changes to a head (a bundle of lower FA, a lesion, …), and maps of where they lie."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,24 +45,24 @@ class WeakerBundle:
 class Lesion:
     """A ball of isotropic diseased tissue in one hemisphere.
 
-    As it stands it is oedema or glioma: between grey matter and free water in diffusivity and T2.
+    By default it is oedema or glioma: between grey matter and free water in diffusivity and T2.
     0.45e-3 mm²/s and 110 ms make an acute infarct, whose signal no healthy tissue nor any mixture
     of them has (both our choice).
 
     Attributes
     ----------
     centre
-        In MNI mm, so that it lies at the same anatomical place in every head; x > 0 is right.
+        Position in MNI mm, so the same anatomical place in every head; x > 0 is right.
     radius
-        In mm of template space; there half of `share` is diseased.
+        Radius in mm of template space, at which half of `share` is diseased.
     edge
         Length in mm over which it fades out (a logistic's scale).
     share
-        Of the tissue that is diseased in the middle; the rest keeps its fibres.
+        Share of the tissue that is diseased in the middle; the rest keeps its fibres.
     diffusivity
-        In mm²/s.
+        Diffusivity in mm²/s.
     t2
-        In ms.
+        T2 in ms.
     """
 
     centre: tuple[float, float, float]
@@ -98,7 +98,7 @@ class Atrophy:
 
 @dataclass(frozen=True)
 class Ageing:
-    """A head `years`, below 100, older: lower FA, wider ventricles and sulci (our choice)."""
+    """Ageing by `years`, below 100: lower FA, wider ventricles and sulci (our choice)."""
 
     years: float
 
@@ -109,16 +109,16 @@ class Ageing:
 
     @property
     def atrophy(self) -> Atrophy:
-        """What the years do to fluid."""
+        """The effect of the years on fluid."""
         return Atrophy(0.004 * self.years, float(np.exp(0.006 * self.years)))
 
 
 Change = WeakerBundle | Lesion | Atrophy | Ageing
-"""Anything that can be made different in a head."""
+"""Any change to a head."""
 
 
 def bundle_named(name: str) -> Bundle:
-    """Look a bundle up."""
+    """Return the bundle of that name."""
     for bundle in BUNDLES:
         if bundle.name == name:
             return bundle
@@ -145,7 +145,7 @@ def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ..
 
 
 def subject_after(changes: Sequence[Change], subject: Subject) -> Subject:
-    """Return a person with the changes that are of the whole head."""
+    """Return a person after the changes that affect the whole head."""
     for change in changes:
         atrophy = change.atrophy if isinstance(change, Ageing) else change
         if isinstance(atrophy, Atrophy):
@@ -194,17 +194,17 @@ def coherence_after(coherence: float, factor: float, tissue: Tissue) -> float:
 
 
 def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "small") -> FloatArray:
-    """Return the share of the tissue that belongs to a bundle, in an aligned head.
+    """Return a bundle's share of the tissue, in an aligned head.
 
-    Its core, which is made of little else, is where the share is high. The finest platform's own
-    voxels are looked at, and interpolated linearly to `lattice`.
+    The share is high in the bundle's core, which consists of little else. It is computed on the
+    finest platform's voxels and interpolated linearly to `lattice`.
 
     Parameters
     ----------
     name
         One of `BUNDLES`.
     size
-        Of the simulated block; beyond it the share is 0.
+        Size of the simulated block; beyond it the share is 0.
 
     Returns
     -------
@@ -226,20 +226,20 @@ def fibre_populations(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the fibres of a head in some voxels: means over the voxel's box.
 
-    What a scanner's point spread mixes in from beyond is left out.
+    Signal that a scanner's point spread mixes in from outside is ignored.
 
     Parameters
     ----------
     size
-        Of the simulated block; beyond it is what lies at its edge.
+        Size of the simulated block; beyond it the values at its edge are used.
     voxels
-        (V, 3) indices there.
+        (V, 3) indices of voxels.
 
     Returns
     -------
     fractions
-        (V, B) of the voxel: each of `BUNDLES`, and the short fibres that run to the cortex; their
-        sum is the fraction of white matter.
+        (V, B) fractions of the voxel: each of `BUNDLES`, and the short fibres that run to the
+        cortex; their sum is the fraction of white matter.
     directions
         (V, B, 3) principal directions in scanner axes.
     """
@@ -287,16 +287,16 @@ def _mean_in_voxels(
 
 
 def lesion_mask(lesion: Lesion, subject: Subject, lattice: Lattice) -> MaskArray:
-    """Say where half of the tissue's diseased share, or more, is reached.
+    """Return where at least half of the lesion's share of the tissue is diseased.
 
     Parameters
     ----------
     lesion
-        For the region that mirrors it, give `lesion.mirrored`.
+        The lesion; for the region that mirrors it, give `lesion.mirrored`.
 
     Returns
     -------
-    (X, Y, Z).
+    (X, Y, Z) mask.
     """
     voxels = np.indices(lattice.shape, dtype=float).reshape(3, -1)
     points = lattice.affine[:3, :3] @ voxels + lattice.affine[:3, 3:]

@@ -16,7 +16,7 @@ from napari_msp.data.phantom.bundles import BUNDLES, Bundle, streamlines_of
 from napari_msp.data.phantom.subjects import Pose, Subject
 
 WORKERS = min(4, os.cpu_count() or 1)
-"""Bundles drawn, or volumes simulated, at a time (numpy lets threads run side by side)."""
+"""Number of bundles drawn, or volumes simulated, at a time (NumPy lets threads run in parallel)."""
 
 
 @dataclass(frozen=True, eq=False)

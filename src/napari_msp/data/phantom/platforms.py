@@ -103,7 +103,7 @@ def gradient_table(count: int, seed: int, b_value: float, b0_volumes: int) -> Gr
     seed
         Chooses the set of directions.
     b_value
-        In s/mm².
+        Nominal b-value in s/mm².
     b0_volumes
         Number of b=0 volumes, spread evenly over the scan.
     """
@@ -117,7 +117,7 @@ def gradient_table(count: int, seed: int, b_value: float, b0_volumes: int) -> Gr
 
 
 NEXT_SHELL = 100
-"""Between the schemes of one platform's shells; the platforms' own lie within 100."""
+"""Difference between the seeds of one platform's shells; the platforms' own differ by less."""
 
 B_VALUE = 1200.0
 """Nominal b-value of every platform in s/mm² (Tax 2019)."""
@@ -136,7 +136,7 @@ class Platform:
     scheme
         Seed of the set of directions; every scanner has its own.
     echo_time, repetition_time
-        In ms.
+        Times in ms.
     blur
         Standard deviation of the point spread along x, y, z in mm, beside the voxel's own box.
         Phase encoding runs along y, where T2* decay during the echo-planar readout blurs most.
@@ -147,7 +147,7 @@ class Platform:
     snr
         Mean white-matter b=0 signal over the noise of one channel.
     gain
-        Image units for each unit of proton density.
+        Image units per unit of proton density.
     orientation
         Order in which voxels are stored, as nibabel's axis codes.
     """
@@ -186,13 +186,13 @@ class Platform:
     def table(self, b_values: Sequence[float] = (B_VALUE,)) -> GradientTable:
         """Nominal gradient table, directions in scanner axes.
 
-        Each further shell follows the first, along a set of directions of its own and without b=0
-        volumes: what a scan has of its first shell is the same with and without others.
+        Each further shell follows the first, with its own directions and without b=0 volumes, so
+        the first shell is the same with and without others.
 
         Parameters
         ----------
         b_values
-            Of the shells, in s/mm².
+            b-values of the shells, in s/mm².
         """
         tables = [
             gradient_table(

@@ -269,7 +269,7 @@ class SimulatedScan:
     sigma
         Noise of one channel in image units.
     pose
-        Where the head lies, by its residual misalignment.
+        Position of the head: its residual misalignment.
     """
 
     subject: Subject
@@ -305,19 +305,19 @@ def simulate_subject(
     subject
         Index from 0 (sub-01).
     platforms
-        On which, in the order in which scans are wanted.
+        Platforms to scan on, in the order in which scans are wanted.
     size
         "tiny", "small" or "full".
     seed
-        Of the whole dataset; subject and noise follow from it.
+        Seed of the whole dataset, from which subject and noise follow.
     b_value
-        Of each shell, in s/mm².
+        b-values of the shells, in s/mm².
     misalignment
         Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
     changes
-        What is made different in this head: weaker bundles, lesions, atrophy, age.
+        Changes to this head: weaker bundles, lesions, atrophy, age.
     run
-        A later one is the same head repositioned, with noise of its own.
+        Number of the repetition: later ones are the same head repositioned, with other noise.
 
     Raises
     ------
@@ -332,8 +332,8 @@ def simulate_subject(
         pose = pose_of(seed, subject, platform, misalignment, run)
         if misalignment and platform.number:
             head = None
-        # Threads of the BLAS would fight with those of `acquire` for the cores, and what they add
-        # up in another order would differ in the last bit from machine to machine.
+        # BLAS threads would compete with those of `acquire` for the cores, and their other order
+        # of sums would make the last bit differ from machine to machine.
         with threadpool_limits(1, user_api="blas"):
             if head is None:
                 head = head_after(changes, make_head(person, pose, fine, bundles), person, pose)
@@ -342,7 +342,7 @@ def simulate_subject(
 
 
 def pose_of(seed: int, subject: int, platform: Platform, misalignment: float, run: int = 1) -> Pose:
-    """Return where a subject's head lies in the scan of a platform; on the first one, in place."""
+    """Return a head's position in the scan of a platform; on the first platform it is not moved."""
     if not misalignment or not platform.number:
         return aligned()
     stream = [seed, subject, _stream(1, run), platform.number]

@@ -38,15 +38,15 @@ from napari_msp.options import several
 from napari_msp.strict_json import read_json
 
 DEMO_SEED = 2026
-"""Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
+"""Seed of the head of the demo and the viewer's sample, which no packaged model learned from."""
 
 DEMO_SUBJECT = "sub-01"
 
 MOST_REPEATS = 20
-"""More tell nothing more of how scans differ (our choice)."""
+"""Largest number of repeats: more say nothing new about how scans differ (our choice)."""
 
 MOST_SUBJECTS = 10_000
-"""A terabyte of them, of size "small"."""
+"""Largest number of subjects: a terabyte of them, at size "small"."""
 
 README = """\
 Simulated travelling heads
@@ -83,34 +83,35 @@ def simulate(
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
 
-    A subject is the same however many others are asked for. The dataset appears under its name
+    A subject is the same however many others are made. The dataset appears under its name
     only when it is complete.
 
     Parameters
     ----------
     out
-        Folder to make; it may exist when it is empty. Its description marks the platform to
+        Folder to create; it may exist if it is empty. Its description marks the platform to
         predict from.
     subjects
-        How many heads travel.
+        Number of heads that travel.
     size
         "tiny" (a block, for tests), "small" (a slab) or "full" (the whole brain).
     seed
         Same seed, same files to the last byte.
     b_value
-        Of the shell in s/mm², or of several: each as many directions, over the same b=0 volumes.
+        b-value of the shell in s/mm², or of several, each with as many directions, over the same
+        b=0s.
     misalignment
         Residual misalignment between a subject's scans in mm.
     noise
-        False leaves the noise out of the scans themselves, and writes no twins.
+        Whether scans have noise; without it no twins are written.
     noise_free
         Whether to write the noise-free twins too.
     repeats
-        How often each subject is scanned on every platform but the one to predict from: `run-1`,
+        Number of scans of each subject on every platform but the one to predict from: `run-1`,
         `run-2` …, repositioned as `misalignment` says, each with noise of its own.
     targets
-        Platforms to scan on beside the one to predict from; None: all. A scan is the same whatever
-        others there are.
+        Platforms to scan on besides the one to predict from; None: all. A scan does not depend on
+        which others there are.
     progress
         Called with a scan's name, the number of scans written and their total.
 
@@ -168,7 +169,7 @@ def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """From what a dataset's heads can be made again, see `simulate`."""
+    """The parameters from which a dataset's heads can be made again, see `simulate`."""
 
     size: str
     seed: int
@@ -177,13 +178,13 @@ class Recipe:
     noise: bool = True
 
     def lies(self, subject: int, platform: str) -> tuple[Subject, Pose]:
-        """Draw a subject, counted from 0, and where the head lay in the scan of a platform."""
+        """Draw a subject, counted from 0, and the head's position in the scan of a platform."""
         pose = pose_of(self.seed, subject, platform_named(platform), self.misalignment)
         return draw_subject(self.seed, subject), pose
 
 
 def recipe_of(dataset: Path) -> Recipe | None:
-    """Read how a dataset was simulated; None where it was not, or does not say."""
+    """Read how a dataset was simulated; None if it was not, or does not say."""
     path = dataset / DESCRIPTION
     told = read_json(path).get("Simulation") if path.exists() else None
     if not isinstance(told, dict):
@@ -216,7 +217,7 @@ def write_scan(
     Parameters
     ----------
     run
-        Of several; None where there is one, and names say none.
+        Number of the repetition; None if there is only one, and names have none.
     """
     dataset = Path(dataset)
     session, acquisition = scan.platform.session, scan.platform.acquisition
@@ -263,7 +264,7 @@ def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
 
 
 LARGEST_B_VALUE = 10_000
-"""In s/mm²; the signal model is no model of what is left beyond (our choice)."""
+"""Largest b-value in s/mm²: the signal model is not valid beyond (our choice)."""
 
 
 def _shells(b_value: float | Sequence[float]) -> tuple[float, ...]:
@@ -300,7 +301,7 @@ def _describe(
     *,
     twins: bool,
 ) -> None:
-    """Write what describes the dataset as a whole."""
+    """Write the files that describe the dataset as a whole."""
     readme = README.format(
         made_by=made_by,
         subjects=counted(subjects, "subject"),
@@ -366,9 +367,9 @@ def phantom_digest() -> str:
 
     Bytes of the images would not do: `exp` and the BLAS differ in the last bit between processors.
     Hashed are instead three significant digits of the mean of every volume inside the mask, with
-    and without noise, and the gradient tables to three decimals. That many numbers see a change of
-    one part in ten thousand in some of them, and rounding errors, which are ten thousand times
-    smaller and average out, in none (our choice).
+    and without noise, and the gradient tables to three decimals. A change of one part in ten
+    thousand alters some of these many numbers; rounding errors, ten thousand times smaller and
+    averaged out, alter none (our choice).
     """
     hashed = hashlib.sha256()
     for scan in simulate_subject(0, size="tiny", seed=0):
@@ -378,7 +379,7 @@ def phantom_digest() -> str:
 
 
 def _lines(scan: SimulatedScan) -> list[str]:
-    """Write down, in few digits, what a scan is."""
+    """Describe a scan by a few digits."""
     lines = [f"{scan.platform.name} {scan.lattice.shape} {int(scan.mask.sum()) / 100:.0f}"]
     for images in (scan.dwi, scan.noise_free):
         lines += [f"{mean:.2e}" for mean in images[scan.mask].mean(axis=0, dtype=float)]
