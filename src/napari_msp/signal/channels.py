@@ -187,8 +187,8 @@ def measure_standardisation(
 
     Parameters
     ----------
-    Images of one platform's training subjects only; read one at a time.
-        Of one platform, training subjects only; read one at a time.
+    images
+        Images of one platform's training subjects only; read one at a time.
     per_order
         False: each channel has its own mean and deviation (paper). True: only l = 0 is centred and
         each order has one deviation, so that standardising commutes with rotations (our choice).

@@ -78,10 +78,10 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     ----------
     directions
         (N, 3) unit vectors.
-    Wanted even SH order.
-        Even SH order wanted.
-    Name of the acquisition in messages.
-        Names the acquisition in messages.
+    order
+        Wanted even SH order.
+    what
+        Name of the acquisition in messages.
 
     Raises
     ------

@@ -74,8 +74,8 @@ class Streamlines:
         (3, N) float32 middles of the pieces in MNI mm.
     piece
         (3, N) float32 vectors from their first to their last point in mm.
-    Streamline length in mm per mm³ of the bundle's core.
-        Length of streamline in a mm³ of the bundle's core, in mm.
+    core_length
+        Streamline length in mm per mm³ of the bundle's core.
     """
 
     middle: FloatArray
