@@ -150,7 +150,7 @@ def _end_with_python() -> None:
     The application does so when its windows are closed. A script ends without that, and a thread
     that then finds its Qt half deleted would abort the process.
     """
-    with suppress(RuntimeError):  # one that cannot be stopped
+    with suppress(RuntimeError):  # a worker that cannot be stopped
         FunctionWorker.await_workers(AT_THE_END)
 
 
@@ -230,7 +230,7 @@ class JobRow(ProgressRow):
     def run(self, work: Work, words: str = "Starting") -> None:
         """Begin work; `words` stand for its first report."""
         self.start(words)
-        self.cancel.setFocus()  # the button that was pressed has lost it; Escape would go astray
+        self.cancel.setFocus()  # the pressed button lost the focus, and Escape would do nothing
         self.job.run(work)
 
     def _take(self, report: object) -> None:
@@ -310,7 +310,7 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
     window = _window()
     if window is None:
         return work(Control(lambda: False, lambda report: None))
-    if isinstance(window, _Waiting):  # of the file before
+    if isinstance(window, _Waiting):  # the dialog of the file before
         window = window.parentWidget()
     dialog = window.findChild(_Waiting) or _Waiting(window)
     dialog.begin(words)

@@ -80,7 +80,7 @@ class Letters(OfViewer):
         overlays, ours = self._viewer.canvas.overlays, any(map(is_ours, self._viewer.layers))
         if ours and KEY not in overlays:
             overlays[KEY] = Marks()
-            if hasattr(self._viewer, "window"):  # else it is a viewer in memory
+            if hasattr(self._viewer, "window"):  # else the viewer has no window
                 _show_whole_names()
         elif not ours:
             overlays.pop(KEY, None)
@@ -115,7 +115,7 @@ def _show_whole_names() -> None:
         from napari_msp.ui.layer_list import show_whole_names
 
         show_whole_names()
-    except (ImportError, AttributeError):  # parts of napari's that another version may lack
+    except (ImportError, AttributeError):  # another version of napari may lack them
         return
 
 
@@ -290,14 +290,14 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
     """The drawing of the picture over its voxels, in the plane that it was made for."""
 
     def __init__(self, **options: Any) -> None:
-        # napari sets its transform, we that of the picture in it
+        # napari sets its transform, we set the transform of the picture in it
         self._compound = node = Compound([])
         way = "linear" if options["overlay"].smooth else "nearest"
         self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation=way, parent=node)
         self._image.set_gl_state("translucent", depth_test=False)
         node.events.parent_change.connect(self._cut_at_the_cell)
         super().__init__(node=node, **options)
-        # A layer's node begins at its first voxel's corner; napari moves what is in it later.
+        # A layer's node begins at its first voxel's corner; napari shifts its contents later.
         middle = np.eye(4)
         middle[3, :2] = 0.5
         self.node.transform.matrix = middle

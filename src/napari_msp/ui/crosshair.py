@@ -47,7 +47,7 @@ class Crosshair(OfViewer):
         self._shown = False
         viewer.mouse_drag_callbacks.append(self._pressed)
         viewer.dims.events.point.connect(lambda event: self._follow())
-        # Later, when layers that are exchanged have others in their places.
+        # Deferred: layers may just be replaced by others.
         viewer.layers.events.removed.connect(lambda event: QTimer.singleShot(0, self._go))
         viewer.bind_key(KEY, lambda _: self.show(not self._shown), overwrite=True)
 
@@ -70,7 +70,7 @@ class Crosshair(OfViewer):
     def put(self, point: Sequence[float] | FloatArray) -> None:
         """Set it to a point, in mm along the last three axes, and show it."""
         count = self._viewer.dims.ndim
-        if count < 3:  # nothing is there that it could point at
+        if count < 3:  # there is nothing to point at
             return
         self._shown = True
         self._viewer.dims.set_point(range(count - 3, count), [float(each) for each in point[-3:]])

@@ -104,7 +104,7 @@ class Docked(QWidget):
     def _show_focus(self, before: QWidget | None, now: QWidget | None) -> None:
         """Show which part has the focus, unless it was pressed by the mouse."""
         if now is not None and self.isAncestorOf(now) and not QApplication.mouseButtons():
-            self._ring = FocusRing(now)  # kept: Qt's own parts keep no objects of Python's
+            self._ring = FocusRing(now)  # keep a reference: Qt does not keep Python objects alive
 
     def _hint_no_more(self) -> None:
         hint_no_more()
@@ -241,7 +241,7 @@ class Pane(QScrollArea):
     def _keep_width(self) -> None:
         """Show the scroll bar where the parts are higher than the pane, else keep its room free.
 
-        So lines do not break anew when the bar appears. Qt's own way also tries whether the parts
+        So lines keep their breaks when the bar appears. Qt's own way also tries whether the parts
         fit into the bar's room, and flickers where they nearly fit.
         """
         scrolls, margins = self._too_high(), QMargins(self._margins)
@@ -255,7 +255,7 @@ class Pane(QScrollArea):
     def _too_high(self) -> bool:
         """Return whether the parts, as wide as they always are, need more height than there is."""
         inside, frame = self.widget(), 2 * self.frameWidth()
-        taken = self._right - self._column.contentsMargins().right()  # by the bar, at present
+        taken = self._right - self._column.contentsMargins().right()  # taken by the bar now
         high = inside.heightForWidth(self.width() - frame - taken)
         return bool(max(high, inside.minimumSizeHint().height()) > self.height() - frame)
 
@@ -375,7 +375,7 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
         Messages and progress rows, from top to bottom.
     """
     foot = Foot(*said)
-    upper.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)  # or napari adds a blank
+    upper.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)  # else napari adds a blank
     column = stacked(owner, upper, foot)
     column.setStretchFactor(upper, SHARE - 1)
     column.setStretchFactor(foot, 1)
@@ -424,7 +424,7 @@ def current_viewer() -> napari.Viewer | None:
     """Return the viewer of the window in use, with letters; None where there is none."""
     import sys
 
-    if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds
+    if "napari._qt.qt_main_window" not in sys.modules:  # importing it would take seconds
         return None
     import napari
 
@@ -436,7 +436,7 @@ def current_viewer() -> napari.Viewer | None:
 
 def letter(viewer: napari.Viewer) -> None:
     """Show orientation letters in a viewer while it has heads, and keep the heads in view."""
-    from napari_msp.ui import canvas_drawing  # loads napari's own
+    from napari_msp.ui import canvas_drawing  # imports napari's private parts
 
     shared_by(viewer).one(canvas_drawing.Letters)
     shared_by(viewer).one(InView)

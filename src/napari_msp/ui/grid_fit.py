@@ -60,7 +60,7 @@ SPACE = "   ·   "
 """Separator between parts of a line."""
 
 BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
-"""What replaces a separator of a legend where a line is broken; it tells which one was there."""
+"""Text that replaces a separator where a legend's line is broken; it tells which one was there."""
 
 LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
@@ -171,7 +171,7 @@ class GridFit:
         size = fitting(lines, width, LARGEST)
         for layer in self._layers:
             name = layer.name
-            if size < SMALLEST:  # the owner's name stays whole, where it can
+            if size < SMALLEST:  # the part before " · " stays whole, where it can
                 name = broken(broken(name, width, SMALLEST, " · "), width, SMALLEST)
                 name = "\n".join(shortened(line, width / SMALLEST) for line in name.split("\n"))
             if name != shown_name(layer):
@@ -193,7 +193,7 @@ class GridFit:
 
 
 class InView(OfViewer):
-    """Keeps heads in view while no widget has the canvas to itself.
+    """A camera that keeps heads in view while no widget has the canvas to itself.
 
     When a head comes that the slice on show misses, the viewer moves to it: else another's slice
     would be taken for its own. A view that was fitted to the canvas is fitted again when the canvas
@@ -219,7 +219,7 @@ class InView(OfViewer):
             self._fit()
 
     def _follow_owner(self) -> None:
-        if self._shared.owner:  # nothing is moved yet
+        if self._shared.owner:  # the camera has not been moved yet
             self._was_fitted = self._fitted == looking(self._viewer)
             return
         if self._was_fitted:
@@ -235,7 +235,7 @@ class InView(OfViewer):
             viewer.fit_to_view()
 
     def _come(self, event: Any) -> None:
-        # Once napari knows how far its sliders reach now.
+        # Deferred until napari has updated the range of its sliders.
         QTimer.singleShot(0, partial(self._go_to, event.value))
 
     def _go_to(self, layer: Layer) -> None:
@@ -341,7 +341,7 @@ def frame(
     sizes = np.maximum(seen[:, 1] - seen[:, 0], 1.0)
     zoom = float(min(room_of(cell, above, below) / sizes))
     row, column = map(float, seen.mean(axis=1))
-    # A row is a mm further down on the screen, but where it is a mm further up in the head.
+    # Rows run down the screen, except in planes where they run up in the head.
     down = -1 if is_upright(order) else 1
     return (row + down * (below - above) / 2 / zoom, column), zoom
 
@@ -401,7 +401,7 @@ def extent_of(text: str, size: float) -> tuple[float, float]:
 
 
 def bar_ends(low: float, high: float) -> tuple[str, str]:
-    """Write the ends of a colour bar; of one with 0 in its middle there is room for one number.
+    """Return the labels at a colour bar's ends; with 0 in its middle there is room for one number.
 
     >>> bar_ends(0, 0.0015), bar_ends(-0.0074, 0.0074)
     (('0', '0.0015'), ('−', '+0.0074'))

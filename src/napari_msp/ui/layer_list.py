@@ -24,7 +24,7 @@ SHARE = 0.9
 
 
 class TwoLines(LayerDelegate):
-    """Draws names of the plugin's layers in two lines; those of others as napari does."""
+    """A delegate that draws the plugin's layer names in two lines, and others as napari does."""
 
     def initStyleOption(  # noqa: N802 - Qt's name
         self, option: QStyleOptionViewItem, index: QModelIndex
@@ -41,7 +41,7 @@ class TwoLines(LayerDelegate):
         if not lines:
             return
         known = QStyleOptionViewItem(option)
-        super().initStyleOption(known, index)  # with its text, which says where text goes
+        super().initStyleOption(known, index)  # with its text, which determines where text goes
         self.get_layer_icon(known, index)
         style = option.widget.style()
         place = style.subElementRect(QStyle.SE_ItemViewItemText, known, option.widget)
@@ -53,7 +53,7 @@ class TwoLines(LayerDelegate):
         for number, (line, bold) in enumerate(zip(lines, (True, False), strict=True)):
             font.setBold(bold)
             painter.setFont(font)
-            # What tells scans apart stands at the end: "…0012 MSP prisma_st".
+            # Names of scans differ at the end: "…0012 MSP prisma_st".
             words = QFontMetrics(font).elidedText(line, Qt.ElideLeft, place.width())
             rect = QRect(
                 place.left(), option.rect.top() + 3 + number * (half - 3), place.width(), half - 3

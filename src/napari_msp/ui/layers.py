@@ -67,7 +67,7 @@ LOOKS: Mapping[str, Look] = {
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What one layer shows, kept in the layer's metadata, so that no registry is needed.
+    """The contents of one layer, kept in the layer's metadata, so that no registry is needed.
 
     When the layers of a scan are deleted, nothing else remembers it.
 
@@ -259,7 +259,7 @@ def _read_from(scan: Scan) -> object:
 
 
 def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
-    """Name layers that are to be added so that scans of one name can be told apart."""
+    """Return layers to add, named so that scans of one name can be told apart."""
     coming = [source_of(shown_in(data).scan) for data in wanted]
     sources = [source_of(scan) for scan in scans_of(layers)]
     tell_apart(list(dict.fromkeys([*sources, *coming])))
@@ -271,7 +271,7 @@ def named_apart(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[La
 
 
 def layer_name(scan: Scan, quantity: str) -> str:
-    """Name a layer of a scan, such as "sub-01 ge_st (2) · SH average"."""
+    """Return the name of a scan's layer, such as "sub-01 ge_st (2) · SH average"."""
     return f"{scan.owner}{apart(scan)} · {quantity}"
 
 
@@ -313,7 +313,7 @@ def mask_layer(scan: Scan) -> LayerData:
     from napari.utils.colormaps import CyclicLabelColormap
 
     values, options, _ = map_layer(scan, "mask", scan.image.mask.astype(np.uint8))
-    del options["contrast_limits"]  # labels have none
+    del options["contrast_limits"]  # Labels layers have none
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
     return values, options | {"colormap": colours, "opacity": 0.8}, "labels"
@@ -416,7 +416,7 @@ def lattice_layer(
         "visible": visible,
     }
     if values.ndim == 4:
-        # napari would stretch colours to the image's own maximum, another one in every cell.
+        # napari would stretch colours to each image's own maximum, which differs between cells.
         chosen |= {"rgb": True, "contrast_limits": (0.0, 1.0)}
     else:
         colormap, window = LOOKS.get(quantity, LOOKS["SH average"])
@@ -429,7 +429,7 @@ def labels_layer(name: str, regions: Regions, **options: Any) -> LayerData:
     """Return a Labels layer of regions; its metadata hold their names."""
     where, labels = regions.lattice, regions.labels
     data, chosen, _ = lattice_layer(name, "", labels, where, labels > 0, limits=(0, 1), **options)
-    del chosen["contrast_limits"], chosen["colormap"]  # labels have others
+    del chosen["contrast_limits"], chosen["colormap"]  # Labels layers have their own
     chosen["metadata"][REGION_NAMES] = dict(regions.names)
     return np.ascontiguousarray(data), chosen | {"opacity": 0.5}, "labels"
 
@@ -457,11 +457,11 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
     limits = options.get("contrast_limits")
     if limits is not None and (before is None or limits != before[1].get("contrast_limits")):
         layer.contrast_limits = limits
-    for name in ("scale", "translate"):  # either draws the layer anew, though it stays as it is
+    for name in ("scale", "translate"):  # setting either redraws the layer, even if unchanged
         if not np.array_equal(getattr(layer, name), options[name]):
             setattr(layer, name, options[name])
     layer.metadata, layer.name = options["metadata"], options["name"]
-    if layer.data is not data:  # or the window is drawn anew for nothing
+    if layer.data is not data:  # else the window would be redrawn for nothing
         layer.data = data
 
 

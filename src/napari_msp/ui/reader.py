@@ -27,8 +27,8 @@ Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
 
 BELOW = {"": ("dwi", "ses-", "sub-"), "sub-": ("dwi", "ses-"), "ses-": ("dwi",), "dwi": ()}
-"""Folders that are searched for scans, by the first four letters of their parent's name: nobody's
-whole disk is searched."""
+"""First letters of folders that are searched for scans, by those of their parent's name: opening a
+folder never walks a whole disk."""
 
 MOST_ENTRIES, ENTRIES_OF_A_FOLDER, MOST_ASKED = 50_000, 100, 100
 """Limits while the window waits (our choice): entries of a folder, how many entries opening a
@@ -140,7 +140,7 @@ def _volume_layer(path: Path) -> LayerData:
             return labels_layer(name, read_regions(path))
     image = open_nifti(path)
     values = read_voxels(image, path)
-    counted = np.isfinite(values) & (values != 0)  # around the head there is nothing
+    counted = np.isfinite(values) & (values != 0)  # 0 is the background around the head
     return lattice_layer(name, "b0", values, lattice_of(image), counted)
 
 
@@ -165,7 +165,7 @@ def _shell(path: Path) -> float | None:
 
 
 def scans_in(folder: Path) -> list[Path]:
-    """Find the images of at most two scans where datasets and scanners' exports have them.
+    """Return the images of at most two scans, from where datasets and scanners' exports have them.
 
     Each folder is listed once; its names tell which images are worth reading.
     """

@@ -125,7 +125,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
-    check_given_shells(acquisition, scan.shell)  # what cannot be chosen is an error at once
+    check_given_shells(acquisition, scan.shell)  # raises at once for a shell that cannot be used
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
     if not acquisition.has_mask:

@@ -186,7 +186,7 @@ def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerDat
     if all(shown_in(each.as_layer_data_tuple()).scan.siblings == scan.siblings for each in there):
         if None in known or not there:
             return named_apart(viewer.layers, not_shown(viewer.layers, layers))
-        # As napari wants a layer, the one that is seen comes to the top.
+        # napari wants at least one layer: the visible one is moved to the top.
         layers, there = [there[-1].as_layer_data_tuple()], there[-1:]
         layers[0][1]["visible"] = True
     take_away(viewer, *there)
@@ -226,7 +226,7 @@ def _made(folder: Path, size: str) -> list[str] | None:
     """Return the targets on which a kept head was scanned; None unless it is whole."""
     try:
         made = read_json(folder / DIGESTS)
-    except UserError:  # not there, or damaged itself
+    except UserError:  # missing or damaged
         return None
     targets = made.get("targets")
     if not isinstance(targets, list):  # written by an earlier version

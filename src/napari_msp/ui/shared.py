@@ -1,4 +1,4 @@
-"""What the widgets of a viewer share, above all its canvas, which one of them has at a time."""
+"""The state that a viewer's widgets share, such as which of them has the canvas now."""
 
 from __future__ import annotations
 

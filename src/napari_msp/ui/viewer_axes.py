@@ -1,4 +1,4 @@
-"""How heads lie in a viewer: its axes and planes, the order of voxels, and a lattice's place.
+"""Placement of heads in a viewer: its axes and planes, the order of voxels, a lattice's place.
 
 Layers are in closest-canonical order with a diagonal scale: an axis-permuted affine can abort the
 viewer. Places in a viewer are in mm along `AXES`.

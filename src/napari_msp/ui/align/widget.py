@@ -132,7 +132,7 @@ class Align(Docked):
         self._look.ask(lambda control: examine(choice, known))
 
     def _cancel(self) -> None:
-        for row in (self.progress, self.reading):  # what is at rest has nothing to cancel
+        for row in (self.progress, self.reading):  # an idle row has nothing to cancel
             row.request_cancel()
 
     # --- Aligning -----------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Align(Docked):
     def _say_cancelled(self) -> None:
         self._rest()
         self.message.show_message("warning", "Cancelled; nothing was written.")
-        self.form.button.setFocus()  # the button that was pressed has lost it
+        self.form.button.setFocus()  # the pressed Cancel button lost the focus
 
     def _rest(self) -> None:
         self.form.set_running(False)
@@ -191,7 +191,7 @@ class Align(Docked):
         self._see()
 
     def _fail_to_show(self, error: UserError) -> None:
-        self.heads.show({})  # those of the row before are not the chosen row's
+        self.heads.show({})  # the heads shown are another row's
         self._say(error)
 
     def _change_view(self) -> None:

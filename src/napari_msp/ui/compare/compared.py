@@ -142,7 +142,7 @@ class Compared:
 
     @property
     def reservations(self) -> list[str]:
-        """What was done to images, and warnings as they were made, in words."""
+        """Texts about what was done to images, and warnings from their making."""
         lattice, placements = self.comparison.lattice, self.comparison.placements
         found = [
             f"{name} was {placements[name]}"
@@ -188,7 +188,7 @@ class Compared:
 
     @cached_property
     def seen(self) -> Mapping[str, Scan]:
-        """What cells show of each prediction, which is also what is saved from them."""
+        """Scans that the predictions' cells show, and that are saved from them."""
         images = self.comparison.predictions
         return {
             name: part_of(scan, self.variants[name], images[name].image)
@@ -282,7 +282,7 @@ class Compared:
         Raises
         ------
         UserError
-            For another suffix, a slice without brain, or a folder that cannot be written to.
+            If the suffix is another, the slice has no brain, or the folder cannot be written to.
         """
         from napari_msp.evaluation.figures.layout import check_format, write_figure
         from napari_msp.evaluation.figures.paper import SHOWN, figure3

@@ -96,7 +96,7 @@ class Comparing(QObject):
         self._work.failed.connect(self.failed)
         self._work.rested.connect(self._rest)
         self._asked: Question | None = None
-        self._newest: Compared | None = None  # what is worked on; at rest what is compared
+        self._newest: Compared | None = None  # being computed; when idle the same as `compared`
         self.compared: Compared | None = None
         self.maps: dict[str, Drawn] = {}
         self.metrics: dict[str, Metrics] = {}

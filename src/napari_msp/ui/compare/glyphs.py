@@ -112,7 +112,7 @@ def draw_slice(
     image
         Image that has the SH series.
     look
-        How the slice is seen.
+        Way in which the slice is seen.
     point
         Point, (3,) in mm along S, P and L.
     reach
@@ -145,7 +145,7 @@ def draw_slice(
         return None
     sides = sizes[plane] / sizes[plane].min()
     size = (round(edge * float(sides[0])), round(edge * float(sides[1])))
-    # Drawn as it is seen, lit from above, and put back into the layer's own order.
+    # Drawn as it is seen on the screen, lit from above, then put into the layer's order.
     seen = np.s_[:: -1 if look.up else 1, :: -1 if look.leftwards else 1]
     picture = glyph_picture(series[seen], inside[seen], kind, look.view(lattice), size, largest)
     return Drawing(
@@ -306,7 +306,7 @@ class GlyphView(QObject):
         middle, canvas = camera.center[-2:], viewer.canvas.viewbox_size(viewer.layers)
         reach = []
         for axis, centre, pixels in zip((rows, columns), middle, canvas, strict=True):
-            # What lies within reach of the crosshair, and on the screen.
+            # The part that is within reach of the crosshair and on the screen.
             low = max(point[axis] - half, centre - pixels / 2 / camera.zoom)
             high = min(point[axis] + half, centre + pixels / 2 / camera.zoom)
             point[axis] = (low + high) / 2
@@ -338,7 +338,7 @@ class GlyphView(QObject):
         if self.kind is None or self._slice_now()[0] != found.look:
             return
         self._slice = self._slice_now()
-        if self._slice[2] != found.at:  # it went on meanwhile, and is being drawn
+        if self._slice[2] != found.at:  # the slice has moved on and is being drawn
             return
         for place, (image, drawing) in found.drawings.items():
             if self._images.get(place) is image:

@@ -243,7 +243,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> La
     return map_layer(
         compared.seen.get(cell.name, scan),
         quantity,
-        # Viridis is not black at 0: what is nowhere defined is not coloured at all.
+        # Viridis is not black at 0, so undefined voxels are not coloured at all.
         cell.values if error else np.where(cell.shown, cell.values, np.nan),
         lattice=shown.lattice,
         mask=cell.shown,
@@ -257,7 +257,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     """Return an image's layer, in the contrast that all images share."""
     values, inside, lattice = cell.values, cell.shown, shown.lattice
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
-        # In its own voxels, which are aligned by where the layer lies.
+        # In its own voxels, which the layer's position aligns.
         values = shown.map.shown(compared.scan_maps[shown.map.name])
         inside, lattice = scan.image.mask, scan.image.lattice
     named = cell.name in compared.predictions

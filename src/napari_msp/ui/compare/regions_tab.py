@@ -71,7 +71,7 @@ def regions_of(layer: Labels, reference: Lattice) -> Regions:
     Parameters
     ----------
     layer
-        Layer of ours, or one that lies in the viewer as the reference does.
+        Labels layer of the plugin, or one that lies in the viewer as the reference does.
     reference
         Lattice whose axes are the viewer's.
 
@@ -121,7 +121,7 @@ def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
     """Return regions in the order of layers on a lattice; 0 outside all of them."""
     try:
         labels: Any = regions.on(lattice).labels
-    except UserError:  # the image is not where they are, as its cell shows
+    except UserError:  # the image lies elsewhere, as its cell shows
         labels = np.zeros(lattice.shape, dtype=np.int32)
     shown: IntArray = to_shown(labels, lattice)
     return shown
@@ -139,7 +139,7 @@ def picture_of(labels: IntArray, colours: Callable[[IntArray], Any]) -> Picture:
 
 
 class RegionsTab(Themed):
-    """Measures regions, in a thread, whenever they, the images or the map change.
+    """The measurement of regions, in a thread, whenever they, the images or the map change.
 
     Meanwhile earlier numbers of other images are greyed, and can never be saved.
 
@@ -179,7 +179,7 @@ class RegionsTab(Themed):
         self.table = ReadingTable(
             "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
         )
-        self.key = Sentences()  # above the curves, on which it would lie
+        self.key = Sentences()  # above the plot, where it hides no curves
         self.histogram = StillPlot()
         self._work = Latest(self)
         self._reading = Latest(self)
@@ -211,7 +211,7 @@ class RegionsTab(Themed):
         """Show the regions of the slice in every cell, unless they are being drawn."""
         regions, layer, dims = self._regions, self._layer, self._viewer.dims
         axis, rows, columns = spatial(dims.order)
-        for cell in self._grid.there:  # without any layer, the viewer has only two axes
+        for cell in self._grid.there:  # without layers, the viewer has only two axes
             lattice = None if regions is None or layer is None else lattice_of(cell)
             if lattice is None or layer is None or self.draw.isChecked() or dims.ndisplay != 2:
                 if OVERLAY in cell._overlays:
@@ -365,7 +365,7 @@ class RegionsTab(Themed):
         if layer is not None:
             for event in self._changes(layer):
                 event.connect(self._follow_labels)
-            if self.draw.isChecked():  # the brush goes on to these
+            if self.draw.isChecked():  # the brush moves on to these
                 self._set_drawing(True)
         else:
             self.draw.setChecked(False)
@@ -410,7 +410,7 @@ class RegionsTab(Themed):
         """Show one image with its labels, or the comparison again."""
         if wanted and self._layer is not None:
             self._grid.step_aside(self._layer)
-            self._layer.mode = "paint"  # only what is visible takes the brush
+            self._layer.mode = "paint"  # only a visible layer takes the brush
         else:
             if self._layer is not None:
                 self._layer.mode = "pan_zoom"

@@ -246,7 +246,7 @@ class PlaneView(QWidget):
         pixels = np.ascontiguousarray(np.clip(np.nan_to_num(grey) * 255, 0, 255).astype(np.uint8))
         rows, columns = pixels.shape[:2]
         image = QImage(pixels.tobytes(), columns, rows, 3 * columns, QImage.Format_RGB888)
-        self._image = image.copy()  # which owns its pixels
+        self._image = image.copy()  # the copy owns its pixels
         self._size, self._sides, self._cross = size, sides, cross
         self.setToolTip(f"<p>{self.title}: {sides.convention}. A click sets the crosshair.</p>")
         self.update()

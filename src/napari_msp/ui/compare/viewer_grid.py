@@ -119,7 +119,7 @@ class ViewerGrid:
         """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
         assert self._reference is not None
         lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
-        # Where every layer has been deleted, the viewer has only two axes.
+        # If every layer has been deleted, the viewer has only two axes.
         at = in_voxels((0.0, *self.viewer.dims.point)[-3:], lattice)[axis]
         return axis, min(max(round(at), 0), lattice.canonical.shape[2 - axis] - 1)
 
@@ -162,7 +162,7 @@ class ViewerGrid:
         moved, kept = self.fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
             self._linking = False
-            # In one batch: else the window is drawn anew for each of many small changes.
+            # In one batch: else the window would be redrawn for each of many small changes.
             with at_once(viewer):
                 if first:
                     self.lease.keep_out(*viewer.layers)
@@ -192,15 +192,15 @@ class ViewerGrid:
             self.fit.follow()
         else:
             self.fit.fit()
-        viewer.cursor.events.position()  # or the status line keeps what lay here before
+        viewer.cursor.events.position()  # else the status line keeps its earlier text
         return self.layers
 
     def hide(self) -> None:
-        """Hide all cells until cells are shown anew: their contents are outdated."""
+        """Hide all cells until cells are shown again: their contents are outdated."""
         self._see([each for each in self.layers if each.visible], False)
 
     def _see(self, layers: Sequence[Layer], seen: bool) -> None:
-        """Show layers, or hide them until cells are shown anew."""
+        """Show layers, or hide them until cells are shown again."""
         linking, self._linking = self._linking, False
         for layer in layers:
             layer.visible = seen
@@ -222,7 +222,7 @@ class ViewerGrid:
             return False
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
-                layer.name = f"cell {number}"  # or two would bear one name for a moment
+                layer.name = f"cell {number}"  # else two would share a name for a moment
         self.lease.free_names({options["name"] for _, options, _ in cells.layers})
         self._linking = False
         for layer, cell, before in zip(there, cells.layers, known, strict=True):
@@ -249,7 +249,7 @@ class ViewerGrid:
             if layer in self.viewer.layers and layer.rgb == bool(options.get("rgb")):
                 layer.scale, layer.translate = options["scale"], options["translate"]
                 layer.metadata, layer.data = options["metadata"], data
-                # Unlike the lender's in blanks only: napari has no name twice.
+                # It differs from the lender's by blanks only: napari has no name twice.
                 layer.name = names[place] + " " * (place if source != place else 0)
         self.fit.letter()
         self._linking = True
@@ -385,7 +385,7 @@ class ViewerGrid:
 
     def _show_bar(self) -> None:
         """Show the colour bar of the last visible cell among those on its scale; else none."""
-        from napari_msp.ui.canvas_drawing import show_colour_bar  # loads napari's own
+        from napari_msp.ui.canvas_drawing import show_colour_bar  # imports napari's private parts
 
         seen = [
             layer
@@ -423,7 +423,7 @@ class ViewerGrid:
 
     def write(self, words: str) -> None:
         """Write at the foot of the canvas."""
-        from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
+        from napari_msp.ui.canvas_drawing import show_legend  # imports napari's private parts
 
         show_legend(self.viewer, words)
 
@@ -445,7 +445,7 @@ class ViewerGrid:
         bar, length = self.viewer.canvas.overlays.scale_bar, next(fitting, SCALE_BARS[-1])
         if bar.length != length:
             bar.length = length
-            bar.events.font_size()  # napari draws another length only with another zoom
+            bar.events.font_size()  # napari draws a new length only after a new zoom
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
         """Return where each spatial axis is cut, if that is worth looking at in another brain too.
@@ -495,6 +495,6 @@ def _scale(cell: LayerData) -> tuple[Any, ...] | None:
 
 
 def _other_way(index: int, lattice: Lattice, axis: int) -> int:
-    """Count slices the viewer's way instead of the canonical one, or back."""
+    """Convert a slice's number from the viewer's order to the canonical one, or back."""
     # Rows run to the back and columns to the left, canonical axes the other way.
     return index if axis == 0 else lattice.canonical.shape[2 - axis] - 1 - index

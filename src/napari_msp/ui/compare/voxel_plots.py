@@ -92,7 +92,7 @@ class _OrderPlot:
                 bars.setOpts(height=parts[number])
         if parts and self._scale.fit(float(np.abs(parts).max())):
             top = self._scale.top
-            # The mean over directions is not below 0, all others may be.
+            # The mean over directions is never negative, all others may be.
             self._plot.setYRange(0 if len(self._places) == 1 else -top, top, padding=0.04)
 
     def paint(self, colours: Colours, bars: Sequence[QColor]) -> None:

@@ -274,7 +274,7 @@ def _colours_of(traces: Sequence[Trace], colours: Colours) -> list[QColor]:
 def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | None:
     if len(position) < 3:
         return None
-    height, row, column = position[-3:]  # a layer of others may have more axes, which come first
+    height, row, column = position[-3:]  # other layers may have more axes, which come first
     return stored_index((height, row, column), image.lattice)
 
 

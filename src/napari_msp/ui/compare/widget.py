@@ -129,7 +129,7 @@ class Compare(Docked):
         """Compare up to four predictions, with the scan that they aim at where there is one."""
         self._given, self._truth_picked = tuple(predictions), False
         self._list()
-        # Those of the first one's shell: the form offers the others.
+        # Those at the first one's shell: the form offers the other shells.
         self.form.choose_shell(self._choices.shell_of(predictions[0]) if predictions else None)
         self._list()
         known = self._choices.predictions
@@ -163,7 +163,7 @@ class Compare(Docked):
         self.regions.stop()
         if self.grid.active:
             self.grid.leave()
-            self.message.clear()  # it may speak of leaving
+            self.message.clear()  # it may ask to leave
         self.table.clear()
         self.verdict.clear()
         self.form.mark_drawn(None)
@@ -190,7 +190,7 @@ class Compare(Docked):
         self._warn("" if compared is None else "\n".join(compared.reservations))
 
     def _take_drawn(self, drawn: str) -> None:
-        """Show the cells, unless α has moved on: they are drawn anew when it rests."""
+        """Show the cells, unless α has moved on: they are redrawn when it rests."""
         if self.form.map_name not in self.comparing.maps:  # another was chosen meanwhile
             self.comparing.draw(self.form.map_name)
         elif drawn == self.form.map_name and not self.stages.panel.moving:
@@ -383,7 +383,7 @@ class Compare(Docked):
         path = Path(chosen)
         if chosen and not path.suffix:
             path = path.with_suffix(kind[kind.find("*") + 1 :].rstrip(")"))
-            # The dialog has asked about the name without it.
+            # The dialog has asked about the name without the suffix.
             there = f"{path.name} is there already."
             if path.exists() and not confirmed(self, title, there, "Replace it"):
                 return
@@ -397,7 +397,7 @@ class Compare(Docked):
 
     def _connect(self) -> None:
         form, comparing = self.form, self.comparing
-        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
+        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # after it has left
         form.show_button.clicked.connect(self.show_comparison)
         form.leave_button.clicked.connect(self.leave)
         form.shell_changed.connect(self._change_shell)

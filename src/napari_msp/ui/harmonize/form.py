@@ -136,7 +136,7 @@ class HarmonizeForm(QWidget):
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models."""
         self.models.set_models(models, checked)
-        stops = [self.add, *self.models.stops, self.targets]  # else the newest would come last
+        stops = [self.add, *self.models.stops, self.targets]  # else Tab would reach the newest last
         for one, other in pairwise(stops):
             QWidget.setTabOrder(one, other)
 
@@ -222,7 +222,7 @@ class HarmonizeForm(QWidget):
         fit_into_form(self.scan, self.device)
         words = Sentences("No diffusion-weighted scan is loaded yet.")
         stacked(self.empty, words, self.load, self.sample)
-        # No form layout: it does not give broken lines their height.
+        # Not a form layout, which does not make room for wrapped lines.
         self.parts = QWidget()
         stacked(
             self.parts,
@@ -386,7 +386,7 @@ class ModelChoice(QWidget):
             row.hide()
             row.deleteLater()
         said = [model.purpose for model in models]
-        if len(said) > 1 and said[0] and len(set(said)) == 1:  # once: a low window has little room
+        if len(said) > 1 and said[0] and len(set(said)) == 1:  # say it once, to save height
             said = [*[""] * (len(said) - 1), f"All {said[0][0].lower()}{said[0][1:]}"]
         self._rows = [
             _Row(model, model.label in checked, purpose)

@@ -202,7 +202,7 @@ class ModelShelf(QObject):
     def read(self) -> None:
         """Read the models again; unchanged ones cost nothing."""
         folder = list_file().parent
-        with suppress(OSError):  # where it cannot be made nothing is remembered either
+        with suppress(OSError):  # without the folder nothing is remembered anyway
             folder.mkdir(parents=True, exist_ok=True)
         if str(folder) not in self._watcher.directories():
             self._watcher.addPath(str(folder))
@@ -234,7 +234,7 @@ class ModelShelf(QObject):
         if wanted or models.models != self.models:
             ticked = {row.label for row in self._form.models.checked}
             old = {each.path: each.label in ticked for each in self.models}
-            # What is new on a list that is shown is wanted; at first only the packaged ones.
+            # A model that is new on the list is ticked; at first only the packaged ones are.
             checked = wanted or [
                 each.label
                 for each in models.models

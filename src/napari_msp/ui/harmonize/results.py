@@ -55,7 +55,7 @@ class Results(QWidget):
             "Compa&re", "Show the predictions beside the truth, as in Fig. 3."
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
-        # Above what grows from prediction to prediction.
+        # Above the lines, which grow with each prediction.
         buttons = in_row(self.compare, self.save)
         stacked(self, buttons, saving, self.scan, self.lines, self.notes)
         self.show_results("", (), ())

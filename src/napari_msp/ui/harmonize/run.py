@@ -172,7 +172,7 @@ def harmonize_all(request: Request, control: Control) -> None:
 
     from napari_msp.device import leave_a_core
 
-    # BLAS has threads of its own, as many as there are cores.
+    # BLAS has its own threads, as many as there are cores.
     with leave_a_core(), threadpool_limits(1, user_api="blas"):
         _Run(request, control).everything()
 
@@ -207,7 +207,7 @@ class _Run:
         """Record what the scan was read from: predictions can be saved even when it has gone."""
         acquisition = self.request.scan.acquisition
         if acquisition is not None and not self.digests:
-            with suppress(OSError):  # it has gone already
+            with suppress(OSError):  # the file has gone already
                 self.digests = abandonable(partial(files_read, acquisition), self.control.check)
 
     def _predictions(

@@ -155,7 +155,7 @@ class LoadAcquisition(Docked):
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
         known = showing(self.viewer.layers, data)
-        if known is not None:  # a file that is loaded again is one scan
+        if known is not None:  # a file that is loaded twice is one scan
             known.visible = data[1]["visible"]
             self.viewer.layers.selection.active = known
         else:
@@ -171,7 +171,7 @@ class LoadAcquisition(Docked):
         words = [f"{scan.owner}{apart(scan)} is loaded.", *mask_made(scan)]
         if doubts:
             words.append(f"Note: {'; '.join(doubts)}.")
-        if owner := shared_by(self.viewer).owner:  # which hides whatever comes meanwhile
+        if owner := shared_by(self.viewer).owner:  # it hides layers that are added meanwhile
             words.append(f"Leave {owner} to see it.")
         self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
 
@@ -182,7 +182,7 @@ class LoadAcquisition(Docked):
 
     def _say_cancelled(self) -> None:
         self._rest("warning", "Cancelled; nothing was loaded.")
-        self.form.button.setFocus()  # the button that was pressed has lost it
+        self.form.button.setFocus()  # the pressed Cancel button lost the focus
 
     def _rest(self, severity: Severity, words: str, actions: Sequence[str] = ()) -> None:
         self.form.set_running(False)
@@ -211,7 +211,7 @@ def _load(
     layers = scan_layers(scan, maps, control.check)
     if with_mask:
         layers.append(mask_layer(scan))
-        make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
+        make_layer(layers[-1])  # a session's first one compiles code, so not in the window's thread
     return layers
 
 

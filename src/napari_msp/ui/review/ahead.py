@@ -102,7 +102,7 @@ class ReadAhead(QObject):
         self._pictures: dict[str, Pictures] = {}
         self._wrong: dict[str, UserError] = {}
         self._doing: dict[str, Entry] = {}
-        # Nothing is read twice while one entry is looked at in one way, whatever becomes of it.
+        # Nothing is read twice while entry and look stay the same, even if reading failed.
         self._tried: set[tuple[str, str]] = set()
         self._soon = QTimer(self, singleShot=True, interval=PAUSE, timeout=self._read_ahead)
         self._jobs = {name: Job(self) for name in ("urgent", "ahead")}
@@ -159,7 +159,7 @@ class ReadAhead(QObject):
         following
             Entries that are probably looked at next, in that order.
         look
-            How predictions are looked at.
+            Settings of how predictions are looked at.
         """
         gain = self.contrast_at(look.shell).gain
         look = replace(look, gain=gain if look.shown == "colour" else 1.0)
@@ -295,7 +295,7 @@ class ReadAhead(QObject):
         for held in reversed(wanted):
             if held in self._maps:
                 self._maps.move_to_end(held)
-        kept = set(wanted)  # or the last of them would be read again and again
+        kept = set(wanted)  # else the last of them would be read again and again
         for held in list(self._maps):
             if self.bytes <= MOST_BYTES:
                 break

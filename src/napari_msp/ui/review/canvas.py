@@ -49,7 +49,7 @@ NAMES: Mapping[str, str] = {
 
 
 class Canvas(QObject):
-    """Shows the prediction that a session looks at, as soon as it is read.
+    """The cells of the prediction that a session looks at, shown as soon as it is read.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Canvas(QObject):
         self.ahead.failed.connect(self.cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
         self._shared = shared_by(viewer)
-        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # who leaves is done
+        self._shared.changed.connect(self._take_free, Qt.QueuedConnection)  # after it has left
 
     def open(self, session: Session) -> None:
         """Begin with another folder; nothing of the one before stays visible beside its names."""
@@ -183,7 +183,7 @@ class Canvas(QObject):
         if self.session is None or entry is not self.current:
             return
         self.failure, self.shown, self.pictures = error, None, None
-        self.grid.hide()  # what is in the cells is another's
+        self.grid.hide()  # the cells show another prediction
         self.tell(f"{self.session.name(entry)} cannot be shown")
         self.failed.emit(entry, error)
 
@@ -197,7 +197,7 @@ class Canvas(QObject):
             self.shown = None
             self.waited.emit(self.grid.refusal)
             return
-        self._showing = True  # layers that come and go turn the axes for a moment
+        self._showing = True  # layers that come and go change the axes for a moment
         layers = self.grid.show(cells, carry=True)
         self._showing = False
         if self.look.plane != self.grid.plane:
@@ -321,7 +321,7 @@ def titles_of(session: Session, entry: Entry) -> dict[str, str]:
 def cells_of(
     pictures: Pictures, session: Session, entry: Entry, contrast: Contrast, *, swapped: bool = False
 ) -> GridCells:
-    """Name the cells of a prediction and give them the contrast of all.
+    """Return the cells of a prediction with their names and the contrast of all predictions.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ def cells_of(
         if not options.get("rgb") and picture.quantity != "b0":
             options["contrast_limits"] = contrast.limits(picture.quantity)
         layers.append((values, options, kind))
-    # In the last column, where it leaves room for the legend, which says the other's ends.
+    # In the last column, where it leaves room for the legend, which gives the other scale.
     bar = None if by_role[order[-1]].missing else len(order) - 1
     told = scales(pictures, contrast)
     return GridCells(layers, pictures.columns, bar, pictures.maps.prediction, told)

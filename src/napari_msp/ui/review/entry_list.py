@@ -258,7 +258,7 @@ def key_name(event: Any) -> str:
     modifiers, name = event.modifiers(), QKeySequence(event.key()).toString()
     name = "Enter" if name == "Return" else name
     held = {"Ctrl": Qt.ControlModifier, "Alt": Qt.AltModifier, "Meta": Qt.MetaModifier}
-    if len(name) > 1 or name.isalpha():  # what it says of others is in the name already
+    if len(name) > 1 or name.isalpha():  # the names of others include it already
         held["Shift"] = Qt.ShiftModifier
     return "+".join([*(each for each, flag in held.items() if modifiers & flag), name])
 

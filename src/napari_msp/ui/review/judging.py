@@ -41,7 +41,7 @@ TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warn
 
 
 class Judging(Themed):
-    """What is known of one prediction, and the buttons that rate, tag and note it.
+    """A summary of one prediction, and the buttons that rate, tag and note it.
 
     Attributes
     ----------

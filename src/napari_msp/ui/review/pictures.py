@@ -280,7 +280,7 @@ def draw(maps: ReviewMaps, look: Look, *, truths: bool) -> Pictures:
     maps
         Maps of the prediction.
     look
-        How they are looked at.
+        Settings of how they are looked at.
     truths
         Whether there is a column for truth.
     """

@@ -268,7 +268,7 @@ class Session:
     def step(self, by: int) -> Entry | None:
         """Return the entry `by` rows further; None at either end of the list."""
         row = self.row
-        if row is None:  # it was filtered away: what stands in its place now is the next one
+        if row is None:  # it was filtered out: the entry in its place is the next one
             row = self._place - (1 if by > 0 else 0)
         there = row + by
         return self.rows[there] if 0 <= there < len(self.rows) else None

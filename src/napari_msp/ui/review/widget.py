@@ -71,7 +71,7 @@ class Review(Docked):
         self._opening = Latest(self)
         self._shared, self._refusal = shared_by(napari_viewer), ""
         if last := self._shared.last.get(self.page):
-            self.form.fill(last)  # another name would be another rater
+            self.form.fill(last)  # a different name would be a different rater
         self._lay_out()
         self._connect()
         self._enable()
@@ -105,7 +105,7 @@ class Review(Docked):
         self._enable()
 
     def _begin(self, session: Session) -> None:
-        self.judging.finish_note()  # it is of the folder that was open while this one was read
+        self.judging.finish_note()  # it belongs to the folder before
         self.session = session
         self.canvas.open(session)
         self._shared.last[self.page] = self.form.filled
@@ -148,7 +148,7 @@ class Review(Docked):
     def _see(self, another: bool) -> None:
         """Update the widget to what is visible now."""
         if another:
-            self._show_judging()  # why something is missing is known now
+            self._show_judging()  # the reason for missing images is known now
         self.progress_words()
         self._show_look()
 
@@ -407,7 +407,7 @@ class Review(Docked):
         super().keyReleaseEvent(event)
 
     def _key(self, event: Any) -> str:
-        """Return the name of an event's key; empty if it is none of ours, as in the form."""
+        """Return the name of an event's key; empty if it is not the review's, as in the form."""
         focused = self.focusWidget()
         if self.session is None or (focused is not None and self.what.isAncestorOf(focused)):
             return ""
@@ -480,7 +480,7 @@ class Review(Docked):
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
         wide = self.progress.sizePolicy()
-        wide.setHorizontalStretch(1)  # or the heading had half of the line for Help alone
+        wide.setHorizontalStretch(1)  # else the heading takes half of the line for Help alone
         self.progress.setSizePolicy(wide)
         upper, buttons = QWidget(), Pane(self.judging)
         buttons.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)

@@ -80,7 +80,7 @@ class SiteEffect(Docked):
         """Compare as the form says, in place of what was compared before."""
         folder, heads = self.form.folder.path, self.form.heads.path
         assert folder is not None and heads is not None
-        self.form.check()  # what was asked is answered
+        self.form.check()  # removes texts about questions that are answered
         self.message.clear()
         self._warned.clear()
         self._looking.stop()

@@ -100,7 +100,7 @@ class FormField:
     @property
     def choices(self) -> Mapping[str, str]:
         """Titles by choice, where no dataset decides what the choices are."""
-        return {each: title(each) for each in choices_of(self.name)}  # no kind: stands for itself
+        return {each: title(each) for each in choices_of(self.name)}  # no kind: the value itself
 
     @property
     def lowest(self) -> int | None:

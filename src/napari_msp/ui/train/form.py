@@ -177,7 +177,7 @@ class TrainingForm(QWidget):
         """Show an entry, and give it the keyboard's focus."""
         if name in self.others.names:
             self.advanced.unfold(True)
-        # As by the Tab key: what stands there is selected.
+        # Like the Tab key, this selects the entry's text.
         self.entries[name].native.setFocus(Qt.TabFocusReason)
 
     def next_folder(self) -> None:

@@ -171,7 +171,7 @@ class PreviewLayers(QObject):
         return None
 
     def _add(self, data: LayerData) -> None:
-        if not shown_in(data).view:  # another training's head may have the same name
+        if not shown_in(data).view:  # a head of another training may have the same name
             (data,) = named_apart(self._viewer.layers, [data])
         layer = make_layer(data)
         layer.visible = False  # until it has its place in the grid
@@ -192,13 +192,13 @@ class PreviewLayers(QObject):
         self._own = [each for each in (*self._own, *new) if each in layers]
         for layer in layers:
             layer.visible = layer in self._own
-        # Behind each other at the end: the grid goes by the order of layers.
+        # In order at the end of the list, since the grid follows the order of layers.
         for layer in self._own:
             layers.move(layers.index(layer), len(layers))
             layer.name_overlay.visible = True
         self._grid.lay_out()
         viewer.dims.ndisplay = 2
-        if first:  # other layers may have left the slider where no brain is
+        if first:  # other layers may have left the slider outside the brain
             low, high = self._own[-1].extent.world
             axes = range(viewer.dims.ndim - len(low), viewer.dims.ndim)
             viewer.dims.set_point(axes, [float(each) for each in (low + high) / 2])
@@ -207,7 +207,7 @@ class PreviewLayers(QObject):
 
     def _show_legend(self) -> None:
         """Write on the canvas how far each network has come, where previews are laid out."""
-        from napari_msp.ui.canvas_drawing import show_legend  # loads napari's own
+        from napari_msp.ui.canvas_drawing import show_legend  # imports napari's private parts
 
         if self._shared.owner or not self._grid.laid_out:
             return

@@ -117,7 +117,7 @@ class TrainingProcess(QObject):
             line = bytes(child.readLine())
             try:
                 event = parse_event(line.decode(errors="replace"))
-            except ValueError:  # some library prints
+            except ValueError:  # printed by some library
                 self._complain(line)
                 continue
             self._last = event
@@ -181,7 +181,7 @@ class _Child(QProcess):
         application = QCoreApplication.instance()
         super().__init__(application)
         application.aboutToQuit.connect(self._end_with_application)
-        # A window that was opened from Python ends without that; Qt would kill the process then.
+        # A window that was opened from Python ends without it; Qt would then kill the process.
         atexit.register(self._end_with_application)
         self.finished.connect(self.forget)
 
@@ -189,7 +189,7 @@ class _Child(QProcess):
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("PYTHONIOENCODING", "utf-8")
         self.setProcessEnvironment(environment)
-        # -P: what lies in the folder that the window was started from is not to be imported.
+        # -P: import nothing from the folder in which the window was started.
         command = ["-P", "-m", "napari_msp", "run", str(folder)]
         command += ["--stop-with-stdin", "--leave-a-core"]
         self.start(sys.executable, [*command, "--resume"] if resume else command)

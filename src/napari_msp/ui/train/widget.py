@@ -72,7 +72,7 @@ class Train(Docked):
             "&Open run …", "Show a run by its folder, so that you can resume it."
         )
         self.use_button = push_button("Use in Harmoni&ze", "Open Harmonize with this model ticked.")
-        # Folders are read in a thread: those on a server may take their time.
+        # Folders are read in a thread: those on a server may be slow.
         self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
         self._opening, self._inputs, self._devices = Latest(self), Latest(self), Latest(self)
@@ -105,7 +105,7 @@ class Train(Docked):
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
         model = self.run.folder.model_path
-        if not model.is_file():  # in Harmonize other models would stay ticked in its place
+        if not model.is_file():  # else Harmonize would keep other models ticked
             self._show_error(UserError("is no longer there", model, remedy=Advice("put it back")))
             return
         self.run.remember()
@@ -199,13 +199,13 @@ class Train(Docked):
         if self.run.running:  # begun while the folder was read
             return
         if run.heads is not None:
-            self.form.forget_dataset()  # nothing that was chosen of it before
+            self.form.forget_dataset()  # so that no earlier choices stay
             self.form.show_dataset(run.heads)
             self.form.show_run(run.folder.settings, run.folder.device)
         elif run.problem is not None:
             self.message.show_message("warning", said(run.problem, WORDS))
         self.run.show(run)
-        self.what.unfold(False)  # in a low window all of the run lies below it
+        self.what.unfold(False)  # in a low window the run lies below it
         reveal(self.view)
 
     def _show_state(self) -> None:
@@ -284,12 +284,12 @@ def open_run(path: Path, control: Control) -> OpenedRun:
     control.check()
     try:
         return OpenedRun(folder, events, open_dataset(folder.dataset, run=folder.settings.run))
-    except UserError as error:  # the run can be looked at nevertheless
+    except UserError as error:  # the run can still be shown
         return OpenedRun(folder, events, None, error)
 
 
 class RunControl(QObject):
-    """Executes runs one after the other: child process, view, layers and model of each.
+    """A runner of training runs, one after the other: child process, view, layers and model.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ class RunControl(QObject):
 
     def show(self, run: OpenedRun) -> None:
         """Show a run that is not executed."""
-        self._drop_layers()  # the text under them is of the run before
+        self._drop_layers()  # their text is about the run before
         self.folder, self._heads = run.folder, run.heads
         self._last = run.events[-1] if run.events else None
         self._view.open(run.folder, run.events)

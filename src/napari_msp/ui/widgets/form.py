@@ -110,7 +110,7 @@ class FormRows(Themed):
         stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
-        row.label.setBuddy(entry.focusProxy() or entry)  # or its key would lead nowhere
+        row.label.setBuddy(entry.focusProxy() or entry)  # else its key would lead nowhere
         for each in (row.label, entry):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
@@ -225,7 +225,7 @@ class ExaminedForm(FileForm):
         elif self.can_act:
             self.act_wanted.emit()
         elif not self._running:
-            self._choose(self.choice, anew=True)  # what was in the way may have gone
+            self._choose(self.choice, anew=True)  # the obstacle may have gone
 
     def _choose(self, choice: Any, anew: bool = False) -> None:
         self.choice, self._looking, self.anew = choice, True, self.anew or anew

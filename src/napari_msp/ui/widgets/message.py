@@ -70,7 +70,7 @@ class MessageLine(QWidget):
         self.sign = QLabel()
         self.words = readable()
         self.words.setTextFormat(Qt.PlainText)
-        self.words.setMinimumWidth(60)  # or a long file name would widen the window
+        self.words.setMinimumWidth(60)  # else a long file name would widen the window
         self.buttons: list[QPushButton] = []
         self._offers = QWidget()
         QFlowLayout(self._offers).setContentsMargins(0, 0, 0, 0)
@@ -242,7 +242,7 @@ class MessagePlace(QScrollArea):
             return  # the user has scrolled
         top = self._last.mapTo(self.widget(), QPoint(0, 0)).y()
         lowest = top + self._last.height() - self.viewport().height()
-        bar.setValue(min(top, max(lowest, bar.value())))  # what is too high begins at its beginning
+        bar.setValue(min(top, max(lowest, bar.value())))  # one too high is shown from its top
         self._put = bar.value()
 
 

@@ -77,7 +77,7 @@ class PathField(QWidget):
         self._pause.stop()
         self._emitted = "" if path is None else str(path)
         if path != self.path:
-            self.line.setText(self._emitted)  # its end, which tells files apart, is what is seen
+            self.line.setText(self._emitted)  # its end, which distinguishes files, stays visible
 
     def choose(self, path: str | Path) -> None:
         """Take a path as if it had been typed, with Enter."""

@@ -34,7 +34,7 @@ def keep_still(plot: Any) -> None:
     plot.setMouseEnabled(False, False)
     plot.setMenuEnabled(False)
     plot.hideButtons()
-    for side in ("left", "bottom", "top"):  # before there are labels, or it scales once more
+    for side in ("left", "bottom", "top"):  # before labels are set, else it scales again
         plot.getAxis(side).enableAutoSIPrefix(False)
 
 

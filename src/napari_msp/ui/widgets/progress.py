@@ -82,7 +82,7 @@ class ProgressRow(QWidget):
     Attributes
     ----------
     state
-        What is going on.
+        Present state of the work.
     said
         Emitted when the text of a beginning or an end is to be seen.
     """
@@ -111,7 +111,7 @@ class ProgressRow(QWidget):
         self._clock = QTimer(self, interval=TICK, timeout=self._show_time_left)
         row = in_row(self.bar, self.cancel)
         row.setStretch(0, 1)
-        stacked(self, row, self.words)  # words of more lines do not move the button
+        stacked(self, row, self.words)  # so texts of several lines do not move the button
         self.end()
 
     def start(self, words: str) -> None:
@@ -159,7 +159,7 @@ class ProgressRow(QWidget):
         if total:
             self.report(done, total, words)
         elif self.state == "running":
-            if self._history:  # what was counted is done
+            if self._history:  # the counted work is done
                 self._count_nothing()
             self._show_words(words)
 
@@ -185,7 +185,7 @@ class ProgressRow(QWidget):
             self._clock.start()
         else:
             self._clock.stop()
-            self.bar.setRange(0, 1)  # a bar without a range would go on moving
+            self.bar.setRange(0, 1)  # a bar without a range would keep moving
             self.bar.reset()
         self.bar.setVisible(busy)
         self.cancel.setVisible(busy)

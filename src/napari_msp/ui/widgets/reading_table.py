@@ -112,7 +112,7 @@ class ReadingTable(QTableWidget):
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
 
-        Where headers and names stay the same, only changed cells are written anew: an atlas has
+        Where headers and names stay the same, only changed cells are rewritten: an atlas has
         hundreds of rows.
         """
         known, self._filled = self._filled, (headers, rows)
@@ -156,7 +156,7 @@ class ReadingTable(QTableWidget):
         return bool(self.rowHeight(row) > self.verticalHeader().defaultSectionSize())
 
     def _fill_again(self, before: Sequence[Sequence[Text]]) -> None:
-        with signals_blocked(self.model()):  # or columns are measured anew for each
+        with signals_blocked(self.model()):  # else columns are measured again for each
             for number, (row, known) in enumerate(zip(self._filled[1], before, strict=True)):
                 for column, (now, old) in enumerate(zip(row, known, strict=True)):
                     if now != old:
