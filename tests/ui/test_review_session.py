@@ -13,6 +13,7 @@ from napari_msp.errors import UserError
 from napari_msp.files import write_json
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.provenance import Provenance
+from napari_msp.review.measures import MEASURES
 from napari_msp.ui.review.pictures import (
     Contrast,
     Look,
@@ -173,6 +174,12 @@ def test_the_outline_hides_no_brain_and_lies_in_the_plane():
     assert ring.sum() == 6  # of two voxels beside each other
 
 
+def test_numbers_have_their_units():
+    said = {"snr": "3.1", "mask_ml": "3 ml", "error": "314.0 × 10⁻⁵ SH units²"}
+    for key, wanted in said.items():
+        assert MEASURES[key].with_unit(3.14e-3 if key == "error" else 3.14) == wanted
+
+
 @pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
 def test_there_is_no_error_where_nothing_was_predicted():
     lattice = Lattice((4, 4, 4), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -185,7 +192,8 @@ def test_there_is_no_error_where_nothing_was_predicted():
     maps = ReviewMaps(None, ReviewImage(predicted, colour, mask, lattice), truth)
     worst = worst_of(maps)
     assert worst is not None
-    assert worst.value == pytest.approx(0.09)  # not 1, as outside of the prediction
+    # Not 1, as outside of the prediction.
+    assert worst.words == "squared error of the SH average: 0.09 SH units²"
     assert own_limits(maps)["SH average error"][1] <= 0.09 + 1e-6
     (cell,) = [each for each in draw(maps, Look(), truths=True).cells if each.role == "error"]
     assert np.count_nonzero(np.isfinite(cell.data[0])) == mask.sum()

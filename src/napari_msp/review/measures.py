@@ -78,6 +78,11 @@ class Measure:
             return number(round(value, self.decimals) + 0.0, self.decimals)
         return f"{value:#.2g}".rstrip(".").replace("-", "−")
 
+    def with_unit(self, value: float) -> str:
+        """Return a value and its unit, such as "27.1 × 10⁻⁵ SH units²"."""
+        times = "× " if self.unit == SQUARED else ""
+        return f"{self.text(value)} {times}{self.unit}".strip()
+
 
 MEASURES: Mapping[str, Measure] = {
     each.key: each
@@ -340,7 +345,7 @@ def score_text(score: float) -> str:
 def outlying_text(numbers: Mapping[str, float], unusual: Mapping[str, float]) -> str:
     """Say what is unusual, worst first; empty where nothing is."""
     return "; ".join(
-        f"{MEASURES[key].title} {MEASURES[key].text(numbers[key])} {MEASURES[key].unit}".strip()
+        f"{MEASURES[key].title} {MEASURES[key].with_unit(numbers[key])}"
         + f" ({score_text(score)} sd)"
         for key, score in outlying(unusual).items()
     )

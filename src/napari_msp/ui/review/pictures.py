@@ -114,7 +114,8 @@ def worst_of(maps: ReviewMaps) -> Worst | None:
     shown = to_shown(np.where(mask, values, -np.inf), lattice)
     index = np.unravel_index(int(shown.argmax()), shown.shape)
     z, y, x = in_mm(index, lattice)
-    return Worst((z, y, x), float(shown[index]), name)
+    said = name if maps.uncertainty is not None else f"squared error of the {TITLES['average']}"
+    return Worst((z, y, x), f"{said}: {shown[index]:.2g} {UNITS[name]}")
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,12 @@ class Worst:
     ----------
     place
         Place in mm along S, P and L, as the viewer counts.
-    value, name
-        Value there, and name of the quantity.
+    words
+        Quantity and value there, with its unit.
     """
 
     place: tuple[float, float, float]
-    value: float
-    name: str
+    words: str
 
 
 Limits = tuple[float, float]

@@ -334,7 +334,7 @@ def number_of(entry: Entry, key: str) -> Known | None:
         return None
     measure, score = MEASURES[key], entry.outlying.get(key)
     word = "" if score is None else "high" if score > 0 else "low"
-    text = f"{measure.text(entry.numbers[key])} {measure.unit}".strip()
+    text = measure.with_unit(entry.numbers[key])
     return Known(key, measure.title, text, word, score)
 
 

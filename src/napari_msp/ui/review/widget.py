@@ -331,7 +331,7 @@ class Review(Docked):
         if worst is None:
             self._warn("Nothing says where it may be wrong: no expected error, no truth.")
         else:
-            self.message.show_message("ok", f"Largest {worst.name}: {worst.value:.3g}.")
+            self.message.show_message("ok", f"Largest {worst.words}.")
 
     def show_keys(self) -> None:
         """Show all keys."""
