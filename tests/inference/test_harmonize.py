@@ -24,7 +24,7 @@ from napari_msp.inference.prepare import (
     UnlikeTraining,
     prepare_input,
 )
-from napari_msp.inference.stages import run_stages
+from napari_msp.inference.stages import outputs_of
 from napari_msp.options import Options, with_settings
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.channels import into_grid
@@ -208,9 +208,9 @@ def test_two_platforms_leave_nothing_to_disagree(make_network):
     from napari_msp.networks.msp import MSP
 
     network = MSP({"prisma_st": make_network("hned", "prisma_st")}, "prisma_st").eval()
-    stages = run_stages(network, torch.randn(1, 28, 4, 4, 4), 0.5, torch.ones(28))
-    assert stages.disagreement is None
-    torch.testing.assert_close(stages.prediction, stages.first_stage)
+    found = dict(outputs_of(network, torch.randn(1, 28, 4, 4, 4), 0.5, {}))
+    assert [each.what for each in found] == ["prediction", "first stage"]
+    torch.testing.assert_close(*found.values())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,64 +14,58 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import CANONICAL
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks.base import order_channels
-from napari_msp.networks.msp import MSP, Network, SharedMSP, StageOutputs
+from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.options import Options
 from napari_msp.signal.channels import GridImage, Standardisation
 
 
-@dataclass(frozen=True, eq=False)
-class Stages:
-    """Outputs of one pass for one target, on the target's lattice.
+class Output(NamedTuple):
+    """Which image of a pass: of what target, what of it, and of a branch N_iT whose it is.
 
-    Attributes
-    ----------
-    prediction
-        (B, 28·S, X, Y, Z) standardised, of S shells; the last stage.
-    first_stage
-        (B, 28·S, X, Y, Z) standardised; None for a single network.
-    disagreement
-        (B, 4·S, X, Y, Z) in SH units, of the orders 0, 2, 4, 6: root mean over the order's
-        coefficients of the variance of the P-1 terms {ŷ¹_T, N_iT(z_i)}; None where there are fewer
-        than two terms.
-    branches
-        N_iT(z_i) by platform i, each (B, 28·S, X, Y, Z) standardised; empty where there are none.
+    All are (B, 28·S, X, Y, Z) standardised, of S shells. But the disagreement is (B, 4·S, X, Y, Z)
+    in SH units, of the orders 0, 2, 4, 6: root mean over the order's coefficients of the variance
+    of the P-1 terms {ŷ¹_T, N_iT(z_i)}.
     """
 
-    prediction: Tensor
-    first_stage: Tensor | None = None
-    disagreement: Tensor | None = None
-    branches: dict[str, Tensor] = field(default_factory=dict)
+    target: str
+    what: Literal["prediction", "first stage", "disagreement", "branch"]
+    platform: str = ""
 
 
-def run_stages(
-    network: Network,
+def outputs_of(
+    network: Network | SharedMSP,
     x: Tensor,
     alpha: float,
-    deviation: Tensor,
+    deviations: Mapping[str, Tensor],
     far: Mapping[str, Tensor] | None = None,
-) -> Stages:
-    """Run a network once.
+) -> Iterator[tuple[Output, Tensor]]:
+    """Run a network, or all that share their first stages, once; give what there is.
 
     Parameters
     ----------
     x
         (B, 28·S, X, Y, Z) standardised input.
-    deviation
-        (28·S,) deviations of the target's standardisation.
+    deviations
+        (28·S,) of each target's standardisation.
     far
         What `network.far(x)` gave, where it was run before.
     """
-    if not isinstance(network, MSP):
-        return Stages(network.forward_features(x, far)[0])
-    return _of_target(network.target, network(x, alpha, None, far), deviation)
-
-
-def _of_target(target: str, outputs: StageOutputs, deviation: Tensor) -> Stages:
-    own = outputs.first[target]
-    if not outputs.branches:
-        return Stages(outputs.second, own)
-    disagreement = _disagreement([own, *outputs.branches.values()], deviation)
-    return Stages(outputs.second, own, disagreement, outputs.branches)
+    if isinstance(network, SharedMSP):
+        found = network(x, alpha, far)
+    elif isinstance(network, MSP):
+        found = {network.target: network(x, alpha, None, far)}
+    else:
+        yield Output(network.target, "prediction"), network.forward_features(x, far)[0]
+        return
+    for target, stages in found.items():
+        own, branches = stages.first[target], stages.branches
+        yield Output(target, "prediction"), stages.second
+        yield Output(target, "first stage"), own
+        if branches:
+            spread = _disagreement([own, *branches.values()], deviations[target])
+            yield Output(target, "disagreement"), spread
+        for platform, value in branches.items():
+            yield Output(target, "branch", platform), value
 
 
 def _disagreement(terms: list[Tensor], deviation: Tensor) -> Tensor:
@@ -98,14 +92,6 @@ def _spread_by_order(terms: tuple[Tensor, ...], weights: Tensor) -> Tensor:
 def _planes(image: Tensor) -> tuple[Tensor, ...]:
     """Part an image for several steps on each part; on a CPU into planes, which its cache holds."""
     return torch.split(image, 1 if image.device.type == "cpu" else image.shape[2], dim=2)
-
-
-class Output(NamedTuple):
-    """Which image of a pass: of what target, what of it, and of a branch whose."""
-
-    target: str
-    what: Literal["prediction", "first stage", "disagreement", "branch"]
-    platform: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,8 +162,8 @@ def predict_on_grid(
     def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[Output, Tensor]:
         return {
             output: value
-            for target, stages in _stages(network, x, alpha, deviations, far).items()
-            for output, value in _outputs(target, stages, options.keep_stages)
+            for output, value in outputs_of(network, x, alpha, deviations, far)
+            if options.keep_stages or output.what != "branch"
         }
 
     def units(output: Output) -> Standardisation | None:
@@ -215,34 +201,3 @@ def predict_on_grid(
             branches={each.platform: of for each, of in placed.items() if each.what == "branch"},
         )
     return found
-
-
-def _stages(
-    network: Network | SharedMSP,
-    x: Tensor,
-    alpha: float,
-    deviations: Mapping[str, Tensor],
-    far: Mapping[str, Tensor] | None,
-) -> dict[str, Stages]:
-    """Run a network, or all that share their first stages, once."""
-    if isinstance(network, SharedMSP):
-        return {
-            target: _of_target(target, outputs, deviations[target])
-            for target, outputs in network(x, alpha, far).items()
-        }
-    return {
-        target: run_stages(network, x, alpha, deviation, far)
-        for target, deviation in deviations.items()
-    }
-
-
-def _outputs(target: str, stages: Stages, keep_stages: bool) -> Iterator[tuple[Output, Tensor]]:
-    """Give the outputs that are there."""
-    yield Output(target, "prediction"), stages.prediction
-    if stages.first_stage is not None:
-        yield Output(target, "first stage"), stages.first_stage
-    if stages.disagreement is not None:
-        yield Output(target, "disagreement"), stages.disagreement
-    if keep_stages:
-        for platform, value in stages.branches.items():
-            yield Output(target, "branch", platform), value
