@@ -372,6 +372,18 @@ class TestWithAStub:
         assert (sorted(bids.rglob("*")), job.calls) == (before, [])
         run_cohort(bids, bids / "derivatives/msp", model, TARGET, participants=["01"], job=job)
 
+    def test_what_another_run_finished_meanwhile_is_no_failure(self, bids, model, tmp_path):
+        made = Recorder()
+
+        def later(*scan, **options):
+            made(*scan, **options)
+            raise UserError("exists already", scan[0], remedy=Overwrite())
+
+        for force, status in ((False, "skipped"), (True, "failed")):
+            options: dict[str, Any] = {"job": later, "force": force, "participants": ["01"]}
+            [result] = run_cohort(bids, tmp_path / "out", model, TARGET, **options)
+            assert result.status == status
+
     def test_sessions_narrow_the_choice(self, bids, model, tmp_path):
         folder = bids / "sub-01/ses-philips/dwi"
         folder.mkdir(parents=True)

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from dataclasses import dataclass, replace
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +21,15 @@ from threadpoolctl import ThreadpoolController
 
 from napari_msp.data.companions import PassedOver
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
-from napari_msp.evaluation.benchmark.jobs import NEARLY, Finished, OnPart, Progress, _work, do_all
+from napari_msp.evaluation.benchmark.jobs import (
+    NEARLY,
+    Finished,
+    OnPart,
+    Progress,
+    _work,
+    do_all,
+    without_script,
+)
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
@@ -394,6 +404,19 @@ class Write:
         if self.path.name == "long":
             time.sleep(600)
         self.path.write_text("done")
+
+
+def test_a_process_does_not_import_the_script_that_called(monkeypatch):
+    """Which would run again in each, as a script without `if __name__ == "__main__"` does."""
+    script = sys.modules["__main__"]
+    monkeypatch.setattr(script, "__spec__", None)
+    monkeypatch.setattr(script, "__file__", "study.py", raising=False)
+    assert "init_main_from_path" in get_preparation_data("worker")
+    with without_script():
+        assert not {"init_main_from_path", "init_main_from_name"} & {
+            *get_preparation_data("worker")
+        }
+    assert sys.modules["__main__"] is script
 
 
 def test_a_worker_has_one_thread(monkeypatch):

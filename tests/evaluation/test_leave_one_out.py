@@ -145,11 +145,15 @@ def test_whom_a_model_learned_from_teaches_but_is_never_test(
     dataset = open_dataset(four)
     known = replace(load_model(base))
     monkeypatch.setattr(type(known), "everyone", [dataset.person("sub-03")])
-    asked: dict[str, Any] = {"models": [base], "methods": ["IQT"], "leave_one_out": True}
+    asked: dict[str, Any] = {"models": [base], "methods": ["SHResNet"], "leave_one_out": True}
     with pytest.warns(NeverTest, match=r"sub-03 teaches but is never test: .*base"):
         plan = make_plan([four], **asked)
     assert [fold.test for fold in plan.folds] == [("sub-01",), ("sub-02",), ("sub-04",)]
     assert plan.folds[1] == Subjects(("sub-01", "sub-03"), ("sub-04",), ("sub-02",))
+    asked["methods"] = ["IQT"]  # which chooses nothing: all others teach
+    with pytest.warns(NeverTest):
+        plan = make_plan([four], **asked)
+    assert plan.folds[1] == Subjects(("sub-01", "sub-03", "sub-04"), (), ("sub-02",))
     assert plan.subjects.training == ("sub-03",)
     with pytest.raises(UserError, match="was trained on sub-03"):
         make_plan([four], **asked, test=["sub-03"])

@@ -24,6 +24,7 @@ from typing import Any
 
 from napari_msp.cohort.jobs import CohortResult, Poll, Task, run_task
 from napari_msp.errors import Advice, Give, Install, UserError, either, stop_if
+from napari_msp.evaluation.benchmark.jobs import without_script
 from napari_msp.foreign_errors import explain, shortened
 from napari_msp.formatting import counted
 from napari_msp.options import Options
@@ -83,15 +84,16 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
     """
     dask = _dask()
     threads = max(1, (os.cpu_count() or 1) // count)
-    local = dask.LocalCluster(
-        n_workers=count,
-        threads_per_worker=threads,
-        processes=True,
-        dashboard_address="127.0.0.1:0",  # any free port: Dask warns where its usual one is taken
-        env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
-        # Nobody looks at their profiles, which grow for an hour.
-        config={"distributed.worker.profile.enabled": False},
-    )
+    with without_script():
+        local = dask.LocalCluster(
+            n_workers=count,
+            threads_per_worker=threads,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # any free port: Dask warns where its own is taken
+            env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            # Nobody looks at their profiles, which grow for an hour.
+            config={"distributed.worker.profile.enabled": False},
+        )
     try:
         with closing(dask.Client(local, set_as_default=False)) as client:
             cluster = Cluster(client, local.scheduler_address, (), tell)

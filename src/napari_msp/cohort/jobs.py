@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -108,8 +109,17 @@ def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, 
     except Cancelled:
         raise
     except Exception as failure:  # whatever it is, it must not stop the other subjects
-        return left, "failed", explain(failure)
+        if not _finished_meanwhile(task):
+            return left, "failed", explain(failure)
+        left = ()
     return left, "done" if left else "skipped", None
+
+
+def _finished_meanwhile(task: Task) -> bool:
+    """Return whether another run has made the same, as two that were started at once do."""
+    with suppress(UserError):  # of what was made otherwise
+        return not task.options["force"] and not [*unfinished(task)]
+    return False
 
 
 def _said(task: Task, doubts: Iterable[str]) -> tuple[str, ...]:

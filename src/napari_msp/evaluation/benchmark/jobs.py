@@ -8,14 +8,17 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Protocol
 
 from napari_msp.errors import Advice, Change, UserError, either
@@ -195,6 +198,20 @@ def _lost(job: Job, exit_status: str, workers: int) -> UserError:
     )
 
 
+@contextmanager
+def without_script() -> Iterator[None]:
+    """Start processes that do not import the script which called: it would run again in each.
+
+    What they do is of this package, so they need nothing of it.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
 class _Worker:
     """A process that does one job after the other, and this end of its pipe."""
 
@@ -203,7 +220,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other,))
-        self._process.start()
+        with without_script():
+            self._process.start()
         other.close()  # so that the pipe ends with the process
         self.job: Job
 

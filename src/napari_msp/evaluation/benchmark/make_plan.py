@@ -230,11 +230,11 @@ def _who(
             subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
         return subjects, ()
     complete = with_all(names, opened, targets)
+    chooses = any(name not in baseline_names() for name in rows)
     if not asked.leave_one_out:
-        chooses = any(name not in baseline_names() for name in rows)
         return split_once(names, complete, learned, asked, chooses=chooses), ()
     seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
-    folds = leave_one_out(opened[0], seen, complete, learned, asked)
+    folds = leave_one_out(opened[0], seen, complete, learned, asked, chooses=chooses)
     return everyone(folds), folds
 
 

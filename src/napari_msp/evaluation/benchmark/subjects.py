@@ -203,6 +203,8 @@ def leave_one_out(
     whole: Sequence[str],
     learned: Mapping[str, Learned],
     asked: EvaluationSettings,
+    *,
+    chooses: bool = True,
 ) -> tuple[Subjects, ...]:
     """Let each subject be test once while the others teach.
 
@@ -211,7 +213,7 @@ def leave_one_out(
 
     Parameters
     ----------
-    names, whole, learned, asked
+    names, whole, learned, asked, chooses
         As for `split_once`; those whom a model has learned from are never test, but they teach.
         Everyone can be measured.
 
@@ -249,7 +251,7 @@ def leave_one_out(
         behind = whole.index(test) + 1 if test in whole else 0
         others = [name for name in (*whole[behind:], *whole[:behind]) if name != test]
         fit = [name for name in others if name not in learned]
-        validation = tuple(fit[:1]) if len(others) >= LEAST_TO_CHOOSE else ()
+        validation = tuple(fit[:1]) if chooses and len(others) >= LEAST_TO_CHOOSE else ()
         training = tuple(name for name in whole if name not in (test, *validation))
         if not training:
             problem = f"without {test} nobody is left to teach who has all scans"
