@@ -1,8 +1,8 @@
-"""Arrays: names for their kinds, and voxels of a mask in blocks that threads work through.
+"""Array types, and processing of in-mask voxels in blocks by several threads.
 
-Whatever the number of threads, the same bits: a block's size is fixed, and BLAS computes inside it
-with a single thread, so that neither their number nor who took which block changes a sum. Memory is
-a few blocks' a thread.
+Results are the same to the bit for any number of threads: a block's size is fixed, and BLAS
+computes inside it with a single thread, so no sum depends on their number or on who took which
+block. Memory is that of a few blocks per thread.
 """
 
 import os
@@ -22,33 +22,33 @@ MaskArray = NDArray[np.bool_]
 
 Value = TypeVar("Value")
 AnyArray = TypeVar("AnyArray", FloatArray, IntArray, MaskArray)
-"""An array function keeps the kind that it is given."""
+"""An array function returns the type that it is given."""
 
 VOXELS_AT_ONCE = 8192
-"""Voxels a block: large enough for NumPy, small enough for a core's cache."""
+"""Voxels per block: large enough for NumPy, small enough for a core's cache."""
 
 
 class InMask:
-    """The voxels of an image that lie in a mask, in the order in which memory has them.
+    """The in-mask voxels of an image, in memory order.
 
     Parameters
     ----------
     image
-        (X, Y, Z, N).
+        (X, Y, Z, N) image.
     mask
-        (X, Y, Z).
+        (X, Y, Z) mask.
 
     Attributes
     ----------
     places
-        (V,) their flat indices in C order: where results go.
+        (V,) flat indices of the voxels in C order, for storing results.
     """
 
     places: IntArray
 
     def __init__(self, image: FloatArray, mask: MaskArray) -> None:
-        # An image read from a file has one volume after the other, one in memory may have a
-        # voxel's values side by side.
+        # Images read from files store volume by volume; those made in memory may store each voxel's
+        # values together.
         self.shape = mask.shape
         self._by_volume = image.flags.f_contiguous
         order = "F" if self._by_volume else "C"
@@ -75,16 +75,16 @@ def for_each_block(
 ) -> None:
     """Call `work` with each block of `count` voxels, on as many threads as BLAS may use.
 
-    That is: all cores, or what OMP_NUM_THREADS or a caller's `threadpool_limits` says.
+    These are all cores, or as many as OMP_NUM_THREADS or a caller's `threadpool_limits` allow.
 
     Parameters
     ----------
     work
-        What is done with a block; threads call it at the same time.
+        Function that processes a block; threads call it concurrently.
     count
-        Of voxels, or of what else is worked through in blocks.
+        Number of voxels, or of other items.
     at_once
-        How many a block has.
+        Number of items per block.
     """
     starts = range(0, count, at_once)
     blocks = [slice(start, min(start + at_once, count)) for start in starts]
@@ -101,12 +101,12 @@ def for_each_block(
 def shared_by_threads(
     setting: Callable[[], AbstractContextManager[Value]],
 ) -> Callable[[], AbstractContextManager[Value]]:
-    """Let a setting of the process be made by the first thread that needs it, undone by the last.
+    """Let the first thread that needs a process-wide setting make it, and the last one undo it.
 
     Parameters
     ----------
     setting
-        Makes it while its block runs; what it gives, all threads get.
+        Context manager that makes the setting; all threads get its value.
     """
     lock, stack, held = threading.Lock(), ExitStack(), list[Value]()
 
@@ -130,9 +130,9 @@ def shared_by_threads(
 @shared_by_threads
 @contextmanager
 def _single_threaded_blas() -> Iterator[int]:
-    """Limit NumPy's BLAS to one thread while the block runs; give how many it could use.
+    """Limit NumPy's BLAS to one thread during the block; yield how many it could use.
 
-    A caller's own `threadpool_limits` has to begin before it and end after it: two that overlap
+    A caller's own `threadpool_limits` must begin before it and end after it: two that overlap
     restore what each one found, and the first one's limit may stay.
     """
     blas = _blas()
@@ -143,7 +143,7 @@ def _single_threaded_blas() -> Iterator[int]:
 
 @cache
 def _blas() -> Any:
-    """NumPy's BLAS, looked for once: that takes some milliseconds."""
+    """Return NumPy's BLAS, searched only once as that takes some milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")

@@ -1,6 +1,6 @@
-"""BIDS: names and entities, platforms, sidecars, dataset descriptions. One version.
+"""BIDS: names and entities, platforms, sidecars, dataset descriptions, for one BIDS version.
 
-Everything here is known from names and small JSON files, without reading or loading an image.
+This module works from names and small JSON files only, and reads no image.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from napari_msp.files import entries, write_json, write_text
 from napari_msp.strict_json import read_json
 
 BIDS_VERSION = "1.10.0"
-"""Version of the standard that everything written here follows."""
+"""Version of the standard that all written files follow."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-"""Endings of images that are written, and as which all others are known."""
+"""Endings of images that are written; images of other formats are named as if they had these."""
 
 MRTRIX_SUFFIXES = (".mif.gz", ".mif", ".mih")
 """Endings of MRtrix3's images, which its own `mrconvert` reads."""
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".img.gz", ".hdr.gz", ".img", ".hdr", *MRTRIX_SUFFIXES)
-"""Endings of images that are read, in capitals too, the usual ones first."""
+"""Endings of images that are read, in any case, the usual ones first."""
 
 DESCRIPTION = "dataset_description.json"
 
@@ -35,13 +35,13 @@ INPUT_MARK = "InputPlatform"
 """Field of `"NapariMSP"` in a dataset's description: the platform to predict from."""
 
 ALIGNMENT = "Alignment"
-"""Field of a scan's sidecar: how it was laid on the input's head."""
+"""Field of a scan's sidecar: how it was aligned to the input's head."""
 
 _LABEL = re.compile(r"[A-Za-z0-9]+")
 
 
 def image_suffix(path: str | Path) -> str:
-    """Return the ending of an image's name as the file has it; empty where it is no image's.
+    """Return the ending of an image's name as it is written; empty if it is not an image's.
 
     >>> image_suffix("DWI.NII.GZ"), image_suffix("dwi.bval")
     ('.NII.GZ', '')
@@ -52,7 +52,7 @@ def image_suffix(path: str | Path) -> str:
 
 
 def nifti_stem(path: str | Path) -> str:
-    """Return the name of an image's file without its ending.
+    """Return the name of an image file without its ending.
 
     >>> nifti_stem("sub-01_dwi.nii.gz")
     'sub-01_dwi'
@@ -64,21 +64,21 @@ def nifti_stem(path: str | Path) -> str:
 
 
 def gradient_files(image: Path) -> tuple[Path, Path]:
-    """Return where the .bval and .bvec files of an image are written: beside it, by its stem.
+    """Return where an image's .bval and .bvec files are written: beside it, by its stem.
 
-    Where they are read from is for `beside.find_gradients` to say.
+    `companions.find_gradients` decides where they are read from.
     """
     stem = nifti_stem(image)
     return image.with_name(stem + ".bval"), image.with_name(stem + ".bvec")
 
 
 def sidecar_path(path: Path) -> Path:
-    """Return the JSON file that goes with a NIfTI file."""
+    """Return the path of a NIfTI file's JSON sidecar."""
     return path.with_name(nifti_stem(path) + ".json")
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """Read the JSON file that goes with a NIfTI file; empty where there is none."""
+    """Read a NIfTI file's JSON sidecar; empty if there is none."""
     beside = sidecar_path(path)
     return read_json(beside, foreign=True) if beside.exists() else {}
 
@@ -93,7 +93,7 @@ def entities(path: str | Path) -> dict[str, str]:
 
 
 def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
-    """Say whose scan this is and on what platform, by its name alone; None where it does not say.
+    """Return a scan's subject and platform by its name alone; None if the name lacks one.
 
     >>> subject_and_platform("sub-01_ses-ge_acq-st_dwi.nii.gz")
     ('sub-01', 'ge_st')
@@ -107,7 +107,7 @@ def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
 
 
 def platform_of(path: str | Path) -> str:
-    """Say on what platform an image was made, by its name; empty where it does not say.
+    """Return an image's platform by its name; empty if the name has none.
 
     >>> platform_of("sub-01_ses-ge_acq-st_dseg.nii.gz")
     'ge_st'
@@ -117,7 +117,7 @@ def platform_of(path: str | Path) -> str:
 
 
 def misplaced(path: str | Path) -> str:
-    """Say how an image's name contradicts the folders that it lies in; empty where it does not.
+    """Return how an image's name contradicts the folders it is in; empty if it does not.
 
     >>> misplaced("heads/sub-02/dwi/sub-01_dwi.nii.gz")
     'lies in the folder sub-02 and is named sub-01'
@@ -135,7 +135,7 @@ def misplaced(path: str | Path) -> str:
 
 
 def is_dwi(path: str | Path) -> bool:
-    """Return whether a name is a BIDS scan's: `sub-<label>[_<entity>-<label>…]_dwi`, an image.
+    """Return whether a name is that of a BIDS scan: `sub-<label>[_<entity>-<label>…]_dwi`.
 
     >>> is_dwi("sub-01_dwi.nii.gz"), is_dwi("sub-01_desc-brain_mask.nii.gz")
     (True, False)
@@ -149,7 +149,7 @@ def is_dwi(path: str | Path) -> bool:
 
 
 def platform_name(session: str, protocol: str) -> str:
-    """Name a platform after its BIDS entities: both, or the one that there is.
+    """Name a platform after its BIDS entities: both, or the one there is.
 
     >>> platform_name("ge", "st"), platform_name("ge", "")
     ('ge_st', 'ge')
@@ -158,7 +158,7 @@ def platform_name(session: str, protocol: str) -> str:
 
 
 def bare_stem(path: str | Path) -> str:
-    """File name without suffix and without the ending that says it is a DWI.
+    """Return a file name without suffix and without the ending that marks a DWI.
 
     >>> bare_stem("sub-01_ses-ge_acq-st_dwi.nii.gz")
     'sub-01_ses-ge_acq-st'
@@ -167,7 +167,7 @@ def bare_stem(path: str | Path) -> str:
 
 
 def undescribed_stem(path: str | Path) -> str:
-    """Return `bare_stem` without `desc`, of which a name has only one.
+    """Return `bare_stem` without `desc`, as a name has only one.
 
     >>> undescribed_stem("sub-01_space-T1w_desc-preproc_dwi.nii.gz")
     'sub-01_space-T1w'
@@ -176,7 +176,7 @@ def undescribed_stem(path: str | Path) -> str:
 
 
 def prediction_stem(dwi: str | Path, target: str, kind: str) -> str:
-    """Name what is predicted from a scan.
+    """Return the stem of predictions made from a scan.
 
     >>> prediction_stem("sub-01_ses-ge_acq-st_dwi.nii.gz", "connectom_sa", "msp")
     'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
@@ -194,11 +194,11 @@ def map_name(stem: str, model: str, parameter: str) -> str:
 
 
 COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
-"""How names of SH images end."""
+"""Ending of the names of SH images."""
 
 
 def shell_stem(stem: str, shell: int) -> str:
-    """Tell the files of one of several shells apart, by what `desc` says of them.
+    """Distinguish the files of one of several shells by their `desc`.
 
     BIDS has no entity for a b-value, and BEP016 none yet.
 
@@ -222,7 +222,7 @@ def without_shell(stem: str) -> str:
 
 
 def map_beside(coefficients: Path, parameter: str) -> Path | None:
-    """Return another map's file of the same SH image; None where the name is no SH image's."""
+    """Return the file of another map of an SH image; None if the name is not an SH image's."""
     if "param-coefficients" not in nifti_stem(coefficients):
         return None
     return coefficients.with_name(
@@ -239,7 +239,7 @@ def dataset_root(path: str | Path) -> Path | None:
 
 
 def study_root(path: str | Path) -> Path | None:
-    """Return the dataset that `path` is of, also where it lies in its `derivatives/<name>/`."""
+    """Return the dataset that `path` belongs to, even if it is in its `derivatives/<name>/`."""
     root = dataset_root(path)
     if root is not None and root.parent.name == "derivatives":
         return root.parent.parent
@@ -249,16 +249,16 @@ def study_root(path: str | Path) -> Path | None:
 def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
     """Yield the files that BIDS lets an image inherit, one level of folders after the other.
 
-    A file applies when it has the image's suffix and no entity that the image has not: the
-    inheritance principle of BIDS. The level nearest to the image comes first; levels without any
-    are left out.
+    A file applies if it has the image's suffix and no entity that the image lacks: the inheritance
+    principle of BIDS. The level nearest to the image comes first; levels without files are left
+    out.
 
     Parameters
     ----------
     image
-        An image whose path or name says whose it is.
+        An image whose path or name contains its subject.
     extension
-        Such as ".bval".
+        File extension, such as ".bval".
     """
     root = dataset_root(image)
     if root is None:
@@ -279,7 +279,7 @@ def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
 
 
 def read_metadata(image: Path) -> dict[str, Any]:
-    """Read what JSON files say of an image: each field from the nearest that has it."""
+    """Read an image's metadata from JSON files: each field from the nearest file that has it."""
     content: dict[str, Any] = {}
     for level in reversed(list(applicable(image, ".json"))):
         for path in sorted(level, key=lambda each: len(each.name)):
@@ -288,7 +288,7 @@ def read_metadata(image: Path) -> dict[str, Any]:
 
 
 def is_simulated(image: str | Path) -> bool:
-    """Return whether `simulate` made an image, or the one that a derivative of ours is made of."""
+    """Return whether `simulate` made an image, or the image that our derivative was made from."""
     root = study_root(image)
     description = {} if root is None else read_description(root)
     known = [read_metadata(Path(image)), description]
@@ -300,7 +300,7 @@ def is_simulated(image: str | Path) -> bool:
 
 
 def known_simulated(image: str | Path | None) -> bool:
-    """Return `is_simulated`; what cannot be read, or has no file, does not say so."""
+    """Return `is_simulated`; False if it cannot be read or has no file."""
     try:
         return image is not None and is_simulated(image)
     except UserError:
@@ -308,7 +308,7 @@ def known_simulated(image: str | Path | None) -> bool:
 
 
 def derivative_folders(scan: str | Path) -> list[Path]:
-    """Return where `derivatives/*/` of a scan's dataset has what stands for its own folder."""
+    """Return the folders in `derivatives/*/` that correspond to a scan's own folder."""
     root = dataset_root(scan)
     if root is None:
         return []
@@ -317,9 +317,9 @@ def derivative_folders(scan: str | Path) -> list[Path]:
 
 
 def absolute(path: str | Path) -> Path:
-    """Make a path absolute, links not followed: DataLad keeps images elsewhere and links to them.
+    """Make a path absolute without following links: DataLad links to images kept elsewhere.
 
-    The names that say what an image is are those of the link.
+    What an image is follows from the link's names.
     """
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
@@ -341,7 +341,7 @@ def dataset_description(
     generated_by
         What this package did, in words.
     input_platform
-        The platform to predict from, where the dataset marks one.
+        The platform to predict from, if the dataset marks one.
     """
     maker = {"Name": "napari-msp", "Version": importlib.metadata.version("napari-msp")}
     if generated_by:
@@ -387,7 +387,7 @@ BIDSIGNORE_FLAT = """\
 
 
 def refuse_among_scans(root: Path, out: Path, field: str) -> None:
-    """Refuse to write among a dataset's scans: what is made of them is a dataset of its own."""
+    """Refuse to write among a dataset's scans: results form a dataset of their own."""
     inside = out.relative_to(root).parts if out.is_relative_to(root) else (".",)
     if not inside or inside[0].startswith("sub-"):
         remedy = Advice("give derivatives/NAME in the dataset, or another folder")
@@ -397,20 +397,20 @@ def refuse_among_scans(root: Path, out: Path, field: str) -> None:
 def describe_derivative(
     folder: Path, into: Path, name: str, source: Path | None = None, *, flat: bool = False
 ) -> None:
-    """Write what makes a folder of results a BIDS derivative, unless it is a dataset already.
+    """Write the files that make a folder of results a BIDS derivative, unless it is a dataset.
 
-    Description, README (one that is there is kept), and what the validator is to pass over.
+    These are description, README (an existing one is kept), and what the validator is to ignore.
 
     Parameters
     ----------
     folder
-        Where to write: `into`, or the stage whose files will be moved there.
+        Folder to write to: `into`, or the stage whose files will be moved there.
     into
         The results' folder.
     source
-        The dataset that they were made from, which `bids:source:` stands for; None: no dataset.
+        The dataset that they were made from, to which `bids:source:` refers; None: no dataset.
     flat
-        Files lie in `into` itself, not in folders of subjects.
+        Whether files are in `into` itself, not in folders of subjects.
     """
     if (into / DESCRIPTION).exists():
         return
@@ -433,16 +433,16 @@ derivatives.
 def describe_part(
     folder: Path, title: str, made_by: str, *, ignored: str = "", **more: Any
 ) -> None:
-    """Write what makes a folder in a dataset's `derivatives` a BIDS derivative of its own.
+    """Write the files that make a folder in a dataset's `derivatives` a BIDS derivative.
 
     Parameters
     ----------
     folder
-        Such as `derivatives/brainmask`.
+        The folder, such as `derivatives/brainmask`.
     made_by
         What this package did, in words.
     ignored
-        What the validator is to pass over, as its `.bidsignore`.
+        Patterns for `.bidsignore` of files that the validator is to ignore.
     """
     about = dataset_description(title, derivative=True, generated_by=made_by, **more)
     write_json(folder / DESCRIPTION, about)
@@ -454,7 +454,7 @@ def describe_part(
 def describe_dataset(
     folder: Path, name: str, readme: str, subjects: Iterable[str], **about: Any
 ) -> None:
-    """Write what describes a dataset as a whole: description, README and participants.
+    """Write the files that describe a whole dataset: description, README and participants.
 
     Parameters
     ----------
@@ -472,9 +472,9 @@ def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[
     Parameters
     ----------
     description
-        Where it comes from, in words.
+        Origin of the mask, in words.
     sources
-        BIDS URIs of what it was made from or belongs to.
+        BIDS URIs of the images that it was made from or belongs to.
     """
     return {
         "Type": "Brain",
@@ -486,7 +486,7 @@ def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[
 
 
 def read_description(root: Path) -> dict[str, Any]:
-    """Read a dataset's description; empty where there is none."""
+    """Read a dataset's description; empty if there is none."""
     path = root / DESCRIPTION
     return read_json(path, foreign=True) if path.is_file() else {}
 
@@ -499,10 +499,10 @@ def marked_input(root: Path) -> str | None:
 
 
 def plain_label(text: str) -> str:
-    """Leave what a BIDS label may contain: letters without marks, and digits.
+    """Reduce a text to what a BIDS label may contain: letters without accents, and digits.
 
     >>> plain_label("prisma_st"), plain_label("Zürich 2")
     ('prismast', 'Zurich2')
     """
-    parted = unicodedata.normalize("NFKD", text)  # ü is u and its dots
+    parted = unicodedata.normalize("NFKD", text)  # ü becomes u and its dots
     return "".join(each for each in parted if each.isascii() and each.isalnum())

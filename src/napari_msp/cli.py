@@ -54,18 +54,18 @@ COMMANDS: dict[str, Command] = {
 }
 
 USER_ERROR = 2
-"""Exit status after a user's mistake, or when memory or a GPU fails."""
+"""Exit status after a user's mistake, or if memory or a GPU fails."""
 
 SPINS = "1000"
-"""Looks that a thread of torch's takes before it sleeps, where it waits for another: what GNU's
-OpenMP takes itself once it has more threads than cores. It cannot know that other programs use the
-cores: by its 300,000 looks the waiting thread then keeps the other one from the core it needs."""
+"""Number of checks that a waiting torch thread makes before it sleeps: GNU OpenMP's own value if
+there are more threads than cores. It cannot know that other programs use the cores: with its usual
+300,000 checks the waiting thread keeps the other one from the core that it needs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, 2 after a user's mistake, 130 when interrupted.
+    """Run a command; return the exit status: 0, 2 after a user's mistake, 130 when interrupted.
 
-    `check`, `cohort` and `review` give 1 when what they looked at is not in order.
+    `check`, `cohort` and `review` return 1 if what they examined is not in order.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _wait_without_spinning()
@@ -74,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((each for each in arguments if not each.startswith("-")), "")
     try:
         options, left = build_parser(chosen).parse_known_args(arguments)
-        if left:  # said by the command's own parser, whose help lists its options
+        if left:  # reported by the command's own parser, whose help lists its options
             options.parser.error(f"unrecognized arguments: {' '.join(left)}")
-    except OSError as error:  # the version was asked for, and nobody takes it
+    except OSError as error:  # the version was asked for, and the output is closed
         print(f"napari-msp: {explain(error).phrase()}", file=sys.stderr)
         _leave_output_that_is_full()
         return USER_ERROR
@@ -89,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             console.record(shlex.join(["napari-msp", *arguments]))
             return COMMANDS[options.command].run(options, console)
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except (KeyboardInterrupt, Cancelled):
-        with suppress(OSError):  # of a terminal that was closed
+        with suppress(OSError):  # a terminal that was closed
             print("napari-msp: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_first_speak() -> int:
-    """Return the exit status, but not at once: launchers end all processes when one has failed."""
+    """Return the exit status after a delay: launchers end all processes when one has failed."""
     time.sleep(2)
     return USER_ERROR
 
@@ -121,7 +121,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
     Parameters
     ----------
     chosen
-        The only command whose options are wanted, as some take long to list; None: all.
+        The only command whose options are needed, as some take long to list; None: all.
     """
     parser = _Parser(
         prog="napari-msp",
@@ -148,33 +148,33 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
 
 def _wait_without_spinning() -> None:
     """Leave cores to other programs while threads wait; read once, when torch is imported."""
-    if "OMP_WAIT_POLICY" not in os.environ:  # or it would count no more
+    if "OMP_WAIT_POLICY" not in os.environ:  # or it would have no effect
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _open_closed_streams() -> None:
-    """Let what is said go nowhere where a daemon closed standard output or standard error."""
+    """Discard output if a daemon closed standard output or standard error."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, _Nowhere())
 
 
 class _Nowhere(io.TextIOBase):
-    """Takes whatever is written."""
+    """A stream that discards whatever is written."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
 def _show_what_cannot_be_encoded() -> None:
-    """Let a terminal that knows no Greek show a number for α, rather than end the command."""
+    """Let a terminal that lacks Greek characters show a code for α instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _leave_output_that_is_full() -> None:
-    """Drop what standard output does not take: Python would complain of it once more at its end."""
+    """Drop what standard output cannot take: Python would complain again at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -182,9 +182,9 @@ def _leave_output_that_is_full() -> None:
 
 
 class _Parser(ArgumentParser):
-    """Says what is wrong with an option in one line, as is said of everything else.
+    """Reports a wrong option in one line, like all other errors.
 
-    A `silent` one leaves it to the first of several processes.
+    A `silent` one leaves that to the first of several processes.
     """
 
     silent = False
@@ -194,7 +194,7 @@ class _Parser(ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="Print this help and end.")
 
     def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
-        """Refuse what is empty, as an unset variable leaves: a path would be this folder."""
+        """Refuse an empty value, as an unset variable gives: as a path it would be this folder."""
         if action.nargs != PARSER and not all(each.strip() for each in arg_strings):
             raise ArgumentError(action, "must not be empty")
         return super()._get_values(action, arg_strings)
@@ -206,7 +206,7 @@ class _Parser(ArgumentParser):
 
 
 class _Help(RawDescriptionHelpFormatter):
-    """Shows in one line what has to be given; all else stands in the sections below."""
+    """Shows only required arguments in the usage line; the rest is in the sections below."""
 
     def add_usage(
         self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None
@@ -218,7 +218,7 @@ class _Help(RawDescriptionHelpFormatter):
 
 
 class _Version(Action):
-    """Say the version, which is looked up only then."""
+    """Prints the version, which is looked up only then."""
 
     def __call__(self, parser: ArgumentParser, *_: Any) -> None:
         from napari_msp import __version__
@@ -228,9 +228,9 @@ class _Version(Action):
 
 
 def _interrupt(*_: object) -> None:
-    """Let SIGTERM of batch systems and SIGHUP of terminals end a command as Ctrl-C does: tidily."""
+    """Let SIGTERM from batch systems and SIGHUP from terminals end a command as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":  # of a debugger; the entry point calls `main`
+if __name__ == "__main__":  # for debuggers; the entry point calls `main`
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The main job on a simulated head and the packaged models, from scan to Figure 3."""
+"""The main workflow on a simulated head with the packaged models, from scan to Figure 3."""
 
 import hashlib
 import time
@@ -20,7 +20,7 @@ from napari_msp.strict_json import read_json
 
 @dataclass(frozen=True)
 class DemoTarget:
-    """What the demo made for one target."""
+    """The demo's results for one target."""
 
     target: str
     truth: Path
@@ -31,7 +31,7 @@ class DemoTarget:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything that the demo made."""
+    """All results of the demo."""
 
     scan: Path
     targets: list[DemoTarget]
@@ -40,14 +40,14 @@ class DemoResult:
 def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
     """Simulate a head, harmonize it with both packaged models, compare with the truth.
 
-    What an earlier run with the same models left in `out` is used again.
+    Results in `out` of an earlier run with the same models are used again.
 
     Parameters
     ----------
     out
-        Folder; `heads/`, `harmonized/` and `compared/<target>/` are made in it.
+        Folder in which `heads/`, `harmonized/` and `compared/<target>/` are made.
     say
-        Is given a line a phase, with its seconds.
+        Called with a line per phase, with its seconds.
     """
     out = Path(out)
     began = time.perf_counter()
@@ -121,7 +121,7 @@ def _summary(result: DemoTarget) -> str:
 
 
 def _fingerprint() -> str:
-    """Identify this version's models."""
+    """Return a fingerprint of this version's models."""
     digest = hashlib.sha256()
     for path in packaged_models().values():
         digest.update(path.read_bytes())

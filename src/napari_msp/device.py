@@ -1,4 +1,4 @@
-"""Choose the device that torch computes on, and be a good guest there."""
+"""Choose the device that torch computes on, and share it considerately."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from napari_msp.options import Precision
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-"""A copy is of the kind that it was made from."""
+"""A copy has the type of its original."""
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -55,22 +55,21 @@ def _usable(available: dict[str, bool]) -> tuple[str, ...]:
 
 @contextmanager
 def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
-    """Yield a copy of a network on `device` while the block runs, then the device's memory back.
+    """Yield a copy of a network on `device` for the block, then free the device's memory.
 
-    Jobs that run one network at the same time each have their own copy. The network itself stays
-    on the CPU: whoever keeps it (a viewer, for hours) uses no memory of a GPU, and still has it
-    when the GPU is lost.
+    Jobs that run one network concurrently each have their own copy. The network itself stays on the
+    CPU: its owner (a viewer, for hours) uses no GPU memory, and still has it if the GPU is lost.
     """
     copy = deepcopy(network)
     try:
         yield copy.to(device)
     except BaseException as error:
-        # A traceback keeps the variables of its frames, so whoever keeps the error to show it
-        # would keep every tensor of the failed pass: after "out of memory", all there was.
+        # A traceback keeps its frames' variables, so an error kept for display would keep all
+        # tensors of the failed pass: after "out of memory", everything there was.
         clear_frames(error.__traceback__)
         raise
     finally:
-        copy.to("meta")  # frees the weights, also those on a device that no longer answers
+        copy.to("meta")  # frees the weights, even on a device that no longer responds
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -78,9 +77,9 @@ def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
 @shared_by_threads
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Compute in plain float32: no TF32, no autocast, and algorithms that repeat themselves.
+    """Compute in plain float32: no TF32, no autocast, and deterministic algorithms.
 
-    The flags are the process's.
+    The flags apply to the whole process.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic)
@@ -93,10 +92,10 @@ def exact_arithmetic() -> Iterator[None]:
 
 @contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute as `exact_arithmetic`, or with convolutions in half precision where that is wanted.
+    """Compute as `exact_arithmetic`, or with convolutions in half precision if asked for.
 
-    In half precision what convolutions read and give is rounded. What networks add their results
-    to (the interpolated input, the coupling of reversible stacks) stays in float32.
+    In half precision, inputs and outputs of convolutions are rounded. What networks add their
+    results to (the interpolated input, the coupling of reversible stacks) stays in float32.
     """
     with exact_arithmetic():
         if precision == "float32":
@@ -108,7 +107,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def leave_a_core() -> Iterator[None]:
-    """Compute with one thread fewer than there are cores (but at least one) while the block runs.
+    """Compute with one thread fewer than there are cores (at least one) during the block.
 
     For work beside a window, which needs a core to stay responsive. OpenMP counts its threads for
     each calling thread, so this applies to torch's work in the thread that enters the block.
@@ -122,32 +121,33 @@ def leave_a_core() -> Iterator[None]:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 USUALLY_FREE = 6 * 2**30
-"""Bytes taken to be free where the system does not say (our choice)."""
+"""Bytes assumed to be free if the system does not say (our choice)."""
 
 UNLIMITED = 1 << 60
-"""Limits from here on are none: control groups write the largest number that they know."""
+"""Limit from which there is none: control groups write the largest number that they know."""
 
 
 def free_memory(root: Path = Path("/"), shared_by: int = 1) -> int:
-    """Bytes that this process may still take without making the machine swap or be killed.
+    """Return the bytes that this process may still use without swapping or being killed.
 
-    What the system calls available, and what is left under the limit of every control group that
-    the process is in (containers and batch systems set them). Files that are cached do not count
-    as taken.
+    That is the memory that the system calls available, or less if a control group of the process
+    (set by containers and batch systems) has less left under its limit. Cached files do not count
+    as used.
 
     Parameters
     ----------
     root
-        Of the file system, for tests.
+        Root of the file system, for tests.
     shared_by
-        Processes that all want some of what the machine has; limits are taken to be this one's own.
+        Number of processes that share the machine's memory; group limits are taken as this one's
+        own.
     """
     available = _field(root / "proc/meminfo", "MemAvailable:")
     of_machine = _free_pages() if available is None else 1024 * available
@@ -155,14 +155,14 @@ def free_memory(root: Path = Path("/"), shared_by: int = 1) -> int:
 
 
 def _free_pages() -> int:
-    """Guess where there is no /proc: half of the memory on macOS, which tells the whole only."""
+    """Guess without /proc: half of the memory on macOS, which only reports the total."""
     if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
         return USUALLY_FREE
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield what is left under each limit, of control groups of either version."""
+    """Yield what is left under each limit of control groups, of either version."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -182,7 +182,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
             if controller not in controllers.split(","):
                 continue
             inside = Path(path.strip("/"))
-            # A container may see its own group as the root, whatever its path is said to be.
+            # A container may see its own group as the root, whatever its stated path.
             for group in (inside, *inside.parents) if inside.parts else (inside,):
                 folder = root / mount / group
                 most, taken = _number(folder / limit), _number(folder / usage)
@@ -191,7 +191,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _number(path: Path) -> int | None:
-    """Read a number that stands alone; None for "max" and where there is no such file."""
+    """Read a file that holds one number; None for "max" or without such a file."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What can go wrong by a user's hand, as objects that each front end puts into its own words.
+"""Errors that a user can correct, as objects that each front end puts into its own words.
 
-An error says what is wrong (`problem`), with what (`subject`, a file), through which parameter
-(`field`) and what helps (`remedy`). The library knows parameters by their Python names alone: the
+An error states what is wrong (`problem`), with what file (`subject`), through which parameter
+(`field`), and what helps (`remedy`). The library knows parameters by their Python names only: the
 command line turns them into options, the window into labels and buttons, see `Words`.
 """
 
@@ -15,41 +15,41 @@ from typing import Any, ClassVar
 
 
 class Words:
-    """How a front end calls things; here as Python does.
+    """A front end's names for things; here as in Python.
 
     The command line and the window each have a subclass.
     """
 
     def offers(self, name: str) -> bool:
-        """Return whether a parameter can be chosen here."""
+        """Return whether the user can set a parameter here."""
         return True
 
     def parameter(self, name: str) -> str:
-        """Name a parameter of the library's functions."""
+        """Return the name of a parameter of the library's functions."""
         return f"{name}="
 
     def setting(self, name: str, value: Any) -> str:
-        """Name a parameter with the value that it is to have."""
+        """Return the name of a parameter together with the value to set."""
         return f"{name}={value!r}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Name a job, such as "import" or "train", with a parameter of it where one matters."""
+        """Return the name of a job, such as "import" or "train", with a parameter if given."""
         call = f"napari_msp.{JOBS.get(name, name)}"
         return f"{call}(…, {parameter}={value!r})" if parameter else call
 
 
 JOBS = {"import": "import_tree", "cohort": "run_cohort"}
-"""Library functions whose names differ from their job's."""
+"""Library functions whose names differ from those of their jobs."""
 
 PYTHON = Words()
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What helps. Subclasses carry the values that a front end may offer to press or to type."""
+    """A remedy. Subclasses carry the values that a front end may offer to press or to type."""
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say it in a front end's words, without a full stop."""
+        """Write it in a front end's words, without a full stop."""
         raise NotImplementedError
 
 
@@ -60,13 +60,13 @@ class Advice(Remedy):
     text: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Return the text: it is the same everywhere."""
+        """Return the text, which is the same everywhere."""
         return self.text
 
 
 @dataclass(frozen=True)
 class Give(Remedy):
-    """Give a parameter that was left out, or another value for it.
+    """Give a parameter that was left out, or give it another value.
 
     `what` is "it", "one", or "the scan's own b-vectors".
     """
@@ -75,19 +75,19 @@ class Give(Remedy):
     what: str = "it"
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "give it with bval="."""
+        """Write it, such as "give it with bval="."""
         return f"give {self.what}{_through(self.parameter, words)}"
 
 
 @dataclass(frozen=True)
 class Choose(Remedy):
-    """Choose one of several values; none are named where there are too many to list."""
+    """Choose one of several values; none are named if there are too many to list."""
 
     parameter: str
     choices: tuple[Any, ...] = ()
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "choose from 1000, 2000 with b_value="."""
+        """Write it, such as "choose from 1000, 2000 with b_value="."""
         known = ", ".join(_short(each) for each in self.choices)
         return f"choose {f'from {known}' if known else 'one'}{_through(self.parameter, words)}"
 
@@ -100,20 +100,20 @@ class Change(Remedy):
     how: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "use a smaller tile="."""
+        """Write it, such as "use a smaller tile="."""
         return f"use {self.how} {words.parameter(self.parameter)}"
 
 
 @dataclass(frozen=True)
 class Allow(Remedy):
-    """Allow what is not done unasked; `why` is what is then done, such as "replace it"."""
+    """Allow an action that is not taken unasked; `why` names it, such as "replace it"."""
 
     parameter: ClassVar[str]
     value: ClassVar[Any] = True
     why: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "replace it with force=True"."""
+        """Write it, such as "replace it with force=True"."""
         if not words.offers(self.parameter):
             return self.why
         return f"{self.why} with {words.setting(self.parameter, self.value)}"
@@ -121,7 +121,7 @@ class Allow(Remedy):
 
 @dataclass(frozen=True)
 class Overwrite(Allow):
-    """Replace what is there."""
+    """Replace existing files."""
 
     parameter: ClassVar[str] = "force"
     why: str = "replace it"
@@ -129,7 +129,7 @@ class Overwrite(Allow):
 
 @dataclass(frozen=True)
 class Resume(Allow):
-    """Go on from a checkpoint."""
+    """Continue from a checkpoint."""
 
     parameter: ClassVar[str] = "resume"
     why: str = "go on"
@@ -145,13 +145,13 @@ class Resample(Allow):
 
 @dataclass(frozen=True)
 class RescaleBValue(Allow):
-    """Bring the signal to another b-value."""
+    """Rescale the signal to another b-value."""
 
     parameter: ClassVar[str] = "rescale_b_value"
     why: str = "bring the signal there"
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say that it is an approximation."""
+        """Write it, and that it is an approximation."""
         return f"{super().phrase(words)} (an approximation)"
 
 
@@ -172,7 +172,7 @@ class CountAsB0(Remedy):
     threshold: float
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "count them as b=0 with b0_threshold=60"."""
+        """Write it, such as "count them as b=0 with b0_threshold=60"."""
         number = int(self.threshold) if self.threshold == int(self.threshold) else self.threshold
         if not words.offers(self.parameter):
             return f"count b ≤ {number} as b=0"
@@ -181,9 +181,9 @@ class CountAsB0(Remedy):
 
 @dataclass(frozen=True)
 class RunJob(Remedy):
-    """Run another job of this package, such as "import", where it matters with a `setting`.
+    """Run another job of this package, such as "import", with a `setting` if it matters.
 
-    `why` is what it does here, such as "bring the data into that form".
+    `why` says what it does here, such as "bring the data into that form".
     """
 
     job: str
@@ -192,7 +192,7 @@ class RunJob(Remedy):
     value: Any = True
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "bring the data into that form with `napari-msp import`"."""
+        """Write it, such as "bring the data into that form with `napari-msp import`"."""
         return f"{self.why} with `{words.job(self.job, self.setting, self.value)}`"
 
 
@@ -203,7 +203,7 @@ class Install(Remedy):
     extra: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say how, the same everywhere."""
+        """Write how, the same everywhere."""
         return f"run pip install 'napari-msp[{self.extra}]'"
 
 
@@ -214,7 +214,7 @@ class ComputeOnCPU(Remedy):
     parameter: ClassVar[str] = "device"
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "compute on the CPU (device='cpu')"."""
+        """Write it, such as "compute on the CPU (device='cpu')"."""
         return f"compute on the CPU ({words.setting('device', 'cpu')})"
 
 
@@ -225,20 +225,20 @@ class Either(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "or", less those whose parameter a front end does not offer."""
+        """Join them with "or", without those whose parameter a front end does not offer."""
         named = [(getattr(each, "parameter", None), each) for each in self.remedies]
         offered = [each for name, each in named if name is None or words.offers(name)]
         return ", or ".join(each.phrase(words) for each in offered)
 
 
 def either(*remedies: Remedy) -> Either:
-    """Put several remedies together, the best first."""
+    """Combine several remedies into alternatives, the best first."""
     return Either(remedies)
 
 
 @dataclass(frozen=True)
 class All(Remedy):
-    """Several remedies that are needed together."""
+    """Several remedies that are all needed."""
 
     remedies: tuple[Remedy, ...]
 
@@ -248,12 +248,12 @@ class All(Remedy):
 
 
 def together(errors: Sequence[UserError]) -> UserError:
-    """Make one error of several that stand together, with all of their remedies.
+    """Combine several errors into one with all of their remedies.
 
     Parameters
     ----------
     errors
-        At least one; the first says what they are of and which parameter it came through.
+        At least one error; the first determines subject and parameter.
     """
     first = errors[0]
     if len(errors) == 1:
@@ -287,23 +287,23 @@ REMEDIES: dict[str, type[Remedy]] = {
     for kind in (*Remedy.__subclasses__(), *Allow.__subclasses__())
     if kind is not Allow
 }
-"""Kinds of remedy by the name that they have in JSON."""
+"""Kinds of remedy by their names in JSON."""
 
 
 class UserError(Exception):
-    """A mistake that the user can put right.
+    """A mistake that the user can correct.
 
     Parameters
     ----------
     problem
-        What is wrong, in words that go on after "dwi.nii.gz: ", such as "has several shells (b =
-        1000, 2000)". Names no parameter and no option.
+        What is wrong, in words that follow "dwi.nii.gz: ", such as "has several shells (b = 1000,
+        2000)". Names no parameter and no option.
     subject
-        The file or folder that it is about; anything else that has a name, such as a prediction.
+        The file or folder concerned, or anything else with a name, such as a prediction.
     field
-        Python name of the parameter that it came through.
+        Python name of the parameter concerned.
     remedy
-        What helps.
+        Remedy to offer.
 
     Examples
     --------
@@ -326,12 +326,12 @@ class UserError(Exception):
         self.remedy = remedy
 
     def phrase(self, words: Words = PYTHON, subject: str | None = None) -> str:
-        """Say the whole in one line of a front end's words.
+        """Write the whole error in one line of a front end's words.
 
         Parameters
         ----------
         subject
-            What to call the subject instead, such as a file's name without its folders.
+            Other name for the subject, such as a file's name without its folders.
         """
         lead = subject or self.subject
         if lead is None and self.field is not None:
@@ -340,7 +340,7 @@ class UserError(Exception):
         helps = "" if self.remedy is None else self.remedy.phrase(words)
         if helps:
             said += f"; {helps}"
-        # One line; but spaces inside a path are the path's own.
+        # One line; but spaces inside a path are part of the path.
         return " ".join(line.strip() for line in said.splitlines())
 
     def __str__(self) -> str:
@@ -350,7 +350,7 @@ class UserError(Exception):
         return type(self), (self.problem, self.subject, self.field, self.remedy)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, for another process."""
+        """Return plain values for another process."""
         return {
             "kind": type(self).__name__,
             "problem": self.problem,
@@ -361,7 +361,7 @@ class UserError(Exception):
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> UserError:
-        """Read what `to_json` gave."""
+        """Read the result of `to_json`."""
         try:
             kind = FAMILY[content["kind"]]
             problem, subject, field = (content[name] for name in ("problem", "subject", "field"))
@@ -375,23 +375,23 @@ class UserError(Exception):
 
 
 class OutOfMemory(UserError):
-    """Too little memory, of the machine or of its GPU."""
+    """The machine or its GPU has too little memory."""
 
 
 class DeviceLost(UserError):
-    """A GPU that fails or is gone."""
+    """A GPU failed or disappeared."""
 
 
 class Unexpected(UserError):
-    """Not foreseen, so probably a bug."""
+    """An unforeseen error, so probably a bug."""
 
 
 class ToldElsewhere(UserError):
-    """An error that another process of the same job says: saying it once is enough."""
+    """An error that another process of the same job reports, so that it is reported once."""
 
     @classmethod
     def of(cls, error: UserError) -> ToldElsewhere:
-        """Make one of what the other process says."""
+        """Make one from the other process's error."""
         return cls(error.problem, error.subject, error.field, error.remedy)
 
 
@@ -401,14 +401,14 @@ FAMILY: dict[str, type[UserError]] = {
 
 
 class Doubt(UserWarning):
-    """Something doubtful that a job goes on with; its kinds are classes of their own.
+    """A doubt that does not stop a job; each kind is a class of its own.
 
     Parameters
     ----------
     words
-        What is doubtful, in words that go on after "dwi.nii.gz: ".
+        What is doubtful, in words that follow "dwi.nii.gz: ".
     subject
-        As of a `UserError`.
+        As in a `UserError`.
 
     Examples
     --------
@@ -430,17 +430,17 @@ class Cancelled(Exception):
 
 
 def stop_if(cancelled: Callable[[], bool] | None) -> None:
-    """Poll whether the caller wants a job to stop; None never does."""
+    """Raise `Cancelled` if the caller wants the job to stop; with None, never."""
     if cancelled is not None and cancelled():
         raise Cancelled
 
 
 INTERRUPTED = 130
-"""Exit status of a process that was asked to stop."""
+"""Exit status of a process that was interrupted."""
 
 
 def _through(parameter: str, words: Words) -> str:
-    """Say through what, where a front end has it."""
+    """Write the parameter if a front end has it."""
     return f" with {words.parameter(parameter)}" if words.offers(parameter) else ""
 
 

@@ -1,7 +1,7 @@
-"""Write files so that a reader never meets half of one; list them and tell them apart.
+"""Write files so that no reader ever sees half of one; list files; identify their versions.
 
-They are made in hidden folders beside their places. Those of a process that was killed are taken
-away by the next that writes there: a lock says whether anybody still works in one.
+New files are made in hidden folders beside their destination. Folders left by killed processes are
+removed by the next one that writes there: a lock shows whether a folder is still in use.
 """
 
 import errno
@@ -40,34 +40,34 @@ else:
 
 
 HIDDEN, OWNER = ".napari-msp-", "owner"
-"""How hidden folders begin, and the file in each that its owner keeps locked."""
+"""Beginning of hidden folders' names, and the file in each that its owner keeps locked."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""What a disk says that takes no more."""
+"""Error numbers of a disk without room."""
 
 HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-"""What a disk says of a lock that another process holds."""
+"""Error numbers of a lock that another process holds."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` when the block ends well.
+    """Yield a temporary name beside `path` that becomes `path` when the block succeeds.
 
     The temporary name keeps the suffix (writers choose the format by it) and starts with a dot
-    (globs pass it over). When the block raises, nothing is left behind and an older file under
-    the same name stays as it was.
+    (globs skip it). If the block raises, nothing is left behind and an older file of the same name
+    stays as it was.
 
     Parameters
     ----------
     path
-        Final name. Missing parent folders are made.
+        Final name. Missing parent folders are created.
     """
     path = Path(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     _refuse_folder(path)
     hidden: AbstractContextManager[Path] = _hidden_folder(path.parent, path)
     if any(each.match(f"{HIDDEN}*.tmp") for each in path.parents):
-        # In a hidden folder it needs none of its own: some disks take 7 ms to remove one.
+        # A hidden parent needs no hidden folder inside: some disks take 7 ms to remove one.
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden = nullcontext(path.parent)
     with hidden as folder:
@@ -75,7 +75,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary, usual = folder / f"{name}{suffix}", folder / f"{name}.usual"
         try:
             yield temporary
-            # Some writers keep files to their owner; others in the lab must read them as any file.
+            # Some writers make files private; others in the lab must be able to read them.
             usual.touch()
             temporary.chmod(usual.stat().st_mode)
             temporary.replace(path)
@@ -88,19 +88,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def staged_folder(
     folder: str | Path, last: str = "", replaced: re.Pattern[str] | None = None
 ) -> Iterator[Path]:
-    """Yield a temporary folder whose files move into `folder` together when the block ends well.
+    """Yield a temporary folder whose files move into `folder` together when the block succeeds.
 
     For jobs that write several files: a failure half-way leaves none of them.
 
     Parameters
     ----------
     folder
-        Where the files shall stand; made when missing, its other files stay.
+        Destination of the files; created if missing; its other files stay.
     last
-        Ending of files that move after all others, older ones of their names being taken away
-        first: where one stands, so do the others, even if the process is killed while they move.
+        Ending of files that move after all others, older ones of their names being removed first:
+        if one exists, so do the others, even if the process is killed while files move.
     replaced
-        Whole names of older files that are taken away before, though nothing takes their places.
+        Pattern of the whole names of older files to remove, even if nothing replaces them.
     """
     folder = Path(folder)
     with _stage(folder, folder) as stage:
@@ -121,7 +121,7 @@ def staged_folder(
 
 @contextmanager
 def _stage(folder: Path, wanted: Path | None) -> Iterator[Path]:
-    """Yield an empty folder in a hidden one, both as `_hidden_folder`: it may become another."""
+    """Yield an empty folder in a hidden one, see `_hidden_folder`; it may be moved elsewhere."""
     with _hidden_folder(folder, wanted) as hidden:
         stage = hidden / "made"
         stage.mkdir()
@@ -130,16 +130,16 @@ def _stage(folder: Path, wanted: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
-    """Yield a folder, hidden inside `folder`, with its owner's file in it, that is gone afterwards.
+    """Yield a temporary hidden folder inside `folder`, with its owner's file in it.
 
-    Parents that were made for nothing go too, as does what killed processes left in `folder`.
+    Parents that were created in vain are removed, as is what killed processes left in `folder`.
 
     Parameters
     ----------
     folder
-        Made when missing; taken away again when the block leaves it empty.
+        Parent folder, created if missing; removed again if the block leaves it empty.
     wanted
-        What is being written, for the message; None where nothing is to remain.
+        The file or folder being written, for messages; None if nothing is to remain.
     """
     with _not_made_for_nothing(folder), ExitStack() as afterwards:
         try:
@@ -153,11 +153,11 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
         try:
             yield hidden
         except OSError as error:
-            # What else fails while something is written has a file's name of its own.
+            # Other errors while something is written name a file of their own.
             if error.errno in FULL and _is_about(error.filename, hidden):
                 raise _unwritable(wanted or folder, error) from error
             raise
-        except UserError as error:  # of what was written inside, under a name that nobody knows
+        except UserError as error:  # about something inside, under a temporary name
             if wanted and error.subject is not None and _is_about(error.subject, hidden):
                 raise type(error)(error.problem, wanted, error.field, error.remedy) from error
             raise
@@ -165,7 +165,7 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _not_made_for_nothing(folder: Path) -> Iterator[None]:
-    """Take away what the block made of a folder and its parents, where nothing is in it."""
+    """Remove a folder and its parents if the block created them and left them empty."""
     try:
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
     except OSError as error:  # a name is too long
@@ -179,14 +179,14 @@ def _not_made_for_nothing(folder: Path) -> Iterator[None]:
 
 
 def _is_about(name: object, folder: Path) -> bool:
-    """Return whether an error's file is none, as of those of writing, or in a folder."""
+    """Return whether an error's file is in a folder, or the error names none (as in writing)."""
     return not isinstance(name, str | bytes) or Path(os.fsdecode(name)).is_relative_to(folder)
 
 
 def _own(hidden: Path) -> int:
-    """Lock a hidden folder for as long as this process lives, and say by which machine."""
+    """Lock a hidden folder for this process's lifetime, and record this machine in it."""
     file = os.open(hidden / OWNER, os.O_RDWR | os.O_CREAT, 0o644)
-    with suppress(OSError):  # a file system without locks: nobody will know that it is abandoned
+    with suppress(OSError):  # a file system without locks: nothing will show that it is abandoned
         _take(file, wait=True)
         os.write(file, "\n".join(sorted(_machine())).encode())
     return file
@@ -195,11 +195,11 @@ def _own(hidden: Path) -> int:
 def _remove_abandoned(folder: Path) -> None:
     """Remove hidden folders whose owners were killed.
 
-    Only those that a process of this machine made: over a network, locks of other machines may not
-    be seen. An owner that has said nothing yet is just beginning.
+    Only those made by a process on this machine: over a network, locks of other machines may not be
+    visible. An owner that has not recorded its machine is just starting.
     """
     for hidden in folder.glob(f"{HIDDEN}*.tmp"):
-        with suppress(OSError):  # it is locked, or gone by now
+        with suppress(OSError):  # it is locked, or already gone
             file = os.open(hidden / OWNER, os.O_RDWR)
             try:
                 _take(file)
@@ -212,10 +212,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 @cache
 def _machine() -> frozenset[str]:
-    """Name what only processes of this machine can name: its running system, and its identity.
+    """Return identifiers that only processes of this machine share: running system and machine.
 
-    Containers have host names of their own but share a system; a machine that was started again has
-    another one.
+    Containers have their own host names but share a system; a restarted machine has another
+    system.
     """
     found = set()
     for what, path in (("system", "/proc/sys/kernel/random/boot_id"), ("host", "/etc/machine-id")):
@@ -229,13 +229,13 @@ def _machine() -> frozenset[str]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield an empty folder among the system's temporary ones, for as long as the block runs."""
+    """Yield an empty temporary folder of the system for the duration of the block."""
     with _stage(Path(tempfile.gettempdir()), None) as folder:
         yield folder
 
 
 def refuse_unwritable(path: str | Path) -> None:
-    """Refuse a file that could not be written in the end: before hours of work, not after."""
+    """Refuse a file that could not be written: before hours of work, not after."""
     path = Path(path)
     _refuse_folder(path)
     with _hidden_folder(path.parent, path):
@@ -243,7 +243,7 @@ def refuse_unwritable(path: str | Path) -> None:
 
 
 def refuse_unwritable_folder(folder: str | Path) -> None:
-    """Refuse a folder that nothing could be written into, by its own name, not one's inside."""
+    """Refuse a folder that cannot be written into, by its own name, not that of a file in it."""
     with _hidden_folder(Path(folder), None):
         pass
 
@@ -274,7 +274,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def no_room(path: str | Path, reason: str | None) -> UserError:
-    """Return what to raise where a disk takes no more."""
+    """Return the error for a disk without room."""
     return UserError(
         f"cannot be written ({reason})",
         path,
@@ -284,22 +284,22 @@ def no_room(path: str | Path, reason: str | None) -> UserError:
 
 @contextmanager
 def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends well.
+    """Yield a temporary folder that becomes `folder` when the block succeeds.
 
-    For whole datasets: the name appears only when everything is in it.
+    For whole datasets: the name appears only when the folder is complete.
 
     Parameters
     ----------
     folder
-        Must not exist, or be empty.
+        Folder that must not exist, or be empty.
     replace
-        It may contain something, which is removed once the new one stands; who asks for that knows
-        what it is.
+        Whether it may contain something, which is removed once the new folder is in place; the
+        caller must know what it is.
 
     Warns
     -----
     UserWarning
-        When a part of the old one could not be removed, and where it lies now.
+        When part of the old folder could not be removed, saying where that part is now.
     """
     folder = Path(folder)
     folder = folder.resolve() if folder.is_symlink() else folder
@@ -323,7 +323,7 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Refuse a folder that contains something already, or a file of that name."""
+    """Refuse a folder that already contains something, or a file of that name."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
@@ -332,34 +332,34 @@ def refuse_occupied(folder: str | Path) -> None:
 
 
 def _opened_lock(lock: Path) -> int:
-    """Open what is locked; another user's, in a folder that several share, can only be read."""
+    """Open a lock file; another user's, in a shared folder, can only be read."""
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError as refused:
         try:
             return os.open(lock, os.O_RDONLY)
-        except OSError:  # there is none, and none may be made
+        except OSError:  # there is none, and none may be created
             raise refused from None
 
 
 @contextmanager
 def reserved(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from working towards the same file, or in a folder, meanwhile.
+    """Keep other processes from working on the same file, or in a folder, during the block.
 
-    A hidden file beside the file, or in the folder, is locked, which the system lifts when the
-    process dies. A disk without locks is written to without one.
+    A hidden file beside the file, or in the folder, is locked; the system unlocks it when the
+    process dies. On a disk without locks there is no protection.
 
     Parameters
     ----------
     path
-        A file, or a folder that is there; folders that were made for nothing go again.
+        A file, or an existing folder; folders created in vain are removed again.
     wait
-        Wait until the other process is done, for what takes moments.
+        Whether to wait for the other process, for work that takes moments.
 
     Raises
     ------
     UserError
-        When another process does already, and is not waited for.
+        When another process is at work, and `wait` is false.
     """
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
     with _not_made_for_nothing(lock.parent):
@@ -390,13 +390,13 @@ def _taken(lock: Path, path: Path, wait: bool) -> int:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), lock.stat()):
                 return file
-        os.close(file)  # who had it took it away meanwhile
+        os.close(file)  # its holder has removed it meanwhile
 
 
 def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk a folder as `os.walk` does, through linked folders too; none is gone into from itself.
+    """Walk a folder like `os.walk`, also through linked folders; loops are avoided.
 
-    A study is often a farm of links. What is taken out of the list of folders is not gone into.
+    A study is often a farm of links. Folders removed from the list are not entered.
     """
     above: dict[Path, frozenset[tuple[int, int]]] = {}
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -408,12 +408,12 @@ def walk(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """List a folder in the order of names; nothing where there is none.
+    """List a folder, sorted by name; empty if it does not exist.
 
     Raises
     ------
     UserError
-        When it may not be listed: what is in it must not pass for missing.
+        When it may not be listed: its content must not count as missing.
     """
     try:
         return sorted(folder.iterdir())
@@ -424,7 +424,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def files_under(folder: str | Path, pattern: str = "*") -> list[Path]:
-    """List all files in a folder, and in those in it, whose names fit; see `walk`."""
+    """List all files in a folder and its subfolders whose names fit; see `walk`."""
     found = (
         place / name for place, _, names in walk(folder) for name in fnmatch.filter(names, pattern)
     )
@@ -442,9 +442,9 @@ def _identity(folder: Path) -> tuple[int, int]:
 def version_of(path: str | Path) -> tuple[int, ...]:
     """Identify this version of a file, for as long as this process runs.
 
-    The system's own time tells it too where size and time of change were kept, as `cp -p` does.
-    On Windows that is the time of creation, which stays where such a copy overwrites a file.
-    Empty where there is none: what is wrong, its reader says.
+    The system's own change time also detects a copy that kept size and time, such as by `cp -p`. On
+    Windows it is the creation time, which stays if such a copy overwrites a file. Empty without a
+    file: its reader reports the error.
     """
     try:
         about = Path(path).stat()
@@ -469,7 +469,7 @@ def stamp_of(path: Path) -> list[int] | None:
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """Return a digest of which files these are, their sizes, and when they were written."""
+    """Return a digest of files' names, sizes and modification times."""
     state = hashlib.sha256()
     for path in paths:
         about = path.stat()
@@ -480,7 +480,7 @@ def state_of(paths: Iterable[Path]) -> str:
 def write_text(path: str | Path, text: str) -> None:
     r"""Write `text` to `path` atomically, as UTF-8.
 
-    Bytes in file names that are no UTF-8 are written as `\udcff`, which JSON reads back.
+    Bytes in file names that are not UTF-8 are written as `\udcff`, which JSON reads back.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -492,7 +492,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Return the version of Python, of napari-msp and of other packages, by name."""
+    """Return the versions of Python, of napari-msp and of other packages by name."""
     names = ("napari-msp", *packages)
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}

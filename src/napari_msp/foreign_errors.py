@@ -1,4 +1,4 @@
-"""Errors of torch, of pydantic and of the system, turned into errors of this package."""
+"""Errors of torch, of pydantic and of the system, translated into errors of this package."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def explain(error: BaseException) -> UserError:
-    """Say what went wrong as an error of this package.
+    """Translate any exception into an error of this package.
 
     Returns
     -------
-    The error itself where it is a `UserError`; `OutOfMemory`, `DeviceLost`, a `UserError` for what
-    the file system refuses, and `Unexpected` for everything else.
+    The error itself if it is a `UserError`; `OutOfMemory`, `DeviceLost`, a `UserError` for refusals
+    of the file system, and `Unexpected` for everything else.
     """
     if isinstance(error, UserError):
         return error
@@ -55,7 +55,7 @@ def explain(error: BaseException) -> UserError:
 
 
 def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
-    """Return what to raise where something cannot be read: what is not one's own is not damaged."""
+    """Return the error for an unreadable file: lacking permission does not mean damage."""
     denied = isinstance(error, PermissionError)
     remedy = "ask its owner for the right to read it" if denied else "check the path"
     return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
@@ -65,7 +65,7 @@ OUT_OF_GPU_MEMORY = (
     "out of memory",  # CUDA, MPS
     "alloc_failed",  # cuDNN, cuBLAS
 )
-"""What torch says, in a RuntimeError, when a GPU's memory is wanting."""
+"""Texts in torch's RuntimeError if a GPU runs out of memory."""
 
 OUT_OF_MEMORY = (
     *OUT_OF_GPU_MEMORY,
@@ -73,7 +73,7 @@ OUT_OF_MEMORY = (
     "not enough memory",  # torch's allocator elsewhere
     "bad_alloc",  # C++
 )
-"""What it says when any is."""
+"""Texts if any memory runs out."""
 
 DEVICE_LOST = (
     "cuda error",
@@ -88,8 +88,8 @@ DEVICE_LOST = (
     "mps backend",
     "metal",
 )
-"""What torch says, in a RuntimeError, when a GPU fails or is gone. Newer ones say it by their type,
-AcceleratorError, too."""
+"""Texts in torch's RuntimeError if a GPU fails or disappears. Newer versions also have a type for
+it, AcceleratorError."""
 
 
 def _is_memory(error: BaseException) -> bool:
@@ -103,7 +103,7 @@ def _is_device(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
-    """Return whether a RuntimeError, which is what torch raises, contains one of the signs."""
+    """Return whether a RuntimeError, which torch raises, contains one of the texts."""
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
@@ -112,14 +112,14 @@ def _line(error: BaseException) -> str:
 
 
 def from_validation(error: ValidationError) -> UserError:
-    """Turn pydantic's first complaint into an error with the field that it is about."""
+    """Turn pydantic's first complaint into an error that names its field."""
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else None
     return UserError(validation_reason(first["msg"]), field=field)
 
 
 def validation_reason(message: str) -> str:
-    """Say what pydantic complains of as what goes on after a parameter's name.
+    """Rephrase pydantic's complaint to follow a parameter's name.
 
     Examples
     --------
@@ -127,14 +127,14 @@ def validation_reason(message: str) -> str:
     'must be greater than or equal to 1'
     """
     reason = message.removeprefix("Value error, ").replace("Input should", "must")
-    if reason.startswith("Unable to parse"):  # more digits than a number has
+    if reason.startswith("Unable to parse"):  # more digits than a number can have
         return "must be a smaller number"
     reason = reason.split(", unable")[0]
     return reason[0].lower() + reason[1:]
 
 
 def first_reason(error: Exception) -> str:
-    """Return the first complaint of a validation in one line, with the whole path to its field."""
+    """Return a validation's first complaint in one line, with the whole path to its field."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
@@ -145,9 +145,9 @@ def first_reason(error: Exception) -> str:
 
 
 LONGEST_REASON = 300
-"""Characters: what somebody wrote into a file must not fill the screen."""
+"""Characters of a reason that are shown: a file's content must not fill the screen."""
 
 
 def shortened(text: str) -> str:
-    """Leave of a text what fits a message."""
+    """Shorten a text to fit a message."""
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"

@@ -1,4 +1,4 @@
-"""How numbers are written for people, and tables for spreadsheets."""
+"""Formats of numbers for people, and of tables for spreadsheets."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ SH_MSE_EXPONENT = -5
 
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
-    """Write a number with a true minus; a dash where there is none.
+    """Write a number with a true minus sign; a dash for None.
 
     >>> number(-0.52, 1)
     '−0.5'
@@ -26,12 +26,12 @@ def number(value: float | None, decimals: int, signed: bool = False) -> str:
 
 
 def shown(value: float | None, form: str) -> str:
-    """Write a number in a form of Python's; a dash where there is none."""
+    """Write a number in a Python format; a dash for None."""
     return "–" if value is None else format(value, form)
 
 
 def ends(interval: tuple[float, float] | None, decimals: int) -> str:
-    """Write an interval; nothing where there is none.
+    """Write an interval; empty for None.
 
     >>> ends((-0.52, 1), 1)
     '[−0.5, 1.0]'
@@ -42,7 +42,7 @@ def ends(interval: tuple[float, float] | None, decimals: int) -> str:
 
 
 def span(counts: Collection[int], form: str = "d") -> str:
-    """Write the least and the largest of some counts, or the one that all are.
+    """Write the range of some counts, or the only value.
 
     >>> span([12, 9, 1050]), span([3, 3])
     ('9 to 1050', '3')
@@ -51,7 +51,7 @@ def span(counts: Collection[int], form: str = "d") -> str:
 
 
 def short(value: float) -> str:
-    """Write a number with two digits as people do.
+    """Write a number with two significant digits.
 
     >>> short(0.00031)
     '3.1e-4'
@@ -61,7 +61,7 @@ def short(value: float) -> str:
 
 
 def power_of_ten(exponent: int) -> str:
-    """Write a power of ten in plain characters; nothing for 10⁰.
+    """Write a power of ten in plain characters; empty for 10⁰.
 
     >>> power_of_ten(-4)
     '10⁻⁴'
@@ -102,7 +102,7 @@ def counted(number: int, what: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names as in a sentence.
+    """Write names as an enumeration.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
@@ -140,7 +140,7 @@ def duration(seconds: float) -> str:
 
 
 def padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Fill cells up to the widths of their columns: the first at the left, numbers at the right.
+    """Pad cells to their columns' widths: the first left-aligned, numbers right-aligned.
 
     >>> padded(["sub-01", "1.5"], [8, 5])
     ['sub-01  ', '  1.5']
@@ -159,14 +159,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Numbers over ten to the power of `exponent`, with as many decimals in a whole table."""
+    """Format of numbers as multiples of a power of ten, with the same decimals in a whole table."""
 
     exponent: int
     decimals: int
 
     @classmethod
     def of(cls, values: Iterable[float], exponent: int | None = None) -> "NumberFormat":
-        """Choose one in which the middle value is easily read.
+        """Choose a format in which the middle value is easily read.
 
         `exponent` None: 0, or for values below 0.1 the one that makes them 1 to 10.
         """
@@ -178,16 +178,16 @@ class NumberFormat:
         return cls(exponent, 1 if scaled >= 10 else 2 if scaled >= 1 else 3)
 
     def unit(self, unit: str) -> str:
-        """Name the unit that the numbers are written in."""
+        """Return the unit of the written numbers."""
         return f"{power_of_ten(self.exponent)} {unit}".strip()
 
     def text(self, value: float | None) -> str:
-        """Write a number; a dash where there is none."""
+        """Write a number; a dash for None."""
         return number(None if value is None else value / 10.0**self.exponent, self.decimals)
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Write CSV with full precision; a field is empty where there is no value."""
+    """Write CSV with full precision; a field is empty for None."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

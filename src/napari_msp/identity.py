@@ -1,8 +1,8 @@
-"""Who a scan is of.
+"""Identity of the scanned person.
 
-The same person is the same dataset and label, or a shared digest of what was scanned. A session
-names the scan, not the person. Two datasets' sub-01 are two people; the same scan under two names
-is one.
+Scans are of one person if dataset and label agree, or if a digest of a scan is shared. A session
+names the scan, not the person. sub-01 of two datasets are two people; the same scan under two names
+is one person.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who was scanned.
+    """A person who was scanned.
 
     Attributes
     ----------
     label
-        Such as "sub-01"; empty where no name says it.
+        Subject label, such as "sub-01"; empty if no name has one.
     dataset
-        Which dataset the label is of, see `dataset_key`; empty outside a dataset.
+        Key of the label's dataset, see `dataset_key`; empty outside a dataset.
     scans
-        Digests of what was scanned, see `scan_digest`.
+        Digests of the person's scans, see `scan_digest`.
     """
 
     label: str = ""
@@ -49,7 +49,7 @@ class Person:
 
     @classmethod
     def from_json(cls, content: Any) -> Person:
-        """Read what `to_json` gave; what is missing or of a wrong type stays unknown."""
+        """Read the result of `to_json`; fields that are missing or of a wrong type stay unknown."""
         if not isinstance(content, Mapping):
             return cls()
         label, dataset, scans = (content.get(name) for name in ("Label", "Dataset", "Scans"))
@@ -67,7 +67,7 @@ def same_person(first: Person, second: Person) -> bool | None:
 
     Returns
     -------
-    None where nobody can know: one of them comes from no dataset and no scan is known of both.
+    None if that cannot be known: one of them is in no dataset, and they share no known scan.
 
     Examples
     --------
@@ -88,9 +88,9 @@ def same_person(first: Person, second: Person) -> bool | None:
 
 
 def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
-    """Yield the names under which scans stand that stand under another name too, and that name.
+    """Yield names whose scans also have another name, and that other name.
 
-    The first of those who share a scan is the one that the others are copies of.
+    Among those who share a scan, the first is the original and the others are copies.
 
     Examples
     --------
@@ -108,13 +108,13 @@ def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
 
 
 class CopiedScan(Doubt):
-    """The same scan stands under two names."""
+    """The same scan exists under two names."""
 
 
 def may_be_same(first: Person, second: Person) -> bool:
-    """Return whether two scans may be of one person: where nobody can know, names decide.
+    """Return whether two scans may be of one person: if that cannot be known, names decide.
 
-    A missing name fits every other.
+    A missing name matches every other.
     """
     known = same_person(first, second)
     if known is not None:
@@ -123,7 +123,7 @@ def may_be_same(first: Person, second: Person) -> bool:
 
 
 def taught_by(person: Person, people: Iterable[Person]) -> bool | None:
-    """Return whether somebody is one of others; None where nobody can know.
+    """Return whether a person is one of others; None if that cannot be known.
 
     A `Person` without label and scans may be anybody.
     """
@@ -132,7 +132,7 @@ def taught_by(person: Person, people: Iterable[Person]) -> bool | None:
 
 
 def known_among(person: Person, people: Iterable[Person]) -> bool:
-    """Return whether somebody is, or for all that is known may be, among others with a name."""
+    """Return whether a person is, or may be for all that is known, among others with a name."""
     return any(
         bool(person.label or person.scans) and may_be_same(person, each)
         for each in people
@@ -141,14 +141,14 @@ def known_among(person: Person, people: Iterable[Person]) -> bool:
 
 
 def person_of(path: str | Path, siblings: Iterable[str | Path] = ()) -> Person:
-    """Say who the scan in a file is of, by its place, its name and what was scanned.
+    """Return the person whose scan is in a file, by its place, its name and its voxels.
 
     Parameters
     ----------
     path
-        A DWI.
+        A DWI file.
     siblings
-        Other scans of the same person: their digests are taken too.
+        Other scans of the same person, whose digests are included.
     """
     path = Path(path)
     label = entities(path).get("sub")
@@ -162,7 +162,7 @@ def person_of(path: str | Path, siblings: Iterable[str | Path] = ()) -> Person:
 
 
 def dataset_key(root: str | Path) -> str:
-    """Identify a dataset on this machine without saying where it lies."""
+    """Identify a dataset on this machine without revealing its path."""
     return hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
 
 
@@ -175,16 +175,16 @@ def file_digest(path: str | Path) -> str:
 
 
 def same_scan(first: str | Path, second: str | Path) -> bool:
-    """Return whether two files hold one scan: every volume is the same.
+    """Return whether two files hold the same scan: all volumes are equal.
 
-    Shells or parts that were split from one scan share b=0 images, and are two.
+    Shells or parts that were split from one scan share b=0 images, but are two.
     """
     if not (digest := file_digest(first)) or digest != file_digest(second):
         return False
     one, other = (open_nifti(Path(path)) for path in (first, second))
     if one.shape != other.shape:
         return False
-    try:  # the last volume alone tells most apart
+    try:  # the last volume alone distinguishes most
         if not np.array_equal(np.asarray(one.dataobj[..., -1]), np.asarray(other.dataobj[..., -1])):
             return False
         return np.array_equal(read_voxels(one), read_voxels(other), equal_nan=True)
@@ -193,14 +193,14 @@ def same_scan(first: str | Path, second: str | Path) -> bool:
 
 
 def scan_digest(image: nib.Nifti1Image) -> str:
-    """Digest what was scanned: the shape and the voxels of the first volume, as float32.
+    """Digest a scan: the shape and the voxels of the first volume, as float32.
 
-    Noise makes a volume of its own of every scan, so the first one distinguishes scans, and reading
-    it costs little. File names, headers and compression do not count.
+    Noise makes the first volume of every scan unique, and reading it costs little. File names,
+    headers and compression do not matter.
 
     Returns
     -------
-    16 hexadecimal digits; empty where the volume is uniform or cannot be read.
+    16 hexadecimal digits; empty if the volume is uniform or cannot be read.
     """
     try:
         first = image.dataobj[..., 0] if len(image.shape) == 4 else image.dataobj
@@ -215,15 +215,15 @@ def scan_digest(image: nib.Nifti1Image) -> str:
 
 
 def files_read(acquisition: Acquisition, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
-    """Return the SHA-256 of all that a scan is read from, by which one knows whether it changed.
+    """Return SHA-256 digests of everything a scan is read from, to detect whether it changed.
 
-    Image and mask by their files, the gradient table by its numbers. Reads no voxels. Empty where
-    the image is in memory.
+    Image and mask are identified by their files, the gradient table by its numbers. No voxels are
+    read. Empty if the image is in memory.
 
     Parameters
     ----------
     digest
-        Gives that of a file: who keeps them need not read it again.
+        Function that digests a file; a caller that caches digests need not read it again.
     """
     path = acquisition.path
     if path is None:

@@ -1,4 +1,4 @@
-"""A model's card: all that is known of it but its weights, as JSON that is checked when read."""
+"""A model's card: all that is known about a model except its weights, as checked JSON."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -18,23 +18,23 @@ OF_US: Final = "napari-msp model "
 FORMAT: Final = "napari-msp model 1"
 
 LARGEST_SCALE, LARGEST_OPTION = 16, 4096
-"""Of a lattice, and of any number of an architecture."""
+"""Largest lattice scale, and largest number in an architecture."""
 
 DIRECTION_TOLERANCE = 1e-3
-"""Largest difference of a stored direction's length from 1 that counts as rounding."""
+"""Largest deviation of a stored direction's length from 1 that counts as rounding."""
 
 FirstStages = Literal["own", "shared"]
-"""Whether each target's MSP has single networks of its own, as in the paper, or all the same."""
+"""Whether each target's MSP has its own single networks, as in the paper, or all share them."""
 
 
 class _Stated(BaseModel):
-    """Something in a model's file: nothing may be added to it or changed."""
+    """Part of a model's file: fields can be neither added nor changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SHSettings(_Stated):
-    """How the SH images that the model reads and writes were fitted."""
+    """Fit settings of the SH images that the model reads and writes."""
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
@@ -58,7 +58,7 @@ class SHSettings(_Stated):
 
     @property
     def b_values(self) -> tuple[float, ...]:
-        """Of all shells, lowest first."""
+        """b-values of all shells, lowest first."""
         return self.shells or (self.b_value,)
 
     def regularisation(self, directions: int) -> float:
@@ -103,12 +103,12 @@ class Gradients(_Stated):
         return self
 
     def table(self) -> GradientTable:
-        """Return the table."""
+        """Return the gradient table."""
         return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
 
 
 class ErrorFit(_Stated):
-    """What error to expect of a prediction, fitted on subjects that were not trained on."""
+    """Fit of the expected error of predictions, made on subjects that were not trained on."""
 
     mean: list[float] = Field(description="Of each feature, see `error_features`")
     deviation: list[float]
@@ -142,7 +142,7 @@ class ErrorFit(_Stated):
 
 
 class ModelCard(_Stated):
-    """Everything about a model but its weights."""
+    """Everything about a model except its weights."""
 
     format: Literal["napari-msp model 1"] = FORMAT
     sha256: str = Field(
@@ -215,32 +215,32 @@ class ModelCard(_Stated):
 
     @property
     def for_scans(self) -> bool:
-        """Whether it is for scans of people: not of simulated heads alone, nor a base.
+        """Whether it is for scans of people: neither of simulated heads only, nor a base.
 
-        A base, which says between what its platforms lay, stands for no scanner.
+        A base only states the ranges of its platforms, and represents no scanner.
         """
         return not self.simulated_only and "saw" not in self.training
 
     def voxel_size_of(self, target: str) -> float:
-        """Return the voxel size that is predicted on a target, in mm."""
+        """Return the voxel size of predictions for a target, in mm."""
         return self.voxel_size / self.scales[target]
 
     def fit_name(self, target: str, shell: int) -> str:
-        """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
+        """Return the name of a target's fit in `expected_error`, for one shell by name."""
         return f"{target} b{shell}" if self.sh.shells else target
 
     def fit_names(self) -> list[str]:
-        """List the names of all fits that there can be."""
+        """List the names of all possible fits."""
         names = [shell_name(b_value) for b_value in self.sh.b_values]
         return [self.fit_name(target, shell) for target in self.scales for shell in names]
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Show what fits a line."""
+        """Yield the fields that fit into one line."""
         return ((name, getattr(self, name)) for name in ("kind", "label", "input", "scales"))
 
 
 def _check_sizes(architecture: Any, largest: int = LARGEST_OPTION) -> None:
-    """Refuse numbers that would make a network fill the memory before its weights are looked at."""
+    """Refuse numbers that would make a network exhaust memory before its weights are checked."""
     if isinstance(architecture, dict):
         for name, value in architecture.items():
             _check_sizes(value, LARGEST_SCALE if name == "scales" else largest)

@@ -1,6 +1,6 @@
-"""A model is one safetensors file: weights, and a card with everything needed to use them.
+"""Model files: a safetensors file with weights and a card that holds everything needed to use them.
 
-Nothing in the file is ever executed or unpickled: weights are plain arrays, the card is JSON and is
+Nothing in the file is executed or unpickled: weights are plain arrays, and the card is JSON that is
 checked (`model_card`) before any network is built.
 """
 
@@ -35,17 +35,17 @@ from napari_msp.signal.spherical_harmonics import ORDER
 from napari_msp.strict_json import parse_json
 
 BRANCHES = "connections."
-"""What the names of an MSP's weights begin with, but those of its first stages."""
+"""Beginning of the names of an MSP's weights, except those of its first stages."""
 
 SHARED = "first-stages"
-"""Stands before the names of weights that all targets share; no platform can be called so."""
+"""Beginning of the names of weights that all targets share; no platform can have this name."""
 
 
 class ModelNetwork(nn.Module):
     """The networks of all targets in eval mode.
 
-    Called with (B, 28, X, Y, Z) standardised input, of S shells (B, 28·S, X, Y, Z), it gives each
-    target's last stage, with the stored α, as {target: (B, 28·S, k(X-1)+1, …)} standardised.
+    Called with (B, 28, X, Y, Z) standardised input, or (B, 28·S, X, Y, Z) for S shells, it returns
+    each target's last stage, with the stored α, as {target: (B, 28·S, k(X-1)+1, …)} standardised.
     """
 
     def __init__(self, networks: Mapping[str, Network], alpha: float) -> None:
@@ -77,11 +77,11 @@ class Model:
     Attributes
     ----------
     card
-        What is known about it.
+        What is known about the model.
     network
         Its networks in eval mode.
     path, sha256
-        Where it was read, and the file's digest then; None for one made in memory.
+        File that it was read from, and the file's digest then; None for one made in memory.
     """
 
     card: ModelCard
@@ -108,7 +108,7 @@ class Model:
 
     @property
     def targets(self) -> list[str]:
-        """Platforms that it predicts."""
+        """Platforms that the model predicts."""
         return list(self.card.scales)
 
     @property
@@ -118,12 +118,12 @@ class Model:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """Who it was trained on; older files know their names alone, or one without any."""
+        """People it was trained on; older files have only names, or one entry without a name."""
         return _people(self.training)
 
     @property
     def ancestors(self) -> tuple[Mapping[str, Any], ...]:
-        """What its weights began as, and what that began as, as their cards said; the last first.
+        """The models its weights started from, as their cards described them, the latest first.
 
         Each has the "name", "sha256", "label", "steps" and "people" of a model, among others.
         """
@@ -135,7 +135,7 @@ class Model:
 
     @property
     def everyone(self) -> tuple[Person, ...]:
-        """Whom its weights were learned from: its own people, and those of all its ancestors."""
+        """All people its weights were learned from: its own, and those of all its ancestors."""
         return self.people + tuple(each for known in self.ancestors for each in _people(known))
 
     @property
@@ -155,7 +155,7 @@ class Model:
         return network
 
     def together(self, targets: Sequence[str]) -> SharedMSP | None:
-        """Return what predicts several targets at once; None where they share nothing."""
+        """Return the network that predicts several targets at once; None if they share nothing."""
         networks = {target: self.single(target) for target in targets}
         if not shares_first_stages(networks.values()):
             return None
@@ -166,10 +166,10 @@ class Model:
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
     def error_model(self, target: str, number: int = 0) -> ErrorModel | None:
-        """Return what predicts a target's error in the n-th shell; None where not calibrated.
+        """Return the model of a target's error in the n-th shell; None if not calibrated.
 
-        Where an older file does not say how large an error was expected of any voxel, the largest
-        is what guessing the mean of the training subjects' brains would err.
+        If an older file does not state the largest expected error, it is the error of guessing the
+        mean of the training subjects' brains.
         """
         shell = shell_name(self.card.sh.b_values[number])
         fit = self.card.expected_error.get(self.card.fit_name(target, shell))
@@ -181,7 +181,7 @@ class Model:
         return ErrorModel(mean, deviation, weights, largest)
 
     def save(self, path: str | Path) -> None:
-        """Write it, see `save_model`."""
+        """Write the model, see `save_model`."""
         save_model(path, self)
 
 
@@ -215,7 +215,7 @@ def save_model(path: str | Path, model: Model) -> None:
 
 
 def _of_each(model: Model) -> dict[str, Tensor]:
-    """Return the weights of every target's network."""
+    """Return the weights of all targets' networks."""
     return {
         f"{target}/{name}": value.detach().cpu().contiguous()
         for target, network in model.network.networks.items()
@@ -248,16 +248,16 @@ def load_model(path: str | Path) -> Model:
     Raises
     ------
     UserError
-        When the file is missing, damaged, no napari-msp model, or its weights do not fit the
-        architecture that it names.
+        When the file is missing or damaged, is not a napari-msp model, or its weights do not fit
+        the architecture that it names.
     """
     path = model_path(path)
     card, text, weights = _read(path)
-    digest = sha256(path)  # now: another may take its place before anything is predicted
+    digest = sha256(path)  # now: another file may replace it before anything is predicted
     networks: dict[str, Network] = {}
     for target, architecture in card.architectures.items():
         try:
-            with torch.random.fork_rng([]):  # its weights are drawn, only to be replaced
+            with torch.random.fork_rng([]):  # initial weights are drawn, only to be replaced
                 network = build(architecture, _known_first_stages(card, networks))
             load_weights(network, _weights_of(target, card, weights))
         except UserError as error:
@@ -279,12 +279,12 @@ def load_model(path: str | Path) -> Model:
     card = card.model_copy(update={"sha256": ""})
     try:
         return Model(card, ModelNetwork(networks, card.alpha), path, digest)
-    except KeyError as error:  # torch has uses of its own for some names
+    except KeyError as error:  # torch reserves some names
         raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
 
 
 def kept_model(path: str | Path) -> Model:
-    """Read a model once a process, not for every scan; one that was trained anew is another."""
+    """Read a model once per process, not for every scan; a retrained file is read again."""
     path = model_path(path)
     return _model_as_of(path, version_of(path))
 
@@ -297,7 +297,7 @@ def _model_as_of(path: Path, version: tuple[int, ...]) -> Model:
 def _known_first_stages(
     card: ModelCard, networks: Mapping[str, Network]
 ) -> dict[str, SingleNetwork] | None:
-    """Return the first stages that the next target shares with those before it."""
+    """Return the first stages that the next target shares with earlier ones."""
     if card.first_stages == "own" or not networks:
         return None
     before = cast(MSP, next(iter(networks.values())))
@@ -305,7 +305,7 @@ def _known_first_stages(
 
 
 def _weights_of(target: str, card: ModelCard, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a target's network, those that it shares among them."""
+    """Return the weights of a target's network, including those it shares."""
     found = under(f"{target}/", weights)
     if card.first_stages == "own":
         return found
@@ -324,7 +324,7 @@ BUILDING = (
     TypeError,
     ValueError,
 )
-"""What networks and torch raise where an architecture makes no sense."""
+"""Errors that networks and torch raise for an impossible architecture."""
 
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -356,15 +356,15 @@ def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     if not text:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
-        _check_kin(parse_json(text), path)  # which sees what pydantic passes over
+        _check_kin(parse_json(text), path)  # which sees fields that pydantic ignores
         card = ModelCard.model_validate_json(text, strict=True)
-    except ValueError as error:  # pydantic's are, too
+    except ValueError as error:  # pydantic's errors are ValueErrors, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
     return card, text, weights
 
 
 def _check_kin(content: Any, path: Path) -> None:
-    """Refuse a model of a newer version, or of another SH order, in words of its own."""
+    """Refuse a model of a newer version or another SH order, with a message of its own."""
     if not isinstance(content, dict):
         return
     unknown = sorted(content.keys() - ModelCard.model_fields.keys())
@@ -381,7 +381,7 @@ def _check_kin(content: Any, path: Path) -> None:
 
 
 def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], path: Path) -> None:
-    """See that card and weights are as they were written."""
+    """Check that card and weights are as they were written."""
     said = {"card": text.replace(card.sha256, "", 1)}
     if card.sha256 and card.sha256 != digest_of(said, weights):
         raise _unusable("is damaged: it is not as it was written", path)
@@ -396,7 +396,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     with atomic_path(path) as temporary:
         try:
             save_file(stored, temporary, dict(metadata))
-        except SafetensorError as error:  # what the system said is in its text
+        except SafetensorError as error:  # its text contains the system's error
             raise no_room(path, first_reason(error)) from error
 
 
@@ -404,7 +404,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read a safetensors file: its metadata, and its tensors by name."""
     try:
         if not path.is_file():
-            path.stat()  # raises where there is nothing
+            path.stat()  # raises if there is no file
             raise ValueError("it is not a file")
         with safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -412,12 +412,12 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, AttributeError, KeyError, RuntimeError, TypeError) as error:
-        # torch lacks some types of number that a file may have, and says so in many ways.
+        # torch lacks some number types that a file may have, and reports them in many ways.
         raise ValueError(first_reason(error)) from error
 
 
 def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Digest what a file contains: metadata, and names, types, shapes and values of tensors."""
+    """Return a digest of metadata and of tensors' names, types, shapes and values."""
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name in sorted(tensors):
         value = tensors[name]
@@ -429,7 +429,7 @@ def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put weights into a network."""
+    """Load weights into a network."""
     wanted = network.state_dict()
     if unknown := sorted(set(weights) - set(wanted)):
         raise ValueError(f"it has no {unknown[0]}")

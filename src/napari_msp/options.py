@@ -1,6 +1,6 @@
-"""How a model is run: one object that travels from the front ends to the network.
+"""The settings for running a model: one object that travels from the front ends to the network.
 
-And whether this process runs it alone, or as one of several.
+Also whether this process runs it alone or as one of several.
 """
 
 import math
@@ -19,7 +19,7 @@ Precision = Literal["float32", "float16"]
 
 
 class OptionSettings(TypedDict, total=False):
-    """`Options` as keywords."""
+    """`Options` as keyword arguments."""
 
     device: str
     tile: int | None
@@ -34,7 +34,7 @@ class OptionSettings(TypedDict, total=False):
 
 
 def several(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Take one name, or names in any form that can be gone through once.
+    """Return one name, or an iterable of names, as a tuple.
 
     >>> several("sub-01"), several(f"sub-{each}" for each in ("01", "02"))
     (('sub-01',), ('sub-01', 'sub-02'))
@@ -44,10 +44,10 @@ def several(given: str | Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Options:
-    """How a model is run on a scan.
+    """Settings for running a model on a scan.
 
-    Whatever is chosen here, the prediction is the same but for rounding, except where an
-    approximation is allowed.
+    Whatever is chosen, the prediction is the same but for rounding, unless an approximation is
+    allowed.
 
     Attributes
     ----------
@@ -56,33 +56,32 @@ class Options:
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
-        GiB that may be taken beside the input and what is predicted; None: half of what is free
-        when it begins, by the system and by the limits of a container or a batch job; workers of a
-        cohort share what their machine has. Where the whole volume needs more it is computed in
-        tiles.
+        GiB to use besides the input and the prediction; None: half of what is free at the start, by
+        the system and by the limits of a container or batch job; workers of a cohort share their
+        machine's. If the whole volume needs more, it is computed in tiles.
     precision
-        Of the network's convolutions. "float16" is quicker on GPUs, and rounds.
+        Precision of the network's convolutions. "float16" is faster on GPUs, and rounds.
     resample
         Allow the SH image to be interpolated to the model's voxel size first.
     lattice
-        Where the prediction of an interpolated image lies. "scan": it goes back to the voxels that
-        the scan came in, divided where the target is finer. "model": it stays on the model's cubes.
+        Lattice of the prediction of an interpolated image. "scan": back to the scan's own voxels,
+        divided where the target is finer. "model": it stays on the model's cubes.
     rescale_b_value
         Allow the signal to be rescaled to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
     keep_stages
         Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
-        can be had without running the network again.
+        can be applied without running the network again.
     b0_threshold
-        Largest b-value in s/mm² that counts as b=0, where a scan is read from its file; None: the
+        Largest b-value in s/mm² that counts as b=0 when a scan is read from its file; None: the
         usual one.
     b_value
-        Shells of the scan to predict from, in s/mm²; None: those that are the model's.
+        Shells of the scan to predict from, in s/mm²; None: those of the model.
 
     Raises
     ------
     UserError
-        When a tile is smaller than a voxel, memory is none, or there is no such lattice or
+        When a tile is smaller than a voxel, memory is not positive, or there is no such lattice or
         precision.
     """
 
@@ -103,7 +102,7 @@ class Options:
         return None if self.memory is None else self.memory * 2**30
 
     def recorded(self) -> dict[str, Any]:
-        """Return what changes numbers as plain values, by the names that it has in sidecars."""
+        """Return the settings that affect numbers as plain values, by their names in sidecars."""
         shells = None if self.b_value is None else sorted(float(b) for b in _all(self.b_value))
         return {
             "Resample": self.resample,
@@ -133,7 +132,7 @@ class Options:
 
 
 def with_settings(options: Options | None, settings: OptionSettings) -> Options:
-    """Change some options, given as keywords; None: of the usual ones.
+    """Change some options, given as keyword arguments; None: change the defaults.
 
     Raises
     ------
@@ -148,7 +147,7 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
         if name not in known:
             remedy = Advice(f"choose from {', '.join(get_close_matches(name, known) or known)}")
             raise UserError("there is no such option", name, remedy=remedy)
-    if "device" in settings:  # torch's own will do
+    if "device" in settings:  # a torch.device is accepted, too
         settings = settings | {"device": str(settings["device"])}
     return replace(options, **settings)
 
@@ -158,7 +157,7 @@ def _all(b_value: float | Sequence[float]) -> Sequence[float]:
 
 
 LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-"""Variables of the environment: which process, of how many, and where they meet."""
+"""Environment variables that tell a process its rank, the number of processes and their address."""
 
 
 def is_launched() -> bool:
@@ -167,12 +166,12 @@ def is_launched() -> bool:
 
 
 def is_first() -> bool:
-    """Return whether it is the first of them, or was started by itself."""
+    """Return whether this is the first of them, or was started by itself."""
     return not is_launched() or os.environ["RANK"] == "0"
 
 
 class Topic(StrEnum):
-    """What a setting is about: sections of the training form and of a command's help, in order."""
+    """Subjects of settings: sections of the training form and of a command's help, in order."""
 
     SCANS = "scans and platforms"
     PEOPLE = "who teaches and who judges"

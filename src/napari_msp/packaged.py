@@ -1,22 +1,22 @@
-"""The models that come with this package, and where they lie. Loads no torch.
+"""The models that come with this package, and their files. Loads no torch.
 
-Those for teaching have a reduced width and were trained on simulated heads;
-`scripts/train_teaching_models.sh` makes them anew. The base is what a training starts from.
+Teaching models have a reduced width and were trained on simulated heads;
+`scripts/train_teaching_models.sh` makes them anew. Training starts from the base.
 """
 
 from importlib.resources import files
 from pathlib import Path
 
 TEACHING = ("DIQT", "MSP")
-"""Titles of the networks that there is a teaching model of, in the order of figures."""
+"""Titles of the networks with a teaching model, in the order of figures."""
 
 
 BASE = "base.safetensors"
-"""File of the base: an ordinary model, learned from many simulated platforms."""
+"""File of the base: an ordinary model, trained on many simulated platforms."""
 
 
 def base_model() -> Path | None:
-    """Return the path of the base that a training starts from; None where there is none."""
+    """Return the path of the base that a training starts from; None if it is missing."""
     path = _models() / BASE
     return path if path.is_file() else None
 
@@ -32,7 +32,7 @@ def packaged_models() -> dict[str, Path]:
 
 
 def model_path(named: str | Path) -> Path:
-    """Return a model's file: what is named, or a packaged one by its name without suffix."""
+    """Return a model's file: the given path, or a packaged model by its name without suffix."""
     path = Path(named)
     if path.suffix or path.exists():
         return path

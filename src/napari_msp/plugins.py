@@ -1,7 +1,7 @@
-"""What this package and others add to it by name: networks and baselines.
+"""Networks and baselines, of this package and of others, by name.
 
-Another package adds one by an entry point. Ours are tables, not entry points, because a checkout
-that is imported without being installed has no entry points, or those of another version.
+Other packages add theirs by entry points. Ours are tables instead, because a checkout that is
+imported without being installed has no entry points, or those of another version.
 """
 
 import sys
@@ -15,16 +15,16 @@ from napari_msp.errors import Advice, UserError
 Plugin = TypeVar("Plugin")
 
 UPDATE = Advice("update or remove the package that it comes from")
-"""What helps where another package's class is not what it should be."""
+"""Remedy if another package's class is not as it should be."""
 
 
 def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
-    """List what there is by name: ours in our order, then others'. Loads none of them.
+    """List the plugins by name: ours in our order, then others'. None is loaded.
 
     Parameters
     ----------
     own
-        "module:class" of ours by name; nothing takes their place.
+        "module:class" of ours by name; others cannot replace them.
     """
     others = _entry_points(group, tuple(sys.path))
     return {name: EntryPoint(name, value, group) for name, value in own.items()} | {
@@ -33,7 +33,7 @@ def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
 
 
 def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
-    """Load a class that one of the packages has; it must be a kind of `base`."""
+    """Load a plugin's class, which must be a subclass of `base`."""
     try:
         found = entry.load()
     except Exception as error:  # another package's code runs here
@@ -47,5 +47,5 @@ def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
 
 @cache
 def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Look for entry points anew only when packages are looked for elsewhere: it takes a while."""
+    """Read entry points again only if the search path has changed, as it takes a while."""
     return tuple(sorted(entry_points(group=group), key=lambda each: each.name.lower()))

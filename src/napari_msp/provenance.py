@@ -1,4 +1,4 @@
-"""How an image came to be: what a predicted one was made from, what a measured one went through.
+"""Provenance of images: what a predicted one was made from, how a measured one was processed.
 
 Both are read from JSON sidecars.
 """
@@ -26,7 +26,7 @@ from napari_msp.errors import UserError
 
 
 def source_uri(path: Path | None) -> str:
-    """Say where an image comes from: a BIDS URI, or the file's name where it lies in no dataset."""
+    """Return an image's origin: a BIDS URI, or the file's name if it is in no dataset."""
     if path is None:
         return "in memory"
     root = dataset_root(path)
@@ -34,14 +34,14 @@ def source_uri(path: Path | None) -> str:
 
 
 def source_path(uri: str, root: Path) -> Path | None:
-    """Find what `source_uri` named of an image in a derivative; None where it is not there.
+    """Find the file that `source_uri` named for an image in a derivative; None if it is missing.
 
     Parameters
     ----------
     uri
-        Of the image's sidecar.
+        URI in the image's sidecar.
     root
-        The derivative's folder, whose description says where its source lies.
+        The derivative's folder, whose description names its source dataset.
     """
     _, _, inside = uri.partition("bids:source:")
     source = linked_source(root)
@@ -50,54 +50,54 @@ def source_path(uri: str, root: Path) -> Path | None:
 
 
 def linked_source(root: Path) -> Path | None:
-    """Return the dataset that a derivative says it was made from; None where it says none."""
+    """Return the dataset that a derivative states it was made from; None if it states none."""
     links = _mapping(read_description(root).get("DatasetLinks"))
     source = _text(links.get("source"))
     return None if source is None else root / source
 
 
 Stage = Literal["last", "first", "learning"]
-"""Of equation (1): ŷ²_T, which is all that a single network gives, or ŷ¹_T; or of a network that is
-still learning."""
+"""Stage of equation (1): ŷ²_T, the only output of a single network, or ŷ¹_T; or the output of a
+network that is still learning."""
 
 STAGES: Mapping[Stage, str] = {"last": "", "first": " first stage", "learning": " while learning"}
-"""What each adds to a prediction's name."""
+"""Suffixes of a prediction's name, by stage."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a predicted image came to be; travels in its JSON sidecar.
+    """How a predicted image was made; stored in its JSON sidecar.
 
     Attributes
     ----------
     target, input
-        Platforms predicted and predicted from.
+        Predicted platform and platform predicted from.
     stage
-        Of equation (1).
+        Stage of equation (1).
     title, kind, label
-        Of the model: such as "MSP", "msp", and what it is for.
+        Name, kind and purpose of the model, such as "MSP" and "msp".
     model_file, model_sha256
         The model's file name and digest; None for a model made in memory.
     alpha
         α of equation (1).
     sources
-        The input, see `source_uri`.
+        URI of the input, see `source_uri`.
     inputs
-        Which mask and gradient table were used, in words.
+        Mask and gradient table that were used, in words.
     person
-        Whose head it is, see `identity.Person.to_json`.
+        Person whose head it is, see `identity.Person.to_json`.
     gradients
         Directions of the written DWI: "target", "input" or a file.
     approximations, warnings
-        What was done to the input beforehand, and what is doubtful about it, in words.
+        Approximations applied to the input, and doubts about it, in words.
     training_subjects, versions
-        Of the model.
+        Training subjects and software versions of the model.
     learned_from
-        Whether the model learned from that person; None where nobody can know.
+        Whether the model learned from that person; None if that cannot be known.
     checksums
-        SHA-256 of what it was made from: image, gradient table, mask.
+        SHA-256 of the input's files: image, gradient table, mask.
     options
-        How the model was run, as far as that changes numbers, see `Options.recorded`.
+        Settings with which the model was run that affect numbers, see `Options.recorded`.
     """
 
     target: str
@@ -126,7 +126,7 @@ class Provenance:
 
     @property
     def name(self) -> str:
-        """What was predicted by what, such as "MSP prisma_st" or "MSP prisma_st first stage"."""
+        """Model, target and stage, such as "MSP prisma_st" or "MSP prisma_st first stage"."""
         return f"{self.title} {self.target}{STAGES[self.stage]}".strip()
 
     def to_sidecar(self) -> dict[str, Any]:
@@ -163,9 +163,9 @@ class Provenance:
 
     @classmethod
     def from_sidecar(cls, sidecar: Mapping[str, Any]) -> Provenance | None:
-        """Read the fields that `to_sidecar` gave; None where they are not there.
+        """Read the fields that `to_sidecar` wrote; None if they are missing.
 
-        A field of a wrong type counts as missing: a sidecar is a note, not a programme.
+        A field of a wrong type counts as missing: a sidecar is a note, not a program.
         """
         target, source = sidecar.get("Target"), sidecar.get("Input")
         if not isinstance(target, str) or not isinstance(source, str):
@@ -198,27 +198,27 @@ class Provenance:
 
 
 def provenance_of(path: Path) -> Provenance | None:
-    """Say how an image came to be, by its sidecar; None for a measured one."""
+    """Return an image's provenance from its sidecar; None for a measured image."""
     try:
         return Provenance.from_sidecar(read_sidecar(path))
-    except UserError:  # what cannot be read says nothing
+    except UserError:  # an unreadable sidecar states nothing
         return None
 
 
 FILES = "Files"
-"""Field of a predicted DWI's sidecar: the bytes of each file that was written with it, by name."""
+"""Field of a predicted DWI's sidecar: the size in bytes of each file written with it, by name."""
 
 
 def sizes_of(folder: Path, stem: str) -> dict[str, int]:
-    """Return the bytes of every image and table of a prediction in a folder, by name."""
+    """Return the sizes in bytes of all images and tables of a prediction in a folder, by name."""
     names = sorted(folder.glob(f"{escape(stem)}*"))
     return {each.name: each.stat().st_size for each in names if each.suffix != ".json"}
 
 
 def lost_files(dwi: Path) -> list[str]:
-    """Name what a predicted DWI lacks of its tables and its mask; nothing where none says.
+    """Return the tables and mask that a predicted DWI lacks; empty if its sidecar lists none.
 
-    Maps and SH images, which are large, may have been deleted to save room.
+    Maps and SH images, which are large, may have been deleted to save space.
     """
     own = bare_stem(dwi)
     needed = tuple(f"{own}_{ending}." for ending in ("dwi", "mask"))
@@ -230,9 +230,9 @@ def lost_files(dwi: Path) -> list[str]:
 
 
 def changed_files(dwi: Path) -> list[str]:
-    """Name the files that were written with a predicted DWI and have another size by now.
+    """Return the files written with a predicted DWI whose size has changed since.
 
-    Copies and disks break off in the middle of a file.
+    Copies and full disks can truncate a file.
     """
     return [
         name
@@ -246,7 +246,7 @@ def _noted_files(dwi: Path) -> dict[str, int]:
         noted = _mapping(read_sidecar(dwi).get(FILES))
     except UserError:
         return {}
-    # Names alone: a note leads to no other folder.
+    # Names only: a note must not lead to another folder.
     return {
         name: size
         for name, size in noted.items()
@@ -259,10 +259,10 @@ def _noted_files(dwi: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Step:
-    """A correction that scanners leave to others.
+    """A correction that scanners leave to other tools.
 
-    `signs` are what sidecars and descriptions say when it was done, in small letters without
-    spaces.
+    `signs` are words, in lower case without spaces, that sidecars and descriptions contain if it
+    was done.
     """
 
     name: str
@@ -292,23 +292,23 @@ STEPS = (
         ("topup", "susceptibility", "distortioncorrect", "drbuddi", "synb0"),
     ),
 )
-"""In the order in which they are done."""
+"""The corrections, in the order in which they are done."""
 
 PIPELINES = ("qsiprep", "dmriprep", "hcppipelines", "prequal", "tractoflow", "designer")
-"""Pipelines that take all of these steps, as their descriptions name them."""
+"""Pipelines that include all of these steps, as named in dataset descriptions."""
 
 OF_THE_SCANNER = {
     "ImageComments", "ProcedureStepDescription", "ProtocolName", "PulseSequenceDetails",
     "PulseSequenceName", "SequenceName", "SeriesDescription",
 }  # fmt: skip
-"""Fields whose words say how was scanned, not what was done afterwards."""
+"""Fields whose words describe the scanning, not later processing."""
 
 EDDY_FILES = ("eddy_rotated_bvecs", "eddy_parameters", "eddy_movement_rms")
-"""Files that FSL's eddy leaves beside its result."""
+"""Files that FSL's eddy writes beside its result."""
 
 
 def missing_steps(scan: Path) -> tuple[Step, ...]:
-    """List the corrections that no name, sidecar, neighbour or dataset description mentions.
+    """List the corrections that no name, sidecar, neighbouring file or description mentions.
 
     Simulated scans need none.
     """
@@ -317,7 +317,7 @@ def missing_steps(scan: Path) -> tuple[Step, ...]:
         root = dataset_root(scan)
         description = {} if root is None else read_description(root)
         simulated = is_simulated(scan)
-    except UserError:  # `check` says so; here it says nothing of corrections
+    except UserError:  # `check` reports it; it says nothing about corrections
         sidecar, description, simulated = {}, {}, False
     if simulated:
         return ()
@@ -333,12 +333,12 @@ def missing_steps(scan: Path) -> tuple[Step, ...]:
 
 
 def advice(steps: tuple[Step, ...]) -> str:
-    """Name the steps and their tools, such as "denoising (dwidenoise of MRtrix3, …)"."""
+    """Write the steps and their tools, such as "denoising (dwidenoise of MRtrix3, …)"."""
     return "; ".join(f"{step.name} ({step.tools})" for step in steps)
 
 
 def _said_in(value: Any, name: str = "") -> list[str]:
-    """Return all that a sidecar says was done: words, and names of what is true or has content."""
+    """Return all that a sidecar says was done: texts, and names of fields that are true or set."""
     if isinstance(value, Mapping):
         fields = {str(key): inner for key, inner in value.items() if key not in OF_THE_SCANNER}
         return [each for key, inner in fields.items() for each in _said_in(inner, key)]

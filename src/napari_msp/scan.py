@@ -1,4 +1,4 @@
-"""One scan from load to save: the acquisition, its SH image, its maps, and what is known of it."""
+"""A scan from load to save: the acquisition, its SH image, its maps, and its metadata."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ Route = Literal["signal", "sh"]
 class Scan:
     """One image of one head, measured or predicted, from load to save.
 
-    Give an acquisition, to which SH are fitted when they are first asked for, or an SH image. A
-    scan of several shells is made of scans of one shell, see `by_shell`.
+    Made from an acquisition, to which SH are fitted on first use, or from an SH image. A scan of
+    several shells is composed of scans of one shell, see `by_shell`.
 
     Attributes
     ----------
     acquisition
         The DWI; None for an SH image.
     given_sh
-        The SH image, or one for each shell by its name; None for an acquisition.
+        The SH image, or one per shell by name; None for an acquisition.
     shell
-        b-value of the acquisition's shell, in s/mm², or those of several; None: all.
+        b-value of the acquisition's shell in s/mm², or those of several; None: all.
     path
-        The file that it was read from; None in memory.
+        The file that it was read from; None if in memory.
     given_subject, given_platform
-        Names in memory; None: as the file's name says.
+        Names of a scan in memory; None: taken from the file's name.
     provenance
-        How a predicted image came to be; None for a measured one.
+        How a predicted image was made; None for a measured one.
     """
 
     acquisition: Acquisition | None = None
@@ -96,7 +96,7 @@ class Scan:
 
     @property
     def _image(self) -> Acquisition | SHImage:
-        """What it was made from."""
+        """The object that it was made from."""
         image = self.acquisition if self.given_sh is None else self.given_sh
         if isinstance(image, Mapping):
             image = next(iter(image.values()))
@@ -115,20 +115,20 @@ class Scan:
 
     @cached_property
     def _chosen(self) -> list[Shell]:
-        """The acquisition's shells that are meant."""
+        """The chosen shells of the acquisition."""
         assert self.acquisition is not None
         return shells_for_maps(self.acquisition, self.shell)
 
     @property
     def _left_out(self) -> tuple[str, ...]:
-        """Why shells that nobody chose away are not used, in words."""
+        """Reasons why shells were left out unasked, in words."""
         if self.acquisition is None or self.shell is not None:
             return ()
         unfit = unfit_for_sh(self.acquisition.gradients)
         return tuple(f"{why}: it is left out" for why in unfit.values())
 
     def by_shell(self) -> dict[int, Self]:
-        """Return a scan of one shell for each of its shells, by name; itself where there is one."""
+        """Return scans of one shell each, by shell name; itself if there is only one."""
         if len(self.shells) < 2:
             return dict.fromkeys(self.shells, self)
         return dict(self._by_shell)
@@ -140,19 +140,19 @@ class Scan:
         return {shell.name: replace(self, shell=shell.b_value) for shell in self._chosen}
 
     def at_shell(self, b_value: float | None = None) -> Self:
-        """Return the scan of one shell, to within 5 % of a b-value; None: of the only one.
+        """Return the scan of one shell, to within 5 % of a b-value; None: the only shell.
 
         Raises
         ------
         UserError
-            When there is none, or the choice is open.
+            When there is no such shell, or there are several to choose from.
         """
         if len(self.shells) < 2:
             return self
         known = ", ".join(map(str, self.shells))
         problem = f"has several shells (b = {known})"
         if b_value is not None:
-            # By the shell's own mean: its name is that one rounded.
+            # By the shell's own mean, of which its name is the rounded value.
             means = {name: one.b_value or name for name, one in self._by_shell.items()}
             nearest = min(means, key=lambda name: abs(means[name] - b_value))
             if same_shell(b_value, means[nearest]) or b_value == nearest:
@@ -162,15 +162,15 @@ class Scan:
         raise UserError(problem, name, "b_value", Choose("b_value", self.shells))
 
     def at_other_shell(self, shell: Shell) -> Self:
-        """Return the DWI at any shell of its acquisition, chosen or not; always the same object."""
+        """Return a scan of any shell of its acquisition, chosen or not; always the same object."""
         return self._at_other_shells.setdefault(shell.name, replace(self, shell=shell.b_value))
 
     @cached_property
     def sh(self) -> SHImage | Any:
-        """The SH image, in stored order; fitted once. Of several shells: one each, by name.
+        """The SH image in stored order, fitted once; for several shells one each, by name.
 
-        Of a prediction's DWI it is the one that the DWI was written from, as far as its directions
-        tell: it is fitted without regularisation.
+        For a prediction's DWI it is the image that the DWI was written from, as far as its
+        directions determine it: it is fitted without regularisation.
         """
         if len(self.shells) > 1:
             return {shell: one.sh for shell, one in self._by_shell.items()}
@@ -182,7 +182,7 @@ class Scan:
         b_value = self._chosen[0].b_value
         if self.provenance is None:
             return fit_sh(self.acquisition, b_value=b_value)
-        # The written signal is that of an SH image, which the regularisation has shrunk already.
+        # The written signal comes from an SH image that regularisation has shrunk already.
         image = fit_sh(self.acquisition, b_value=b_value, regularisation=0.0)
         return replace(image, regularisation=None)
 
@@ -193,19 +193,19 @@ class Scan:
         Raises
         ------
         UserError
-            When there are several.
+            When there are several shells.
         """
         image: SHImage = self.at_shell().sh
         return image
 
     def maps(self, route: Route = "sh") -> Maps | Any:
-        """Return all maps, each computed when first asked for and kept; of several shells by name.
+        """Return all maps, computed on first use and kept; for several shells, by name.
 
         Parameters
         ----------
         route
-            "sh": tensors of the signal that the SH series gives, for comparisons. "signal": of the
-            measured signal, where there is one.
+            "sh": tensors are fitted to the signal of the SH series, for comparisons. "signal": to
+            the measured signal, if there is one.
         """
         if len(self.shells) > 1:
             return {shell: one.maps(route) for shell, one in self._by_shell.items()}
@@ -215,17 +215,17 @@ class Scan:
 
     @property
     def lattice(self) -> Lattice:
-        """Where its voxels lie, in stored order."""
+        """Lattice of its voxels, in stored order."""
         return self._image.lattice
 
     @property
     def mask(self) -> MaskArray:
-        """(X, Y, Z) where there is brain."""
+        """(X, Y, Z) brain mask."""
         return self._image.mask
 
     @cached_property
     def b_value(self) -> float | None:
-        """Of the SH image's signal, in s/mm²; None where the file did not say."""
+        """b-value of the SH image's signal in s/mm²; None if the file did not say."""
         one = self.at_shell()
         if one.acquisition is None or one.given_sh is not None:
             return one.image.b_value
@@ -233,7 +233,7 @@ class Scan:
 
     @property
     def subject(self) -> str:
-        """Such as "sub-01"; the file's stem where neither it nor a prediction's sidecar says it."""
+        """Subject, such as "sub-01"; the file's stem if neither name nor sidecar has one."""
         if self.given_subject is not None:
             return self.given_subject
         if self.path is None:
@@ -247,7 +247,7 @@ class Scan:
 
     @property
     def platform(self) -> str:
-        """The platform that it was scanned on, or that it predicts; empty where unknown."""
+        """The platform that it was scanned on, or that it predicts; empty if unknown."""
         if self.given_platform is not None:
             return self.given_platform
         if self.provenance is not None:
@@ -258,7 +258,7 @@ class Scan:
 
     @property
     def name(self) -> str:
-        """What it is of its subject: "ge_st", or "MSP prisma_st" for a prediction."""
+        """Name among its subject's images: "ge_st", or "MSP prisma_st" for a prediction."""
         if self.provenance is not None:
             return self.provenance.name
         description = "" if self.path is None else entities(self.path).get("desc", "")
@@ -278,7 +278,7 @@ class Scan:
     def siblings(self) -> Mapping[str, Path]:
         """Scans of the same person on other platforms of its dataset, by platform.
 
-        Of a prediction on disk: all scans of the dataset that it was made from.
+        For a prediction on disk: all scans of the dataset that it was made from.
         """
         if self.path is None:
             return {}
@@ -297,7 +297,7 @@ class Scan:
 
     @cached_property
     def person(self) -> Person:
-        """Whose head it is, see `identity`."""
+        """The person whose head it is, see `identity`."""
         if self.provenance is not None and self.provenance.person is not None:
             return Person.from_json(self.provenance.person)
         if self.path is None:
@@ -306,7 +306,7 @@ class Scan:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What whoever compares it should know, in words."""
+        """Texts that matter when it is compared."""
         if self.path is None:
             return ()
         name = self.path.name
@@ -333,15 +333,16 @@ class Scan:
     def save(self, folder: str | Path, *, force: bool = False) -> list[Path]:
         """Write the SH image and every map as `<entities>_model-<m>_param-<p>_dwimap.nii.gz`.
 
-        FA and what goes with it come from the measured signal where there is one. Of several shells
-        each has files of its own, told apart by their `desc` entity, see `shell_stem`.
+        FA and related maps are computed from the measured signal if there is one. Each of several
+        shells has files of its own, distinguished by their `desc` entity, see `shell_stem`.
 
         Parameters
         ----------
         folder
-            Made when missing.
+            Destination folder, created if missing.
         force
-            Replace files that are there already; an earlier run's maps of other shells go, too.
+            Whether to replace existing files; an earlier run's maps of other shells are removed,
+            too.
 
         Returns
         -------
@@ -350,7 +351,7 @@ class Scan:
         Raises
         ------
         UserError
-            Before anything is written.
+            When a file cannot be written; nothing is written then.
         """
         out, stem = Path(folder), self.file_stem
         several = len(self.shells) > 1
@@ -374,7 +375,7 @@ class Scan:
         return [out / name for name in names]
 
     def _older(self, out: Path) -> re.Pattern[str] | None:
-        """Return the names of all maps that an earlier run may have made of it, of any shell."""
+        """Return a pattern of all maps that an earlier run may have made of it, of any shell."""
         place = None if self.path is None else absolute(self.path).parent
         if self.provenance is not None and absolute(out) == place:
             return None  # SH images there are what `harmonize` predicted
@@ -384,7 +385,7 @@ class Scan:
         return re.compile(rf"{re.escape(stem)}({shells})?({endings})\.(nii\.gz|json)")
 
     def _write(self, folder: Path, names: Sequence[str], doubts: Sequence[str]) -> None:
-        """Write the files of one shell; its sidecar has the doubts about the whole scan."""
+        """Write the files of one shell; the sidecar contains the doubts about the whole scan."""
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
         write_sh(folder / names[0], self.sh, self.sidecar(doubts), like=like)
@@ -392,9 +393,9 @@ class Scan:
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
     def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
-        """Return what the SH image's sidecar says of its scan.
+        """Return what the SH image's sidecar says about its scan.
 
-        That is how it was predicted; of a measured one what was used, doubted and left out.
+        For a prediction, how it was made; for a measured scan, what was used, doubted and left out.
 
         Parameters
         ----------
@@ -416,12 +417,12 @@ class Scan:
 
     @property
     def file_stem(self) -> str:
-        """What the names of its files begin with.
+        """Beginning of its files' names.
 
         Raises
         ------
         UserError
-            When it was made in memory, and has no name.
+            When it was made in memory and has no name.
         """
         if self.path is not None:
             stem = bare_stem(self.path).removesuffix(COEFFICIENTS)
@@ -446,6 +447,6 @@ def _scanned_elsewhere(path: Path) -> dict[str, Path]:
 
 
 def _file_names(stem: str) -> list[str]:
-    """Name the SH image and every map."""
+    """Return the names of the SH image and all maps."""
     named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
     return [map_name(stem, "sh", "coefficients"), *named]

@@ -1,4 +1,4 @@
-"""What can be taken as a scan: a file, those of several shells, or what was read or made."""
+"""Ways to get a scan: from a file, from files of several shells, or from an object in memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,19 +30,19 @@ def load_scan(
     mask: str | Path | None = None,
     b0_threshold: float | None = None,
 ) -> Scan:
-    """Open a DWI, or an SH image where no .bval lies beside it.
+    """Open a DWI, or an SH image if no .bval lies beside it.
 
     Parameters
     ----------
     path, bval, bvec, mask, b0_threshold
         As for `load_acquisition`; or the SH images of several shells.
     b_value
-        Shell of a scan that has several, in s/mm², or those that are wanted; None: all.
+        Shell of a scan with several in s/mm², or several shells; None: all.
 
     Returns
     -------
     Scan
-        Voxels of a DWI are read, and SH fitted, when first asked for.
+        The scan; a DWI's voxels are read, and SH fitted, on first use.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def load_scan(
     named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
-        check_given_shells(acquisition, b_value)  # what cannot be chosen is an error at once
+        check_given_shells(acquisition, b_value)  # an impossible choice is an error at once
         return as_scan(acquisition, b_value)
     image = load_sh(path)
     if image.b_value is None:
@@ -70,7 +70,7 @@ def load_scan(
 
 
 def _of_files(scans: Sequence[Scan], b_value: float | Sequence[float] | None) -> Scan:
-    """Make one scan of the SH images of the shells that are wanted."""
+    """Make one scan from the SH images of the chosen shells."""
     joined = _joined(scans)
     if b_value is None:
         return joined
@@ -79,7 +79,7 @@ def _of_files(scans: Sequence[Scan], b_value: float | Sequence[float] | None) ->
 
 
 def _joined(scans: Sequence[Scan]) -> Scan:
-    """Make one scan of the SH images of its shells."""
+    """Make one scan from the SH images of its shells."""
     first = scans[0]
     if len(scans) == 1:
         return first
@@ -116,22 +116,22 @@ def as_scan(
     b0_threshold: float | None = None,
     name: str = "SH image",
 ) -> Scan:
-    """Take a scan, an acquisition, an SH image or a file as a scan.
+    """Return a scan, made from an acquisition, an SH image or a file if necessary.
 
     Parameters
     ----------
     b_value
-        Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
+        Shell of a DWI with several in s/mm², or several shells; None: all.
     b0_threshold
-        Of a file, as for `load_acquisition`.
+        Threshold for a file, as for `load_acquisition`.
     name
-        What messages call an SH image in memory.
+        Name of an SH image in memory, for messages.
 
     Raises
     ------
     UserError
-        As `load_scan`; when it is nothing of the kind, has coefficients that are not finite, or is
-        open already with other volumes counted as b=0.
+        As `load_scan`; when it is none of these, has coefficients that are not finite, or is
+        already open with other volumes counted as b=0.
     """
     if isinstance(scan, str | Path | Sequence):
         return load_scan(scan, b_value, b0_threshold=b0_threshold)
@@ -150,7 +150,7 @@ def as_scan(
         several = isinstance(known.given_sh, Mapping)
         given = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
         usable = {shell: usable_sh(image, known.owner or name) for shell, image in given.items()}
-        if any(usable[shell] is not given[shell] for shell in given):  # else it keeps its maps
+        if any(usable[shell] is not given[shell] for shell in given):  # otherwise it keeps its maps
             known = replace(known, given_sh=usable if several else usable[0])
     counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
     if counted is not None and b0_threshold not in (None, counted):

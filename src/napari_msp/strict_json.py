@@ -1,7 +1,7 @@
-"""JSON read strictly: what anybody may have touched, a note, a card or a plan.
+"""Strict reading of JSON that anybody may have edited: a note, a card or a plan.
 
-Python's own reader takes the last of two values that one name has, numbers that JSON does not know,
-and runs out of stack or into its limit of digits with errors of their own.
+Python's own reader takes the last of two values with the same name, accepts numbers that JSON does
+not have, and fails with its own errors on deep nesting or long numbers.
 """
 
 import json
@@ -18,19 +18,19 @@ from napari_msp.foreign_errors import unreadable
 _REPAIR = Advice("repair or replace it")
 
 LARGEST = 50_000_000
-"""Bytes beyond which nothing is believed to be a note, a card or a plan."""
+"""Largest size in bytes of a credible note, card or plan."""
 
 DEEPEST = 64
-"""Levels of lists and objects in each other; nothing of ours has more than 10."""
+"""Largest depth of nested lists and objects; nothing of ours has more than 10."""
 
 MOST_DIGITS = 20
-"""Of a whole number, as 2⁶⁴ has."""
+"""Largest number of digits of a whole number, as 2⁶⁴ has."""
 
 NotFinite = Literal["refuse", "keep", "missing"]
-"""What becomes of NaN and Infinity: an error, numbers as they are, or None."""
+"""How NaN and Infinity are treated: an error, kept as numbers, or None."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
-"""No file's name can have these; U+DC80 to U+DCFF stand for bytes that are no UTF-8."""
+"""Characters that no file name can have; U+DC80 to U+DCFF stand for bytes that are not UTF-8."""
 
 
 def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     foreign
-        Other programs may have written it: numbers that are not finite count as missing, as null.
+        Whether other programs may have written it: non-finite numbers then count as missing, like
+        null.
 
     Raises
     ------
@@ -57,11 +58,11 @@ def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
 
 
 def read_whole(path: str | Path, largest: int) -> bytes:
-    """Read a file that is not to be larger than so many bytes."""
+    """Read a file of at most so many bytes."""
     path = Path(path)
     try:
         found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would block
             raise UserError("is not a file", path, remedy=Advice("check the path"))
         if found.st_size > largest:
             problem = f"is larger than {largest // 1_000_000} MB"
@@ -77,15 +78,15 @@ def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:
     Parameters
     ----------
     content
-        Bytes may be UTF-8, with or without a byte-order mark, UTF-16 or UTF-32.
+        Text, or bytes in UTF-8 (with or without byte-order mark), UTF-16 or UTF-32.
     not_finite
-        What becomes of numbers that are not finite.
+        How numbers that are not finite are treated.
 
     Raises
     ------
     ValueError
-        When it is no JSON, too large, too deep, has a number too large, a name that stands for two
-        values, or a text that is none. The reason is said in brackets after "is not valid JSON".
+        When it is not JSON, is too large or too deep, has too large a number, a name with two
+        values, or an invalid text. The reason follows in brackets after "is not valid JSON".
     """
     if len(content) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 1_000_000} MB")
@@ -135,7 +136,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _texts(read: Any) -> Iterator[str]:
-    """Yield every text, names among them, level by level."""
+    """Yield all texts, including names, level by level."""
     level = [read]
     for _ in range(DEEPEST + 1):
         below: list[Any] = []
