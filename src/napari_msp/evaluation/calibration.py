@@ -1,4 +1,4 @@
-"""Teach a model what error to expect of it, on subjects that it has not learned from."""
+"""Calibrate a model's expected error on subjects that it has not learned from."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,10 +29,10 @@ from napari_msp.signal.maps import squared_error
 from napari_msp.signal.spherical_harmonics import ORDER
 
 SCAN, TWIN = "the scan", "the noise-free twin"
-"""What stands for truth: an error against a scan has the scan's noise in it."""
+"""Kinds of truth: an error against a scan includes the scan's noise."""
 
 VOXELS = 200_000
-"""At most so many of a head are fitted to, chosen at random (our choice)."""
+"""Largest number of voxels per head that are fitted to, chosen at random (our choice)."""
 
 
 def calibrate(
@@ -45,39 +45,39 @@ def calibrate(
     on_progress: Callable[[str], None] = lambda _: None,
     b0_threshold: float | None = None,
 ) -> Model:
-    """Fit to each target what error to expect, so that predictions carry an expected error.
+    """Fit the error to expect on each target, so that predictions carry an expected error.
 
     Parameters
     ----------
     model
-        As trained, or its file.
+        Trained model, or its file.
     dataset
-        Travelling heads, or their BIDS folder. Noise-free twins stand for the scans where there
-        are any.
+        Travelling heads, or their BIDS folder. Noise-free twins replace the scans where they
+        exist.
     subjects
-        Whom to fit on; empty: everyone that the model has not learned from.
+        Subjects to fit on; empty: all that the model has not learned from.
     run
-        Which scan, where one was repeated; of a folder.
+        Number of the scan to read, where one was repeated; for a folder only.
     device
-        As for `harmonize`.
+        Device, as for `harmonize`.
     on_progress
-        Is given a line for every predicted head.
+        Function that is given a line for every predicted head.
     b0_threshold
-        As for `load_acquisition`.
+        Largest b-value that counts as b=0, as for `load_acquisition`.
 
     Returns
     -------
-    The same networks with a card that has the fits.
+    The same networks with a card that contains the fits.
 
     Raises
     ------
     UserError
-        When a subject was trained on or there is none left, or no subject has a target's scan.
+        When a subject was trained on, none is left, or none was scanned on a target.
 
     Warns
     -----
     MayHaveLearned
-        Where an ancestor knew somebody of a subject's name, and does not say of which dataset.
+        Where an ancestor knew a subject of the same name, but does not say of which dataset.
     """
     model = model if isinstance(model, Model) else load_model(model)
     subjects = several(subjects)
@@ -106,17 +106,17 @@ def with_expected_errors(
     device: str = "auto",
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Model:
-    """Do the same without asking who was trained on, as names may say nothing of it.
+    """Calibrate without checking who was trained on, as names may not tell.
 
     Parameters
     ----------
     model, dataset, subjects, device, on_progress
-        As for `calibrate`; subjects are named.
+        As for `calibrate`, but subjects have to be named.
 
     Warns
     -----
     NotForScans
-        Once, where the model is for simulated heads only and the scans are not known to be of such.
+        Once, if the model is for simulated heads only and scans are not known to be simulated.
     """
     for target in model.targets:
         if not any(_scanned(dataset, subject, model, target) for subject in subjects):
@@ -134,7 +134,7 @@ def with_expected_errors(
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
         if not targets:
             continue
-        with warnings.catch_warnings(action="ignore", category=NotForScans):  # it was just said
+        with warnings.catch_warnings(action="ignore", category=NotForScans):  # it was just reported
             prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
         for prediction in predict_targets(model, prepared, targets, device=device):
             truth = SCAN if dataset.noise_free(subject, prediction.target) is None else TWIN
@@ -155,10 +155,10 @@ def _scanned(dataset: TravellingHeads, subject: str, model: Model, target: str) 
 
 
 def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str]) -> None:
-    """Refuse scans on a target whose voxels are not those that the model predicts there."""
+    """Refuse a target's scans whose voxel size is not the one that the model predicts."""
     for subject, target in product(subjects, model.targets):
         if _scanned(dataset, subject, model, target):
-            with warnings.catch_warnings(action="ignore"):  # doubts are told when it is read
+            with warnings.catch_warnings(action="ignore"):  # doubts are reported when it is used
                 lattice = dataset.acquisition(subject, target).lattice
             wanted = model.card.voxel_size_of(target)
             if not lattice.has_voxels_of(wanted):
@@ -187,9 +187,9 @@ def _head(
     prepared: PreparedInput,
     prediction: Prediction,
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Give (N, F) features and (N,) squared errors where prediction and truth have brain.
+    """Return (N, F) features and (N,) squared errors where prediction and truth have brain.
 
-    By name of the fit that they are for: one for each shell.
+    They are keyed by the name of the fit that they are for, one for each shell.
     """
     target = prediction.target
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
@@ -199,7 +199,7 @@ def _head(
         source = prepared.image.by_shell()[number]
         fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
         truth = on_lattice(fitted, image.lattice)
-        # Else the model would expect the displacement as its own error.
+        # Otherwise the model would take the displacement for its own error.
         whose, other = f"{subject} on {target}", model.card.input
         masks = (image.mask, image.lattice, truth.mask, fitted.lattice)
         mask = common_mask(*masks, whose=whose, other=f"the one on {other}")

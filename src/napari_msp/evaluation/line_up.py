@@ -32,15 +32,15 @@ AS_STORED, REORDERED = "as stored", "reordered"
 """Placements that change no number."""
 
 LEAST_SHARED = 0.98
-"""Share of the voxels in which truth and all other predictions have brain that a prediction may
-have without a word: it takes the rest from the others' numbers (our choice)."""
+"""Share of the voxels in which truth and all other predictions have brain that a prediction must
+cover, or a note is given: the others are not judged on the rest either (our choice)."""
 
 LEAST_MEASURED = 0.9
-"""The same of two images alone, and of the truth: edges differ by a few percent (our choice)."""
+"""The same for two images alone, and for truth: edges differ by a few percent (our choice)."""
 
 
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
-    """Give an SH image on another lattice; `placement` says what that takes.
+    """Resample an SH image onto another lattice; `placement` says in words how.
 
     Coefficients are in scanner axes, so they need no rotation. Voxels that only stand in another
     order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels.
@@ -48,7 +48,7 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     Returns
     -------
     SHImage
-        With the lattice's shape and affine; 0 outside the mask.
+        Has the lattice's shape and affine; 0 outside the mask.
     """
     if image.lattice.matches(lattice):
         return replace(image, affine=lattice.affine)
@@ -68,9 +68,9 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
 def map_onto(
     values: FloatArray, mask: MaskArray, source: Lattice, lattice: Lattice
 ) -> tuple[FloatArray, MaskArray]:
-    """Interpolate a map, of three channels or none, linearly between in-mask voxels.
+    """Interpolate a map, with or without a channel axis, linearly between in-mask voxels.
 
-    Gives the map on `lattice`, 0 where there is none, and where there is one.
+    Return the map on `lattice`, 0 where it has no value, and the mask of where it has one.
     """
     channels = values if values.ndim == 4 else values[..., None]
     found, inside = resample_with_mask(channels, mask, source, lattice)
@@ -79,7 +79,7 @@ def map_onto(
 
 
 def placement(source: Lattice, target: Lattice) -> str:
-    """Say in words what `on_lattice` does between two lattices, such as "reordered"."""
+    """Return in words what `on_lattice` does between two lattices, such as "reordered"."""
     if source.matches(target):
         return AS_STORED
     if source.canonical.matches(target.canonical):
@@ -91,7 +91,7 @@ def placement(source: Lattice, target: Lattice) -> str:
 
 
 def _what_differs(source: Lattice, target: Lattice) -> str:
-    """Say what tells apart two lattices whose voxels are of one size."""
+    """Return in words how two lattices with voxels of one size differ."""
     one, two = source.canonical, target.canonical
     turned = one.affine[:3, :3] / one.voxel_sizes @ (two.affine[:3, :3] / two.voxel_sizes).T
     angle = float(np.degrees(np.arccos(np.clip((np.trace(turned) - 1) / 2, -1, 1))))
@@ -106,7 +106,7 @@ def _what_differs(source: Lattice, target: Lattice) -> str:
 
 
 Comparable = ScanLike | Maps
-"""What can be compared. Maps that a scan has computed already are not computed again."""
+"""Images that can be compared. Maps that a scan has already computed are not computed again."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,14 +116,14 @@ class Comparison:
     Attributes
     ----------
     truth
-        Untouched; None where there is none. All tensors come through the SH route, for truth and
-        predictions alike.
+        Truth, never resampled; None where there is none. All tensors come through the SH series,
+        for truth and predictions alike.
     predictions
-        By name, on the lattice of truth, or of the first prediction where there is no truth.
+        Maps by name, on the lattice of truth or, without truth, of the first prediction.
     mask
         (X, Y, Z) voxels in every mask: all predictions are judged on the same voxels.
     lattices
-        By name, where a prediction's voxels lay before.
+        Lattices by name, on which the predictions lay before.
     """
 
     truth: Maps | None
@@ -137,12 +137,12 @@ class Comparison:
 
     @cached_property
     def placements(self) -> dict[str, str]:
-        """By name, what was done to bring a prediction onto the lattice."""
+        """How each prediction was brought onto the lattice, by name."""
         return {name: placement(own, self.lattice) for name, own in self.lattices.items()}
 
     @property
     def interpolated(self) -> list[str]:
-        """Which predictions lie on other voxels than the reference's, and what was done to them."""
+        """Predictions that were interpolated onto the reference's voxels, and how, in words."""
         return [
             f"{name} was {how}"
             for name, how in self.placements.items()
@@ -151,7 +151,7 @@ class Comparison:
 
     @cached_property
     def left_out(self) -> list[str]:
-        """Which images have no brain where all others have it, so that nobody is judged there."""
+        """Images without brain where all others have it, where none is judged then, in words."""
         truth = {} if self.truth is None else {"the ground truth": self.truth}
         masks = {name: maps.image.mask for name, maps in {**truth, **self.predictions}.items()}
         found = []
@@ -166,9 +166,9 @@ class Comparison:
 
     @cached_property
     def misplaced(self) -> list[str]:
-        """Which predictions lie beside the truth, or that it may be another head's, by registering.
+        """Predictions that, by registration, lie beside the truth or are of another head, in words.
 
-        Of another head it is where all are unlike it: one alone may be a poor prediction.
+        The truth is of another head if all predictions are unlike it; one alone may just be poor.
         """
         if self.truth is None:
             return []
@@ -193,7 +193,7 @@ class Comparison:
 
     @cached_property
     def lattice(self) -> Lattice:
-        """Where all its voxels lie."""
+        """Lattice of all its voxels: the reference's."""
         return self.reference.lattice
 
 
@@ -202,16 +202,16 @@ def doubt_maps(
     comparison: Comparison,
     kind: Literal["disagreement", "expected_error"],
 ) -> dict[str, FloatArray]:
-    """Give how sure predictions are, in memory or beside their files, on the comparison's lattice.
+    """Return maps of the predictions' doubt, from memory or files, on the comparison's lattice.
 
     Raises
     ------
     UserError
-        When a file is no map.
+        When a file is not a map.
     """
     found: dict[str, FloatArray] = {}
     for name, source in sources.items():
-        values = getattr(source, kind, None)  # of a `Prediction`, whose file loads torch
+        values = getattr(source, kind, None)  # of a `Prediction`, whose module loads torch
         lattice = source.lattice
         beside = None if source.path is None else map_beside(source.path, kind.replace("_", ""))
         if values is None and beside is not None and beside.exists():
@@ -227,7 +227,7 @@ def doubt_maps(
 
 
 def unlike(other: str, correlation: float) -> str:
-    """Say that a scan may not be of the head that another is of, as in "sub-01 on prisma_st …"."""
+    """Return a note that a scan may be of another head than `other`, say "sub-01 on prisma_st"."""
     return (
         f"resembles {other} less than scans of one head resemble each other (correlation "
         f"{correlation:.2f} once aligned): are both of the same person, and corrected alike?"
@@ -235,7 +235,7 @@ def unlike(other: str, correlation: float) -> str:
 
 
 def doubts_of_truth(truth: Scan | None, comparison: Comparison) -> list[str]:
-    """Say where errors say nothing of a target: truth is predicted, or the prediction itself."""
+    """Return notes where errors mean little: truth is predicted, or is the prediction itself."""
     if truth is None or comparison.truth is None:
         return []
     found = [
@@ -255,17 +255,17 @@ def _same_bits(image: SHImage, other: SHImage) -> bool:
 
 
 def as_maps(image: Comparable) -> Maps:
-    """Give an image's maps, each computed when first asked for, through the SH route."""
+    """Return an image's maps, each computed when first asked for, through the SH series."""
     return image if isinstance(image, Maps) else as_scan(image).at_shell().maps()
 
 
 def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:
-    """Bring predictions onto truth's lattice, or onto the first one's where there is no truth.
+    """Bring predictions onto the lattice of truth or, without truth, of the first prediction.
 
     Parameters
     ----------
     truth
-        Never resampled.
+        Truth, never resampled; may be None.
 
     Raises
     ------
@@ -302,7 +302,7 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
 
 @dataclass(frozen=True, eq=False)
 class AtShell:
-    """Scans of one shell that are compared, see `line_scans_up`."""
+    """Scans of one shell that are compared with each other, see `line_scans_up`."""
 
     truth: Scan | None
     predictions: Mapping[str, Scan]
@@ -316,11 +316,11 @@ class AtShell:
 def split_by_shell(
     truth: Scan | None, predictions: Mapping[str, Scan]
 ) -> tuple[dict[int, AtShell], list[str]]:
-    """Take scans of several shells apart: each shell that truth and all predictions have.
+    """Split scans by shell, and keep each shell that truth and all predictions have.
 
     Returns
     -------
-    What can be compared by shell, lowest first, and in words what cannot be.
+    Comparable scans by shell, lowest first, and notes on shells that cannot be compared.
     """
     compared = [*([] if truth is None else [truth]), *predictions.values()]
     found: dict[int, AtShell] = {}
@@ -354,7 +354,7 @@ def split_by_shell(
 
 
 def at_b_value(scan: Scan, b_value: float | None) -> Scan | None:
-    """Give the part of a scan that has a b-value to within 5 %; None where there is none."""
+    """Return the part of a scan at a b-value, to within 5 %; None where there is none."""
     if b_value is None:
         return None
     for part in scan.by_shell().values():
@@ -367,14 +367,14 @@ def at_b_value(scan: Scan, b_value: float | None) -> Scan | None:
 def line_scans_up(
     truth: Scan | None, predictions: Mapping[str, Scan], scan: Scan | None = None
 ) -> Comparison:
-    """See that all are of one head and of one b-value, and line predictions up with truth.
+    """Check that all are of one head and one b-value, and bring predictions onto truth's lattice.
 
     `scan` is the input, which may have another b-value.
 
     Raises
     ------
     UserError
-        When they do not belong together, or cannot be lined up.
+        When they do not belong together, or cannot be brought onto one lattice.
     """
     compared = [*([] if truth is None else [truth]), *predictions.values()]
     for other in compared:
@@ -386,7 +386,7 @@ def line_scans_up(
 
 
 def check_one_head(reference: Scan, other: Scan) -> None:
-    """Refuse images of two people: see `identity`."""
+    """Refuse images of two people, see `identity`."""
     if may_be_same(reference.person, other.person):
         return
     one, two = reference.person, other.person
@@ -405,7 +405,7 @@ def same_b_value(first: Scan, second: Scan) -> bool:
 
 
 def check_same_b_value(reference: Scan, other: Scan) -> None:
-    """Refuse an image of another b-value: signals then differ even in one scanner."""
+    """Refuse an image of another b-value: its signal would differ even in the same scanner."""
     one, two = reference.b_value, other.b_value
     for scan in (reference, other):
         if scan.b_value is None:
@@ -426,7 +426,7 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
 
 
 def check_not_rescaled(prediction: Scan, b_value: float) -> None:
-    """Refuse what a model predicted from scans of a b-value that it does not know."""
+    """Refuse a prediction from scans that were rescaled from a b-value unknown to the model."""
     for part in prediction.by_shell().values():
         given = part.given_sh
         before = given.rescaled_from if isinstance(given, SHImage) else None
@@ -440,5 +440,5 @@ def check_not_rescaled(prediction: Scan, b_value: float) -> None:
 
 
 def called(scan: Scan) -> str:
-    """Name a scan in errors: its file, or in memory whose it is."""
+    """Return a scan's name in errors: its file or, if in memory, its owner."""
     return str(scan.path) if scan.path is not None else scan.owner or "image in memory"

@@ -1,4 +1,4 @@
-"""Numbers by region: what maps are in regions of a head, and how far they are off there."""
+"""Numbers by region: values of maps in regions of a head, and their errors there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,13 +31,13 @@ from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 
 NAMED = 4
-"""Regions that a note names (our choice)."""
+"""Number of regions that a note names (our choice)."""
 
 BINS = 32
-"""Of a histogram (our choice)."""
+"""Number of bins of a histogram (our choice)."""
 
 REGION_MAPS = ("direction_average", "fa", "md")
-"""That are measured unless others are chosen."""
+"""Keys of the maps that are measured by default."""
 
 MEASURED: Mapping[str, Map] = {
     "direction_average": Map(
@@ -50,28 +50,28 @@ MEASURED: Mapping[str, Map] = {
     ),
     **{name: each for name, each in MAPS.items() if not each.coloured},
 }
-"""What can be measured of a DWI or SH image: one number a voxel."""
+"""Maps of a DWI or SH image that can be measured: one number per voxel."""
 
 TRUTH = "truth"
-"""What it is called among the images."""
+"""Name of the truth among the images."""
 
 
 @dataclass(frozen=True)
 class RegionRow:
-    """What a map is in one region. Numbers are in the map's unit; None where there is no voxel.
+    """A map's values in one region, in the map's unit; None where there is no voxel.
 
     Attributes
     ----------
     voxels
-        That were measured: in the mask, with a finite value.
+        Number of voxels measured: in the mask, with a finite value.
     volume
-        Of these, in mm³.
+        Volume of these voxels in mm³.
     mean, sd
-        Over voxels; the deviation with N - 1, None for one voxel.
+        Mean and standard deviation over voxels; the latter with N - 1, None for one voxel.
     histogram
-        Voxels in each bin of the table.
+        Number of voxels in each bin of the table.
     error, rms_error, bias
-        Against truth, where there is one: mean absolute, root-mean-square and mean signed error.
+        Mean absolute, root-mean-square and mean signed error against truth, where there is one.
     """
 
     label: int
@@ -88,7 +88,7 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class RegionTable:
-    """A map by region; `edges` are of the histograms' bins, one more than bins."""
+    """A map by region; `edges` are the edges of the histograms' bins, one more than bins."""
 
     rows: tuple[RegionRow, ...]
     edges: tuple[float, ...]
@@ -103,20 +103,20 @@ def region_table(
     bins: int = BINS,
     span: tuple[float, float] | None = None,
 ) -> RegionTable:
-    """Say what a map is in every region.
+    """Measure a map in every region.
 
-    Sums are in float64, whatever type the map has.
+    Sums are computed in float64, whatever type the map has.
 
     Parameters
     ----------
     values
-        (X, Y, Z), or (X, Y, Z, C): channels are averaged, their errors too.
+        (X, Y, Z), or (X, Y, Z, C): channels are averaged, and so are their errors.
     regions, mask
-        On the map's lattice; the mask is (X, Y, Z) where voxels count, None: everywhere.
+        Regions on the map's lattice, and (X, Y, Z) voxels that count; None: all of them.
     bins
-        Of the histograms.
+        Number of bins of the histograms.
     span
-        Ends of the histograms; None: of all regions together.
+        Range of the histograms; None: the range of all regions together.
     """
     maps = (values,) if truth is None else (values, truth)
     parts = [(label, name, found) for label, name, found in RegionVoxels(regions, mask).of(*maps)]
@@ -134,7 +134,7 @@ def region_table(
                 label,
                 name,
                 len(mean),
-                round(len(mean) * voxel, 6),  # a determinant's last bit is nobody's volume
+                round(len(mean) * voxel, 6),  # a determinant's last bit is noise
                 float(mean.mean()) if len(mean) else None,
                 float(mean.std(ddof=1)) if len(mean) > 1 else None,
                 tuple(int(count) for count in np.histogram(mean, edges)[0]),
@@ -162,18 +162,18 @@ class Measurable:
     Attributes
     ----------
     image, map, unit
-        Whose it is, its title, and what it is in.
+        Name of the image, title of the map, and unit of its values.
     mask
-        (X, Y, Z) where voxels count.
+        (X, Y, Z) voxels that count.
     regions
-        On the same lattice.
+        Regions on the same lattice.
     truth
-        (X, Y, Z) what it should be; None where that is not known.
+        (X, Y, Z) true values; None where they are not known.
     through
-        What its tensors were fitted to, see `Maps.through`; empty for what comes of none.
+        Data that the tensors were fitted to, see `Maps.through`; empty for a map that needs none.
     own
-        (X, Y, Z) where the image itself has values, of images on one lattice that count where all
-        of them have; None: it is measured in its own mask.
+        (X, Y, Z) voxels in which this image has values, if several images on one lattice are
+        measured only where all have values; None: the image is measured in its own mask.
     """
 
     image: str
@@ -197,7 +197,7 @@ class Measurable:
         truth: Maps | None = None,
         own: MaskArray | None = None,
     ) -> "Measurable":
-        """Take a map of an image."""
+        """Compute a map of an image."""
         through = maps.through if chosen.model == "tensor" else ""
         true = None if truth is None else chosen.compute(truth)
         values = chosen.compute(maps)
@@ -208,17 +208,17 @@ COLUMNS = (
     "image", "quantity", "unit", "through", "label", "region",
     "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
 )  # fmt: skip
-"""Of the table of several images, without the histograms; those of `evaluate` are named alike."""
+"""Columns of the table of several images, without the histograms; named as in `evaluate`."""
 
 KEYS = {each.title: key for key, each in MEASURED.items()}
-"""What tables call the maps that are measured, by what people call them."""
+"""Keys that tables use for the measured maps, by title."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionNumbers:
-    """What images are in regions, by image and map; histograms of one map share their bins.
+    """Numbers of images in regions, by image and map; histograms of one map share their bins.
 
-    `through` is "signal" or "SH series" where a tensor was fitted to that.
+    `through` is "signal" or "SH series", whichever a map's tensors were fitted to.
     """
 
     tables: Mapping[tuple[str, str], RegionTable]
@@ -231,7 +231,7 @@ class RegionNumbers:
         return f"<{', '.join(self.units)} of {images} in regions>"
 
     def records(self) -> list[tuple[Any, ...]]:
-        """Give a row for each image, map and region, in the order of `COLUMNS`."""
+        """Return a row for each image, map and region, in the order of `COLUMNS`."""
         return [
             (
                 image, KEYS.get(name, name), self.units[name], self.through.get((image, name), ""),
@@ -242,11 +242,11 @@ class RegionNumbers:
         ]  # fmt: skip
 
     def csv(self) -> str:
-        """Write the records with full precision, without the histograms."""
+        """Return the records as CSV with full precision, without the histograms."""
         return csv_text(COLUMNS, self.records())
 
     def histograms_csv(self) -> str:
-        """Write a row for each bin."""
+        """Return the histograms as CSV, one row for each bin."""
         return csv_text(
             ("image", "quantity", "unit", "label", "region", "from", "to", "voxels"),
             (
@@ -258,7 +258,7 @@ class RegionNumbers:
         )
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the numbers, and beside them the histograms, `<stem>_histograms.csv`."""
+        """Write the numbers and, to `<stem>_histograms.csv` beside them, the histograms."""
         path = Path(path)
         beside = path.with_name(f"{path.stem}_histograms{path.suffix or '.csv'}")
         write_text(path, self.csv())
@@ -297,7 +297,7 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
 
 
 def _cut_by_masks(measured: Sequence[Measurable]) -> Iterator[str]:
-    """Say of which regions an image's mask takes voxels from the numbers of all images."""
+    """Yield a note for each image whose mask cuts regions off for all images."""
     own = {each.image: each.own for each in measured if each.own is not None}
     if len(own) < 2:
         return
@@ -326,7 +326,7 @@ def measure_regions(
     b_value: float | None = None,
     b0_threshold: float | None = None,
 ) -> RegionNumbers:
-    """Say what maps of images are in regions, and where truth is given how far they are off.
+    """Measure maps of images in regions, and their errors if truth is given.
 
     Parameters
     ----------
@@ -335,17 +335,18 @@ def measure_regions(
     labels, names
         See `read_regions`; in the space of the images, whatever their voxels.
     truth
-        Of the same kind. Images are then brought to its voxels and measured where all have brain,
-        their tensors through the SH series; maps where all have a number. Else each is
-        measured in its own, a DWI's tensors from its signal. Zeros from a map's edge on are no
-        numbers where its name or a brain mask shows that nothing was measured there.
+        Truth, of the same kind as the images. Images are then brought to its voxels and measured
+        where all have brain, with tensors through the SH series; maps where all have a number.
+        Without truth each image is measured on its own voxels, a DWI's tensors from its signal.
+        Zeros at a map's edge count as missing where its name or a brain mask shows that nothing
+        was measured there.
     maps
-        Keys of `MEASURED`, of DWIs and SH images.
+        Keys of `MEASURED`; for DWIs and SH images.
     b_value
-        Shell of scans that have several, in s/mm²; None: the lowest, with a truth of those that
-        all images have.
+        Shell of scans that have several, in s/mm²; None: the lowest, or with a truth the lowest
+        that all images have.
     b0_threshold
-        As for `load_acquisition`.
+        Largest b-value that counts as b=0, as for `load_acquisition`.
 
     Raises
     ------
@@ -382,7 +383,7 @@ def measure_regions(
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
-    """Name files for what they are called, and those of one name for where they lie, too."""
+    """Name files by their stems, and files of equal stems by their paths."""
     paths = list(paths)
     stems = [nifti_stem(Path(each)) for each in paths]
     named: dict[str, str | Path] = {}
@@ -411,9 +412,9 @@ def _scan_or_map(
 def _at_one_shell(
     scans: Mapping[str, Scan], *, compared: bool
 ) -> tuple[Mapping[str, Scan], list[str]]:
-    """Give scans of the lowest shell that all have, and say which that is.
+    """Return scans of the lowest shell that all have, and a note on which that is.
 
-    Where there is none, and they are not compared with a truth, each has its own lowest one.
+    Without such a shell, and if they are not compared with a truth, each has its own lowest one.
     """
     several = any(len(each.shells) > 1 for each in scans.values())
     if not several and (compared or len(scans) < 2):
@@ -435,7 +436,7 @@ def _at_one_shell(
 def _of_scans(
     scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str], *, compared: bool
 ) -> Iterator[Measurable]:
-    """Give chosen maps of scans, which lie on truth's voxels where they are compared with it."""
+    """Yield chosen maps of scans, on truth's voxels if they are compared with it."""
     truth = scans.get(TRUTH) if compared else None
     mask = None
     if truth is None:
@@ -458,7 +459,7 @@ def _of_scans(
 def _of_maps(
     maps: Mapping[str, FinishedMap], regions: Regions, *, compared: bool
 ) -> Iterator[Measurable]:
-    """Give maps as they are, or on truth's voxels, where all of them were measured."""
+    """Yield maps as they are or, if compared, on truth's voxels where all have values."""
     if not compared or not maps:
         for name, each in maps.items():
             there = regions.on(each.lattice)

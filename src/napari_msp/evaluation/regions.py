@@ -1,6 +1,6 @@
 """Regions of a head: labels with names, brought to an image's voxels.
 
-Labels come from an image (an atlas, a segmentation); where there is none, kinds of tissue stand in.
+Labels come from an image (an atlas, a segmentation); without one, tissue classes take its place.
 """
 
 import codecs
@@ -27,43 +27,43 @@ from napari_msp.files import files_under, sha256, state_of
 from napari_msp.strict_json import read_whole
 
 TISSUE = "tissue"
-"""What stands for kinds of tissue where a label image is asked for."""
+"""Word that stands for tissue classes where a label image is asked for."""
 
 TISSUES = {1: "white matter", 2: "grey matter", 3: "fluid"}
-"""Labels and names of kinds of tissue."""
+"""Labels and names of the tissue classes."""
 
 LARGEST_LABEL = 2**24
-"""Voxels are read as float32, which tells whole numbers apart below this."""
+"""Upper limit of labels: voxels are read as float32, exact for whole numbers below this."""
 
 LARGEST_TABLE = 10_000_000
-"""Bytes of a table of names; FreeSurfer's has 100 kB."""
+"""Largest size of a table of names in bytes; FreeSurfer's has 100 kB."""
 
 NAMES_BESIDE = (".tsv", ".csv", ".txt", ".label", ".lut")
-"""How files end that name the labels of the image beside them."""
+"""File endings of tables that name the labels of the image beside them."""
 
 RGB, BRIGHTEST = 3, 255
-"""Numbers of a colour without its fourth, and the largest one; of fractions the largest is 1."""
+"""Numbers of a colour without its alpha, and the largest of them; fractions go up to 1."""
 
 CUT = 0.95
-"""A region of which less than this share lies in the image is said to be cut off (our choice)."""
+"""Share of a region in the image below which it is reported as cut off (our choice)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Regions:
-    """Labels of voxels; 0 is none.
+    """Labels of voxels; 0 means no label.
 
     Attributes
     ----------
     labels
         (X, Y, Z) whole numbers from 0.
     names
-        By label; all that are to be told of, also where no voxel has them.
+        Names by label, of all regions to be reported, also of those without a voxel.
     affine
         (4, 4) voxel-to-scanner affine in mm.
     kept
-        Share of each label's volume that lies in the image, after `on`; empty before.
+        Share of each label's volume that lies in the image, set by `on`; empty before.
     path
-        File that they were read from, for messages.
+        File that the labels were read from, for messages.
     """
 
     labels: IntArray
@@ -84,13 +84,13 @@ class Regions:
 
     @cached_property
     def lattice(self) -> Lattice:
-        """Where the voxels lie."""
+        """Positions of the voxels."""
         x, y, z = self.labels.shape
         return Lattice((x, y, z), self.affine)
 
     @property
     def notes(self) -> list[str]:
-        """Which regions are not, or not wholly, in the image, in words."""
+        """Regions that do not lie, or not wholly, in the image, in words."""
         said = []
         for label, name in self:
             share = self.kept.get(label, 1.0)
@@ -101,9 +101,9 @@ class Regions:
         return said
 
     def on(self, lattice: Lattice) -> "Regions":
-        """Give the label of the voxel that is nearest to each voxel of a lattice.
+        """Return the regions on a lattice; each voxel takes the label of the nearest voxel.
 
-        Positions follow from the affines alone: the label image must lie in the image's space.
+        Positions follow from the affines alone: the label image must be in the image's space.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Regions:
         if labels is self.labels:
             return Regions(labels, self.names, lattice.affine, dict.fromkeys(self.names, 1.0))
         before, after = label_counts(self.labels), label_counts(labels)
-        # A region of few voxels is never kept to the voxel, and is not cut off for that.
+        # Few voxels never keep a region's exact volume: it is not called cut off for that.
         scale = abs(np.linalg.det(lattice.affine[:3, :3]) / np.linalg.det(self.affine[:3, :3]))
         kept = {
             label: min(1.0, float(after.get(label, 0) * scale / before[label]))
@@ -140,7 +140,7 @@ def label_counts(labels: IntArray) -> dict[int, int]:
 
 
 def tissue_regions(tissue: Tissue, affine: FloatArray) -> Regions:
-    """Take white matter, grey matter and fluid as regions, see `measures.pair.tissue_of`."""
+    """Return white matter, grey matter and fluid as regions, see `measures.pair.tissue_of`."""
     labels = np.zeros(tissue.white.shape, dtype=np.uint8)
     for label, where in zip(TISSUES, (tissue.white, tissue.grey, tissue.fluid), strict=True):
         labels[where] = label
@@ -155,19 +155,19 @@ class RegionVoxels:
     regions
         On the maps' lattice, see `Regions.on`.
     mask
-        (X, Y, Z) where voxels count; None: everywhere.
+        (X, Y, Z) voxels that count; None: all of them.
     """
 
     def __init__(self, regions: Regions, mask: MaskArray | None = None) -> None:
         counted = regions.labels > 0
         at = np.nonzero(counted if mask is None else counted & mask)
         labels = regions.labels[at]
-        order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
+        order = np.argsort(labels, kind="stable")  # each region's voxels keep their order
         self._regions, self._labels = regions, labels[order]
         self._at = tuple(axis[order] for axis in at)
 
     def of(self, *maps: FloatArray) -> Iterator[tuple[int, str, list[FloatArray]]]:
-        """Give label and name of each region, and its (N, C) float64 values of each map.
+        """Yield label and name of each region, and its (N, C) float64 values of each map.
 
         Maps are (X, Y, Z) or (X, Y, Z, C); a voxel counts where all of them are finite.
         """
@@ -182,7 +182,7 @@ class RegionVoxels:
 
 
 def _channels(values: FloatArray) -> FloatArray:
-    """(N, C) float64."""
+    """Return (N, C) float64 values."""
     channels = values.shape[1] if values.ndim > 1 else 1
     return np.asarray(values, dtype=float).reshape(len(values), channels)
 
@@ -191,22 +191,22 @@ def _channels(values: FloatArray) -> FloatArray:
 
 
 def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
-    """Read a label image, and the names of its labels.
+    """Read a label image and the names of its labels.
 
     Parameters
     ----------
     path
-        Three-dimensional, of whole numbers.
+        Image of three axes, of whole numbers.
     names
         Table of names: a BIDS `_dseg.tsv` or a CSV file (columns index and name), or text as
         ITK-SNAP, FreeSurfer and MRtrix3 write it. None: such a table beside the image, `<stem>` and
-        one of `NAMES_BESIDE`, or the one that BIDS lets it inherit; labels without a name are
-        called by number, and those that share one by both.
+        one of `NAMES_BESIDE`, or the one that it inherits by BIDS; labels without a name are
+        called by number, and labels that share a name by both.
 
     Raises
     ------
     UserError
-        When it cannot be read, its values are no labels, or none is there.
+        When it cannot be read, its values are not labels, or it has none.
     """
     path = Path(path)
     image = open_nifti(path)
@@ -232,20 +232,20 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
     called = {each: known.get(each, f"label {each}") for each in there}
-    often = Counter(called.values())  # numbers are kept by name
+    often = Counter(called.values())  # numbers of regions are kept by name
     called = {each: f"{n} ({each})" if often[n] > 1 else n for each, n in called.items()}
     return Regions(labels, called, lattice_of(image).affine, path=path)
 
 
 def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
-    """Read the regions of a subject: a label image for all, or the subject's own of a folder.
+    """Read the regions of a subject, from one label image for all or the subject's own in a folder.
 
     Parameters
     ----------
     source
         A label image, or a folder with `sub-<label>[/…]/sub-<label>…_dseg.nii.gz`.
     subject, platform
-        Whose, and on what; of several the one is taken that was made of that platform's scan.
+        Subject and platform of the scan; of several images the one of that platform is taken.
     """
     source = Path(source)
     if not source.is_dir():
@@ -265,9 +265,9 @@ def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
 
 
 def regions_state(source: str | Path) -> list[str]:
-    """Give digests by which one sees whether label images or their tables of names changed.
+    """Return digests that change with the label images or their tables of names.
 
-    Of a file they are of contents; of a folder, of its files' names, sizes and times of writing.
+    A file's digest is of its contents; a folder's of its files' names, sizes and write times.
     """
     source = Path(source)
     if source.is_file():
@@ -314,7 +314,7 @@ def read_names(path: str | Path) -> dict[int, str]:
 
 
 def _text(content: bytes) -> str:
-    """Decode what editors and spreadsheets save: UTF-8 or UTF-16 with their marks, else Latin-1."""
+    """Decode text from editors and spreadsheets: UTF-8 or UTF-16 with a mark, else Latin-1."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
     try:
@@ -324,13 +324,13 @@ def _text(content: bytes) -> str:
 
 
 def _index(word: str) -> int | None:
-    """Read a label, also where a spreadsheet or pandas wrote it as 1.0; None where it is none."""
+    """Parse a label, also as 1.0 from a spreadsheet or pandas; None if it is not a label."""
     whole, _, rest = word.strip().partition(".")
     return int(whole) if whole.isdecimal() and not rest.strip("0") else None
 
 
 def _column_names(text: str, delimiter: str) -> dict[int, str]:
-    """Read a table with columns index and name, in any order and beside others."""
+    """Read a table with columns index and name, in any order and among others."""
     found = {}
     for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter):
         named = {str(key).strip().lower(): (value or "") for key, value in row.items() if key}
@@ -341,14 +341,14 @@ def _column_names(text: str, delimiter: str) -> dict[int, str]:
 
 
 class NamesDoubtful(Doubt):
-    """What stands behind names of labels may be a part of them."""
+    """Numbers behind the names of labels may belong to the names."""
 
 
 def _lut_names(text: str, path: Path) -> dict[int, str]:
     """Read `1 255 0 0 1 1 1 "name"` (ITK-SNAP) or `1 name 255 0 0 0` (FreeSurfer, MRtrix3).
 
-    A name may hold numbers, as "Brodmann 4". What stands behind it is a colour (red, green, blue
-    and mostly a fourth number) or a code, as the atlas AAL has it.
+    A name may contain numbers, as in "Brodmann 4". Numbers behind it are a colour (red, green,
+    blue and usually alpha) or a code, as in the AAL atlas.
     """
     found, names = {}, {}
     columns = True
@@ -375,17 +375,17 @@ def _lut_names(text: str, path: Path) -> dict[int, str]:
 def _without_numbers(
     names: Mapping[int, Sequence[str]], path: Path, *, columns: bool, fourth: bool
 ) -> dict[int, str]:
-    """Cut colours or codes from the ends of lines, and say where that may be wrong.
+    """Cut colours or codes off the ends of lines, and warn where that may be wrong.
 
     Parameters
     ----------
     names
         Words behind each label.
     columns
-        Whether all names stand in a column of their own: their numbers are a part of them, unless
+        Whether all names stand in a column of their own: numbers in it belong to the names, unless
         all lines end in a colour.
     fourth
-        Whether the file says that colours have a fourth number.
+        Whether the file says that colours have an alpha.
     """
     shades = {index: _shades_behind(words) for index, words in names.items()}
     coloured = {index: count for index, count in shades.items() if count >= RGB}
@@ -417,9 +417,9 @@ def _without_numbers(
 def _without_codes(
     names: Mapping[int, Sequence[str]], whole: dict[int, str], path: Path
 ) -> dict[int, str]:
-    """Cut a number at the end of all lines where it is a code, as "Precentral_L 2001" has one.
+    """Cut a number off the end of all lines if it is a code, as in "Precentral_L 2001".
 
-    It is none where names are equal without it: "Brodmann 4" and "Brodmann 6".
+    It is not if names are equal without it: "Brodmann 4" and "Brodmann 6".
     """
     labels = [index for index in names if index != 0]
     coded = [i for i in names if len(names[i]) > 1 and names[i][-1].isdecimal()]
@@ -450,6 +450,6 @@ def _is_shade(word: str) -> bool:
 
 
 def _shades_behind(words: Sequence[str]) -> int:
-    """Count the numbers of a colour at the end of a line, four at most."""
+    """Count the numbers of a colour at the end of a line, at most four."""
     behind = list(takewhile(_is_shade, reversed(words)))
     return min(len(behind), RGB + 1)

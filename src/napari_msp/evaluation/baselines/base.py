@@ -1,11 +1,11 @@
-"""What all baselines share, the simplest of them, which learns nothing, and their names.
+"""Base of all baselines, the simplest one, which learns nothing, and the names of all.
 
-Another package adds one by an entry point whose name is the baseline's::
+Another package adds a baseline by an entry point of the baseline's name::
 
     [project.entry-points."napari_msp.baselines"]
     CovBat = "my_package:CovBat"
 
-Its class is a `Baseline` of that name.
+The class is a `Baseline` of that name.
 """
 
 from abc import ABC, abstractmethod
@@ -24,42 +24,42 @@ from napari_msp.plugins import UPDATE, listed, loaded
 from napari_msp.signal.sh_image import SHImage
 
 WIDTH = 4.0
-"""Standard deviation in mm of the Gaussian over places (our choice): about as far as one place of
-two brains lies apart. It averages over some 200 voxels of 2.4 mm."""
+"""Standard deviation in mm of the Gaussian over places (our choice): about the distance between
+the same place in two brains. It averages over some 200 voxels of 2.4 mm."""
 
 SPACING = 2.0
-"""Of the common lattice in mm; a field smoothed by `WIDTH` needs no finer one."""
+"""Voxel size of the common lattice in mm; a field smoothed by `WIDTH` needs no finer one."""
 
 MARGIN = 2 * WIDTH
-"""How far in mm the common lattice reaches beyond the brains."""
+"""Distance in mm by which the common lattice extends beyond the brains."""
 
 PRIOR = 0.1
 """Weight of the whole image's statistics, as a share of one subject's at the same place (our
-choice): they take over where hardly anyone has brain."""
+choice): they dominate where hardly anyone has brain."""
 
 
 TRAVELLING = "travelling heads"
-"""What a row needs: the same people, scanned on both platforms."""
+"""Data that a row needs: the same people, scanned on both platforms."""
 
 COHORTS = "cohorts: any people on each platform"
-"""What a row needs: people of one kind on each platform, who need not be the same."""
+"""Data that a row needs: similar people on each platform, not necessarily the same."""
 
 
 class Baseline(ABC):
-    """Learns from training subjects, then predicts a target platform on any lattice.
+    """A method that learns from training subjects, then predicts a target platform on any lattice.
 
     Attributes
     ----------
     name
-        Of its row in a table.
+        Name of its row in a table.
     summary
-        What it does, in one sentence for reports.
+        One sentence for reports on what it does.
     needs
-        What it learns from, in a few words for reports.
+        Data that it learns from, in a few words for reports.
     gives
-        What it gives back, in a few words for reports.
+        Result that it gives, in a few words for reports.
     least_heads
-        Training subjects that it cannot do without.
+        Smallest number of training subjects.
     """
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class Baseline(ABC):
 
     @classmethod
     def hindrance(cls, heads: int) -> UserError | None:
-        """Give what keeps it from learning from so many heads; None: nothing does."""
+        """Return why it cannot learn from this number of heads; None: it can."""
         if heads >= cls.least_heads:
             return None
         problem = f"learns from {cls.least_heads} heads or more, not {heads}"
@@ -79,12 +79,12 @@ class Baseline(ABC):
 
     @abstractmethod
     def fit(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> Self:
-        """Learn from the images of the training subjects on both platforms; give itself.
+        """Learn from the training subjects' images on both platforms; return itself.
 
         Parameters
         ----------
         inputs, targets
-            Of the same subjects in the same order; each platform on its own lattice.
+            Images of the same subjects in the same order; each platform on its own lattice.
         """
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Interpolation(Baseline):
 
 
 class LearnedBaseline(Baseline):
-    """A baseline that must learn before it predicts, on a lattice that follows from the input's."""
+    """A baseline that has to learn first, and predicts on a lattice that follows the input's."""
 
     def __init__(self) -> None:
         self._like: SHImage | None = None
@@ -127,9 +127,9 @@ class LearnedBaseline(Baseline):
         return self
 
     def predict(self, image: SHImage, lattice: Lattice) -> SHImage:
-        """Map the image, then interpolate linearly where its lattice is another.
+        """Map the image, then interpolate linearly if the wanted lattice is another.
 
-        The result claims the target platform's b-value, weighting of b=0 and λ.
+        The result takes over the target platform's b-value, weighting of b=0 and λ.
         """
         if self._like is None:
             raise RuntimeError("fit the baseline first")
@@ -153,7 +153,7 @@ class LearnedBaseline(Baseline):
 # --- Names -------------------------------------------------------------------------------------
 
 GROUP = "napari_msp.baselines"
-"""Entry points of other packages' baselines."""
+"""Entry-point group of other packages' baselines."""
 
 _HERE = "napari_msp.evaluation.baselines"
 
@@ -166,16 +166,16 @@ OWN = {
     "linear RISH": f"{_HERE}.linear_rish:LinearRISH",
     "IQT": f"{_HERE}.patch_regression:PatchRegression",
 }
-"""This package's own, in the order of a table."""
+"""This package's own baselines, in the order of a table."""
 
 
 def baseline_names() -> tuple[str, ...]:
-    """Give the names of all baselines: ours first, then other packages'."""
+    """Return the names of all baselines: ours first, then other packages'."""
     return tuple(listed(GROUP, OWN))
 
 
 def baseline_class(name: str) -> type[Baseline]:
-    """Give the class of a baseline."""
+    """Return the class of a baseline."""
     found = listed(GROUP, OWN).get(name)
     if found is None:
         raise UserError(
@@ -189,20 +189,20 @@ def baseline_class(name: str) -> type[Baseline]:
 
 @dataclass(frozen=True)
 class CommonSpace:
-    """A lattice round the centre of all brains, for statistics of a place from few subjects.
+    """A lattice around the centre of all brains, for local statistics from few subjects.
 
-    It is the scanner's space, moved so that every brain's centre of gravity lies at the origin; a
-    scan that covers another part of the brain than the others is so misplaced. Heads are not turned
-    to each other: a rigid motion estimated between two people follows their anatomy (it turned
-    simulated slabs, in which no head was turned, by 5 to 19°). What remains is covered by a
-    Gaussian over neighbouring places. `lattice` is in mm from the centre.
+    It is the scanner's space, shifted so that every brain's centre of gravity lies at the origin;
+    a scan that covers another part of the brain than the others is therefore misplaced. Heads are
+    not rotated: a rigid motion estimated between two people follows their anatomy (it turned
+    simulated slabs, in which no head was turned, by 5 to 19°). A Gaussian over neighbouring places
+    covers the rest. `lattice` is in mm from the centre.
     """
 
     lattice: Lattice
 
     @classmethod
     def of(cls, images: Sequence[SHImage], spacing: float = SPACING) -> "CommonSpace":
-        """Span all brains and a margin; `spacing` is the lattice's, in mm."""
+        """Span all brains and a margin, with a voxel size of `spacing` mm."""
         points = np.concatenate([scanner_points(i.mask, i.affine) - _centre(i) for i in images])
         low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
         x, y, z = (int(n) + 1 for n in np.ceil((high - low) / spacing))
@@ -222,17 +222,17 @@ class CommonSpace:
         Parameters
         ----------
         images
-            Of one platform.
+            Images of one platform.
         inputs
-            The same subjects' input images, whose brains show where their centres are.
+            The same subjects' input images, whose brains define the centres.
         channels
-            Gives an image's (X, Y, Z, K) channels; they count inside its mask.
+            Returns an image's (X, Y, Z, K) channels; they count inside its mask.
         prior
-            (K,) mean over whole images.
+            (K,) means over whole images.
 
         Returns
         -------
-        (X, Y, Z, K) float32 on the common lattice.
+        (X, Y, Z, K) float32 means on the common lattice.
         """
         total = np.zeros((*self.lattice.shape, len(prior) + 1), dtype=np.float32)
         for image, own_input in zip(images, inputs, strict=True):
@@ -242,20 +242,20 @@ class CommonSpace:
     def brought(
         self, image: SHImage, own_input: SHImage, channels: Callable[[SHImage], FloatArray]
     ) -> FloatArray:
-        """Give (X, Y, Z, 1 + K) how much brain lies at each place, and its channels as much."""
+        """Return (X, Y, Z, 1 + K) the amount of brain at each place, and channels times it."""
         weight = image.mask[..., None].astype(np.float32)
         weighted = np.concatenate([weight, channels(image) * weight], axis=-1)
         return resample(weighted, _moved(image.lattice, -_centre(own_input)), self.lattice)
 
     def mean_around(self, total: FloatArray, prior: FloatArray, width: float = WIDTH) -> FloatArray:
-        """Give the (X, Y, Z, K) mean of a sum of `brought`, over places `width` mm around each."""
+        """Return the (X, Y, Z, K) mean of a sum of `brought` over places `width` mm around each."""
         widths = [*(width / self.lattice.voxel_sizes), 0.0]
         total = gaussian_filter(total, widths, mode="constant", truncate=3.0)
         mean = (total[..., 1:] + PRIOR * prior) / (total[..., :1] + PRIOR)
         return np.asarray(mean, dtype=np.float32)
 
     def covered(self, inputs: Sequence[SHImage]) -> MaskArray:
-        """Give the (X, Y, Z) places where anybody has brain."""
+        """Return the (X, Y, Z) mask of places where any subject has brain."""
         inside = np.zeros(self.lattice.shape, dtype=bool)
         for image in inputs:
             inside |= resample_mask(
@@ -264,17 +264,17 @@ class CommonSpace:
         return inside
 
     def at(self, image: SHImage, field: FloatArray) -> FloatArray:
-        """Give (X, Y, Z, K) values of a field at an image's voxels; 0 beyond the field."""
+        """Return (X, Y, Z, K) values of a field at an image's voxels; 0 beyond the field."""
         return resample(field, self.lattice, _moved(image.lattice, -_centre(image)))
 
 
 def _centre(image: SHImage) -> FloatArray:
-    """(3,) centre of gravity of the brain in scanner mm."""
+    """Return the (3,) centre of gravity of the brain in scanner mm."""
     return np.asarray(scanner_points(image.mask, image.affine).mean(axis=0))
 
 
 def _moved(lattice: Lattice, shift: FloatArray) -> Lattice:
-    """Move a lattice by (3,) mm."""
+    """Return a lattice moved by (3,) mm."""
     affine = np.array(lattice.affine, dtype=float)
     affine[:3, 3] += shift
     return Lattice(lattice.shape, affine)

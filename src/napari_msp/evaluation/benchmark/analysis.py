@@ -1,4 +1,4 @@
-"""What Table 1 says of the results: the mean in each cell, and one method against every other."""
+"""Analysis behind Table 1: the mean in each cell, and one method against every other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,44 +37,45 @@ LEVELS: dict[Level, str] = {
     "subject": "over subjects",
     "patch": "over patches, as in the paper, not independent",
 }
-"""How each level is called to the reader; the first one carries a claim."""
+"""Descriptions of the levels for readers; only the first supports a claim."""
 
 
 OVERLAP = (
     "folds overlap, as each subject is test once while the others teach, so there is no p-value "
     "and no interval"
 )
-"""What stands in their place: nothing estimates the variance of such means without bias (Bengio
-2004)."""
+"""Note in place of p-values and intervals: no unbiased estimator exists of the variance of such
+means (Bengio 2004)."""
 
 
 FEW_HEADS = (
     f"fewer than {FEWEST} subjects, whose patches are not independent, so there is no p-value"
 )
-"""What stands in the place of p-values over patches."""
+"""Note in place of p-values over patches."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """One method on one target by one measure.
 
-    A subject counts once: its value is first averaged over training seeds.
+    Each subject counts once: its value is first averaged over training seeds.
 
     Attributes
     ----------
     mean, deviation
-        Over subjects, in the measure's unit; deviation with N - 1, None for one subject.
+        Mean and deviation over subjects, in the measure's unit; the latter with N - 1,
+        None for one subject.
     interval
         95 % interval of the mean over subjects, see `mean_interval`; None where folds overlap.
     dataset_spread
-        Standard deviation of the datasets' means at the seed that most datasets have, with the
-        difference of their subjects. None for one dataset.
+        Standard deviation of the datasets' means at the seed that most datasets have, which
+        includes the difference between their subjects. None for one dataset.
     seed_spread
-        Standard deviation of the seeds' means on the dataset that was run with most seeds; None
-        for one seed.
+        Standard deviation of the seeds' means on the dataset that was run with most seeds; None for
+        one seed.
     best
-        Whether no other method's mean is nearer to 0; never of the floor, nor where subjects lack
-        that another method has.
+        Whether no other method's mean is nearer to 0; never true of the floor, nor of a method that
+        lacks subjects which another has.
     complete
         Whether it has every subject that another method has.
     """
@@ -97,13 +98,13 @@ class Summary:
 
 
 Summaries = dict[tuple[str, str, str, str], Summary]
-"""By method, column (see `column_name`), reference and measure."""
+"""Summaries by method, column (see `column_name`), reference and measure."""
 
 
 def summarise(results: Results[Result], *, overlapping: bool = False) -> Summaries:
     """Summarise every method on every target, shell by shell, by every measure.
 
-    `overlapping`: whether each subject was test once and taught otherwise, see `OVERLAP`.
+    `overlapping`: whether each subject was tested once and taught otherwise, see `OVERLAP`.
     """
     cells = results.groups("method", "column", "reference", "measure")
     by_subject = {key: cell.sample_means("dataset", "subject") for key, cell in cells.items()}
@@ -143,7 +144,7 @@ def summarise(results: Results[Result], *, overlapping: bool = False) -> Summari
 
 
 def _spread(cell: Results[Result], over: str, at: str) -> float | None:
-    """Deviation of the means over one field, where the other has the value that meets most."""
+    """Return the deviation of means over one field, at the other's value that has most of them."""
     meets = {key: part.groups(over) for key, part in cell.groups(at).items()}
     common = max(meets.values(), key=len)  # the first of equals
     return _deviation([float(np.mean([row.value for row in part])) for part in common.values()])
@@ -155,22 +156,22 @@ def _deviation(values: list[float]) -> float | None:
 
 @dataclass(frozen=True)
 class MethodTest:
-    """One method against another on one target.
+    """A test of one method against another on one target.
 
     Attributes
     ----------
     level
-        What was paired: subjects or patches, each averaged over training seeds.
+        Paired samples: subjects or patches, each averaged over training seeds.
     comparisons
-        Size of the family that p-values are corrected over: all tests of a level, reference and
+        Size of the family over which p-values are corrected: all tests of a level, reference and
         shell.
     test
-        Wilcoxon's, with the rank-biserial correlation; without p-value where folds overlap.
+        Wilcoxon's test, with the rank-biserial correlation; without p-value where folds overlap.
     first_mean, second_mean
         Mean SH MSE of the paired samples, in SH units squared.
     change
-        By how many percent the first mean is above (+) or below (-) the second; None where the
-        second is 0.
+        Difference of the first mean from the second, in percent of the second; None where that
+        is 0.
     interval
         95 % interval of `change` over subjects, see `change_interval`; None for patches, which are
         not independent, and where folds overlap.
@@ -208,14 +209,14 @@ def compare_methods(
     Parameters
     ----------
     results
-        Of them the SH MSE is tested, on each reference apart.
+        Results of all measures; SH MSE is tested, on each reference separately.
     patches
         SH MSE of patches; may be empty.
     tested
-        The method, chosen before the errors were seen.
+        Name of the method, chosen before the errors were seen.
     overlapping
-        Whether each subject was test once and taught otherwise: then methods are compared over
-        subjects alone, and nothing is tested, see `OVERLAP`.
+        Whether each subject was tested once and taught otherwise: then methods are compared over
+        subjects only, and nothing is tested, see `OVERLAP`.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def compare_methods(
 
 
 def _tests(rows: Results[Row], level: Level, tested: str) -> list[MethodTest]:
-    """Test a family for each reference and shell."""
+    """Run the tests of the family of each reference and shell."""
     return [
         test
         for (reference, _), part in rows.groups("reference", "shell").items()
@@ -289,9 +290,9 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that tables are made of; `tests` is empty where no method was chosen to be tested.
+    """Everything that tables are made from; `tests` is empty if no method was chosen to be tested.
 
-    `overlapping`: whether each subject was test once and taught otherwise, see `OVERLAP`.
+    `overlapping`: whether each subject was tested once and taught otherwise, see `OVERLAP`.
     """
 
     results: Results[Result]

@@ -1,4 +1,4 @@
-"""Predictions that were made elsewhere: found in a folder, and opened subject by subject."""
+"""Predictions made elsewhere: found in a folder, and opened subject by subject."""
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -47,16 +47,16 @@ from napari_msp.signal.sh_image import SHImage
 
 @dataclass(frozen=True)
 class FinishedPredictions:
-    """Predictions that lie in a folder: those of this package, or any method's.
+    """Predictions of this package or of any other method that lie in a folder.
 
     Attributes
     ----------
     folder
-        With a folder for each subject, `sub-<label>/…`.
+        Folder that contains one for each subject, `sub-<label>/…`.
     images
-        By subject and target: SH images, one a shell, else a DWI.
+        Files of the predicted images by subject and target: SH images, one per shell, else a DWI.
     maps
-        By subject and target, of whom there is no image: files by the keys of `MAPS`.
+        Files of maps by the keys of `MAPS`, by subject and target; only where there is no image.
     """
 
     name: str
@@ -72,30 +72,30 @@ class FinishedPredictions:
 
     @property
     def subjects(self) -> list[str]:
-        """Who is predicted."""
+        """Subjects that are predicted."""
         return sorted({subject for subject, _ in (*self.images, *self.maps)})
 
     @property
     def state(self) -> str:
-        """Digest of which files they are, and when these were written."""
+        """Digest of the files' names and write times."""
         alone = (paths.values() for paths in self.maps.values())
         return state_of(path for paths in (*self.images.values(), *alone) for path in paths)
 
     def overlapping(self, subjects: Collection[str]) -> bool:
-        """Return whether several models predicted some of these, and others of these taught them.
+        """Return whether several models predicted these subjects, each taught by others of them.
 
-        As when each subject is test once, and the others teach.
+        This is the case when each subject is tested once while the others teach.
         """
         models = {made.model_sha256 for made in self.provenance.values()}
         taught = self.taught_by(subjects)
         return len(models) > 1 and any(names - {who} for who, names in taught.items())
 
     def doubt(self, subjects: Collection[str]) -> str | None:
-        """Say whose predictions come of a model that learned from them, or from their name."""
+        """Return a note on subjects whose model learned from them or their names; None: no such."""
         taught = self.taught_by(subjects)
         measured = {who: made for (who, _), made in self.provenance.items() if who in subjects}
         sure = sorted(who for who, made in measured.items() if made.learned_from)
-        # False: somebody else has the name.
+        # False: the name is another person's.
         own = [w for w, names in taught.items() if w in names and measured[w].learned_from is None]
         if not (sure or own):
             return None
@@ -111,7 +111,7 @@ class FinishedPredictions:
         return words
 
     def taught_by(self, subjects: Collection[str]) -> dict[str, set[str]]:
-        """Give those of some subjects whose names a prediction's model learned from, by subject."""
+        """Return, by subject, names of the subjects that its prediction's model learned from."""
         taught: dict[str, set[str]] = {}
         for (subject, _), made in self.provenance.items():
             if subject in subjects:
@@ -130,19 +130,18 @@ def find_predictions(
 ) -> FinishedPredictions:
     """Find finished predictions, each by its sidecar or its name.
 
-    What it predicts is said by the sidecar that `harmonize` writes; else by the platform in the
-    file's name (`ses-`, `acq-`), or by a target in its `desc-`; where there is one target only, it
-    is that.
+    The sidecar that `harmonize` writes says what it predicts; else the platform in the file's
+    name (`ses-`, `acq-`), or a target in its `desc-`; if there is only one target, it is that one.
 
     Parameters
     ----------
     folder
-        With `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
+        Contains `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
         methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
     dataset
-        Whose subjects are predicted; where `folder` has one of its name, they lie in that.
+        Dataset whose subjects are predicted; if `folder` has a folder of its name, they lie there.
     alone
-        Whether there is no other dataset, so that they may lie in `folder` itself.
+        Whether there is no other dataset, so that predictions may lie in `folder` itself.
 
     Raises
     ------
@@ -199,7 +198,7 @@ def find_predictions(
 
 
 def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> str:
-    """Name what the folders' first predictions were made from; empty for none or two platforms."""
+    """Return the platform that the folders' first predictions were made from; empty if unclear."""
     said = set()
     for folder in map(Path, folders):
         inside = folder / dataset.root.name
@@ -215,14 +214,14 @@ def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> s
 
 
 def _images_of(folder: Path, subject: str) -> Iterator[Path]:
-    """List what may be predictions of a subject: DWIs and SH images."""
+    """Yield files that may be predictions of a subject: DWIs and SH images."""
     for path in _files_of(folder, f"{subject}_*"):
         if image_suffix(path) and (is_dwi(path) or nifti_stem(path).endswith(COEFFICIENTS)):
             yield path
 
 
 def _files_of(folder: Path, pattern: str) -> list[Path]:
-    """List files of a subject: in its folder, as of cohorts, and beside those of others."""
+    """List a subject's files, in its own folder as in cohorts, and directly in `folder`."""
     subject = pattern.partition("_")[0]
     return sorted({*folder.glob(pattern), *files_under(folder / subject, pattern)})
 
@@ -232,7 +231,7 @@ MAPS_ALONE = ("fa", "md", "colour_fa")
 
 
 def _maps(folder: Path, subject: str) -> Iterator[tuple[str, Path]]:
-    """List a subject's maps that are measured without an image, by the keys of `MAPS`."""
+    """Yield a subject's maps that are measured without an image, with their keys of `MAPS`."""
     ends = {f"_param-{MAPS[key].parameter}_dwimap": key for key in MAPS_ALONE}
     for path in _files_of(folder, f"{subject}_*_dwimap*"):
         for end, key in ends.items():
@@ -241,7 +240,7 @@ def _maps(folder: Path, subject: str) -> Iterator[tuple[str, Path]]:
 
 
 def _predicted(path: Path, made: Provenance | None, targets: Sequence[str]) -> str | None:
-    """Say what a file predicts; None for what is no prediction of a target's last stage."""
+    """Return the target that a file predicts; None unless it is a prediction of the last stage."""
     if made is not None:
         return made.target if made.stage == "last" and made.target in targets else None
     platform = platform_of(path)
@@ -258,15 +257,15 @@ def _predicted(path: Path, made: Provenance | None, targets: Sequence[str]) -> s
 
 
 class FinishedOnTarget:
-    """Finished predictions on one target, opened subject by subject; what cannot be used is noted.
+    """Finished predictions on one target, opened subject by subject; unusable ones are noted.
 
     Attributes
     ----------
     notes
-        What went wrong with single heads, or is doubtful, in words.
+        Problems and doubts of single heads, in words.
     interpolated
-        How many mm are between the centres of both brains, by row and subject, of those that lie on
-        other voxels than truth.
+        Distance in mm between the centres of prediction's and truth's brain, by row and subject, of
+        predictions that lie on other voxels than truth.
     """
 
     def __init__(
@@ -289,11 +288,11 @@ class FinishedOnTarget:
         Parameters
         ----------
         b
-            The shell in s/mm², where truth does not say its own.
+            b-value of the shell in s/mm², if truth does not state its own.
         others
             Other rows' predictions, by row.
         given
-            The input, where it is no row.
+            Input image, unless it is a row.
         """
         found: dict[str, Maps] = {}
         compared: dict[str, Comparison] = {}
@@ -327,7 +326,7 @@ class FinishedOnTarget:
         return found
 
     def maps(self, subject: str, lattice: Lattice) -> dict[str, dict[str, FloatArray]]:
-        """Open a subject's maps where there is no image, by row and key, on a lattice."""
+        """Open a subject's maps where there is no image, resampled to a lattice, by row and key."""
         found: dict[str, dict[str, FloatArray]] = {}
         for each in self._finished:
             for key, path in each.maps.get((subject, self._target), {}).items():
@@ -349,7 +348,7 @@ class FinishedOnTarget:
         truth: SHImage,
         given: SHImage | None,
     ) -> Iterator[tuple[str, str]]:
-        """Say which finished predictions are another image once more, or lack voxels of others.
+        """Yield notes on predictions that equal another image, or lack voxels that others have.
 
         Every row is measured where it and truth have brain.
         """
@@ -386,7 +385,7 @@ class FinishedOnTarget:
                 )
 
     def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
-        """Give the shell of a prediction that has the target's b-value."""
+        """Return the shell of a prediction that has the target's b-value."""
         part = at_b_value(prediction, wanted)
         if part is None:
             check_not_rescaled(prediction, wanted)
@@ -398,21 +397,21 @@ class FinishedOnTarget:
 
 
 LARGEST_MD = 0.02
-"""In mm²/s; free water has 0.003. More is in other units (our choice)."""
+"""Largest mean diffusivity in mm²/s; free water has 0.003. More is in other units (ours)."""
 
 LARGEST_FA = 1.5
-"""Negative eigenvalues give up to √(3/2). More is in percent or the like (our choice)."""
+"""Largest FA: negative eigenvalues give up to √(3/2). More is in percent or the like (ours)."""
 
 
 def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
-    """Read a map and bring it to a lattice, interpolated linearly inside its own mask.
+    """Read a map and resample it to a lattice, interpolated linearly inside its own mask.
 
-    Voxels without a finite number are none of the mask, as those of 0.
+    Voxels of 0, or without a finite number, lie outside its mask.
 
     Raises
     ------
     UserError
-        When it cannot be read, has not the axes of its kind, or lies elsewhere.
+        When it cannot be read, has the wrong axes for its kind, or does not overlap the lattice.
     """
     image = open_nifti(path)
     wanted = 4 if MAPS[key].coloured else 3

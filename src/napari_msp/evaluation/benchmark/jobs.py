@@ -1,7 +1,7 @@
-"""Do many jobs in processes beside each other, say how far they are, and stop when asked.
+"""Run many jobs in parallel processes, report progress, and stop when asked.
 
-Each process has a pipe of its own. A pool's are shared, and a process that is killed while it holds
-their lock leaves all others waiting for ever.
+Each process has a pipe of its own: a pool's pipes are shared, and a process that is killed while it
+holds their lock would leave all others waiting for ever.
 """
 
 import multiprocessing
@@ -25,40 +25,40 @@ from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.foreign_errors import explain
 
 TRIES = 2
-"""How often a job is begun whose process is ended from outside."""
+"""Number of times that a job is started if its process is killed from outside."""
 
 NEARLY = 0.99
-"""Share that is never passed before all is done: what is to come is known only about."""
+"""Largest share shown before all is done, as the remaining work is only estimated."""
 
 PATIENCE = 5.0
-"""Seconds that a process has to end in when it is asked to."""
+"""Seconds that a process has for ending when it is asked to."""
 
 A_SECOND = 12.0
-"""Weight of what takes about a second (measured); counts until something is done."""
+"""Weight of work that takes about a second (measured); used until something is done."""
 
 
 class Job(Protocol):
-    """Something that leaves its result on disk, and can be sent to another process."""
+    """A unit of work that leaves its result on disk and can be sent to another process."""
 
     @property
     def name(self) -> str:
-        """What it does, in a few words."""
+        """Description in a few words."""
 
     @property
     def weight(self) -> float:
-        """About how long it takes, relative to the others."""
+        """Approximate duration, relative to other jobs."""
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there already."""
+        """Whether its result already exists."""
 
     def run(self, tell: "OnPart" = lambda words, share: None) -> None:
-        """Do it, or go on with it where it was stopped; tell of parts that are done."""
+        """Do the job, or continue it where it was stopped; `tell` is called for finished parts."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How far a benchmark is; `job` is done, or begins now; `share` is of all work, 0 to 1."""
+    """Progress of a benchmark; `job` is done, or begins now; `share` is of all work, 0 to 1."""
 
     job: str
     share: float
@@ -74,12 +74,12 @@ class Finished:
 OnProgress = Callable[[Finished], None]
 
 OnPart = Callable[[str, float], None]
-"""Takes what was done, in a few words, and the share of the job that is done."""
+"""Function that takes a finished part in a few words, and the share of the job that is done."""
 
 
 @dataclass
 class Progress:
-    """Counts a benchmark's jobs; `total` is the weight of all, also of what comes later."""
+    """Counter of a benchmark's jobs; `total` is the weight of all, including later ones."""
 
     on_progress: OnProgress
     total: float
@@ -94,26 +94,26 @@ class Progress:
         self._found += job.weight
 
     def finish(self, job: Job) -> None:
-        """Count a job, and say so."""
+        """Count a job, and report it."""
         self._done += job.weight
         self._say(job.name, self._done)
 
     def begin(self, words: str, weight: float) -> None:
-        """Say what is done from now on; what was begun before is done, and counts."""
+        """Report what is done from now on; what was begun before counts as done."""
         self._done += self._begun
         self._words, self._begun = words, weight
         self.go_on()
 
     def go_on(self) -> None:
-        """Say once more what is done now, so that who listens can end it here."""
+        """Report the current work again, so that a listener can stop it here."""
         self._say(self._words, self._done)
 
     def end(self, words: str) -> None:
-        """Say that with this all is done."""
+        """Report that all is done now."""
         self.on_progress(Finished(words, 1.0, 0.0))
 
     def part_of(self, job: Job) -> OnPart:
-        """Give what says so of a part of a job."""
+        """Return a function that reports finished parts of a job."""
         return lambda words, share: self._say(words, self._done + share * job.weight)
 
     def _say(self, words: str, done: float) -> None:
@@ -124,25 +124,25 @@ class Progress:
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
-    """Do the jobs whose results are not there yet, heaviest first.
+    """Run the jobs whose results do not exist yet, heaviest first.
 
-    A job whose process was ended from outside, as systems do where memory is short, is begun once
+    A job whose process was killed from outside, as systems do when memory is short, is started once
     more.
 
     Parameters
     ----------
     jobs
-        That do not depend on each other.
+        Independent jobs.
     workers
-        Processes beside each other; with 1 everything is done in this one, which tells of parts of
-        a job too.
+        Number of parallel processes; with 1 all jobs run in this process, which then reports parts
+        of jobs too.
 
     Raises
     ------
     UserError
-        When a job's process was ended from outside again.
+        When a job's process was killed from outside again.
     Exception
-        What the first job to fail raised; jobs under way are ended, those that wait are dropped.
+        Raised by the first job that fails; running jobs are ended, waiting ones dropped.
     """
     waiting: deque[Job] = deque()
     for job in sorted(jobs, key=lambda each: -each.weight):
@@ -213,10 +213,10 @@ def without_script() -> Iterator[None]:
 
 
 class _Worker:
-    """A process that does one job after the other, and this end of its pipe."""
+    """A process that runs one job after another, and this end of its pipe."""
 
     def __init__(self) -> None:
-        # A forked child would inherit torch's threads in whatever state they are in.
+        # A forked child would inherit torch's threads in an undefined state.
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other,))
@@ -227,28 +227,28 @@ class _Worker:
 
     @property
     def ends(self) -> tuple[Connection, int]:
-        """What becomes ready when the job is done or the process has ended."""
+        """Connection that becomes ready when the job is done, and sentinel of the process."""
         return self._pipe, self._process.sentinel
 
     @property
     def exit_status(self) -> str:
-        """How the process ended."""
+        """How the process ended, in words."""
         code = self._process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
     def begin(self, job: Job) -> None:
-        """Let the process do a job."""
+        """Send a job to the process."""
         self.job = job
         try:
             self._pipe.send(job)
-        except OSError:  # it has ended, which is seen in a moment
+        except OSError:  # it has ended; `finish` will notice
             self._process.join(PATIENCE)
 
     def finish(self) -> bool:
-        """Return whether the job was done; False when the process ended before it could say so."""
+        """Return whether the job was done; False if the process ended before it could report."""
         try:
             failure, where = self._pipe.recv()
-        except (EOFError, OSError, pickle.UnpicklingError):  # nothing, or half of an answer
+        except (EOFError, OSError, pickle.UnpicklingError):  # no answer, or half of one
             return False
         if failure is not None:
             failure.add_note(where)
@@ -256,7 +256,7 @@ class _Worker:
         return True
 
     def end(self, patience: float = 0) -> None:
-        """End the process, whatever it does after so many seconds; an idle one ends by itself."""
+        """End the process, after this many seconds whatever it does; an idle one ends by itself."""
         self._pipe.close()
         self._process.join(patience)
         self._process.terminate()
@@ -267,19 +267,19 @@ class _Worker:
 
 
 def _work(pipe: Connection) -> None:
-    """Do what comes through a pipe, one job after the other, and send back what each raised."""
+    """Run the jobs that come through a pipe, one by one, and send back the error of each."""
     import torch
     from threadpoolctl import threadpool_limits
 
-    # The other cores are other processes', and Ctrl-C is for the one that ends them all.
+    # The other cores belong to other processes, and Ctrl-C to the parent, which ends them all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with threadpool_limits(1, user_api="blas"):  # as many threads has `for_each_block`, too
+    with threadpool_limits(1, user_api="blas"):  # `for_each_block` takes as many threads, too
         while True:
             try:
                 job: Job = pipe.recv()
-            except (EOFError, OSError):  # whoever sent them is done
+            except (EOFError, OSError):  # the sender has ended
                 return
             failure, where = None, ""
             try:
@@ -290,7 +290,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave the folder to whoever comes next: nobody keeps others out of it any more."""
+    """End when the parent ends, as nothing would keep others out of the folder any more."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

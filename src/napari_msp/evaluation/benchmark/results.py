@@ -1,4 +1,4 @@
-"""What was measured, one number a row, and its CSV."""
+"""Measured numbers, one per row, and their CSV files."""
 
 import csv
 import io
@@ -17,27 +17,27 @@ from napari_msp.formatting import csv_text
 from napari_msp.strict_json import read_whole
 
 FLOOR = "noise-free twin (floor)"
-"""Name of the row of the scans' own noise: no method, so it is neither best nor tested."""
+"""Row of the scans' own noise: not a method, so it is neither best nor tested."""
 
 
 TARGET_SCAN = "target's own scan"
-"""Name of the row of an effect in the target's noisy scans: as much as any method can keep."""
+"""Row of an effect in the target's noisy scans: as much as any method can keep."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Where something was measured.
+    """The circumstances of a measurement.
 
     Attributes
     ----------
     method
         Row of the table, such as "MSP".
     subject
-        Who was predicted; a name means one subject within its dataset.
+        Predicted subject; a name identifies a subject within its dataset only.
     reference
-        What was taken as truth: "scan" or "noise-free".
+        Kind of truth: "scan" or "noise-free".
     shell
-        Name of the shell in s/mm², where several were measured.
+        Name of the shell in s/mm², if several were measured.
     """
 
     method: str
@@ -50,7 +50,7 @@ class Sample:
 
     @property
     def column(self) -> str:
-        """What it stands under in a table."""
+        """Name of its column in a table."""
         return column_name(self.target, self.shell)
 
 
@@ -72,9 +72,9 @@ class PatchResult(Sample):
 
 @dataclass(frozen=True)
 class RegionValue(Sample):
-    """What one image is in one region of one head.
+    """One quantity of an image in one region of one head.
 
-    The reference is "scan" of who is measured, and "training" of who is learned from. Quantities
+    The reference is "scan" for measured subjects and "training" for those learned from. Quantities
     are those of `proof.values.QUANTITIES`.
     """
 
@@ -85,7 +85,7 @@ class RegionValue(Sample):
 
 @dataclass(frozen=True)
 class EffectResult(Sample):
-    """An effect of `biology.EFFECTS` in one head: as it is in truth, and in the prediction."""
+    """An effect of `biology.EFFECTS` in one head: its size in truth, and in the prediction."""
 
     effect: str
     true: float
@@ -96,7 +96,7 @@ Row = TypeVar("Row", Result, PatchResult, RegionValue, EffectResult)
 
 
 def column_name(target: str, shell: int | None) -> str:
-    """Name a column of tables: the target, and the shell where there are several.
+    """Return the name of a table's column: the target, and the shell if there are several.
 
     >>> column_name("prisma_st", 3000)
     'prisma_st b3000'
@@ -105,7 +105,7 @@ def column_name(target: str, shell: int | None) -> str:
 
 
 LARGEST_TABLE = 1_000_000_000
-"""Bytes; patches of many heads are some MB."""
+"""Largest size of a table in bytes; patches of many heads take some MB."""
 
 
 class Results(Generic[Row]):
@@ -114,7 +114,7 @@ class Results(Generic[Row]):
     Raises
     ------
     UserError
-        When a value is not finite or was measured twice. What cannot be measured has no row.
+        When a value is not finite or was measured twice. Unmeasured values have no row.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -139,7 +139,7 @@ class Results(Generic[Row]):
 
     @property
     def methods(self) -> list[str]:
-        """In order of first appearance, as all that follow."""
+        """Methods in order of first appearance, like all that follow."""
         return self.names("method")
 
     @property
@@ -149,16 +149,16 @@ class Results(Generic[Row]):
 
     @property
     def columns(self) -> list[str]:
-        """Targets, each with its shells where there are several."""
+        """Targets, each with its shells if there are several."""
         return self.names("column")
 
     @property
     def references(self) -> list[str]:
-        """What was taken as truth."""
+        """Kinds of truth."""
         return self.names("reference")
 
     def select(self, **wanted: object) -> "Results[Row]":
-        """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
+        """Return the rows whose fields have these values: `select(method="MSP", seed=0)`."""
         if not wanted:
             return self
         rows = (row for row in self.rows if all(getattr(row, k) == v for k, v in wanted.items()))
@@ -172,7 +172,7 @@ class Results(Generic[Row]):
         return {key: self._part(rows) for key, rows in gathered.items()}
 
     def sample_means(self, *names: str) -> dict[tuple[str, ...], float]:
-        """Mean value by the fields that name a sample; training seeds are averaged over."""
+        """Return mean values by the fields that name a sample; seeds are averaged over."""
         return {
             key: float(np.mean([row.value for row in part]))
             for key, part in self.groups(*names).items()
@@ -180,18 +180,18 @@ class Results(Generic[Row]):
 
     def _part(self, rows: Iterable[Row]) -> "Results[Row]":
         part = object.__new__(Results)
-        part.rows = tuple(rows)  # checked already, as the whole
+        part.rows = tuple(rows)  # already checked as part of the whole
         return part
 
     def names(self, of: str) -> list[Any]:
-        """Give the values of a field, in order of first appearance."""
+        """Return the values of a field, in order of first appearance."""
         return list(dict.fromkeys(getattr(row, of) for row in self.rows))
 
 
 def results_csv(results: Results[Row], kind: type[Row]) -> str:
-    """Write results as CSV with full precision, one column a field of `kind`.
+    """Return results as CSV with full precision, one column per field of `kind`.
 
-    There is a column of shells only where there are several.
+    The shell has a column only if there are several.
     """
     names = _columns(kind, any(row.shell is not None for row in results))
     return csv_text(names, ([getattr(row, name) for name in names] for row in results))
@@ -216,7 +216,7 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
             raise ValueError(f"its columns are not {', '.join(names)}")
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         return Results(TypeAdapter(list[kind]).validate_python(rows))  # type: ignore[valid-type]
-    except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
+    except (ValueError, csv.Error) as error:  # also if it is not UTF-8, or has no line
         raise UserError(
             f"is no table of results ({first_reason(error)})",
             path,

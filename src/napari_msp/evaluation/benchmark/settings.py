@@ -1,4 +1,4 @@
-"""What may be asked of an evaluation, and how long its networks train."""
+"""Settings of an evaluation, and the training budget of its networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -12,26 +12,26 @@ from napari_msp.learning.settings import MOST
 
 @dataclass(frozen=True)
 class Budget:
-    """What every network gets, whatever its kind (all our choice).
+    """Training budget of every network, whatever its kind (all our choice).
 
     Attributes
     ----------
     steps
-        Of training at most, for each target: of a single network in one go, of an MSP in two
-        phases. As many as the fast preset gives a single network; validation subjects end what
-        gains no more.
+        Largest number of training steps for each target: of a single network in one go, of an MSP
+        in two phases. As many as the fast preset gives a single network; validation ends training
+        that no longer gains.
     first_steps
-        Those among them that an MSP's first stage gets before the unison phase.
+        Steps among these that an MSP's first stage gets before the unison phase.
     batch, crop
-        Crops a step, and their edge in input voxels.
+        Crops per step, and their edge in input voxels.
     rates
         Learning rates that are tried for each network on validation subjects.
     epoch
         Steps between two validations; the other numbers of steps are multiples of it.
     patience
-        Epochs after which a training ends on whose validation subjects nothing is gained.
+        Epochs without gain on validation subjects after which a training ends.
     augment
-        Turn crops by grid symmetries. The paper does not.
+        Whether crops are turned by grid symmetries. The paper does not.
     """
 
     width: float = 0.15
@@ -46,7 +46,7 @@ class Budget:
     augment: bool = True
 
     def with_changes(self, **changes: Any) -> "Budget":
-        """Give the budget with other values; the first stage keeps its sixth of the steps."""
+        """Return the budget with other values; the first stage keeps its sixth of the steps."""
         steps = changes.get("steps", self.steps)
         if not 2 * self.epoch <= steps <= MOST or steps % self.epoch:
             problem = f"{steps} steps are no whole number of {self.epoch}"
@@ -66,17 +66,17 @@ class Budget:
         return replace(self, **{**changes, "first_steps": first})
 
     def epochs(self, steps: int) -> int:
-        """Give a number of steps in epochs."""
+        """Convert a number of steps to epochs."""
         return max(1, round(steps / self.epoch))
 
 
 QUICK = Budget(width=0.1, steps=60, first_steps=20, tuning_steps=20, rates=(3e-3,), epoch=20)
-"""To see that everything runs: a few minutes on two cores."""
+"""Budget for a trial run: a few minutes on two cores."""
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """Who is learned from, chosen by and measured; nobody is two of these."""
+    """Subjects to learn from, to validate on and to measure; no subject has two of these roles."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
@@ -90,22 +90,22 @@ class Subjects:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is asked for; what is left out is chosen, see `make_plan`.
+    """Settings of an evaluation; those left out are chosen, see `make_plan`.
 
     Attributes
     ----------
     methods
-        Rows by name, or "all"; what is trained is trained on the training subjects. Empty: none
-        but the input as it is, beside `models`.
+        Names of rows, or "all"; trained ones are trained on the training subjects. Empty: only the
+        input as it is, beside `models`.
     models
-        Trained files that are rows too, named by their file names.
+        Trained model files that are rows too, named after their files.
     predictions
         Folders of finished predictions that are rows too, by the rows' names; see
         `napari_msp.evaluation.benchmark.finished.find_predictions`. With several datasets each
-        folder has one of their name for each.
+        folder contains one for each, named after it.
     regions
-        Pages of proof by region: a label image in the scans' space, a folder with one of each
-        subject (`sub-<label>…_dseg.nii.gz`), or "tissue". None: "tissue" where predictions are
+        Regions for the pages of proof: a label image in the scans' space, a folder with one for
+        each subject (`sub-<label>…_dseg.nii.gz`), or "tissue". None: "tissue" if predictions are
         given, else no such pages.
     input, targets
         Platforms to predict from and to predict. Empty: the models' own; without models the input
@@ -114,28 +114,28 @@ class EvaluationSettings:
         Subjects. Those that are not named are chosen: without methods everyone that no model
         learned from is for test; with them about half are for test and a sixth for validation.
     leave_one_out
-        Let each subject be test once, while all others teach; see
-        `napari_msp.evaluation.benchmark.subjects.leave_one_out`. With `test` named, only these.
+        Whether each subject is tested once, while all others teach; see
+        `napari_msp.evaluation.benchmark.subjects.leave_one_out`. If `test` is given, only these.
     seeds
-        Of the training; the first dataset is run with each, the others with the first.
+        Seeds of the training; the first dataset is run with each, the others with the first.
     b_value
-        Shell in s/mm², or those of several; None: the models', without models all that the
-        platforms share.
+        Shell or shells in s/mm²; None: the models' or, without models, all that the platforms
+        share.
     b0_threshold
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
-        Which scan, where one was repeated.
+        Number of the scan to use, where one was repeated.
     fibres
         Whether fibre peaks are measured too, by constrained spherical deconvolution.
     bundle
         Whether the left-right fibres are tracked too, which takes long on large heads.
     biology
-        Whether effects of biology are put into the test heads, which must be simulated ones, to see
+        Whether effects of biology are put into the test heads, which must be simulated, to measure
         what part of each is predicted.
     quick
-        Only see that everything runs.
+        Whether only to check that everything runs.
     width, steps, batch, crop, augment
-        Instead of the budget's.
+        Values that replace the budget's.
     """
 
     methods: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if isinstance(each.default, tuple):  # a list is as good, and so is a single name
+            if isinstance(each.default, tuple):  # a list will do, and so will a single name
                 given = getattr(self, each.name)
                 several = (given,) if isinstance(given, str | Path) else tuple(given)
                 object.__setattr__(self, each.name, several)

@@ -1,13 +1,13 @@
-"""What the cells of Figure 3 contain: whole volumes, and the contrast and scale that they share.
+"""Contents of Figure 3's cells: whole volumes, and the contrast and scale that they share.
 
 Two rows for one map of `MAPS`, such as the SH average::
 
     | ground truth | prediction A | prediction B |
     | input scan   | error of A   | error of B   |
 
-Without truth the input scan stands in its place, and the second row has the error to expect, or
-the disagreement of a model's branches, where it is known. The figure on paper and the viewer both
-take theirs from here.
+Without truth the input scan takes its place, and the second row shows the expected error or the
+disagreement of a model's branches, where they are known. Both the figure on paper and the viewer
+use these.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,11 +28,10 @@ ERROR_PERCENTILE = 99.0
 """In-mask percentile of all error maps together at which their scale ends (our choice)."""
 
 COLOUR_GAIN_PERCENTILE = 98.0
-"""In-mask percentile of truth's FA (or length, of vectors) that is shown at full brightness (our
-choice)."""
+"""In-mask percentile of truth's FA (of vectors: length) shown at full brightness (our choice)."""
 
 SIGNED_COLOURS = ((0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0))
-"""Below, at and above 0: told apart by the colour-blind, too (Okabe 2008)."""
+"""Colours below, at and above 0, distinct for the colour-blind too (Okabe 2008)."""
 
 GROUND_TRUTH, INPUT_SCAN = "ground truth", "input scan"
 
@@ -43,26 +42,26 @@ EXPECTED: Kind = "expected error"
 DISAGREEMENT: Kind = "disagreement"
 
 DOUBT_UNITS: Mapping[str, str] = {EXPECTED: "SH units²", DISAGREEMENT: "SH units"}
-"""Of what is shown where there is no truth."""
+"""Units of the maps shown where there is no truth."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell.
+    """One cell of the figure.
 
     Attributes
     ----------
     name
         "ground truth", "input scan", or the prediction that is shown or judged.
     kind
-        "none" where there is nothing to show.
+        Kind of the values; "none" for an empty cell.
     values
         (X, Y, Z), or (X, Y, Z, 3) for an image in colour, in the stored order of the lattice;
-        0 where `shown` is not. An image's are in `Cells.unit`, a map's in `Cells.map_unit`.
+        0 outside `shown`. An image's are in `Cells.unit`, a map's in `Cells.map_unit`.
     shown
-        (X, Y, Z) where there is brain; for an error or a disagreement, where it counts.
+        (X, Y, Z) mask of the brain; for an error or a disagreement, of the voxels that count.
     mean
-        Of an error or a disagreement over `shown`: the error's is the global MSE.
+        Mean of an error or a disagreement over `shown`; the error's is the global MSE.
     """
 
     name: str
@@ -74,21 +73,21 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Both rows, with as many cells in each: one, and one for each prediction.
+    """Both rows, each with one cell more than there are predictions.
 
     Attributes
     ----------
     lattice
-        Where the voxels of all cells lie.
+        Lattice of all cells.
     images
         First row: ground truth (else input scan), then the predictions.
     maps
-        Second row: input scan (where truth stands above it), then for each prediction an error,
-        or without truth the error to expect or a disagreement.
+        Second row: input scan (if truth stands above it), then for each prediction an error, or
+        without truth the expected error or a disagreement.
     window
-        Values that become black and white in all images. Colours: 0, and that of full brightness.
+        Values that become black and white in all images. For colours: 0 and full brightness.
     limit
-        Where the one scale of all maps ends; it begins at 0.
+        End of the scale that all maps share; it begins at 0.
     """
 
     map: Map
@@ -106,7 +105,7 @@ class Cells:
         return self.map.coloured
 
     def shades(self, values: FloatArray, shown: MaskArray) -> FloatArray:
-        """Give an image, or a slice of it, from 0 (black, as where `shown` is not) to 1 (white)."""
+        """Return an image or a slice of it from 0 (black, also outside `shown`) to 1 (white)."""
         black, white = self.window
         where = shown[..., None] if self.coloured else shown
         return np.asarray(np.where(where, np.clip((values - black) / (white - black), 0, 1), 0))
@@ -119,22 +118,22 @@ def cells(
     disagreement: Mapping[str, FloatArray] | None = None,
     expected_error: Mapping[str, FloatArray] | None = None,
 ) -> Cells:
-    """Give what the cells contain.
+    """Return the contents of the cells.
 
-    Maps of an image are computed once, so other cells of the same comparison cost little.
+    An image's maps are computed only once, so further cells of the same comparison cost little.
 
     Parameters
     ----------
     quantity
         A key of `MAPS`.
     input_image
-        The scan that was harmonized, on its own lattice; it keeps its own voxels, each cell of the
-        comparison's lattice takes the nearest.
+        Scan that was harmonized, on its own lattice; it is not interpolated: each voxel of the
+        comparison's lattice takes the nearest one.
     disagreement
-        By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where
-        there is no truth.
+        (X, Y, Z) in SH units on the comparison's lattice, by name of a prediction; used only
+        without truth.
     expected_error
-        The same in SH units², of calibrated models; see `doubt_shown`.
+        The same in SH units², from calibrated models; see `doubt_shown`.
     """
     chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
@@ -179,12 +178,12 @@ def cells(
 
 
 def differences(shown: Cells) -> tuple[dict[str, FloatArray], float]:
-    """Give prediction minus truth by prediction, and where the one scale of all ends, as it begins.
+    """Return prediction minus truth by prediction, and the limit of their symmetric scale.
 
     Parameters
     ----------
     shown
-        With errors; not in colours, which have no sign.
+        Cells with errors; not in colours, which have no sign.
     """
     truth, *images = shown.images
     found = {
@@ -198,10 +197,10 @@ def differences(shown: Cells) -> tuple[dict[str, FloatArray], float]:
 def doubt_shown(
     predictions: Collection[str], disagreement: Collection[str], expected_error: Collection[str]
 ) -> Kind:
-    """Tell what stands below predictions where there is no truth: one kind, as it has one scale.
+    """Return the kind of map below predictions without truth: only one, as all share a scale.
 
-    The expected error, unless disagreement is known of more of those that are shown, by name: no
-    cell is emptied for it.
+    It is the expected error, unless disagreement is known of more of the predictions, so that no
+    cell is left empty for it.
     """
     spread, calibrated = (
         sum(name in known for name in predictions) for known in (disagreement, expected_error)
@@ -220,7 +219,7 @@ def _measured(name: str, kind: Kind, values: FloatArray, mask: MaskArray) -> Cel
 
 
 def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
-    """Give the values that become black and white."""
+    """Return the values that become black and white."""
     if coloured:
         # Black must stay FA = 0, or the hue of weak voxels would change.
         fa = np.linalg.norm(values, axis=-1)
@@ -231,7 +230,7 @@ def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
 
 
 def _limit(maps: list[Cell]) -> float:
-    """Give the one upper end of all maps' scales."""
+    """Return the upper end of the scale that all maps share."""
     judged = [cell.values[cell.shown] for cell in maps if cell.kind != "none"]
     limit = float(np.percentile(judged, ERROR_PERCENTILE)) if judged else 0.0
     return limit if limit > 0 else 1.0

@@ -27,20 +27,20 @@ from napari_msp.files import atomic_path
 DPI = 200
 BAR = 0.10
 WHITE, GREY = "#ffffff", "#b8b8b8"
-"""Of what is written on pictures, which are black around the brain."""
+"""Colours of what is written on pictures, which are black around the brain."""
 
 PAPER, INK, SOFT_INK = "white", "#1a1a1a", "#6b6b6b"
-"""Of the page: it is printed, and laid into other pages."""
+"""Colours of the page: it is printed, and placed into other pages."""
 
 PRIMARIES = (("R–L", "#d62020"), ("A–P", "#178a17"), ("S–I", "#3040e0"))
 
 Point = tuple[float, float]
-"""Inches from the left and from the top; or a width and a height."""
+"""Position in inches from the left and from the top, or width and height."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of a picture mean; they go on at "both" ends, or at the "max"."""
+    """Meaning of a picture's colours; they extend beyond "both" ends, or beyond the "max"."""
 
     low: float
     high: float
@@ -52,14 +52,14 @@ class Scale:
 def plain_figure(
     width: float, height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Figure:
-    """Give an empty figure without pyplot; its size is in inches."""
+    """Return an empty figure without pyplot; its size is in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def tidy(axes: Axes, ink: str = INK, soft: str = SOFT_INK, size: float = 8) -> None:
-    """Leave two sides of axes, and write small at them."""
+    """Keep two sides of axes, and use small labels."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(soft)
     axes.tick_params(colors=ink, labelsize=size, length=3, color=soft)
@@ -67,7 +67,7 @@ def tidy(axes: Axes, ink: str = INK, soft: str = SOFT_INK, size: float = 8) -> N
 
 
 class Page:
-    """A figure on which places are in inches."""
+    """A figure with positions in inches."""
 
     def __init__(self, size: Point) -> None:
         self.figure, self.size = plain_figure(*size, layout=None), size
@@ -91,7 +91,7 @@ class Page:
         self.figure.text(x, y, text, parse_math=False, **style)  # a name may contain dollars
 
     def bar(self, scale: Scale, corner: Point, height: float, name: str) -> None:
-        """Draw a scale's colours upright, with numbers and label."""
+        """Draw a scale's colours as an upright bar, with numbers and label."""
         short = 0.08 * height
         axes = self.axes((corner[0], corner[1] + short), (BAR, height - 2 * short), name)
         shades = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
@@ -105,25 +105,25 @@ class Page:
         axes.tick_params(colors=INK, labelsize=7.5, length=2)
 
     def directions(self, corner: Point, height: float) -> None:
-        """Say which colour is which direction."""
+        """Write which colour stands for which direction."""
         for number, (pair, colour) in enumerate(PRIMARIES):
             at = (corner[0], corner[1] + height / 2 + (number - 1) * 0.2)
             self.write(at, pair, fontsize=9, color=colour, weight="bold")
 
 
 VECTOR_DPI = 600
-"""Of the pictures embedded in a PDF or SVG, so that voxels keep sharp edges in print."""
+"""Resolution of pictures embedded in a PDF or SVG, so that voxels keep sharp edges in print."""
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": DPI, "metadata": {"Software": "napari-msp"}},
     "pdf": {"dpi": VECTOR_DPI, "metadata": {"CreationDate": None, "Creator": "napari-msp"}},
     "svg": {"dpi": VECTOR_DPI, "metadata": {"Date": None, "Creator": "napari-msp"}},
 }
-"""How each is written; nothing in a file says when it was."""
+"""Options for writing each format; no file contains the time of writing."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, to be searched and edited
-    "svg.hashsalt": "napari-msp",  # else element names are drawn by lot
+    "svg.hashsalt": "napari-msp",  # else element names are random
     "pdf.fonttype": 42,
 }
 
@@ -149,7 +149,7 @@ def write_figure(path: str | Path, figure: Figure) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Refuse a name whose suffix is no format: before the work, not after."""
+    """Refuse a file name whose suffix is not a format, before the work and not after it."""
     if path.suffix.lower().removeprefix(".") not in FORMATS:
         remedy = Advice("give a name that ends in .png, .pdf or .svg")
         raise UserError("a figure is written as PNG, PDF or SVG", path, remedy=remedy)
@@ -167,17 +167,17 @@ BAR_GAP = 0.10
 BAR_SPACE = 0.78
 BLOCK_GAP = 0.28
 CAPTION_LINE, CAPTION_CHARACTER = 0.14, 0.054
-"""Height of a line of the caption, and the width that a character takes at most on average."""
+"""Height of a caption's line, and average width of a character, estimated high."""
 CAPTION_SIZE = 7
-"""Points."""
+"""Size of the caption's font in points."""
 WIDEST_PAGE = 14.0
-"""Blocks stand side by side where all of them fit into this, else one under the other."""
+"""Page width up to which blocks stand side by side; else they stand one below the other."""
 
 SCALE_BAR = (0.06, 0.06, 0.025)
-"""Its distance from a panel's left and bottom, and its thickness."""
+"""Distance of the scale bar from a panel's left and bottom edges, and its thickness."""
 
 SCALE_BAR_SHARE = 0.25
-"""Share of a panel's width that its scale bar stays within."""
+"""Largest width of the scale bar, as a share of the panel's."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ class Panel:
     Attributes
     ----------
     name
-        What it shows, or the prediction that it belongs to.
+        Name of what it shows, or of the prediction that it belongs to.
     pixels
-        (rows, columns) or (rows, columns, 3); None leaves it empty under a grey title.
+        (rows, columns) or (rows, columns, 3); None leaves it empty below a grey title.
     scale
-        Of a map's pixels; None for an image, whose pixels run from 0, black, to 1, white.
+        Scale of a map's pixels; None for an image, with pixels from 0, black, to 1, white.
     """
 
     name: str
@@ -207,11 +207,11 @@ class Row:
     Attributes
     ----------
     kind
-        "image" or "map"; names its bar.
+        "image" or "map"; part of its bar's name.
     panels
-        None leaves a cell out.
+        Panels of the row; None leaves a place empty.
     scale
-        Drawn at the right; None: the colours are directions.
+        Scale drawn at the right; None: the colours are directions.
     """
 
     kind: str
@@ -228,21 +228,21 @@ class Block:
 
 
 def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
-    """Draw blocks side by side or one under the other.
+    """Draw blocks side by side or one below the other.
 
     Every axes carries a label, "<block> · <panel> · image" or "… · map", by which it can be found.
 
     Parameters
     ----------
     blocks
-        All with as many columns.
+        Blocks, all with the same number of columns.
     view
-        Gives the panels' proportions in mm and the letters of a block's first panel.
+        Slice that defines the panels' proportions in mm and the letters of a block's first panel.
     caption
-        Written small below all, in as many lines as it needs.
+        Text in small print below all, in as many lines as it needs.
     """
     width, height = view.size
-    # A flat slab is drawn wider, so that letters and bars find room.
+    # A flat slab is drawn wider, to leave room for letters and bars.
     wide = min(WIDEST_PANEL, max(PANEL_WIDTH, LOWEST_PANEL * width / height))
     panel = (wide, wide * height / width)
     columns = len(blocks[0].rows[0].panels)
@@ -325,7 +325,7 @@ def _draw_letters(axes: Axes, letters: str) -> None:
 def _draw_scale_bar(axes: Axes, size: Point, inches: Point) -> None:
     """Draw a white line of a round length, with the length, at the bottom left of a panel.
 
-    `size` is the panel's in mm, `inches` that on the page.
+    `size` is the panel's size in mm, `inches` its size on the page.
     """
     length = round_length(SCALE_BAR_SHARE * size[0])
     width, height = inches
@@ -337,7 +337,7 @@ def _draw_scale_bar(axes: Axes, size: Point, inches: Point) -> None:
 
 
 def round_length(most: float) -> float:
-    """Give the longest of 1, 2, 5, 10, 20, 50 … that is not above `most`.
+    """Return the largest of 1, 2, 5, 10, 20, 50 … that does not exceed `most`.
 
     >>> round_length(38.5)
     20.0

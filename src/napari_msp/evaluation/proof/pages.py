@@ -1,6 +1,6 @@
-"""What a page of proof is made from, and of; `chapters` says which pages there are.
+"""Inputs and contents of a page of proof; `chapters` lists the pages there are.
 
-A page answers one question that a reviewer asks. It is written when all heads were measured: tables
+A page answers one question that a reviewer asks. It is written once all heads are measured: tables
 and figures for the report, tidy tables with a data dictionary, and its part of the methods section.
 """
 
@@ -19,48 +19,48 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEFORE = Interpolation.name
-"""Row of the input scan: what is to be got rid of."""
+"""Row of the unharmonized input, with the site effect to remove."""
 
 TARGET = "target's scan"
 """Row of the target's own scan, which all others are compared with."""
 
 REPEAT = "repeated scan (floor)"
-"""Row of a second scan on the target: no harmonization can be expected to be nearer."""
+"""Row of a second scan on the target: no harmonization can be expected to come closer."""
 
 NOISE_FREE = "noise-free twin"
-"""Row of the target's scan without its noise: no floor of regions' means, which noise shifts."""
+"""Row of the target's scan without noise: no floor for regional means, which noise shifts."""
 
 SMOOTHED = "smoothed input (trivial)"
-"""Row of the input, blurred: what a low error of a smooth image is worth."""
+"""Row of the blurred input, to show how little a low error of a smooth image means."""
 
 MEAN_OF_OTHERS = "mean of the others (trivial)"
-"""Row of the mean of the other subjects' scans on the target: no site effect, and no person."""
+"""Row of the mean of the other subjects' scans on the target: no site effect, but nobody's own."""
 
 COMBAT_OF_REGIONS = "ComBat of regional means"
-"""Row of what most studies do: no image, a table of each region's mean without the scanner."""
+"""Row of what most studies do: no image, but a table of regional means without the scanner."""
 
 RESERVED = (BEFORE, TARGET, REPEAT, NOISE_FREE, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
-"""Rows that nobody else's prediction may be called."""
+"""Reserved row names, which no prediction may have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All that was measured, for a page to be made of.
+    """All measurements that pages are made from.
 
     Attributes
     ----------
     values
-        By row (`method`), target, shell, dataset, subject, region and quantity.
+        Values by row (`method`), target, shell, dataset, subject, region and quantity.
     regions
-        Where the regions come from, in words that go on after "Regions were".
+        Source of the regions, in words that continue "Regions were".
     overlapping
-        Rows of which subjects were predicted by what the others taught: nothing is tested.
+        Rows whose predictions come from overlapping folds, so that nothing is tested.
     notes
-        Which rows could not be made of others, in words; of single heads the report's limits tell.
+        Rows that could not be derived, in words; the report's limits cover single heads.
     selected
         Whether regions were found in the target's own noisy scans.
     effects
-        Of biology that were put into heads, where that was asked for.
+        Effects of biology that were put into heads, if asked for.
     """
 
     values: Results[RegionValue]
@@ -73,13 +73,13 @@ class Study:
 
     @property
     def measured(self) -> Results[RegionValue]:
-        """Values of those who were measured, not of those who were learned from."""
+        """Values of the measured people, without those whom models learned from."""
         return self.values.select(reference="scan")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a tidy table; `levels` says what words in it mean."""
+    """A column of a tidy table; `levels` explains the words in it."""
 
     name: str
     description: str
@@ -89,17 +89,17 @@ class Column:
 
 @dataclass(frozen=True)
 class TidyTable:
-    """One fact a row, for any program of statistics; None where there is no value."""
+    """A table of one fact per row, for any statistics program; None where there is no value."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[object]]
 
     def csv(self) -> str:
-        """Write it with full precision."""
+        """Return the table as CSV with full precision."""
         return csv_text((column.name for column in self.columns), self.rows)
 
     def dictionary(self) -> dict[str, Any]:
-        """Give its data dictionary, in the form that BIDS has for tables."""
+        """Return its data dictionary, in BIDS's form for tables."""
         return {
             column.name: {
                 "Description": column.description,
@@ -126,13 +126,13 @@ class Page:
     Attributes
     ----------
     lead
-        Sentences on top: what was found.
+        Sentences at the top that say what was found.
     files
-        Tidy tables by file name without ending; a .csv and a .json each.
+        Tidy tables by file name without its ending; each becomes a .csv and a .json.
     methods
-        Sentences for the methods section, each with what it cites.
+        Sentences for the methods section, with their citations.
     references
-        Works cited, as a list of references has them.
+        Works cited, as in a list of references.
     """
 
     title: str

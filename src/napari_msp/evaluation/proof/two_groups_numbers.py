@@ -1,8 +1,8 @@
-"""What harmonization does to a comparison of two groups: false alarms first, then what is found.
+"""Effect of harmonization on a comparison of two groups: false alarms, and differences found.
 
-Studies are drawn, not simulated: everybody was scanned on both scanners, and each drawn study takes
-of everyone one scan. A difference between groups that stems from the scanner alone is a false
-positive; so is one that stems from the harmonization.
+Studies are drawn, not simulated: every person was scanned on both scanners, and a drawn study
+takes one scan of each. A group difference that stems from the scanner alone is a false positive;
+so is one that stems from the harmonization.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,19 +20,19 @@ from napari_msp.evaluation.proof.pages import TARGET
 from napari_msp.evaluation.statistics import LEVEL, Interval
 
 EFFECT = 0.05
-"""By how much patients' values are lower, as a part of their own (our choice)."""
+"""Fraction by which patients' values are lower (our choice)."""
 
 SIZE = 10
-"""People in each group."""
+"""Number of people in each group."""
 
 DRAWS = 1000
-"""Studies."""
+"""Number of studies drawn of each design."""
 
 ENOUGH = 40
-"""People below whom a note says that the drawn studies are nearly the same one (our choice)."""
+"""Number of people below which a note says that drawn studies are nearly the same (our choice)."""
 
 PARTS = 50
-"""Halves of the people by which intervals are measured (our choice)."""
+"""Number of halves of the people from which intervals are computed (our choice)."""
 
 MOSTLY = 0.8
 """Share of the patients on the input platform, and of controls on the target, where groups and
@@ -47,7 +47,7 @@ DESIGNS: Mapping[str, str] = {
     f"{100 * MOSTLY:.0f} % of controls on the target",
     "confounded": "patients on the input platform, controls on the target",
 }
-"""Who is scanned where. Patients are the group with the effect."""
+"""Distribution of the groups over the scanners. Patients are the group with the effect."""
 
 UNCHANGED = "scans as they are"
 COVARIATE = "scans, scanner as covariate"
@@ -55,7 +55,7 @@ COVARIATE = "scans, scanner as covariate"
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened, and its 95 % interval."""
+    """How often something happened, with its 95 % interval."""
 
     value: float
     interval: Interval
@@ -65,8 +65,8 @@ class Rate:
 class Studies:
     """All studies of one design, analysed in one way, in one region.
 
-    Rates are of studies without an effect that find one, and of studies with one that find it
-    (`power`), or its opposite.
+    The rates are of studies without an effect that find one (false positives), and of studies with
+    an effect that find it (`power`) or its opposite.
     """
 
     design: Design
@@ -79,16 +79,16 @@ class Studies:
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """What drawn studies found.
+    """Results of the drawn studies.
 
     Attributes
     ----------
     spread
-        By region: standard deviation between people on the target, in percent of their mean.
+        Standard deviation between people on the target by region, in percent of their mean.
     effect
-        By how much patients are lower, as a part of their own value.
+        Fraction by which patients' values are lower.
     people, draws
-        Everyone, and studies of each design.
+        Number of people, and of studies of each design.
     """
 
     studies: Sequence[Studies]
@@ -109,31 +109,31 @@ def group_difference(
     kept: Mapping[str, float] | None = None,
     draws: int = DRAWS,
 ) -> GroupDifference:
-    """Draw studies of two groups of `SIZE` people each, and count what they find.
+    """Draw studies of two groups of `SIZE` people each, and count their findings.
 
     Groups are compared by Student's t test, two-sided, at a level of 0.05, region by region.
-    Intervals allow for the people too: they are those of a delete-half jackknife, as another
-    sample of people would have given other rates, plus what the number of draws leaves open.
+    Intervals allow for the people too, as another sample of people would have given other rates:
+    they add a delete-half jackknife and the uncertainty that the number of draws leaves.
 
     Parameters
     ----------
     source, target
-        (S, R): a quantity of S people in R regions, from their scans on both platforms; pandas'
-        tables too.
+        (S, R): a quantity of S people in R regions, from their scans on both platforms; pandas
+        tables are accepted.
     predicted
-        By method: the target's values as predicted from the input's scans, (S, R) each.
+        The target's values as predicted from the input's scans, by method, (S, R) each.
     effect
-        By how much patients are lower, as a part of their own value. It is put into the values.
+        Fraction by which patients' values are lower. The function puts it into the values.
     kept
-        By method, what part of such an effect its prediction keeps (see `evaluation.biology`);
-        1 where nothing is given.
+        Share of such an effect that a method's prediction keeps, by method (see
+        `evaluation.biology`); 1 where nothing is given.
     draws
-        Studies of each design.
+        Number of studies of each design.
 
     Raises
     ------
     UserError
-        When there are too few people, values are missing or no numbers, or nothing such can be
+        When there are too few people, values are missing or not numbers, or no such study can be
         drawn.
     ValueError
         When arrays or names do not fit each other.
@@ -148,7 +148,7 @@ def group_difference(
             f"{people} people, fewer than {ENOUGH}: drawn studies share most of their people"
         )
     again = people - len(np.unique(np.hstack([tables[UNCHANGED], target]), axis=0))
-    if again and len(regions) > 1:  # of one region, rounded values are equal by chance
+    if again and len(regions) > 1:  # rounded values of a single region may be equal by chance
         notes.append(f"{again} of {people} people have the values of another: are they the same?")
     varies = target.std(axis=0) > ROUNDING * np.abs(target).max(axis=0)
     for region in np.array(regions)[~varies]:
@@ -158,7 +158,7 @@ def group_difference(
     part = max(2 * SIZE, people // 2)
     if part == people:
         notes.append("intervals do not allow for other people: every study has all there are")
-    # Few people who are left out stand for many: what chance adds to a part then counts as often.
+    # The fewer are left out, the more a part's chance counts: a part gets as many draws.
     of_part = draws if people < ENOUGH else max(draws // 5, 2)
     rng = np.random.default_rng(0)
     whole = _draw(rng, np.arange(people), draws)
@@ -184,7 +184,7 @@ def group_difference(
 
 
 def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
-    """Take tables of any kind, pandas' too, as arrays of numbers."""
+    """Convert tables of any kind, pandas too, to arrays of numbers."""
     found = {}
     for name, table in tables.items():
         try:
@@ -197,7 +197,7 @@ def _numbers(tables: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
 
 
 def _check(tables: Mapping[str, FloatArray], regions: Sequence[str], effect: float) -> None:
-    """See that studies of two groups can be drawn from these values."""
+    """Check that studies of two groups can be drawn from these values."""
     for name, table in tables.items():
         if table.ndim != 2 or table.shape != (len(tables[TARGET]), len(regions)):
             raise ValueError(f"{name}: {table.shape} is not (people, {len(regions)} regions)")
@@ -216,7 +216,7 @@ def _check(tables: Mapping[str, FloatArray], regions: Sequence[str], effect: flo
 
 
 def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
-    """List who is scanned where, and what is compared then."""
+    """List the designs, and the row that is compared in each."""
     compared = [row for row in rows if row != TARGET]
     predicted = [row for row in compared if row != UNCHANGED]
     mixed: tuple[Design, ...] = ("balanced", "partly confounded")
@@ -228,7 +228,7 @@ def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
 
 
 def _on_input(design: Design) -> MaskArray:
-    """(2 SIZE,) who of a study is scanned on the input platform: patients, then controls."""
+    """Return (2 SIZE,) whether people are on the input platform: patients, then controls."""
     patients, controls = {
         "one scanner": (0.0, 0.0),
         "balanced": (0.5, 0.5),
@@ -236,13 +236,13 @@ def _on_input(design: Design) -> MaskArray:
         "confounded": (1.0, 0.0),
     }[design]
     place = np.arange(SIZE + 1)
-    # Spread evenly.
+    # Those on the input platform are spread evenly.
     counts = [np.ceil(np.round(place * share, 9)) for share in (patients, controls)]
     return np.concatenate([np.diff(each) > 0 for each in counts])
 
 
 def _draw(rng: np.random.Generator, of: IntArray, draws: int) -> IntArray:
-    """(D, 2 SIZE) people of each study: patients, then controls."""
+    """Draw (D, 2 SIZE) people of each study: patients, then controls."""
     order = rng.permuted(np.tile(of, (draws, 1)), axis=1)
     return np.asarray(order[:, : 2 * SIZE])
 
@@ -255,7 +255,7 @@ def _outcomes(
     effect: float,
     share: float,
 ) -> FloatArray:
-    """(3, R) parts of the studies: false positives, effects found, effects reversed."""
+    """Return (3, R) shares of the studies: false positives, effects found, effects reversed."""
     covariate = on_input if row == COVARIATE else None
     values = tables[UNCHANGED if row == COVARIATE else row]
     scans = np.where(on_input[:, None], values[studies], tables[TARGET][studies])
@@ -268,10 +268,10 @@ def _outcomes(
 
 
 def _reach(found: Sequence[FloatArray], draws: int, of_part: int, factor: float) -> FloatArray:
-    """(3, R) how far intervals reach to each side, see `group_difference`.
+    """Return (3, R) half-widths of the intervals, see `group_difference`.
 
-    From the rates of all people, then of each part of them, if any; of `draws` studies of all, and
-    `of_part` of a part. The jackknife's `factor` is people kept over people left out.
+    `found` holds the rates of all people, then of each part of them, if any, from `draws` studies
+    of all and `of_part` of a part. The jackknife's `factor` is people kept over people left out.
     """
     rates, *parts = found
     chance = rates * (1 - rates)
@@ -282,15 +282,15 @@ def _reach(found: Sequence[FloatArray], draws: int, of_part: int, factor: float)
 
 
 def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
-    """(D, R) -1 where patients are significantly lower than controls, 1 where higher, else 0.
+    """Return (D, R) -1 where patients are significantly lower than controls, 1 if higher, else 0.
 
-    Scans are (D, 2 size, R), patients first; the scanner is a (2 size,) covariate, not the same as
-    the groups, or None.
+    Scans are (D, 2 size, R), patients first; the scanner is a (2 size,) covariate that differs
+    from the groups, or None.
     """
     size = scans.shape[1] // 2
     patients = (np.arange(2 * size) < size).astype(float)
     levels = [np.ones(2 * size, dtype=bool)] if scanner is None else [scanner, ~scanner]
-    # The scanner is taken out of values and groups alike: the slope left is that of both together.
+    # Values and groups are centred within each scanner: the slope is that of a joint regression.
     means = np.zeros_like(scans) if len(levels) > 1 else scans.mean(axis=1, keepdims=True)
     for level in levels:
         patients[level] -= patients[level].mean()
@@ -300,7 +300,7 @@ def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
     freedom = 2 * size - 1 - len(levels)
     weight = np.square(patients).sum()
     difference = patients @ scans / weight
-    scans -= patients[:, None] * difference[:, None]  # what is left are residuals
+    scans -= patients[:, None] * difference[:, None]  # the residuals
     error = np.sqrt(np.square(scans).sum(axis=1) / freedom / weight)
     critical = scipy.stats.t.ppf(1 - LEVEL / 2, freedom)
     return np.asarray(np.sign(difference) * (np.abs(difference) > critical * error)).astype(int)

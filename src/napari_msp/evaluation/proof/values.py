@@ -1,4 +1,4 @@
-"""What is measured of every image in every region, and the rows that stand for doing nothing."""
+"""Measurements of every image in every region, and rows of trivial predictors."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,35 +28,35 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices
 
 SMOOTHING = 6.0
-"""Full width at half maximum of the trivial smoother, in mm (our choice)."""
+"""Full width at half maximum of the trivial smoother in mm (our choice)."""
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
-"""Of a Gaussian, in standard deviations."""
+"""Full width at half maximum of a Gaussian, in standard deviations."""
 
 SH_UNITS = "SH units"
 
 OF_SIGNAL = "_signal"
-"""How keys of quantities of scans' own signal end."""
+"""Ending of the keys of quantities computed from the scans' own signal."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that is measured of an image in a region.
+    """A quantity that is measured of an image in a region.
 
     Attributes
     ----------
     of
-        The map of `MAPS` that it is taken from; empty where it needs the SH image.
+        Map of `MAPS` that it is taken from; empty if it needs the SH image.
     compute
-        From the maps of an image, (X, Y, Z) or (X, Y, Z, C); where `of` says one, from any mapping
-        that has it.
+        Function of an image's maps that returns (X, Y, Z) or (X, Y, Z, C); if `of` names a map,
+        any mapping with that map will do.
     of_signal
-        Whether tensors are those of scans' own signal, as other programs fit them; else they come
+        Whether tensors are fitted to the scans' own signal, as other programs do; else they come
         through the SH series, for all images alike.
     kind
-        "mean": the region's mean, a number of the image alone, which scanners agree on or do not.
-        "error": root mean square over the region's voxels (and channels) of the difference from the
-        target's scan.
+        "mean": the region's mean, a number of the image alone, on which scanners agree or not.
+        "error": root mean square over the region's voxels (and channels) of the difference from
+        the target's scan.
     """
 
     key: str
@@ -70,7 +70,7 @@ class Quantity:
 
     @property
     def twin(self) -> "Quantity":
-        """The same of scans' own signal."""
+        """The same quantity of the scans' own signal."""
         return replace(
             self,
             key=f"{self.key}{OF_SIGNAL}",
@@ -81,14 +81,14 @@ class Quantity:
 
     @property
     def explained(self) -> "Quantity":
-        """With what its tensors come through, where it is of tensors."""
+        """The quantity with a note that its tensors come through the SH series, if it has any."""
         if not self.of:
             return self
         return replace(self, explanation=f"{self.explanation[:-1]}, through the SH series.")
 
 
 def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
-    """Give `rish` of this order alone."""
+    """Return a function that computes `rish` of this order alone."""
     return lambda maps: np.asarray(np.square(_coefficients(order)(maps)).sum(axis=-1))
 
 
@@ -158,17 +158,17 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         for each in (*(each.explained for each in _ALL), *(each.twin for each in _ALL if each.of))
     }
 )
-"""Every quantity by its key, in the order of tables; at their end those of scans' own signal."""
+"""All quantities by key, in the order of tables; those of the scans' own signal come last."""
 
 MEANS = tuple(key for key, each in QUANTITIES.items() if each.kind == "mean")
 ERRORS = tuple(key for key, each in QUANTITIES.items() if each.kind == "error")
 
 VOXELS = "voxels"
-"""Key of how many voxels of a region were measured."""
+"""Key of the number of voxels measured in a region."""
 
 
 MapsByRow = Mapping[str, Mapping[str, FloatArray]]
-"""By row, then by the keys of `MAPS`: FA, mean diffusivity or colour FA on the target's lattice."""
+"""FA, mean diffusivity or colour FA on the target's lattice, by row and the keys of `MAPS`."""
 
 Measured = tuple[str, str, str, float]
 """Row, region, quantity and value."""
@@ -186,15 +186,15 @@ def measured_in_regions(
     Parameters
     ----------
     images
-        By row, on any lattice: the input, predictions, a repeated scan, trivial predictors.
+        Maps by row, on any lattice: the input, predictions, a repeated scan, trivial predictors.
     maps_alone
-        Of methods that give no image; 0 or nan outside their masks.
+        Maps of methods that give no image; 0 or nan outside their masks.
     signal_maps
-        What these are compared with: the same maps of scans' own signal.
+        Maps of the scans' own signal, with which `maps_alone` are compared.
 
     Returns
     -------
-    The values, and in words which regions are not there.
+    The values, and notes on regions that are not there.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def measured_in_regions(
 def _measured(
     voxels: RegionVoxels, of_images: Mapping[str, Maps], of_maps: MapsByRow
 ) -> Iterator[Measured]:
-    """Measure images, then maps, which are of a signal, as is what they are compared with."""
+    """Measure images, then maps, which like their reference are computed from the signal."""
     rows: list[tuple[bool, str, Any]] = [(False, *each) for each in of_images.items()]
     rows += [(True, *each) for each in of_maps.items()]
     true = of_images[TARGET]
@@ -254,7 +254,7 @@ def smoothed(image: SHImage) -> SHImage:
 
 
 def blurred(values: FloatArray, mask: MaskArray, lattice: Lattice) -> FloatArray:
-    """Blur (X, Y, Z) or (X, Y, Z, C) values as `smoothed`; 0 outside the mask."""
+    """Blur (X, Y, Z) or (X, Y, Z, C) values as `smoothed` does; 0 outside the mask."""
     channels = values if values.ndim == 4 else values[..., None]
     sigma = [*(SMOOTHING / FWHM / lattice.voxel_sizes), 0]
     inside = mask[..., None].astype(np.float32)
@@ -264,10 +264,10 @@ def blurred(values: FloatArray, mask: MaskArray, lattice: Lattice) -> FloatArray
 
 
 def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
-    """Predict of everyone what the others' scans on the target have on average.
+    """Predict each person as the average of the other people's scans on the target.
 
-    Who was learned from is averaged where there is somebody, else all who are measured but the one
-    who is predicted.
+    The average is over the people whom models learned from, if any, else over all measured people
+    but the one predicted.
     """
     scans = values.select(method=TARGET)
     places = ("target", "shell", "dataset", "seed", "region", "quantity")
@@ -286,10 +286,10 @@ def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
 
 
 def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | str]:
-    """Harmonize the input's regional means as most do: ComBat, each quantity over its regions.
+    """Harmonize the input's regional means as most studies do: ComBat, each quantity over regions.
 
-    Learned from the pairs of who was learned from, in the regions that all of them have; where
-    ComBat is a row. What cannot be had of a dataset and quantity is given in words.
+    It learns from the pairs of the training people, in the regions that all of them have, and only
+    if ComBat is a row. Strings in between say what could not be computed of a dataset and quantity.
     """
     if not len(values.select(method=ComBat.name)):
         return
@@ -332,7 +332,7 @@ def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | st
 
 
 def _by_subject(part: Results[RegionValue]) -> dict[str, dict[str, float]]:
-    """Give everybody's values by region."""
+    """Return each person's values by region."""
     found: dict[str, dict[str, float]] = {}
     for row in part:
         found.setdefault(row.subject, {})[row.region] = row.value

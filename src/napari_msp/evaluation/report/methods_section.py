@@ -1,4 +1,4 @@
-"""A run in words: what a reader must know of it, the methods paragraph, and what that cites."""
+"""An evaluation in words: its facts, the methods paragraph, and the works that it cites."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ WORKS = (
     "Veraart J, and others. Weighted linear least squares estimation of diffusion MRI parameters: "
     "strengths, limitations, and pitfalls. NeuroImage, 2013; 81:335-346.",
 )
-"""Cited by every methods paragraph."""
+"""Works that every methods paragraph cites."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class EvaluationRun:
     Attributes
     ----------
     tested
-        The method that is tested against the others, chosen beforehand; None: no tests.
+        Method that is tested against the others, chosen beforehand; None: no tests.
     b_value
-        Of the shell or the shells, in s/mm²; None where platforms differ.
+        b-values of the shell or shells, in s/mm²; None where platforms differ.
     seeds
-        Of the training, where there was one; the first dataset was run with each, the others with
-        the first one.
+        Seeds of the training, if any; the first dataset was run with each, the others with the
+        first one.
     scans
-        What each platform's scans are, in a few words.
+        Description of each platform's scans, in a few words.
     lacking
-        Who was to be measured and has no scan on any target; `splits` have only those who have.
+        Subjects who were to be measured but have no scan on any target; `splits` lack them.
     methods
-        What each method is, half a sentence by name.
+        Description of each method by name, half a sentence.
     terms
-        What each method needs and what it gives back, in a few words by name.
+        Inputs and outputs of each method by name, in a few words.
     training
         Rows of the training table, such as method, parameters, steps, learning rate, trials and
         seconds; the heading is the key. All rows have the first one's keys.
     folds
-        Where each subject was test once: the split of each, the same in every dataset.
+        Split of each fold where each subject was tested once, the same in every dataset.
     doubts
-        Who was measured though a model may have learned from them, in words.
+        Measured subjects whom a model may have learned from, in words.
     unfit
-        Which models are for simulated heads only though other scans were measured, in words.
+        Models for simulated heads only that were run on measured scans, in words.
     also_measured
-        What was measured beside errors, a sentence each.
+        Measurements besides errors, a sentence each.
     notes
-        What of single heads could not be used, or must be known to trust its numbers, in words.
+        Limits of the numbers that come from single heads, in words.
     """
 
     command: str
@@ -85,23 +85,23 @@ class EvaluationRun:
 
     @property
     def software(self) -> str:
-        """How this package is cited."""
+        """Name and version of this package, as in citations."""
         return f"napari-msp {self.versions.get('napari-msp', '')}".rstrip()
 
     @property
     def works(self) -> tuple[str, ...]:
-        """What the methods paragraph cites, as a list of references has it."""
+        """References that the methods paragraph cites, each as in a list of references."""
         software = f"The napari-msp developers. {self.software} [computer software]."
         return (MSP_PAPER, *WORKS, software)
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
-    """Write what was done as a paper's methods section does.
+    """Write up the evaluation as a paper's methods section would.
 
     Parameters
     ----------
     tests
-        Give the numbers of comparisons.
+        Tests, for the number of comparisons.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def _be(count: int) -> str:
 
 
 def _left_out(run: EvaluationRun) -> str:
-    """Say who taught, validated and was measured where each subject was test once."""
+    """Describe the roles of subjects when each of them was tested once."""
     sizes = span([len(fold.training) for fold in run.folds])
     always = next(iter(run.splits.values())).training
     validating = (
@@ -230,7 +230,7 @@ def _measures(run: EvaluationRun) -> str:
 
 
 def _intervals(subjects: int) -> str:
-    """Say what intervals means over so many subjects have."""
+    """Describe the intervals of means over this number of subjects."""
     if subjects < FOR_INTERVAL:
         return (
             f"without intervals: fewer than {FOR_INTERVAL} subjects do not say how subjects differ"
