@@ -123,7 +123,8 @@ MEASURES: Mapping[str, Measure] = {
             "ExpectedErrorMedian",
             "high",
             None,
-            "Expected squared error, median over the mask (calibrated models).",
+            "Expected squared error against what the model was calibrated on, such as noise-free "
+            "twins: median over the mask.",
         ),
         Measure(
             "error",
@@ -132,7 +133,8 @@ MEASURES: Mapping[str, Measure] = {
             "Error",
             "high",
             None,
-            "Squared error of SH coefficients against the true scan, if there is one.",
+            "Squared error of SH coefficients against the true scan, with its noise: mean over "
+            "the mask.",
         ),
     )
 }

@@ -62,6 +62,11 @@ def _legend(review: Review) -> str:
         if each.unit and _has(review, key)
     ]
     said = f"{'; '.join(units)}. " if units else ""
+    if all(_has(review, key) for key in ("expected_error_median", "error")):
+        said += (
+            "Expected errors are medians, against what the model was calibrated on; errors are "
+            "means, against the scan. "
+        )
     if any(entry.unusual for entry in review.entries):
         return (
             f"{said}Beneath a row: what lies {UNUSUAL} or more robust standard deviations (sd) "

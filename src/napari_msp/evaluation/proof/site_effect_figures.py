@@ -22,8 +22,11 @@ Bias = tuple[float, Interval | None]
 
 GRID = "#e3e7ec"
 
-OF_ROLES = {"before": INK, "floor": "#9aa4ae", "noise-free": "#c9cfd5"}
+OF_ROLES = {"before": INK, "floor": "#6f7a85", "noise-free": "#9aa4ae"}
 """Colours of what is no method; a trivial predictor has a hollow marker."""
+
+MARKERS = {"floor": "s", "noise-free": "D"}
+"""Of what is drawn in greys, to be told apart in print; all others are discs."""
 
 WIDEST = 34
 """Characters of a row's name in a figure."""
@@ -102,7 +105,13 @@ def _colours(roles: Mapping[str, str]) -> dict[str, str]:
 
 
 def _marker(colour: str, role: str) -> dict[str, Any]:
-    return {"color": colour, "markerfacecolor": PAPER if role == "trivial" else colour}
+    face = PAPER if role == "trivial" else colour
+    return {
+        "color": colour,
+        "linestyle": "none",
+        "marker": MARKERS.get(role, "o"),
+        "markerfacecolor": face,
+    }
 
 
 def _bias_figure(
@@ -134,7 +143,7 @@ def _bias_figure(
                     continue
                 if interval is not None:
                     one.plot(interval, [at, at], color=colours[row], linewidth=1.3)
-                one.plot(bias, at, "o", markersize=4.5, **_marker(colours[row], role))
+                one.plot(bias, at, markersize=4.5, **_marker(colours[row], role))
         one.set_title(title, color=INK, fontsize=10, parse_math=False)
         one.set_xlabel("bias [%]", color=INK, fontsize=9)
         one.grid(True, axis="x", color=GRID, linewidth=0.6)
@@ -161,9 +170,9 @@ def _reach(panel: Mapping[str, Mapping[str, Bias]], roles: Mapping[str, str]) ->
 
 def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]) -> None:
     marks = [
-        figure.axes[0].plot(
-            [], [], "o", markersize=5, label=_short(row), **_marker(colours[row], role)
-        )[0]
+        figure.axes[0].plot([], [], markersize=5, label=_short(row), **_marker(colours[row], role))[
+            0
+        ]
         for row, role in roles.items()
     ]
     columns = max(1, int(figure.get_figwidth() / 2.2))
@@ -233,9 +242,9 @@ def _people_figure(
         transform=axes.get_yaxis_transform(),
     )  # fmt: skip
     for row, (bias, rate) in points.items():
-        size, above = (12, 2) if roles[row] in ("floor", "noise-free") else (8, 3)
+        above = 2 if roles[row] in MARKERS else 3
         style = _marker(colours[row], roles[row])
-        axes.plot(bias, rate, "o", markersize=size, zorder=above, clip_on=False, **style)
+        axes.plot(bias, rate, markersize=8, zorder=above, clip_on=False, **style)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_yticks(
