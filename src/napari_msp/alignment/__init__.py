@@ -1,5 +1,5 @@
-"""Heads of one subject laid on each other.
+"""Alignment of one subject's heads to each other.
 
-`registration` measures how two scans of one head lie, `moving` writes a scan where it belongs,
-`align` goes through a dataset, and `report` shows what was done.
+`registration` measures how two scans of one head lie, `moving` writes a scan at its place, `align`
+processes a dataset, and `report` shows the result.
 """

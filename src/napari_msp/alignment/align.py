@@ -1,4 +1,4 @@
-"""Lay all scans of a dataset's subjects on the input platform's heads, as a new dataset."""
+"""Align each subject's scans to the head on the input platform, as a new dataset."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,39 +90,39 @@ def align(
     progress: Callable[[str, int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Alignment:
-    """Lay each subject's scans on that subject's head on the input platform.
+    """Align each subject's scans to that subject's head on the input platform.
 
-    A rigid motion is written into the scan's affine: no voxel is interpolated, truth stays what was
-    scanned, and b-vectors follow the image. Nothing else is corrected.
+    A rigid motion is written into the scan's affine: no voxel is interpolated, truth remains what
+    was scanned, and b-vectors follow the image. Nothing else is corrected.
 
     Parameters
     ----------
     dataset
         BIDS folder; only read.
     out
-        BIDS folder to make, with the report and the motions.
+        BIDS folder to create, with the report and the motions.
     input
-        The platform on whose heads the others are laid; None: the one that the dataset marks.
+        The platform to whose heads the others are aligned; None: the one that the dataset marks.
     subjects
-        Which ones; empty: all.
+        Subjects to align; empty: all.
     run
-        Which scan, where one was repeated.
+        Run to take of a repeated scan.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: 50.
     affine
-        Undo stretch and shear as well, which only interpolated images can show.
+        Whether to undo stretch and shear as well, which requires interpolated images.
     resample
-        Interpolate images, once, onto the input's lattice, or on that of a whole number of voxels
-        for each of the input's where a target is finer.
+        Whether to interpolate images, once, to the input's lattice, or to a refined one (a whole
+        number of voxels per input voxel) where a target is finer.
     voxel_size
         Edge of isotropic voxels in mm, to which the input is interpolated too; images of all
         platforms are then interpolated. "auto": the input's smallest edge.
     force
-        Replace an earlier alignment.
+        Whether to replace an earlier alignment.
     progress
         Called with a scan's name, the number of scans done and their total.
     cancelled
-        Polled all the time.
+        Polled throughout.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def _subjects(heads: TravellingHeads, wanted: Sequence[str]) -> list[str]:
 
 
 def check_out(out: Path, dataset: Path, force: bool) -> None:
-    """Refuse a folder that the aligned dataset cannot be made in.
+    """Refuse a folder in which the aligned dataset cannot be made.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def _left_out(subject: str, platform: str, error: UserError) -> Finding:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The input's head: what the subject's other scans are laid on."""
+    """The input's head, to which the subject's other scans are aligned."""
 
     scan: Acquisition
     shell: Shell
@@ -281,7 +281,7 @@ def _lowest_shell(scan: Acquisition, near: float = 0.0) -> Shell:
 
 
 def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
-    """Write the input where it lies, interpolated only to another voxel size."""
+    """Write the input in its place, interpolated only to another voxel size."""
     stay, scan = np.eye(4), reference.scan
     if job.voxel_size is None:
         placed = moved(scan, None)
@@ -303,7 +303,7 @@ def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) ->
     else:
         placed = moved(scan, found.matrix)
     image = write_scan(job, subject, platform, scan, placed, found)
-    # Measured anew on what is written, not concluded from what was found.
+    # Measured again on the written scan, not derived from the motion.
     if job.resample:
         written = placed.acquisition
         after = brain_image(written, _lowest_shell(written, reference.shell.b_value))
@@ -325,7 +325,7 @@ def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) ->
 def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
     if scan.before is None or scan.after is None or scan.after.displacement is None:
         return
-    # Of two heads the one that was laid on the other may just pass; `check` looks before.
+    # If two heads differ, the aligned one may just pass; `check` looks before.
     found = [each.displacement for each in (scan.before, scan.after) if each.displacement]
     correlation = min(each.correlation for each in found)
     if correlation < LEAST_CORRELATION:
@@ -339,7 +339,7 @@ def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
 
 
 def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
-    """Return each order's SH energy after interpolation over that before, in the mask."""
+    """Return each SH order's energy after interpolation over that before, in the mask."""
     if placed.clipped is None:
         return {}
     energies = []
@@ -374,7 +374,7 @@ def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Itera
 
 
 def _describe(job: Job, result: Alignment) -> None:
-    """Write what describes the dataset as a whole, and the report."""
+    """Write the files that describe the dataset as a whole, and the report."""
     stage, root = job.stage, job.dataset.root
     how = "affine" if job.affine else "rigid"
     made_by = f"align, {how}, {'interpolated' if job.resample else 'by affines alone'}"

@@ -1,7 +1,7 @@
-"""A scan laid where it belongs, by its affine alone or interpolated once, and written there.
+"""Move a scan to its place, by its affine alone or interpolated once, and write it there.
 
-With it go its mask, sidecars and motion, HCP's `grad_dev`, and the noise-free twin of a simulated
-one.
+Its mask, sidecars and motion, HCP's `grad_dev`, and a simulated scan's noise-free twin are moved
+along.
 """
 
 import shutil
@@ -42,27 +42,27 @@ from napari_msp.errors import Doubt
 from napari_msp.files import atomic_path, write_json, write_text
 
 ALIGNED = 2
-"""NIfTI's code for coordinates that were aligned to another image's."""
+"""NIfTI's code for coordinates aligned to those of another image."""
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Scanner axes of NIfTI and MRtrix into those of DICOM and ITK."""
+"""Matrix from scanner axes of NIfTI and MRtrix to those of DICOM and ITK."""
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A scan laid on the input's head.
+    """A scan at the place of the input's head.
 
     Attributes
     ----------
     image
-        The DWI; voxels and their type as they were scanned, unless it was interpolated.
+        The DWI, with voxels and data type as scanned unless it was interpolated.
     gradients
         Directions turned with the head, in scanner axes.
     clipped
-        Share of in-mask samples that interpolation made negative, and that were set to 0; None
-        where nothing was interpolated.
+        Share of in-mask samples that interpolation made negative and that were set to 0; None
+        without interpolation.
     tables
-        Files of b-values and b-vectors that are right as they are; None: they are written anew.
+        Files of b-values and b-vectors that are still right; None: they are written anew.
     """
 
     image: nib.Nifti1Image
@@ -74,9 +74,9 @@ class Placed:
 
     @cached_property
     def acquisition(self) -> Acquisition:
-        """It as an acquisition in memory, called by its file's name.
+        """The scan as an acquisition in memory, named after its file.
 
-        What is odd about its volumes was said when the file was read, and is not said again.
+        Oddities of its volumes were reported when the file was read, and are not reported again.
         """
         return Acquisition(
             self.image,
@@ -88,7 +88,7 @@ class Placed:
         )
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:
-        """Write the DWI with its gradient table, and the mask where one is wanted."""
+        """Write the DWI with its gradient table, and the mask if wanted."""
         with atomic_path(dwi) as temporary:
             nib.save(self.image, temporary)
         written = gradient_files(dwi)
@@ -102,15 +102,15 @@ class Placed:
 
 
 def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
-    """Move a scan by its affine: no voxel is interpolated, or even stored anew.
+    """Move a scan by its affine: voxels are neither interpolated nor stored differently.
 
-    b-vectors go along the image's axes, so that in the file they stay what they were.
+    b-vectors are along the image's axes, so in the file they stay as they were.
 
     Parameters
     ----------
     motion
-        (4, 4) rigid, of scanner coordinates in mm: from the input's head to the scan's; None for
-        the input itself, whose header stays.
+        (4, 4) rigid motion of scanner coordinates in mm, from the input's head to the scan's; None
+        for the input itself, whose header stays.
     """
     back = np.eye(4) if motion is None else np.linalg.inv(motion)
     image = acquisition.image
@@ -121,9 +121,9 @@ def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     if nib.is_proxy(stored):
         placed.header.set_slope_inter(stored.slope, stored.inter)  # else the integers are rescaled
     if motion is not None:
-        for put in (placed.set_qform, placed.set_sform):  # tools differ in which they believe
+        for put in (placed.set_qform, placed.set_sform):  # tools differ in which one they use
             put(back @ image.affine, ALIGNED)
-    # All volumes stay in the file, also those that are not in use.
+    # All volumes stay in the file, including unused ones.
     turned = _turned(acquisition.given_gradients, back[:3, :3])
     path, tables = acquisition.path, None
     if path is not None and tuple(find_gradients(path, image)) == gradient_files(path):
@@ -140,15 +140,15 @@ def interpolated(
 ) -> Placed:
     """Move a scan and interpolate it, once, onto a lattice.
 
-    By cubic splines; negative values, which no magnitude has, are set to 0. A mask voxel is what
-    the nearest one was. Volumes that are not in use are left out.
+    Uses cubic splines; negative values, which no magnitude has, are set to 0. A mask voxel takes
+    the value of the nearest one. Unused volumes are left out.
 
     Parameters
     ----------
     motion
-        (4, 4) of scanner coordinates in mm: from the input's head to the scan's.
+        (4, 4) motion of scanner coordinates in mm, from the input's head to the scan's.
     turn
-        (3, 3) its rotation, by which directions turn (the finite strain of Alexander 2001).
+        (3, 3) rotation of the motion, which turns directions (finite strain, Alexander 2001).
     poll
         Called before each volume; may raise to end the work.
     """
@@ -168,9 +168,9 @@ def _turned(table: GradientTable, rotation: FloatArray) -> GradientTable:
 
 
 def write_itk(path: Path, motion: FloatArray) -> None:
-    """Write a motion as ITK and ANTs read it: from points of the input to points of the scan.
+    """Write a motion for ITK and ANTs: from points of the input to points of the scan.
 
-    Resampling the scan with it lays the scan on the input.
+    Resampling the scan with it aligns the scan to the input.
     """
     matrix = RAS_TO_LPS @ motion @ RAS_TO_LPS
     numbers = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
@@ -182,16 +182,16 @@ def write_itk(path: Path, motion: FloatArray) -> None:
 
 
 def write_mrtrix(path: Path, motion: FloatArray) -> None:
-    """Write the same motion as `mrtransform -linear` reads it."""
+    """Write the same motion for `mrtransform -linear`."""
     write_text(path, "".join(" ".join(f"{x:.12g}" for x in row) + "\n" for row in motion))
 
 
-# --- With all that belongs to it --------------------------------------------------------------
+# --- With everything that belongs to it -------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """How one dataset is aligned, and the folder (`stage`) that its files are written to."""
+    """The settings of a dataset's alignment, and the folder (`stage`) that files are written to."""
 
     dataset: TravellingHeads
     source: str
@@ -210,7 +210,7 @@ def write_scan(
     placed: Placed,
     found: Displacement | None,
 ) -> Path:
-    """Write a scan with mask, sidecars, motion and, of a simulated one, the noise-free twin."""
+    """Write a scan with mask, sidecars, motion and, if simulated, the noise-free twin."""
     heads = job.dataset
     path = heads.scans[subject, platform]
     stem = nifti_stem(path)
@@ -251,10 +251,10 @@ def write_scan(
 
 
 def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str, Any]:
-    """Bring HCP's `grad_dev` along, and give the note for the scan's sidecar.
+    """Copy HCP's `grad_dev` along, and return the note for the scan's sidecar.
 
-    Its matrices are in the image's axes, so they stay as they are. Where the image was interpolated
-    it is left behind: they would have to be turned. What lies elsewhere than the scan stays there.
+    Its matrices are in the image's axes, so they stay as they are. It is not copied if the image
+    was interpolated, as they would have to be turned, or if it is on another lattice than the scan.
     """
     source = None if scan.path is None else find_deviation(scan.path)
     if source is None:
@@ -276,7 +276,7 @@ OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDire
 def _still_true(
     metadata: dict[str, Any], placed: Placed, found: Displacement | None
 ) -> dict[str, Any]:
-    """Leave out of a scan's metadata what a move or an interpolation makes false."""
+    """Return a scan's metadata without fields that a move or an interpolation makes false."""
     stale: set[str] = set()
     if found is not None or placed.clipped is not None:
         stale |= {*SCHEMES}  # directions in scanner axes
@@ -286,7 +286,7 @@ def _still_true(
 
 
 class LeftBehind(Doubt):
-    """A noise-free twin that is not its scan's is not carried along."""
+    """A noise-free twin does not match its scan and is not copied along."""
 
 
 def _write_twin(
@@ -297,7 +297,7 @@ def _write_twin(
     found: Displacement | None,
     about: Mapping[str, Any],
 ) -> None:
-    """Move the noise-free twin of a simulated scan as the scan itself."""
+    """Move the noise-free twin of a simulated scan like the scan itself."""
     twin = job.dataset.noise_free(*identity, scan)
     if twin is None or twin.path is None:
         return

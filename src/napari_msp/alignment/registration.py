@@ -1,13 +1,13 @@
-"""How one head lies in two scans: the rigid or affine motion between them.
+"""The motion, rigid or affine, between two scans of one head.
 
-Co-registered scans are never quite aligned, and a network learns the rest as if it were a
-difference between scanners. What is compared is the direction-averaged, b0-normalised signal: T2,
-proton density and coil sensitivity cancel in it. Its logarithm is the mean diffusivity times the
-b-value, so that platforms differ by little more than a gain (of the b-value, which gradient coils
-let vary over the head) and an offset, which are estimated along with the motion.
+Co-registered scans are never quite aligned, and a network learns the remaining motion as if it were
+a difference between scanners. The image compared is the direction-averaged, b0-normalised signal:
+T2, proton density and coil sensitivity cancel in it. Its logarithm is the mean diffusivity times
+the b-value, so platforms differ by little more than a gain (of the b-value, which varies over the
+head with the gradient coils) and an offset, which are estimated along with the motion.
 
-Least squares on this image lie nearer to the truth than mutual information, and never went astray
-where DIPY's `AffineRegistration` did (`benchmarks/alignment.py`).
+Least squares on this image are nearer to the truth than mutual information, and never failed where
+DIPY's `AffineRegistration` did (`benchmarks/alignment.py`).
 """
 
 import warnings
@@ -39,61 +39,61 @@ from napari_msp.signal.sh_image import SHImage
 
 SMOOTHING = 0.5
 """Gaussian smoothing before comparing, as a multiple of the coarser voxel size (our choice); it
-brings the point spreads of both scans nearer to each other."""
+makes the point spreads of both scans more similar."""
 
 COARSE_SMOOTHING = 1.5
 """Smoothing of the first pass, which widens the range from which the second one converges."""
 
 LEAST_WEIGHT = 0.75
-"""Share of the smoothing that must come from the brain where voxels are compared (our choice)."""
+"""Share of the smoothing that must come from the brain for a voxel to be compared (our choice)."""
 
 LEAST_RATIO = 0.02
-"""Floor of S/S0 before the logarithm; free water at b = 1200 lies near 0.03."""
+"""Floor of S/S0 before the logarithm; free water at b = 1200 is near 0.03."""
 
 LEAST_VOXELS = 500
-"""Voxels that both brains must share: six parameters want more than a few (our choice)."""
+"""Number of voxels that both brains must share: six parameters need more than a few (ours)."""
 
 MOST_VOXELS = 40_000
-"""Voxels compared at most; more add time and nothing to the accuracy (our choice)."""
+"""Largest number of voxels compared; more take time and add no accuracy (our choice)."""
 
 SURE = 0.95
-"""Correlation from which on two scans are taken for one head's: the first start is believed, and no
-other one tried (our choice: simulated scans reach 0.98 to 0.99 on one head and 0.87 to 0.94 on two;
-parts of a real one 0.97 after other smoothing, 0.95 after a stretch by 6 %)."""
+"""Correlation from which two scans count as one head: the first start is trusted and no other one
+tried (our choice: simulated scans reach 0.98 to 0.99 on one head and 0.87 to 0.94 on two; parts of
+a real one 0.97 after other smoothing, 0.95 after a stretch by 6 %)."""
 
 SEARCH_SMOOTHING = 3.0
 """Smoothing while many starts are compared, as a multiple of the coarser voxel size."""
 
 SEARCH_TURN = 25.0
-"""Angle in degrees by which starts are turned about each axis, to both sides (our choice)."""
+"""Angle in degrees by which starts are turned about each axis, in both directions (our choice)."""
 
 SEARCH_VOXELS = 2000
-"""Voxels in which starts are compared."""
+"""Number of voxels in which starts are compared."""
 
 STARTS = 3
-"""Best starts that are followed to their end (our choice)."""
+"""Number of best starts that are refined to the end (our choice)."""
 
 LEAST_OVERLAP = 0.5
-"""Share of the smaller brain that a start must lay on the other brain (our choice)."""
+"""Share of the smaller brain that must overlap the other brain in a start (our choice)."""
 
 MISALIGNMENT_LIMIT = 0.5
-"""Mean displacement above which alignment is warned of (our choice), in voxels of the input, or of
-a prediction that is compared: see `Displacement.in_voxels`."""
+"""Mean displacement above which a warning is issued (our choice), in voxels of the input, or of a
+prediction that is compared: see `Displacement.in_voxels`."""
 
 LEAST_CORRELATION = 0.9
-"""Correlation of two aligned scans below which the motion means nothing (our choice)."""
+"""Correlation of two aligned scans below which the motion is meaningless (our choice)."""
 
 QUICK = 40
-"""Voxels along an axis from which a head's position is told quickly, to a tenth of them (ours)."""
+"""Voxels along an axis that suffice for a quick position, to a tenth of a voxel (our choice)."""
 
 Freedom = Literal["rigid", "affine"]
-"""Shift and turn; or stretch and shear, too."""
+"""Degrees of freedom: shift and turn; or stretch and shear, too."""
 
 MOTION = {"rigid": 6, "affine": 12}
 """Parameters of a motion: shift in mm, rotation vector in radians, logarithm of the stretch."""
 
 PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.02, 0.02, 0.02, *[0.02] * 6])
-"""Parameters of a motion that matter alike: 0.02 rad move a point 50 mm from the centre by 1 mm."""
+"""Changes of parameters with like effects: 0.02 rad move a point 50 mm from the centre by 1 mm."""
 
 GAIN_REACH = 50.0
 """Distance in mm over which the gain changes by its slope: half a brain."""
@@ -101,10 +101,10 @@ GAIN_REACH = 50.0
 
 @dataclass(frozen=True, eq=False)
 class BrainImage:
-    """The images of a head that tell how it lies.
+    """The images of a head from which its position is measured.
 
-    `weighted` and `b0` are (X, Y, Z) direction averages of a shell and of b=0, meaningful in the
-    mask only.
+    `weighted` and `b0` are (X, Y, Z) direction averages of a shell and of b=0, valid in the mask
+    only.
     """
 
     weighted: FloatArray
@@ -133,14 +133,14 @@ class Displacement:
     rotation
         (3, 3) proper rotation R.
     shift
-        (3,) in mm, at the centre.
+        (3,) shift at the centre, in mm.
     centre
         (3,) scanner coordinates in mm: the centre of the fixed brain.
     mean
-        Distance in mm by which it moves the fixed brain's voxels, averaged over them.
+        Distance in mm by which it moves the fixed brain's voxels, on average.
     correlation
-        Pearson's r of the smoothed images once the motion is undone: low when the scans are not
-        of one head, or not of like contrast, and then the motion means nothing.
+        Pearson's r of the smoothed images once the motion is undone: low if the scans are not of
+        one head, or not of similar contrast; then the motion is meaningless.
     stretch
         (3, 3) symmetric S; the identity for a rigid motion.
     """
@@ -162,12 +162,12 @@ class Displacement:
         return self.mean / float(lattice.voxel_sizes.mean())
 
     def too_far(self, lattice: Lattice) -> bool:
-        """Return whether a head lies too far from where it does in an image on `lattice`."""
+        """Return whether a head is too far from its place in an image on `lattice`."""
         alike = self.correlation >= LEAST_CORRELATION
         return alike and self.in_voxels(lattice) > MISALIGNMENT_LIMIT
 
     def lies(self, origin: str, lattice: Lattice, accuracy: str = "") -> str:
-        """Say how far a head lies from where it lies in another image, called `origin`.
+        """Write how far a head lies from its place in another image, called `origin`.
 
         Such as "lies 4.9 mm, 2.04 voxels, from ge_st on average (shift 3.1 mm, turn 4.0°)".
         """
@@ -179,7 +179,7 @@ class Displacement:
 
     @property
     def matrix(self) -> FloatArray:
-        """(4, 4) the same motion as a matrix of scanner coordinates in mm."""
+        """(4, 4) matrix of the motion, in scanner coordinates in mm."""
         linear = self.rotation @ self.stretch
         matrix = np.eye(4)
         matrix[:3, :3] = linear
@@ -192,14 +192,14 @@ class Displacement:
         return np.asarray((points - self.centre) @ linear.T + self.centre + self.shift)
 
     def mean_over(self, points: FloatArray) -> float:
-        """Return the distance in mm by which (N, 3) points move, averaged over them."""
+        """Return the mean distance in mm by which (N, 3) points move."""
         return float(np.linalg.norm(self.apply(points) - points, axis=1).mean())
 
 
 def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
     """Average the directions of a shell."""
     total = np.zeros(acquisition.lattice.shape, dtype=np.float32)
-    for volume in shell.volumes:  # one at a time: a copy of the whole shell may not fit
+    for volume in shell.volumes:  # one at a time: memory may not hold a copy of the whole shell
         total += acquisition.voxels[..., volume]
     mean = total / len(shell.volumes)
     return BrainImage(mean, acquisition.b0, acquisition.mask, acquisition.lattice)
@@ -208,39 +208,39 @@ def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
 def find_displacement(
     fixed: SHImage | GridImage, moving: SHImage | GridImage
 ) -> Displacement | None:
-    """Estimate where the head of `fixed` lies in `moving`, as `estimate_displacement` does.
+    """Estimate where the head of `fixed` lies in `moving`, like `estimate_displacement`.
 
     Large images are thinned first, so that it takes a second.
 
     Returns
     -------
-    None where it cannot be told, as too little is shared.
+    The displacement; None if it cannot be measured, as too little is shared.
     """
     brains = _quick_brain(fixed), _quick_brain(moving)
     if not all(each.mask.any() for each in brains):
         return None
     try:
         return estimate_displacement(*brains)
-    except UserError:  # which is told where brains are laid on each other
+    except UserError:  # reported where the brains are aligned
         return None
 
 
 def warn_if_beside(
     fixed: SHImage | GridImage, moving: SHImage | GridImage, whose: str, other: str
 ) -> None:
-    """Warn of two scans of one head that do not lie on each other.
+    """Warn if two scans of one head are not aligned to each other.
 
     Parameters
     ----------
     fixed
-        In voxels of which the distance is measured, as `check` does in those of the input.
+        Scan whose voxels are the unit of the distance, as the input's are for `check`.
     whose, other
-        What the moving one is called, such as "sub-01 on prisma_st", and the fixed one, "ge_st".
+        Names of the moving scan, such as "sub-01 on prisma_st", and of the fixed one, "ge_st".
 
     Warns
     -----
     NotRegistered
-        Beyond `MISALIGNMENT_LIMIT`; where that cannot be told, when the brains' centres are
+        Beyond `MISALIGNMENT_LIMIT`; or, if that cannot be measured, when the brains' centres are
         `MOST_APART` mm apart.
     """
     half = MISALIGNMENT_LIMIT / 2 * float(fixed.lattice.voxel_sizes.mean())
@@ -262,7 +262,7 @@ def warn_if_beside(
 
 
 def _quick_brain(image: SHImage | GridImage) -> BrainImage:
-    """Take the direction average, of every voxel or of some."""
+    """Make a brain image from the direction average, of all voxels or of some."""
     every = [max(1, round(count / QUICK)) for count in image.mask.shape]
     thin = tuple(slice(None, None, step) for step in every)
     mask = image.mask[thin]
@@ -275,12 +275,12 @@ def _quick_brain(image: SHImage | GridImage) -> BrainImage:
 def _lie_together(fixed: BrainImage, moving: BrainImage, limit: float) -> bool:
     """Return whether one step of least squares shows that heads coincide; False proves nothing.
 
-    That is a tenth of the work of measuring where they lie.
+    It takes a tenth of the time of measuring the displacement.
 
     Parameters
     ----------
     limit
-        In mm, well below what matters: near to none a step nearly ends where many would.
+        Distance in mm, well below what matters: near 0 one step ends almost where many would.
     """
     if not (fixed.mask.any() and moving.mask.any()):
         return False
@@ -300,16 +300,16 @@ def estimate_displacement(
 ) -> Displacement:
     """Estimate where the head of `fixed` lies in `moving`.
 
-    Least squares over the motion, gain and offset, inside both brains, first on strongly and then
-    on lightly smoothed images. Where that does not end in a likeness of one head, other starts are
-    tried: brains laid centre on centre, and turned.
+    Least squares over motion, gain and offset, inside both brains, first on strongly and then on
+    lightly smoothed images. If the result does not look like one head, other starts are tried:
+    brains centre on centre, and turned.
 
     Parameters
     ----------
     fixed, moving
-        Images of like contrast, on any lattices.
+        Images of similar contrast, on any lattices.
     poll
-        Called again and again; may raise, to stop.
+        Called repeatedly; may raise, to stop.
 
     Returns
     -------
@@ -335,7 +335,7 @@ def estimate_displacement(
     if not found or found[0][1] < SURE:
         search = _Pair(fixed, moving, centre, SEARCH_SMOOTHING * size, poll)
         found += tried(search.starts(moving.points.mean(axis=0) - centre))
-    # Without any, the fine comparison says what is wrong.
+    # Without any, the fine comparison raises the error.
     start = max(found, key=lambda each: each[1])[0] if found else np.zeros(6)
     motion, correlation = fine.refine(start)
     if freedom == "affine":
@@ -345,12 +345,12 @@ def estimate_displacement(
 
 
 class _Pair:
-    """Two heads, smoothed alike, that are compared under many motions.
+    """Two heads, equally smoothed, that are compared under many motions.
 
     Parameters
     ----------
     centre
-        (3,) what turns leave in place, in mm.
+        (3,) fixed point of rotations, in mm.
     width
         Standard deviation of the smoothing, in mm.
     """
@@ -377,8 +377,8 @@ class _Pair:
         self.to_voxel = np.linalg.inv(moving.lattice.affine)
 
     def refine(self, start: FloatArray) -> tuple[FloatArray, float]:
-        """Improve a motion; give it with the correlation that it leaves."""
-        # The voxels that count are chosen once: otherwise the cost could fall by losing voxels.
+        """Improve a motion; return it with the remaining correlation."""
+        # The voxels are chosen once: otherwise the cost could fall by losing voxels.
         shared = self._shared(self.points, start)
         if shared.sum() * self.every < LEAST_VOXELS:
             remedy = Advice("see that both scans are of one head, and their masks of the brain")
@@ -426,7 +426,7 @@ class _Pair:
     def starts(self, shift: FloatArray) -> list[FloatArray]:
         """Return the likeliest motions to start from, the best first.
 
-        `shift` is (3,) from the fixed brain's centre to the moving one's, in mm.
+        `shift` is (3,), from the fixed brain's centre to the moving one's, in mm.
         """
         turns = np.radians(SEARCH_TURN) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
         thin = slice(None, None, 1 + len(self.points) // SEARCH_VOXELS)
@@ -461,7 +461,7 @@ class _Pair:
 def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
     """Smooth both signals between in-mask voxels only, so that no background leaks in.
 
-    A point spread acts on signals, not on their ratio: smoothed before they are divided, two scans
+    A point spread acts on signals, not on their ratio: if smoothed before the division, two scans
     of different sharpness become alike.
 
     Parameters
@@ -471,8 +471,8 @@ def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
 
     Returns
     -------
-    (X, Y, Z) float64, -log of S/S0, continued smoothly beyond the mask, and the mask without its
-    outermost millimetres, in which the smoothing saw one side only.
+    (X, Y, Z) float64, -log of S/S0, continued smoothly beyond the mask; and the mask without its
+    outermost millimetres, where the smoothing had values on one side only.
     """
     deviations = width / image.lattice.voxel_sizes
     weighted, weight = smooth_in_mask(image.weighted.astype(float), image.mask, deviations)
@@ -482,7 +482,7 @@ def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
 
 
 def _correlation(values: FloatArray, wanted: FloatArray) -> float:
-    """Return Pearson's r; 0 where one of them is uniform."""
+    """Return Pearson's r; 0 if one of them is uniform."""
     if len(values) < 2 or values.std() == 0 or wanted.std() == 0:
         return 0.0
     return float(np.corrcoef(values, wanted)[0, 1])

@@ -1,4 +1,4 @@
-"""What an alignment did: each scan before and after, as a table and on a page with pictures."""
+"""The report on an alignment: each scan before and after, as a table and a page with pictures."""
 
 import base64
 import io
@@ -25,19 +25,20 @@ REPORT, TABLE = "align.html", "align.csv"
 
 @dataclass(frozen=True, eq=False)
 class AlignedScan:
-    """A scan that was laid on the input's head, or could not be.
+    """A scan that was aligned to the input's head, or could not be.
 
     Attributes
     ----------
     image
-        The written DWI, relative to the new dataset; None where the scan was left out.
+        The written DWI, relative to the new dataset; None if the scan was left out.
     before, after
-        Against the input, as `check` measures it; None for the input itself, and where it could not
-        be measured.
+        Comparisons with the input, as `check` measures them; None for the input itself, and if they
+        could not be measured.
     clipped
-        Share of in-mask samples that were negative after interpolation; None without.
+        Share of in-mask samples that were negative after interpolation; None without one.
     kept_energy
-        Energy of each SH order after interpolation over that before, in the mask; empty without.
+        Energy of each SH order after interpolation over that before, in the mask; empty without
+        one.
     pictures
         PNG of the heads before and after; empty for the input.
     """
@@ -59,7 +60,7 @@ class AlignedScan:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """A dataset as it was aligned: its folder, its scans, and what is doubtful about them."""
+    """An aligned dataset: its folder, its scans, and doubts about them."""
 
     out: Path
     input_platform: str
@@ -73,29 +74,29 @@ class Alignment:
 
     @property
     def report(self) -> Path:
-        """The page that shows all scans before and after."""
+        """Path of the page that shows all scans before and after."""
         return self.out / REPORT
 
 
 # --- Table ------------------------------------------------------------------------------------
 
 COLUMNS = ("shift_mm", "rotation_degrees", "displacement_voxels", "correlation", "dice")
-"""What is measured against the input, see `Comparison.numbers`."""
+"""Measures against the input, see `Comparison.numbers`."""
 
 DECIMALS = {"shift_mm": 2, "rotation_degrees": 2}
 
 LEAST_TOLD = 0.05
-"""Voxels. What is left after a move is measured as the move was, so less than this says nothing:
-the true rest was 0.02 in median on simulated heads."""
+"""Smallest distance in voxels that is reported: the remaining motion is measured like the motion
+itself, and smaller values say nothing (its true median was 0.02 on simulated heads)."""
 
 
 def distance_text(voxels: float) -> str:
-    """Write how far a head is away, no finer than can be told."""
+    """Write how far a head is away, no finer than can be measured."""
     return f"{voxels:.2f}" if voxels >= LEAST_TOLD else f"<{LEAST_TOLD:.2f}"
 
 
 def table_csv(scans: Iterable[AlignedScan]) -> str:
-    """Write a row a scan with full precision; a field is empty where there is no number."""
+    """Write a row per scan with full precision; a field is empty for None."""
     names = [f"{name}_{when}" for when in ("before", "after") for name in COLUMNS]
     header = ["subject", "platform", "image", *names, "clipped_share"]
     rows = (
@@ -143,7 +144,7 @@ def _number_text(name: str, value: float) -> str:
 def kept_energy(scans: Sequence[AlignedScan]) -> dict[str, dict[int, float]]:
     """Return, by platform, the median over subjects of each SH order's energy after interpolation.
 
-    Relative to that before: fine detail and noise are what interpolation takes.
+    It is relative to that before: interpolation removes fine detail and noise.
     """
     platforms = list(dict.fromkeys(scan.platform for scan in scans if scan.kept_energy))
     kept: dict[str, dict[int, float]] = {}
@@ -168,20 +169,20 @@ SQUARE = 15.0
 """Edge of the checkerboard's squares in mm (our choice)."""
 
 GAP = 6.0
-"""Between pictures, in mm of the head."""
+"""Gap between pictures, in mm of the head."""
 
 WIDTH, TITLE = 11.0, 0.3
-"""Of the figure, and of the line above it, in inches."""
+"""Width of the figure and height of the line above it, in inches."""
 
 VIEWS = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
-"""Axial, coronal and sagittal: axes through the slice, along rows and along columns, of RAS."""
+"""Axial, coronal and sagittal views: RAS axes through the slice, along rows and along columns."""
 
 
 def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> bytes:
     """Draw a scan with the input's head, before and after: checkerboards and edges, as PNG.
 
-    Shown is the mean diffusivity times b, which looks alike on all platforms. Checkerboards take
-    their squares from both in turn; the lines are the input's own edges over the scan.
+    It shows the mean diffusivity times b, which looks alike on all platforms. Checkerboard squares
+    alternate between both scans; the lines are the input's edges drawn over the scan.
     """
     from matplotlib.figure import Figure
 
@@ -201,14 +202,14 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     centre = np.rint(np.argwhere(inside[box]).mean(axis=0)).astype(int)
     sizes = lattice.voxel_sizes
     x, y, z = (float(each) for each in head.shape * sizes)
-    # Of each panel, in mm: axial at the left, coronal above sagittal beside it.
+    # Size of each panel in mm: axial at the left, coronal above sagittal beside it.
     width, height = x + GAP + max(x, y), max(y, 2 * z + GAP)
     places = (0.0, height - y), (x + GAP, height - z), (x + GAP, height - 2 * z - GAP)
     figure = Figure(figsize=(WIDTH, WIDTH * height / width + TITLE), dpi=90, facecolor="black")
     figure.set_layout_engine("constrained")
     for (row, column), axis in np.ndenumerate(figure.subplots(2, 2)):
         for (through, across, up), (left, bottom) in zip(VIEWS, places, strict=True):
-            # The patient's left on the right, front and top on top.
+            # The patient's left is on the right, front and top are at the top.
             still, moving = (
                 np.take(each, centre[through], axis=through).T[::-1, ::-1]
                 for each in (head, scans[column])
@@ -232,7 +233,7 @@ def _draw(
     extent: tuple[float, float, float, float],
     squares: FloatArray | None,
 ) -> None:
-    """Draw one view: a checkerboard of voxels of such sizes in mm, else edges over the scan."""
+    """Draw one view: a checkerboard with voxels of these sizes in mm, or edges over the scan."""
     axis.set_axis_off()
     shown = moving if squares is None else np.where(_board(still.shape, squares), still, moving)
     axis.imshow(shown, cmap="gray", vmin=0, vmax=high, extent=extent)

@@ -1,9 +1,9 @@
-"""Whether b-vectors fit the image: their rows its volumes, and their axes its fibres.
+"""Check that b-vectors fit the image: their rows its volumes, and their axes its fibres.
 
-Along a fibre the direction of fibres changes least. That holds in any brain and needs no other
-scan, so it tells swapped, cycled and mirrored axes and large turns (Schilling 2019 and Jeurissen
-2014 use the same knowledge otherwise). Another scan of the same head tells smaller turns: fibres
-must point the same way in both.
+Fibre directions change least along fibres. That holds in any brain and needs no other scan, so it
+reveals swapped, cycled and mirrored axes and large turns (Schilling 2019 and Jeurissen 2014 use the
+same fact differently). Another scan of the same head reveals smaller turns: fibres must point the
+same way in both.
 """
 
 from collections.abc import Sequence
@@ -41,29 +41,29 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, Remedy, either
 
 SURE = 4.0
-"""Standard errors by which turned b-vectors must fit better to be called wrong. Right tables stay
-below 2 (measured)."""
+"""Standard errors by which turned b-vectors must fit better for the given ones to be called wrong.
+Correct tables stay below 2 (measured)."""
 
 LEAST_TURN_ALONE = 12.0
-"""Degrees: turns below this are not told from one scan alone. Its fibres give the frame to within
-7° in whole heads, as anatomy is not the same along all axes (measured)."""
+"""Smallest turn in degrees that is detected from one scan alone. Its fibres determine the frame to
+7° in whole heads, as anatomy differs between axes (measured)."""
 
 LEAST_TURN = 3.0
-"""Degrees: turns between two scans below this are put down to distortion (our choice)."""
+"""Turn in degrees between two scans below which it is attributed to distortion (our choice)."""
 
 LEAST_AGREEMENT = 0.6
-"""Mean squared cosine of fibres of two scans, turned as is best, below which a comparison means
-nothing (our choice; 1/3 is chance, scans of one simulated head reach 0.97)."""
+"""Mean squared cosine of two scans' fibres, at the best turn, below which the comparison is
+meaningless (our choice; 1/3 is chance, scans of one simulated head reach 0.97)."""
 
 ELSEWHERE = 45.0
-"""Degrees from a turn at which others are rivals of it, not its neighbours (our choice)."""
+"""Degrees from a turn from which others are its rivals, not its neighbours (our choice)."""
 
 FAULT_COST = 2.5
 """Standard errors of evidence that each table called wrong must be worth (our choice): of two
-explanations, the one with fewer wrong tables. All tables of a head wrong alike is one fault."""
+explanations the one with fewer wrong tables wins. All tables of a head wrong alike is one fault."""
 
 DECIDED = 2.0
-"""By how much one explanation must be better than the next to be told as a fact (our choice)."""
+"""Lead over the next explanation from which one is reported as a fact (our choice)."""
 
 
 # --- One scan alone ----------------------------------------------------------------------------
@@ -72,11 +72,11 @@ DECIDED = 2.0
 def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], TableInFile]:
     """Find out which rows belong to which volumes, and what the fibres say about turns.
 
-    Gives the findings on the order of rows, and the table with its rows in the right order.
+    Returns findings on the order of rows, and the table with its rows in the right order.
     """
     table, affine = acquisition.gradients, acquisition.affine
     stated, vectors = table.b_values, scanner_to_image_axes(table.directions, affine)
-    # What counts as b=0 here may be more than what does elsewhere.
+    # More volumes may count as b=0 here than elsewhere.
     b_values = np.where(stated <= table.b0_threshold, np.minimum(stated, B0_MAXIMUM), stated)
     to_scanner = image_to_scanner_axes(np.eye(3), affine).T
     findings: list[Finding] = []
@@ -105,7 +105,7 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
 
 
 def doubts_of(acquisition: Acquisition) -> list[Finding]:
-    """Say what is wrong with the table of a scan that is looked at alone; its voxels are read."""
+    """Return what is wrong with the table of a single scan; its voxels are read."""
     findings, table = examine_table(acquisition.name, acquisition)
     lattice, gradients = acquisition.lattice, acquisition.gradients
     scan = ScanSummary("", "", acquisition.name, lattice, gradients, table=table)
@@ -115,7 +115,7 @@ def doubts_of(acquisition: Acquisition) -> list[Finding]:
 AT_SOURCE: Remedy = Advice("correct the table at its source")
 
 CORRECT: Remedy = either(Give("corrected", "a folder for the corrected table"), AT_SOURCE)
-"""What helps against a table whose right form is known."""
+"""Remedy against a table whose right form is known."""
 
 
 def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
@@ -136,7 +136,7 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
 
     Returns
     -------
-    In the axes of the target's .bvec file; None where the brains share too few fibres.
+    Evidence in the axes of the target's .bvec file; None if the brains share too few fibres.
     """
     if source.images is None or target.images is None or target.table is None:
         return None
@@ -159,7 +159,7 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
     shared = (other_linear > LEAST_LINEAR) & (np.abs(tensors).sum(axis=1) > 0)
     if shared.sum() < 2:
         return None
-    to_file = target.table.to_scanner  # rows times it: from scanner axes to the file's
+    to_file = target.table.to_scanner  # rows times this matrix: from scanner axes to the file's
     fibres, others = (fibres @ found.rotation.T @ to_file)[shared], (others @ to_file)[shared]
     weight = (linear * other_linear)[shared]
     weight /= weight.sum()
@@ -172,24 +172,24 @@ def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | N
 
 
 def _tensors_at(images: FloatArray, lattice: Lattice, points: FloatArray) -> FloatArray:
-    """(N, 6) tensors at (N, 3) scanner points, 0 off the brain."""
+    """Return (N, 6) tensors at (N, 3) scanner points, 0 outside the brain."""
     to_voxel = np.linalg.inv(lattice.affine)
     at = to_voxel[:3, :3] @ points.T + to_voxel[:3, 3:]
     parts = [map_coordinates(images[..., k], at, order=1) for k in range(6)]
     return np.stack(parts, axis=1)
 
 
-# --- Who is wrong ------------------------------------------------------------------------------
+# --- Which table is wrong ---------------------------------------------------------------------
 
 
 def check_turns(
     scans: Sequence[ScanSummary], source: ScanSummary | None
 ) -> tuple[list[Finding], list[Correction]]:
-    """Say which tables of a subject have wrong axes, by each scan's fibres and between scans.
+    """Find a subject's tables with wrong axes, by each scan's fibres and between scans.
 
     Returns
     -------
-    The findings, and the corrections that are sure: of the order of rows, of the axes, or of both.
+    The findings, and the certain corrections: of the order of rows, of the axes, or of both.
     """
     turns: dict[str, FloatArray] = {}
     found: list[Finding] = []
@@ -208,7 +208,7 @@ def check_turns(
 
 
 def _alone(table: TableInFile | None) -> FloatArray | None:
-    """Return the turn that a scan's own fibres surely tell; None where they tell none."""
+    """Return the turn that a scan's own fibres establish with certainty; None without one."""
     if table is None or table.coherence is None:
         return None
     found = table.coherence.best
@@ -217,14 +217,14 @@ def _alone(table: TableInFile | None) -> FloatArray | None:
     turn = settled(found.turn, _accuracy_alone(table.coherence))
     if np.allclose(turn, NO_TURN) or table.coherence.advantage(turn) < SURE:
         return None
-    # Another order of axes that serves nearly as well leaves open what is right.
+    # If another order of axes is nearly as good, the right one is open.
     others = [each for each in AXIS_ORDERS if angle(each, turn) > ELSEWHERE]
     rival = min(table.coherence.advantage(turn, each) for each in others)
     return turn if rival > DECIDED else None
 
 
 def _accuracy_alone(evidence: TurnEvidence) -> float:
-    """Return how near, in degrees, a scan's own fibres come to the truth."""
+    """Return the accuracy in degrees of a turn from a scan's own fibres."""
     return max(LEAST_TURN_ALONE, 3 * evidence.uncertainty)
 
 
@@ -235,14 +235,14 @@ class _Pair:
     Attributes
     ----------
     found
-        What turns the target's b-vectors so that its fibres agree with the input's.
+        Turn of the target's b-vectors that makes its fibres agree with the input's.
     turn
-        The same, NO_TURN where they agree already or nothing makes them agree.
+        The same, but NO_TURN if they agree already or nothing makes them agree.
     uncertainty
-        Of the turn, in degrees.
+        Uncertainty of the turn in degrees.
     across
-        (3, 3) orthogonal: from the axes of the input's .bvec file to those of the target's, less
-        the turn of the head between the scans.
+        (3, 3) orthogonal matrix from the axes of the input's .bvec file to those of the target's,
+        without the head's turn between the scans.
     """
 
     target: ScanSummary
@@ -252,16 +252,16 @@ class _Pair:
     across: FloatArray
 
     def of_target(self, input_turn: FloatArray) -> FloatArray:
-        """Return the target's turn, should the input need one."""
+        """Return the target's turn for a given turn of the input."""
         return np.asarray(self.across @ input_turn @ self.across.T @ self.turn)
 
     def of_input(self, target_turn: FloatArray) -> FloatArray:
-        """Return the input's turn, should the target need one."""
+        """Return the input's turn for a given turn of the target."""
         return np.asarray(self.across.T @ target_turn @ self.turn.T @ self.across)
 
 
 def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair]:
-    """Compare every other scan that can be with the input, by the scans' names."""
+    """Compare all other scans with the input where possible, by the scans' names."""
     pairs: dict[str, _Pair] = {}
     for target in scans:
         evidence = None if target is source else compare_fibres(source, target)
@@ -281,9 +281,9 @@ def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair
 
 @dataclass(frozen=True, eq=False)
 class _Explanation:
-    """Which tables are wrong, and how.
+    """A hypothesis on which tables are wrong, and how.
 
-    `merit` is the evidence of the scans' own fibres in standard errors, less the cost of wrong
+    `merit` is the evidence of the scans' own fibres in standard errors, minus the cost of wrong
     tables.
     """
 
@@ -296,12 +296,12 @@ def _judge_together(
 ) -> tuple[dict[str, FloatArray], list[Finding]]:
     """Judge the input and the scans that were compared with it.
 
-    Comparisons tell how tables differ, not which is wrong. So every turn that the input may need
-    is tried, which says what the others need; own fibres and the number of wrong tables decide.
+    Comparisons show how tables differ, not which is wrong. So every turn that the input may need is
+    tried, from which the others' follow; own fibres and the number of wrong tables decide.
     """
     tried = [(NO_TURN, LEAST_TURN)]
     tried += [(pair.of_input(NO_TURN), LEAST_TURN) for pair in pairs.values()]
-    # What a scan's own fibres tell is less exact, so more is taken for a plain order of axes.
+    # A scan's own fibres are less exact, so larger deviations still count as a plain axis order.
     if (own := _alone(source.table)) is not None:
         tried.append((own, LEAST_TURN_ALONE))
     for pair in pairs.values():
@@ -327,12 +327,12 @@ def _judge_together(
 def _explain(
     source: ScanSummary, pairs: dict[str, _Pair], input_turn: FloatArray, accuracy: float
 ) -> _Explanation:
-    """Follow what a turn of the input means for every table of the subject."""
+    """Derive the turns of all of the subject's tables from a turn of the input."""
     needed = [(source, settled(input_turn, accuracy))]
     needed += [(p.target, settled(p.of_target(input_turn), accuracy)) for p in pairs.values()]
     turns = {scan.name: turn for scan, turn in needed if not np.allclose(turn, NO_TURN)}
-    # Corrected fibres of one head agree, so what they say of the frame is one piece of evidence,
-    # of which every scan gives an estimate. On small turns anatomy has the greater say.
+    # Corrected fibres of one head agree, so their evidence on the frame is one piece, of which
+    # every scan gives an estimate. On small turns anatomy has the greater say.
     as_given = [NO_TURN, *(pair.turn for pair in pairs.values())]
     gains = [
         scan.table.coherence.advantage(turn, other)
@@ -351,7 +351,7 @@ def _explain(
 
 
 def _place(scan: ScanSummary) -> str:
-    """Name a scan; a file that says no platform, by the file."""
+    """Return a scan's name; the file's if it names no platform."""
     return scan.name if scan.platform else scan.where
 
 
@@ -366,7 +366,7 @@ def _told(scan: ScanSummary, turn: FloatArray, reasons: str) -> Finding:
 def _reasons(
     source: ScanSummary, pairs: dict[str, _Pair], scan: ScanSummary, turn: FloatArray
 ) -> str:
-    """Say why a table is held to be wrong."""
+    """Write why a table is considered wrong."""
     said = []
     pair = pairs.get(scan.name)
     if pair is not None and not np.allclose(pair.turn, NO_TURN):
@@ -390,7 +390,7 @@ def _agreement(pair: _Pair, other: ScanSummary) -> str:
 
 
 def _by_itself(table: TableInFile, turn: FloatArray) -> str:
-    """Say what a scan's own fibres think of a turn, where they are for it."""
+    """Write the evidence of a scan's own fibres for a turn; empty if they are not for it."""
     better = 0.0 if table.coherence is None else table.coherence.advantage(turn)
     if better < DECIDED:
         return ""
@@ -409,7 +409,7 @@ def _undecided(source: ScanSummary, pair: _Pair) -> Finding:
 
 
 def _correction(scan: ScanSummary, turn: FloatArray) -> Correction | None:
-    """Return the right table of a scan; None where the given one is not known to be wrong."""
+    """Return the right table of a scan; None if the given one is not known to be wrong."""
     table = scan.table
     if table is None or not table.complete:
         return None

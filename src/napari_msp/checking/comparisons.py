@@ -1,7 +1,7 @@
-"""Scans side by side: each beside the input's, and among those of its platform.
+"""Comparisons of scans: each with the input's, and with others of its platform.
 
 A limit for all studies would be wrong for most: masks, noise and contrast differ between protocols.
-Within one platform they should not, so each scan is compared with its platform's median.
+Within a platform they should not, so each scan is compared with its platform's median.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +33,9 @@ MISALIGNMENT_ACCURACY = 0.3
 def compare_with_input(
     source: ScanSummary, target: ScanSummary
 ) -> tuple[list[Finding], Comparison | None]:
-    """Measure how far the head of `target` lies from that of `source`, the input.
+    """Measure how far the head of `target` is from that of `source`, the input.
 
-    Gives the findings, and what was measured; None when one of them has no images.
+    Returns the findings, and the measurements; None for these if one of them has no images.
     """
     if source.images is None or target.images is None:
         return [], None
@@ -51,9 +51,9 @@ def compare_with_input(
 
 
 def measured_distance(scan: ScanSummary) -> float | None:
-    """Return the mean displacement in voxels of the input, where it means something.
+    """Return the mean displacement in voxels of the input; None if it is meaningless.
 
-    That of scans that hardly resemble the input does not.
+    It is meaningless for scans that hardly resemble the input.
     """
     comparison = scan.comparison
     if comparison is None or comparison.displacement is None:
@@ -63,7 +63,7 @@ def measured_distance(scan: ScanSummary) -> float | None:
 
 
 def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike."""
+    """Look for an input that alone is displaced, while a subject's other scans agree."""
     shifts = [
         target.comparison.displacement.shift
         for target in targets
@@ -72,7 +72,7 @@ def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) ->
         and target.comparison.displacement is not None
         and target.comparison.too_far
     ]
-    # Two scans that were moved independently hardly ever lie this near to each other.
+    # Independently moved scans are hardly ever this near to each other.
     alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
     if alike and len(shifts) == len(targets):
         problem = (
@@ -105,7 +105,7 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
 
 
 def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:
-    """Compare a target's lattice with the node-aligned one that a network gives for the input."""
+    """Compare a target's lattice with the node-aligned one that a network outputs for the input."""
     coarse, found = source.lattice.canonical, target.lattice.canonical
     pair = f"{source.platform} to {target.platform}"
     try:
@@ -140,10 +140,10 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
 
 OUTLYING = 3.5
 """Distance from the median, in robust standard deviations (1.4826 median absolute deviations),
-beyond which a scan stands out (Iglewicz 1993)."""
+from which a scan is an outlier (Iglewicz 1993)."""
 
 FEWEST = 3
-"""Scans of a platform from which on a median says more than its scans do (our choice)."""
+"""Scans of a platform from which a median says more than its scans do (our choice)."""
 
 
 Value = Callable[[ScanSummary], float | None]
@@ -153,15 +153,15 @@ Side = Literal["low", "high", "both"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number by which the scans of one platform are compared.
+    """A quantity by which the scans of one platform are compared.
 
     Attributes
     ----------
     side
-        On which a scan is told of.
+        Side on which outliers are reported.
     spread
-        Least robust standard deviation. Of few or very like scans the measured one is too small
-        by chance, and differences too small to matter would stand out (our choice).
+        Smallest robust standard deviation. That of few or very similar scans is too small by
+        chance, and differences too small to matter would stand out (our choice).
     relative
         Whether `spread` is a share of the median.
     """
@@ -202,7 +202,7 @@ BOTH_MASKS = "look at its mask and the input's, and at the alignment"
 GHOSTLY = "have the scanner's ghost correction looked at"
 
 ADULTS = 0.1
-"""Share by which adults' brains vary."""
+"""Share by which adults' brains vary in size."""
 
 MEASURES = (
     Measure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
@@ -215,7 +215,7 @@ MEASURES = (
     Measure("framewise displacement", _quality("framewise"), "high", 0.2, "{:.2f} mm", STILL),
     Measure("ghost", _quality("ghost"), "high", 0.003, "{:.3f}", GHOSTLY),
 )
-"""Everything that is compared; floors of the spread are our choice."""
+"""All compared quantities; the smallest spreads are our choice."""
 
 
 def check_outliers(scans: Sequence[ScanSummary]) -> Iterator[Finding]:
@@ -226,7 +226,7 @@ def check_outliers(scans: Sequence[ScanSummary]) -> Iterator[Finding]:
 
 
 def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Look for platforms that as a whole lie away from the input."""
+    """Look for platforms that as a whole are displaced from the input."""
     for platform, of_platform in by_platform(scans).items():
         distances = [each for each in map(measured_distance, of_platform) if each is not None]
         if len(distances) >= FEWEST and np.median(distances) > MISALIGNMENT_LIMIT:
@@ -239,13 +239,13 @@ def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterat
 
 
 def by_platform(scans: Sequence[ScanSummary]) -> dict[str, list[ScanSummary]]:
-    """Sort scans by platform, platforms in order."""
+    """Group scans by platform, platforms in order."""
     platforms = sorted({scan.platform for scan in scans})
     return {name: [scan for scan in scans if scan.platform == name] for name in platforms}
 
 
 def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Compare the scans of one platform by one measure."""
+    """Compare the scans of one platform by one quantity."""
     known = {scan.name: value for scan in scans if (value := measure.value(scan)) is not None}
     if len(known) < FEWEST:
         return

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a whole dataset: the order in which it is gone through."""
+"""The check of a whole dataset: the order in which everything is examined."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,20 +48,20 @@ from napari_msp.strict_json import read_json
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """What is wrong with a dataset, and what was measured of its scans.
+    """Result of a check: what is wrong with a dataset, and the measurements of its scans.
 
     Attributes
     ----------
     findings
-        In the order of the dataset. Empty only if there is nothing to say.
+        Findings in the order of the dataset. Empty only if there is nothing to report.
     rows
-        One a scan, in the order of the dataset.
+        One row per scan, in the order of the dataset.
     input_platform
-        The platform that the others were compared with; empty where nothing said which it is.
+        The platform that the others were compared with; empty if none was stated.
     scans
-        What was measured of the scans that could be opened.
+        Summaries of the scans that could be opened.
     corrections
-        Gradient tables that are surely wrong, put right.
+        Corrected forms of gradient tables that are certainly wrong.
     """
 
     findings: list[Finding]
@@ -86,7 +86,7 @@ def check(
     corrected: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
-    """Look for everything wrong with a dataset or a scan, never stopping at the first thing.
+    """Look for everything wrong with a dataset or a scan, without stopping at the first finding.
 
     Parameters
     ----------
@@ -95,27 +95,27 @@ def check(
     input
         The platform that the others are compared with; None: the one that the dataset marks.
     run
-        Which scan, where one was repeated.
+        Run to take of a repeated scan.
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
     b0_threshold
         As for `load_acquisition`.
     corrected
-        Folder to make for the gradient tables that are surely wrong, put right; None, or nothing to
-        correct: none is made.
+        Folder to create for corrected forms of gradient tables that are certainly wrong; None, or
+        nothing to correct: none is created.
     progress
         Called with a scan's name, the number of scans checked and their total.
 
     Returns
     -------
     CheckedDataset
-        Without rows when there is no dataset at all.
+        The result; without rows if there is no dataset at all.
 
     Raises
     ------
     UserError
-        When there is no such input platform, or the folder for corrected tables contains something.
+        When there is no such input platform, or the folder for corrected tables has content.
     """
     root = Path(root)
     if corrected is not None:
@@ -169,7 +169,7 @@ def check(
         found, right_tables = check_turns(compared, _of_platform(compared, source))
         findings += found
         corrections += right_tables
-        # Images are compared within a subject only; all subjects' together may not fit.
+        # Images are compared within a subject only; memory may not hold those of all subjects.
         scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, source)
     findings += check_near_b_values(scans, source)
@@ -204,7 +204,7 @@ def _put_right(
     folder: str | Path | None,
     root: Path,
 ) -> list[Finding]:
-    """Write corrected tables where that was asked for; a remedy says what can be, or was, done."""
+    """Write corrected tables if asked for; the remedies then say what can be, or was, done."""
     if folder is not None and corrections:
         write_corrected(folder, corrections, root)
     known = {each.where for each in corrections}
@@ -223,9 +223,9 @@ def _put_right(
 def _compare_platforms(
     scans: Sequence[ScanSummary], input_platform: str
 ) -> tuple[list[Finding], list[ScanSummary]]:
-    """Compare the scans of one subject with its input, where there is one.
+    """Compare the scans of one subject with its input, if there is one.
 
-    Gives the findings, and the scans with what was measured.
+    Returns the findings, and the scans with the measurements.
     """
     source = _of_platform(scans, input_platform)
     if source is None:
@@ -254,7 +254,7 @@ def _rows(
     input_platform: str,
     findings: Sequence[Finding],
 ) -> list[Row]:
-    """Return one row a scan of the dataset, also for those that could not be opened."""
+    """Return one row per scan of the dataset, also for those that could not be opened."""
     usable = {(scan.subject, scan.platform): scan for scan in scans}
     b_value = common_b_value(scans, input_platform)
     return [
@@ -269,7 +269,7 @@ def _rows(
 
 
 def check_descriptions(root: Path) -> Iterator[Finding]:
-    """Look at the descriptions that BIDS asks for, of the dataset and of its derivatives."""
+    """Check the descriptions that BIDS requires, of the dataset and of its derivatives."""
     if not (root / DESCRIPTION).exists():
         problem = "is missing, without which BIDS tools refuse a dataset"
         yield Finding("warning", DESCRIPTION, problem, Advice("add it"))
@@ -286,7 +286,7 @@ def check_descriptions(root: Path) -> Iterator[Finding]:
 
 
 def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
-    """Look for images that look like scans but are not listed, and say why."""
+    """Report images that look like scans but are not listed, and why."""
     if dataset.platforms == [UNNAMED]:
         problem = (
             "its scans say neither session (ses-) nor protocol (acq-): they are taken as one "
@@ -294,7 +294,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
         )
         yield Finding("warning", dataset.root.resolve().name, problem, NAME_PLATFORMS)
     for path, why in dataset.passed_over.items():
-        if why == UNDECIDED:  # told as an error
+        if why == UNDECIDED:  # reported as an error
             continue
         problem, place = f"is passed over: it {why}", place_of(path, dataset.root)
         if why == MISPLACED:
@@ -312,7 +312,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
 
 
 def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
-    """Look for scans that stand twice: of one person under two names, or on two platforms."""
+    """Look for duplicate scans: of one person under two names, or on two platforms."""
     people = {subject: dataset.person(subject) for subject in dataset.subjects}
     for copy, subject in copies(people):
         problem = f"has the same image as {subject}: the same scan under two names"
@@ -324,7 +324,7 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
 
 
 def check_unlike(dataset: TravellingHeads, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Look for scans that differ from most others of their platform by what their headers say."""
+    """Look for scans that differ from most others of their platform by their headers."""
     for platform, of_platform in by_platform(scans).items():
         by_subject = {each.subject: each for each in of_platform}
         headers = {
@@ -340,7 +340,7 @@ def check_unlike(dataset: TravellingHeads, scans: Sequence[ScanSummary]) -> Iter
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:
-    """Look for subjects without a scan on one of the platforms; several are told elsewhere."""
+    """Look for subjects without a scan on a platform; several are reported elsewhere."""
     for subject in dataset.subjects:
         for platform in dataset.platforms:
             if dataset.has(subject, platform) or (subject, platform) in dataset.undecided:

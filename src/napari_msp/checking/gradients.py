@@ -1,4 +1,4 @@
-"""Gradient tables: schemes, b-values, which row belongs to which volume, and corrected tables."""
+"""Checks of gradient tables: schemes, b-values, order of rows; and corrected tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 
 def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
-    """Look whether the signal can be normalised and its harmonics fitted."""
+    """Check whether the signal can be normalised and SH fitted."""
     if not gradients.shells:
         advice = Advice("give a DWI")
         yield Finding("error", where, "has no diffusion-weighted volume", advice, "no DWI")
@@ -34,7 +34,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
         error = no_b0(gradients, where)
         yield Finding("error", where, error.problem, error.remedy)
     needed = coefficient_count(ORDER)
-    # A shell that cannot be fitted matters less where another one can.
+    # A shell that cannot be fitted matters less if another one can.
     enough = any(len(shell.volumes) >= needed for shell in gradients.shells)
     for shell in gradients.shells:
         directions = gradients.directions[shell.volumes]
@@ -61,9 +61,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
 
 
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Compare every scan with the b-value that the input platform has."""
+    """Compare each scan's b-value with the input platform's."""
     common = common_b_value(scans, input_platform)
-    # A scan without any shell was found already, as one that is no DWI.
+    # A scan without any shell is reported already, as no DWI.
     weighted = [scan for scan in scans if scan.gradients.shells]
     inputs = [scan for scan in weighted if scan.platform == input_platform]
     for scan in weighted:
@@ -96,7 +96,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
 
 
 def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Say which platforms' shells count as the input's though their b-values differ a little."""
+    """Report platforms whose shells match the input's although their b-values differ a little."""
     shells = {
         platform: [shell.b_value for scan in of_platform for shell in scan.gradients.shells]
         for platform, of_platform in by_platform(scans).items()
@@ -147,21 +147,21 @@ def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float |
 
 # --- Rows: tables that are shifted or reversed -------------------------------------------------
 #
-# With the right row for each volume, the signal of a voxel follows a tensor, whatever the frame of
-# the b-vectors; with wrong rows it does not. So every order of rows that a slip of the hand gives
-# is tried, and the one whose tensors leave least is told when it is far better than the given one.
+# With the right row for each volume, a voxel's signal follows a tensor, whatever the frame of the
+# b-vectors; with wrong rows it does not. So all orders of rows that result from common mistakes are
+# tried, and the one with the smallest residual is reported if it is far better than the given one.
 
 SHIFTS = 5
-"""By how many volumes a shift is looked for, each way (our choice)."""
+"""Largest shift, in volumes and in either direction, that is tried (our choice)."""
 
 SAMPLED = 20_000
-"""Voxels of the mask of which the most changing ones are taken, for speed (our choice)."""
+"""In-mask voxels from which those that change most are selected, for speed (our choice)."""
 
 TAKEN = 2000
-"""Voxels in which tables are compared (our choice)."""
+"""Number of voxels in which tables are compared (our choice)."""
 
 GROUPS = 40
-"""Groups of voxels whose spread tells how sure a comparison is (our choice)."""
+"""Groups of voxels whose spread gives the uncertainty of a comparison (our choice)."""
 
 SURE = 6.0
 """Standard errors by which another order must be better to be believed (our choice)."""
@@ -173,7 +173,7 @@ NEXT = 4.0
 """The same between the best order and the next (our choice)."""
 
 OUTSTANDING = 4.0
-"""Standard deviations of tables in random order by which the right order must be better than their
+"""Standard deviations of randomly ordered tables by which the right order must be better than their
 mean (our choice)."""
 
 RANDOM_ORDERS = 30
@@ -183,12 +183,12 @@ TENSOR_TERMS = 6
 
 @dataclass(frozen=True, eq=False)
 class TableOrder:
-    """One way to give rows of a table to volumes.
+    """One way to assign rows of a table to volumes.
 
     Attributes
     ----------
     name
-        What went wrong when this order is the right one.
+        The mistake that was made if this order is the right one.
     b_rows, vector_rows
         (N,) for each volume the row of its b-value and that of its b-vector.
     """
@@ -200,7 +200,7 @@ class TableOrder:
 
 @dataclass(frozen=True, eq=False)
 class OrderVerdict:
-    """How well the given order of rows explains the signal, and whether another does better.
+    """How well the given order of rows explains the signal, and whether another is better.
 
     `z`: standard errors by which the best other order is better; `left`: its residual over that of
     the given one, geometric mean over voxels; `outstanding`: standard deviations by which the
@@ -228,15 +228,15 @@ def judge_order(
     voxels
         (X, Y, Z, N) signal.
     mask
-        (X, Y, Z).
+        (X, Y, Z) mask.
     b_values
-        (N,) in s/mm².
+        (N,) b-values in s/mm².
     vectors
         (N, 3) unit vectors in any frame; those of b=0 volumes may be anything.
 
     Returns
     -------
-    None when there are too few directions or voxels for a verdict.
+    The verdict; None if there are too few directions or voxels for one.
     """
     signal = _changing_voxels(voxels, mask, b_values > B0_MAXIMUM)
     weighted = int((b_values > B0_MAXIMUM).sum())
@@ -261,14 +261,14 @@ def judge_order(
 
 
 def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -> FloatArray:
-    """(V, N) log signal of the voxels that change most with direction, and noise least."""
+    """Return (V, N) log signal of the voxels that change most with direction and least by noise."""
     index = np.argwhere(mask)
     index = index[:: len(index) // SAMPLED + 1]
     signal: FloatArray = voxels[tuple(index.T)].astype(float)
     signal = signal[(signal > 0).mean(axis=1) > 0.9]
     if len(signal) == 0:
         return signal
-    # Of the middle of the volumes: a b=0 in the wrong place must not choose the voxels.
+    # By the volumes' middle range: a misplaced b=0 must not determine the voxels.
     low, high = np.percentile(signal[:, weighted], [10, 90], axis=1)
     signal = signal[np.sort(np.argsort(high - low)[::-1][:TAKEN])]
     floor = 0.02 * signal.max(axis=1, keepdims=True)
@@ -276,7 +276,7 @@ def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -
 
 
 def _orders(b_values: FloatArray, vectors: FloatArray) -> Iterator[TableOrder]:
-    """Yield every other order that is tried, the likeliest first, each table once."""
+    """Yield all other orders to try, the likeliest first, each table once."""
     count = len(b_values)
     every = np.arange(count)
     weighted = np.flatnonzero(b_values > B0_MAXIMUM)
@@ -310,7 +310,7 @@ def _candidates(every: IntArray, weighted: IntArray) -> Iterator[TableOrder]:
 
 
 def _volumes(by: int) -> str:
-    """Say how far and which way rows lie from their volumes."""
+    """Write how far and in which direction rows are off their volumes."""
     count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
     return f"{count} {'forward' if by > 0 else 'back'}"
 
@@ -321,10 +321,10 @@ def _key(b_values: FloatArray, vectors: FloatArray) -> bytes:
 
 
 def _residuals(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> FloatArray:
-    """(V,) logarithm of the sum of squares that tensors leave, one tensor a shell.
+    """Return (V,) logarithms of the sum of squared residuals of tensors, one tensor per shell.
 
-    That is the likelihood of the table where each voxel has a noise of its own, so voxels that
-    pulse, or that eddy currents move across an edge, decide nothing.
+    This is the likelihood of the table if each voxel has its own noise, so voxels that pulse, or
+    that eddy currents move across an edge, decide nothing.
     """
     table = GradientTable(b_values, vectors)
     left = signal[:, table.b0_volumes]
@@ -341,9 +341,9 @@ def _residuals(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) ->
 
 
 def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> float:
-    """Return by how many standard deviations a table is better than its directions at random.
+    """Return by how many standard deviations a table is better than with random directions.
 
-    What volumes have in common over all voxels, such as a gain of their own, is taken out.
+    What volumes have in common over all voxels, such as a gain, is taken out.
     """
     random = np.random.default_rng(0)
     shells = GradientTable(b_values, vectors).shells
@@ -356,12 +356,12 @@ def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) 
         totals.append(_residuals(signal, b_values, vectors[rows]).sum())
     better = np.mean(totals) - _residuals(signal, b_values, vectors).sum()
     spread = float(np.std(totals, ddof=1))
-    # Directions that hardly differ fit in any order, which says nothing.
+    # Nearly equal directions fit in any order, which says nothing.
     return float(better) / spread if spread > 1e-6 * len(signal) else np.inf
 
 
 def _standard_errors(gain: FloatArray) -> float:
-    """Return a sum over voxels in standard errors, from groups of neighbours."""
+    """Return a sum over voxels in standard errors, estimated from groups of neighbours."""
     groups = np.array([group.sum() for group in np.array_split(gain, GROUPS)])
     error = float(np.sqrt(((groups - groups.mean()) ** 2).sum()))
     return float(groups.sum()) / error if error > 0 else 0.0
@@ -384,7 +384,7 @@ which step of the processing went wrong: other scans went through it.
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A scan's table that is wrong, and what should stand in its files: (N,) s/mm² and (N, 3)."""
+    """A scan's wrong table, and its right content: (N,) b-values in s/mm² and (N, 3) b-vectors."""
 
     where: str
     reasons: tuple[str, ...]
@@ -395,7 +395,7 @@ class Correction:
 def write_corrected(
     folder: str | Path, corrections: Sequence[Correction], dataset: str | Path
 ) -> None:
-    """Write corrected tables in the layout of their dataset, with what was wrong in a README."""
+    """Write corrected tables in the layout of their dataset, with the reasons in a README."""
     with new_folder(folder) as stage:
         said = [README.format(dataset=Path(dataset).resolve().name)]
         for each in corrections:

@@ -1,9 +1,9 @@
-"""Volumes that moved: how the head lies in each volume of a scan, in mm and degrees.
+"""Motion between volumes: the position of the head in each volume of a scan, in mm and degrees.
 
-Each volume is laid by a rigid motion on what the other volumes of its shell let expect
-(`slices`), so that the contrast is the same; these are first brought to where the head usually
-lies, again and again, as eddy does (Andersson 2016). It is done on coarse, smooth images: quick,
-and good to a fraction of a millimetre, to find volumes that moved and not to correct them.
+Each volume is rigidly registered to its prediction from the other volumes of its shell (`slices`),
+so that the contrast is the same; these are first moved to the head's usual position, iteratively,
+like in eddy (Andersson 2016). Coarse, smooth images are used: fast, and accurate to a fraction of a
+millimetre, to find volumes that moved, not to correct them.
 """
 
 from collections.abc import Sequence
@@ -24,92 +24,92 @@ from napari_msp.checking.slices import LEAST_SHARE, LEAST_VOXELS
 from napari_msp.signal.noise import Group
 
 COARSE = 4.5
-"""Size in mm that voxels are averaged to, where they are smaller (our choice)."""
+"""Voxel size in mm to which smaller voxels are averaged (our choice)."""
 
 FEWEST_VOXELS = 20
-"""Voxels that an axis keeps at least (our choice)."""
+"""Smallest number of voxels that an axis keeps (our choice)."""
 
 FEWEST_COARSE = 4
-"""Coarse voxels along each axis without which motion is not measured (our choice)."""
+"""Coarse voxels along each axis below which motion is not measured (our choice)."""
 
 SMOOTHING = 1.0
-"""Standard deviation, in coarse voxels, of the smoothing (our choice)."""
+"""Standard deviation of the smoothing, in coarse voxels (our choice)."""
 
 MOST_POINTS = 12000
-"""Points at which two volumes are compared; more add time and nothing to the accuracy."""
+"""Points at which two volumes are compared; more take time and add no accuracy."""
 
 STEPS = 5
 """Gauss-Newton steps of one registration; they settle after three."""
 
 PASSES = 6
-"""Most often that volumes are laid on the still ones, each time without those that moved."""
+"""Largest number of registrations to the still volumes, each without those that moved."""
 
 STILL = 0.25
-"""Displacement, in voxels, up to which a volume is taken to lie still (our choice)."""
+"""Displacement, in voxels, up to which a volume counts as still (our choice)."""
 
 FAR = 0.6
-"""Share of the largest displacement from which volumes are left out at a time: those beside a
-volume that moved seem to move by less than half as much (our choice)."""
+"""Share of the largest displacement from which volumes are left out in one pass: the neighbours of
+a moved volume seem to move by less than half as much (our choice)."""
 
 KEPT_MOVING = 0.2
-"""Share of volumes that do not lie still from which on the still ones may say too little (our
-choice: up to a sixth of moved volumes is found exactly)."""
+"""Share of moving volumes from which the still ones may be too few (our choice: up to a sixth of
+moved volumes is found exactly)."""
 
 STIFFNESS = (1000.0, 100.0, 100.0, 30.0, 10.0, 3.0)
-"""Of the fits by which a head that kept moving is laid on itself, one after the other: from next to
-the mean of all directions to one that follows their contrast (our choice)."""
+"""Stiffness of successive fits for a head that kept moving: from nearly the mean of all directions
+to one that follows their contrast (our choice)."""
 
 CLEARLY = 0.97
-"""Share of what is left unexplained with still volumes below which those that are brought back are
-believed (our choice)."""
+"""Ratio of residuals, to those with still volumes, below which volumes moved back are believed (our
+choice)."""
 
 MOST_GAIN = 2.0
-"""Factor between a volume and what is expected of it from which they are not alike (our choice)."""
+"""Factor between a volume and its prediction from which they are not alike (our choice)."""
 
 TINY = 1e-12
-"""Keeps noise-free images from dividing by nothing."""
+"""Small number that avoids division by zero in noise-free images."""
 
 TOLERANCE = 4.0
-"""Residuals beyond this many robust standard deviations lose weight (our choice)."""
+"""Robust standard deviations beyond which residuals lose weight (our choice)."""
 
 ERROR_SCALE = 5.0
-"""Errors found over standard errors, which take smooth images' residuals as independent (measured
-on simulated scans: 3 to 9 in median, five times more where the head kept moving in a block of 14
-slices)."""
+"""Ratio of observed errors to standard errors, which treat smooth images' residuals as independent
+(measured on simulated scans: 3 to 9 in median, five times more where the head kept moving in a
+block of 14 slices)."""
 
 SURE = 8.0
-"""Errors of its measurement from which a displacement is a move, and counts in framewise
+"""Multiple of its measurement error from which a displacement is a move, and counts in framewise
 displacement. Clean simulated volumes seem to move by up to 2.5 errors at b = 1200, by up to 7.5 at
 b = 3000 in a block of 14 slices (our choice)."""
 
 HEAD_RADIUS = 50.0
-"""mm: of the sphere on which framewise displacement counts rotations (Power 2012)."""
+"""Radius in mm of the sphere on which framewise displacement counts rotations (Power 2012)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How the head lies in each volume, against where it usually lies in those of its kind.
+    """Position of the head in each volume, relative to its usual one in volumes of that kind.
 
-    A volume that is the only one of its kind has nothing to be compared with: its numbers are nan.
-    How b=0 lies against a shell is not measured, as contrasts differ by more than heads move.
+    The only volume of its kind cannot be compared: its numbers are nan. The position of b=0
+    relative to a shell is not measured, as contrasts differ by more than heads move.
 
     Attributes
     ----------
     shifts
-        (N, 3) in mm, at the brain's centre, in scanner axes.
+        (N, 3) shifts in mm, at the brain's centre, in scanner axes.
     rotations
         (N, 3) rotation vectors in radians, in scanner axes.
     displacements
-        (N,) in mm: how far shift and rotation move the brain's voxels on average.
+        (N,) mean distances in mm by which shift and rotation move the brain's voxels.
     errors
-        (N,) in mm: how large the displacement of a volume that did not move may well seem.
+        (N,) displacements in mm that a volume that did not move may seem to have.
     framewise
-        (N,) framewise displacement in mm from the volume before: the sum of its absolute shifts,
-        and of its rotations on a sphere of 50 mm radius (Power 2012). Volumes that lie no more
-        than three errors from their place count as being there. nan for the first.
+        (N,) framewise displacement in mm from the previous volume: the sum of its absolute shifts
+        and of its rotations on a sphere of 50 mm radius (Power 2012). Volumes displaced by less
+        than `SURE` errors count as unmoved. nan for the first.
     poses
-        (N, 4, 4) the same motions as matrices in scanner coordinates: where a point of the head,
-        as it usually lies, is in each volume.
+        (N, 4, 4) the same motions as matrices in scanner coordinates: from a point of the head in
+        its usual position to its place in each volume.
     """
 
     shifts: FloatArray
@@ -131,16 +131,16 @@ class Motion:
 
 
 class ThinSlices:
-    """A scan averaged within its slices, so that what follows is quick.
+    """A scan averaged within its slices, for speed.
 
     Parameters
     ----------
     voxels
-        (X, Y, Z, N).
+        (X, Y, Z, N) signal.
     groups
         All volumes, by kind.
     axis
-        Along which slices lie on each other.
+        Axis along which slices are stacked.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class ThinSlices:
         self.groups, self.axis = groups, axis
 
     def without(self, dropped: MaskArray) -> FloatArray:
-        """Return (X, Y, Z, N) values with (K, N) slices replaced by what others let expect."""
+        """Return (X, Y, Z, N) values with (K, N) slices replaced by predictions from others."""
         values = self.values.copy()
         slices = np.moveaxis(values, self.axis, 0)
         for group in self.groups:
@@ -175,18 +175,18 @@ class ThinSlices:
     def gains(
         self, motion: Motion, volume: int, moved: MaskArray, dropped: MaskArray
     ) -> FloatArray:
-        """Compare each slice of a volume that moved with the others, moved likewise.
+        """Compare each slice of a moved volume with the others, moved likewise.
 
         Parameters
         ----------
         moved
-            (N,) volumes that are not predicted from.
+            (N,) volumes that are not used for prediction.
         dropped
-            (K, N) slices that are not predicted from.
+            (K, N) slices that are not used for prediction.
 
         Returns
         -------
-        (K,) signal over what is expected; nan where little brain is expected.
+        (K,) signal over prediction; nan where little brain is expected.
         """
         group = next(each for each in self.groups if volume in each.volumes)
         row = group.others(~moved[group.volumes])[list(group.volumes).index(volume)]
@@ -208,7 +208,7 @@ class ThinSlices:
 
 
 def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
-    """Measure how the head moved from volume to volume.
+    """Measure the head's motion from volume to volume.
 
     Parameters
     ----------
@@ -236,11 +236,11 @@ def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
 def _poses(
     coarse: "_Coarse", series: FloatArray, group: Group, limit: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Lay each volume of a group on the others; give poses and their errors in mm.
+    """Register each volume of a group to the others; return poses and their errors in mm.
 
-    Where few volumes moved, those that lie still say best what to expect. Where the head kept
-    moving, hardly any do: what is expected moves along. Then volumes are brought back first; that
-    stands where it leaves clearly less unexplained.
+    If few volumes moved, the still ones give the best predictions. If the head kept moving, hardly
+    any are still, and predictions move along. Then volumes are moved back first; the result is used
+    if its residual is clearly smaller.
     """
     splines = [spline_filter(each, mode="nearest") for each in np.moveaxis(series, -1, 0)]
     found = _by_still_volumes(coarse, series, splines, group, limit)
@@ -263,10 +263,10 @@ class _Laid:
 def _by_still_volumes(
     coarse: "_Coarse", series: FloatArray, splines: Sequence[FloatArray], group: Group, limit: float
 ) -> _Laid:
-    """Lay volumes on what those that lie still let expect.
+    """Register volumes to predictions from still volumes.
 
-    Volumes that lie further away than `limit` are no longer predicted from, the furthest first, so
-    that they take no others with them.
+    Volumes displaced by more than `limit` are no longer used for prediction, the furthest first, so
+    that they do not affect others.
     """
     count = len(splines)
     found = _Laid(np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf))
@@ -287,10 +287,10 @@ def _by_still_volumes(
 def _by_volumes_brought_back(
     coarse: "_Coarse", splines: Sequence[FloatArray], group: Group
 ) -> _Laid:
-    """Lay volumes on what the others let expect once they are brought to where the head lies.
+    """Register volumes to predictions from the others, moved back to the head's usual position.
 
     A flexible fit takes motion that goes along with directions for contrast, a stiff one some
-    contrast for motion: the first fits are stiff, and only what is left is seen by the last ones.
+    contrast for motion: the first fits are stiff, and only the remainder is seen by the last ones.
     """
     count = len(splines)
     found = _Laid(np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf))
@@ -313,7 +313,7 @@ def _laid(
     expected: FloatArray,
     trust: FloatArray,
 ) -> _Laid:
-    """Lay each volume on what is expected of it, where that is known."""
+    """Register each volume to its prediction, where there is one."""
     poses, errors = start.poses.copy(), start.errors.copy()
     for place in range(len(splines)):
         if np.isfinite(expected[..., place]).all():
@@ -326,7 +326,7 @@ def _laid(
 def _left(
     coarse: "_Coarse", splines: Sequence[FloatArray], group: Group, poses: FloatArray
 ) -> float:
-    """Return the mean over volumes of their median difference from what the others let expect."""
+    """Return the mean over volumes of their median difference from their predictions."""
     back = coarse.brought_back(splines, poses)
     apart = np.abs(back - back @ group.others().T.astype(np.float32))
     return float(np.median(apart[tuple(coarse.indices.T)], axis=0).mean())
@@ -335,7 +335,7 @@ def _left(
 def _described(
     poses: FloatArray, errors: FloatArray, groups: Sequence[Group], coarse: "_Coarse"
 ) -> Motion:
-    """Put poses into numbers, against the usual one of each kind of volume."""
+    """Express poses as numbers, relative to the usual pose of each kind of volume."""
     relative = poses.copy()
     distances = np.full(len(poses), np.nan)
     lone = np.zeros(len(poses), dtype=bool)
@@ -344,12 +344,12 @@ def _described(
         relative[at] = poses[at] @ np.linalg.inv(coarse.usual(poses[at]))
         distances[at] = coarse.distances(poses[at], poses[at])
     rotations, shifts = _parameters(relative, coarse.centre)
-    # Small moves that may be none would add up.
+    # Small moves that may not be real would add up.
     sure = np.where((distances < SURE * errors)[:, None, None], np.eye(4), relative)
     turns, moves = _parameters(sure[1:] @ np.linalg.inv(sure[:-1]), coarse.centre)
     framewise = np.full(len(poses), np.nan)
     framewise[1:] = np.abs(moves).sum(axis=1) + HEAD_RADIUS * np.abs(turns).sum(axis=1)
-    # A volume that is the only one of its kind has nothing to be compared with.
+    # The only volume of its kind cannot be compared.
     for values in (shifts, rotations, distances, framewise, framewise[1:]):
         values[lone[: len(values)]] = np.nan
     return Motion(shifts, rotations, distances, errors, framewise, relative)
@@ -371,7 +371,7 @@ def _pose(rotation: FloatArray, shift: FloatArray, centre: FloatArray) -> FloatA
 
 
 class _Coarse:
-    """A scan on coarse voxels, and what registering its volumes needs."""
+    """A scan on coarse voxels, and the data for registering its volumes."""
 
     def __init__(self, thin: ThinSlices, values: FloatArray) -> None:
         factors = np.ones(3, dtype=int)
@@ -393,7 +393,7 @@ class _Coarse:
         return gaussian_filter(self.values, (SMOOTHING,) * 3 + (0,), truncate=3.0, mode="nearest")
 
     def brought_back(self, splines: Sequence[FloatArray], poses: FloatArray) -> FloatArray:
-        """Return (x, y, z, N) volumes as if the head lay where it usually does."""
+        """Return (x, y, z, N) volumes moved to the head's usual position."""
         moves = self.to_voxel @ poses @ self.affine
         back = [
             affine_transform(each, to[:3, :3], to[:3, 3], order=3, mode="nearest", prefilter=False)
@@ -402,7 +402,7 @@ class _Coarse:
         return np.stack(back, axis=-1)
 
     def trust(self, series: FloatArray, expected: FloatArray, kept: MaskArray) -> FloatArray:
-        """Return a weight to each point: small where volumes are predicted badly."""
+        """Return a weight for each point: small where volumes are predicted badly."""
         at = tuple(self.indices.T)
         error = np.median(np.abs(series[at] - expected[at])[:, kept], axis=1)
         return np.asarray(1 / (error**2 + np.median(error) ** 2 + TINY))
@@ -421,14 +421,14 @@ class _Coarse:
     def register(
         self, volume: FloatArray, expected: FloatArray, pose: FloatArray, trust: FloatArray
     ) -> tuple[FloatArray, float]:
-        """Improve a pose, so that the volume at `pose · x` shows what is expected at x.
+        """Improve a pose, so that the volume at `pose · x` agrees with the prediction at x.
 
         `volume` is given by the coefficients of its cubic spline. Least squares over six parameters
-        of motion, a gain and an offset; residuals that are far off count little.
+        of motion, a gain and an offset; outlying residuals count little.
 
         Returns
         -------
-        The pose, and its standard error as mean displacement in mm; infinite where the two are not
+        The pose, and its standard error as mean displacement in mm; infinite if the two are not
         alike.
         """
         at, points = tuple(self.indices.T), self.points
@@ -461,7 +461,7 @@ class _Coarse:
             pose = pose @ _pose(change[3:], change[:3], self.centre)
             if np.abs(change[:3]).max() < 0.005 and np.abs(change[3:]).max() < 1e-4:
                 break
-        # The variance of weighted least squares, by the residuals as they are (White 1980).
+        # The variance of weighted least squares, from the actual residuals (White 1980).
         inverse = np.linalg.pinv(weighted.T @ columns)
         spread = weighted * residual[:, None]
         covariance = inverse @ (spread.T @ spread) @ inverse / np.outer(scale, scale)
@@ -471,14 +471,14 @@ class _Coarse:
 
 
 def _factors(sizes: FloatArray, shape: Sequence[int]) -> IntArray:
-    """Say how many voxels are averaged along each axis."""
+    """Return how many voxels are averaged along each axis."""
     wanted = np.maximum(np.rint(COARSE / sizes), 1)
     room = np.maximum(np.array(shape) // FEWEST_VOXELS, 1)
     return np.asarray(np.minimum(wanted, room).astype(int))
 
 
 def _averaged(values: FloatArray, factors: IntArray) -> FloatArray:
-    """Average blocks of (X, Y, Z, ...) voxels; what makes no whole block is left off."""
+    """Average blocks of (X, Y, Z, ...) voxels; incomplete blocks are dropped."""
     counts = [count // factor for count, factor in zip(values.shape, factors, strict=False)]
     kept = tuple(slice(count * factor) for count, factor in zip(counts, factors, strict=True))
     blocks = [n for count, factor in zip(counts, factors, strict=True) for n in (count, factor)]

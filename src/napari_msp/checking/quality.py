@@ -1,7 +1,7 @@
-"""Is a scan any good? What a radiographer asks first, as numbers.
+"""Quality of a scan: what a radiographer asks first, as numbers.
 
-Slices that dropped out (`slices`), volumes that moved (`motion`), how alike neighbouring directions
-are, signal and contrast over noise, ghosts and what wraps into the background.
+Slices that dropped out (`slices`), volumes that moved (`motion`), similarity of neighbouring
+directions, signal-to-noise and contrast-to-noise, ghosts and wrap-around in the background.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,60 +32,60 @@ from napari_msp.formatting import shown
 from napari_msp.signal.noise import SAMPLE, Group, contrast_to_noise, groups_of, noise_of
 
 LEAST_MOVE = 0.5
-"""Displacement in mm above which a volume has moved, and (our choice) ..."""
+"""Displacement in mm above which a volume has moved (our choice), if it also exceeds ..."""
 
 LEAST_MOVE_VOXELS = 0.25
-"""... the same in voxels, and ..."""
+"""... this displacement in voxels (our choice)."""
 
 ALONG_ANOTHER = 0.25
-"""Share of signal that a plane must lack to tell that slices lie along another axis than the third
-(our choice)."""
+"""Share of signal that a plane must lack to show that slices are stacked along another axis than
+the third (our choice)."""
 
 THICKER = 1.1
-"""How many times longer than along both other axes voxels are along that of thick slices."""
+"""Ratio of a voxel's edge to both others from which it is the thickness of thick slices."""
 
 FEWER = 0.5
-"""Share of both other axes' voxels below which those of an axis are the slices of a slab (our
+"""Ratio of an axis's voxels to both others' below which they are the slices of a slab (our
 choice)."""
 
 HEAD_SHARE = 0.25
-"""Share of the brain's median b=0 signal above which something belongs to the head (our choice:
-above ghosts, below skin)."""
+"""Share of the brain's median b=0 signal above which a voxel belongs to the head (our choice: above
+ghosts, below skin)."""
 
 MARGIN = 2
-"""Voxels around the head that are no background."""
+"""Voxels around the head that do not count as background."""
 
 FEWEST_BACKGROUND = 150
-"""Voxels of the background below which nothing is measured there (our choice)."""
+"""Number of background voxels below which nothing is measured there (our choice)."""
 
 GHOST_BINS = 16
-"""Brightnesses of the shifted head by which the background is sorted."""
+"""Number of brightness bins of the shifted head by which the background is sorted."""
 
 CLEARLY = 9.0
-"""Lower sum of squared errors, in squared standard errors, by which one explanation is taken for
+"""Difference of sums of squared errors, in squared standard errors, from which one explanation is
 better than another: three standard errors."""
 
 TINY = 1e-12
-"""Keeps a background without noise from dividing by nothing."""
+"""Small number that avoids division by zero in a background without noise."""
 
 END_SHARE = 0.05
-"""Share of the field of view, at each end, in which wrap-around is looked for (our choice)."""
+"""Share of the field of view, at each end, in which wrap-around is measured (our choice)."""
 
 
 @dataclass(frozen=True)
 class MovedVolume:
-    """A volume in which the head lies elsewhere.
+    """A volume in which the head is displaced.
 
     Attributes
     ----------
     volume
-        Counted from 0.
+        Index of the volume, counted from 0.
     shift
-        In mm, of the brain's centre.
+        Shift of the brain's centre in mm.
     turn
-        In degrees.
+        Turn in degrees.
     displacement
-        In mm: how far both move the brain's voxels on average.
+        Mean distance in mm by which both move the brain's voxels.
     """
 
     volume: int
@@ -96,39 +96,39 @@ class MovedVolume:
 
 @dataclass(frozen=True, eq=False)
 class ScanQuality:
-    """How good a scan is. What cannot be measured is None.
+    """Quality of a scan. Whatever cannot be measured is None.
 
     Attributes
     ----------
     b_values
-        (N,) of the volumes, those of a shell alike; 0 for b=0.
+        (N,) b-values of the volumes, equal within a shell; 0 for b=0.
     volumes
-        (N,) what they are called: their indices in the file, of which some may be left out.
+        (N,) indices of the volumes in the file, of which some may be left out.
     slice_axis
-        Stored axis along which slices lie on each other.
+        Stored axis along which slices are stacked.
     slice_axis_by
-        How that is known, in words that go on after "the third axis, ".
+        How that is known, in words that follow "the third axis, ".
     gains
-        (K, N) signal of each slice over what the other volumes let expect; nan where nothing is
-        expected.
+        (K, N) signal of each slice over its prediction from the other volumes; nan without a
+        prediction.
     dropped
         Slices that lost signal, deepest first.
     motion
-        Of every volume.
+        Motion of every volume.
     moved
         Volumes that moved, furthest first.
     correlations
-        (N,) of each volume with the one of the nearest gradient, in the mask; nan for b=0.
+        (N,) correlations of volumes with the one of the nearest gradient, in the mask; nan for b=0.
     ndc
         Neighbouring-DWI correlation: the mean of `correlations` (Yeh 2019).
     ndc_whole
-        The same over the whole image, background and all.
+        The same over the whole image, including background.
     snr
         Mean b=0 signal in the mask over `noise`.
     noise
         Standard deviation of one volume's noise, in scanner units.
     noise_from
-        What it was taken from: "b=0" volumes, repeated, or the "residuals" of a shell's fit.
+        Source of the noise: repeated "b=0" volumes, or the "residuals" of a shell's fit.
     cnr
         By b-value: standard deviation over the volumes of the signal that a fit predicts, over the
         standard deviation of the residuals, averaged over the mask (eddy_quad's CNR, Bastiani 2019,
@@ -138,8 +138,8 @@ class ScanQuality:
     wrap
         Signal at the ends of the field of view, as a share of the brain's.
     ghost_axis
-        Stored axis along which both were looked for: that of phase encoding where it is stated,
-        else the worse one.
+        Stored axis along which both were measured: that of phase encoding if it is stated, else the
+        worse one.
     """
 
     b_values: FloatArray
@@ -163,7 +163,7 @@ class ScanQuality:
 
     @property
     def numbers(self) -> dict[str, str]:
-        """What was measured, by what it is, as it is shown."""
+        """The measurements as displayed, by name."""
         noise = " (noise by residuals)" if self.noise_from == "residuals" else ""
         return {
             "neighbour correlation": shown(self.ndc, ".2f"),
@@ -188,13 +188,13 @@ class ScanQuality:
 
 
 def measure_quality(acquisition: Acquisition) -> ScanQuality:
-    """Measure how good a scan is.
+    """Measure the quality of a scan.
 
     Parameters
     ----------
     acquisition
-        Raw or processed; its sidecar or header says along which axes it was encoded, or else what
-        is found there does.
+        Raw or processed scan; its encoding axes are read from its sidecar or header, or else
+        estimated from the voxels.
     """
     table, mask, voxels = acquisition.gradients, acquisition.mask, acquisition.voxels
     groups = groups_of(table)
@@ -204,7 +204,7 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     motion = measure_motion(thin, dropped)
     moved = _moved(motion, float(thin.sizes.mean()))
     if moved:
-        # Where a head moved, slices are compared with the others as they lie in that volume.
+        # If a head moved, slices are compared with the others as positioned in that volume.
         away = _furthest(moved, groups)
         gains, dropped = slice_gains(means, groups, away)
         for each in moved:
@@ -250,14 +250,14 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
 
 
 def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None, str]:
-    """Look up along which stored axes phases and slices were encoded, and how the latter is known.
+    """Look up the stored axes of phase and slice encoding, and how the latter is known.
 
-    Where neither sidecar nor header says it, slices that are clearly thick or few are told by that.
+    If neither sidecar nor header states it, clearly thick or few slices show the latter.
     """
     phase, slices = acquisition.image.header.get_dim_info()[1:]
     stated: Mapping[str, object] = {}
     if acquisition.path is not None:
-        with suppress(UserError):  # which is told where sidecars are checked
+        with suppress(UserError):  # reported where sidecars are checked
             stated = read_metadata(acquisition.path)
     for name in ("PhaseEncodingAxis", "PhaseEncodingDirection"):
         phase = _axis(stated.get(name), phase)
@@ -276,7 +276,7 @@ def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None, str]:
 
 
 def _axis(stated: object, otherwise: int | None) -> int | None:
-    """Turn BIDS's "i", "j-" and so on into the index of an axis."""
+    """Convert BIDS's "i", "j-" and so on to the index of an axis."""
     letters = {"i": 0, "j": 1, "k": 2}
     return letters.get(stated[:1], otherwise) if isinstance(stated, str) else otherwise
 
@@ -284,11 +284,11 @@ def _axis(stated: object, otherwise: int | None) -> int | None:
 def _dropped(
     voxels: FloatArray, mask: MaskArray, groups: Sequence[Group], axis: int | None
 ) -> tuple[int, FloatArray, FloatArray, MaskArray]:
-    """Look for slices that dropped out, and find out along which axis they lie where none is given.
+    """Look for slices that dropped out, and for the axis along which they are stacked if not given.
 
-    That is the third, as scanners store them, unless slices dropped out along another one only.
-    There a plane counts that is dark between two in order: a head that moved empties planes at its
-    edges, and what fibres do along their way is smooth.
+    It is the third, as scanners store them, unless slices dropped out along another one only. A
+    plane counts there if it is dark between two normal ones: a head that moved empties planes at
+    its edges, and effects of fibres vary smoothly along them.
     """
     found = {}
     for each in (2, 1, 0) if axis is None else (axis,):
@@ -322,7 +322,7 @@ def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
 
 
 def _furthest(moved: Sequence[MovedVolume], groups: Sequence[Group]) -> MaskArray:
-    """(N,) volumes that moved too far to predict others from."""
+    """Return (N,) which volumes moved too far to predict others from."""
     away = np.zeros(sum(len(group.volumes) for group in groups), dtype=bool)
     for group in groups:
         inside = [each.volume for each in moved if each.volume in group.volumes]
@@ -336,23 +336,23 @@ def _furthest(moved: Sequence[MovedVolume], groups: Sequence[Group]) -> MaskArra
 def neighbour_correlations(
     voxels: FloatArray, inside: FloatArray, table: GradientTable
 ) -> tuple[FloatArray, float | None]:
-    """Correlate each weighted volume with the one that lies nearest in q-space.
+    """Correlate each weighted volume with its nearest neighbour in q-space.
 
-    Nearest by DIPY's `find_qspace_neighbors`, also across shells (Yeh 2019).
+    The neighbours are DIPY's `find_qspace_neighbors`, also across shells (Yeh 2019).
 
     Parameters
     ----------
     voxels
-        (X, Y, Z, N).
+        (X, Y, Z, N) signal.
     inside
-        (N, V) the same in the mask.
+        (N, V) the same signal in the mask.
 
     Returns
     -------
-    In the mask, (N,), nan for b=0 and for volumes without any contrast; and the mean over the
-    whole image, None where there is none.
+    (N,) correlations in the mask, nan for b=0 and for volumes without any contrast; and the mean
+    over the whole image, None without correlations.
     """
-    # With these come DIPY's readers of files, which nobody should wait for who opens a window.
+    # This imports DIPY's file readers, too slow for the opening of a window.
     from dipy.core.gradients import gradient_table
     from dipy.stats.qc import find_qspace_neighbors
 
@@ -373,7 +373,7 @@ def neighbour_correlations(
 def _correlate(
     volumes: Sequence[FloatArray] | FloatArray, pairs: Sequence[tuple[int, int]]
 ) -> FloatArray:
-    """Return Pearson's r of pairs of volumes; nan where one is constant."""
+    """Return Pearson's r of pairs of volumes; nan if one is constant."""
     means = [volume.mean(dtype=float) for volume in volumes]
     centred = [
         volume - mean.astype(volume.dtype) for volume, mean in zip(volumes, means, strict=True)
@@ -401,18 +401,18 @@ def _background(
 
 
 def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None, float | None]:
-    """Measure what should not be in the background of the mean b=0 image.
+    """Measure artefacts in the background of the mean b=0 image.
 
     Returns
     -------
     ghost
-        Nyquist ghost: how much of the head, shifted by half the field of view, the background
-        holds. 0.05 is a ghost of 5 %.
+        Nyquist ghost: the share of the head, shifted by half the field of view, that the background
+        contains. 0.05 is a ghost of 5 %.
     wrap
-        Mean signal at the two ends of the field of view, the brighter one, over the rest of the
+        Mean signal at the brighter of the two ends of the field of view, minus the rest of the
         background, as a share of the brain's median.
 
-    Either is None where too little background lies there.
+    Either is None if too little background is there.
     """
     signal = float(np.median(b0[mask]))
     if signal <= 0:
@@ -422,7 +422,7 @@ def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None
     free = ~binary_dilation(head, iterations=MARGIN)
     size = b0.shape[axis]
     shifted = (np.roll(b0 * head, size // 2, axis) + np.roll(b0 * head, -(size // 2), axis)) / 2
-    # What is brighter than any ghost is something else, such as the head wrapped round.
+    # Voxels brighter than any ghost are something else, such as the head wrapped around.
     dim = free & (b0 <= HEAD_SHARE * np.maximum(shifted, signal))
     under, clear = dim & (shifted > HEAD_SHARE * signal), dim & (shifted == 0)
     ghost = wrap = None
@@ -444,18 +444,18 @@ def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None
 
 
 def _ghost(shifted: FloatArray, seen: FloatArray, floor: float) -> float:
-    """Estimate how much of the shifted head a background holds.
+    """Estimate the share of the shifted head that a background contains.
 
-    In a magnitude image a ghost hides in the noise: the mean of Rice's distribution, with what is
-    seen without a ghost as its mean at 0. Where a plain sum explains the background as well, as in
-    images that were averaged or filtered as complex numbers, that is taken.
+    In a magnitude image a ghost hides in the noise: the model is the mean of Rice's distribution,
+    whose mean at 0 is the background without ghost. If a plain sum explains the background as well,
+    as in images that were averaged or filtered as complex numbers, that is used.
 
     Parameters
     ----------
     shifted, seen
-        (V,) what the head would be there, and what is seen.
+        (V,) signal that the shifted head would have there, and the observed signal.
     floor
-        What is seen where the shifted head is not.
+        Observed signal where the shifted head is not.
     """
     edges = np.quantile(shifted, np.linspace(0, 1, GHOST_BINS + 1))
     place = np.clip(np.searchsorted(edges, shifted, side="right") - 1, 0, GHOST_BINS - 1)

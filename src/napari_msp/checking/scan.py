@@ -1,4 +1,4 @@
-"""Everything that can be said of one scan alone: its files, voxels, mask and signal."""
+"""The check of one scan alone: its files, voxels, mask and signal."""
 
 import json
 import warnings
@@ -40,27 +40,27 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.foreign_errors import shortened
 
 SMALLEST_HOLE = 10
-"""Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
+"""Total number of voxels in the mask's holes that is reported (our choice)."""
 
 LEAST_CONNECTED = 0.98
 """Share of the mask that its largest piece must have (our choice)."""
 
 MOST_ABOVE_B0 = 0.02
-"""Share of in-mask samples with S > S0 that is put down to noise (our choice)."""
+"""Share of in-mask samples with S > S0 that is attributed to noise (our choice)."""
 
 LEAST_NDC = 0.4
 """Neighbouring-DWI correlation below which a scan is of low quality (Yeh 2019)."""
 
 MOST_GHOST = 0.015
-"""Nyquist ghost, as a share of the signal, that is let pass (our choice; measured: up to 0.001 in
+"""Nyquist ghost, as a share of the signal, that is accepted (our choice; measured: up to 0.001 in
 simulated heads without one, 0.005 in a real one)."""
 
 MOST_WRAP = 0.05
-"""Signal at the ends of the field of view, as a share of the brain's, that is let pass (our
+"""Signal at the ends of the field of view, as a share of the brain's, that is accepted (our
 choice)."""
 
 NAMED = 3
-"""Volumes that a message names, the worst."""
+"""Number of volumes that a message names, the worst ones."""
 
 
 def check_scan(
@@ -77,15 +77,15 @@ def check_scan(
     Parameters
     ----------
     path, root
-        The scan's image, and the folder from which places are named.
+        The scan's image, and the folder to which reported paths are relative.
     with_images
-        Whether to make the images by which scans are aligned.
+        Whether to make the images for alignment.
     b0_threshold
         As for `load_acquisition`.
 
     Returns
     -------
-    The findings, and what is kept; None when later comparisons cannot use the scan.
+    The findings, and the summary; None for it if later comparisons cannot use the scan.
     """
     where = place_of(path, root)
     findings = list(check_sidecar(path, root))
@@ -105,7 +105,7 @@ def check_scan(
         intensities = list(check_intensities(where, acquisition))
         findings += intensities
         if acquisition.left_out or not (intensities or acquisition.every_volume):
-            # Else the same is said with its share, or by the order of the rows.
+            # Otherwise the same is reported with its share, or by the order of the rows.
             findings += check_volumes(where, acquisition)
         findings += check_deviation(where, acquisition)
         inside = acquisition.brain.inside
@@ -138,14 +138,14 @@ def check_scan(
 def _was_aligned(path: Path) -> bool:
     try:
         return ALIGNMENT in read_metadata(path)
-    except UserError:  # told with the sidecar
+    except UserError:  # reported with the sidecar
         return False
 
 
 def _open(
     path: Path, root: Path, findings: list[Finding], b0_threshold: float | None
 ) -> Acquisition | None:
-    """Open the parts of a scan one by one, so that what is wrong with each is added."""
+    """Open the parts of a scan one by one, so that problems of each are added."""
     where = place_of(path, root)
     image = mask_path = None
     notes: tuple[str, ...] = ()
@@ -155,15 +155,15 @@ def _open(
         found = look_for_mask(path)
         mask_path, notes = found.path, found.passed_over
         findings += check_mask_given(where, mask_path, notes)
-    # Without an image its table is still looked at; any affine will do for that.
+    # Without an image its table is still checked; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
     gradients = None
     with errors_as_findings(findings, root, where):
         files = find_gradients(path, image)
         findings += check_gradient_files(path, root, files)
         if not files.missing:
-            # The number of volumes is compared by the acquisition, so that a table that belongs to
-            # another image is still looked at.
+            # The acquisition compares the number of volumes, so that another image's table is still
+            # checked.
             gradients = read_gradients(files.bval, files.bvec, affine, b0_threshold=b0_threshold)
     if gradients is None:
         return None
@@ -173,7 +173,7 @@ def _open(
     with errors_as_findings(findings, root, where):
         check_four_axes(image, str(path))
         doubts = (*header_doubts(image), *table_doubts(gradients))
-        # That its sidecar cannot be read is a finding of its own.
+        # An unreadable sidecar is a finding of its own.
         doubts += tuple(file_doubts(path, gradients, image.affine, given=False, unread=False))
         return Acquisition(
             image, gradients, mask_path, path, other_masks=notes, header_doubts=doubts
@@ -184,12 +184,12 @@ def _open(
 def _readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
 ) -> Acquisition | None:
-    """Read voxels and mask, which the acquisition keeps; what it warns of becomes findings.
+    """Read voxels and mask, which the acquisition keeps; its warnings become findings.
 
     Returns
     -------
-    The acquisition; with every volume where it is refused for them, but its rows are only on other
-    volumes. None where it cannot be used.
+    The acquisition; with all volumes if it is refused for odd ones, but its rows are merely
+    misplaced. None if it cannot be used.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtfulScan)
@@ -206,7 +206,7 @@ def _readable(
 
 
 def _rows_slipped(whole: Acquisition) -> bool:
-    """Return whether another order of its rows makes a table fit, which is then told of."""
+    """Return whether another order of its rows makes a table fit, which is then reported."""
     try:
         return bool(whole.b0[whole.mask].any() and examine_table("", whole)[1].slip)
     except UserError:
@@ -214,7 +214,7 @@ def _rows_slipped(whole: Acquisition) -> bool:
 
 
 def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | None:
-    """Make the images by which scans are aligned, from the lowest shell; None without one."""
+    """Make the images for alignment, from the lowest shell; None without one."""
     if table.slip:
         acquisition = with_table(acquisition, table)
     if not acquisition.gradients.shells:
@@ -229,7 +229,7 @@ def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | N
 
 
 def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
-    """Look at the JSON file beside an image, and those that it inherits."""
+    """Check the JSON file beside an image, and those that it inherits."""
     where = place_of(sidecar_path(path), root)
     try:
         content = read_metadata(path)
@@ -248,7 +248,7 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:
-    """Say which gradient files an image lacks, and which it has from elsewhere."""
+    """Report gradient files that an image lacks, and those that it has from elsewhere."""
     for file in files.missing:
         advice = Advice("put it beside the image")
         yield Finding("error", place_of(file, root), "is missing", advice)
@@ -260,27 +260,27 @@ def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterat
 
 
 def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
-    """Look whether voxels are isotropic."""
+    """Check whether voxels are isotropic."""
     if not lattice.isotropic:
         problem = f"voxels are {lattice.edges}, training needs cubes"
         yield Finding("error", where, problem, MAKE_CUBES, "voxel size")
 
 
 def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]:
-    """Turn what a header or a table was doubted for into findings."""
+    """Turn doubts about a header or a table into findings."""
     for doubt in doubts:
         yield Finding("warning", where, doubt, Advice("correct what is wrong"), "header")
 
 
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Name the volumes that are not what the table says, and are left out."""
+    """Report the volumes that are not what the table says, and are left out."""
     for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
         if doubt not in (acquisition.unused_deviation, *acquisition.about_mask):
             yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
 def check_deviation(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Say that gradients differ from voxel to voxel, and by how much."""
+    """Report that gradients differ from voxel to voxel, and by how much."""
     if acquisition.unused_deviation:
         advice = Advice("trust voxels far from the magnet's centre less")
         yield Finding("warning", where, acquisition.unused_deviation, advice, "grad_dev")
@@ -289,14 +289,14 @@ def check_deviation(where: str, acquisition: Acquisition) -> Iterator[Finding]:
 def check_mask_given(
     where: str, mask_path: Path | None, passed_over: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Look whether a mask was found, and which were not taken."""
+    """Report whether a mask was found, and which ones were not taken."""
     if mask_path is None:
         problem = "; ".join(["has no mask: each run makes one from the image", *passed_over])
         yield Finding("warning", where, problem, Advice("add one to derivatives"), "no mask")
 
 
 def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Look whether the mask is plausible as a brain's, by its size, its place and the b=0 image."""
+    """Check whether the mask is plausible as a brain's, by size, place and the b=0 image."""
     made = "the mask that is made" if acquisition.brain.estimated else "the mask"
     for doubt in mask_doubts(acquisition.brain.inside, acquisition.b0, acquisition.affine):
         advice = Advice("look at it over the b=0 image, and give a better one")
@@ -304,7 +304,7 @@ def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
 
 
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
-    """Look whether a mask is one piece without holes, as a brain is."""
+    """Check whether a mask is one piece without holes, as a brain is."""
     if mask.all():
         problem = "the mask contains every voxel, background too"
         yield Finding("warning", where, problem, Advice("make one of the brain"), "mask full")
@@ -327,7 +327,7 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
         advice = Advice("make the mask tighter, or look what became of them")
         yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:
-        # One volume at a time: a copy of the whole shell may not fit.
+        # One volume at a time: memory may not hold a copy of the whole shell.
         above = np.mean(
             [
                 (acquisition.voxels[..., volume][inside] > b0[inside]).mean()
@@ -348,9 +348,9 @@ MOST_CUT = 0.01
 
 
 def check_cut(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Look for voxels that are 0 in some volumes: where a volume that was moved ends.
+    """Look for voxels that are 0 in some volumes: beyond the edge of volumes that were moved.
 
-    Correction for noise makes voxels 0 or negative, too, but here and there.
+    Noise correction makes voxels 0 or negative, too, but scattered.
     """
     inside = acquisition.mask
     cut = np.zeros(inside.shape, dtype=bool)
@@ -373,7 +373,7 @@ ORDINALS = ("first", "second", "third")
 
 
 def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
-    """Say what is wrong with how a scan was acquired, and name the worst volumes."""
+    """Report what is wrong with how a scan was acquired, and name the worst volumes."""
     if quality.dropped:
         slices, count = quality.dropped, len(quality.dropped)
         noun = "slice has" if count == 1 else "slices have"
@@ -410,7 +410,7 @@ def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
 
 
 def _named_slices(slices: Sequence[DroppedSlice]) -> str:
-    """Name the slices of the worst volumes, counted from 0."""
+    """Write the slices of the worst volumes, counted from 0."""
     by_volume = groupby(sorted(slices, key=attrgetter("volume")), key=attrgetter("volume"))
     volumes = [(volume, list(group)) for volume, group in by_volume]
     volumes.sort(key=lambda entry: -max(each.depth for each in entry[1]))
@@ -424,7 +424,7 @@ def _named_slices(slices: Sequence[DroppedSlice]) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Write whole numbers, those in a row as a range.
+    """Write whole numbers, consecutive ones as ranges.
 
     >>> _ranges([7, 3, 4, 5])
     '3–5, 7'
@@ -436,6 +436,6 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _listed(named: Sequence[str]) -> str:
-    """Join the first few, and say how many more there are."""
+    """Join the first few, and add how many more there are."""
     more = len(named) - NAMED
     return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,9 +1,9 @@
-"""Slices that dropped out: weaker than the other volumes of their shell let expect.
+"""Slices that dropped out: weaker than predicted from the other volumes of their shell.
 
 A head that moves while a slice is excited loses that slice's signal in one volume. The signal along
 a gradient direction is a smooth function on the sphere: fitted without the volume in question
-(leave-one-out), it says what the slice's mean over the brain should be. eddy does so voxel by voxel
-with a Gaussian process (Andersson 2016); here it is a regularised SH fit.
+(leave-one-out), it predicts the slice's mean over the brain. eddy does so voxel by voxel with a
+Gaussian process (Andersson 2016); here it is a regularised SH fit.
 """
 
 import warnings
@@ -18,11 +18,11 @@ from napari_msp.signal.noise import Group
 
 LEAST_DEPTH = 0.15
 """Share of a slice's signal that must be missing before it counts (our choice; clean simulated and
-real slices lie within 0.06 and 0.12 of what is expected)."""
+real slices are within 0.06 and 0.12 of the prediction)."""
 
 LEAST_DEPTH_OF_FEW = 0.3
-"""The same in a shell of too few directions for a fit, where what fibres do along the slices is no
-loss (our choice; clean simulated slices of 6 directions at b = 2000 lie within 0.16)."""
+"""The same in a shell of too few directions for a fit, where effects of fibres along the slices are
+no loss (our choice; clean simulated slices of 6 directions at b = 2000 are within 0.16)."""
 
 OUTLYING = 4.0
 """Robust standard deviations below the prediction from which a slice counts (eddy's limit,
@@ -32,7 +32,7 @@ LEAST_VOXELS = 20
 """Brain voxels that a slice must have to be judged (our choice)."""
 
 LEAST_SHARE = 0.05
-"""Of the brain voxels of the fullest slice: what a slice must have to be judged (our choice)."""
+"""Share of the fullest slice's brain voxels that a slice must have to be judged (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
     Parameters
     ----------
     voxels
-        (X, Y, Z, N).
+        (X, Y, Z, N) signal.
     axis
-        Along which slices lie on each other.
+        Axis along which slices are stacked.
 
     Returns
     -------
-    (K, N), nan in slices with too little brain.
+    (K, N) means, nan in slices with too little brain.
     """
     other = tuple(each for each in range(3) if each != axis)
     counts = mask.sum(axis=other)
@@ -73,24 +73,24 @@ def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
 def slice_gains(
     means: FloatArray, groups: Sequence[Group], untrusted: MaskArray | None = None
 ) -> tuple[FloatArray, MaskArray]:
-    """Return each slice's signal over what the other volumes let expect, and which dropped out.
+    """Return each slice's signal over its prediction, and which slices dropped out.
 
-    A slice that dropped out is no longer predicted from, worst first, so that it makes no other one
-    look bright or dark.
+    A slice that dropped out is no longer used for prediction, worst first, so that it makes no
+    other look bright or dark.
 
     Parameters
     ----------
     means
-        (K, N) from `slice_means`.
+        (K, N) means from `slice_means`.
     untrusted
-        (N,) volumes that are judged but not predicted from, such as those that moved.
+        (N,) volumes that are judged but not used for prediction, such as those that moved.
 
     Returns
     -------
     gains
-        (K, N) about 1; nan where nothing is expected.
+        (K, N) ratios near 1; nan without a prediction.
     dropped
-        (K, N).
+        (K, N) whether each slice dropped out.
     """
     gains, expected = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
     kept = np.isfinite(means) & (True if untrusted is None else ~untrusted)
@@ -101,7 +101,7 @@ def slice_gains(
         gains[at], expected[at], dropped[at] = _in_group(means[at], group, kept[at])
     for group in groups:
         if group not in several and several:
-            # A lone volume: its contrast with others changes slowly from slice to slice.
+            # A single volume: its contrast with others changes slowly from slice to slice.
             like = expected[:, several[-1].volumes].mean(axis=1)
             gains[:, group.volumes] = _against_neighbours(means[:, group.volumes] / like[:, None])
             limit = _limit(gains[:, group.volumes], group)
@@ -112,7 +112,7 @@ def slice_gains(
 def _in_group(
     means: FloatArray, group: Group, kept: MaskArray
 ) -> tuple[FloatArray, FloatArray, MaskArray]:
-    """Return gains, what they are relative to, and what dropped out, of one group."""
+    """Return one group's gains, their reference values, and the slices that dropped out."""
     few = _is_few(group)
     kept = kept.copy()
     expected = np.stack([_predict(*each, group) for each in zip(means, kept, strict=True)])
@@ -135,7 +135,7 @@ def _is_few(group: Group) -> bool:
 
 
 def _predict(values: FloatArray, kept: MaskArray, group: Group) -> FloatArray:
-    """Return (N,) what one slice should be in each volume; nan where that is not known."""
+    """Return (N,) the predicted value of one slice in each volume; nan if not known."""
     if not kept.any() or not np.isfinite(values).all():
         return np.full(len(values), np.nan)
     predicted: FloatArray = group.others(kept) @ values
@@ -143,13 +143,13 @@ def _predict(values: FloatArray, kept: MaskArray, group: Group) -> FloatArray:
 
 
 def _gains(means: FloatArray, expected: FloatArray, few: bool) -> FloatArray:
-    """Divide; where a group has too few volumes, by the neighbouring slices' ratio too."""
+    """Return ratios; if a group has too few volumes, divided by the neighbouring slices' ratio."""
     gains = means / expected
     return _against_neighbours(gains) if few else gains
 
 
 def _against_neighbours(gains: FloatArray) -> FloatArray:
-    """Divide (K,) or (K, N) gains by what a slice's neighbours on both sides let expect."""
+    """Divide (K,) or (K, N) gains by those expected from a slice's neighbours on both sides."""
     around = np.pad(
         gains, [(2, 2), *[(0, 0)] * (gains.ndim - 1)], mode="reflect", reflect_type="odd"
     )
@@ -157,7 +157,7 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
     further = (around[:-4] + around[4:]) / 2
     guesses = np.stack([near, further, (4 * near - further) / 3])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of slices outside the brain
+        warnings.simplefilter("ignore", RuntimeWarning)  # about slices outside the brain
         expected = np.nanmedian(guesses, axis=0)
     return np.asarray(gains / expected)
 
@@ -171,7 +171,7 @@ def _limit(gains: FloatArray, group: Group) -> float:
 
 
 def dropped_slices(gains: FloatArray, groups: Sequence[Group]) -> MaskArray:
-    """(K, N) whether each slice dropped out, by its gain."""
+    """Return (K, N) whether each slice dropped out, by its gain."""
     dropped = np.zeros(gains.shape, dtype=bool)
     for group in groups:
         values = gains[:, group.volumes]

@@ -1,4 +1,4 @@
-"""What a check finds, each thing by itself and all as a text; and what it keeps of a scan."""
+"""Findings of a check, singly and as a text; and the summary kept of each scan."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ from napari_msp.errors import PYTHON, Remedy, UserError, Words
 from napari_msp.formatting import counted
 
 Severity = Literal["error", "warning", "note"]
-"""Gravest first."""
+"""Severities, the gravest first."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, doubtful or worth knowing.
+    """One fact that is wrong, doubtful or worth knowing.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Finding:
     where
         File (relative to the dataset), subject, platform, or subject and platform.
     remedy
-        What helps; its parameters are those of a training.
+        Remedy; its parameters are those of a training.
     flag
-        The same in a word or two, for the table of scans; empty when it is not of one scan or
+        The finding in a word or two, for the table of scans; empty if it is not about one scan or
         platform.
     """
 
@@ -49,17 +49,17 @@ class Finding:
     flag: str = ""
 
     def message(self, words: Words = PYTHON) -> str:
-        """Say what it is and what helps, in a front end's words."""
+        """Write the problem and the remedy in a front end's words."""
         return UserError(self.problem, remedy=self.remedy).phrase(words)
 
 
 def place_of(path: Path, root: Path) -> str:
-    """Name a file of the dataset at `root`."""
+    """Return the path of a file relative to the dataset at `root`."""
     return path.relative_to(root).as_posix()
 
 
 def finding_from(error: UserError, root: Path, where: str) -> Finding:
-    """Turn an error into a finding; paths are given from the dataset's root."""
+    """Turn an error into a finding; paths are relative to the dataset's root."""
     if error.subject is not None:
         subject, folder = absolute(error.subject), absolute(root)
         if subject != folder and subject.is_relative_to(folder):
@@ -82,7 +82,7 @@ def has_errors(findings: Iterable[Finding]) -> bool:
 
 
 def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
-    """Write the findings for reading: gravest first, equal messages together."""
+    """Write the findings as a text: gravest first, equal messages together."""
     findings = list(findings)
     if not findings:
         return "Nothing to report.\n"
@@ -110,13 +110,13 @@ def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
 
 @dataclass(frozen=True)
 class HeadImages:
-    """What the scans of one subject are aligned by.
+    """The images by which a subject's scans are aligned.
 
     Attributes
     ----------
     tensors
         (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask. None
-        where directions do not determine them.
+        if directions do not determine them.
     """
 
     brain: BrainImage
@@ -125,20 +125,20 @@ class HeadImages:
 
 @dataclass(frozen=True, eq=False)
 class TableInFile:
-    """A gradient table in the axes of its .bvec file, and what the scan alone says of it.
+    """A gradient table in the axes of its .bvec file, with the evidence of the scan alone.
 
     Attributes
     ----------
     b_values, vectors
-        (N,) in s/mm² and (N, 3), each volume with the row that is its own.
+        (N,) in s/mm² and (N, 3), with the right row for each volume.
     to_scanner
-        (3, 3) orthogonal: from the axes of the file to the scanner's.
+        (3, 3) orthogonal matrix from the axes of the file to the scanner's.
     slip
-        What had put rows on other volumes, in words; empty when they were right.
+        What had misplaced the rows, in words; empty if they were right.
     coherence
-        What the scan's own fibres say about turns; None without enough of them.
+        Evidence of the scan's own fibres about turns; None without enough fibres.
     complete
-        Whether it has a row for every volume of the file, so that it can stand for the file's.
+        Whether it has a row for every volume of the file, so that it can replace the file's.
     """
 
     b_values: FloatArray
@@ -151,10 +151,10 @@ class TableInFile:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A scan beside the input scan of its subject, whose lattice is in closest-canonical order.
+    """A scan compared with the input scan of its subject, whose lattice is canonical.
 
     `dice` is the overlap of both masks; `displacement`, from the input's head to the scan's, is
-    None when it cannot be measured.
+    None if it cannot be measured.
     """
 
     dice: float
@@ -169,7 +169,7 @@ class Comparison:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What was measured, by the names that tables have for it."""
+        """The measurements, by their names in tables."""
         found = self.displacement
         if found is None:
             return {"dice": self.dice}
@@ -197,24 +197,24 @@ class Comparison:
 
     @property
     def too_far(self) -> bool:
-        """Whether the head is known to lie too far from the input's."""
+        """Whether the head is known to be too far from the input's."""
         return self.displacement is not None and self.displacement.too_far(self.input_lattice)
 
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """What later comparisons need of one scan, its lattice as stored; its voxels are let go.
+    """The data of one scan for later comparisons, its lattice as stored; voxels are not kept.
 
     Attributes
     ----------
     images
-        None when they are not wanted, cannot be made, or are needed no longer.
+        Images for alignment; None if not wanted, impossible, or no longer needed.
     mask_voxels, mask_ml, quality, table
-        None when the voxels or the mask cannot be read.
+        Measurements; None if the voxels or the mask cannot be read.
     comparison
-        None for the input itself, and when there is nothing to compare.
+        Comparison with the input; None for the input itself, or if there is nothing to compare.
     aligned
-        Whether its affine was moved so that its head lies on the input's.
+        Whether its affine was moved so that its head coincides with the input's.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""What a check measured of each scan, as a table: on a terminal, as CSV, as JSON."""
+"""The measurements of each scan as a table: on a terminal, as CSV, as JSON."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ Triple = tuple[float, float, float]
 FORMATS = (".csv", ".json")
 
 Row = Mapping[str, Any]
-"""One scan: a value for each of `COLUMNS`, None for what was not measured or does not apply."""
+"""A scan's row: a value for each of `COLUMNS`, None if not measured or not applicable."""
 
 COLUMNS = tuple(
     """subject platform voxel_xyz_mm shape_xyz b0_volumes b_value directions sh_order condition
@@ -31,7 +31,7 @@ COLUMNS = tuple(
     moved_mm moved_degrees framewise_mean_mm framewise_max_mm ghost wrap dice shift_mm shift_voxels
     shift_xyz_voxels rotation_degrees displacement_voxels correlation flags""".split()  # noqa: SIM905 - forty words, not forty lines
 )
-"""Names in the order of the files; see `scan_row`."""
+"""Column names in the order of the files; see `scan_row`."""
 
 
 def unusable_row(subject: str, platform: str) -> Row:
@@ -46,34 +46,34 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
     Parameters
     ----------
     b_value
-        The input platform's, in s/mm²; None takes the lowest shell.
+        The input platform's b-value in s/mm²; None: the lowest shell.
     findings
-        All of the dataset's; the flags of those on the scan or its platform are taken.
+        All findings of the dataset; those on the scan or its platform give its flags.
 
     Returns
     -------
     voxel_xyz_mm, shape_xyz
         Spacing and number of voxels, in closest-canonical order.
     b_value, directions
-        Of the shell nearest to the input's b-value, in s/mm², and how many.
+        b-value in s/mm² and number of directions of the shell nearest to the input's b-value.
     sh_order
         Highest SH order that the scheme supports.
     condition
         Condition number of the SH design matrix at order 6; None with too few directions.
     shell_directions, shell_sh_order, shell_condition
-        The same of every shell, by its b-value.
+        The same for every shell, by its b-value.
     snr
         Mean b=0 signal inside the mask over the noise of one volume.
     noise, noise_from
-        That noise in scanner units, and what it was taken from: repeated "b=0" volumes, or the
-        "residuals" of a shell's fit.
+        That noise in scanner units, and its source: repeated "b=0" volumes, or the "residuals" of a
+        shell's fit.
     ndc, ndc_whole
         Neighbouring-DWI correlation in the mask, and over the whole image.
     dropped_slices, worst_volume, worst_slice, worst_depth
         Number of slices that dropped out, and the worst one, counted from 0 as stored; the depth is
         the share of signal that is missing.
     moved_volumes, moved_volume, moved_mm, moved_degrees
-        Number of volumes that moved against the others of their shell, and the worst one.
+        Number of volumes that moved relative to the others of their shell, and the worst one.
     framewise_mean_mm, framewise_max_mm
         Framewise displacement (Power 2012).
     ghost, wrap
@@ -81,16 +81,16 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
     dice
         Overlap of its mask with the input's, on the input's lattice.
     shift_mm, shift_voxels, shift_xyz_voxels
-        Distance of the brain's centre from the input's: in mm, in voxels of the input, and that to
-        the right, front and top.
+        Distance of the brain's centre from the input's: in mm, in voxels of the input, and its
+        parts to the right, front and top.
     rotation_degrees
-        Rotation of the head against the input's.
+        Rotation of the head relative to the input's.
     displacement_voxels
-        Mean over the brain of how far shift and rotation move it, in voxels of the input.
+        Mean distance by which shift and rotation move the brain, in voxels of the input.
     correlation
-        Of both scans when aligned.
+        Correlation of both scans when aligned.
     flags
-        Findings in a word or two each; the findings say more.
+        Findings in a word or two each; the findings have the details.
     """
     lattice, places = scan.lattice.canonical, (scan.name, scan.where, scan.platform)
     flags = [finding.flag for finding in findings if finding.flag and finding.where in places]
@@ -168,18 +168,18 @@ def _triple(values: FloatArray) -> Triple:
 # --- On a terminal ---------------------------------------------------------------------------
 
 WIDTH = 100
-"""Characters of a line, unless the terminal has a width of its own."""
+"""Characters per line, unless the terminal has its own width."""
 
 NARROWEST = 60
-"""Characters below which nothing is squeezed: the terminal breaks its lines."""
+"""Characters per line below which nothing is squeezed: the terminal breaks the lines."""
 
 LEAST_FLAGS = 16
-"""Characters that flags need beside the numbers; with less they go on beneath."""
+"""Characters that flags need beside the numbers; with less room they continue below."""
 
 BENEATH = "      "
 
 Printed = Mapping[str, Callable[[Row], str]]
-"""Heading and content of a table's columns on the terminal."""
+"""Headings and contents of a table's columns on the terminal."""
 
 PLACE: Printed = {
     "subject": lambda row: row["subject"],
@@ -226,10 +226,10 @@ wrap: in the background of b=0, in % of the signal; –: too little background i
 
 
 def table_text(rows: Sequence[Row], input_platform: str, width: int = WIDTH) -> str:
-    """Write the rows for a terminal, together by platform and protocol: how good each scan is.
+    """Write the rows for a terminal, grouped by platform and protocol: how good each scan is.
 
-    Above that, where there are several, how they lie on the input. A scan whose protocol differs
-    from those of its platform stands under a heading of its own.
+    Above that, if there are several, how they lie relative to the input. A scan whose protocol
+    differs from those of its platform has its own heading.
     """
     text, width = [], max(width, NARROWEST)
     if len(rows) > 1 and input_platform:
@@ -249,7 +249,7 @@ def _paragraphs(text: str, width: int) -> list[str]:
 def _table(
     rows: Sequence[Row], columns: Printed, heading: Callable[[Row], str], width: int
 ) -> list[str]:
-    """Lay one table out, each group of rows under its heading."""
+    """Lay out one table, each group of rows under its heading."""
     groups: dict[str, list[list[str]]] = {}
     for row in sorted(rows, key=lambda row: row["platform"]):
         groups.setdefault(heading(row), []).append([give(row) for give in columns.values()])
@@ -282,7 +282,7 @@ def _protocol(row: Row) -> str:
 def _of_shells(
     values: Mapping[str, float | None] | None, write: Callable[[float | None], str]
 ) -> str:
-    """Write what each shell has, lowest b-value first."""
+    """Write the value of each shell, lowest b-value first."""
     return "/".join(write(each) for each in (values or {}).values()) or "–"
 
 
@@ -293,7 +293,7 @@ def _condition(value: float | None) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool) -> list[str]:
-    """Write a name to the left and numbers to the right; long flags, the last, go on beneath.
+    """Write a name on the left and numbers on the right; long flags, the last, continue below.
 
     Numbers are never broken, however narrow the terminal.
     """
@@ -314,7 +314,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool
 
 
 def check_table_name(path: str | Path) -> None:
-    """Refuse a file that the table cannot be written to: before the work, not after."""
+    """Refuse a file to which the table cannot be written: before the work, not after."""
     path = Path(path)
     if path.suffix not in FORMATS:
         raise UserError(
@@ -352,7 +352,7 @@ def write_table(
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """Write the rows with full precision; a field is empty where there is no number.
+    """Write the rows with full precision; a field is empty for None.
 
     Headers are `COLUMNS`, with one column for each of x, y and z.
     """

@@ -1,9 +1,9 @@
-"""By how much b-vectors are turned: evidence from fibres, axis orders, and words for them.
+"""Turns of b-vectors: evidence from fibres, axis orders, and descriptions.
 
-A fault of the frame in which b-vectors are written (axes swapped, cycled or negated, an image
-turned without its vectors) turns every fitted tensor by one orthogonal matrix, and changes nothing
-else. Evidence for such a turn is therefore a sum over voxels that is quadratic in the matrix twice
-over: kept once as 81 numbers a block of the brain, it scores any turn at once.
+A fault of the frame of b-vectors (axes swapped, cycled or negated, an image turned without its
+vectors) turns every fitted tensor by one orthogonal matrix, and changes nothing else. Evidence for
+such a turn is therefore a sum over voxels that is quadratic in the matrix twice over: kept as 81
+numbers per block of the brain, it scores any turn at once.
 """
 
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import grid_symmetries
 
 BLOCK = 15.0
-"""Edge in mm of the blocks of the brain whose spread tells how sure a score is (our choice)."""
+"""Edge in mm of the brain's blocks whose spread gives a score's uncertainty (our choice)."""
 
 NO_TURN: FloatArray = np.eye(3)
 
 FIBRE_VOXELS = 20_000
-"""Voxels in which fibres are compared at most: more take time, and the anatomy's own variety, not
-noise, limits what is found (our choice)."""
+"""Largest number of voxels in which fibres are compared: more take time, and the anatomy's own
+variety, not noise, limits the result (our choice)."""
 
 LEAST_LINEAR = 0.1
-"""Linear anisotropy below which a voxel has no fibre direction to speak of (our choice)."""
+"""Linear anisotropy below which a voxel has no meaningful fibre direction (our choice)."""
 
 STARTS = 4
-"""Best axis orders from which the best turn of all is looked for (our choice)."""
+"""Number of best axis orders from which the best turn is searched (our choice)."""
 
 AXES = "xyz"
 
 
 AXIS_ORDERS = tuple(each for each in grid_symmetries() if np.linalg.det(each) > 0)
-"""(3, 3) each, no change first. Of an order and its negative, one to fibres, the proper one."""
+"""(3, 3) axis orders, the unchanged first. Of an order and its negative, the proper one."""
 
 
 def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
@@ -50,11 +50,11 @@ def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The turn that fits best.
+    """The best-fitting turn.
 
-    `turn` is a (3, 3) proper rotation that makes given b-vectors right, in the axes of the .bvec
-    file, and `z` how much better it is than none, in standard errors. Scores are as given, and
-    turned.
+    `turn` is a (3, 3) proper rotation that corrects the given b-vectors, in the axes of the .bvec
+    file, and `z` how much better it is than none, in standard errors. `given` and `turned` are the
+    scores without and with it.
     """
 
     turn: FloatArray
@@ -65,14 +65,14 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class TurnEvidence:
-    """What fibres say about turns, in the axes of a .bvec file.
+    """Evidence of fibres about turns, in the axes of a .bvec file.
 
     Attributes
     ----------
     blocks
         (B, 81): the score of a turn Q is Σ Q_ij Q_kl blocks_ijkl, summed over blocks.
     weights
-        (B,) how much each counts.
+        (B,) weights of the blocks.
     """
 
     blocks: FloatArray
@@ -87,7 +87,7 @@ class TurnEvidence:
         Parameters
         ----------
         outer, inner
-            (N, 3, 3): of what stays, and of what is turned.
+            (N, 3, 3) factors of the fixed and of the turned quantity.
         """
         _, block = np.unique(np.floor(points / BLOCK).astype(int), axis=0, return_inverse=True)
         block = block.ravel()
@@ -97,11 +97,11 @@ class TurnEvidence:
 
     @cached_property
     def total(self) -> FloatArray:
-        """(81,) of all blocks."""
+        """(81,) sum over all blocks."""
         return np.asarray(self.blocks.sum(axis=0))
 
     def score(self, turn: FloatArray) -> float:
-        """Score a turn; the best is the highest."""
+        """Return the score of a turn; higher is better."""
         return float(self.total @ _squared(turn))
 
     def advantage(self, turn: FloatArray, other: FloatArray = NO_TURN) -> float:
@@ -109,14 +109,14 @@ class TurnEvidence:
         if np.allclose(turn, other):
             return 0.0
         gain = self.blocks @ (_squared(turn) - _squared(other))
-        # Of a ratio of sums (Cochran 1977): that blocks differ in size is no uncertainty.
+        # Variance of a ratio of sums (Cochran 1977): blocks' different sizes are no uncertainty.
         spread = gain - gain.sum() / self.weights.sum() * self.weights
         error = float(np.sqrt((spread**2).sum()))
         return float(gain.sum()) / error if error > 0 else 0.0
 
     @cached_property
     def best(self) -> Found:
-        """The best turn of all."""
+        """The best of all turns."""
         scores = [self.score(order) for order in AXIS_ORDERS]
         starts = [NO_TURN, *(AXIS_ORDERS[i] for i in np.argsort(scores)[::-1][:STARTS])]
         turn = max((self._refined(start) for start in starts), key=self.score)
@@ -158,7 +158,7 @@ def _turned(start: FloatArray, vector: FloatArray) -> FloatArray:
 
 
 def linear_tensors(ratio: FloatArray, directions: FloatArray) -> FloatArray:
-    """Fit diffusion tensors by linear least squares, quick and good enough for directions.
+    """Fit diffusion tensors by linear least squares, fast and good enough for directions.
 
     Parameters
     ----------
@@ -199,10 +199,10 @@ def determine_tensors(directions: FloatArray) -> bool:
 def coherence_of(
     acquisition: Acquisition, b_values: FloatArray, vectors: FloatArray, shell: Shell
 ) -> TurnEvidence | None:
-    """Ask the fibres: the score of a turn is minus how fast directions change along fibres.
+    """Score turns by a scan's fibres: minus how fast directions change along fibres.
 
-    Relative to the mean over all axes: -1 for unrelated axes, towards 0 for right ones. Everything
-    is in the axes of the .bvec file.
+    The score is relative to the mean over all axes: -1 for unrelated axes, towards 0 for right
+    ones. Everything is in the axes of the .bvec file.
     """
     mask, voxels = acquisition.mask, acquisition.voxels
     if not determine_tensors(vectors[shell.volumes]):
@@ -232,7 +232,7 @@ def coherence_of(
         behind[:, axis] -= 1
         change = dyads(fibres_at(ahead)[1]) - dyads(fibres_at(behind)[1])
         gradient[:, axis] = change / (2 * size)
-    # From voxel axes to those of the file, which are the same but for a sign.
+    # From voxel axes to those of the file, which differ by a sign only.
     to_file = image_to_scanner_axes(np.eye(3), acquisition.affine) @ direction_cosines(
         acquisition.affine
     )
@@ -258,7 +258,7 @@ def principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def dyads(fibres: FloatArray) -> FloatArray:
-    """(N, 6) of (N, 3) unit vectors: what they are but for their sign, distances kept."""
+    """Return (N, 6) forms of (N, 3) unit vectors that ignore their sign but keep distances."""
     x, y, z = fibres.T
     root = np.sqrt(2)
     return np.stack([x * x, y * y, z * z, root * x * y, root * x * z, root * y * z], axis=1)
@@ -273,26 +273,26 @@ def nearest_order(turn: FloatArray) -> FloatArray:
 
 
 def settled(turn: FloatArray, accuracy: float) -> FloatArray:
-    """Return an axis order in place of a turn that differs from it by no more than `accuracy`."""
+    """Return the axis order within `accuracy` of a turn, else the turn."""
     order = nearest_order(turn)
     return order if angle(turn, order) <= accuracy else turn
 
 
 def as_said(turn: FloatArray) -> FloatArray:
-    """Return a turn or its negative, which are one to fibres: that with fewer minus signs."""
+    """Return a turn or its negative, equivalent for fibres: the one with fewer minus signs."""
     order = nearest_order(turn)
     return turn if (order < -0.5).sum() <= (order > 0.5).sum() else -turn
 
 
 def describe(turn: FloatArray, to_scanner: FloatArray) -> str:
-    """Say what is wrong with b-vectors that a turn makes right.
+    """Write what is wrong with b-vectors that a turn corrects.
 
     Parameters
     ----------
     turn
         (3, 3) proper rotation in the axes of the .bvec file.
     to_scanner
-        (3, 3) orthogonal: from those axes to the scanner's.
+        (3, 3) orthogonal matrix from those axes to the scanner's.
     """
     order = nearest_order(turn)
     rest = turn @ order.T
@@ -303,7 +303,7 @@ def describe(turn: FloatArray, to_scanner: FloatArray) -> str:
 
 
 def _order_in_words(order: FloatArray) -> str:
-    """Say such as "x and y are swapped: (x, y, z) of the .bvec file should read (y, x, -z)"."""
+    """Write it: "x and y are swapped: (x, y, z) of the .bvec file should read (y, x, -z)"."""
     signed = as_said(order)
     source = np.abs(signed).argmax(axis=1)
     negative = [signed[i, source[i]] < 0 for i in range(3)]
