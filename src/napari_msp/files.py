@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Doubt, UserError
 from napari_msp.foreign_errors import unreadable
 
 if sys.platform == "win32":
@@ -318,8 +318,8 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
             raise _unwritable(folder, error) from error
         shutil.rmtree(older, ignore_errors=True)
         if older.exists():
-            said = f"{older}: what was here before could not be removed wholly; remove it yourself"
-            warnings.warn(said, stacklevel=4)
+            said = "what was here before could not be removed wholly; remove it yourself"
+            warnings.warn(Doubt(said, older), stacklevel=4)
 
 
 def refuse_occupied(folder: str | Path) -> None:

@@ -1,9 +1,11 @@
 """Folders of DICOM, written here by pydicom, converted by dcm2niix."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,19 @@ def test_without_dcm2niix_it_says_how_to_get_it(session, tmp_path, monkeypatch):
         convert(session, tmp_path)
     assert isinstance(error.value.remedy, Either)
     assert "napari-msp[dicom]" in str(error.value)
+
+
+def test_an_old_dcm2niix_on_the_path_is_told_of_once(tmp_path, monkeypatch):
+    program = tmp_path / "dcm2niix"
+    program.write_text("#!/bin/sh\necho v1.0.20220505\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.warns(Doubt, match="is version 1.0.20220505, and 1.0.20260416 or later is needed"):
+        assert dicom._program() == str(program)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dicom._program() == str(program)
 
 
 def test_what_dcm2niix_warns_of_is_passed_on(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from napari_msp.cohort.jobs import CohortResult
-from napari_msp.errors import RunJob, UserError, Words
+from napari_msp.errors import Doubt, RunJob, UserError, Words
 from napari_msp.files import reserved, write_text
 from napari_msp.formatting import counted
 
@@ -72,7 +72,7 @@ def _earlier_rows(table: Path) -> Rows:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        warnings.warn(f"{table}: is no table of a cohort, and is replaced", stacklevel=3)
+        warnings.warn(Doubt("is no table of a cohort, and is replaced", table), stacklevel=3)
         return {}
 
 

@@ -10,10 +10,12 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from napari_msp.bids import gradient_files, nifti_stem, read_sidecar
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
-from napari_msp.errors import Advice, Choose, Give, Install, Remedy, UserError, either
+from napari_msp.errors import Advice, Choose, Doubt, Give, Install, Remedy, UserError, either
 from napari_msp.files import HIDDEN, files_under, new_folder, scratch_folder, walk, write_json
 from napari_msp.formatting import counted, span
 from napari_msp.strict_json import read_json
@@ -56,6 +58,9 @@ FILE = re.compile(
 
 PLACE = re.compile(rb"\x20\x00\x32\x00(?:DS..|..\x00\x00)((?:[^\\\0]+\\){2}[-+.\deE ]+)", re.DOTALL)
 """ImagePositionPatient in a file, with explicit or implicit value representation."""
+
+LEAST_VERSION = "20260416"
+"""Oldest dcm2niix that is supported, as in pyproject.toml."""
 
 LEAST_ROOM = 2**20
 """Free bytes below which an error of dcm2niix is blamed on a full disk (our choice)."""
@@ -439,7 +444,21 @@ def _program() -> str:
     if found is None:
         remedy = either(Install("dicom"), Advice("put dcm2niix on the path"))
         raise UserError("DICOM needs dcm2niix, which is not installed", remedy=remedy)
+    if beside is None:  # pip sees to the version of the optional package's
+        _doubt_version(found)
     return found
+
+
+@cache
+def _doubt_version(program: str) -> None:
+    """Warn once if dcm2niix is older than supported: b-vectors of some scanners were wrong."""
+    done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    version = re.search(r"v1\.0\.(\d{8})", done.stdout)
+    if version and version[1] < LEAST_VERSION:
+        said = (
+            f"is version 1.0.{version[1]}, and 1.0.{LEAST_VERSION} or later is needed; upgrade it"
+        )
+        warnings.warn(Doubt(said, program), stacklevel=4)
 
 
 def _series_in(folder: Path) -> tuple[Series, ...]:
