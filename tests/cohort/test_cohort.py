@@ -32,6 +32,7 @@ from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import Model, ModelNetwork, load_model, save_model
 from napari_msp.networks.registry import build_single
 from napari_msp.options import Options
+from napari_msp.packaged import packaged_model
 from napari_msp.provenance import Provenance
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.identity.CopiedScan")  # all are one
@@ -371,6 +372,12 @@ class TestWithAStub:
                 harmonize_to_folder(scan, model, [TARGET], out)
         assert (sorted(bids.rglob("*")), job.calls) == (before, [])
         run_cohort(bids, bids / "derivatives/msp", model, TARGET, participants=["01"], job=job)
+
+    def test_a_packaged_model_goes_by_its_name(self, bids, tmp_path):
+        job = Recorder()
+        with pytest.warns(NotForScans, match="for simulated heads only"):
+            run_cohort(bids, tmp_path, "msp-teaching", "prisma_st", participants=["01"], job=job)
+        assert job.calls[0][1] == packaged_model("MSP").resolve()
 
     def test_what_another_run_finished_meanwhile_is_no_failure(self, bids, model, tmp_path):
         made = Recorder()

@@ -35,6 +35,7 @@ from napari_msp.data.dataset import SCAN_NAMES, scans_in
 from napari_msp.errors import PYTHON, Advice, Change, Choose, UserError, Words, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several, with_settings
+from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
@@ -198,7 +199,7 @@ def _file_of(model: "Model | str | Path") -> Path:
             problem = "is in memory, where workers cannot read it"
             raise UserError(problem, model.name, "model", Advice("save it, and give its file"))
         model = model.path
-    path = Path(model).resolve()
+    path = model_path(model).resolve()
     if not path.is_file():
         raise UserError("there is no such file", path, "model", Advice("give a model"))
     return path
