@@ -1,1 +1,1 @@
-"""Whole-image prediction: exact tiling, cancelling, and the harmonize job."""
+"""Prediction of whole images: exact tiling, cancelling, and the harmonize job."""

@@ -1,4 +1,4 @@
-"""From a scan and a model to the image that the target platform would have given."""
+"""Prediction, from a scan and a model, of the image that the target platform would have given."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +40,11 @@ from napari_msp.signal.expected_error import expected_error
 from napari_msp.signal.sh_image import SHImage
 
 MOST_OUTSIDE = 0.02
-"""Share of voxels outside of what was calibrated on that is worth a warning (our choice: a new head
-like those of the calibration has half a percent)."""
+"""Share of voxels outside the calibrated range above which a warning is issued (our choice: a new
+head like those of the calibration has half a percent)."""
 
 NEARLY_AS_FINE = 0.1
-"""Voxels larger than the target's by this share are not divided for its sake (our choice)."""
+"""Excess of voxel size over the target's up to which voxels are not divided for it (our choice)."""
 
 
 def harmonize(
@@ -59,30 +59,30 @@ def harmonize(
 ) -> Prediction:
     """Predict the image that the target platform would have given.
 
-    For several targets, `prepare_input` once and `predict_targets` do the same.
+    For several targets, one `prepare_input` followed by `predict_targets` does the same.
 
     Parameters
     ----------
     model
-        See `load_model`; or its file.
+        A model, see `load_model`; or its file.
     scan
-        A scan, an acquisition or a DWI's file, in any orientation; of several shells those nearest
-        to the model's b-values are taken.
+        A scan, an acquisition or a DWI file, in any orientation; of several shells those nearest to
+        the model's b-values are used.
     target
         One of `model.targets`.
     options
-        How to run, see `Options`.
+        Settings for the run, see `Options`.
     progress
-        Called with tiles done and tiles in all.
+        Called with the number of tiles done and their total.
     cancelled
-        Polled before every convolution, and between the images that they give.
+        Polled before every convolution, and between the images made from the output.
     **settings
-        Fields of `Options` as keywords, such as `device="cpu"`; put over `options`.
+        Fields of `Options` as keyword arguments, such as `device="cpu"`; they override `options`.
 
     Raises
     ------
     UserError
-        When target, voxel size or b-value are not the model's; its remedy says what can be done.
+        When target, voxel size or b-value are not the model's; the remedy says what can be done.
     Cancelled
         When `cancelled()` was true.
 
@@ -115,7 +115,7 @@ def predict_target(
     model, target, options, progress, cancelled, **settings
         As for `harmonize`.
     prepared
-        The input.
+        The prepared input.
     """
     options = with_settings(options, settings)
     [prediction] = predict_targets(
@@ -139,13 +139,13 @@ def predict_targets(
     Parameters
     ----------
     model, prepared, options, progress, cancelled, **settings
-        As for `predict_target`; tiles are counted anew where targets share nothing.
+        As for `predict_target`; tiles are counted anew if targets share nothing.
     targets
-        Of the model.
+        Targets of the model.
 
     Yields
     ------
-    The prediction of each, in their order.
+    The prediction of each target, in their order.
     """
     options = with_settings(options, settings)
     where, shared = choose_device(options.device), model.together(targets)
@@ -166,7 +166,7 @@ def predict_targets(
                 progress=progress,
                 cancelled=cancelled,
             )
-        for target in those:  # each is let go once it is stored: they are large
+        for target in those:  # each is freed once it is stored, as they are large
             yield _stored(model, prepared, target, results.pop(target), cancelled)
 
 
@@ -177,7 +177,7 @@ def _stored(
     result: GridPrediction,
     cancelled: Callable[[], bool] | None,
 ) -> Prediction:
-    """Bring everything back to the acquisition's stored order and scanner axes."""
+    """Bring all results back to the acquisition's stored order and scanner axes."""
     acquisition = prepared.acquisition
     affine = acquisition.affine
     lattice, scale = result.prediction.lattice, model.single(target).scale
@@ -185,13 +185,13 @@ def _stored(
     table, b_values = model.card.gradients[target].table(), model.card.sh.b_values
     tables = [table] if len(b_values) == 1 else [_rows(table, shell) for shell in table.shells]
     b0_image = _b0(acquisition)
-    if prepared.goes_back:  # the cubes reach beyond the scan, as the input's do
+    if prepared.goes_back:  # the cubes reach beyond the scan, like the input's
         b0_image = b0_image.extended(model.card.voxel_size)
     b0_on_grid = b0_image.resampled(lattice)
     b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
 
     def stored(image: GridImage, shell: int) -> SHImage:
-        stop_if(cancelled)  # a large image takes its time
+        stop_if(cancelled)  # a large image takes a while
         return SHImage(
             out_of_grid(image.by_shell()[shell].coefficients, lattice, affine)[0],
             stored_affine,
@@ -229,7 +229,7 @@ def _stored(
             warnings=doubts,
             alpha=model.card.alpha,
             mean_signal=prepared.mean_signal[number] if prepared.mean_signal else None,
-            # Each is let go as soon as its stored form is there: they are large.
+            # Each is freed as soon as its stored form exists, as they are large.
             branches={
                 platform: stored(branches.pop(platform) if last else branches[platform], number)
                 for platform in list(branches)
@@ -262,7 +262,7 @@ def _stored(
 
 
 def _doubts(outside: float, name: str) -> tuple[str, ...]:
-    """Say, and warn, when too much of a prediction is unlike what its expected error rests on."""
+    """Warn, and return a text, if too much of a prediction is outside the calibrated range."""
     if outside <= MOST_OUTSIDE:
         return ()
     doubt = (
@@ -281,7 +281,7 @@ def _on_scan_lattice(
 ) -> Prediction:
     """Interpolate a prediction of one shell from the model's cubes to the scan's own voxels.
 
-    Where the target is finer than the input these are divided as the model's are, unless they are
+    If the target is finer than the input, these are divided like the model's, unless they are
     nearly as fine as the target already. Mask and b=0 are the scan's, never interpolated twice.
     """
     cubes, own = prediction.image.lattice, acquisition.lattice
@@ -301,7 +301,7 @@ def _on_scan_lattice(
         )
 
     def moved_map(values: FloatArray | None) -> FloatArray | None:
-        # Linear: beside a large error splines undershoot, and 0 would say that none is expected.
+        # Linear: beside a large error splines undershoot, and 0 would mean that none is expected.
         return None if values is None else moved(values, order=1)
 
     first = prediction.first_stage

@@ -1,4 +1,4 @@
-"""Write predictions as files that keep the input's BIDS entities."""
+"""Writing of predictions as files that keep the input's BIDS entities."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ def harmonize_to_folder(
     cancelled: Callable[[], bool] | None = None,
     **settings: Unpack[OptionSettings],
 ) -> list[Path]:
-    """Harmonize one scan and write DWI, SH image, first stage and how sure it is, by target.
+    """Harmonize one scan and write DWI, SH image, first stage and uncertainty for each target.
 
     Parameters
     ----------
@@ -82,17 +82,18 @@ def harmonize_to_folder(
     targets
         Platforms to predict; empty: all of the model's.
     out
-        Folder; BIDS entities of the input are kept in the names.
+        Destination folder; the names keep the input's BIDS entities.
     gradients
         Directions of the written DWI: "target", "input", or a .bvec file with its .bval beside it.
     options, **settings
         As for `harmonize`.
     force
-        Replace files that are there already; those of an earlier prediction of the name go, too.
+        Whether to replace existing files; those of an earlier prediction of the same name are
+        removed.
     describe
-        Write dataset_description.json where there is none.
+        Whether to write dataset_description.json if there is none.
     review_maps
-        Write small maps for a review too, in `review/maps/` of the nearest described folder.
+        Whether to write small maps for a review, in `review/maps/` of the nearest described folder.
     progress, cancelled
         As for `harmonize`.
 
@@ -103,7 +104,7 @@ def harmonize_to_folder(
     Raises
     ------
     UserError
-        Before anything is written.
+        When a scan, a setting or a file is unusable; nothing is written then.
     """
     root = dataset_root(dwi)
     if describe and root is not None and (root / DESCRIPTION).is_file():
@@ -113,7 +114,7 @@ def harmonize_to_folder(
     acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
     scan, out = as_scan(acquisition), Path(out)
     stems: dict[str, str] = {}
-    wrong: list[UserError] = []  # said together, with what `fitting_shells` finds
+    wrong: list[UserError] = []  # reported together with those of `fitting_shells`
     for target in list(targets) or model.targets:
         stem = prediction_stem(acquisition.path or "", target, model.kind)
         try:
@@ -153,24 +154,23 @@ def save_prediction(
     force: bool = False,
     describe: bool = True,
 ) -> list[Path]:
-    """Write a prediction that is in memory: the files that `harmonize_to_folder` writes for it.
+    """Write a prediction in memory: the same files that `harmonize_to_folder` writes.
 
     Parameters
     ----------
     prediction
-        What `harmonize` gave; the path or the subject of the scan that it was made from names the
-        files.
+        Result of `harmonize`; the path or subject of its scan names the files.
     out, gradients, force, describe
         As for `harmonize_to_folder`.
 
     Returns
     -------
-    The prediction's files, the DWI first; those for a review are not among them.
+    The prediction's files, the DWI first, without those for a review.
 
     Raises
     ------
     UserError
-        Before anything is written.
+        When it cannot be written; nothing is written then.
     """
     model, source = prediction.model, prediction.source
     if model is None or source is None or source.acquisition is None:
@@ -194,7 +194,7 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
 
     Returns
     -------
-    (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is kept in
+    (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is clipped to
     [0, 1].
     """
     ratio = np.clip(evaluate_sh(prediction.image, table.directions), 0, 1)
@@ -204,16 +204,16 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
 def table_choice(
     gradients: str | Path, acquisition: Acquisition, b_values: Sequence[float]
 ) -> Callable[[Prediction], GradientTable]:
-    """Check a choice of directions; give what makes the table of a prediction of one shell.
+    """Check a choice of directions; return a function from a prediction of one shell to its table.
 
     Parameters
     ----------
     gradients
         "target", "input", or a .bvec file with its .bval beside it.
     acquisition
-        The input.
+        The input scan.
     b_values
-        Of the shells that are predicted, in s/mm². A file of one shell gives its directions to each
+        b-values of the predicted shells in s/mm². A file of one shell gives its directions to each
         of them, one of several shells to each those of its own b-value.
 
     Raises
@@ -241,7 +241,7 @@ def table_choice(
 
 
 def check_gradients(gradients: str | Path) -> None:
-    """Refuse what names no gradient table.
+    """Refuse a value that specifies no gradient table.
 
     Raises
     ------
@@ -256,12 +256,12 @@ def check_gradients(gradients: str | Path) -> None:
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
     wanted = prediction.image.rescaled_from or prediction.image.b_value or 0.0
     shell = acquisition.gradients.nearest_shell(wanted)
-    assert shell is not None  # or nothing could have been predicted
+    assert shell is not None  # otherwise nothing could have been predicted
     return acquisition.directions(shell)
 
 
 def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArray:
-    """Return a table's directions for a shell: its own, or those of the only one that there is."""
+    """Return a table's directions for a shell: its own, or those of the only shell."""
     if not given.shells:
         problem = "has no diffusion direction"
         raise UserError(problem, bvec, "gradients", Advice("give one with some"))
@@ -277,12 +277,12 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
 
 
 def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
-    """Return a table at the one b-value that a predicted signal has, whatever the target's were."""
+    """Return a table with one b-value, that of the predicted signal, whatever the target's were."""
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
 def _free(out: Path, stem: str, force: bool) -> str:
-    """Refuse a name that is taken, unless forced; what lost a table or its mask is made anew."""
+    """Refuse an existing name unless forced; a prediction without its table or mask is redone."""
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force and not lost_files(written):
         raise UserError("exists already", written, remedy=Overwrite())
@@ -293,19 +293,19 @@ def _free(out: Path, stem: str, force: bool) -> str:
 def _staged(
     out: Path, describe: bool, source: Acquisition, stems: Iterable[str], force: bool
 ) -> Iterator[Path]:
-    """Yield a folder whose files move into `out` together, with a description where it has none.
+    """Yield a folder whose files move into `out` together, described if `out` is not yet.
 
-    All files of older predictions of the same stems go: an expected error that the new one does not
-    have would be read as its own.
+    All files of older predictions with the same stems are removed: an expected error that the new
+    one lacks would be taken for its own.
     """
     stems = list(stems)
     written = rf"dwi|mask|model-sh_param-(coefficients|{'|'.join(_SURE)})_dwimap"
     names = "|".join(map(re.escape, stems))
     older = re.compile(rf"({names})(FirstStage)?(B\d+)?_({written})\..+")
-    # A DWI last: where it stands the whole prediction does, whenever a process was killed.
+    # A DWI last: if it exists, the whole prediction does, even if the process was killed.
     with staged_folder(out, last="_dwi.nii.gz", replaced=older) as stage:
         yield stage
-        for stem in stems:  # another process may have been quicker
+        for stem in stems:  # another process may have been faster
             _free(out, stem, force)
         if describe:
             root = None if source.path is None else dataset_root(source.path)
@@ -318,11 +318,11 @@ ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 @contextmanager
 def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[ForReview]:
-    """Yield what makes the maps of each prediction for a review; they move to their place last.
+    """Yield a function that makes the review maps of a prediction; they move to their place last.
 
-    The root is that of `place_of`, or `out` itself where it is about to be described.
+    The root is that of `place_of`, or `out` itself if it is about to be described.
     """
-    refuse_unwritable_folder(out)  # or one of the maps' would be named, which nobody chose
+    refuse_unwritable_folder(out)  # else an error would name the maps' folder
     stems = list(stems)
     root = out if describe else place_of(out / f"{stems[0]}_dwi.nii.gz")[0]
     with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older(stems)) as stage:
@@ -361,7 +361,7 @@ def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[F
 
 
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
-    """Complete what a prediction knows of its making by what is looked up when it is saved."""
+    """Complete a prediction's provenance with what is looked up when it is saved."""
     known, model, source = prediction.provenance, prediction.model, prediction.source
     assert known is not None
     assert model is not None
@@ -383,21 +383,21 @@ def checksums(
     gradients: str | Path = "target",
     read: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Digest all that a prediction is made from, but for model and options.
+    """Digest everything that a prediction is made from, except model and options.
 
-    What `files_read` gives, and a file of directions by its content.
+    That is the result of `files_read`, and a file of directions by its content.
 
     Parameters
     ----------
     acquisition, gradients
-        What the prediction is made from, and its directions as for `harmonize_to_folder`.
+        The input, and the directions as for `harmonize_to_folder`.
     read
-        What `files_read` gave when it was made; else it is asked now.
+        Result of `files_read` at the time of prediction; None: it is called now.
 
     Raises
     ------
     UserError
-        When it is asked now and the scan has gone since it was read.
+        When `files_read` is called now and the scan has disappeared since it was read.
     """
     try:
         found = dict(read) or files_read(acquisition)
@@ -418,7 +418,7 @@ def _write(
     acquisition: Acquisition,
     gradients: str | Path,
 ) -> Provenance:
-    """Write the files of a prediction; give what their sidecars say of its making."""
+    """Write the files of a prediction; return the provenance in their sidecars."""
     made = provenance(prediction, gradients)
     sidecar = {**made.to_sidecar(), MEASURES_FIELD: measures(prediction)}
     like = acquisition.image
@@ -433,7 +433,7 @@ def _write(
     write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
     b0 = round(next(iter(parts.values())).image.b0_weighting, 1)
     if b0:
-        sidecar["BValueOfB0"] = b0  # for the reader, which takes b = 60 for a shell
+        sidecar["BValueOfB0"] = b0  # for readers, which would take b = 60 for a shell
     with_b0 = GradientTable(
         np.concatenate([[b0], *(table.b_values for table in tables.values())]),
         np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
@@ -454,7 +454,7 @@ _SURE = {
     "disagreement0": ("SH units", "How far the terms of equation (1) differ in order 0"),
     "expectederror": ("SH units²", "Squared error to expect, as the model was calibrated"),
 }
-"""How sure a prediction is: units and meanings, by what names of maps have as `param`."""
+"""Units and meanings of uncertainty maps, by the `param` in their names."""
 
 
 def _write_shell(
@@ -465,7 +465,7 @@ def _write_shell(
     made: Provenance,
     like: nib.Nifti1Image,
 ) -> None:
-    """Write the SH images of one shell; its name is in theirs where there are several."""
+    """Write the SH images of one shell; with several shells, names contain the shell's."""
 
     def name(what: str, stem: str = stem) -> Path:
         return folder / map_name(stem if shell is None else shell_stem(stem, shell), "sh", what)

@@ -1,4 +1,4 @@
-"""One pass of a network: stopped within it, and how much memory it may take and takes."""
+"""One pass of a network: how it is interrupted, and how much memory it may use and uses."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
 
 PROBED_EDGE = 8
-"""Of the crop that a pass is predicted from, in input voxels (our choice)."""
+"""Edge, in input voxels, of the crop from which a pass is predicted (our choice)."""
 
 
 @contextmanager
@@ -31,9 +31,9 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
     Parameters
     ----------
     network
-        Its convolutions are stepped into; its weights are not touched.
+        Network whose convolutions are wrapped; its weights are not changed.
     cancelled
-        Says whether to stop; None leaves the network as it is.
+        Returns whether to stop; None leaves the network as it is.
 
     Raises
     ------
@@ -57,14 +57,14 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
 def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) -> int:
     """Predict how often `polled` polls in one pass, so that progress within it can be reported.
 
-    One small crop is run with a look at every convolution.
+    One small crop is run, and every convolution observed.
 
     Parameters
     ----------
     network
-        In eval mode, on the CPU.
+        Network in eval mode, on the CPU.
     shape
-        (X, Y, Z) of the pass's input.
+        (X, Y, Z) shape of the pass's input.
     """
     work: list[tuple[nn.Conv3d | nn.ConvTranspose3d, float]] = []
 
@@ -98,7 +98,7 @@ def _in_parts(
 
 
 def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
-    """Return the number of parts that so many multiply-adds are computed in."""
+    """Return the number of parts in which so many multiply-adds are computed."""
     if module.groups > 1:
         return 1
     return min(module.out_channels, int(work // LARGEST_CONVOLUTION) + 1)
@@ -138,14 +138,14 @@ def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slic
 # --- Memory ----------------------------------------------------------------------------------
 
 SHARE_OF_FREE = 0.5
-"""Of the memory that is free, how much one pass may take beside input and result (our choice)."""
+"""Share of the free memory that one pass may use besides input and result (our choice)."""
 
 LIVE_LAYERS = 3
-"""Layers' worth of activations alive at once: input, output, and a skip or a workspace."""
+"""Number of layers' activations alive at once: input, output, and a skip or a workspace."""
 
 
 def memory_budget(device: torch.device) -> float:
-    """Bytes that one pass may take beside input and result: a share of what is free."""
+    """Return the bytes that one pass may use besides input and result: a share of what is free."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free * SHARE_OF_FREE
@@ -153,9 +153,9 @@ def memory_budget(device: torch.device) -> float:
 
 
 def most_bytes_per_voxel(network: nn.Module, channels: int) -> float:
-    """Bound a network's peak memory for each input voxel: all its layers kept, at the finest scale.
+    """Bound a network's peak memory per input voxel: all its layers kept, at the finest scale.
 
-    Of several shells as if each went through all layers by itself.
+    Several shells count as if each went through all layers separately.
     """
     singles = [module for module in network.modules() if isinstance(module, SingleNetwork)]
     scale = max(k for single in singles for k in single.scales.values())
@@ -170,10 +170,10 @@ def bytes_per_voxel(
     channels: int,
     device: torch.device,
 ) -> float:
-    """Estimate a network's peak memory for each input voxel, from its largest layer.
+    """Estimate a network's peak memory per input voxel, from its largest layer.
 
-    One small crop is run with a look at every layer's input and output. Branches of an MSP are
-    there until all of them are mixed.
+    One small crop is run, and every layer's input and output observed. Branches of an MSP are kept
+    until all of them are mixed.
     """
     largest = branches = 0.0
 
@@ -196,12 +196,12 @@ def bytes_per_voxel(
 
 
 def _per_voxel(image: Tensor) -> float:
-    """Count the numbers of what came of the probed crop for each of its voxels, were it large."""
+    """Count a result's numbers per voxel of the probed crop, as for a large crop."""
     scale = (image.shape[-1] - 1) / (PROBED_EDGE - 1)
     return image.shape[0] * image.shape[1] * scale**3
 
 
-# --- Looking on ------------------------------------------------------------------------------
+# --- Observing --------------------------------------------------------------------------------
 
 
 def convolutions_of(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
@@ -213,9 +213,9 @@ def convolutions_of(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
 
 @contextmanager
 def watched(modules: Sequence[nn.Module], look: Callable[..., object]) -> Iterator[None]:
-    """Call `look` with each module, its inputs and its output when it was run.
+    """Call `look` with each module, its inputs and its output after it was run.
 
-    What it returns, if anything, takes the output's place.
+    The return value of `look`, if any, replaces the output.
     """
     handles = [module.register_forward_hook(look) for module in modules]
     try:

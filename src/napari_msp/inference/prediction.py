@@ -1,4 +1,4 @@
-"""A predicted scan, and what is kept of equation (1) to have it for any α. Loads no torch."""
+"""A predicted scan, with the terms of equation (1) kept to compute it for any α. Loads no torch."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Prediction(Scan):
-    """A scan that a model predicts, in the stored order of the scan that it was predicted from.
+    """A scan predicted by a model, in the stored order of the scan that it was predicted from.
 
-    `sh` is the predicted SH image on the target's lattice. Where the model knows several shells,
-    `sh` and what stands beside it (first stage, disagreement, expected error, branches) are
-    mappings by shell, and `by_shell` gives a prediction of each.
+    `sh` is the predicted SH image on the target's lattice. If the model knows several shells, `sh`
+    and its companions (first stage, disagreement, expected error, branches) are mappings by shell,
+    and `by_shell` returns a prediction of each.
 
     Attributes
     ----------
@@ -42,30 +42,30 @@ class Prediction(Scan):
         ŷ¹_T; None for a kind without stages.
     disagreement_by_order
         (X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for the orders 0, 2, 4, 6: the
-        root of the variance averaged over an order's coefficients; None where there are no terms.
+        root of the variance averaged over an order's coefficients; None without terms.
     expected_error
-        (X, Y, Z) squared error to expect, in SH units squared; None where the model is not
-        calibrated (see `calibrate`).
+        (X, Y, Z) expected squared error, in SH units squared; None if the model is not calibrated
+        (see `calibrate`).
     b0
-        (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units.
-        Nothing of it is harmonized: it keeps the input's TE.
+        (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units. It
+        is not harmonized: it keeps the input's TE.
     gradients
         The target's gradient table, directions in scanner axes.
     approximations
-        What was done to the input beforehand, in words; empty when nothing.
+        Approximations applied to the input, in words.
     warnings
-        What is doubtful about the input, in words; warned of as `DoubtfulScan` and `UnlikeTraining`
-        too.
+        Doubts about the input, in words; also warned of as `DoubtfulScan` and `UnlikeTraining`.
     alpha
-        α of eq. (1) that `sh` was made with; `at_alpha` gives others.
+        α of eq. (1) with which `sh` was made; `at_alpha` returns others.
     branches
         N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
     mean_signal
-        How far the input's mean signal lies from the training subjects', in their deviations.
+        Distance of the input's mean signal from the training subjects', in their standard
+        deviations.
     model, source
-        What it was made with, and from.
+        Model that made it, and scan that it was made from.
     parts
-        The prediction of each shell by name, where there are several.
+        Predictions of each shell by name, if there are several.
     """
 
     target: str
@@ -89,12 +89,12 @@ class Prediction(Scan):
 
     @property
     def platform(self) -> str:
-        """The target."""
+        """The target platform."""
         return self.target
 
     @property
     def file_stem(self) -> str:
-        """What the names of its files begin with; one of several shells has its name in it."""
+        """Beginning of its files' names; includes the shell's name if it is one of several."""
         if self.model is None or self.source is None:
             return super().file_stem
         scan = self.source.path or f"{self.source.file_stem}.nii.gz"
@@ -104,16 +104,16 @@ class Prediction(Scan):
 
     @cached_property
     def person(self) -> Person:
-        """Whose head it is: the source's."""
+        """The person whose head it is: the source's."""
         return super().person if self.source is None else self.source.person
 
     @property
     def siblings(self) -> Mapping[str, Path]:
-        """Scans of the same person on other platforms, the target's among them: possible truths."""
+        """Scans of the same person on other platforms, including the target: possible truths."""
         return {} if self.source is None else self.source.siblings
 
     def sidecar(self, of_whole: Sequence[str] = ()) -> dict[str, Any]:
-        """Return what its sidecars say, with the digests of model and input."""
+        """Return the content of its sidecars, with the digests of model and input."""
         from napari_msp.inference.outputs import provenance
 
         if self.model is None or self.source is None:
@@ -128,7 +128,7 @@ class Prediction(Scan):
         gradients: str | Path = "target",
         describe: bool = True,
     ) -> list[Path]:
-        """Write DWI, SH image, first stage, mask and how sure it is; see `outputs.save_prediction`.
+        """Write DWI, SH image, first stage, mask and uncertainty; see `outputs.save_prediction`.
 
         Returns
         -------
@@ -139,28 +139,28 @@ class Prediction(Scan):
         return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
 
     def at_alpha(self, alpha: float) -> Self:
-        """Return the prediction for another α of eq. (1): what the model gives when run at it.
+        """Return the prediction for another α of eq. (1), equal to the model's output at that α.
 
-        Mixed from the stages, in no time; it can be looked at, compared and saved as any other.
-        Needs a prediction that was made with `keep_stages=True`.
+        It is mixed from the stages at once, and can be viewed, compared and saved like any other.
+        It needs a prediction that was made with `keep_stages=True`.
 
         Parameters
         ----------
         alpha
-            0 leaves the first stage, 1 takes the mean of all terms.
+            α: 0 gives the first stage, 1 the mean of all terms.
 
         Returns
         -------
         Prediction
-            Without expected error: that was calibrated at the model's own α.
+            The prediction, without expected error: that was calibrated at the model's own α.
 
         Raises
         ------
         UserError
-            For an α outside [0, 1], and where there are no stages or they were not kept.
+            For an α outside [0, 1], and if there are no stages or they were not kept.
         """
         try:
-            alpha = float(alpha)  # NumPy's could not be saved
+            alpha = float(alpha)  # NumPy's types could not be saved
         except (TypeError, ValueError):
             raise _no_alpha(repr(alpha)) from None
         if not 0.0 <= alpha <= 1.0:
@@ -184,12 +184,12 @@ class Prediction(Scan):
 
     @property
     def terms(self) -> Terms:
-        """What is kept of eq. (1) for its only shell.
+        """The terms of eq. (1) kept for its only shell.
 
         Raises
         ------
         UserError
-            Where there are several, the kind of model has no stages, or they were not kept.
+            When there are several shells, the kind of model has no stages, or they were not kept.
         """
         self.at_shell()
         if self.first_stage is None:
@@ -229,21 +229,21 @@ def _no_alpha(given: str) -> UserError:
 
 
 def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
-    """Return an attribute of each shell's prediction by shell; None where they have none."""
+    """Return an attribute of each shell's prediction by shell; None if they lack it."""
     found = {shell: getattr(part, name) for shell, part in parts.items()}
     return None if any(each is None for each in found.values()) else found
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """The terms ŷ¹_T and N_iT(z_i) of equation (1), on one lattice: any α can be had of them."""
+    """The terms ŷ¹_T and N_iT(z_i) of equation (1) on one lattice, from which any α follows."""
 
     first: Maps
     branches: Mapping[str, Maps]
 
     @property
     def lattice(self) -> Lattice:
-        """Where all of them lie."""
+        """The common lattice of all terms."""
         return self.first.image.lattice
 
     def image(self, alpha: float) -> SHImage:
@@ -253,17 +253,17 @@ class Terms:
         return replace(self.first.image, coefficients=mixed)
 
     def sh_average(self, alpha: float) -> FloatArray:
-        """(X, Y, Z) SH average for an α, in SH units: it is linear, so this is quick."""
+        """Return the (X, Y, Z) SH average for an α in SH units; fast, as it is linear."""
         branches = [each["sh_average"] for each in self.branches.values()]
         return second_stage(self.first["sh_average"], branches, alpha)
 
     def contribution(self, platform: str, alpha: float) -> FloatArray:
-        """(X, Y, Z) what a branch adds to the SH average."""
+        """Return the (X, Y, Z) contribution of a branch to the SH average."""
         branch = self.branches[platform]["sh_average"]
         return contribution(self.first["sh_average"], branch, len(self.branches), alpha)
 
     def contributions(self, alpha: float) -> FloatArray:
-        """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
+        """Return the (X, Y, Z) contribution of all branches to the SH average: ŷ²_T - ŷ¹_T."""
         added: FloatArray = self.sh_average(alpha) - self.first["sh_average"]
         return added
 

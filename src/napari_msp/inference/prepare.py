@@ -1,4 +1,4 @@
-"""A scan made ready for a model, or why it cannot be: shells, voxels, what is unlike training."""
+"""Preparation of a scan for a model: shells, voxels, doubts, or why the model does not fit."""
 
 import re
 import warnings
@@ -25,14 +25,14 @@ from napari_msp.signal.channels import (
 from napari_msp.signal.fitting import fit_sh, scheme_doubt
 
 SAME_B_VALUE = 0.001
-"""The same up to which there is nothing to rescale: rounding."""
+"""Relative difference of b-values up to which there is nothing to rescale: rounding."""
 
 UNUSUAL_SHIFT = 1.0
-"""Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
+"""Shift of the mean l = 0 channel, in the model's deviations, that is warned of."""
 
 
 FEWEST_SLICES = 4
-"""Voxels along each axis from which nothing is said of a scan's thinness (our choice)."""
+"""Voxels along each axis from which a scan does not count as thin (our choice)."""
 
 
 class UnlikeTraining(Doubt):
@@ -40,11 +40,11 @@ class UnlikeTraining(Doubt):
 
 
 class NotForScans(UnlikeTraining):
-    """The model learned from simulated heads alone, and is given another scan."""
+    """The model learned from simulated heads only, and the scan is not simulated."""
 
 
 class Rescaled(Doubt):
-    """A signal was brought to the model's b-value, which is exact for one kind of decay only."""
+    """A signal was rescaled to the model's b-value, which is exact for one kind of decay only."""
 
 
 class NotPredicted(Doubt):
@@ -53,23 +53,24 @@ class NotPredicted(Doubt):
 
 @dataclass(frozen=True, eq=False)
 class PreparedInput:
-    """What a model reads, the same for all of its targets.
+    """The input of a model, the same for all of its targets.
 
     Attributes
     ----------
     image
-        SH image on the model's grid, of all the model's shells.
+        SH image on the model's grid, with all the model's shells.
     rescaled_from
-        The measured b-value of each shell, where the signal was rescaled to the model's.
+        Measured b-value of each shell, if the signal was rescaled to the model's.
     approximations
-        What was done to the input, in words; empty when nothing.
+        Approximations applied to the input, in words.
     warnings
-        All that was warned of about it, in words: by whatever reads a prediction's sidecar these
-        are counted as its warnings, as `cohort` counts them.
+        All warnings about it, in words; readers of a prediction's sidecar, such as `cohort`, count
+        them as its warnings.
     goes_back
         Whether predictions are interpolated back to the scan's own voxels.
     mean_signal
-        Of each shell, how far its mean lies from the training subjects', in their deviations.
+        For each shell, distance of its mean from the training subjects', in their standard
+        deviations.
     """
 
     scan: Scan
@@ -94,7 +95,7 @@ def prepare_input(
     options: Options | None = None,
     **settings: Unpack[OptionSettings],
 ) -> PreparedInput:
-    """Fit a scan as a model needs it, and check that the model is valid for it.
+    """Fit SH to a scan as a model needs it, and check that the model is valid for it.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def prepare_input(
     Raises
     ------
     UserError
-        When voxel size or b-values are not the model's; its remedy says what can be allowed.
+        When voxel size or b-values are not the model's; the remedy says what can be allowed.
 
     Warns
     -----
@@ -115,11 +116,11 @@ def prepare_input(
     NotPredicted
         When the scan has shells that are not the model's.
     Rescaled
-        When the signal was brought to the model's b-value.
+        When the signal was rescaled to the model's b-value.
     """
     options = with_settings(options, settings)
     if isinstance(scan, str | Path) and is_scan(scan):
-        # Of several shells the model chooses.
+        # The model chooses among several shells.
         scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
     scan = as_scan(scan, b0_threshold=options.b0_threshold)
     acquisition = scan.acquisition
@@ -165,7 +166,7 @@ def prepare_input(
     unfit = unfit_for(model, acquisition.path)
     for doubt in unfit:
         warnings.warn(doubt, NotForScans, stacklevel=3)
-    # Of the scan itself it was warned when it was read.
+    # Doubts about the scan itself were reported when it was read.
     schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
     of_it = (*acquisition.notes, *said_of_shells, acquisition.mask_made, *acquisition.doubts)
     of_scan = (f"{acquisition.name}: {each}" for each in (*of_it, *schemes) if each)
@@ -177,9 +178,9 @@ def prepare_input(
 
 
 def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
-    """Say that a model is for simulated heads only, given a scan that is not known to be of one.
+    """Return a text if a model is for simulated heads only and a scan is not known to be simulated.
 
-    In the same words for all scans, so that of many it can be said once.
+    The words are the same for all scans, so that for many it can be reported once.
     """
     if model.card.for_scans or known_simulated(scan):
         return ()
@@ -187,25 +188,25 @@ def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
 
 
 def only_simulated(model: Model) -> str:
-    """Say of a model that is not for scans what it is for, with its label."""
+    """Return a text on a model that is not for scans: what it is for, with its label."""
     label = f' ("{model.card.label}")' if model.card.label else ""
     return f"{Path(model.name).name} is for simulated heads only{label}"
 
 
 def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[str, ...]:
-    """Say once of many scans that a model is for simulated heads only.
+    """Warn once for many scans that a model is for simulated heads only.
 
     Parameters
     ----------
     scans
-        Looked at up to the first that is not known to be simulated.
+        Scans, examined up to the first that is not known to be simulated.
     whose
         Name of their dataset.
 
     Warns
     -----
     NotForScans
-        With what is returned.
+        With the returned text.
     """
     if model.card.for_scans or all(map(known_simulated, scans)):
         return ()
@@ -217,12 +218,12 @@ def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[
 def fitting_shells(
     model: Model, acquisition: Acquisition, options: Options, *others: UserError
 ) -> dict[float, Shell]:
-    """Return the shell for each of the model's b-values, of a scan that the model is valid for.
+    """Return the shell for each of the model's b-values, for a scan that fits the model.
 
     Raises
     ------
     UserError
-        All that is wrong at once.
+        With everything that is wrong.
     """
     problems: list[UserError] = []
     chosen: dict[float, Shell] = {}
@@ -257,7 +258,7 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
         raise UserError(problem, acquisition.name, "model", remedy)
     found: dict[float, Shell] = {}
     for wanted, nearest in nearest_to.items():
-        found[wanted] = acquisition.shell(nearest.b_value)  # refuses what is no shell
+        found[wanted] = acquisition.shell(nearest.b_value)  # refuses b-values that form no shell
         if _rescaling(nearest, wanted) and not options.rescale_b_value:
             has = listed if len(nearest_to) > 1 else f"{nearest.b_value:.0f}"
             problem = f"has b = {has} s/mm², the model was trained at {trained}"
@@ -272,7 +273,7 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
 
 
 def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[str, ...]:
-    """Say which shells of a scan are not predicted, given that of each of the model's b-values."""
+    """Return texts on shells that are not predicted, given the chosen shell of each b-value."""
     taken = {shell.name for shell in chosen.values()}
     others = [str(each.name) for each in acquisition.gradients.shells if each.name not in taken]
     known = ", ".join(
@@ -284,9 +285,9 @@ def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[
 
 
 def _rescaling(shell: Shell, wanted: float, asked: bool = False) -> tuple[str, ...]:
-    """Say how a shell's signal is brought to another b-value; nothing where it need not be.
+    """Return how a shell's signal is rescaled to another b-value; empty if it need not be.
 
-    Where that was `asked` for small differences count, too.
+    If that was `asked` for, small differences count, too.
     """
     near = abs(shell.b_value / wanted - 1) <= SAME_B_VALUE
     if near or (not asked and same_shell(shell.b_value, wanted)):
@@ -321,7 +322,7 @@ def _on_model_grid(
 
 
 def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]:
-    """Return how far each shell's mean lies from the training subjects', in their deviations."""
+    """Return each shell's distance from the training subjects' mean, in their deviations."""
     if not image.mask.any():
         remedy = Advice("check the mask")
         raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
@@ -334,10 +335,10 @@ def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]
 
 
 def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
-    """Say that a scan is of a platform that is predicted, by its name or its sidecar's scanner.
+    """Report that a scan is of a predicted platform, by its name or its sidecar's scanner.
 
-    Studies call a scanner differently, so a word of a target's session that the input's name has
-    not says it. Words of protocols say nothing, unless the scan's session has none.
+    Studies name scanners differently, so a word of a target's session that the input's name lacks
+    is no evidence. Words of protocols are none either, unless the scan's session has none.
     """
     wanted = model.card.input
     if scan.platform == wanted:
@@ -346,7 +347,7 @@ def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
     scanner = _scanner(scan.path)
     for where, given, words in (
         ("name", scan.platform, _words(session) or _words(protocol)),
-        ("sidecar", scanner, _words(scanner) - {"fit"}),  # as Siemens calls many
+        ("sidecar", scanner, _words(scanner) - {"fit"}),  # as many Siemens scanners are called
     ):
         own = words - _words(wanted)
         alike = [each for each in model.targets if own & _words(each.partition("_")[0])]
@@ -359,7 +360,7 @@ def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
 
 
 def _scanner(path: Path | None) -> str:
-    """Return the scanner's model as the sidecar says it; what cannot be read says nothing."""
+    """Return the scanner's model from the sidecar; empty if it cannot be read."""
     try:
         said = {} if path is None else read_metadata(path)
     except UserError:
@@ -368,12 +369,12 @@ def _scanner(path: Path | None) -> str:
 
 
 def _words(name: str) -> set[str]:
-    """Return the words of a platform's name; numbers and single letters say too little."""
+    """Return the words of a platform's name, without numbers and single letters."""
     return set(re.findall(r"[^\W\d_]{2,}", name.lower()))
 
 
 def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
-    """Say which shells are taken for the model's though their b-values differ a little."""
+    """Report shells that match the model's although their b-values differ a little."""
     for wanted, shell in chosen.items():
         off = abs(shell.b_value / wanted - 1)
         if off > NOTABLE_B_VALUE and not _rescaling(shell, wanted):
@@ -384,7 +385,7 @@ def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
 
 
 def _thin(image: GridImage) -> Iterator[str]:
-    """Say that a scan is so thin that a network sees hardly a voxel with all that is round it."""
+    """Report a scan so thin that hardly any voxel has a complete neighbourhood in the network."""
     slices = min(image.mask.shape)
     if slices < FEWEST_SLICES:
         yield (
@@ -394,7 +395,7 @@ def _thin(image: GridImage) -> Iterator[str]:
 
 
 def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
-    """Say that b=0 images are more, or less, weighted than those that the model learned from."""
+    """Report b=0 images that are more, or less, weighted than those that the model learned from."""
     own, known = acquisition.gradients.b0_weighting, model.card.b0_weighting
     if known is not None and abs(own - known) > WEAK_B0:
         yield (

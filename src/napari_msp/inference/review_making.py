@@ -1,6 +1,6 @@
-"""What a review needs of a prediction: small maps, and numbers that cost little.
+"""Making of the data for reviews of predictions: small maps, and numbers that cost little.
 
-Maps are made from memory as it is written, or from files later; `review_maps` keeps them.
+Maps are made from memory during writing, or from files later; `review_maps` stores them.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ MEASURES_FIELD = "Measures"
 def maps_of_prediction(
     prediction: Prediction, truth: Scan | str | None = None, cancelled: Poll | None = None
 ) -> dict[int | None, ReviewMaps]:
-    """Make the maps of a prediction in memory, by shell; None is the only one.
+    """Make the maps of a prediction in memory, by shell; the key is None for a single shell.
 
     Parameters
     ----------
     prediction
-        What `harmonize` gave.
+        Result of `harmonize`.
     truth
-        The target platform's scan of the same head; or why there is none.
+        The target platform's scan of the same head; or the reason why there is none.
     """
     parts = prediction.by_shell()
     made: dict[int | None, ReviewMaps] = {}
@@ -84,21 +84,21 @@ def make_review_maps(
     prediction
         Its DWI or its SH image.
     scan
-        What it was predicted from; None: as its sidecar says; `Without`: no scan is opened.
+        The scan it was predicted from; None: as its sidecar says; `Without`: no scan is opened.
     truth
         The target platform's scan of the same head; None: the one in the scan's dataset.
 
     Returns
     -------
-    Their sidecar, see `write_review_maps`.
+    Path of their sidecar, see `write_review_maps`.
 
     Raises
     ------
     UserError
-        When the SH image is not there or cannot be read. A scan or a truth that cannot be read is
-        left out, and the maps' `notes` say why.
+        When the SH image is missing or cannot be read. An unreadable scan or truth is left out, and
+        the maps' `notes` say why.
     Cancelled
-        When `cancelled` said so.
+        When `cancelled()` was true.
     """
     path = Path(prediction)
     folder, stem = place_of(path)
@@ -129,20 +129,20 @@ def make_review_maps(
 def open_review_maps(
     files: MadeFrom, shell: int | None = None, cancelled: Poll | None = None
 ) -> tuple[ReviewMaps, bool]:
-    """Read the maps of a prediction, made first where there are none or they are stale.
+    """Read the maps of a prediction, making them first if they are missing or stale.
 
     Parameters
     ----------
     files
-        What they are of.
+        Files that the maps are made from.
     shell
-        Which, where there are several; None: the first.
+        Shell, if there are several; None: the first.
 
     Returns
     -------
     maps : ReviewMaps
     made : bool
-        Whether they were made for this.
+        Whether they were made by this call.
     """
     folder, stem = place_of(files.prediction)
     made = not has_review_maps(folder, stem, files)
@@ -152,7 +152,7 @@ def open_review_maps(
 
 
 def not_there(uri: str) -> str:
-    """Say that the scan that a prediction's sidecar names is not found."""
+    """Return a text that the scan named by a prediction's sidecar is not found."""
     return f"the scan that it was predicted from is not there ({uri or 'no name'})"
 
 
@@ -161,17 +161,17 @@ def _file(scan: str | Path | Without | None) -> Path | None:
 
 
 def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
-    """Open the target platform's scan of the same head; None where there is none, or why not."""
+    """Open the target platform's scan of the same head; None without one, or the reason."""
     path = None if scan is None else scan.siblings.get(target)
     notes: list[str] = []
     return _opened(path, notes) or (notes[0] if notes else None)
 
 
 def place_of(prediction: str | Path) -> tuple[Path, str]:
-    """Return the root of a prediction's dataset, and what the names of its files begin with.
+    """Return the root of a prediction's dataset, and the beginning of its files' names.
 
-    The root is the nearest folder above that is described, where that is a derivative: maps never
-    go to measured data. Else it is the prediction's own folder.
+    The root is the nearest described folder above, if that is a derivative: maps are never written
+    to measured data. Otherwise it is the prediction's own folder.
     """
     path = absolute(prediction)
     root = path.parent
@@ -207,7 +207,7 @@ def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | Non
 
 
 def about_prediction(made: Provenance | None) -> dict[str, Any]:
-    """Say by which model a prediction was made, and of which version the software was."""
+    """Describe the model and the software version that made a prediction."""
     if made is None:
         return {}
     model = {"File": made.model_file, "Sha256": made.model_sha256, "Title": made.title}
@@ -221,7 +221,7 @@ def _maps(
     uncertainty: tuple[UncertaintyName, FloatArray] | None,
     cancelled: Poll | None,
 ) -> ReviewMaps:
-    """Put together what is looked at of one shell."""
+    """Assemble the review maps of one shell."""
     image = maps.image
     notes: list[str] = []
     if isinstance(truth, str):
@@ -246,7 +246,7 @@ def _maps(
 def _image_at(
     scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
 ) -> ReviewImage | None:
-    """Return what is looked at of the shell of a scan; None, and why, where that cannot be had."""
+    """Return the review image of a scan's shell; None, with a note why, if that is impossible."""
     stop_if(cancelled)
     if scan is None:
         return None
@@ -259,14 +259,14 @@ def _image_at(
 
 
 def review_image(maps: Maps) -> ReviewImage:
-    """Take what is looked at from the maps of an image."""
+    """Take the review image from the maps of an image."""
     image = maps.image
     affine = np.asarray(image.affine)
     return ReviewImage.of(maps["sh_average"], maps["colour_fa"], image.mask, affine)
 
 
 def mean_of(values: FloatArray) -> float:
-    """Return the mean, added up in double precision."""
+    """Return the mean, summed in double precision."""
     return float(values.mean(dtype=float))
 
 
@@ -276,14 +276,14 @@ def median_of(values: FloatArray) -> float:
 
 
 def measures(prediction: Prediction) -> dict[str, float]:
-    """Return what a prediction's sidecar keeps of it; what is unknown is left out.
+    """Return the measures stored in a prediction's sidecar; unknown ones are left out.
 
-    SNR of one b=0 volume of the scan; volume of the prediction's mask in ml; the deviation of the
-    scan's mean signal from the training subjects', in theirs; over the mask the mean disagreement
-    of order 0, in SH units, and the median of the expected error, in SH units²: a few voxels that
-    are unlike any of the calibration would be its mean. Of several shells the largest is taken, of
-    the mean signal the one furthest away. (Earlier sidecars have the mean error as `ExpectedError`,
-    which is not read: a review measures the median anew.)
+    They are the SNR of one b=0 volume of the scan; the volume of the prediction's mask in ml; the
+    deviation of the scan's mean signal from the training subjects', in their deviations; and over
+    the mask the mean disagreement of order 0, in SH units, and the median of the expected error, in
+    SH units²: a few voxels unlike the calibration data would dominate a mean. Of several shells the
+    largest value is taken, of the mean signal the most distant. (Earlier sidecars have the mean
+    error as `ExpectedError`, which is not read: a review measures the median again.)
     """
     found: dict[str, float | None] = {}
     acquisition = None if prediction.source is None else prediction.source.acquisition

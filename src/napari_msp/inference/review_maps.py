@@ -1,10 +1,10 @@
-"""Small maps of a prediction that a review opens at once: written, read, noticed when stale.
+"""Small maps of a prediction that a review opens at once: written, read, detected when stale.
 
 A predicted SH image of a whole head has some 300 MB, and its maps take seconds to compute. These
-are a few MB of 8 and 16 bits in `review/maps/` of the predictions' folder, NIfTI that any viewer
-opens: SH average, colour FA and mask of scan, prediction and truth, each on its own lattice, how
-sure the prediction is, and the scan's b=0 image as it was before anything was done. All tensors go
-the same route, through the SH series, so that the images compare. `review_making` makes them.
+maps are a few MB of 8 and 16 bits in `review/maps/` of the predictions' folder, NIfTI that any
+viewer opens: SH average, colour FA and mask of scan, prediction and truth, each on its own lattice,
+the prediction's uncertainty, and the scan's unprocessed b=0 image. All tensors are fitted to the SH
+series, so that the images are comparable. `review_making` makes them.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from napari_msp.files import staged_folder, stamp_of, write_json
 from napari_msp.strict_json import read_json
 
 MAPS_FOLDER = Path("review", "maps")
-"""Where they lie in the predictions' folder; one folder a subject below it."""
+"""Folder of the maps in the predictions' folder; it has one folder per subject."""
 
 FORMAT = 2
-"""Of the files; others are made anew. 1 cut bright voxels of images with negative ones, and did not
-say of which scan and truth it was."""
+"""Version of the files; other versions are made again. 1 clipped bright voxels of images with
+negative ones, and did not record scan and truth."""
 
 UncertaintyName = Literal["expected error", "disagreement"]
 
@@ -49,18 +49,18 @@ AVERAGE_STEP, COLOUR_STEP = 0.002, 1 / 255
 """Smallest difference that is kept, in SH units and in FA (our choice: no eye sees less)."""
 
 STEPS_TO_MEDIAN = 32
-"""Of maps with long tails: their median's share that is kept; their maximum always fits."""
+"""Steps per median, for maps with long tails; the maximum always fits."""
 
 COMPRESSION = 6
-"""Of zlib (our choice): level 9 gains 2 % and takes twice as long."""
+"""Level of zlib (our choice): level 9 saves 2 % and takes twice as long."""
 
 DIGESTED, BLOCK = 16, 1 << 16
-"""Blocks of a file that `quick_digest` reads, and their bytes."""
+"""Number and bytes of the blocks of a file that `quick_digest` reads."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReviewImage:
-    """What is looked at of one image, on its own lattice.
+    """The maps of one image that are shown, on its own lattice.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ReviewImage:
     colour
         (X, Y, Z, 3) uint8, |e₁| · FA: 255 is FA 1.
     mask, lattice
-        (X, Y, Z) where there is brain, and where voxels lie.
+        (X, Y, Z) brain mask, and the lattice.
     """
 
     average: FloatArray
@@ -81,7 +81,7 @@ class ReviewImage:
     def of(
         cls, average: FloatArray, colour_fa: FloatArray, mask: MaskArray, affine: FloatArray
     ) -> ReviewImage:
-        """Take maps in SH units and FA; (4, 4) from voxels to scanner axes in mm."""
+        """Make it from maps in SH units and FA, and a (4, 4) voxel-to-scanner affine in mm."""
         x, y, z = mask.shape
         colour = np.rint(255 * np.clip(colour_fa, 0, 1)).astype(np.uint8)
         return cls(average, colour, mask, Lattice((x, y, z), affine))
@@ -89,25 +89,25 @@ class ReviewImage:
 
 @dataclass(frozen=True, eq=False)
 class ReviewMaps:
-    """What a review shows of one prediction.
+    """The data that a review shows of one prediction.
 
     Attributes
     ----------
     scan
-        What it was predicted from; None where that could not be read.
+        Image of the scan it was predicted from; None if that could not be read.
     truth
-        The target platform's own scan of the same head; None where there is none.
+        Image of the target platform's own scan of the same head; None if there is none.
     uncertainty
         (X, Y, Z) on the prediction's lattice: expected error in SH units², else disagreement in SH
-        units; None where the model gives neither.
+        units; None if the model provides neither.
     uncertainty_name
-        Which of them.
+        Name of the uncertainty.
     b0
-        (X, Y, Z) mean b=0 image of the scan on its lattice, not masked: the step before.
+        (X, Y, Z) mean b=0 image of the scan on its lattice, not masked: the previous step.
     notes
-        Which of several shells it is, and why something is missing, in words.
+        Texts: which of several shells it is, and why something is missing.
     shell, shells
-        The same by their names, as read; None and (None,) where there is one.
+        Shell that was read and all shells, by name; None and (None,) if there is only one.
     """
 
     scan: ReviewImage | None
@@ -123,14 +123,14 @@ class ReviewMaps:
 
 @dataclass(frozen=True)
 class Without:
-    """A scan that must not be shown, though a sidecar may name one: it is another person's, say."""
+    """A scan that must not be shown though a sidecar may name it: another person's, say."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class MadeFrom:
-    """The files that a prediction's maps are made from; None: those that its sidecar leads to."""
+    """The files that a prediction's maps are made from; None: those that its sidecar names."""
 
     prediction: Path
     scan: Path | Without | None = None
@@ -140,7 +140,7 @@ class MadeFrom:
 # --- Files -----------------------------------------------------------------------------------
 
 _IMAGES = {"prediction": "", "scan": "Scan", "truth": "Truth"}
-"""Images by what their files' names add to the prediction's."""
+"""Suffixes of the images' file names after the prediction's."""
 
 
 def write_review_maps(
@@ -154,30 +154,30 @@ def write_review_maps(
     about: Mapping[str, Any] | None = None,
     stage: Path | None = None,
 ) -> Path:
-    """Write the maps of a prediction, in place of older ones.
+    """Write the maps of a prediction, replacing older ones.
 
     Parameters
     ----------
     folder
-        The predictions' root.
+        Root of the predictions' folder.
     stem
-        What the names of the prediction's files begin with.
+        Beginning of the prediction's file names.
     maps
-        By shell; None is the only one.
+        Maps by shell; the key is None if there is only one.
     sources
-        The SH image of each: when it changes the maps are stale.
+        SH image of each shell: if it changes, the maps are stale.
     place
-        Folder in which those are to lie in the end, where they are staged too.
+        Final folder of the SH images, if they are still staged.
     beside
-        Files of "scan" and "truth": when one changes, or appears, the maps are stale.
+        Files of "scan" and "truth": if one changes, or appears, the maps are stale.
     about
         Further notes for the sidecar, such as the model.
     stage
-        Folder that somebody else will move to where the sidecar lies, see `sidecar_of`.
+        Folder that the caller will move to the sidecar's place, see `sidecar_of`.
 
     Returns
     -------
-    The sidecar, beside which they lie.
+    Path of the sidecar, which is beside the maps.
     """
     folder = Path(folder)
     notes: dict[str, Any] = {
@@ -207,13 +207,13 @@ def write_review_maps(
 
 
 def older(stems: Iterable[str]) -> re.Pattern[str]:
-    """Return the names of all maps of predictions, by their stems, that new ones are to replace."""
+    """Return a pattern of all maps, by the predictions' stems, that new ones replace."""
     names = "|".join(map(re.escape, stems))
     return re.compile(rf"({names})(B\d+)?(Scan|Truth)?_(mask|dwiref|review|model-.+_dwimap)\..+")
 
 
 def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) -> dict[str, Any]:
-    """Write the maps of one shell; give what the sidecar says of them."""
+    """Write the maps of one shell; return their part of the sidecar."""
     part = stem if shell is None else shell_stem(stem, shell)
     images = {name: image for name in _IMAGES if (image := getattr(maps, name)) is not None}
     for name, image in images.items():
@@ -245,16 +245,15 @@ def read_review_maps(
     folder, stem
         As for `write_review_maps`.
     shell
-        Which, by name, where there are several; None: the first.
+        Shell by name, if there are several; None: the first.
     files
-        What they must be of; None: of a prediction of that name in its own subject's folder.
+        Files that they must be made from; None: a prediction of that name in its subject's folder.
 
     Raises
     ------
     UserError
-        When there are none, they are damaged or of another prediction, or that, its scan or its
-        truth has changed since. Where one of those is not there (it was left on the big disk) the
-        maps do without.
+        When there are none, they are damaged or another prediction's, or the prediction, its scan
+        or its truth has changed since. A missing file (left on another disk, say) is not compared.
     """
     folder = Path(folder)
     sidecar = sidecar_of(folder, stem, _place(files))
@@ -267,7 +266,7 @@ def read_review_maps(
         notes = shells[next(iter(shells)) if shell is None else shell]
         names, named = [str(each) for each in notes["Images"]], notes["Uncertainty"]
         said = tuple(str(each) for each in notes["Notes"])
-        if len(shells) > 1:  # the others must not be judged by this one unseen
+        if len(shells) > 1:  # shells that were not seen must not be judged by this one
             every = ", ".join(str(each) for each in shells)
             said = (f"b = {notes['Shell']} of {every} s/mm²", *said)
         part = stem if notes["Shell"] is None else shell_stem(stem, int(notes["Shell"]))
@@ -282,7 +281,7 @@ def read_review_maps(
             wanted["scan", "b0"] = _b0_file(part)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError("is no sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
-    with ThreadPoolExecutor(len(wanted)) as pool:  # zlib and NumPy leave Python's lock alone
+    with ThreadPoolExecutor(len(wanted)) as pool:  # zlib and NumPy release Python's lock
         paths = [sidecar.parent / file for file in wanted.values()]
         read = dict(zip(wanted, pool.map(_read, paths), strict=True))
     values, images = {what: of for what, (of, _) in read.items()}, {}
@@ -308,7 +307,7 @@ MAKE_ANEW = Advice("make the maps anew")
 def shells_of_review_maps(
     folder: str | Path, stem: str, files: MadeFrom | None = None
 ) -> tuple[int | None, ...]:
-    """Return the shells that there are maps of; (None,) where there is one, empty without maps."""
+    """Return the shells that have maps; (None,) for a single shell, empty without maps."""
     sidecar = sidecar_of(folder, stem, _place(files))
     try:
         return tuple(each["Shell"] for each in read_json(sidecar)["Shells"])
@@ -317,7 +316,7 @@ def shells_of_review_maps(
 
 
 def has_review_maps(folder: str | Path, stem: str, files: MadeFrom | None = None) -> bool:
-    """Return whether there are maps of a prediction as it is now, see `read_review_maps`; quick."""
+    """Return whether there are up-to-date maps of a prediction, see `read_review_maps`; fast."""
     try:
         _current(Path(folder), stem, files)
     except UserError:
@@ -328,8 +327,8 @@ def has_review_maps(folder: str | Path, stem: str, files: MadeFrom | None = None
 def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path:
     """Return the JSON file of a prediction's maps, in the folder of its subject.
 
-    A prediction that lies somewhere else in the dataset (an older one that was put aside) has its
-    maps there too, below the same folder of maps.
+    A prediction elsewhere in the dataset (an older one that was moved away) has its maps in the
+    same place below the folder of maps.
 
     >>> sidecar_of("out", "sub-01_dwi", Path("out/sub-01/dwi")).as_posix()
     'out/review/maps/sub-01/sub-01_dwi_review.json'
@@ -340,7 +339,7 @@ def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path
     subject = f"sub-{label}" if label else ""
     aside = Path() if place is None else Path(os.path.relpath(place, folder))
     parts = aside.parts[: aside.parts.index(subject)] if subject in aside.parts else aside.parts
-    if ".." in parts:  # it lies elsewhere
+    if ".." in parts:  # it is outside the folder
         parts = ()
     return Path(folder, MAPS_FOLDER, *parts, subject, f"{stem}_review.json")
 
@@ -350,7 +349,7 @@ def _place(files: MadeFrom | None) -> Path | None:
 
 
 def sh_images(folder: Path, stem: str) -> dict[int | None, Path]:
-    """Find the SH images of a prediction's shells; None is the only one; empty without."""
+    """Find the SH images of a prediction's shells; the key is None for a single shell."""
     alone = folder / map_name(stem, "sh", "coefficients")
     if alone.exists():
         return {None: alone}
@@ -366,7 +365,7 @@ def sh_images(folder: Path, stem: str) -> dict[int | None, Path]:
 def quick_digest(path: str | Path) -> str:
     """Digest a file's size, its beginning, its end and blocks between, however large it is.
 
-    Good to tell whether a compressed image was written anew: its end has a checksum of all voxels.
+    It detects that a compressed image was rewritten: its end has a checksum of all voxels.
     """
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -380,7 +379,7 @@ def quick_digest(path: str | Path) -> str:
 
 
 def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
-    """Read the sidecar of maps that are of these files as they are now."""
+    """Read the sidecar of maps that are up to date with these files."""
     sidecar = sidecar_of(folder, stem, _place(files))
     if not sidecar.exists():
         raise UserError("there are no review maps", sidecar, remedy=MAKE_ANEW)
@@ -397,7 +396,7 @@ def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
 
 
 def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom | None) -> str:
-    """Say what has changed since the maps were made: "prediction", "scan", "truth"; else empty."""
+    """Return what has changed since the maps were made: "prediction", "scan", "truth"; or empty."""
     known = [each["Made"] for each in notes["Shells"] if each["Made"] is not None]
     made = {folder / each["Of"]: each["Digest"] for each in known}
     if any(path.exists() and quick_digest(path) != digest for path, digest in made.items()):
@@ -416,11 +415,11 @@ def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom 
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """Say how a scan is now: its image and the gradient table beside it."""
+    """Return the present state of a scan: of its image and the gradient table beside it."""
     files = _of_scan(path)
     try:
         digests = [quick_digest(each) for each in files]
-    except OSError:  # nobody may read it; the maps say so
+    except OSError:  # it is not readable; the maps say so
         digests = []
     return {"File": path.name, "Stamps": [*map(stamp_of, files)], "Digests": digests}
 
@@ -430,7 +429,7 @@ def _of_scan(path: Path) -> list[Path]:
 
 
 def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
-    """Return whether a scan is as it was; one that is not there is not compared."""
+    """Return whether a scan is unchanged; a missing one is not compared."""
     if not path.is_file():
         return True
     if noted is None:
@@ -458,7 +457,7 @@ def _b0_file(part: str) -> str:
 def _write(
     path: Path, values: FloatArray | MaskArray, affine: FloatArray, step: float | None = None
 ) -> None:
-    """Write an image in whole steps of 8 or 16 bits; None: steps that go with its values."""
+    """Write an image in integer steps of 8 or 16 bits; None: a step that suits its values."""
     values = np.nan_to_num(values.astype(np.float32), nan=0.0)
     smallest, largest = float(values.min(initial=0)), float(values.max(initial=0))
     if step is None:
@@ -478,11 +477,11 @@ def _write(
 
 
 def _read(path: Path) -> tuple[FloatArray, FloatArray]:
-    """Read an image that `_write` wrote, float32, and its affine."""
+    """Read an image that `_write` wrote, as float32, and its affine."""
     gzipped = _zlib()
     try:
-        # At once: nibabel would read by pieces, which takes a fourth longer.
-        content = gzipped.decompress(path.read_bytes(), 31)  # as zlib calls a gzip file
+        # All at once: nibabel would read it in pieces, which takes a quarter longer.
+        content = gzipped.decompress(path.read_bytes(), 31)  # zlib's code for gzip
         image = nib.Nifti1Image.from_bytes(content)
         stored = np.asarray(image.dataobj.get_unscaled())
     except (*DAMAGED, gzipped.error, HeaderDataError) as error:
@@ -492,7 +491,7 @@ def _read(path: Path) -> tuple[FloatArray, FloatArray]:
 
 
 def _zlib() -> Any:
-    """Return what decompresses: isal's takes half of zlib's time."""
+    """Return the decompressor: isal's takes half of zlib's time."""
     try:
         return import_module("isal.isal_zlib")
     except ImportError:  # it has no wheel for this machine

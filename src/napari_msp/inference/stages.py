@@ -1,4 +1,4 @@
-"""The stages of a prediction, made in one pass."""
+"""The stages of a prediction, computed in one pass."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from napari_msp.signal.channels import GridImage, Standardisation
 
 
 class Output(NamedTuple):
-    """Which image of a pass: of what target, what of it, and of a branch N_iT whose it is.
+    """Key of an output of a pass: target, kind, and the platform of a branch N_iT.
 
-    All are (B, 28·S, X, Y, Z) standardised, of S shells. But the disagreement is (B, 4·S, X, Y, Z)
-    in SH units, of the orders 0, 2, 4, 6: root mean over the order's coefficients of the variance
-    of the P-1 terms {ŷ¹_T, N_iT(z_i)}.
+    All are (B, 28·S, X, Y, Z) standardised, for S shells, except the disagreement: (B, 4·S, X, Y,
+    Z) in SH units, for the orders 0, 2, 4, 6, the root mean over the order's coefficients of the
+    variance of the P-1 terms {ŷ¹_T, N_iT(z_i)}.
     """
 
     target: str
@@ -39,16 +39,16 @@ def outputs_of(
     deviations: Mapping[str, Tensor],
     far: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[Output, Tensor]]:
-    """Run a network, or all that share their first stages, once; give what there is.
+    """Run a network, or all that share their first stages, once; yield the outputs.
 
     Parameters
     ----------
     x
         (B, 28·S, X, Y, Z) standardised input.
     deviations
-        (28·S,) of each target's standardisation.
+        (28·S,) deviations of each target's standardisation.
     far
-        What `network.far(x)` gave, where it was run before.
+        Result of `network.far(x)`, if it was run before.
     """
     if isinstance(network, SharedMSP):
         found = network(x, alpha, far)
@@ -84,29 +84,29 @@ def _spread_by_order(terms: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         spread += (term - mean).square_()
     spread /= len(terms)
     spread *= weights
-    spread = spread.contiguous()  # sums are of the same order whatever the terms' layout
+    spread = spread.contiguous()  # so that sums have the same order for any layout of the terms
     by_order = [spread[:, part].mean(dim=1) for part in order_channels(spread.shape[1])]
     return torch.stack(by_order, dim=1).sqrt()
 
 
 def _planes(image: Tensor) -> tuple[Tensor, ...]:
-    """Part an image for several steps on each part; on a CPU into planes, which its cache holds."""
+    """Split an image for several steps on each part; on a CPU into planes that fit its cache."""
     return torch.split(image, 1 if image.device.type == "cpu" else image.shape[2], dim=2)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GridPrediction:
-    """What one pass gives, in canonical order, grid axes and SH units.
+    """The result of one pass, in canonical order, grid axes and SH units.
 
     Attributes
     ----------
     first_stage
         ŷ¹_T; None for a single network.
     disagreement
-        (X, Y, Z, 4·S) in SH units, by shell and order, 0 outside the mask; None where there are
-        fewer than two terms.
+        (X, Y, Z, 4·S) in SH units, by shell and order, 0 outside the mask; None with fewer than two
+        terms.
     branches
-        N_iT(z_i) by platform i; empty unless they were asked for.
+        N_iT(z_i) by platform i; empty unless requested.
     """
 
     prediction: GridImage
@@ -133,19 +133,19 @@ def predict_on_grid(
     Parameters
     ----------
     network
-        In eval mode, on `device`. Of one target, or MSPs that share their first stages, which are
-        run once.
+        Network in eval mode, on `device`: of one target, or MSPs that share their first stages,
+        which are run once.
     source
         Standardisation of the input.
     targets
-        Standardisation of what is predicted: of one target, or of each that `network` has.
+        Standardisation of the outputs: of one target, or of each target of `network`.
     device, progress, cancelled
         As for `run_whole_image`.
     stored_affine
-        Of an image in whose stored order results lie in memory, so that it takes nothing to bring
-        them there; None: in canonical order.
+        Affine of an image in whose stored order results are laid out in memory, so that reordering
+        costs nothing; None: canonical order.
     options
-        Tile size or memory, and whether the branches are kept, each as large as the prediction.
+        Tile size or memory, and whether to keep the branches, each as large as the prediction.
     """
     options = options or Options()
     deviations = {

@@ -1,7 +1,7 @@
-"""Run a network over a whole image, tile by tile, in bounded memory, exactly, and stop when asked.
+"""Run a network over a whole image in tiles: exactly, in bounded memory, and interruptible.
 
-A tile is computed on its core widened by the network's halo and clipped to the volume. Crops never
-reach past the volume, so each layer's own padding falls where it does in the whole-image pass, and
+A tile is computed on its core, widened by the network's halo and clipped to the volume. Crops never
+reach beyond the volume, so each layer's own padding is where it is in the whole-image pass, and
 the outputs equal those of one untiled pass.
 """
 
@@ -35,18 +35,18 @@ from napari_msp.options import Precision
 from napari_msp.signal.channels import Standardisation
 
 SMALLEST_TILE = 8
-"""Edge below which a tile's core is not cut, however large the halo (our choice)."""
+"""Edge below which a tile's core is not divided, however large the halo (our choice)."""
 
 LEAST_BEHIND = 5**3
-"""Cubes of its halo that a crop of near layers must hold, else nothing is gained (our choice)."""
+"""Halo cubes that a crop of near layers must hold, or nothing is gained (our choice)."""
 
 Progress = Callable[[int, int], None]
 
 Name = TypeVar("Name", bound=Hashable)
-"""By which the outputs of a pass are told apart."""
+"""Type of the names of a pass's outputs."""
 
 Run = Callable[[Tensor, dict[str, Tensor] | None], dict[Name, Tensor]]
-"""Turns a crop, and what its far layers gave if they were run before, into named outputs."""
+"""Function from a crop, and its far layers' output if computed before, to named outputs."""
 
 
 Region = tuple[slice, slice, slice]
@@ -60,7 +60,7 @@ class Tile:
     crop: Region
 
     def output(self, scale: int, shape: tuple[int, int, int]) -> Region:
-        """Output voxels of the core: from its first node up to the next tile's first node."""
+        """Return the core's output voxels: from its first node up to the next tile's first node."""
         return _region(
             (scale * part.start, min(scale * part.stop, scale * (length - 1) + 1))
             for part, length in zip(self.core, shape, strict=True)
@@ -83,17 +83,17 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> l
     Parameters
     ----------
     mask
-        (X, Y, Z) input voxels whose surroundings are wanted.
+        (X, Y, Z) input voxels around which outputs are wanted.
     edge
-        Edges of a tile's core in voxels, or the one of a cube; None: one tile for all.
+        Edges of a tile's core in voxels, or a cube's edge; None: one tile for all.
 
     Returns
     -------
-    Tiles in order; those without mask are left out.
+    Tiles in order, without those that contain no mask.
     """
     if not mask.any():
         return []
-    # An output voxel between two nodes is wanted when either is: look one voxel further.
+    # An output voxel between two nodes is wanted if either is: look one voxel further.
     bounds = [_bounds(mask, axis) for axis in range(3)]
     edges = edge if isinstance(edge, tuple) else [edge or high - low for low, high in bounds]
     starts = [range(low, high, each) for (low, high), each in zip(bounds, edges, strict=True)]
@@ -110,7 +110,7 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> l
         if mask[near].any():
             core = _region(zip(corner, stops, strict=True))
             crop = _widened(core, halo, mask.shape)
-            # One tile that reads all there is may as well give all of it.
+            # A single tile that reads everything may as well output everything.
             tiles.append(Tile(crop if edge is None and crop == everything else core, crop))
     return tiles
 
@@ -131,7 +131,7 @@ def best_edges(mask: MaskArray, halo: int, voxels: float) -> Edges:
     mask, halo
         As for `plan_tiles`.
     voxels
-        What memory allows; tiles are not cut below `SMALLEST_TILE`, however little that is.
+        Voxels that memory allows; tiles are never cut below `SMALLEST_TILE`.
     """
     along = [_cuts(*_bounds(mask, axis), halo, mask.shape[axis]) for axis in range(3)]
     smallest = min(SMALLEST_TILE, *mask.shape)
@@ -191,31 +191,33 @@ def run_whole_image(
     Parameters
     ----------
     run
-        Turns a crop (1, C, x, y, z) into named outputs (1, D, k(x-1)+1, …); the network already
-        lies on `device`.
+        Function from a crop (1, C, x, y, z) to named outputs (1, D, k(x-1)+1, …); its network is
+        already on `device`.
     network
-        What `run` runs, in eval mode: its convolutions are polled and its memory is measured.
+        Network that `run` runs, in eval mode: its convolutions are polled and its memory is
+        measured.
     channels
         (X, Y, Z, C) standardised input, 0 outside the mask.
     mask
-        (X, Y, Z).
+        (X, Y, Z) mask of the input.
     scale, halo
-        Of the network. Where outputs differ in scale, by their names.
+        Scale and halo of the network; by name of output if outputs differ in scale.
     masks
-        By scale, outside which results are 0.
+        Masks by scale, outside which results are 0.
     units
-        By an output's name, what it is brought back from; None: nothing.
+        Standardisations to undo, by name of output; None: nothing is undone.
     stored
-        nibabel's orientation of an image in whose order results lie in memory: `reorder` into it
-        has nothing to copy.
+        nibabel's orientation of an image in whose order results are laid out in memory, so that
+        `reorder` has nothing to copy.
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
-        Bytes that may be taken beside input and result; None: a share of what is free.
+        Bytes to use besides input and result; None: a share of what is free.
     precision
-        Of the convolutions, see `arithmetic`.
+        Precision of the convolutions, see `arithmetic`.
     progress
-        Called with tiles done and tiles in all; the far layers, where they come first, are one.
+        Called with the number of tiles done and their total; far layers that are run first count as
+        one.
     cancelled
         Polled before every convolution.
 
@@ -228,10 +230,10 @@ def run_whole_image(
     Cancelled
         When `cancelled()` was true.
     """
-    # Seen as (1, C, X, Y, Z), with the channels of a voxel side by side as they are: what
-    # convolutions are quickest with, and results need no reordering either. The axis of
-    # the one example comes before they are turned: added afterwards it would have another stride,
-    # by which torch takes the image for one of the usual layout.
+    # Seen as (1, C, X, Y, Z), with a voxel's channels adjacent in memory as they are: this is the
+    # fastest layout for convolutions, and results need no reordering either. The batch axis is
+    # added before the permutation: added afterwards it would have another stride, by which torch
+    # takes the image for one of the usual layout.
     whole = torch.from_numpy(np.ascontiguousarray(channels)).unsqueeze(0).permute(0, 4, 1, 2, 3)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     outputs: dict[Name, FloatArray] = {}
@@ -261,7 +263,7 @@ def run_whole_image(
                 crop = _crop(whole, piece, device)
                 results = run(crop, _part_of(far, piece))
                 for name in list(results):
-                    value = results.pop(name)  # let go as soon as it is copied
+                    value = results.pop(name)  # freed as soon as it is copied
                     k = scale if isinstance(scale, int) else scale(name)
                     target, source = piece.output(k, shape), piece.within_crop(k, shape)
                     part = value[0][(slice(None), *source)]
@@ -275,16 +277,16 @@ def run_whole_image(
 
 
 def _side_by_side(_: nn.Module, inputs: object, output: Tensor) -> Tensor:
-    """Lay a voxel's channels side by side again, as torch's way for few channels leaves them apart.
+    """Restore the layout with adjacent channels, which torch drops in layers with few channels.
 
-    One such layer, and all behind it would be computed in the slower layout.
+    Every later layer would run in the slower layout.
     """
     return output.contiguous(memory_format=torch.channels_last_3d)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How an image is computed: tiles of some edges, far layers in them or on all of it before."""
+    """Plan of a computation: edges of tiles, and far layers within tiles or on the whole first."""
 
     halo: int
     edges: int | Edges | None = None
@@ -292,7 +294,7 @@ class _Plan:
 
 
 def _part_of(far: dict[str, Tensor] | None, piece: Tile) -> dict[str, Tensor] | None:
-    """Return a tile's part of what the far layers gave."""
+    """Return a tile's part of the far layers' output."""
     if far is None:
         return None
     region = (slice(None), slice(None), *piece.crop)
@@ -318,9 +320,9 @@ def _plan_within(
 ) -> _Plan:
     """Plan crops that stay within the memory budget.
 
-    A small image is computed at once. Of a larger one the far layers are, whose halo is large,
-    where they fit: tiles of what is behind them, mostly on the target's finer lattice, have hardly
-    any halo, so time does not grow faster than the image.
+    A small image is computed at once. For a larger one the far layers, which have a large halo, are
+    computed at once if they fit: tiles of the later layers, mostly on the target's finer lattice,
+    have hardly any halo, so time does not grow faster than the image.
     """
     count = whole.shape[1]
     if mask.size * most_bytes_per_voxel(network, count) <= budget:
@@ -344,7 +346,7 @@ def _plan_within(
 
 
 def _sent(crop: Tensor, device: torch.device) -> Tensor:
-    """Put a crop on the device; to a GPU while the tile before is still computed."""
+    """Copy a crop to the device; to a GPU while the previous tile is still being computed."""
     if device.type != "cuda":
         return crop.to(device)
     return crop.pin_memory().to(device, non_blocking=True)
@@ -353,11 +355,11 @@ def _sent(crop: Tensor, device: torch.device) -> Tensor:
 def _kept(
     part: Tensor, fine: Sequence[int], stored: FloatArray, others: Sequence[Tensor]
 ) -> FloatArray:
-    """Return a result's memory, seen as (X, Y, Z, C) whatever order it lies in.
+    """Return the memory for a result, viewed as (X, Y, Z, C) in whatever order it is stored.
 
-    A first (C, x, y, z) part that is all of it brings the memory, unless others lie there too: to
-    take fresh one lasts longer than all that is done to a result. Else it is 0, and such that a GPU
-    can write into by itself, where the system allows.
+    If the first (C, x, y, z) part covers the whole result, its memory is used, unless it holds
+    other values too: allocating memory takes longer than all operations on a result. Otherwise the
+    memory is zeroed, and such that a GPU can write to it directly, if the system allows.
     """
     values, axes = part.permute(1, 2, 3, 0), [int(axis) for axis in stored[:, 0]]
     lengths = [*(fine[axis] for axis in axes), len(part)]
@@ -366,23 +368,23 @@ def _kept(
     if alone and as_stored and part.device.type == "cpu" and part.dtype == torch.float32:
         memory = values.numpy()
     else:
-        memory = np.zeros(lengths, np.float32)  # in large pages, and only when it is written
+        memory = np.zeros(lengths, np.float32)  # in large pages, allocated only when written
     if part.device.type == "cuda":
-        with suppress(RuntimeError):  # there is no more of such memory
+        with suppress(RuntimeError):  # no more pinned memory is available
             memory = torch.zeros(lengths, dtype=torch.float32, pin_memory=True).numpy()
     seen: FloatArray = apply_orientation(memory, stored)
     return seen
 
 
 Copy = Callable[[Tensor, FloatArray, Standardisation | None, MaskArray], None]
-"""Brings (C, x, y, z) back from its units, into its (x, y, z, C) place, and to 0 outside."""
+"""Function that copies (C, x, y, z) to its (x, y, z, C) place, in units and 0 outside the mask."""
 
 
 @contextmanager
 def _copies(device: torch.device) -> Iterator[Copy]:
-    """Yield what copies results to where they stay; all is there after the block.
+    """Yield a function that copies results to their place; all copies are done after the block.
 
-    From a GPU the next tile is computed meanwhile: copies have a stream of their own.
+    With a GPU the next tile is computed meanwhile: copies have their own stream.
     """
     if device.type != "cuda":
         yield _copy_now
@@ -402,7 +404,7 @@ def _copies(device: torch.device) -> Iterator[Copy]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             there.copy_(ready, non_blocking=True)
-        ready.record_stream(stream)  # its memory is not given to another before it is copied
+        ready.record_stream(stream)  # its memory is not reused before it is copied
 
     try:
         yield copy
@@ -411,9 +413,9 @@ def _copies(device: torch.device) -> Iterator[Copy]:
 
 
 def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
-    """Return (C, x, y, z) values and their (x, y, z, C) place as memory lies, without a step back.
+    """Return (C, x, y, z) values and their (x, y, z, C) place in memory order, strides positive.
 
-    Torch knows none, and copies what lies alike in one piece.
+    torch has no negative ones, and copies arrays of the same layout in one piece.
     """
     back = tuple(axis for axis in range(3) if place.strides[axis] < 0)
     order = sorted(range(3), key=lambda axis: -abs(place.strides[axis]))
@@ -425,17 +427,17 @@ def in_memorys_order(value: Tensor, place: FloatArray) -> tuple[Tensor, Tensor]:
 def _copy_now(
     value: Tensor, place: FloatArray, units: Standardisation | None, outside: MaskArray
 ) -> None:
-    """Do all of it plane by plane, in a core's cache: results are too large to go through twice.
+    """Undo units and apply the mask plane by plane, in a core's cache, as results are too large.
 
-    The place may be the values' own memory, mirrored: a plane and the one that it changes places
-    with are read before either is written.
+    The place may be the values' own memory, mirrored: a plane and the one that it is exchanged with
+    are both read before either is written.
     """
     found = value.permute(1, 2, 3, 0).float().cpu().numpy()
 
     def finished(number: int) -> FloatArray:
         plane: FloatArray = found[number].copy()
         if units is not None:
-            lines = plane.reshape(len(plane), -1)  # what is long is quick
+            lines = plane.reshape(len(plane), -1)  # long rows are fast
             lines *= np.tile(units.deviation, plane.shape[1])
             lines += np.tile(units.mean, plane.shape[1])
         return plane
