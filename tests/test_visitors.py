@@ -47,7 +47,8 @@ def test_every_kind_of_thing_is_told_how_to_add():
     told = re.findall(r"^### (.+)$", CONTRIBUTING, re.M)
     assert told == [
         *("a network", "a baseline", "a map", "a measure"),
-        *("a page or a row of the site effect", "a command", "a widget", "a page", "a public name"),
+        *("a page or a row of the site effect", "a command", "a setting of a training"),
+        *("an option of a prediction", "a widget", "a page", "a public name"),
     ]
 
 
