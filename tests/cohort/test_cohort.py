@@ -391,6 +391,26 @@ class TestWithAStub:
             [result] = run_cohort(bids, tmp_path / "out", model, TARGET, **options)
             assert result.status == status
 
+    def test_what_cannot_be_read_again_stops_nobody_else(self, bids, model, tmp_path, monkeypatch):
+        asked: list[Path] = []
+
+        def unfinished(task):
+            asked.append(task.dwi)
+            if asked.count(task.dwi) > 1:
+                raise PermissionError("denied")
+            return task.targets
+
+        monkeypatch.setattr("napari_msp.cohort.jobs.unfinished", unfinished)
+        occupied = UserError("exists already", "an image", remedy=Overwrite())
+        job = Recorder({"sub-01": occupied, "sub-03": OSError("gone")})
+        results = run_cohort(bids, tmp_path, model, TARGET, job=job)
+        told = {each.subject: each.message() for each in results if each.scan}
+        assert "exists already" in told["sub-01"]
+        assert "gone" in told["sub-03"]
+        assert [path.name[:6] for path in asked if "sub-02" not in path.name] == [
+            "sub-01", "sub-01", "sub-03",
+        ]  # fmt: skip
+
     def test_sessions_narrow_the_choice(self, bids, model, tmp_path):
         folder = bids / "sub-01/ses-philips/dwi"
         folder.mkdir(parents=True)

@@ -84,7 +84,7 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
     """
     dask = _dask()
     threads = max(1, (os.cpu_count() or 1) // count)
-    with without_script():
+    with without_script():  # all along: where a worker dies, Dask starts another
         local = dask.LocalCluster(
             n_workers=count,
             threads_per_worker=threads,
@@ -94,16 +94,16 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
             # Nobody looks at their profiles, which grow for an hour.
             config={"distributed.worker.profile.enabled": False},
         )
-    try:
-        with closing(dask.Client(local, set_as_default=False)) as client:
-            cluster = Cluster(client, local.scheduler_address, (), tell)
-            cluster.accept()
-            cluster.introduce(drawn=find_spec("bokeh") is not None)
-            yield cluster
-    finally:
-        # That one takes long to end, on a busy machine, is no news: its results are here.
-        with dask.utils.silence_logging_cmgr(logging.ERROR):
-            local.close()
+        try:
+            with closing(dask.Client(local, set_as_default=False)) as client:
+                cluster = Cluster(client, local.scheduler_address, (), tell)
+                cluster.accept()
+                cluster.introduce(drawn=find_spec("bokeh") is not None)
+                yield cluster
+        finally:
+            # That one takes long to end, on a busy machine, is no news: its results are here.
+            with dask.utils.silence_logging_cmgr(logging.ERROR):
+                local.close()
 
 
 def _dask() -> Any:

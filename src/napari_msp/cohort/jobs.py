@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.bids import is_dwi, prediction_stem, read_sidecar
-from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, UserError, Words
+from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, UserError, Words, every
 from napari_msp.files import sha256, version_of
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
@@ -109,15 +109,21 @@ def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, 
     except Cancelled:
         raise
     except Exception as failure:  # whatever it is, it must not stop the other subjects
-        if not _finished_meanwhile(task):
+        if not (_is_occupied(failure) and _finished_meanwhile(task)):
             return left, "failed", explain(failure)
         left = ()
     return left, "done" if left else "skipped", None
 
 
+def _is_occupied(failure: Exception) -> bool:
+    """Return whether a job failed because its files are there already."""
+    remedies = every(failure.remedy) if isinstance(failure, UserError) else ()
+    return any(isinstance(each, Overwrite) for each in remedies)
+
+
 def _finished_meanwhile(task: Task) -> bool:
     """Return whether another run has made the same, as two that were started at once do."""
-    with suppress(UserError):  # of what was made otherwise
+    with suppress(Exception):  # then it is not known to be the same, and the job's failure is told
         return not task.options["force"] and not [*unfinished(task)]
     return False
 

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Protocol
 
+from napari_msp.arrays import shared_by_threads
 from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.foreign_errors import explain
 
@@ -198,6 +199,7 @@ def _lost(job: Job, exit_status: str, workers: int) -> UserError:
     )
 
 
+@shared_by_threads
 @contextmanager
 def without_script() -> Iterator[None]:
     """Start processes that do not import the script which called: it would run again in each.
