@@ -1,4 +1,4 @@
-"""Compare predictions with truth: Figure 3 and the numbers. The job of `napari-msp compare`."""
+"""Compare predictions with truth: Figure 3 and the numbers, as in `napari-msp compare`."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,24 +54,24 @@ REGULARISATION_TOLERANCE = 0.01
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompareResult:
-    """What a comparison found.
+    """Results of a comparison.
 
     Attributes
     ----------
     truth, scan
-        The target scan and the input; None where there is none.
+        Scan on the target and input scan; None where there is none.
     metrics
-        The numbers by prediction; none without truth.
+        Numbers by prediction; empty without truth.
     more_maps
-        Maps that were chosen and are not measured anyway, by their error's name in the metrics,
-        such as "md_mse".
+        Chosen maps that are not always measured, by their error's name in the metrics, such as
+        "md_mse".
     no_harmonization
-        How the input itself was placed, and its numbers, to be beaten; None without one that can be
-        measured.
+        How the input itself was placed, and its numbers, as the baseline to beat; None without an
+        input that can be measured.
     tests
         Paired tests on patches by the names of two predictions.
     notes
-        What a reader must know to trust the numbers.
+        Facts that a reader must know to trust the numbers.
     """
 
     truth: Scan | None
@@ -95,12 +95,12 @@ class CompareResult:
         return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
-        """Write figure3.png, metrics.json and numbers.csv: all or none.
+        """Write figure3.png, metrics.json and numbers.csv: all of them or none.
 
         Parameters
         ----------
         out
-            Folder. Without truth the numbers have no rows.
+            Output folder. Without truth numbers.csv has no rows.
         figure_format
             "png", "pdf" or "svg".
         """
@@ -115,11 +115,11 @@ class CompareResult:
 
     @property
     def input_metrics(self) -> Metrics | None:
-        """Errors of the input itself; None where it was not measured."""
+        """Errors of the input itself; None if it was not measured."""
         return None if self.no_harmonization is None else self.no_harmonization[1]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what metrics.json contains: plain numbers, lists and dictionaries."""
+        """Return the content of metrics.json: plain numbers, lists and dictionaries."""
         before = self.no_harmonization
         return {
             "truth": None if self.truth is None else called(self.truth),
@@ -147,13 +147,13 @@ class CompareResult:
 
 
 class CompareResults(dict[int, CompareResult]):
-    """What the comparison of several shells found, by name; tests are corrected within each."""
+    """Results of the comparison of several shells, by shell; tests are corrected within each."""
 
     def __repr__(self) -> str:
         return "\n".join(f"b = {shell}: {each!r}" for shell, each in self.items())
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
-        """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none."""
+        """Write figure3_b<shell>.png each, metrics.json and numbers.csv: all of them or none."""
         first = next(iter(self.values()))
         truth = "" if first.truth is None else _short_name(first.truth)
         measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
@@ -162,14 +162,14 @@ class CompareResults(dict[int, CompareResult]):
         return _save(out, figures, numbers, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Give what metrics.json contains: `CompareResult.to_json` of each shell."""
+        """Return the content of metrics.json: `CompareResult.to_json` of each shell."""
         return {"shells": {str(shell): each.to_json() for shell, each in self.items()}}
 
 
 def _save(
     out: str | Path, figures: Mapping[str, Figure], numbers: str, content: Mapping[str, Any]
 ) -> list[Path]:
-    """Write figures by their names, the table and the JSON: all or none. Gives the files."""
+    """Write figures by file name, the table and the JSON, all or none; return the files."""
     out = Path(out)
     check_format(out / next(iter(figures)))
     with staged_folder(out) as stage:
@@ -192,39 +192,38 @@ def compare(
     maps: str | Iterable[str] = SHOWN,
     b0_threshold: float | None = None,
 ) -> CompareResult | Any:
-    """Compare predictions of one head, with the truth where it exists; shell by shell.
+    """Compare predictions of one head, with the truth if there is one, shell by shell.
 
     Parameters
     ----------
     truth
-        The scan of the target platform; None where there is none.
+        Scan on the target platform; None if there is none.
     predictions
-        Image by name. This, `truth` and `input_image` are files or in memory: SH images
+        Images by name. These, `truth` and `input_image` are files or in memory: SH images
         (`…_dwimap.nii.gz`; a list of them for several shells), or DWIs with .bval and .bvec beside
         them, to which SH are fitted.
     out
         Folder for figure3.png, metrics.json and numbers.csv, see `CompareResult.save`; None: they
         are not written.
     input_image
-        The scan that was harmonized; shown, and measured as the "no harmonization" to beat.
+        Scan that was harmonized; shown, and measured as the "no harmonization" to beat.
     axis, slice_index
         Slice of the figure, see `figure3`.
     b_value
-        Shell of scans that have several, in s/mm², or those that are wanted; None: all that truth
-        and every prediction have.
+        Shell or shells in s/mm² to compare; None: all that truth and every prediction have.
     figure_format
         "png", "pdf" or "svg"; the suffix of figure3.
     maps
-        Keys of `MAPS`, such as "md": a block of the figure each. The mean errors of those that are
-        not among the metrics anyway are added to them.
+        Keys of `MAPS`, such as "md"; each gets a block of the figure. Mean errors of maps that are
+        not always among the metrics are added to them.
     b0_threshold
-        As for `load_acquisition`.
+        Largest b-value that counts as b=0, as for `load_acquisition`.
 
     Returns
     -------
     CompareResult, or CompareResults
-        The numbers, the tests and the figure; where several shells are compared a mapping of them
-        by shell.
+        The numbers, the tests and the figure; if several shells are compared, a mapping of them by
+        shell.
 
     Raises
     ------
@@ -256,7 +255,7 @@ def compare(
         first.notes.extend(first.comparison.misplaced)
     else:
         parts, left_out = split_by_shell(true, sources)
-        if b_value is not None:  # others were not asked for
+        if b_value is not None:  # the others were not asked for
             parts, left_out = _chosen(parts, b_value), []
         for words in left_out:
             warnings.warn(words, ShellLeftOut, stacklevel=2)
@@ -265,7 +264,7 @@ def compare(
             for shell, at in parts.items()
         }
         first = next(iter(found.values()))
-        for each in found.values():  # heads lie alike in all shells
+        for each in found.values():  # all shells of a head lie in the same place
             each.notes.extend(first.comparison.misplaced)
         result = CompareResults(found) if len(found) > 1 else first
     if out is not None:
@@ -274,7 +273,7 @@ def compare(
 
 
 def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> dict[int, AtShell]:
-    """Give the shells that were asked for."""
+    """Return the shells that were asked for."""
     chosen: dict[int, AtShell] = {}
     for wanted in wanted_b_values(b_value):
         for shell, at in parts.items():
@@ -296,7 +295,7 @@ def _compare(
     axis: str,
     slice_index: int | None,
 ) -> CompareResult:
-    """Compare scans of one shell; the input, `scan`, may be of any."""
+    """Compare scans of one shell; the input, `scan`, may have several."""
     true, sources = at.truth, at.predictions
     reference = true or next(iter(sources.values()), None)
     if scan is not None and reference is not None and len(scan.shells) > 1:
@@ -305,7 +304,7 @@ def _compare(
             lacks = f"the input has no shell near b = {reference.b_value:.0f}, and is not shown"
             left_out = [*left_out, lacks]
     comparison = line_scans_up(true, sources, scan)
-    assert reference is not None  # or nothing could have been lined up
+    assert reference is not None  # otherwise `line_scans_up` would have failed
     more_maps = {
         key: each
         for each in maps
@@ -346,7 +345,7 @@ def _measure(
 ) -> tuple[
     dict[str, Metrics], dict[tuple[str, str], PairedTest], tuple[str, Metrics] | None, list[str]
 ]:
-    """Give the numbers of each prediction, the paired tests, the input's own numbers, and notes."""
+    """Return each prediction's numbers, paired tests, the input's own numbers, and notes."""
     truth = comparison.truth
     notes: list[str] = []
     if truth is None:
@@ -386,7 +385,7 @@ def _measure(
 
 
 def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> list[str]:
-    """Collect what a reader must know to trust the numbers."""
+    """Collect the facts that a reader must know to trust the numbers."""
     every = [reference, *sources.values(), *([scan] if scan is not None else [])]
     notes = [note for source in every for note in source.notes]
     weight = reference.sh.regularisation

@@ -36,7 +36,7 @@ from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 
 SHOWN = 2
-"""Predictions beside each other in Figure 3, as in the paper."""
+"""Number of predictions side by side in Figure 3, as in the paper."""
 
 
 def evaluate(
@@ -57,21 +57,21 @@ def evaluate(
     datasets
         BIDS folders of travelling heads.
     out
-        Folder. Trainings and measurements are kept in it, so that an interrupted evaluation goes on
-        where it was.
+        Output folder. It keeps trainings and measurements, so that an interrupted evaluation
+        resumes where it was.
     settings
         Methods, models, subjects and budget.
     device
         "auto", "cpu", "cuda" or "mps".
     workers
-        Processes beside each other. More than one of them on one GPU compete for it. None: as many
-        as cores where networks are trained on the CPU, else one.
+        Number of parallel processes. Several of them on one GPU compete for it. None: one per core
+        if networks are trained on the CPU, else one.
     command
-        Put into the report as what repeats it.
+        Command shown in the report for repeating the evaluation.
     on_progress
-        Is called after every job, and before figures, pages and report are made.
+        Function called after every job, and before figures, pages and report are made.
     **changes
-        Instead of the settings' own, by name: `evaluate("heads", "out", methods=["all"])`.
+        Values that replace the settings', by name: `evaluate("heads", "out", methods=["all"])`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def evaluate(
     Warns
     -----
     HeadNoted
-        When something of single heads could not be used, or is doubtful.
+        When something about single heads could not be used, or is doubtful.
     """
     if workers is not None and workers < 1:
         raise UserError(
@@ -106,7 +106,7 @@ def _evaluate(
     command: str = "",
     later: Path | None = None,
 ) -> list[Path]:
-    """Do what `evaluate` does; `later` is where the folder will be when it is read."""
+    """Do the work of `evaluate`; `later` is the final place of the folder."""
     several = [datasets] if isinstance(datasets, str | Path) else datasets
     plan = make_plan(several, asked)
     on_cpu = choose_device(device).type == "cpu"
@@ -143,11 +143,11 @@ def _evaluate(
 
 
 FIGURES, PAGES, REPORT = "drawing figures", "writing pages of proof", "writing the report"
-"""What is made of a benchmark's results, as it is told before."""
+"""Steps that turn a benchmark's results into a report, as they are announced."""
 
 
 def _parts_of_report(plan: Plan) -> dict[str, float]:
-    """Give about how long each takes, as jobs' weights do, see `A_SECOND`."""
+    """Return the approximate duration of each step as a job's weight, see `A_SECOND`."""
     columns = len(plan.targets) * len(plan.b_values)
     predicted = 20.0 * min(len(plan.models), SHOWN) * len(plan.targets)
     proof = {PAGES: 15.0 * columns} if plan.regions else {}
@@ -165,14 +165,14 @@ def prove(
 ) -> list[Path]:
     """Compare a folder's predictions with the targets' own scans, and write that into its `PROOF`.
 
-    What was compared before is replaced: it is of what was predicted then.
+    An earlier comparison is replaced: it was of the predictions of its time.
 
     Parameters
     ----------
     dataset
         BIDS folder with the targets' scans.
     predictions
-        Where `cohort` or `harmonize` wrote.
+        Folder that `cohort` or `harmonize` wrote.
     regions, device, on_progress, **changes
         As for `evaluate`.
 
@@ -183,7 +183,7 @@ def prove(
     Raises
     ------
     UserError
-        As `evaluate`; when a folder of that name is there which no evaluation wrote.
+        As `evaluate`; also when `PROOF` exists and was not written by an evaluation.
     """
     predictions = Path(predictions)
     out = predictions / PROOF
@@ -196,11 +196,11 @@ def prove(
 
 
 class HeadNoted(Doubt):
-    """Something of single heads could not be used, or must be known to trust its numbers."""
+    """Something about single heads could not be used, or limits the trust in the numbers."""
 
 
 MOST_TOLD = 20
-"""Notes that are told one by one; the report has all (our choice)."""
+"""Number of notes that are shown one by one; the report has all (our choice)."""
 
 
 def _tell(notes: Sequence[str], out: Path) -> None:
@@ -212,7 +212,7 @@ def _tell(notes: Sequence[str], out: Path) -> None:
 
 
 def _study(plan: Plan, outcome: Outcome) -> Study:
-    """Give what pages of proof are made of."""
+    """Return the input of the pages of proof."""
     overlapping = set(plan.methods) - {BEFORE} if plan.folds else set()
     overlapping |= plan.made_in_folds
     clear = "noise-free" in outcome.results.references
@@ -238,7 +238,7 @@ def _figures(
 ) -> dict[str, Path]:
     """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves.
 
-    `go_on` is called between them, and may end the work.
+    `go_on` is called between figures, and may end the work.
     """
     dataset = plan.open(plan.datasets[0])
     subject = plan.rounds[0].subjects.test[0]
@@ -268,7 +268,7 @@ def _figures(
         if target not in scans:
             continue
         source = scans[plan.source]
-        # It was said when it was planned.
+        # This was reported when it was planned.
         with warnings.catch_warnings(action="ignore", category=NotForScans):
             predicted: dict[str, Scan] = {
                 name: harmonize(load_model(path), source, target, device=device)
@@ -301,7 +301,7 @@ def _end(shell: int | None) -> str:
 
 
 def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
-    """Choose the models that Figure 3 shows: the paper's DIQT and MSP where they are there."""
+    """Choose the models that Figure 3 shows: the paper's DIQT and MSP if they exist."""
     models = {
         method: trainings[target][0].model
         for method, trainings in outcome.trainings[plan.rounds[0]].items()
@@ -314,18 +314,18 @@ def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
 
 
 def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Give the validation errors of the first round, by target and method."""
+    """Return the validation errors of the first round, by target and method."""
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for method, by_target in outcome.trainings[plan.rounds[0]].items():
         for target, trainings in by_target.items():
-            # The best single network has its curve already, the first stage is a part of one.
+            # The best single network already has its curve; the first stage is part of another.
             if len(trainings) != 1 or method in (BEST_SINGLE, FIRST_STAGE):
                 continue
             joined: list[tuple[int, float]] = []
-            # Phases follow each other: an MSP's own single network first, then all in unison.
+            # Phases follow each other: first an MSP's single networks, then all in unison.
             for validations in trainings[0].validations().values():
                 begun = joined[-1][0] if joined else 0
                 joined += [(begun + step, error) for step, error in validations.get(target, [])]
-            if joined:  # nobody validates where heads are very few, or nothing is trained
+            if joined:  # there is no validation if heads are very few, or nothing is trained
                 curves.setdefault(target, {})[method] = joined
     return curves

@@ -1,4 +1,4 @@
-"""Maps that somebody computed, such as FA: which of their zeros are numbers."""
+"""Maps computed elsewhere, such as FA: which of their zeros are measured values."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,20 +25,20 @@ NEVER_ZERO = {
 """`param` of maps that are 0 only where nothing was measured."""
 
 NAMED_SO = {"fa", "md", "adc"}
-"""Last words of names that other programs give to such maps."""
+"""Last words of file names that other programs give to such maps."""
 
 MOST_ZERO_INSIDE = 0.01
-"""Share of a brain mask that such a map may be 0 in, as fits fail in a few voxels (our choice)."""
+"""Share of a brain mask in which such a map may be 0, as fits fail in a few voxels (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedMap:
-    """A map that somebody computed, measured as it is.
+    """A map computed elsewhere, measured as it is.
 
     Attributes
     ----------
     left_out, unsure
-        (X, Y, Z) zeros from the image's edge on: outside of what was measured; or perhaps so.
+        (X, Y, Z) zeros connected to the image's edge: surely, or perhaps, not measured.
     """
 
     values: FloatArray
@@ -48,18 +48,18 @@ class FinishedMap:
 
     @property
     def inside(self) -> MaskArray:
-        """(X, Y, Z) where it was measured."""
+        """(X, Y, Z) mask of the measured voxels."""
         return np.asarray(np.isfinite(self.values) & ~self.left_out)
 
     def onto(self, lattice: Lattice) -> tuple[FloatArray, MaskArray]:
-        """Give the map, and where it was measured, on a lattice; interpolated where it differs."""
+        """Return the map and the mask of its measured voxels on a lattice, interpolated if needed."""
         if self.lattice.matches(lattice):
             return self.values, self.inside
         known = np.where(self.inside, self.values, 0)
         return map_onto(known, self.inside, self.lattice, lattice)
 
     def notes(self, regions: Regions) -> Iterator[str]:
-        """Say how many labelled voxels are such zeros."""
+        """Yield notes on how many labelled voxels are such zeros."""
         if not (self.left_out.any() or self.unsure.any()):
             return
         labelled = np.zeros(self.lattice.shape, dtype=bool)
@@ -78,7 +78,7 @@ class FinishedMap:
 
 
 def finished_map(path: Path, values: FloatArray, lattice: Lattice) -> FinishedMap:
-    """Tell a map's zeros that are numbers (no lesion) from those where nothing was measured."""
+    """Separate a map's zeros that are values (no lesion) from those where nothing was measured."""
     finite, nowhere = np.isfinite(values), np.zeros(values.shape, dtype=bool)
     known = values[finite]
     as_it_is = FinishedMap(values, lattice, nowhere, nowhere)
@@ -95,13 +95,13 @@ def finished_map(path: Path, values: FloatArray, lattice: Lattice) -> FinishedMa
         if (values[mask] == 0).mean() > MOST_ZERO_INSIDE:
             return as_it_is
         zeros &= ~mask
-    if (known == np.rint(known)).all():  # counts or labels, whatever it is called
+    if (known == np.rint(known)).all():  # counts or labels, whatever the map's name
         return replace(as_it_is, unsure=zeros)
     return replace(as_it_is, left_out=zeros)
 
 
 def _mask_of(path: Path, lattice: Lattice) -> MaskArray | None:
-    with suppress(UserError):  # one that cannot be read, or chosen, says nothing
+    with suppress(UserError):  # a mask that cannot be read, or chosen, tells nothing
         found = look_for_mask(path, lattice).path
         return None if found is None else read_mask(found, lattice).inside
     return None

@@ -1,7 +1,7 @@
-"""Who is learned from, chosen by and measured: once in one split, or each subject in turn.
+"""Roles of subjects (training, validation, test): in one split, or with each left out in turn.
 
-Nobody is two of these in a split, a model has learned from nobody who is measured, and no scan
-stands under two names.
+No subject has two roles in a split, no model has learned from a measured subject, and no scan
+appears under two names.
 """
 
 import warnings
@@ -17,26 +17,26 @@ from napari_msp.identity import Person, known_among, same_person
 from napari_msp.model_file import Model
 
 TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
-"""Parts of the subjects for test and validation where nobody is named (our choice)."""
+"""Shares of the subjects for test and validation if none are named (our choice)."""
 
 LEAST_TO_CHOOSE = 3
-"""Subjects besides the one left out from which on one of them validates (our choice): two teach."""
+"""Subjects, besides the one left out, needed for one of them to validate (ours): two teach."""
 
 
 @dataclass(frozen=True)
 class LeaveOneOut(Allow):
-    """What few subjects can do."""
+    """The remedy for too few subjects: leave one out at a time."""
 
     parameter: ClassVar[str] = "leave_one_out"
     why: str = "let each be test once, while all others teach,"
 
 
 class NeverTest(Doubt):
-    """A subject that is left out of the tests, though each was to be test once."""
+    """A subject is left out of the tests, though each was to be tested once."""
 
 
 def common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
-    """Give the subjects that were scanned on the input platform in every dataset."""
+    """Return the subjects that were scanned on the input platform in every dataset."""
     first, *others = datasets
     names = with_all(first.subjects, datasets, [source])
     if not names:
@@ -58,7 +58,7 @@ def common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[st
 def with_all(
     names: Sequence[str], datasets: Sequence[TravellingHeads], platforms: Sequence[str]
 ) -> list[str]:
-    """Give the subjects that were scanned on every platform in every dataset."""
+    """Return the subjects that were scanned on every platform in every dataset."""
     return [
         name
         for name in names
@@ -70,7 +70,7 @@ def with_all(
 
 
 class MayHaveLearned(Doubt):
-    """Somebody is measured of whose name an ancestor knew somebody, nobody knows whom."""
+    """A measured subject shares its name with a person known to a model's ancestor."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Learned:
     Attributes
     ----------
     certain
-        Whether the model's file tells its people from others of the same name. Older files do not;
-        then the name decides, so that nobody is measured who was learned from.
+        Whether the model's file tells people of the same name apart. Older files do not; then the
+        name decides, so that nobody is measured who may have been learned from.
     validated
         Whether nothing was learned from the subject, but weights were chosen by the error on it.
     """
@@ -92,7 +92,7 @@ class Learned:
     validated: bool = False
 
     def error(self, field: str) -> UserError:
-        """Give what to raise when the subject was asked for through a parameter."""
+        """Return the error to raise if the subject was named through a parameter."""
         of_which = "" if self.certain else ", its file does not say of which dataset"
         how = "was chosen by the error on" if self.validated else "was trained on"
         problem = f"{how} {self.subject}{of_which}"
@@ -104,11 +104,11 @@ def learned_from(
 ) -> dict[str, Learned]:
     """Find the subjects that a model has learned from, in any of the datasets, by name.
 
-    What it started from has learned for it, and so has what that started from: from people of
-    other datasets mostly, so that a name alone, which older files have, is nobody of these.
+    A model's ancestors count too. They mostly learned from people of other datasets, so a name
+    alone, which is all that older files have of them, is not taken for one of these subjects.
 
     Another dataset's subject of the same name is another person; the same scan under two names is
-    one.
+    the same person.
     """
     found: dict[str, Learned] = {}
     for model in models:
@@ -125,9 +125,9 @@ def learned_from(
 def tell_doubts(
     models: Sequence[Model], datasets: Sequence[TravellingHeads], subjects: Collection[str]
 ) -> tuple[str, ...]:
-    """Say of whom a name alone is known among those that a model's ancestors learned from.
+    """Warn of subjects known only by name among those that a model's ancestors learned from.
 
-    They are measured, as `learned_from` says, but not without a word.
+    They are measured, as `learned_from` explains, but not silently.
     """
     found: dict[str, None] = {}
     for model in models:
@@ -146,7 +146,7 @@ def tell_doubts(
 
 
 def none_left(dataset: TravellingHeads, field: str) -> UserError:
-    """Give what to raise when a model has learned from everyone."""
+    """Return the error to raise if a model has learned from everyone."""
     return UserError(
         "every subject was trained on",
         dataset.root,
@@ -166,16 +166,16 @@ def split_once(
     *,
     chooses: bool = True,
 ) -> Subjects:
-    """Fill up what was not asked for: test and validation subjects from the end of the list.
+    """Fill in the parts not asked for: test and validation subjects from the end of the list.
 
     Parameters
     ----------
     names, whole
-        Who may be measured; those among them who lack no scan: only they are chosen to learn from
-        and to choose by.
+        Subjects that may be measured, and those among them who lack no scan: only the latter are
+        chosen to teach and to validate.
     chooses
-        Whether anything is chosen on validation subjects: a network's weights are. Else nobody need
-        validate, where else nobody would teach.
+        Whether anything is chosen on validation subjects, as a network's weights are. Otherwise
+        there need be no validation if training would have no subject.
     """
     training, validation, test = asked.train, asked.validation, asked.test
     taken = {*training, *validation, *test}
@@ -206,30 +206,30 @@ def leave_one_out(
     *,
     chooses: bool = True,
 ) -> tuple[Subjects, ...]:
-    """Let each subject be test once while the others teach.
+    """Let each subject be tested once while the others teach.
 
-    Where there are enough of them, the one behind the test subject in the list of those who lack no
-    scan (behind the last one the first) validates rather than teaches.
+    If there are enough, the subject behind the test subject in the list of those who lack no scan
+    (behind the last one the first) validates instead of teaching.
 
     Parameters
     ----------
     names, whole, learned, asked, chooses
-        As for `split_once`; those whom a model has learned from are never test, but they teach.
-        Everyone can be measured.
+        As for `split_once`; subjects that a model has learned from are never tested, but they
+        teach. Any of `names` can be measured.
 
     Returns
     -------
-    The split of each test subject.
+    The split for each test subject.
 
     Raises
     ------
     UserError
-        When parts were named that follow from who is left out, or nobody is left to teach.
+        When parts were named that follow from the subject left out, or nobody is left to teach.
 
     Warns
     -----
     NeverTest
-        For whom a model has learned from.
+        For each subject that a model has learned from.
     """
     for name in asked.test:
         if name not in names:
@@ -269,7 +269,7 @@ def measured_alone(
     learned: Mapping[str, Learned],
     asked: EvaluationSettings,
 ) -> Subjects:
-    """Give the test subjects where nothing is trained."""
+    """Return the test subjects if nothing is trained."""
     for parameter in ("train", "validation", "leave_one_out"):
         if getattr(asked, parameter):
             remedy = either(Advice("leave it out"), Give("methods", "names"))
@@ -281,7 +281,7 @@ def measured_alone(
 
 
 def everyone(folds: Sequence[Subjects]) -> Subjects:
-    """Put splits together: who is measured in any of them, and who only helps the others."""
+    """Merge splits: subjects that any of them measures, and those that only help the others."""
     tests = dict.fromkeys(name for fold in folds for name in fold.test)
     others = sorted({name for fold in folds for name in fold.all} - {*tests})
     return Subjects(tuple(others), (), tuple(tests))
@@ -293,7 +293,7 @@ def everyone(folds: Sequence[Subjects]) -> Subjects:
 def check_subjects(
     asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, Learned]
 ) -> None:
-    """See that who was named is there, once, and that no model has learned from them."""
+    """Check that named subjects exist, are named once, and that no model has learned from them."""
     taken: set[str] = set()
     for parameter in ("train", "validation", "test"):
         for name in getattr(asked, parameter):
@@ -310,9 +310,9 @@ def check_subjects(
 
 
 def check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> None:
-    """See that the same scans do not stand under two names, in one dataset or in two.
+    """Check that the same scans do not appear under two names, in one dataset or in two.
 
-    Somebody would be learned from and measured, or count as two test subjects.
+    Otherwise a person would be learned from and measured, or count as two test subjects.
     """
     seen: list[tuple[TravellingHeads, str, Person]] = []
     for dataset, subject in product(datasets, subjects.all):
@@ -327,7 +327,7 @@ def check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> Non
 def check_scans(
     datasets: Sequence[TravellingHeads], subjects: Subjects, targets: Sequence[str]
 ) -> None:
-    """See that all networks can learn from all subjects, and that every target can be measured.
+    """Check that all networks can learn from all subjects, and that every target can be measured.
 
     A test subject may lack scans: it is measured on the targets that it has.
     """

@@ -6,8 +6,8 @@ two rows::
     | ground truth | prediction A | prediction B |
     | input scan   | error of A   | error of B   |
 
-Images of a block share one contrast, error maps one scale. Without truth, the input scan stands in
-its place, and a last block shows the disagreement of a model's branches, where it is known.
+Images of a block share one contrast, error maps one scale. Without truth the input scan takes its
+place, and a last block shows the disagreement of a model's branches, if it is known.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,18 +44,18 @@ SHOWN = ("sh_average", "colour_fa")
 DOUBTS = {"expected error": "expected error", "disagreement": "disagreement of branches"}
 
 BAR_LABELS = {"MSE": "squared error"}
-"""What a voxel shows of that whose mean stands over a panel, where it has another name."""
+"""Names on the bar where a voxel's value has another name than the mean in the title."""
 
 ERROR_COLOURS = "inferno"
-"""Black at 0, even in brightness, readable without colour vision."""
+"""Colour map that is black at 0, perceptually even, and readable without colour vision."""
 
 SIGNED = LinearSegmentedColormap.from_list("blue-orange", SIGNED_COLOURS)
 
 LONGEST_TITLE = 26
-"""Characters that fit over a panel."""
+"""Number of characters that fit above a panel."""
 
 VALUE = 14
-"""Characters that a number takes beside a name."""
+"""Number of characters that a value needs beside a name."""
 
 
 def figure3(
@@ -75,27 +75,28 @@ def figure3(
     Parameters
     ----------
     comparison
-        Truth where there is one, and predictions in the order of their columns; see `line_up`.
+        Truth if there is one, and predictions in the order of their columns; see `line_up`.
     input_image
-        The scan that was harmonized; shown voxel by voxel, not interpolated.
+        Scan that was harmonized; shown voxel by voxel, not interpolated.
     maps
-        Keys of `MAPS`, a block each.
+        Keys of `MAPS`; each gets a block.
     axis
         "axial", "coronal" or "sagittal".
     slice_index
-        In truth's closest-canonical order; None: the slice with the most brain near the middle.
+        Index in truth's closest-canonical order; None: the slice with the most brain near the
+        middle.
     disagreement
-        By name of a prediction, (X, Y, Z) on the comparison's lattice, in SH units.
+        (X, Y, Z) on the comparison's lattice, in SH units, by name of a prediction.
     signed
-        Show prediction minus truth in place of squared errors; not of maps in colours, which have
-        no sign.
+        Show prediction minus truth instead of squared errors, except for maps in colours, which
+        have no sign.
     caption
-        In small letters below.
+        Text in small print below.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With an Agg canvas, known to no pyplot.
+        Has an Agg canvas, and is unknown to pyplot.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def figure3(
         for each in check_maps(maps)
     ]
     titled = [(_title(grid.map), _rows(grid, view, signed)) for grid in grids]
-    # These are of all coefficients, so they belong to no map and are shown once.
+    # Doubts are of all coefficients, so they belong to no map and are shown once.
     for kind, title in DOUBTS.items():
         if any(cell.kind == kind for cell in grids[0].maps):
             titled.append((title, [_doubts(grids[0], kind, view)]))
@@ -120,7 +121,7 @@ def figure3(
 
 
 def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
-    """Refuse names of maps that there are not: before the work, not after."""
+    """Refuse unknown names of maps, before the work and not after it."""
     maps = several(maps)
     unknown = [name for name in maps if name not in MAPS]
     if unknown or not maps:
@@ -179,7 +180,7 @@ def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
 
 
 def _first_column(shown: Cells) -> int:
-    """Leave the first column out where nothing stands in it."""
+    """Return the index of the first column that is not empty."""
     return int(shown.images[0].kind == "none")
 
 
@@ -191,7 +192,7 @@ def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
 
 
 def _title(shown: Map) -> str:
-    """Name a map, and what its tensors were fitted to: all images' alike, a scan's too."""
+    """Return a map's title with what tensors were fitted to, the same for all images and scans."""
     return f"{shown.title} ({SH_SERIES})" if shown.model == "tensor" else shown.title
 
 
@@ -201,7 +202,7 @@ def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> 
 
 @dataclass(frozen=True)
 class _Power:
-    """One power of ten for titles, bar and maps, so that their numbers compare at a glance."""
+    """The power of ten that titles, bar and maps share, so that their numbers compare easily."""
 
     exponent: int
 
@@ -217,7 +218,7 @@ class _Power:
 
     @cached_property
     def symbol(self) -> str:
-        # In plain characters: as mathematics an SVG would contain each letter by itself.
+        # Plain characters: in mathematical mode an SVG would contain each letter by itself.
         return power_of_ten(self.exponent)
 
     def text(self, cell: Cell) -> str:
@@ -230,7 +231,7 @@ class _Power:
 
 
 def _short(name: str, room: int = 0) -> str:
-    """Fit a name over a panel with `room` characters left free, its middle left out if too long."""
+    """Shorten a name in its middle to fit above a panel with `room` characters left free."""
     most = LONGEST_TITLE - room
     if len(name) > most:
         kept = most - 1
@@ -243,14 +244,14 @@ def _short(name: str, room: int = 0) -> str:
 AVERAGE, AXIS = "Direction-averaged signal", "axial"
 
 PIXELS = 4
-"""Pixels along the edge of the smallest voxel, so that each platform shows its own voxels."""
+"""Pixels along the smallest voxel's edge, so that each platform's own voxels are visible."""
 
 
 def figure2(images: Mapping[str, SHImage]) -> Figure:
-    """Draw one subject on each platform: one position, one contrast, each in its own voxels.
+    """Draw one subject on each platform: one position, one contrast, each with its own voxels.
 
-    Images are co-registered. The axial slice is the one that shows most of the first, usually the
-    input; the others are cut at the same position in mm.
+    Images are co-registered. The axial slice is the fullest of the first image, usually the input;
+    the others are cut at the same position in mm.
     """
     slab = _slab(images)
     averages, masks = {}, {}
@@ -269,7 +270,7 @@ def figure2(images: Mapping[str, SHImage]) -> Figure:
 
 
 def _slab(images: Mapping[str, SHImage]) -> Lattice:
-    """Lay fine pixels over one slice of the first image: a lattice one voxel thick."""
+    """Return a lattice one voxel thick, of fine pixels over one slice of the first image."""
     first = next(iter(images.values()))
     view = choose_slice(first.mask, first.lattice, AXIS)
     canonical = first.lattice.canonical

@@ -1,8 +1,8 @@
 """Cut anatomical slices: canonical order, radiological side, cropped to the brain.
 
-The patient's left is on the right of the image, as radiologists look at it, for every stored
-orientation. Letters on the figure say so. Images of other lattices keep their own voxels. Of any
-other picture `picture_sides` says what lies where.
+The patient's left is on the right of the image, as is usual in radiology, for every stored
+orientation; letters on the figure say so. Images on other lattices keep their own voxels.
+For any other picture, `picture_sides` names its sides.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.errors import Choose, Give, UserError
 
 MARGIN = 0.07
-"""Share of the brain's larger side left free all round, for letters and scale bar (our choice)."""
+"""Margin around the brain, as a share of its larger side, for letters and scale bar (ours)."""
 
 NEARLY_LARGEST = 0.95
-"""Slices with this share of the largest brain area show as much (our choice)."""
+"""Share of the largest brain area from which on slices count as equally full (our choice)."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """How one anatomical plane is laid out, in closest-canonical (RAS+) axes.
+    """Layout of an anatomical plane, in closest-canonical (RAS+) axes.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Plane:
         Canonical axes: through the slice, along its rows, along its columns. Both of the last two
         run from high index to low, since right, anterior and superior are on top or at the left.
     letters
-        At the left, right, top and bottom of the image.
+        Letters at the left, right, top and bottom of the image.
     """
 
     normal: int
@@ -54,11 +54,11 @@ class Slice:
     Attributes
     ----------
     axis
-        A name in `PLANES`.
+        Name of the plane in `PLANES`.
     index
-        Along the plane's normal, in closest-canonical order.
+        Index along the plane's normal, in closest-canonical order.
     rows, columns
-        Crop of the image; it may reach past the volume, where images are black.
+        Crop of the image; it may extend beyond the volume, where images are black.
     """
 
     lattice: Lattice
@@ -69,7 +69,7 @@ class Slice:
 
     @cached_property
     def letters(self) -> str:
-        """At the left, right, top and bottom of the image."""
+        """Letters at the left, right, top and bottom of the image."""
         return PLANES[self.axis].letters
 
     @cached_property
@@ -82,7 +82,7 @@ class Slice:
         return width, height
 
     def cut(self, array: AnyArray) -> AnyArray:
-        """Cut the image out of a map.
+        """Cut the slice's image out of a map.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Slice:
 
         Returns
         -------
-        (rows, columns) or (rows, columns, C), first row on top, first column at the left.
+        (rows, columns) or (rows, columns, C), first row at the top, first column at the left.
         """
         image = _flat(self.lattice.to_canonical(array), self.axis, self.index)
         room = [
@@ -107,7 +107,7 @@ class Slice:
 
 
 def slice_position(lattice: Lattice, axis: str, index: int) -> str:
-    """Say where the middle of a `Slice` lies in the scanner, such as "S 24.4 mm"."""
+    """Return where the middle of a `Slice` lies in the scanner, such as "S 24.4 mm"."""
     grid, normal = lattice.canonical, PLANES[axis].normal
     at = (np.array(grid.shape) - 1) / 2
     at[normal] = index
@@ -127,8 +127,8 @@ def choose_slice(
     axis
         "axial", "coronal" or "sagittal".
     index
-        In closest-canonical order, so that it counts from the right, back or bottom; None: of the
-        slices with (nearly) the largest brain area, the one nearest to the brain's middle.
+        Index in closest-canonical order, so that it counts from the right, back or bottom; None: of
+        the slices with (nearly) the largest brain area, the one closest to the brain's middle.
     """
     if axis not in PLANES:
         raise UserError(f"there is no {axis!r}", field="axis", remedy=Choose("axis", tuple(PLANES)))
@@ -158,7 +158,7 @@ def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
 
 
 def _crop(brain: MaskArray, sizes: FloatArray) -> tuple[slice, slice]:
-    """Give rows and columns of the brain with the margin; `sizes` are a pixel's in mm."""
+    """Return rows and columns of the brain with the margin; `sizes` are a pixel's in mm."""
     occupied = [np.flatnonzero(brain.any(axis=other)) for other in (1, 0)]
     counts = np.array([where[-1] + 1 - where[0] for where in occupied])
     margins = np.ceil(MARGIN * (counts * sizes).max() / sizes).astype(int)
@@ -175,46 +175,46 @@ def _crop(brain: MaskArray, sizes: FloatArray) -> tuple[slice, slice]:
 # superior, I inferior. They follow from an affine alone, whose world is RAS+ as NIfTI defines it.
 
 LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
-"""What lies towards lower and higher x, y and z of RAS+."""
+"""Letters of the sides at lower and higher x, y and z of RAS+."""
 
 ASIDE = 0.34
-"""Share of a unit vector along an axis from which on it is named: 20 degrees (our choice)."""
+"""Component of a unit vector from which on its axis is named: 20 degrees (our choice)."""
 
 
 def side_of(direction: FloatArray) -> str:
-    """Name the side that a direction leads to, such as "A", or "AS" between two.
+    """Return the side that a direction points to, such as "A", or "AS" between two.
 
-    The nearest axis comes first; another one follows where the direction leads 20 degrees and more
+    The nearest axis comes first; another one follows if the direction points 20 degrees or more
     towards it, as in DICOM's patient orientation. It is (3,) in RAS+, of any length; of 0: "".
     """
     length = float(np.linalg.norm(direction))
     if length == 0:
         return ""
     parts = np.asarray(direction, dtype=float) / length
-    # Rounded, or rounding would decide between axes that are equally near.
+    # Rounded, as rounding errors would otherwise decide between axes that are equally near.
     nearest = sorted(range(3), key=lambda axis: -round(float(abs(parts[axis])), 6))
     named = [axis for axis in nearest if abs(parts[axis]) >= ASIDE]
     return "".join(LETTERS[axis][int(parts[axis] > 0)] for axis in named)
 
 
 def obliquity(affine: FloatArray) -> float:
-    """Give the largest angle between an axis of an array and the scanner's nearest, in degrees."""
+    """Return the largest angle between an array's axis and the nearest scanner axis, in degrees."""
     nearest = np.abs(direction_cosines(affine)).max(axis=0).min()
     return float(np.degrees(np.arccos(np.clip(nearest, 0, 1))))
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What lies at the four sides of a picture.
+    """Anatomical sides at the four edges of a picture.
 
     Attributes
     ----------
     left, right, top, bottom
-        As `side_of` names them.
+        Letters, see `side_of`.
     convention
-        How the picture is to be read: "radiological" (the patient's left is at the right),
-        "neurological" (at the left); where left and right are not beside each other "from the
-        left" (of the patient's, one looks) or "left is above".
+        How the picture is viewed: "radiological" (the patient's left is at the right) or
+        "neurological" (at the left); if left and right are not side by side, "from the left" (as
+        seen from the patient's left) or "left is above".
     """
 
     left: str
@@ -225,14 +225,14 @@ class Sides:
 
 
 def picture_sides(affine: FloatArray, right: FloatArray, down: FloatArray) -> Sides:
-    """Tell what lies at the sides of a picture of an array.
+    """Return the anatomical sides at the edges of a picture of an array.
 
     Parameters
     ----------
     affine
         (4, 4) voxel-to-scanner affine of the array.
     right, down
-        (3,) where the picture's right and its lower edge lie, along the axes of the array.
+        (3,) directions of the picture's right and lower edges, along the axes of the array.
     """
     cosines = direction_cosines(affine)
     across, below = cosines @ np.asarray(right, float), cosines @ np.asarray(down, float)
@@ -247,7 +247,7 @@ def picture_sides(affine: FloatArray, right: FloatArray, down: FloatArray) -> Si
 
 
 def _convention(across: float, below: float, towards_us: float) -> str:
-    """Say how to read a picture from where the patient's right lies."""
+    """Return how a picture is viewed, from the components of its axes along patient right."""
     most = max(abs(across), abs(below), abs(towards_us))
     if abs(across) >= most - 1e-6:
         return "radiological" if across < 0 else "neurological"

@@ -1,4 +1,4 @@
-"""A prediction on its truth: what measures share, computed once, and what they come to."""
+"""A prediction and its truth: values that measures share, computed once, and their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,21 +24,21 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import rish
 
 WHITE_FA = 0.25
-"""White matter is more anisotropic than this (our choice)."""
+"""FA above which tissue is white matter (our choice)."""
 
 GREY_FA = 0.15
-"""Grey matter is less anisotropic than this (our choice)."""
+"""FA below which tissue is grey matter (our choice)."""
 
 LARGEST_TISSUE_MD = 1.1e-3
-"""Tissue has a lower mean diffusivity, in mm²/s; between lies what is part fluid (our choice)."""
+"""Largest mean diffusivity of tissue in mm²/s; up to that of fluid, voxels are mixed (ours)."""
 
 FLUID_MD = 2.0e-3
-"""Fluid has a higher mean diffusivity, in mm²/s (our choice)."""
+"""Smallest mean diffusivity of fluid in mm²/s (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """Voxels of each kind, (X, Y, Z); a mixed voxel is of none."""
+    """(X, Y, Z) masks of the tissue classes; mixed voxels belong to none."""
 
     white: MaskArray
     grey: MaskArray
@@ -46,14 +46,15 @@ class Tissue:
 
 
 def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
-    """Label the voxels of a truth by its FA and mean diffusivity, through the SH route.
+    """Classify the voxels of a truth by its FA and mean diffusivity, through the SH series.
 
-    Use noise-free truth where there is one: noise raises the FA of grey matter.
+    Use noise-free truth if there is one: noise raises the FA of grey matter.
 
-    On three simulated heads of size tiny, without noise, against the fractions that they are made
-    of: more than half of the voxel is of its kind in 95 to 97 % of those called white, and in 98 to
-    99 % of grey and of fluid. Of the voxels with more than 80 % of a kind, 95 to 98 % of white
-    are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of grey.
+    On three simulated heads of size tiny, without noise, compared with the fractions that they are
+    made of: of the voxels called white, 95 to 97 % have more than half white matter; of those
+    called grey or fluid, 98 to 99 %. Of the voxels with more than 80 % of a class, 95 to 98 % of
+    white are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of
+    grey.
     """
     solid = mask & (maps.md < LARGEST_TISSUE_MD)
     return Tissue(
@@ -66,7 +67,7 @@ def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
 def percent_error(
     values: FloatArray, truth: FloatArray, where: MaskArray, signed: bool = False
 ) -> float:
-    """Give the mean error in percent of truth's mean, absolute or signed; nan without a voxel."""
+    """Return the mean error in percent of truth's mean, absolute or signed; nan without a voxel."""
     true = truth[where]
     errors = values[where].astype(float) - true
     scale = float(true.mean(dtype=float)) if len(true) else 0.0
@@ -76,7 +77,7 @@ def percent_error(
 
 
 def mean_angle(directions: FloatArray, truth: FloatArray, where: MaskArray) -> float:
-    """Give the mean angle in degrees between lines (a direction and its opposite are one)."""
+    """Return the mean angle in degrees between lines, whose sign does not matter."""
     if not where.any():
         return float("nan")
     cosine = np.abs(np.sum(directions[where].astype(float) * truth[where], axis=-1))
@@ -100,7 +101,7 @@ class PatchErrors:
     mse
         (P,) mean over in-mask voxels and coefficients, in SH units squared.
     size
-        Edge in voxels.
+        Edge of a patch in voxels.
     """
 
     centres: IntArray
@@ -114,15 +115,15 @@ def patch_errors(
     """Cut the mask's bounding box into cubes and measure each cube whose centre is in the mask.
 
     That the centre must be in the mask is the paper's rule. That cubes do not overlap is our
-    choice: overlapping ones would be counted several times in a test. A cube at the edge of the
-    volume is cut off there; voxels outside the mask never count.
+    choice: overlapping ones would count several times in a test. A cube at the edge of the volume
+    is cut off there; voxels outside the mask never count.
 
     Parameters
     ----------
     prediction, truth
         (X, Y, Z, C) coefficients on one lattice.
     mask
-        (X, Y, Z) where errors count.
+        (X, Y, Z) voxels where errors count.
     size
         Edge of a cube in voxels, odd.
     """
@@ -145,7 +146,7 @@ def patch_errors(
 
 
 def _starts(occupied: MaskArray, size: int) -> IntArray:
-    """Give the first voxels of the cubes that cover the occupied stretch of one axis."""
+    """Return the first voxels of the cubes that cover the occupied stretch of one axis."""
     where = np.flatnonzero(occupied)
     if len(where) == 0:
         return where
@@ -154,23 +155,24 @@ def _starts(occupied: MaskArray, size: int) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """An image that many predictions are measured against: what it costs is paid once.
+    """An image that many predictions are measured against; what they share is computed once.
 
     Attributes
     ----------
     image
-        Never resampled.
+        The true image, never resampled.
     given_tissue
-        On the image's lattice, such as that of its noise-free twin; None: found from the image.
+        Tissue on the image's lattice, such as that of its noise-free twin; None: found from the
+        image.
     given_maps
-        Of the image, where some were computed already.
+        Maps of the image, if some were already computed.
     response
-        Of a single fibre population, the same for all truths of a target, see `response_of`; None:
-        the image's own.
+        Response of a single fibre population, the same for all truths of a target, see
+        `response_of`; None: the image's own.
     given_fibres
         Known fibres; None: found in the image's white matter.
     fibres_in
-        (X, Y, Z) voxels in which they are looked for; None: all.
+        (X, Y, Z) voxels in which fibres are searched; None: all.
     """
 
     image: SHImage
@@ -197,7 +199,7 @@ class Truth:
 
     @cached_property
     def fibres(self) -> Fibres:
-        """True fibres by constrained spherical deconvolution, or those that are known."""
+        """True fibres: the known ones, or else from constrained spherical deconvolution."""
         if self.given_fibres is not None:
             return self.given_fibres
         white = self.tissue.white
@@ -221,7 +223,7 @@ class Truth:
 
     @cached_property
     def aligned(self) -> "Truth":
-        """The image smoothed as it is compared with what was laid on it."""
+        """The image, smoothed for comparison with predictions that were aligned to it."""
         coefficients = np.moveaxis(self.smoothed, 0, -1) * self.image.mask[..., None]
         image = replace(self.image, coefficients=np.ascontiguousarray(coefficients))
         return Truth(image, self.tissue)
@@ -229,9 +231,9 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A prediction on truth's lattice, and where errors count: in both masks.
+    """A prediction on truth's lattice, and the mask where errors count: both masks' intersection.
 
-    The edge of patches is odd, in voxels.
+    `patch_size` is the edge of patches in voxels, an odd number.
     """
 
     prediction: Maps
@@ -241,12 +243,12 @@ class Pair:
 
     @classmethod
     def of(cls, prediction: Comparable, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
-        """Resample a prediction to truth's lattice where it lies on another."""
+        """Resample a prediction to truth's lattice if it lies on another."""
         both = line_up(truth.mapped, {"prediction": prediction})
         return cls(both.predictions["prediction"], truth, both.mask, patch_size)
 
     def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:
-        """(N, …) float64 difference of two maps in the mask."""
+        """Return the (N, …) float64 difference of two maps in the mask."""
         return np.asarray(values[self.mask].astype(float) - truth[self.mask])
 
     @cached_property
@@ -273,26 +275,26 @@ class Pair:
 
     @cached_property
     def laid(self) -> Laid:
-        """The prediction laid on truth by undoing a residual motion."""
+        """The prediction aligned to truth by undoing a residual motion."""
         return laid_on(self.prediction.image, self.truth.smoothed, self.mask)
 
     @cached_property
     def aligned(self) -> "Pair":
-        """The same beside the smoothed truth."""
+        """The aligned prediction with the smoothed truth."""
         inside = self.laid.inside
         image = replace(self.prediction.image, coefficients=self.laid.coefficients, mask=inside)
         return Pair(Maps(image), self.truth.aligned, inside, self.patch_size)
 
     @cached_property
     def fibre_errors(self) -> PeakErrors:
-        """Fibre peaks of the prediction matched with truth's."""
+        """Errors of the prediction's fibre peaks, matched with truth's."""
         return self.truth.fibres.errors_of(self.prediction.image, self.mask)
 
     @cached_property
     def eroded(self) -> MaskArray:
         """(X, Y, Z) the mask without its outermost voxels (six neighbours).
 
-        The edge of the field of view is no edge of the brain and is not eroded.
+        The edge of the field of view is not an edge of the brain and is not eroded.
         """
         return np.asarray(binary_erosion(self.mask, border_value=1))
 
@@ -300,15 +302,15 @@ class Pair:
     def dilated(self) -> MaskArray:
         """(X, Y, Z) the mask and the voxels that touch it and lie in one image's mask only.
 
-        Images are 0 outside their masks, and that 0 is what the other image says there. A voxel
-        beyond both masks would be a perfect prediction of nothing and is not counted.
+        Images are 0 outside their masks, so that one image's 0 is compared with the other's value.
+        A voxel beyond both masks would be a perfect prediction of nothing and is not counted.
         """
         return np.asarray(binary_dilation(self.mask) & self._either)
 
     def change_of_mse(self, where: MaskArray) -> float:
-        """Give by how many percent the SH MSE changes on other voxels than the mask's.
+        """Return the change of the SH MSE in percent if computed on `where` instead of the mask.
 
-        nan where the mask has no error or `where` is empty.
+        It is nan if the mask has no error or `where` is empty.
         """
         whole = float(self._error_map[self.mask].mean())
         if whole == 0 or not where.any():
@@ -328,14 +330,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What was measured of a prediction, over the voxels in both masks.
+    """Measures of a prediction, over the voxels in both masks.
 
     Attributes
     ----------
     values
-        By key of `catalogue.MEASURES`, nan where there is nothing to measure.
+        Values by key of `catalogue.MEASURES`, nan where there is nothing to measure.
     order_mse
-        As `sh_mse`, of the coefficients of each order alone.
+        The same as `sh_mse`, of the coefficients of each order alone.
     """
 
     voxels: int

@@ -1,7 +1,7 @@
-"""How far two scanners agree about the same people: one number a person, a region and a quantity.
+"""Agreement of two scanners on the same people: one number per person, region and quantity.
 
 Everything is paired by subject: `values` are of a scan or prediction, `truth` of the target's own
-scan of the same subjects. Where a number cannot be had it is None, never 0.
+scans of the same subjects. Numbers that cannot be computed are None, never 0.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from napari_msp.evaluation.statistics import (
 )
 
 LIMITS = 1.96
-"""Standard deviations from the bias to the limits of agreement (Bland 1986)."""
+"""Half-width of the limits of agreement in standard deviations (Bland 1986)."""
 
 ROUNDING = 1e-12
-"""Spread relative to the size of values below which they are constant: rounding, no variance."""
+"""Spread, relative to the size of values, below which they count as constant."""
 
 
 # --- One quantity in one region ---------------------------------------------------------------
@@ -30,20 +30,20 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the values of some subjects agree with those of the target's scans.
+    """Agreement of some subjects' values with those of the target's scans.
 
     Attributes
     ----------
     truth_mean, mean
-        Over subjects, of the target's scans and of what is compared with them.
+        Means over subjects, of the target's scans and of what is compared with them.
     bias
-        Mean difference, positive where the target's scans are exceeded.
+        Mean difference, positive if above the target's scans.
     bias_interval
-        Student's; of fewer than `FOR_INTERVAL` subjects there is none, nor are there limits.
+        Student's interval; None for fewer than `FOR_INTERVAL` subjects, and so are limits.
     difference_sd
-        Standard deviation of the differences, N - 1.
+        Standard deviation of the differences, with N - 1.
     limits
-        Of agreement: bias ± 1.96 standard deviations (Bland 1986).
+        Limits of agreement: bias ± 1.96 standard deviations (Bland 1986).
     mean_difference
         Mean absolute difference.
     variation
@@ -52,11 +52,11 @@ class Agreement:
     icc
         Intraclass correlation ICC(A,1): absolute agreement of single scans (McGraw 1996).
     effect
-        Bias over the standard deviation between subjects on the target (Glass's Δ): how large the
-        scanner's effect is next to what people differ by.
+        Bias over the standard deviation between subjects on the target (Glass's Δ): size of the
+        scanner's effect relative to the differences between people.
     variance_kept
-        Variance between subjects in percent of that of the target's scans. As `effect`, of three
-        subjects or more.
+        Variance between subjects in percent of that of the target's scans. Like `effect`, None for
+        fewer than three subjects.
     """
 
     subjects: int
@@ -75,12 +75,12 @@ class Agreement:
 
     @property
     def bias_percent(self) -> float | None:
-        """Bias in percent of the target's mean; None where that is no positive number."""
+        """Bias in percent of the target's mean; None if that is not positive."""
         return 100 * self.bias / self.truth_mean if self.truth_mean > 0 else None
 
     @property
     def interval_percent(self) -> Interval | None:
-        """Its 95 % confidence interval in percent of the target's mean."""
+        """95 % confidence interval of the bias in percent of the target's mean."""
         if self.bias_interval is None or self.truth_mean <= 0:
             return None
         low, high = (100 * end / self.truth_mean for end in self.bias_interval)
@@ -100,7 +100,7 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
     limits = None
     if spread is not None and n >= FOR_INTERVAL:
         limits = bias - LIMITS * spread, bias + LIMITS * spread
-    of_people = _spread(b) if n >= FOR_INTERVAL else None  # two do not say how people differ
+    of_people = _spread(b) if n >= FOR_INTERVAL else None  # two do not show how people differ
     icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
     return Agreement(
         subjects=n,
@@ -120,7 +120,7 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
 
 
 def _spread(values: FloatArray) -> float | None:
-    """Give the standard deviation between subjects; None for one, and of constant values."""
+    """Return the standard deviation between subjects; None for one, and for constant values."""
     if len(values) < 2:
         return None
     spread = float(values.std(ddof=1))
@@ -137,7 +137,7 @@ def _variation(first: FloatArray, second: FloatArray) -> float | None:
 
 
 def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval | None]:
-    """Give ICC(A,1), of single scans by absolute agreement, with its interval (McGraw 1996).
+    """Return ICC(A,1), for single scans and absolute agreement, with its interval (McGraw 1996).
 
     Two-way, both subjects and scanners random; Shrout 1979 calls it ICC(2,1).
 
@@ -148,9 +148,9 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
 
     Returns
     -------
-    The coefficient and its 95 % confidence interval; None for fewer than three subjects (of two it
-    may be any number) or where nothing varies, no interval where the scanners agree to the last
-    bit, or where an end of it is not finite, as of three subjects who hardly agree.
+    The coefficient and its 95 % confidence interval. Both are None for fewer than three subjects
+    (of two it may be any number) or where nothing varies; the interval is None where the scanners
+    agree to the last bit, or an end is not finite, as with three subjects who hardly agree.
     """
     n, k = ratings.shape
     if n < 3 or k < 2:
@@ -189,17 +189,17 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
 
 @dataclass(frozen=True)
 class Identified:
-    """How well subjects are told apart by what was predicted of them.
+    """How well subjects are identified by their predictions.
 
     Attributes
     ----------
     quantities
-        By which they were compared.
+        Number of quantities in which they were compared.
     right
-        Of how many the own target scan is nearest; a tie counts its share. A site effect larger
-        than what people differ by lets nobody be told.
+        Number of subjects whose own target scan is nearest; ties count fractionally. A site effect
+        larger than the differences between people prevents identification.
     right_unbiased
-        The same after the mean over subjects is taken from both: what is left of the people
+        The same after the mean over subjects was subtracted from both: how distinct people remain
         whatever the site effect.
     """
 
@@ -213,19 +213,19 @@ def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
     """Find for each subject the target scan that is nearest in all quantities together.
 
     As in identification by connectome (Finn 2015), everyone is compared with everyone. In each
-    quantity the target scans are ranked by how near they are; the one with the lowest mean rank is
-    nearest. So no quantity that varies wildly, such as of a few voxels of fluid, decides for all
+    quantity the target scans are ranked by their distance; the one with the lowest mean rank is
+    nearest. A quantity that varies wildly, as in a few voxels of fluid, thus cannot decide for all
     (our choice).
 
     Parameters
     ----------
     values, truth
-        (N, K) of the same subjects; a quantity that somebody lacks, or in which the target's scans
-        do not differ, is left out.
+        (N, K) of the same subjects; quantities that a subject lacks, or in which the target's scans
+        do not differ, are left out.
 
     Returns
     -------
-    None for one subject, or where no quantity is left.
+    The counts; None for one subject, or if no quantity is left.
     """
     there = np.isfinite(values).all(axis=0) & np.isfinite(truth).all(axis=0)
     varies = [_spread(column) is not None for column in np.where(np.isfinite(truth), truth, 0).T]
@@ -238,7 +238,7 @@ def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
 
 
 def _told_right(values: FloatArray, truth: FloatArray) -> float:
-    """Count whose own scan has the lowest mean rank; a tie counts its share."""
+    """Count subjects whose own scan has the lowest mean rank; ties count fractionally."""
     ranks = scipy.stats.rankdata(np.abs(values[:, None] - truth[None]), axis=1).mean(axis=-1)
     nearest = ranks <= ranks.min(axis=1, keepdims=True) + 1e-9
     return float(np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0).sum())

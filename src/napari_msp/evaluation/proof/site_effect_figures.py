@@ -1,4 +1,4 @@
-"""Figures of the site effect: biases by region, Bland-Altman plots, who is told right."""
+"""Figures of the site effect: biases by region, Bland-Altman plots, and identification."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

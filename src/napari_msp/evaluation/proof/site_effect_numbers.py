@@ -1,4 +1,4 @@
-"""The site effect in numbers: every row against the target's scans, by region and quantity."""
+"""Numbers of the site effect: every row against the target's scans, by region and quantity."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +32,10 @@ from napari_msp.evaluation.statistics import (
 from napari_msp.formatting import counted, listed, number
 
 SAME = 0.05
-"""Percent below which a bias is called none: it would be written as 0.0."""
+"""Bias in percent below which it counts as none: it would be written as 0.0."""
 
 MOST_REGIONS = 4
-"""Of a Bland-Altman figure, and of tables voxel by voxel: the largest ones."""
+"""Number of regions, the largest ones, in a Bland-Altman figure and in voxel-by-voxel tables."""
 
 FEW = f"fewer than {FEWEST} subjects: nothing is tested"
 DEPENDENT = "made of the others' scans, so that subjects depend on each other: nothing is tested"
@@ -47,7 +47,7 @@ ROLES = {
     SMOOTHED: "trivial",
     MEAN_OF_OTHERS: "trivial",
 }
-"""What a row stands for; all others are "after"."""
+"""Roles of rows; all others are "after"."""
 
 ROLE_WORDS = {
     "before": "the input scan",
@@ -59,11 +59,11 @@ ROLE_WORDS = {
 """Roles in words."""
 
 PLACES = {"before": 0, "after": 1, "trivial": 2, "floor": 3, "noise-free": 4}
-"""In tables and figures."""
+"""Order of the roles in tables and figures."""
 
 
 def role_of(row: str) -> str:
-    """Say what a row stands for: a key of `PLACES`."""
+    """Return the role of a row: a key of `PLACES`."""
     return ROLES.get(row, "after")
 
 
@@ -74,9 +74,9 @@ def role_of(row: str) -> str:
 class SiteEffect:
     """One row against the target's scans, in one region and quantity.
 
-    `column` is the target, with its shell where there are several; `change` is of the mean absolute
-    difference, in percent of that before, with its interval; `test` is of whether the bias is 0;
-    `note` says why a number, or the test, is missing.
+    `column` is the target, with its shell if there are several; `change` is the change of the mean
+    absolute difference, in percent of that before, with its interval; `test` tests whether the bias
+    is 0; `note` says why a number, or the test, is missing.
     """
 
     dataset: str
@@ -92,7 +92,7 @@ class SiteEffect:
 
     @property
     def dependent(self) -> bool:
-        """Whether subjects depend on each other: then there is no interval over them."""
+        """Whether subjects depend on each other, so that there is no interval over them."""
         return self.note in (OVERLAP, DEPENDENT)
 
 
@@ -100,15 +100,15 @@ Place = tuple[str, str]
 """Region and quantity."""
 
 Values = Mapping[Place, Mapping[str, float]]
-"""By region and quantity, then by subject."""
+"""Values by region and quantity, then by subject."""
 
 
 @dataclass(frozen=True)
 class Scanners:
-    """The numbers of one dataset in one column, see `SiteEffect`.
+    """The site effects of one dataset in one column, see `SiteEffect`.
 
-    `of_signal`: whether maps of scans' own signal are compared; else all comes through the SH
-    series. Who was `identified` stands by row; None where that cannot be known.
+    `of_signal`: whether maps of the scans' own signal are compared; else all come through the SH
+    series. `identified` is by row; None where it cannot be computed.
     """
 
     dataset: str
@@ -119,41 +119,41 @@ class Scanners:
     of_signal: bool = False
 
     def named(self, several: bool) -> str:
-        """Name it in captions, with its dataset where there are several."""
+        """Return its name for captions, with its dataset if there are several."""
         name = f"{self.dataset}, {self.column}" if several else self.column
         return f"{name}, maps of the signal" if self.of_signal else name
 
     @property
     def subjects(self) -> list[str]:
-        """Who was measured."""
+        """Subjects that were measured."""
         return sorted({who for each in self.values[TARGET].values() for who in each})
 
     @property
     def rows(self) -> list[str]:
-        """In order: before, after, trivial, floor."""
+        """Rows in order: before, after, trivial, floor."""
         return sorted((row for row in self.values if row != TARGET), key=rank)
 
     def of(self, row: str) -> list[SiteEffect]:
-        """Give the effects of a row."""
+        """Return the effects of a row."""
         return [each for each in self.effects if each.row == row]
 
     def of_place(self, region: str, quantity: str) -> list[SiteEffect]:
-        """Give the effects in one region and quantity, row by row."""
+        """Return the effects in one region and quantity, row by row."""
         found = [e for e in self.effects if (e.region, e.quantity) == (region, quantity)]
         return sorted(found, key=lambda each: rank(each.row))
 
     def pairs(self, row: str, place: Place) -> list[tuple[float, float]]:
-        """Give a row's value and the target's of each subject who has both."""
+        """Return a row's value and the target's for each subject who has both."""
         own, scans = self.values[row].get(place, {}), self.values[TARGET].get(place, {})
         return [(own[who], scans[who]) for who in sorted(own.keys() & scans.keys())]
 
     @property
     def roles(self) -> dict[str, str]:
-        """What each row stands for, see `role_of`."""
+        """Role of each row, see `role_of`."""
         return {row: role_of(row) for row in self.rows}
 
     def largest(self, quantity: str, most: int = MOST_REGIONS) -> list[str]:
-        """Give the regions in which a quantity has most voxels, in their order."""
+        """Return the regions in which a quantity has most voxels, in their order."""
         scans = self.values[TARGET]
         regions = [region for region, of in scans if of == quantity]
         sizes = {each: sum(scans.get((each, VOXELS), {}).values()) for each in regions}
@@ -161,21 +161,21 @@ class Scanners:
         return [region for region in regions if region in kept]
 
     def middle(self, row: str, name: str, *, signed: bool = False) -> float | None:
-        """Give the median over regions and quantities of a number, or of its size."""
+        """Return the median over regions and quantities of a number, or of its absolute value."""
         found = [getattr(each.found, name) for each in self.of(row)]
         known = [value if signed else abs(value) for value in found if value is not None]
         return float(np.median(known)) if known else None
 
 
 def rank(row: str) -> int:
-    """Give the place of a row in tables and figures."""
+    """Return the position of a row in tables and figures."""
     return PLACES[role_of(row)]
 
 
 def scanners(study: Study) -> list[Scanners]:
     """Compare every row with the target's scans, dataset by dataset, target by target.
 
-    Finished maps are compared with those of scans' own signal, apart from all images.
+    Finished maps are compared with maps of the scans' own signal, separately from all images.
     """
     found = []
     places = study.measured.groups("dataset", "column").items()
@@ -223,20 +223,20 @@ def _effects(
         a, b = ([each[place][name] for name in who] for each in (own, scans))
         found, (change, interval) = agreement(a, b), _change(own, scans, before, place)
         note = untested or (FEW if len(who) < FEWEST else "" if test else "no value differs")
-        if untested:  # no interval over subjects who depend on each other means anything
+        if untested:  # an interval over subjects who depend on each other would mean nothing
             found, interval = replace(found, bias_interval=None, icc_interval=None), None
         yield SiteEffect(*where, *place, found, test, change, interval, note)
 
 
 def _table(values: Values, places: Sequence[Place], people: Sequence[str]) -> FloatArray:
-    """(N, K) values of people in regions and quantities; nan where there is none."""
+    """Return (N, K) values of people in regions and quantities; nan where there is none."""
     return np.array([[values.get(at, {}).get(who, np.nan) for at in places] for who in people])
 
 
 def _change(
     own: Values, scans: Values, before: Values, place: Place
 ) -> tuple[float | None, Interval | None]:
-    """Give the change of the mean absolute difference from that before, in percent."""
+    """Return the change of the mean absolute difference from that before, in percent."""
     who = sorted(own[place].keys() & scans[place].keys() & before.get(place, {}).keys())
     sizes = [
         [abs(each[place][name] - scans[place][name]) for name in who] for each in (own, before)
@@ -257,9 +257,9 @@ def _identified(own: Values, scans: Values) -> Identified | None:
 
 @dataclass(frozen=True)
 class Resampled:
-    """The bias of a row over datasets, in percent of the target's mean, with an interval.
+    """The bias of a row over several datasets, in percent of the target's mean, with an interval.
 
-    Of many datasets these are drawn, then heads in each; `note` says why there is no interval.
+    Datasets are resampled, then heads in each; `note` says why there is no interval.
     """
 
     column: str
@@ -274,7 +274,7 @@ class Resampled:
 
 
 def resampled(found: Sequence[Scanners]) -> list[Resampled]:
-    """Put datasets together; empty for one."""
+    """Combine datasets; empty for one."""
     gathered: dict[tuple[str, str, str, str], list[list[float]]] = {}
     untested: dict[tuple[str, str, str, str], str] = {}
     for each in found:
@@ -312,11 +312,11 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
 
 
 def effect_words(each: Scanners, region: str, quantity: str) -> str:
-    """Say how large the site effect is in a region: before, after, and on one scanner.
+    """Describe the site effect in a region: before, after, and between scans on one scanner.
 
-    Such as "FA of white matter, 7 subjects: 22.1 % lower than on prisma_st before; 2.0 % lower
+    For example "FA of white matter, 7 subjects: 22.1 % lower than on prisma_st before; 2.0 % lower
     after (MSP). Two scans of one subject on prisma_st differ by 1.1 %." Biases are of means over
-    subjects; what two scans differ by is the mean of the subjects' own, whatever their sign.
+    subjects; the difference of two scans is the mean of the subjects' absolute differences.
     """
     rows = {e.row: e.found for e in each.of_place(region, quantity)}
     label = f"{QUANTITIES[quantity].label} of {region}"
@@ -343,17 +343,18 @@ def effect_words(each: Scanners, region: str, quantity: str) -> str:
 
 
 NAMED = 4
-"""Means of regions that a sentence names: the worst ones."""
+"""Number of regional means that a sentence names: the worst ones."""
 
 MUCH = 200.0
-"""Percent of the target's variance between subjects from which it is called too large, of as many
-subjects as can be tested: more is no difference of people (our choice)."""
+"""Variance between subjects, in percent of the target's, above which it is called too large if
+enough subjects for a test have it: people do not differ that much (our choice)."""
 
 
 def worse_words(each: Scanners) -> Iterator[str]:
-    """Say of every prediction which means of regions it makes worse: medians hide them.
+    """Yield which regional means each prediction makes worse, as medians hide them.
 
-    Such as "MSP lies farther from the target than the input in 2 of 27 means of regions: RISH 4 of
+    For example "MSP lies farther from the target than the input in 2 of 27 means of regions: RISH 4
+    of
     white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
     """
     before = {(e.region, e.quantity): e.found.bias_percent for e in each.of(BEFORE)}
@@ -392,13 +393,13 @@ def _worst(found: Mapping[str, float]) -> str:
 
 
 def _of(found: Agreement, subjects: int, before: str) -> str:
-    """Say how many subjects a number is of, where they are fewer than others'."""
+    """Return how many subjects a number is of, if fewer than others."""
     few = found.subjects < subjects
     return f"{before}{counted(found.subjects, 'subject')}" if few else ""
 
 
 def _apart(found: Agreement) -> str:
-    """Say how a mean lies to the target's; "as" or "than" goes on."""
+    """Describe a mean relative to the target's; the sentence continues after "as" or "than"."""
     percent, way = found.bias_percent, "lower than" if found.bias < 0 else "higher than"
     if percent is None:
         return f"{abs(found.bias):.3g} {way}"
