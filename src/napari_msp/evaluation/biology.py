@@ -1,9 +1,9 @@
-"""Effects of biology put into simulated heads, and what part of each survives a harmonization.
+"""Effects of biology put into simulated heads, and the share that survives a harmonization.
 
-A head is scanned again with one thing made different and the same noise. The true effect is the
-change of a map between the target's noise-free twins, the recovered one that between predictions
-from the input's scans, both means over the same voxels. Nobody but the changed head knows of it:
-what methods learned from is as it was.
+A head is scanned again with one change and the same noise. The true effect is the change of a map
+between the target's noise-free twins, the recovered one that between predictions from the input's
+scans, both means over the same voxels. Only the measured head is changed: methods have learned from
+unchanged ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,24 +36,24 @@ from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
 BUNDLE = "corticospinal tract"
-"""It runs through every size of simulated head."""
+"""Name of a bundle that runs through every size of simulated head."""
 
 CORE = 0.4
 """Share of the tissue from which a voxel belongs to a bundle's core (our choice)."""
 
 LESION = Lesion((26.0, -14.0, 26.0), radius=7.0)
-"""In the right corona radiata."""
+"""A lesion in the right corona radiata."""
 
 WHOLLY_TISSUE_MD, FREE_WATER_MD = 0.9e-3, 3.0e-3
 """Mean diffusivities between which a voxel goes from tissue to fluid, in mm²/s (our choice)."""
 
 
 SAME = 1e-3
-"""SH units by which a voxel may change without a change: rounding is far below, noise above."""
+"""SH units by which a voxel of an unchanged head may differ: above rounding, below noise."""
 
 
 def _fluid(maps: Maps) -> FloatArray:
-    """(X, Y, Z) share of fluid that the mean diffusivity speaks of."""
+    """Return the (X, Y, Z) share of fluid that the mean diffusivity indicates."""
     share = (maps["md"] - WHOLLY_TISSUE_MD) / (FREE_WATER_MD - WHOLLY_TISSUE_MD)
     return np.asarray(np.clip(share, 0, 1))
 
@@ -67,24 +67,25 @@ def _everywhere(subject: Subject, lattice: Lattice, size: str) -> MaskArray:
 
 
 def _years(number: int) -> int:
-    """Give the years by which a head ages: 10 to 40, as its number, from 0, has it."""
+    """Return the years by which a head ages: 10 to 40, by its number from 0."""
     return 10 + 10 * (number % 4)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Something that is made different.
+    """A change that is put into heads, and its measurement.
 
     Attributes
     ----------
     change
-        Gives what differs in a head, by its number from 0.
+        Function that returns the change of a head, by its number from 0.
     compute
-        The map in which it is looked for.
+        Function that computes the map in which the effect is measured.
     region
-        Gives the voxels, by subject, lattice in the subject's own space, and size of the block.
+        Function that returns the voxels, by subject, lattice in the subject's space, and block
+        size.
     per
-        What the change of a head is divided by, by its number.
+        Function that returns the divisor of a head's effect, by its number.
     """
 
     name: str
@@ -134,14 +135,14 @@ _ALL = (
 )
 
 EFFECTS: Mapping[str, Effect] = {each.name: each for each in _ALL}
-"""By name, in the order of the table."""
+"""Effects by name, in the order of the table."""
 
 
 @contextmanager
 def changed_head(
     recipe: Recipe, number: int, change: Change, platforms: Sequence[str]
 ) -> Iterator[TravellingHeads]:
-    """Scan a changed head, with the noise of the unchanged one; gone after use."""
+    """Scan a changed head, with the noise of the unchanged one; deleted after use."""
     with TemporaryDirectory() as folder:
         for scan in simulate_subject(
             number,
@@ -159,14 +160,14 @@ def changed_head(
 def region_of(
     effect: Effect, recipe: Recipe, number: int, platform: str, lattice: Lattice
 ) -> MaskArray:
-    """(X, Y, Z) where an effect is measured in the scan of a head on a platform."""
+    """Return the (X, Y, Z) mask where an effect is measured in a head's scan on a platform."""
     subject, pose = recipe.lies(number, platform)
     in_head = Lattice(lattice.shape, _to_head(pose) @ lattice.affine)
     return effect.region(subject, in_head, recipe.size)
 
 
 def _to_head(pose: Pose) -> FloatArray:
-    """(4, 4) from the scanner to the head."""
+    """Return the (4, 4) affine from the scanner to the head."""
     matrix = np.eye(4)
     matrix[:3, :3] = pose.rotation.T
     matrix[:3, 3] = -pose.rotation.T @ pose.shift
@@ -174,10 +175,10 @@ def _to_head(pose: Pose) -> FloatArray:
 
 
 def check_same_head(before: SHImage, after: SHImage, change: Change, subject: str) -> None:
-    """Refuse another head than the dataset's own, whose description is not that of its scans.
+    """Refuse a head other than the dataset's own, whose description does not match its scans.
 
-    Compared are the dataset's truth and that of the head with a change: where they lie, and after a
-    lesion, which leaves most of a head as it was, their values.
+    The dataset's truth is compared with that of the changed head: their lattices, and after a
+    lesion, which leaves most of a head unchanged, their values.
     """
     same = before.lattice.matches(after.lattice)
     if same and isinstance(change, Lesion):
@@ -190,7 +191,7 @@ def check_same_head(before: SHImage, after: SHImage, change: Change, subject: st
 
 
 def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, number: int) -> float:
-    """Give the change of the effect's map between two images of a head; nan without a voxel."""
+    """Return the change of the effect's map between two images of a head; nan without a voxel."""
     if not where.any():
         return float("nan")
     change = effect.compute(after)[where].astype(float) - effect.compute(before)[where]
@@ -199,7 +200,7 @@ def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, numbe
 
 @dataclass(frozen=True)
 class Recovery:
-    """How much of a true effect was found again, 1 being all; the interval is over heads."""
+    """Share of a true effect that was recovered, 1 being all; the interval is over heads."""
 
     ratio: float
     interval: Interval | None

@@ -52,7 +52,7 @@ class FinishedMap:
         return np.asarray(np.isfinite(self.values) & ~self.left_out)
 
     def onto(self, lattice: Lattice) -> tuple[FloatArray, MaskArray]:
-        """Return the map and the mask of its measured voxels on a lattice, interpolated if needed."""
+        """Return the map and its measured voxels' mask on a lattice, interpolated if needed."""
         if self.lattice.matches(lattice):
             return self.values, self.inside
         known = np.where(self.inside, self.values, 0)

@@ -1,6 +1,6 @@
-"""Make the plan of a benchmark from what was asked for.
+"""Plan a benchmark from the settings asked for.
 
-What was not asked for is filled up, and what cannot be done is refused before hours of training.
+What was left open is chosen, and the impossible is refused before hours of training.
 """
 
 import warnings
@@ -59,7 +59,7 @@ from napari_msp.signal.fitting import ShellLeftOut
 
 
 class RowLeftOut(Doubt):
-    """A row that was not asked for by its name cannot be had."""
+    """A row that was not asked for by name is not possible here."""
 
 
 def make_plan(
@@ -70,7 +70,7 @@ def make_plan(
     Parameters
     ----------
     **changes
-        Instead of the settings' own, by name.
+        Values that replace the settings', by name.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def make_plan(
     Warns
     -----
     MayHaveLearned
-        Where an ancestor knew somebody of a test subject's name, and does not say of which dataset.
+        If an ancestor knew a person of a test subject's name, and does not say of which dataset.
     NotForScans
-        Where a model is for simulated heads only, and test scans are not known to be of such.
+        If a model is for simulated heads only, and test scans are not known to be simulated.
     """
     asked = replace(settings or EvaluationSettings(), **changes)
-    # The report names datasets by their folders' names, which "." and ".." do not say.
+    # The report names datasets by their folders' names, which "." and ".." do not contain.
     paths = tuple(Path(each).resolve() for each in datasets)
     _check_asked(asked, paths)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
@@ -165,7 +165,7 @@ def make_plan(
 
 
 def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
-    """Refuse what cannot be done before anything is opened."""
+    """Refuse the impossible before anything is opened."""
     if not asked.methods and not asked.models and not asked.predictions:
         raise UserError(
             "nothing is to be evaluated",
@@ -195,7 +195,7 @@ def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
 
 
 def _named(asked: EvaluationSettings, rows: Sequence[str]) -> Sequence[str]:
-    """Give who alone takes part; empty where others are chosen, or teach."""
+    """Return the only subjects that take part; empty if others are chosen, or teach."""
     parts = (asked.train, asked.validation, asked.test) if _learns(rows) else (asked.test,)
     if asked.leave_one_out or not all(parts):
         return ()
@@ -222,7 +222,7 @@ def _who(
     finished: Sequence[FinishedPredictions],
     rows: Sequence[str],
 ) -> tuple[Subjects, tuple[Subjects, ...]]:
-    """Choose who teaches, validates and is measured; with the folds, where each is test once."""
+    """Choose training, validation and test subjects, and the folds if each is tested once."""
     if not _learns(rows):
         subjects = measured_alone(opened[0], names, learned, asked)
         if finished and not asked.models and not asked.test:  # who taught elsewhere is left out
@@ -245,7 +245,7 @@ def _unlike(
     platforms: Sequence[str],
     rows: Sequence[str],
 ) -> tuple[str, ...]:
-    """Say whose scans are unlike the others' of their platform; refuse what cannot be learned."""
+    """Return notes on scans unlike the others of their platform; refuse if none can be learned."""
     parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
     if not folds:
         parts = {
@@ -261,7 +261,7 @@ def _unlike(
 
 
 def _copied(datasets: Sequence[TravellingHeads], subjects: Sequence[str]) -> Iterator[str]:
-    """Say, and warn of, whose scan is the same on two platforms: no scanner shows in its errors."""
+    """Warn of, and yield, scans that are equal on two platforms, which show no scanner effect."""
     for dataset in datasets:
         there = [each for each in subjects if each in dataset.subjects]
         for subject, platform, other in dataset.copied(there):
@@ -284,7 +284,7 @@ def _finished(
 
 
 def _regions(asked: EvaluationSettings) -> str:
-    """Say where regions come from; a file or folder must be there."""
+    """Return the source of regions, after checking that a file or folder exists."""
     if asked.regions is None:
         return TISSUE if asked.predictions else ""
     if str(asked.regions) == TISSUE:
@@ -305,15 +305,15 @@ def _possible(
     scales: Mapping[str, int],
     splits: Sequence[Subjects],
 ) -> tuple[str, ...]:
-    """Leave out rows that cannot be had here, where all there are were asked for.
+    """Leave out rows that are not possible here, if all were asked for.
 
-    Those are networks that the base does not hold, and baselines that cannot learn of so few heads.
-    One that was asked for by its name is an error.
+    They are networks that the base does not hold, and baselines that need more heads. A row that
+    was asked for by name is an error.
 
     Warns
     -----
     RowLeftOut
-        Of what is left out.
+        For each row that is left out.
     """
     named = set(map(str.casefold, asked.methods))
     if "all" in named and packaged.base_model() is None:
@@ -338,14 +338,14 @@ def _possible(
 
 
 def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
-    """Refuse rows that the table could not distinguish from each other or from a method."""
+    """Refuse rows whose names are equal to each other's or to a method's."""
     seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
     for path in asked.models:
         if path.stem in seen:
             problem = f"has the name of {seen[path.stem]}, which names its row"
             raise UserError(problem, path, "models", Advice("rename one"))
         seen[path.stem] = path
-    # A method that is no row here may name the predictions that it made elsewhere.
+    # A method that is no row here may lend its name to its predictions made elsewhere.
     taken = {*rows, *(path.stem for path in asked.models), *RESERVED, FLOOR}
     for name in asked.predictions:
         if name in taken:
@@ -354,7 +354,7 @@ def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
 
 
 def _misfit(model: Model, problem: str) -> UserError:
-    """Give what to raise of a model that was made for other scans."""
+    """Return the error for a model that was made for other scans."""
     return UserError(problem, model.name, "models", Advice("evaluate it apart"))
 
 
@@ -386,7 +386,7 @@ def _targets(
 def _check_voxel_sizes(
     datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
 ) -> None:
-    """See that the voxels of all test subjects are of the size that the models know."""
+    """Check that all test subjects' voxels have the size that the models know."""
     for dataset, subject in product(datasets, subjects.test):
         lattice = dataset.acquisition(subject, source).lattice
         for model in models:
@@ -403,7 +403,7 @@ def _interpolated(
     targets: Sequence[str],
     models: Sequence[Model],
 ) -> Iterator[str]:
-    """Say, and warn of, which models predict other voxels than the targets' scans have."""
+    """Warn of, and yield, models that predict other voxels than the targets' scans have."""
     for model, target in product(models, targets):
         if target not in model.card.scales:
             continue
@@ -439,7 +439,7 @@ def _b_values(
     models: Sequence[Model],
     asked: float | Sequence[float] | None,
 ) -> tuple[float, ...]:
-    """Give the shells that were asked for, else the models', else those that platforms share.
+    """Return the shells that were asked for, else the models', else those that platforms share.
 
     All datasets must have them.
     """
@@ -453,7 +453,7 @@ def _b_values(
     for dataset in datasets:
         for each in wanted:
             common_b_value(dataset, subjects.all, source, each)
-        # What is asked for twice, or a target lacks, is an error before any work.
+        # A shell that is asked for twice, or that a target lacks, is an error before any work.
         for subject, platform in product(subjects.all, (source, *targets)):
             if dataset.has(subject, platform):
                 dataset.acquisition(subject, platform).given_shells(wanted)
@@ -461,7 +461,7 @@ def _b_values(
 
 
 def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[float]:
-    """Give the wanted shells that a model predicts; of None all of its own."""
+    """Return the wanted shells that a model predicts; None stands for all of its own."""
     known = model.card.sh.b_values
     if wanted is None:
         return list(known)
@@ -483,7 +483,7 @@ def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[flo
 def _shared(
     dataset: TravellingHeads, subjects: Subjects, source: str, targets: Sequence[str]
 ) -> list[float]:
-    """Give the shells that all platforms have; where the input has one, that one."""
+    """Return the shells that all platforms have; if the input has only one, that one."""
     first = dataset.acquisition(subjects.all[0], source).given_gradients.shells
     if len(first) < 2:
         return [common_b_value(dataset, subjects.all, source)]

@@ -71,7 +71,7 @@ from napari_msp.signal.spherical_harmonics import ORDER
 from napari_msp.strict_json import read_json
 
 SIMULATED = "simulated fibres"
-"""Truth by which fibre peaks alone are measured."""
+"""Truth against which only fibre peaks are measured."""
 
 FILES: Mapping[type, str] = {
     Result: "measures.csv",
@@ -79,23 +79,23 @@ FILES: Mapping[type, str] = {
     RegionValue: "regions.csv",
     EffectResult: "biology.csv",
 }
-"""Where the rows of each kind are kept."""
+"""Files of the rows of each kind."""
 
 KNOWN_WHITE = 0.7
-"""Share of white matter from which a voxel's simulated fibres are looked for (our choice)."""
+"""Share of white matter from which a voxel's simulated fibres are used (our choice)."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """All methods on one target, over the test subjects of a round.
+    """Measurement of all methods on one target, over the test subjects of a round.
 
     Attributes
     ----------
     answers
-        Model files whose mean is a method's prediction, by method.
+        Model files by method; the mean of their predictions is the method's.
     repeated
-        Whether this round only trains again, with another seed, what was measured in full: then
-        networks are measured alone, and by their SH errors alone.
+        Whether this round only repeats training with another seed, after a round measured in full:
+        then only networks are measured, and only by their SH errors.
     patch_size
         Edge of a patch in voxels of the target.
     """
@@ -111,12 +111,12 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """What it does, in a few words."""
+        """Description in a few words."""
         return f"{self.round.name}: measured {self.target}"
 
     @property
     def weight(self) -> float:
-        """In steps of a SHResNet; one prediction with its measures takes about 20 (measured)."""
+        """Cost in steps of a SHResNet; a prediction with its measures takes about 20 (measured)."""
         cost = 4.0 if self.repeated else 20.0
         cost *= 1 + len(EFFECTS) * (self.plan.biology and not self.repeated)
         learned = 0 if self.repeated else len(self._baselines)
@@ -129,25 +129,25 @@ class Measurement:
 
     @property
     def finished(self) -> bool:
-        """Whether the results are there."""
+        """Whether the results exist."""
         kinds: list[type] = [Result, PatchResult]
         if not self.repeated:
             kinds += [RegionValue] * bool(self.plan.regions) + [EffectResult] * self.plan.biology
         return all((self.folder / FILES[kind]).exists() for kind in kinds)
 
     def results(self, kind: type[Row]) -> Results[Row]:
-        """Read the rows of a kind; none where they were not asked for."""
+        """Read the rows of a kind; empty if they were not asked for."""
         path = self.folder / FILES[kind]
         return read_results(path, kind) if path.exists() else Results(())
 
     def notes(self) -> list[str]:
-        """Say what went wrong with single heads."""
+        """Return notes on problems with single heads."""
         return [str(each) for each in self._noted().get("Notes", ())]
 
     def interpolated(self) -> dict[str, dict[str, float]]:
-        """Give which finished predictions lie on other voxels than truth, by row and subject.
+        """Return the finished predictions that lie on other voxels than truth, by row and subject.
 
-        With them how many mm are between the centres of both brains.
+        Their values are the distances in mm between the centres of both brains.
         """
         name = self.round.dataset.name
         return {
@@ -160,7 +160,7 @@ class Measurement:
         return dict(read_json(path)) if path.exists() else {}
 
     def run(self, tell: OnPart = lambda words, share: None) -> None:
-        """Predict, measure and write; tell of every head."""
+        """Predict, measure and write; report every head."""
         plan = self.plan
         dataset = plan.open(self.round.dataset)
         shells = plan.shells.items()
@@ -231,7 +231,7 @@ class Measurement:
         write_results(self.folder / FILES[kind], Results(rows), kind)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
-        """Let the baselines learn a shell from the training subjects."""
+        """Fit the baselines to a shell of the training subjects."""
         learned = [s for s in self.round.subjects.training if dataset.has(s, self.target)]
         inputs = [_fit(dataset.acquisition(s, self.plan.source), b) for s in learned]
         targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
@@ -239,13 +239,13 @@ class Measurement:
 
     @property
     def with_fibres(self) -> bool:
-        """Whether fibres are looked for."""
+        """Whether fibres are measured."""
         return (self.plan.fibres or self.plan.bundle) and not self.repeated
 
     def _response(self, dataset: TravellingHeads, b: float) -> FloatArray | None:
-        """Measure a single fibre's signal on the target: of training subjects, else of the test's.
+        """Measure a single fibre's signal on the target, of training or else of test subjects.
 
-        One for all rows, so that none gains by its own.
+        It is the same for all rows, so that none gains by its own.
         """
         subjects = self.round.subjects
         learned = [s for s in subjects.training if dataset.has(s, self.target)]
@@ -321,7 +321,7 @@ class Measurement:
 
 
 class _Head:
-    """A subject's scans, as they are or with an effect put in, and what methods predict of them."""
+    """A subject's scans, unchanged or with an effect put in, and the methods' predictions."""
 
     def __init__(self, job: Measurement, dataset: TravellingHeads, subject: str) -> None:
         self.job, self.dataset, self.subject = job, dataset, subject
@@ -331,14 +331,14 @@ class _Head:
 
     @cached_property
     def simulated(self) -> tuple[Recipe, int] | None:
-        """How it was simulated, and its number, from 0; None where that is not known."""
+        """Recipe of the simulation, and the head's number, from 0; None if they are unknown."""
         recipe, label = recipe_of(self.dataset.root), self.subject.removeprefix("sub-")
         if recipe is None or not label.isdecimal() or int(label) < 1:
             return None
         return recipe, int(label) - 1
 
     def given(self, b: float) -> SHImage:
-        """Give a shell of the input, fitted once."""
+        """Return a shell of the input, fitted once."""
         if b not in self._given:
             self._given[b] = _fit(self._input, b)
         return self._given[b]
@@ -355,10 +355,10 @@ class _Head:
         return {name: Maps(images[name]) for name in dict.fromkeys((*listed, *images))}
 
     def _network(self, path: Path) -> Prediction:
-        """Predict all shells at once by a model's file."""
+        """Predict all shells at once with a model's file."""
         if path not in self._harmonized:
             with warnings.catch_warnings():
-                # Which shells are measured, and by a model for whom, was said when it was planned.
+                # Shells left out, and models not for scans, were reported when it was planned.
                 for said in (NotPredicted, NotForScans):
                     warnings.simplefilter("ignore", said)
                 target, device = self.job.target, self.job.device
@@ -370,16 +370,16 @@ class _Head:
     def truths(
         self, b: float, response: FloatArray | None = None, regional: InRegions | None = None
     ) -> dict[str, Truth]:
-        """Give what is taken as truth of a shell, by reference."""
+        """Return the truths of a shell, by reference."""
         job, subject = self.job, self.subject
         scan = _fit(self.dataset.acquisition(subject, job.target), b)
-        # Deconvolution takes long: only where regions are asked for.
+        # Deconvolution takes long: if regions are given, only in them.
         where = regional.labelled(subject, scan.lattice) if regional and job.with_fibres else None
         twin = self.dataset.noise_free(subject, job.target)
         if twin is None:
             return {"scan": Truth(scan, response=response, fibres_in=where)}
         clear = Truth(_fit(twin, b), response=response, fibres_in=where)
-        # Tissue is found best where there is no noise; a repeated round needs none.
+        # Tissue is found best without noise; a repeated round needs none.
         tissue = None if job.repeated else clear.tissue
         of_scan = Truth(scan, tissue, response=response, fibres_in=where)
         truths = {"scan": of_scan, "noise-free": clear}
@@ -390,7 +390,7 @@ class _Head:
         return truths
 
     def _known_fibres(self, truth: Truth, response: FloatArray) -> Fibres | None:
-        """Give the fibres that a head was simulated with; None where they are not known."""
+        """Return the fibres that a head was simulated with; None if they are not known."""
         if self.simulated is None:
             return None
         recipe, number = self.simulated
@@ -409,12 +409,12 @@ class _Head:
 def doubts_of_place(
     heads: Mapping[str, tuple[Displacement, Lattice]], source: str, target: str
 ) -> list[str]:
-    """Say which heads lie elsewhere on a target than on the input, and which may be others'.
+    """Return notes on heads that lie elsewhere on a target than on the input, or may be others'.
 
     Parameters
     ----------
     heads
-        By subject, where its head lies on the target, and the input's lattice.
+        Displacement of the head on the target, and the input's lattice, by subject.
     """
     others = {who: each.correlation for who, (each, _) in heads.items() if each.correlation < SURE}
     said = [f"{who} on {target} {unlike(source, least)}" for who, least in others.items()]
@@ -439,7 +439,7 @@ def _fit(acquisition: Acquisition, b_value: float) -> SHImage:
 
 
 def _mean(images: list[SHImage]) -> SHImage:
-    """Average predictions of one model kind each; they lie on one lattice."""
+    """Average predictions of networks of one kind; they lie on one lattice."""
     mean = np.zeros(images[0].coefficients.shape)
     for image in images:
         mean += image.coefficients / len(images)

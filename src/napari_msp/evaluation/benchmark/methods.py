@@ -1,6 +1,6 @@
-"""The rows of Table 1: what competes. Networks and baselines come from their registries.
+"""The rows of Table 1, the competing methods. Networks and baselines come from their registries.
 
-Predictions that were made elsewhere are rows too, see `finished`.
+Predictions made elsewhere are rows too, see `finished`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ Role = Literal["baseline", "network", "control"]
 
 @dataclass(frozen=True)
 class Method:
-    """One row.
+    """One row of Table 1.
 
     Attributes
     ----------
     role
-        "baseline": learned in closed form; "network": trained; "control": trained to see what an
-        MSP's advantage comes from.
+        "baseline": learned in closed form; "network": trained; "control": trained to find out what
+        an MSP's advantage comes from.
     needs, gives
-        What it learns from and what it gives back, in a few words for the report.
+        Inputs and outputs in a few words for the report.
     """
 
     name: str
@@ -83,12 +83,12 @@ _CONTROLS = (
 
 
 def single_networks() -> dict[str, str]:
-    """Give the networks that an MSP's first stage is chosen from: kind by name."""
+    """Return the networks that an MSP's first stage is chosen from: kind by name."""
     return {title(kind): kind for kind in kinds() if network_class(kind).role == "single"}
 
 
 def multi_task_networks() -> dict[str, str]:
-    """Give the networks that predict all platforms on the way to one: kind by name."""
+    """Return the networks that predict all platforms on the way to one: kind by name."""
     return {title(kind): kind for kind in kinds() if network_class(kind).role == "multi-task"}
 
 
@@ -96,14 +96,14 @@ def multi_task_networks() -> dict[str, str]:
 
 
 def from_base(name: str) -> str:
-    """Name the row of a network that starts from the base."""
+    """Return the name of the row of a network that starts from the base."""
     return f"{name}, from base"
 
 
 def networks_from_base() -> dict[str, str]:
-    """Give the networks that start from the base: kind by name, as many kinds as it holds.
+    """Return the networks that start from the base: kind by name, for all kinds that it holds.
 
-    None where there is no base.
+    There are none without a base.
     """
     path = packaged.base_model()
     held = () if path is None else _held(kept_model(path))
@@ -113,14 +113,14 @@ def networks_from_base() -> dict[str, str]:
 
 
 def rows_from_base() -> dict[str, str]:
-    """Give every row that begins as the base, tuned or as it is: kind by name."""
+    """Return every row that begins as the base, tuned or as it is: kind by name."""
     tuned = networks_from_base()
     untuned = {STATISTICS_ONLY: MULTI_STAGE} if MULTI_STAGE in tuned.values() else {}
     return untuned | tuned
 
 
 def begun_from_base(kind: str, scales: Mapping[str, int]) -> tuple[str, ...]:
-    """Give the targets, of these lattice scales, that a kind which the base holds can begin as."""
+    """Return those of the targets, with their scales, for which the base holds this kind."""
     path = packaged.base_model()
     assert path is not None
     model = kept_model(path)
@@ -140,7 +140,7 @@ def _held(model: Model) -> set[str]:
 
 
 def all_methods() -> dict[str, Method]:
-    """Give all methods that can be had, by name, in the table's order."""
+    """Return all available methods by name, in the table's order."""
     networks = [kind for kind in kinds() if kind != MULTI_STAGE]
     methods = (
         *(_of_baseline(baseline_class(name)) for name in baseline_names()),
@@ -179,7 +179,7 @@ def _of_base(name: str, kind: str) -> Method:
 
 
 def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Give the methods of these names, in the table's order; "all" gives all."""
+    """Return the methods of these names, in the table's order; "all" gives all."""
     wanted = {name.casefold() for name in names}
     known = {name.casefold(): name for name in all_methods()}
     unheld = {STATISTICS_ONLY, *(from_base(title(kind)).casefold() for kind in kinds())}
@@ -193,7 +193,7 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _not_held(name: str) -> UserError:
-    """Give what to raise for a row that would start from the base."""
+    """Return the error for a row that would start from the base."""
     held = tuple(rows_from_base())
     own = Give("models", "one that was trained from a model of your own")
     if not held:

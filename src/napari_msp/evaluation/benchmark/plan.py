@@ -1,4 +1,4 @@
-"""What a benchmark does: who is predicted by what, after how much training."""
+"""Plan of a benchmark: which methods predict which subjects, after how much training."""
 
 import json
 import time
@@ -21,12 +21,12 @@ from napari_msp.learning.schedule import FAST
 from napari_msp.strict_json import read_json
 
 SEEDS = 1000
-"""Training seeds are below it; the members of a mean of networks have theirs plus multiples."""
+"""Upper limit of training seeds; further members of a mean of networks add multiples of it."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One dataset with one training seed; `fold` is who is left out, empty where nobody is."""
+    """One dataset with one training seed; `fold` is the subject left out, if any."""
 
     dataset: Path
     seed: int
@@ -35,12 +35,12 @@ class Round:
 
     @property
     def name(self) -> str:
-        """Such as "heads-0 seed 1", or "heads-0 seed 1 without sub-01"."""
+        """Name such as "heads-0 seed 1", or "heads-0 seed 1 without sub-01"."""
         return f"{self.dataset.name} seed {self.seed}" + (self.fold and f" without {self.fold}")
 
     @property
     def folder(self) -> str:
-        """Name of the folders of what belongs to it."""
+        """Name of the folders of its files."""
         name = f"{self.dataset.name}-seed-{self.seed}"
         return name + (self.fold and f"-without-{self.fold}")
 
@@ -54,16 +54,16 @@ class Plan:
     datasets
         BIDS folders; their names distinguish them.
     subjects
-        The same names in every dataset. With folds: who is test in one of them, and who never is.
+        The same names in every dataset. With folds: subjects tested in one of them, and the others.
     b_values
         Shells that are learned and measured, in s/mm², lowest first.
     folds
-        Where each subject is test once: the split of each, everything trained anew.
+        Splits in which each subject is tested once, with everything trained anew.
     base
-        Model that rows "from base" start from; None where there is no such row.
+        Model that rows "from base" start from; None if there is no such row.
     regions
-        Where the regions of pages of proof come from: "tissue", a label image or a folder of them;
-        empty for no such pages.
+        Source of the regions of pages of proof: "tissue", a label image or a folder of them; empty
+        for no such pages.
     """
 
     datasets: tuple[Path, ...]
@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def made_in_folds(self) -> set[str]:
-        """Finished predictions of which subjects are predicted by what the others taught."""
+        """Finished predictions whose subjects were predicted by models that the others taught."""
         return {
             each.name
             for dataset in self.datasets
@@ -117,14 +117,14 @@ class Plan:
 
     @property
     def shells(self) -> dict[int | None, float]:
-        """b-values by what results call the shells: their names where there are several."""
+        """b-values by the shells' keys in results: their names, or None for a single one."""
         if len(self.b_values) == 1:
             return {None: self.b_values[0]}
         return {shell_name(each): each for each in self.b_values}
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """A cross in each fold: every seed on the first dataset, the first seed on the others."""
+        """Rounds of each fold: every seed on the first dataset, the first seed on the others."""
         first, *others = self.datasets
         cross = (
             *((first, seed) for seed in self.seeds),
@@ -136,14 +136,14 @@ class Plan:
 
     @property
     def first_rounds(self) -> tuple[Round, ...]:
-        """The first round of each fold, whose validation subjects choose learning rates for it."""
+        """First round of each fold, whose validation subjects choose the fold's learning rates."""
         found: dict[str, Round] = {}
         for each in self.rounds:
             found.setdefault(each.fold, each)
         return tuple(found.values())
 
     def rates_in(self, round_: Round) -> tuple[float, ...]:
-        """Give the learning rates to try in a round; the preset's own where nobody validates."""
+        """Return the learning rates to try in a round; without validation, only the preset's."""
         return self.budget.rates if round_.subjects.validation else (FAST.learning_rate,)
 
     @property
@@ -153,7 +153,7 @@ class Plan:
 
     @property
     def tested(self) -> str | None:
-        """The row that is tested against the others: chosen before anything is measured."""
+        """Row that is tested against the others, chosen before anything is measured."""
         for name in (MSP, SHARED_MSP, from_base(MSP)):
             if name in self.methods:
                 return name
@@ -162,16 +162,16 @@ class Plan:
         return self.predictions[0][0] if self.predictions else None
 
     def to_json(self, digest: Callable[[Path], str] = sha256) -> dict[str, Any]:
-        """Give plain types, in which two plans can be compared; models and scans by content.
+        """Return plain types by which plans can be compared; models and scans by their content.
 
         Parameters
         ----------
         digest
-            Gives that of a file, see `KeptDigests`.
+            Function that returns a file's digest, see `KeptDigests`.
         """
         kept = replace(self, datasets=(), models=(), base=None, doubts=(), unfit=(), predictions=())
         content = asdict(kept)
-        content["b_values"] = self.b_value  # a list only where there are several
+        content["b_values"] = self.b_value  # a list only if there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["scans"] = self._scans(digest)
@@ -189,7 +189,7 @@ class Plan:
         return {name: each for name, each in content.items() if each or name not in optional}
 
     def _scans(self, digest: Callable[[Path], str]) -> dict[str, str]:
-        """Digest what every scan is read from, by its name: results are of these and no others."""
+        """Return digests of all scans' files by scan, as results are of exactly these."""
         platforms = (self.source, *self.targets)
         found: dict[str, str] = {}
         for path in self.datasets:
@@ -201,27 +201,27 @@ class Plan:
 
 
 DIGESTS = "digests.json"
-"""Beside a plan: those of the files that it was made of."""
+"""File of the digests of a plan's files, beside it."""
 
 SETTLED = 2_000_000_000
-"""Nanoseconds since its last change from which a file's times tell it from a later one: some disks
-keep times to two seconds."""
+"""Nanoseconds after a file's last change from which its times identify this version: some disks
+store times in steps of two seconds."""
 
 
 class KeptDigests:
-    """SHA-256 of files, kept from call to call beside a plan: what is unchanged is not read again.
+    """SHA-256 of files, kept beside a plan, so that unchanged files are not read again.
 
-    A file is taken for unchanged where all is the same that `version_of` says of it.
+    A file counts as unchanged if `version_of` returns the same.
     """
 
     def __init__(self, path: Path) -> None:
         self._known: dict[str, Any] = {}
         self._met: dict[str, list[int | str]] = {}
-        with suppress(UserError):  # there are none, or they are damaged: files are read
+        with suppress(UserError):  # if there are none, or they are damaged, files are read
             self._known = read_json(path)
 
     def of(self, path: Path) -> str:
-        """Give the digest of a file."""
+        """Return the digest of a file."""
         name, version, now = str(path.resolve()), [*version_of(path)], time.time_ns()
         match self._known.get(name):
             case [*before, str() as digest] if version and before == version:
@@ -234,17 +234,17 @@ class KeptDigests:
         return digest
 
     def write(self, path: Path) -> None:
-        """Keep those that were asked for."""
+        """Write the digests that were asked for."""
         write_json(path, self._met)
 
 
 def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
-    """Write the plan, or see that the one that was begun here is the same.
+    """Write the plan, or check that the one begun here is the same.
 
     Parameters
     ----------
     earlier
-        A plan beside which digests of the same files may lie; None: `path`.
+        Plan beside which digests of the same files may lie; None: `path`.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
     digests = KeptDigests((earlier or path).with_name(DIGESTS))
     content = plan.to_json(digests.of)
     digests.write(path.with_name(DIGESTS))
-    wanted = json.loads(json.dumps(content))  # tuples are lists there
+    wanted = json.loads(json.dumps(content))  # JSON turns tuples into lists
     try:
         before = read_json(path) if path.exists() else wanted
     except UserError as error:
@@ -277,7 +277,7 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
 def lattice_scales(
     dataset: TravellingHeads, source: str, targets: Sequence[str], subjects: Subjects
 ) -> dict[str, int]:
-    """Give each target's lattice scale, from the first subject that has it."""
+    """Return each target's lattice scale, from the first subject scanned on it."""
     scales = {}
     for target in targets:
         subject = next(s for s in subjects.all if dataset.has(s, target))

@@ -1,4 +1,4 @@
-"""A benchmark from its plan to its results: tune, train, choose, measure."""
+"""Run a benchmark from its plan to its results: tune, train, choose, measure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ FINE_PATCH = 19
 
 @dataclass(frozen=True)
 class Trial:
-    """What a learning rate did: its SH MSE on validation subjects, mean over the tuning targets."""
+    """A learning rate's result: SH MSE on validation subjects, mean over the tuning targets."""
 
     method: str
     rate: float
@@ -63,9 +63,9 @@ class Outcome:
 
 
 class Benchmark:
-    """A plan that was found to be feasible.
+    """A plan that was found feasible, ready to run.
 
-    `later` is the weight of what is made of its results, which `progress` counts too.
+    `later` is the weight of what is made from its results, which `progress` counts too.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Benchmark:
         self.later, self.progress = later, Progress(on_progress, 1.0)
 
     def run(self) -> Outcome:
-        """Tune, train and measure; what is done already is not done again."""
+        """Tune, train and measure; finished work is not repeated."""
         rounds = self.plan.rounds
         self.progress.total = self._expected_weight() + self.later
         first = self._list(rounds[0])
@@ -141,7 +141,7 @@ class Benchmark:
     def _tune(self, methods: Sequence[str], best: Mapping[Round, Best]) -> list[Trial]:
         """Try every learning rate on the first round of each fold.
 
-        Nothing else is ever chosen by it. Where nobody validates there is nothing to choose by.
+        Its scores choose nothing else. Without validation there is nothing to choose by.
         """
         trials: list[Trial] = []
         running: dict[tuple[Round, str, float], tuple[Training, ...]] = {}
@@ -160,7 +160,7 @@ class Benchmark:
         ]
 
     def _rates(self, trials: Sequence[Trial], round_: Round) -> Rates:
-        """Give the best rate of each method, of those tried in a round's fold."""
+        """Return the best rate of each method, of those tried in a round's fold."""
         by_method: dict[str, list[Trial]] = {}
         for trial in trials:
             if trial.fold == round_.fold:
@@ -177,7 +177,7 @@ class Benchmark:
     def _choose(self, networks: Mapping[str, Trainings], round_: Round) -> Best:
         """Choose each target's best single network, by its error on the validation subjects.
 
-        Where nobody validates it is what an MSP of this package has as its first stage.
+        Without validation it is the default first stage of this package's MSPs.
         """
         listed = self._list(round_)
         if not listed.chooses:
@@ -217,7 +217,7 @@ class Benchmark:
         do_all(jobs, self.workers, self.progress)
 
     def _expected_weight(self) -> float:
-        """Add up about what is to come, as if one single network were the best everywhere."""
+        """Estimate the total weight, as if one single network were the best everywhere."""
         rates = dict.fromkeys((*self.plan.methods, *single_networks()), 1e-3)
         best = dict.fromkeys(self.plan.targets, list(single_networks())[-1])
         jobs: list[Job] = []
@@ -240,7 +240,7 @@ class Benchmark:
 
 
 def interpolated_in(measurements: Iterable[Measurement]) -> Iterator[str]:
-    """Say once a row and target how many finished predictions were interpolated."""
+    """Yield, for each row and target, how many finished predictions were interpolated."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for each in measurements:
         for row, heads in each.interpolated().items():

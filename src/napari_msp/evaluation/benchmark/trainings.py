@@ -1,6 +1,6 @@
-"""The trainings behind each method: which they are, and each as a job that can be interrupted.
+"""Trainings behind each method: which they are, and each as a job that can be interrupted.
 
-What is built on the best single networks can be named only when these are trained and chosen on
+Methods built on the best single networks can only be named when these are trained and chosen on
 the validation subjects, so there are two waves: `networks`, then `built`.
 """
 
@@ -38,16 +38,16 @@ from napari_msp.networks import msp
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
 
 Rates = Mapping[str, float]
-"""Learning rate by method; but for the one with more weights, controls have their network's."""
+"""Learning rates by method; controls take their network's, but for the one with more weights."""
 
 Best = Mapping[str, str]
 """Method whose single network does best on the validation subjects, by target."""
 
 PAPER_FORM: Mapping[str, Any] = {"first_stages": "own", "singles_first": "yes"}
-"""Of the MSP: as in the paper, and so that its first stage is a control."""
+"""Form of the MSP as in the paper, so that its first stage is a control."""
 
 SHARED_FORM: Mapping[str, Any] = {"first_stages": "shared", "singles_first": "no"}
-"""Of the MSPs of all targets that are one network."""
+"""Form of MSPs of all targets that are one network."""
 
 STEPS = 40
 """Halvings of the interval of widths; far more than an even number of channels needs."""
@@ -55,9 +55,9 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Training:
-    """Train one model, and keep what happened.
+    """Training of one model, with a log of its events.
 
-    `folder` has model.safetensors, its checkpoint, and events.jsonl.
+    `folder` holds model.safetensors, its checkpoint, and events.jsonl.
     """
 
     name: str
@@ -68,23 +68,23 @@ class Training:
 
     @property
     def model(self) -> Path:
-        """Where the model stands in the end."""
+        """Path of the finished model."""
         return self.folder / "model.safetensors"
 
     @property
     def finished(self) -> bool:
-        """Whether the model is there."""
+        """Whether the model exists."""
         return self.model.exists()
 
     @property
     def weight(self) -> float:
-        """Steps, as heavy as the kind makes them."""
+        """Number of steps, times the cost of the kind."""
         epochs = (self.settings.epochs or 0) + (self.settings.unison_epochs or 0)
         steps = epochs * (self.settings.steps_per_epoch or 1) * len(self.settings.targets)
         return network_class(self.settings.kind).cost * max(steps, 1)
 
     def run(self, tell: OnPart = lambda words, share: None) -> None:
-        """Train, from the checkpoint where there is one; its events tell how far it is."""
+        """Train, from the checkpoint if there is one; events are logged."""
         from napari_msp.learning.train import train
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Training:
             )
 
     def validations(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
-        """Give (step, error) on the validation subjects, by phase and target."""
+        """Return (step, error) on the validation subjects, by phase and target."""
         curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for event in self._validated():
             for target, error in event.validation.items():
@@ -112,7 +112,7 @@ class Training:
         return curves
 
     def errors(self) -> dict[str, float]:
-        """Give the error of each target on the validation subjects, of the weights that were kept.
+        """Return the kept weights' error of each target on the validation subjects.
 
         The last phase counts.
         """
@@ -138,11 +138,11 @@ class Training:
 
 
 Trainings = dict[str, tuple[Training, ...]]
-"""Trainings whose models' mean is a method's prediction, by target."""
+"""Trainings by target; the mean of their models is a method's prediction."""
 
 
 def trainings_of(every: Iterable[Trainings]) -> list[Training]:
-    """Give the trainings behind some methods; one may answer for several."""
+    """Return the trainings behind some methods; several methods may share one."""
     unique = {
         training.folder: training
         for by_target in every
@@ -154,7 +154,7 @@ def trainings_of(every: Iterable[Trainings]) -> list[Training]:
 
 @dataclass(frozen=True)
 class TrainingList:
-    """Names the trainings of one round."""
+    """The trainings of one round."""
 
     plan: Plan
     round: Round
@@ -164,15 +164,15 @@ class TrainingList:
 
     @property
     def chooses(self) -> bool:
-        """Whether a method is to be shown that rests on the best single networks."""
+        """Whether a method is asked for that rests on the best single networks."""
         resting = (MSP, SHARED_MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
         return any(method in self.plan.methods for method in resting)
 
     @property
     def single_methods(self) -> tuple[str, ...]:
-        """Single networks that are to be trained: all, where the best is to be chosen.
+        """Single networks to train: all, if the best is to be chosen.
 
-        Where nobody validates those that an MSP has by default stand for the best.
+        Without validation, those that an MSP has by default stand for the best.
         """
         needed = {*self.plan.methods}
         if self.chooses and self.round.subjects.validation:
@@ -187,7 +187,7 @@ class TrainingList:
         return {target: title(first_stage_kind(scale)) for target, scale in self.scales.items()}
 
     def networks(self, rates: Rates) -> dict[str, Trainings]:
-        """Give what needs no other's result, by method."""
+        """Return the trainings that need no other's result, by method."""
         further = (*multi_task_networks(), *networks_from_base())
         names = (*self.single_methods, *(name for name in further if name in self.plan.methods))
         found = {name: self._network(name, self.plan.targets, rates[name]) for name in names}
@@ -204,7 +204,7 @@ class TrainingList:
         what: str = "",
         steps: int | None = None,
     ) -> Trainings:
-        """Train a network that needs no other's result; of the base as many targets as it has."""
+        """Return a training that needs no other's result; from a base, of the targets it has."""
         kind = (single_networks() | multi_task_networks() | networks_from_base())[name]
         changes: dict[str, Any] = {}
         if name in networks_from_base():
@@ -219,7 +219,7 @@ class TrainingList:
     def built(
         self, networks: Mapping[str, Trainings], best: Best, rates: Rates
     ) -> dict[str, Trainings]:
-        """Give what rests on the best single networks, by method."""
+        """Return the trainings that rest on the best single networks, by method."""
         first_steps, seed = self.plan.budget.first_steps, self.round.seed
 
         def again(what: str, target: str, **changes: Any) -> Training:
@@ -250,9 +250,9 @@ class TrainingList:
         }
 
     def trials(self, method: str, rate: float, best: Best | None = None) -> tuple[Training, ...]:
-        """Give short trainings of a method with one learning rate, on the tuning targets.
+        """Return short trainings of a method with one learning rate, on the tuning targets.
 
-        `best` is of use for what is built on single networks.
+        `best` is used by methods built on single networks.
         """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {method} {rate:g}"
@@ -265,7 +265,7 @@ class TrainingList:
         return (self._msp(method, chosen, rate, what, steps),)
 
     def _untrained(self, targets: tuple[str, ...]) -> Training:
-        """Name what takes the base's weights as they are; nobody validates what is not trained."""
+        """Return the training that keeps the base's weights; nothing to validate."""
         subjects = self.round.subjects.training
         settings = TrainingSettings(
             kind=MULTI_STAGE,
@@ -283,7 +283,7 @@ class TrainingList:
     def _msp(
         self, method: str, best: Best, rate: float, what: str = "", steps: int | None = None
     ) -> Training:
-        """Train MSPs on the best single networks' kinds, in the paper's form or as one network."""
+        """Return an MSP's training on the best single kinds, in the paper's or the shared form."""
         shared, budget = method == SHARED_MSP, self.plan.budget
         first_steps = budget.first_steps
         if steps is not None:  # a trial's first stage gets the same share of them
@@ -322,9 +322,9 @@ class TrainingList:
         start: str = NOTHING,
         form: Mapping[str, Any] = PAPER_FORM,
     ) -> Training:
-        """Name a training; `steps`, `first_steps` and `width` replace the budget's own.
+        """Return a training; `steps`, `first_steps` and `width` replace the budget's own.
 
-        A start decides the width.
+        With a start, the width is the start's.
         """
         budget, subjects = self.plan.budget, self.round.subjects
         steps = steps or budget.steps
@@ -378,10 +378,10 @@ def weights_of_msp(
 
 
 def matched_width(kind: str, target: str, scales: Mapping[str, int], weights: int) -> float:
-    """Give the width at which a single network has about so many weights, at most full width.
+    """Return the width at which a single network has about this many weights, at most full width.
 
-    Widths come in even numbers of channels, so the match is to some per cent; of the two nearest
-    the one with more weights is taken: the control shall not be the smaller.
+    Widths come in even numbers of channels, so the match is to some per cent; of the two nearest,
+    the one with more weights is taken: the control must not be the smaller.
     """
     return _matched_width(kind, target, tuple(scales.items()), weights)
 
@@ -390,7 +390,7 @@ def matched_width(kind: str, target: str, scales: Mapping[str, int], weights: in
 def _matched_width(
     kind: str, target: str, scales: tuple[tuple[str, int], ...], weights: int
 ) -> float:
-    """Search once for all seeds and rates: some forty networks are built for it, in seconds."""
+    """Search once for all seeds and rates: it builds some forty networks, in seconds."""
 
     def count(width: float) -> int:
         return _count(build_single(kind, target=target, scales=dict(scales), width=width))

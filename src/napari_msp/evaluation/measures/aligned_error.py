@@ -1,14 +1,14 @@
 """An SH error that hardly depends on residual misalignment.
 
 Half a voxel between two scans of one head can treble the SH MSE of a good prediction, which says
-nothing of the prediction. The paper names a measure that does not as future work; this one is ours.
+nothing about its quality. The paper leaves a robust measure to future work; this one is ours.
 
 1. Truth and prediction are smoothed alike, between in-mask voxels only: detail that half a voxel
    hides cannot be restored.
-2. A rigid motion of at most a voxel is found that lays the prediction on truth, and undone on the
-   prediction by cubic splines.
+2. The rigid motion of at most a voxel that aligns the prediction with truth is found, and undone
+   on the prediction by cubic splines.
 3. Interpolation also smooths the prediction's noise, which would flatter it. The energy of fine
-   detail that it took is added to the error, but for the share that truth has too.
+   detail that it removed is added to the error, except for the share that truth has too.
 
 Measured on simulated heads whose anatomy was really moved (noise-free truth of prisma_st, half a
 voxel along axes and diagonal, a turn, and both; size tiny; an earlier packaged MSP). SH MSE × 1e5,
@@ -22,13 +22,13 @@ packaged DIQT   35.1; 12.3   49.8 - 91.5  -4.6 to -0.6 %
 interpolation   65.4; 39.6   75.2 - 116   -1.5 to +0.7 %
 ==============  ===========  ===========  ====================
 
-The order of the three stays in every position, where the SH MSE of a moved MSP is that of a DIQT or
-an interpolation in place. Against scans with noise the changes are alike, and on 1.2 mm voxels
-within 2 %. Where the SH MSE is next to nothing, and half a voxel makes it 50 times as large, this
-error still rises, by up to two thirds.
+The order of the three stays the same in every position, whereas the SH MSE of a moved MSP is like
+that of a DIQT or an interpolation in place. Against scans with noise the changes are similar, and
+on 1.2 mm voxels within 2 %. Where the SH MSE is next to nothing, and half a voxel makes it 50 times
+as large, this error still rises, by up to two thirds.
 
-Errors of maps of the laid prediction, beside those of the smoothed truth, need no third step. The
-same motions by half a voxel change them by 6 % at most (of MD in fluid, a handful of voxels, by
+Errors of maps of the aligned prediction, against those of the smoothed truth, need no third step.
+The same motions by half a voxel change them by 6 % at most (of MD in fluid, a handful of voxels, by
 14 %): FA, MD, RISH, colour FA and direction of the three predictions, whose plain errors grow by 6
 to 190 %.
 """
@@ -44,34 +44,34 @@ from napari_msp.data.masks import smooth_in_mask
 from napari_msp.signal.sh_image import SHImage
 
 SMOOTHING = 0.5
-"""Standard deviation in voxels of the smoothing that both images get (our choice, by experiment):
-with less a moved prediction cannot be interpolated, with more its noise is forgiven."""
+"""Standard deviation in voxels of the smoothing of both images (our choice, by experiment): with
+less a moved prediction cannot be interpolated, with more its noise is forgiven."""
 
 DETAIL = 0.75
-"""Fine detail is what a smoothing of this standard deviation in voxels takes away (our choice)."""
+"""Standard deviation in voxels of the smoothing that removes fine detail (our choice)."""
 
 CHANNELS = 6
-"""Coefficients that show where the head lies: orders 0 and 2, which carry the contrast."""
+"""Number of coefficients used to find the motion: orders 0 and 2, which carry the contrast."""
 
 STEPS = 4
-"""Gauss-Newton steps; on simulated heads more would move a prediction by less than 0.003 voxel,
-and an input that was not harmonized by 0.03."""
+"""Number of Gauss-Newton steps; on simulated heads more would move a prediction by less than
+0.003 voxel, and an input that was not harmonized by 0.03."""
 
 LARGEST_MOTION = 1.0
-"""Mean displacement in voxels that is undone at most: more is no residual (our choice)."""
+"""Largest mean displacement in voxels that is undone: more is not residual (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """A prediction laid on truth by undoing a residual rigid motion; see the module.
+    """A prediction aligned with truth by undoing a residual rigid motion; see the module.
 
     Attributes
     ----------
     inside
         (X, Y, Z) voxels that are compared.
     still, moved, truth
-        (C, V) smoothed coefficients there: of the prediction where it lies, and laid on truth, and
-        of truth.
+        (C, V) smoothed coefficients there: of the prediction in place, of the prediction aligned
+        with truth, and of truth.
     """
 
     inside: MaskArray
@@ -81,7 +81,7 @@ class Laid:
 
     @cached_property
     def error(self) -> float:
-        """In SH units squared, never more than the smoothed error of the prediction where it lies.
+        """Error in SH units squared, at most the smoothed error of the prediction in place.
 
         nan where the mask is thinner than three voxels.
         """
@@ -92,21 +92,21 @@ class Laid:
 
     @property
     def coefficients(self) -> FloatArray:
-        """(X, Y, Z, C) of the prediction as it lies nearest to truth; 0 elsewhere."""
+        """(X, Y, Z, C) of the prediction where it is closest to truth; 0 outside `inside`."""
         stays = _mse(self.still, self.truth) <= _mse(self.moved, self.truth)
         return _volume(self.still if stays else self.moved, self.inside)
 
 
 def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
-    """Lay a prediction on a truth on its lattice; see the module.
+    """Align a prediction with a truth on its lattice; see the module.
 
     Parameters
     ----------
     truth
         (C, X, Y, Z) from `smoothed_as_compared`; never moved.
     mask
-        (X, Y, Z) in both masks. Its outermost voxels are left out: a moved prediction has nothing
-        to say there.
+        (X, Y, Z) intersection of both masks. Its outermost voxels are left out: a moved prediction
+        has no values there.
     """
     inside = binary_erosion(mask)
     smooth = smoothed_as_compared(prediction)
@@ -121,14 +121,14 @@ def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
 
 
 def smoothed_as_compared(image: SHImage) -> FloatArray:
-    """(C, X, Y, Z) float32 coefficients, smoothed as both images are before they are compared."""
+    """Return (C, X, Y, Z) float32 coefficients, smoothed as both images are for comparison."""
     return _smoothed(image.coefficients, image.mask, SMOOTHING)
 
 
 def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatArray:
-    """Smooth (X, Y, Z, C) between in-mask voxels only, `width` voxels being the deviation.
+    """Smooth (X, Y, Z, C) between in-mask voxels only, with a deviation of `width` voxels.
 
-    Gives (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
+    Return (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
     """
     result = np.empty((coefficients.shape[-1], *mask.shape), dtype=np.float32)
     for channel, values in zip(result, np.moveaxis(coefficients, -1, 0), strict=True):
@@ -139,7 +139,7 @@ def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatA
 def _noise_lost(
     still: FloatArray, moved: FloatArray, truth: FloatArray, inside: MaskArray
 ) -> float:
-    """Give the energy of noise that interpolation took from a prediction, in SH units squared.
+    """Return the energy of noise that interpolation took from a prediction, in SH units squared.
 
     All are (C, V) in the voxels of `inside`: the prediction before and after, and truth.
     """
@@ -149,7 +149,7 @@ def _noise_lost(
         for volume, values in ((before, still), (after, moved))
     ]
     lost = max(energies[0] - energies[1], 0.0)
-    # Of the finest detail, truth explains the share r² (r of what moved, energy of what stood).
+    # Of the finest detail, truth explains the share r² (covariance after, energies before).
     deep = binary_erosion(inside)
     fine = [_curvature(volume, deep) for volume in (before, after, true)]
     energy = float(np.square(fine[0]).mean() * np.square(fine[2]).mean()) if deep.any() else 0.0
@@ -165,7 +165,7 @@ def _volume(values: FloatArray, inside: MaskArray) -> FloatArray:
 
 
 def _curvature(volume: FloatArray, where: MaskArray) -> FloatArray:
-    """(C, V) Laplacian of every channel of (X, Y, Z, C)."""
+    """Return the (C, V) Laplacian of every channel of (X, Y, Z, C)."""
     return np.stack([laplace(channel)[where] for channel in np.moveaxis(volume, -1, 0)])
 
 
@@ -179,7 +179,7 @@ def _points_on_truth(truth: FloatArray, inside: MaskArray, splines: FloatArray) 
     Parameters
     ----------
     truth
-        (C, X, Y, Z) smoothed as the prediction is.
+        (C, X, Y, Z) truth, smoothed like the prediction.
     inside
         (X, Y, Z) voxels that are compared.
     splines
@@ -187,7 +187,7 @@ def _points_on_truth(truth: FloatArray, inside: MaskArray, splines: FloatArray) 
 
     Returns
     -------
-    (3, V) in voxels, after the rigid motion that was found.
+    (3, V) positions in voxels, after the motion that was found.
     """
     points = np.argwhere(inside).T.astype(float)
     centred = points - points.mean(axis=1, keepdims=True)
@@ -199,7 +199,7 @@ def _points_on_truth(truth: FloatArray, inside: MaskArray, splines: FloatArray) 
     turned = np.cross(centred, gradients, axisa=0, axisb=1, axisc=1) / reach
     # (CHANNELS · V, 6) change of truth's values with each parameter of a motion: shift, then turn.
     slopes = np.concatenate([gradients, turned], axis=1).transpose(0, 2, 1).reshape(-1, 6)
-    # Least squares; a truth without contrast asks for no motion.
+    # Least squares; a truth without contrast gives no motion.
     solver = np.linalg.pinv(slopes.T @ slopes, rcond=1e-9, hermitian=True) @ slopes.T
 
     def after(motion: FloatArray) -> FloatArray:
@@ -216,7 +216,7 @@ def _points_on_truth(truth: FloatArray, inside: MaskArray, splines: FloatArray) 
 
 
 def _sampled(splines: FloatArray, points: FloatArray) -> FloatArray:
-    """(C, V) values of cubic splines at (3, V) points in voxels."""
+    """Return (C, V) values of cubic splines at (3, V) points in voxels."""
     return np.stack(
         [map_coordinates(c, points, order=3, mode="mirror", prefilter=False) for c in splines]
     )

@@ -1,6 +1,6 @@
-"""What is measured on every head: names, units, what each number says, and how it is computed.
+"""Measures of every head: names, units, what each number means, and how it is computed.
 
-One entry is one measure. Table 1 shows those that have a group, and `compare` those that say so.
+Each entry is one measure. Table 1 shows those with a group, and `compare` those marked for it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from napari_msp.signal.maps import direction_average
 from napari_msp.signal.spherical_harmonics import order_slices
 
 DIRECTED_FA = 0.2
-"""FA of truth above which a voxel has a principal direction to speak of (our choice)."""
+"""FA of truth above which a voxel has a reliable principal direction (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Measure:
     key
         Its name in files and in `Metrics.values`.
     compute
-        Gives its value for a prediction on its truth; nan where there is nothing to measure, such
-        as a tissue that the image does not contain.
+        Function that returns its value for a prediction and its truth; nan where there is nothing
+        to measure, such as a tissue that the image does not contain.
     group
-        Heading in the report; "" for the measure that opens it, None for what Table 1 leaves out.
+        Heading in the report; "" for the measure that opens it, None for those not in Table 1.
     in_compare
         Whether `compare` measures it, too.
     """
@@ -58,7 +58,7 @@ class Measure:
 
     @property
     def described(self) -> str:
-        """Unit and explanation in a line."""
+        """Unit and explanation in one line."""
         return f"{self.unit}: {self.explanation}" if self.unit else self.explanation
 
 
@@ -103,7 +103,7 @@ def _mse_of(name: str) -> Callable[[Pair], float]:
 
 
 BothMaps = Callable[[Pair], tuple[FloatArray, FloatArray]]
-"""Gives a map of the prediction and of truth."""
+"""Function that returns a map of the prediction and the same map of truth."""
 
 
 def _maps_of(name: str) -> BothMaps:
@@ -119,7 +119,7 @@ def _mean_signals(pair: Pair) -> tuple[FloatArray, FloatArray]:
 
 
 def _direction_error(pair: Pair, truth: Truth) -> float:
-    """Measure where the FA of a truth, as it is, says that there is a direction."""
+    """Return the mean angle where the given truth's FA shows a direction."""
     where = pair.mask & truth.tissue.white & (truth.mapped.tensor.fa > DIRECTED_FA)
     true = pair.truth.mapped.tensor.direction
     return mean_angle(pair.prediction.tensor.direction, true, where)
@@ -127,7 +127,7 @@ def _direction_error(pair: Pair, truth: Truth) -> float:
 
 def _amplitude_error(rank: int) -> Callable[[Pair], float]:
     def compute(pair: Pair) -> float:
-        if pair.truth.fibres.known:  # a volume fraction is no amplitude
+        if pair.truth.fibres.known:  # a volume fraction is not an amplitude
             return float("nan")
         return pair.fibre_errors.size_error(rank)
 
@@ -135,7 +135,7 @@ def _amplitude_error(rank: int) -> Callable[[Pair], float]:
 
 
 BUNDLE = "bundle_apart"
-"""Key of what takes long: all white matter is deconvolved, and tracked through."""
+"""Key of a slow measure: all white matter is deconvolved, and tracked through."""
 
 
 def _bundle_apart(pair: Pair) -> float:
@@ -144,7 +144,7 @@ def _bundle_apart(pair: Pair) -> float:
 
 
 def _crossing() -> Iterator[Measure]:
-    """Measure fibre peaks by constrained spherical deconvolution (CSD)."""
+    """Yield measures of fibre peaks by constrained spherical deconvolution (CSD)."""
     of = partial(Measure, group=CROSSING)
     peaks, seconds = "% of truth's peaks", "% of truth's second peaks"
     yield of(
@@ -213,9 +213,9 @@ def _crossing() -> Iterator[Measure]:
 def _and_aligned(
     measure: Measure, quantity: str, compute: Callable[[Pair], float] | None = None
 ) -> tuple[Measure, Measure]:
-    """Give a measure and its twin: the same after a residual motion is undone.
+    """Return a measure and its twin: the same after a residual motion is undone.
 
-    `compute` is the twin's where it is not the measure's own of what was laid on truth.
+    `compute` is given if the twin is not simply the measure of the aligned prediction.
     """
     twin = replace(
         measure,
@@ -231,9 +231,9 @@ def _and_aligned(
 def _by_tissue(
     key: str, label: str, quantity: str, maps: BothMaps, group: str = MAPS, **tissues: str
 ) -> Iterator[Measure]:
-    """Measure a map's error in kinds of tissue, in percent of truth's mean; bias has no twins.
+    """Yield measures of a map's error by tissue, in percent of truth's mean; bias has no twins.
 
-    `tissues` say how the explanation ends, by kind of tissue.
+    `tissues` are the ends of the explanations, by tissue.
     """
     signed = group == BIAS
 
@@ -416,22 +416,22 @@ _ALL = (
 )
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({each.key: each for each in _ALL})
-"""By key, in the order of a table's columns."""
+"""Measures by key, in the order of a table's columns."""
 
 IN_TABLE = tuple(each.key for each in _ALL if each.group not in (None, CROSSING))
-"""Keys of what Table 1 always shows."""
+"""Keys of the measures that Table 1 always shows."""
 
 FIBRES = tuple(each.key for each in _ALL if each.group == CROSSING and each.key != BUNDLE)
-"""Keys of what it shows where fibres are asked for."""
+"""Keys of the measures that Table 1 shows if fibres are asked for."""
 
 SH_ERRORS = ("patch_mse", "sh_mse")
 
 COMPARED = tuple(each.key for each in _ALL if each.in_compare)
-"""Keys of what `compare` measures."""
+"""Keys of the measures of `compare`."""
 
 
 def measured(pair: Pair, keys: Sequence[str]) -> Metrics:
-    """Measure a prediction that lies on truth's lattice, by keys of `MEASURES`."""
+    """Measure a prediction on truth's lattice, by keys of `MEASURES`."""
     orders = order_slices(pair.truth.image.order).items()
     return Metrics(
         int(pair.mask.sum()),
@@ -451,17 +451,17 @@ def measure_head(
     """Measure a prediction on truth's own lattice, inside both masks.
 
     On one core, a head of 63 × 39 × 27 voxels takes about a second, and half a second more for a
-    truth that is met for the first time.
+    truth's first prediction.
 
     Parameters
     ----------
     prediction
-        Resampled to truth's lattice where it lies on another. Maps are computed once for all truths
-        on its lattice.
+        Image that is resampled to truth's lattice if it lies on another. Maps are computed once for
+        all truths on its lattice.
     truth
-        Never resampled. It computes what belongs to it once for all predictions.
+        Truth, never resampled. What it shares between predictions is computed once.
     keys
-        Of `MEASURES`. `SH_ERRORS` take next to no time.
+        Keys of `MEASURES`. `SH_ERRORS` take next to no time.
     patch_size
         Edge of a patch in voxels of truth, odd. The paper has 11 for a target on the input's
         lattice and 19 for one of half the spacing, which is nearly the same length.

@@ -1,12 +1,12 @@
-"""Fibre peaks by constrained spherical deconvolution (CSD), matched with truth's; a bundle tracked.
+"""Fibre peaks by constrained spherical deconvolution (CSD), matched with truth's; bundle tracking.
 
-What is deconvolved is the signal of an SH image, on directions spread evenly: that of the written
-DWI by linearity, whatever directions that was written on, as long as they determine its order. One
-response, measured in SH images too, serves all rows of a target: what the fit's regularisation
-takes from an order it takes from the response as well, and the deconvolution gives it back.
+The deconvolved signal is that of an SH image on evenly spread directions; by linearity it equals
+that of the written DWI, on whatever directions, as long as they determine the order. One response,
+measured in SH images too, serves all rows of a target: the fit's regularisation reduces an order
+in the response as in the image, and the deconvolution undoes both.
 
-Deconvolution and tracking are DIPY's (Tournier 2007), imported where they are done: with them come
-DIPY's readers and fetchers of files, which nobody should wait for who only opens a window.
+Deconvolution and tracking are DIPY's (Tournier 2007), imported only where they run: they bring
+DIPY's file readers and fetchers, for which opening a window should not wait.
 """
 
 import warnings
@@ -31,30 +31,30 @@ from napari_msp.signal.spherical_harmonics import (
 )
 
 DIRECTIONS = 60
-"""Directions on which a series of order 6 is sampled (our choice: over twice 28)."""
+"""Number of directions on which a series of order 6 is sampled (our choice: over twice 28)."""
 
 RESPONSE_VOXELS, RESPONSE_SHARE = 300, 0.03
-"""Voxels of the highest FA that make a response (MRtrix3's `dwi2response fa` takes 300), and their
-largest share of the brain, which a block reaches first (our choice)."""
+"""Number of voxels of the highest FA that make a response (MRtrix3's `dwi2response fa` takes 300),
+and their largest share of the brain, which limits them in a block (our choice)."""
 
 RIM = 3
-"""Voxels at the mask's edge that make no response (as `dwi2response fa`)."""
+"""Voxels at the mask's edge that are not used for a response (as in `dwi2response fa`)."""
 
 MOST_PEAKS = 4
-"""Of a voxel; a fifth is noise."""
+"""Largest number of peaks per voxel; a fifth would be noise."""
 
 COUNTED, SEEN = 0.2, 0.1
-"""Share of the voxel's largest from which a peak counts, and from which it answers for one that
-does in the other image (our choice): what lies at the threshold is no error."""
+"""Shares of the voxel's largest peak from which a peak counts, and from which it can match one
+that counts in the other image (our choice), so that a peak at the threshold is no error."""
 
 LEAST_APART = 25.0
-"""Degrees between two peaks of a voxel (DIPY's default)."""
+"""Smallest angle in degrees between two peaks of a voxel (DIPY's default)."""
 
 FARTHEST_MATCH = 30.0
-"""Degrees between peaks that can be one and the same (our choice)."""
+"""Largest angle in degrees between matching peaks (our choice)."""
 
 WIDE = 60.0
-"""Degrees from which fibres cross widely; closer ones often make one peak (our choice)."""
+"""Angle in degrees from which fibres cross widely; closer ones often merge (our choice)."""
 
 WEAK = 0.3
 """Share of the two largest peaks below which the second is weak (our choice)."""
@@ -63,10 +63,10 @@ WEAK = 0.3
 def response_of(images: Sequence[SHImage]) -> FloatArray:
     """Measure the signal of a single fibre population.
 
-    The mean over images of the median over the voxels of highest FA, well inside the mask, each
-    turned about its principal direction. (Their mean follows the few whose tensor is noise.) Images
-    are of one platform and one order. Gives (L/2 + 1,) coefficients of S/S0 for m = 0, as the lines
-    of MRtrix3's response files.
+    Return (L/2 + 1,) coefficients of S/S0 for m = 0, like the lines of MRtrix3's response files:
+    the mean over images of the median over the voxels of highest FA, well inside the mask, each
+    turned to its principal direction. (A mean over voxels would follow the few whose tensor is
+    noise.) Images are of one platform and one order.
     """
     found = [each for each in map(_response, images) if each is not None]
     if not found:
@@ -80,7 +80,7 @@ def response_of(images: Sequence[SHImage]) -> FloatArray:
 def _response(image: SHImage) -> FloatArray | None:
     tensor = Maps(image).tensor
     within = binary_erosion(image.mask, iterations=RIM, border_value=1)
-    if within.sum() < image.mask.sum() / 4:  # of a small or thin piece
+    if within.sum() < image.mask.sum() / 4:  # the image is a small or thin piece
         within = image.mask
     inside = np.argwhere(within & (tensor.md > 0))
     if not len(inside):
@@ -88,7 +88,7 @@ def _response(image: SHImage) -> FloatArray | None:
     fa = tensor.fa[tuple(inside.T)]
     count = max(1, min(RESPONSE_VOXELS, round(RESPONSE_SHARE * len(inside))))
     best = tuple(inside[np.argsort(-fa, kind="stable")[:count]].T)
-    # By the addition theorem, what the series is about an axis.
+    # By the addition theorem, the series averaged around an axis.
     turned = image.coefficients[best] * design_matrix(tensor.direction[best], image.order)
     return np.array(
         [
@@ -101,8 +101,8 @@ def _response(image: SHImage) -> FloatArray | None:
 def fibre_distributions(image: SHImage, response: FloatArray, voxels: IntArray) -> FloatArray:
     """Deconvolve the signal of (V, 3) voxels by a response, see `response_of`.
 
-    Gives (V, C) SH coefficients in MRtrix3's basis, scanner axes, as `dwi2fod csd` of S/S0 does, of
-    the response's order, or the image's where that is lower.
+    Return (V, C) SH coefficients in MRtrix3's basis, scanner axes, like `dwi2fod csd` of S/S0, of
+    the response's order, or the image's if that is lower.
     """
     from dipy.core.gradients import gradient_table
     from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
@@ -121,10 +121,10 @@ def fibre_distributions(image: SHImage, response: FloatArray, voxels: IntArray) 
     if not len(voxels):
         return np.zeros((0, coefficient_count(order)))
     with warnings.catch_warnings():
-        # Where the set of negative directions goes to and fro between two, either will do.
+        # If the set of negative directions alternates between two, either will do.
         warnings.filterwarnings("ignore", message="maximum number of iterations")
         found = model.fit(signal.astype(float)).shm_coeff
-    # DIPY's own basis is MRtrix3's with m and -m exchanged.
+    # DIPY's basis is MRtrix3's with m and -m exchanged.
     parts = order_slices(order).values()
     exchanged = [index for part in parts for index in range(part.stop - 1, part.start - 1, -1)]
     return np.asarray(found)[:, exchanged]
@@ -137,9 +137,9 @@ class Peaks:
     Attributes
     ----------
     directions
-        (V, P, 3) unit vectors in scanner axes, whose signs have no meaning; 0 where there is none.
+        (V, P, 3) unit vectors in scanner axes, whose signs have no meaning; 0 if there is none.
     sizes
-        (V, P) amplitude, or volume fraction of a population that is known; 0 where there is none.
+        (V, P) amplitudes, or volume fractions of known populations; 0 if there is none.
     """
 
     directions: FloatArray
@@ -147,7 +147,7 @@ class Peaks:
 
 
 def peaks_of(distributions: FloatArray) -> Peaks:
-    """Find peaks of (V, C) fibre distributions from `SEEN` on, `MOST_PEAKS` at most in a voxel."""
+    """Find peaks of (V, C) fibre distributions from `SEEN` on, at most `MOST_PEAKS` in a voxel."""
     from dipy.data import default_sphere as sphere
     from dipy.direction.peaks import peak_directions
 
@@ -167,7 +167,7 @@ def peaks_of(distributions: FloatArray) -> Peaks:
 
 
 REACH = 3.0
-"""Degrees at which a peak's neighbourhood is looked at to place it between the sphere's points."""
+"""Radius in degrees of the neighbourhood used to place a peak between the sphere's points."""
 
 
 def _refined(
@@ -175,11 +175,11 @@ def _refined(
 ) -> tuple[FloatArray, FloatArray]:
     """Move (N, 3) peaks to the top of the paraboloid through their neighbourhood, twice.
 
-    Gives (N, 3) unit vectors, and (N,) amplitudes there.
+    Return (N, 3) unit vectors, and (N,) amplitudes there.
     """
     step = np.radians(REACH)
     u, v = (each.ravel() for each in np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"))
-    # Of 1, u, v, u², uv, v² at nine points.
+    # Columns 1, u, v, u², uv, v² at nine points.
     solve = np.linalg.pinv(np.stack([u**0, u, v, u**2, u * v, v**2], axis=1))
     for _ in range(2):
         across = np.eye(3)[np.abs(directions).argmin(axis=1)]
@@ -206,9 +206,9 @@ def _unit(vectors: FloatArray) -> FloatArray:
 
 
 def peaks_of_populations(fractions: FloatArray, directions: FloatArray) -> Peaks:
-    """Give what peaks known populations should have; those close to a larger one are its own.
+    """Return the true peaks of known populations, each merged with close smaller ones.
 
-    Fractions are (V, B), of the voxel; directions (V, B, 3) unit vectors.
+    `fractions` are (V, B) shares of the voxel; `directions` are (V, B, 3) unit vectors.
     """
     merged = np.zeros((len(fractions), MOST_PEAKS, 3))
     sizes = np.zeros((len(fractions), MOST_PEAKS))
@@ -233,7 +233,7 @@ def peaks_of_populations(fractions: FloatArray, directions: FloatArray) -> Peaks
 # --- Peaks beside truth's ---------------------------------------------------------------------
 
 MOST_VOXELS = 1000
-"""Voxels of a head that are deconvolved: a second's work (our choice)."""
+"""Number of voxels of a head that are deconvolved: a second's work (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,12 +243,12 @@ class Fibres:
     Attributes
     ----------
     voxels
-        (V, 3) indices.
+        (V, 3) indices of the voxels.
     response
-        (L/2 + 1,) by which predictions are deconvolved, see `response_of`.
+        (L/2 + 1,) response by which predictions are deconvolved, see `response_of`.
     known
-        Whether the peaks are the populations that were simulated, whose sizes are volume
-        fractions, not amplitudes.
+        Whether the peaks are the simulated populations, whose sizes are volume fractions, not
+        amplitudes.
     """
 
     voxels: IntArray
@@ -258,12 +258,12 @@ class Fibres:
 
     @classmethod
     def of(cls, image: SHImage, response: FloatArray, where: MaskArray) -> "Fibres":
-        """Find them in an image, in `MOST_VOXELS` of (X, Y, Z) voxels."""
+        """Find the peaks of an image in (X, Y, Z) voxels, at most `MOST_VOXELS`."""
         voxels = some_of(where)
         return cls(voxels, peaks_of(fibre_distributions(image, response, voxels)), response)
 
     def errors_of(self, prediction: SHImage, where: MaskArray) -> "PeakErrors":
-        """Find a prediction's peaks, and match them, in the voxels that lie in (X, Y, Z) too."""
+        """Find and match a prediction's peaks, in those voxels that lie in (X, Y, Z) too."""
         inside = where[tuple(self.voxels.T)]
         voxels = self.voxels[inside]
         truth = Peaks(self.peaks.directions[inside], self.peaks.sizes[inside])
@@ -272,7 +272,7 @@ class Fibres:
 
 
 def some_of(where: MaskArray, most: int = MOST_VOXELS) -> IntArray:
-    """(V, 3) indices of the voxels of a mask, or of `most` of them that lie evenly among all."""
+    """Return (V, 3) indices of a mask's voxels, or of `most` that are spread evenly among them."""
     voxels = np.argwhere(where)
     if len(voxels) > most:
         voxels = voxels[np.linspace(0, len(voxels) - 1, most).round().astype(int)]
@@ -286,12 +286,12 @@ class PeakErrors:
     Attributes
     ----------
     truth, found
-        Of the same voxels.
+        Peaks of the same voxels.
     partner
-        (V, P) for each of truth's peaks, the number of the one that is found within
-        `FARTHEST_MATCH`; -1 where there is none.
+        (V, P) number of the found peak within `FARTHEST_MATCH` of each true one; -1 if there is
+        none.
     angle
-        (V, P) degrees to it; nan where there is none.
+        (V, P) degrees to it; nan if there is none.
     """
 
     truth: Peaks
@@ -301,7 +301,7 @@ class PeakErrors:
 
     @classmethod
     def of(cls, found: Peaks, truth: Peaks) -> "PeakErrors":
-        """Match."""
+        """Match found peaks with true ones."""
         cosine = np.abs(np.einsum("vpi,vqi->vpq", truth.directions, found.directions))
         apart = np.degrees(np.arccos(np.clip(cosine, 0, 1)))
         both = truth.sizes[:, :, None] * found.sizes[:, None] > 0
@@ -321,25 +321,25 @@ class PeakErrors:
 
     @property
     def missed(self) -> float:
-        """Truth's peaks that are not found, in percent of them."""
+        """True peaks that are not found, in percent of all true ones."""
         counted = _counted(self.truth)
         return _percent((counted & (self.partner < 0)).sum(), counted.sum())
 
     @property
     def false(self) -> float:
-        """Peaks that are not truth's, in percent of truth's."""
+        """Found peaks that match no true one, in percent of the true ones."""
         answered = np.zeros(self.found.sizes.shape, dtype=bool)
         voxel, p = np.nonzero(self.partner >= 0)
         answered[voxel, self.partner[voxel, p]] = True
         return _percent((_counted(self.found) & ~answered).sum(), _counted(self.truth).sum())
 
     def mean_angle(self, rank: int) -> float:
-        """Degrees between truth's peak of a rank, 0 the largest, and its match."""
+        """Return the mean angle in degrees between truth's peaks of a rank and their matches."""
         angles = self.angle[_counted(self.truth)[:, rank] & (self.partner[:, rank] >= 0), rank]
         return float(angles.mean()) if len(angles) else float("nan")
 
     def size_error(self, rank: int) -> float:
-        """Mean absolute error of the amplitude of matched peaks of a rank, in % of truth's mean."""
+        """Return the mean absolute error of matched peaks' amplitude, in % of truth's mean."""
         where = _counted(self.truth)[:, rank] & (self.partner[:, rank] >= 0)
         true, found = self.truth.sizes[where, rank], self._matched_sizes(rank)[where]
         return _percent(np.abs(found - true).sum(), true.sum())
@@ -354,30 +354,30 @@ class PeakErrors:
         return float(np.abs(second / (first + second) - _second_share(self.truth)[where]).mean())
 
     def missed_seconds(self, where: MaskArray) -> float:
-        """Second peaks of truth that are not found, in percent of those in (V,) voxels."""
+        """Return the share of truth's second peaks in (V,) voxels that is missed, in percent."""
         there = where & _counted(self.truth)[:, 1]
         return _percent((there & (self.partner[:, 1] < 0)).sum(), there.sum())
 
     @property
     def wide(self) -> MaskArray:
-        """(V,) where truth's first two peaks are `WIDE` degrees apart or more."""
+        """(V,) whether truth's first two peaks are `WIDE` degrees apart or more."""
         one, other = self.truth.directions[:, 0], self.truth.directions[:, 1]
         cosine = np.abs(np.einsum("vi,vi->v", one, other))
         return np.asarray(cosine <= np.cos(np.radians(WIDE)))
 
     @property
     def weak(self) -> MaskArray:
-        """(V,) where truth's second peak is less than `WEAK` of both."""
+        """(V,) whether truth's second peak is less than `WEAK` of both."""
         return np.asarray(_second_share(self.truth) < WEAK)
 
     def _matched_sizes(self, rank: int) -> FloatArray:
-        """(V,) found amplitude at truth's peak of a rank."""
+        """Return (V,) found amplitudes at truth's peaks of a rank."""
         partner = np.maximum(self.partner[:, rank], 0)
         return np.asarray(self.found.sizes[np.arange(len(partner)), partner])
 
 
 def _counted(peaks: Peaks) -> MaskArray:
-    """(V, P) peaks that count."""
+    """Return the (V, P) mask of peaks that count."""
     largest = peaks.sizes.max(axis=1, initial=0.0, keepdims=True)
     return np.asarray((peaks.sizes > 0) & (peaks.sizes >= COUNTED * largest))
 
@@ -394,24 +394,24 @@ def _percent(part: float, whole: float) -> float:
 # --- A bundle ---------------------------------------------------------------------------------
 
 SEEDS = 200
-"""From which a bundle is tracked (our choice)."""
+"""Number of seeds from which a bundle is tracked (our choice)."""
 
 FEWEST_SEEDS = 20
-"""Fewer are no bundle, but some voxels (our choice)."""
+"""Smallest number of seeds that make a bundle (our choice)."""
 
 SEED_FA = 0.3
 """FA of truth from which a voxel may hold a seed (our choice)."""
 
 LEFT_RIGHT = 30.0
-"""Degrees from the left-right axis within which fibres are taken for commissural (our choice)."""
+"""Degrees from the left-right axis within which fibres count as commissural (our choice)."""
 
 SHARPEST_TURN = 45.0
-"""Degrees that a streamline may turn in a step of half a voxel (our choice)."""
+"""Largest turn of a streamline in degrees per step of half a voxel (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """From where a bundle is tracked: the same for all images, so that fibres make the difference.
+    """Starting points of a bundle, the same for all images, so that only fibres differ.
 
     Seeds are (S, 3) voxels, `ahead` (S, 3) directions there in scanner axes; streamlines may run in
     the (X, Y, Z) white matter. For the response see `response_of`.
@@ -426,7 +426,7 @@ class Bundle:
     def of(
         cls, image: SHImage, tensor: TensorMaps, white: MaskArray, response: FloatArray
     ) -> "Bundle":
-        """Seed the left-right fibres of an image, unless they are too few: the callosum mostly."""
+        """Seed an image's left-right fibres, mostly the callosum; no seeds if there are few."""
         along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
         seeds = some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
         seeds = seeds if len(seeds) >= FEWEST_SEEDS else seeds[:0]
@@ -434,9 +434,9 @@ class Bundle:
 
 
 def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
-    """(X, Y, Z) voxels that a bundle visits: tracked deterministically, both ways from each seed.
+    """Return the (X, Y, Z) voxels that a bundle visits: tracked both ways from each seed.
 
-    Fibre distributions of the image are followed, which lies on the bundle's lattice.
+    Tracking is deterministic and follows the image's fibre distributions on the bundle's lattice.
     """
     from dipy.data import default_sphere
     from dipy.tracking.stopping_criterion import BinaryStoppingCriterion

@@ -1,4 +1,4 @@
-"""What `compare` measures of predictions against truth; as CSV each beside the first row's."""
+"""Measures of `compare`, and their CSV, with changes from the first row."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ UNITS = {
     "order_mse": "SH units²: as sh_mse, mean over voxels and the coefficients of one order.",
     "patch_mse": "SH units²: as sh_mse, one number a patch.",
 }
-"""What the numbers in `Metrics.to_json` are measured in."""
+"""Units and meanings of the numbers in `Metrics.to_json`."""
 
 
 def measure(prediction: Comparable, truth: Comparable) -> Metrics:
@@ -33,17 +33,17 @@ def measure(prediction: Comparable, truth: Comparable) -> Metrics:
 def measure_mapped(prediction: Maps, truth: Maps, mask: MaskArray) -> Metrics:
     """Measure a prediction that already lies on truth's lattice.
 
-    Sums are in float64, whatever type the images have. Errors count in the mask, which
-    is (X, Y, Z) and within both images' own.
+    Sums are computed in float64, whatever type the images have. Errors count in the mask, which
+    is (X, Y, Z) and lies within both images' own.
     """
     return measured(Pair(prediction, Truth(truth.image, given_maps=truth), mask), COMPARED)
 
 
 CHANGES = ("sh_mse", "colour_fa_mse")
-"""Measures that stand beside the first row's."""
+"""Measures whose change from the first row is written too."""
 
 BEFORE = "before"
-"""Row of the input: what no harmonization gives."""
+"""Row of the unharmonized input."""
 
 
 def numbers_csv(
@@ -52,12 +52,12 @@ def numbers_csv(
     before: Metrics | None = None,
     more: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the numbers of each prediction with full precision, in ASCII for any spreadsheet.
+    """Return each prediction's numbers as CSV with full precision, in ASCII for any spreadsheet.
 
-    A change is by how many percent an error is above (+) or below (-) that of the first row: the
-    input's, called `BEFORE`, where it was measured, else the first prediction's. The field is empty
-    for the first itself, and where the first has no error. The last column names the truth. `more`
-    has units of what was measured beside `COMPARED`.
+    A change is the difference of an error from the first row's in percent of that; the first row is
+    the input, called `BEFORE`, if it was measured, else the first prediction. The field is empty
+    for the first row itself, and if that has no error. The last column names the truth. `more` has
+    the units of further measures beside `COMPARED`.
     """
     return csv_text(_header(more or {}), _rows(measured, truth, before))
 
@@ -67,7 +67,7 @@ def numbers_csv_by_shell(
     truth: str,
     more: Mapping[str, str],
 ) -> str:
-    """Write `numbers_csv` of several shells, their names in s/mm² in the first column."""
+    """Return `numbers_csv` of several shells, with their names in s/mm² in the first column."""
     rows = (
         [shell, *row]
         for shell, (each, before) in measured.items()
@@ -105,5 +105,5 @@ def _rows(
 
 
 def change(value: float, first: float) -> float | None:
-    """Give by how many percent a value is above the first (+) or below; None where that is 0."""
+    """Return a value's difference from the first in percent of that; None where that is 0."""
     return 100 * (value / first - 1) if first > 0 else None

@@ -18,31 +18,31 @@ from napari_msp.evaluation.statistics import FOR_INTERVAL, Interval
 from napari_msp.formatting import NumberFormat, number
 
 Bias = tuple[float, Interval | None]
-"""In percent, with its interval."""
+"""Bias in percent, with its interval."""
 
 GRID = "#e3e7ec"
 
 OF_ROLES = {"before": INK, "floor": "#6f7a85", "noise-free": "#9aa4ae"}
-"""Colours of what is no method; a trivial predictor has a hollow marker."""
+"""Colours of rows that are not methods; a trivial predictor has a hollow marker."""
 
 MARKERS = {"floor": "s", "noise-free": "D"}
-"""Of what is drawn in greys, to be told apart in print; all others are discs."""
+"""Markers of rows drawn in grey, distinct in print; all others are discs."""
 
 WIDEST = 34
-"""Characters of a row's name in a figure."""
+"""Longest name of a row in a figure, in characters."""
 
 SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
-"""Quantities of the figure of biases."""
+"""Quantities in the figure of biases."""
 
 DRAWN = ("fa", "md", "fa_signal", "md_signal")
-"""Quantities of Bland-Altman plots."""
+"""Quantities with Bland-Altman plots."""
 
 MOST_BIASES = 12
-"""Regions of a figure of biases: the largest ones."""
+"""Number of regions in a figure of biases, the largest ones."""
 
 
 def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
-    """Draw every figure of the page; `several` datasets are named."""
+    """Draw every figure of the page; if there are `several` datasets, figures name them."""
     for each in found:
         end = f"{each.dataset}_{each.column}" if several else each.column
         end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
@@ -87,7 +87,7 @@ def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
 
 
 def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
-    """Give the biases of a quantity by region and row, in percent."""
+    """Return the biases of a quantity by region and row, in percent."""
     found: dict[str, dict[str, Bias]] = {}
     shown = each.largest(key, MOST_BIASES)
     for effect in each.effects:
@@ -117,7 +117,7 @@ def _marker(colour: str, role: str) -> dict[str, Any]:
 def _bias_figure(
     panels: Mapping[str, Mapping[str, Mapping[str, Bias]]], roles: Mapping[str, str]
 ) -> Figure:
-    """Draw biases by quantity, region and row: one panel a quantity, one colour a row."""
+    """Draw biases by quantity, region and row: one panel per quantity, one colour per row."""
     colours = _colours(roles)
     regions = list(dict.fromkeys(region for panel in panels.values() for region in panel))
     height = 0.9 + len(regions) * (0.18 + 0.13 * len(roles)) + 0.22 * ((len(roles) + 3) // 4)
@@ -157,7 +157,7 @@ def _bias_figure(
 
 
 def _reach(panel: Mapping[str, Mapping[str, Bias]], roles: Mapping[str, str]) -> float:
-    """Give how far a panel reaches: to every row but the trivial ones."""
+    """Return the limit of a panel's axis, from every row but the trivial ones."""
     ends = [
         abs(end)
         for by_row in panel.values()
@@ -186,9 +186,9 @@ def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]
 def _bland_altman_figure(
     pairs: Mapping[tuple[str, str], Sequence[tuple[float, float]]], key: str
 ) -> Figure:
-    """Draw Bland-Altman plots: regions in rows, what is compared in columns, one scale a region.
+    """Draw Bland-Altman plots: regions in rows, compared rows in columns, one scale per region.
 
-    `pairs` are a row's value and the target's of each subject, by region and row.
+    `pairs` holds each subject's value in a row and on the target, by region and row.
     """
     regions = list(dict.fromkeys(region for region, _ in pairs))
     rows = list(dict.fromkeys(row for _, row in pairs))
@@ -232,7 +232,7 @@ def _bland_altman(axes: Axes, pairs: np.ndarray) -> None:
 def _people_figure(
     points: Mapping[str, tuple[float, float]], chance: float, roles: Mapping[str, str]
 ) -> Figure:
-    """Draw each row's median bias in percent beside the share of subjects that are told right."""
+    """Draw each row's median bias in percent against the share of subjects that are identified."""
     colours = _colours(roles)
     figure = plain_figure(9.0, 3.0 + 0.22 * ((len(roles) + 3) // 4))
     axes = figure.subplots()
