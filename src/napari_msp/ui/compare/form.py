@@ -118,9 +118,7 @@ class CompareForm(QWidget):
         self.maps, self.planes, self.errors = QComboBox(), QComboBox(), QComboBox()
         self.errors.addItems([SQUARED, SIGNED])
         self.glyphs = QComboBox()
-        self.glyphs.addItem(NO_GLYPHS, None)
-        for kind, title in GLYPH_TITLES.items():
-            self.glyphs.addItem(title, kind)
+        offer(self.glyphs, {None: NO_GLYPHS, **GLYPH_TITLES})
         self.predictions_list = CheckList()
         boxes = (self.truths, self.scans, self.shells, self.maps, self.planes, self.errors)
         fit_into_form(*boxes, self.glyphs)
@@ -236,13 +234,8 @@ class CompareForm(QWidget):
         self.glyphs.setEnabled(active)
 
     def _offer_shells(self, shells: Sequence[int]) -> None:
-        chosen = self.shell
-        several = len(shells) > 1
-        with signals_blocked(self.shells):
-            self.shells.clear()
-            for shell in shells if several else ():
-                self.shells.addItem(f"b = {shell} s/mm²", shell)
-        self.choose_shell(chosen)
+        several = shells if len(shells) > 1 else ()
+        offer(self.shells, {shell: f"b = {shell} s/mm²" for shell in several})
         self._fold(self.what.isChecked())
 
     def _fold(self, unfolded: bool) -> None:

@@ -105,11 +105,7 @@ class EntryList(Themed):
 
     def offer(self, states: Mapping[Any, str], targets: Sequence[str]) -> None:
         """Offer states, by their names, and targets to restrict the list to."""
-        with signals_blocked(self.states):
-            self.states.clear()
-            self.states.addItem(ALL_STATES, "")
-            for name, words in states.items():
-                self.states.addItem(words, name)
+        offer(self.states, {"": ALL_STATES, **states}, "")
         offer(self.targets, [ALL_TARGETS, *targets], ALL_TARGETS)
         self.targets.setVisible(len(targets) > 1)
         with signals_blocked(self.text):

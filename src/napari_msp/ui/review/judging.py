@@ -21,7 +21,7 @@ from superqt.utils import signals_blocked
 from napari_msp.ui.review.keys import key_of, tag_keys
 from napari_msp.ui.review.session import Known
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked
+from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, push_button, stacked
 from napari_msp.ui.widgets.message import MessagePlace, Sentences
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
@@ -94,8 +94,7 @@ class Judging(Themed):
         self.note.setAccessibleName("Note")
         self.maps, self.planes, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.shells.setVisible(False)
-        for name, words in maps.items():
-            self.maps.addItem(words, name)
+        offer(self.maps, maps)
         self.planes.addItems(list(planes))
         self.outline = QCheckBox("outline (L)")
         self.outline.setChecked(True)
