@@ -1,7 +1,7 @@
-"""A run's whole state in one safetensors file, so that it can go on as if never stopped.
+"""Checkpoints: a run's whole state in one safetensors file, to continue as if never stopped.
 
-Nothing in it is believed unseen: a digest tells damage, and what each part may be is checked before
-it is put back.
+Nothing in the file is trusted: a digest reveals damage, and every part is checked before it is
+restored.
 """
 
 import json
@@ -25,16 +25,16 @@ from napari_msp.strict_json import parse_json
 FORMAT = "napari-msp checkpoint 4"
 
 DIGEST = "sha256"
-"""Entry of the metadata: of all else in the file."""
+"""Entry of the metadata: digest of everything else in the file."""
 
 START_ANEW = Overwrite("start anew")
-"""What helps where a checkpoint shall not be gone on from."""
+"""Remedy if a checkpoint is not to be continued from."""
 
 USELESS = either(START_ANEW, Advice("delete this file to start anew"))
-"""What helps where it cannot be: a run in a folder has nothing to replace it with."""
+"""Remedy if it cannot be: a run in a folder has no option to replace it."""
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""What Adam remembers of each parameter."""
+"""Adam's state of each parameter."""
 
 
 class Position(BaseModel):
@@ -43,21 +43,22 @@ class Position(BaseModel):
     Attributes
     ----------
     phase, step, validated
-        Index of the phase under way, steps done in it, and after which of them it was validated.
+        Index of the current phase, steps done in it, and after which of them it was last validated.
     alpha
         α of the last step; None while single networks are trained.
     errors, validation
-        Of what each phase keeps so far, by target, on held-out and on validation subjects; nan
-        where it could not be measured.
+        Errors of the weights that each phase keeps so far, by target, on held-out and on validation
+        subjects; nan if they could not be measured.
     loss, loss_squares, rates
-        Sums of the losses, of their squares, and of the learning rates since the last epoch's end.
+        Sums of the losses, of their squares, and of the learning rates since the end of the last
+        epoch.
     lengths
-        Steps of phases that end before their time.
+        Steps of phases that ended early.
     fitted
-        Steps of an epoch, of a single network's phase and of an MSP's, where they were fitted into
-        a time; None: they follow from the settings.
+        Steps of an epoch, of a single network's phase and of an MSP's, if they were fitted into a
+        time; None: they follow from the settings.
     falls
-        Step of the present phase from which its learning rate falls, once that is known.
+        Step of the current phase from which its learning rate falls, once that is known.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -78,7 +79,7 @@ class Position(BaseModel):
     falls: int | None = Field(default=None, ge=0)
 
     def check(self, phases: Mapping[str, int]) -> None:
-        """See that a run of so many steps at most in each phase has this position."""
+        """Check that a run with at most so many steps in each phase can be at this position."""
         if self.phase >= len(phases):
             raise ValueError(f"phase {self.phase} of {len(phases)}")
         begun = [*phases][: self.phase + 1]
@@ -119,11 +120,11 @@ def write_checkpoint(
     Parameters
     ----------
     networks, optimiser
-        As they are after `position.step` steps.
+        Their state after `position.step` steps.
     identity
-        What must be the same for the run to go on: settings, subjects, statistics.
+        What must be the same for the run to continue: settings, subjects, statistics.
     averages
-        Of the weights of the present phase, where they are kept.
+        Averages of the current phase's weights, if they are kept.
     """
     tensors = {f"networks/{name}": value for name, value in networks.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
@@ -143,7 +144,7 @@ def write_checkpoint(
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint as read."""
+    """The content of a checkpoint."""
 
     path: Path
     position: Position
@@ -159,19 +160,19 @@ class Checkpoint:
         return counts
 
     def check(self, phases: Mapping[str, int]) -> None:
-        """See that a run has this position."""
+        """Check that a run can be at this position."""
         try:
             self.position.check(phases)
         except ValueError as error:
             raise _useless(f"is damaged ({error})", self.path) from error
 
     def restore_networks(self, networks: nn.Module) -> None:
-        """Put the weights back.
+        """Restore the weights.
 
         Raises
         ------
         UserError
-            When they are other networks', or not finite.
+            When they belong to other networks, or are not finite.
         """
         weights = under("networks/", self.tensors)
         try:
@@ -182,12 +183,12 @@ class Checkpoint:
             raise _useless("has weights that are not finite", self.path)
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
-        """Put moments and step counts back, and the random states.
+        """Restore moments, step counts and random states.
 
         Raises
         ------
         UserError
-            When they are none of this optimiser and of torch.
+            When they do not belong to this optimiser or this torch.
         """
         current = optimiser.state_dict()
         parameters = [each for group in optimiser.param_groups for each in group["params"]]
@@ -199,12 +200,12 @@ class Checkpoint:
             raise _useless(f"is damaged ({first_reason(error)})", self.path) from error
 
     def restore_averages(self, averages: AveragedWeights) -> None:
-        """Put averaged weights back.
+        """Restore averaged weights.
 
         Raises
         ------
         UserError
-            When they are other networks', or not finite.
+            When they belong to other networks, or are not finite.
         """
         try:
             averages.restore(self.tensors)
@@ -215,9 +216,9 @@ class Checkpoint:
 def _moments(
     stored: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int
 ) -> dict[int, dict[str, Tensor]]:
-    """Return what Adam remembers, by the number of each parameter.
+    """Return Adam's state, by the number of each parameter.
 
-    A parameter that a network does not use has nothing.
+    A parameter that a network does not use has no state.
     """
     names = {str(index): index for index in range(len(parameters))}
     states: dict[int, dict[str, Tensor]] = {}
@@ -243,7 +244,7 @@ def _moments(
             or step.item() not in range(1, steps + 1)
         ):
             raise ValueError(f"the optimiser's steps of {index} are not the run's")
-        # In the layout of the weights, as they had it: tensors laid out alike round alike.
+        # In the layout of the weights, as before: equal layouts are rounded equally.
         like = torch.empty_like(parameters[index], requires_grad=False)
         state |= {"exp_avg": like.clone().copy_(first), "exp_avg_sq": like.clone().copy_(second)}
     return states
@@ -265,7 +266,7 @@ def _restore_random(tensors: Mapping[str, Tensor]) -> None:
 def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, int]) -> Checkpoint:
     """Read a checkpoint of the run that `identity` describes.
 
-    `phases` are the steps of each of its phases.
+    `phases` are the numbers of steps of its phases.
     """
     try:
         metadata, tensors = read_tensors(path)
@@ -293,7 +294,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which settings differ, and how, and which scans."""
+    """Write which settings and which scans differ, and how."""
     told = [
         f"{name}: {then} there, {here} here"
         for name, then, here in _changed("settings", before, now)
@@ -305,7 +306,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _changed(
     part: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield what a part of a run's identity has changed in: its name, and both values."""
+    """Yield the changes in a part of a run's identity: name and both values."""
     then, here = before.get(part), now.get(part)
     if isinstance(then, dict) and isinstance(here, dict):
         yield from (

@@ -1,9 +1,9 @@
-"""One training by several processes: each does a share of every step, all have the same weights.
+"""Training by several processes: each computes a share of every step, all have the same weights.
 
-A launcher such as torchrun starts them and tells each its number. They draw the same examples, cut
-their own share of them, and add up what a step needs of all examples: voxels that the loss counts,
-statistics of BatchNorm, gradients. A run is thus the same, but for rounding, however many do it.
-What is decided by time, by files or by predicting whole heads is the first one's to decide.
+A launcher such as torchrun starts them and gives each its number. They draw the same examples, cut
+out their own share, and sum what a step needs of all examples: voxels that the loss counts,
+statistics of BatchNorm, gradients. So a run is the same, but for rounding, with any number of
+processes. The first process makes all decisions that depend on time, files or predicted heads.
 """
 
 import os
@@ -28,59 +28,59 @@ from napari_msp.options import is_launched
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
-"""How long one waits for another that says nothing, such as one that still reads its heads."""
+"""How long a process waits for a silent one, such as one that is still reading its heads."""
 
 BEAT = 60.0
-"""Seconds between two signs that the first one still works while the others wait for it."""
+"""Seconds between two signs of life of the first process while the others wait for it."""
 
 WORKING = "working"
 
 
 class OneProcess:
-    """A process that trains by itself: it is the first one, its share is the whole."""
+    """A process that trains alone: it is the first one, and its share is the whole."""
 
     number, count = 0, 1
 
     @property
     def first(self) -> bool:
-        """Whether it writes, reports and decides."""
+        """Whether this process writes, reports and decides."""
         return self.number == 0
 
     def share(self, examples: int) -> slice:
-        """Say which of a step's examples this process computes: it may be none of them."""
+        """Return which of a step's examples this process computes; possibly none."""
         first, end = (examples * number // self.count for number in (self.number, self.number + 1))
         return slice(first, end)
 
     def total(self, value: Tensor) -> Tensor:
-        """Return the sum over the processes; nothing flows back through it."""
+        """Return the sum over the processes; no gradient flows back through it."""
         return value
 
     def add_up(self, network: nn.Module, loss: Tensor) -> float:
-        """Add up the gradients of a network; give the sum of the losses."""
+        """Sum the gradients of a network over the processes; return the sum of the losses."""
         return float(loss.detach())
 
     def any(self, asked: bool) -> bool:
-        """Return whether it is so in any process."""
+        """Return whether it is true in any process."""
         return asked
 
     def clock(self) -> float:
-        """Return the first one's time, by `time.perf_counter`."""
+        """Return the first process's time, by `time.perf_counter`."""
         return time.perf_counter()
 
     def by_first(self, job: Callable[[], T]) -> T:
-        """Let the first one alone do a job; give everybody what comes of it, errors too."""
+        """Let only the first process do a job; return its result, or raise its error, in all."""
         return job()
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """Let an error of one within the block be everybody's at its end."""
+        """Raise an error of any process within the block in all of them at its end."""
         yield
 
     def join(self, network: nn.Module) -> None:
-        """Make a network one of all processes: the same weights, BatchNorm over all examples."""
+        """Make a network common to all processes: the same weights, BatchNorm over all examples."""
 
     def check_same(self, given: Any) -> None:
-        """Refuse to train on JSON that is not the same for all, but for what machines differ by."""
+        """Refuse to train on JSON that differs between processes by more than machines do."""
 
     def device(self, name: str) -> torch.device:
         """Choose the device that this process computes on, see `choose_device`."""
@@ -88,23 +88,23 @@ class OneProcess:
 
 
 ALONE = OneProcess()
-"""What trains where nothing else was launched."""
+"""The process if nothing was launched."""
 
 
 class SeveralProcesses(OneProcess):
-    """One of several processes that do the same; each method is called in all of them."""
+    """One of several processes of a training; each method is called in all of them."""
 
     def __init__(self, number: int, count: int) -> None:
         self.number, self.count = number, count
 
     def total(self, value: Tensor) -> Tensor:
-        """Return the sum over the processes; nothing flows back through it."""
+        """Return the sum over the processes; no gradient flows back through it."""
         value = value.detach().clone()
         _add(value)
         return value
 
     def add_up(self, network: nn.Module, loss: Tensor) -> float:
-        """Add up the gradients of a network; give the sum of the losses."""
+        """Sum the gradients of a network over the processes; return the sum of the losses."""
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         parts = [loss.detach(), *gradients]
         together = torch.cat([each.reshape(-1) for each in parts])
@@ -115,15 +115,15 @@ class SeveralProcesses(OneProcess):
         return float(value)
 
     def any(self, asked: bool) -> bool:
-        """Return whether it is so in any process."""
+        """Return whether it is true in any process."""
         return bool(self.total(torch.tensor(int(asked))))
 
     def clock(self) -> float:
-        """Return the first one's time, by `time.perf_counter`."""
+        """Return the first process's time, by `time.perf_counter`."""
         return self.by_first(time.perf_counter)
 
     def by_first(self, job: Callable[[], T]) -> T:
-        """Let the first one alone do a job; give everybody what comes of it, errors too."""
+        """Let only the first process do a job; return its result, or raise its error, in all."""
         result: T | None = None
         error: Exception | None = None
         if self.first:
@@ -149,11 +149,11 @@ class SeveralProcesses(OneProcess):
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
-        """Let the others know now and then that the first one works: it may do so for hours."""
+        """Signal to the others regularly that the first process is working, possibly for hours."""
         done = threading.Event()
 
         def beat() -> None:
-            with suppress(RuntimeError):  # one of them has ended, as is told after the work
+            with suppress(RuntimeError):  # one of them has ended, which is reported after the work
                 while not done.wait(BEAT):
                     _from_first(WORKING)
 
@@ -167,7 +167,7 @@ class SeveralProcesses(OneProcess):
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """Let an error of one within the block be everybody's at its end."""
+        """Raise an error of any process within the block in all of them at its end."""
         error: Exception | None = None
         try:
             yield
@@ -180,7 +180,7 @@ class SeveralProcesses(OneProcess):
             raise ToldElsewhere.of(told) from error
 
     def join(self, network: nn.Module) -> None:
-        """Make a network one of all processes: the same weights, BatchNorm over all examples."""
+        """Make a network common to all processes: the same weights, BatchNorm over all examples."""
         for parent in list(network.modules()):
             for name, child in parent.named_children():
                 if type(child) is nn.BatchNorm3d:
@@ -190,7 +190,7 @@ class SeveralProcesses(OneProcess):
                 dist.broadcast(value, src=0)
 
     def check_same(self, given: Any) -> None:
-        """Refuse to train on what is not the same for all."""
+        """Refuse to train on JSON that differs between processes."""
         everybody = self._of_all(given)
         for number, other in enumerate(everybody):
             if not _alike(everybody[0], other):
@@ -202,7 +202,7 @@ class SeveralProcesses(OneProcess):
                 raise error if self.first else ToldElsewhere.of(error)
 
     def device(self, name: str) -> torch.device:
-        """Choose the device: each process of a machine has a GPU of its own."""
+        """Choose the device: each process of a machine has its own GPU."""
         if name in ("auto", "cuda") and torch.cuda.is_available():
             chosen = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
             torch.cuda.set_device(chosen)
@@ -213,7 +213,7 @@ class SeveralProcesses(OneProcess):
         return choose_device("cpu" if name == "auto" else name)
 
     def _of_all(self, given: T) -> list[T]:
-        """Return what every process has."""
+        """Return the values of all processes."""
         everybody: list[Any] = [None] * self.count
         with _in_touch():
             dist.all_gather_object(everybody, given)
@@ -222,14 +222,14 @@ class SeveralProcesses(OneProcess):
 
 @contextmanager
 def launched() -> Iterator[OneProcess]:
-    """Join the processes that a launcher started together; by itself a process is just itself.
+    """Join the processes that a launcher started together; without a launcher, yield `ALONE`.
 
-    Only the first one warns. A group that the caller has made already is used, and kept.
+    Only the first one warns. A process group that the caller has already made is used, and kept.
 
     Raises
     ------
     UserError
-        When the others do not come.
+        When the others do not appear.
     """
     ours = not dist.is_initialized()
     if ours:
@@ -257,13 +257,13 @@ def launched() -> Iterator[OneProcess]:
 class JointBatchNorm(nn.BatchNorm3d):
     """BatchNorm by the mean and variance over the examples of all processes.
 
-    Torch's own (SyncBatchNorm) refuses tensors of the CPU. Sums are kept in float64, so that a
-    reversible stack reads the same values when it computes them again.
+    torch's own SyncBatchNorm refuses CPU tensors. Sums are kept in float64, so that a reversible
+    stack reads the same values when it computes them again.
     """
 
     @classmethod
     def like(cls, norm: nn.BatchNorm3d) -> "JointBatchNorm":
-        """Take the place of another: its parameters and statistics by reference."""
+        """Make a replacement for another, with its parameters and statistics by reference."""
         joint = cls(norm.num_features, norm.eps, norm.momentum)
         joint.weight, joint.bias = norm.weight, norm.bias
         joint.running_mean, joint.running_var = norm.running_mean, norm.running_var
@@ -291,7 +291,7 @@ class JointBatchNorm(nn.BatchNorm3d):
         return (input * factor.to(input.dtype).view(-1, 1, 1, 1) + shift).to(given)
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Take a batch into the statistics that evaluation goes by."""
+        """Update the statistics used in evaluation with a batch."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         unbiased = variance * count / (count - 1)
@@ -301,7 +301,7 @@ class JointBatchNorm(nn.BatchNorm3d):
 
 
 class _Total(torch.autograd.Function):
-    """Sum over the processes. Each one's loss depends on it, so their gradients add up, too."""
+    """Sum over the processes. Each one's loss depends on it, so gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -328,16 +328,16 @@ def _from_first(value: Any) -> Any:
 
 @contextmanager
 def _in_touch() -> Iterator[None]:
-    """Say what it means when the others do not answer."""
+    """Explain the error if the other processes do not answer."""
     try:
         yield
-    except RuntimeError as error:  # torch has no narrower one for all backends
+    except RuntimeError as error:  # torch has no narrower error for all backends
         problem = f"another process of this run has ended or is out of reach ({_brief(error)})"
         raise UserError(problem, remedy=Resume()) from error
 
 
 def _brief(error: Exception) -> str:
-    """Return the last words of torch's account, which begins with a place in its source."""
+    """Return the last words of torch's message, which begins with a place in its source."""
     return first_reason(error).split("] ")[-1].split(". This may")[0]
 
 

@@ -1,4 +1,4 @@
-"""What a training run reports: typed events, as JSON lines in a file and on a pipe."""
+"""The events of a training run, as JSON lines in a file and on a pipe."""
 
 import json
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from napari_msp.foreign_errors import explain, first_reason
 from napari_msp.strict_json import parse_json, read_whole
 
 Count = Annotated[int, Field(ge=0)]
-"""Of steps, epochs or weights."""
+"""A number of steps, epochs or weights."""
 
 EVENTS: dict[str, type["Event"]] = {}
-"""Every kind of event by its name."""
+"""All kinds of event by name."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Anything that a run reports; `name` is its kind in the JSON lines."""
+    """Any report of a run; `name` is its kind in the JSON lines."""
 
     name: ClassVar[str] = "event"
 
@@ -42,24 +42,24 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The run begins, or goes on from a checkpoint.
+    """The run begins, or continues from a checkpoint.
 
     Attributes
     ----------
     subjects, held_out, validation
-        Who is trained on, who touches nothing, and who chooses the weights and ends the run.
+        Subjects for training, for the final measurement only, and for choosing weights and the end.
     parameters
         Number of trained weights of the finished model.
     resumed_at
-        Steps done before, 0 for a new run.
+        Steps done before; 0 for a new run.
     taught
-        Training subjects that each target is learned from.
+        Training subjects of each target.
     start
-        What the weights begin as: "nothing", "base", or a file's name.
+        Start of the weights: "nothing", "base", or a file's name.
     processes
-        That train together, each on a device like this one.
+        Number of processes that train together, each on a device like this one.
     advice
-        What may do as well in less time, a sentence each.
+        Cheaper alternatives that may do as well, a sentence each.
     """
 
     kind: str
@@ -80,22 +80,23 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class StartedFrom(Event):
-    """What the weights begin as, and how good that is before the first step.
+    """The start of the weights, and how good it is before the first step.
 
     Attributes
     ----------
     model, sha256, label
-        Name of the model, "base" or a file's, its digest, and what it is for; "nothing" where the
-        base does not fit.
+        Name of the model ("base" or a file's), its digest, and its purpose; "nothing" if the base
+        does not fit.
     platforms
-        Platform of it that each target's network begins as; other targets begin from nothing.
+        Platform of the model from which each target's network begins; other targets begin from
+        nothing.
     notes
-        How that was decided, a line a target.
+        Reasons for that, a line per target.
     doubts
-        What speaks against it; warned of, too.
+        Doubts about it, which are also warned of.
     errors, aligned
         SH MSE of each target on the training heads, of the network before the first step and of
-        statistical alignment; empty where a run goes on.
+        statistical alignment; empty if a run continues.
     """
 
     model: str
@@ -110,7 +111,7 @@ class StartedFrom(Event):
 
 @dataclass(frozen=True)
 class Aligned(Event):
-    """The line to beat, statistical alignment: its errors by target, measured as in `Validated`."""
+    """Statistical alignment, the baseline to beat: errors by target, measured as in `Validated`."""
 
     errors: dict[str, float]
     validation: dict[str, float] = field(default_factory=dict)
@@ -123,16 +124,16 @@ class Step(Event):
     Attributes
     ----------
     phase, epoch, step
-        Where the run is; `step` counts over all phases, from 1.
+        Position of the run; `step` counts over all phases, from 1.
     loss
         Mean squared error over in-mask voxels and standardised channels (fast preset: weighted to
         SH units), summed over outputs.
     alpha
         α of eq. (1); None while single networks are trained.
     throughput
-        Input voxels a second over the last steps.
+        Input voxels per second over the last steps.
     time_left
-        Seconds to the end of the run at the present speed.
+        Seconds to the end of the run at the current speed.
     """
 
     phase: str
@@ -157,7 +158,7 @@ class Validated(Event):
         For each target, the mean squared error of the SH coefficients over in-mask voxels of the
         held-out subjects. Nothing is chosen by it.
     validation
-        The same of the validation subjects, by which weights are chosen and the run is ended.
+        The same for the validation subjects, by which weights are chosen and the run is ended.
     """
 
     phase: str
@@ -170,7 +171,7 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Shortened(Event):
-    """A phase will end early, as nothing is gained any more; `steps` are then of the whole run."""
+    """A phase ends early, as it no longer improves; `steps` are those of the whole run."""
 
     phase: str
     epoch: Count
@@ -180,14 +181,14 @@ class Shortened(Event):
 
 @dataclass(frozen=True)
 class Previewed(Event):
-    """The first held-out subject, else validation subject, was predicted by the present network.
+    """The current network predicted the first held-out or else validation subject.
 
     Attributes
     ----------
     phase, epoch, step
-        Where the run is; epoch 0 is the untrained network.
+        Position of the run; epoch 0 is the untrained network.
     path
-        SH image; the next preview of this target takes its place.
+        SH image, which the next preview of this target replaces.
     """
 
     phase: str
@@ -207,7 +208,7 @@ class Checkpointed(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """The run obeyed a request to stop; `path` continues it."""
+    """The run stopped as requested; `path` continues it."""
 
     step: Count
     path: str
@@ -215,7 +216,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run cannot go on; `reason` is an error's `to_json`."""
+    """The run cannot continue; `reason` is an error's `to_json`."""
 
     reason: dict[str, Any]
 
@@ -239,9 +240,9 @@ class Finished(Event):
     seconds
         Training time, validation not counted.
     errors
-        On the held-out subjects, of what was kept; empty without any.
+        Errors of the kept weights on the held-out subjects; empty without any.
     ended
-        How each phase ended, in words: whether its last tenth still gained, by what measure, and
+        How each phase ended, in words: whether its last tenth still improved, by what measure, and
         which weights were kept.
     validation
         The same as `errors` on the validation subjects.
@@ -255,7 +256,7 @@ class Finished(Event):
 
     @property
     def endings(self) -> dict[str, list[str]]:
-        """Phases by how they ended: what is true of several is said once."""
+        """Phases by how they ended, so that a common ending is written once."""
         found: dict[str, list[str]] = {}
         for phase, words in self.ended.items():
             found.setdefault(words, []).append(phase)
@@ -271,19 +272,19 @@ def phase_name(kind: str, *targets: str) -> str:
 
 
 def kind_and_targets(phase: str) -> tuple[str, tuple[str, ...]]:
-    """Return what `phase_name` was made from; a platform's name has neither space nor "+"."""
+    """Return the arguments of `phase_name`; a platform's name has neither space nor "+"."""
     kind, _, targets = phase.rpartition(" ")
     return kind, tuple(targets.split("+"))
 
 
 def parse_event(line: str | bytes) -> Event:
-    """Read a line that `Event.to_json` gave."""
+    """Read a line written by `Event.to_json`."""
     content = parse_json(line, "keep")
     name = content.pop("event", None) if isinstance(content, dict) else None
     if not isinstance(name, str) or name not in EVENTS:
         raise ValueError(f"unknown event {name!r:.40}")
     try:
-        # As JSON, in which 1.0 and true are no whole numbers.
+        # As JSON, in which 1.0 and true are not integers.
         event = _reader(name).validate_json(json.dumps(content))
         if isinstance(event, Failed):
             event.error  # noqa: B018 - a reason that cannot be read is malformed
@@ -298,16 +299,16 @@ def _reader(name: str) -> TypeAdapter[Event]:
 
 
 MOST_STEPS = 10_000
-"""About as many steps of a run are kept: a curve shows no more, and a long run has millions."""
+"""Approximate number of steps of a run that are logged: a curve shows no more."""
 
 
 class EventLog(AbstractContextManager["EventLog"]):
-    """Append events to a file; each is there as soon as it is written.
+    """Appends events to a file; each is complete as soon as it is written.
 
     Parameters
     ----------
     path
-        A torn last line, left by whoever was killed while writing it, is taken away.
+        Log file. A torn last line, left by a process killed while writing it, is removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -338,12 +339,12 @@ class EventLog(AbstractContextManager["EventLog"]):
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read events back as one story: what a resumed run did again counts once.
+    """Read events as one story: what a resumed run repeated counts once.
 
     Parameters
     ----------
     path
-        May be missing: nothing has happened. A torn last line is passed over.
+        Log file; if missing, nothing has happened. A torn last line is ignored.
     """
     story: list[Event] = []
     for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
@@ -355,7 +356,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def last_event(path: Path) -> Event | None:
-    """Return the last event alone, as `read_events` would; None where there is none."""
+    """Return the last event only, as `read_events` would; None without events."""
     lines = _whole_lines(path).splitlines()
     return _parsed(lines[-1], path, len(lines)) if lines else None
 
@@ -369,7 +370,7 @@ def _parsed(line: bytes, path: Path, number: int) -> Event:
 
 
 def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
-    """Leave out what happened after the checkpoint of a step."""
+    """Return the events without those after the checkpoint of a step."""
     written = [
         index
         for index, event in enumerate(story)
@@ -382,7 +383,7 @@ def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
 
 
 LARGEST_LOG = 200_000_000
-"""Bytes; a run of many phases writes a hundredth."""
+"""Largest size of a log in bytes; a run of many phases writes a hundredth."""
 
 
 def _whole_lines(path: Path) -> bytes:

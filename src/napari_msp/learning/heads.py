@@ -1,4 +1,4 @@
-"""What a run learns from: subjects split, loaded onto one grid, measured, and named by its card."""
+"""The data of a run: subjects split, loaded onto one grid and measured; and the model's card."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Head:
-    """One subject's SH images, canonical order, axes of the input's grid.
+    """One subject's SH images, in canonical order and the axes of the input's grid.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class Head:
         Image of each target platform that the subject was scanned on, on the input's lattice
         refined by the target's scale.
     off_lattice
-        Targets that had to be resampled there: training only, never for a reported metric.
+        Targets that had to be resampled there: for training only, never for a reported metric.
     truths
-        Of a held-out subject: each target's image as scanned, on its own lattice.
+        For a held-out subject: each target's image as scanned, on its own lattice.
     """
 
     subject: str
@@ -63,33 +63,33 @@ class Head:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study:
-    """Everything that a run learns from.
+    """The data and settings of a run.
 
     Attributes
     ----------
     scanned
-        Training subjects whose scans on a platform are learned from, by platform.
+        Training subjects whose scans on a platform are used, by platform.
     heads, held_out
-        Training subjects, and subjects that touch nothing.
+        Training heads, and heads for the final measurement only.
     validation
-        Subjects that nothing is learned from, but that end the run and choose the weights.
+        Heads that are not learned from, but end the run and choose the weights.
     people
-        Who the training and the validation subjects are: none of them says how the model does on a
-        new person.
+        Identities of the training and validation subjects: none of them shows how the model
+        performs on a new person.
     voxel_size
-        Of the input in mm.
+        Voxel size of the input in mm.
     b_values
-        Of the shells, in s/mm².
+        b-values of the shells, in s/mm².
     standardisation
-        Of each platform, measured on training subjects.
+        Standardisation of each platform, measured on training subjects.
     gradients
-        Each target's table, all shells, from the first training subject who was scanned on it.
+        Each target's table, with all shells, from the first training subject who was scanned on it.
     simulated
         Whether all training subjects are known to be simulated.
     b0_weighting
         Mean b-value of the input's b=0 images in s/mm², over training subjects.
     scans
-        Digest of what each scan is read from, by its name: a run goes on with the same ones only.
+        Digest of each scan's files, by the scan's name: a run continues only with the same ones.
     """
 
     settings: TrainingSettings
@@ -114,24 +114,24 @@ class Study:
 
     @property
     def taught(self) -> dict[str, list[str]]:
-        """Training subjects that each target is learned from."""
+        """Training subjects of each target."""
         return {target: self.scanned[target] for target in self.scales}
 
     def paired(self, target: str) -> list[Head]:
-        """Training heads that were scanned on a target, too."""
+        """Return the training heads that were scanned on a target, too."""
         return [head for head in self.heads if target in head.targets]
 
     def judged(self, target: str) -> list[Head]:
-        """Held-out heads whose scan on a target is there to compare with."""
+        """Return the held-out heads that have a scan on a target for comparison."""
         return [head for head in self.held_out if target in head.truths]
 
     def choosing(self, target: str) -> list[Head]:
-        """Return validation heads whose scan on a target is there to compare with."""
+        """Return the validation heads that have a scan on a target for comparison."""
         return [head for head in self.validation if target in head.truths]
 
     @property
     def interpolated(self) -> list[str]:
-        """Say which targets' scans are interpolated to be learned from."""
+        """Names of targets whose scans are interpolated for training."""
         off = {
             target: [head.subject for head in self.paired(target) if target in head.off_lattice]
             for target in self.scales
@@ -150,7 +150,7 @@ class Study:
 
 
 class IncompleteHeads(Doubt):
-    """A subject lacks a platform, so that less is learned from it than from the others."""
+    """A subject lacks a platform, so less is learned from it than from the others."""
 
 
 def prepare_study(
@@ -161,19 +161,19 @@ def prepare_study(
     Parameters
     ----------
     per_order
-        How channels are standardised, see `measure_standardisation`; None: as the preset does.
+        Way to standardise channels, see `measure_standardisation`; None: the preset's.
 
     Raises
     ------
     UserError
-        When a platform or subject is unknown, no subject is left to train on (a target), or scans
-        do not fit.
+        When a platform or subject is unknown, no subject is left to train on (for a target), or
+        scans do not fit.
 
     Warns
     -----
     IncompleteHeads
-        Of subjects that lack a platform. What they have teaches: a subject without a target is
-        learned from for the others; one without the input, or with nothing but it, is left out.
+        About subjects that lack a platform. Their other scans are used: a subject without a target
+        is learned from for the others; one without the input, or with only the input, is left out.
     """
     settings = with_platforms(dataset, settings)
     targets = settings.targets
@@ -211,8 +211,8 @@ def prepare_study(
         warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     learned = [heads[subject] for subject in training]
     first = {target: heads[scanned[target][0]] for target in targets}
-    # A target that some heads lack is measured on the others, the input on all: they then differ by
-    # those heads' anatomy, too. Measured on five simulated heads of which one lacks the target: at
+    # A target that some heads lack is measured on the others, the input on all, so they also differ
+    # by those heads' anatomy. Measured on five simulated heads of which one lacks the target: at
     # most 1.2 % of the SH MSE that a network starts from and unlearns, so nothing is done about it.
     images = {settings.input: [head.input for head in learned]} | {
         target: [heads[subject].targets[target] for subject in scanned[target]]
@@ -257,27 +257,27 @@ def load_head(
     b_values: Sequence[float],
     held_out: bool = False,
 ) -> Head:
-    """Fit one subject's scans and bring them to one grid.
+    """Fit SH to one subject's scans and bring them to one grid.
 
     Parameters
     ----------
     source, targets
-        Input and target platforms; targets that the subject was not scanned on are left out.
+        Input and target platforms; targets on which the subject was not scanned are left out.
     b_values
-        Of the shells to use in s/mm², each to within 5 %.
+        b-values of the shells to use in s/mm², each to within 5 %.
     held_out
-        Keep the targets' images as scanned too.
+        Whether to keep the targets' images as scanned, too.
 
     Raises
     ------
     UserError
-        When the input is missing, a scan is unreadable or lacks a shell or directions, or its
-        voxels are no whole fraction of the input's.
+        When the input is missing, a scan is unreadable or lacks a shell or directions, or its voxel
+        size is no whole fraction of the input's.
 
     Warns
     -----
     NotRegistered
-        When it lies elsewhere on a target.
+        When a scan on a target is not aligned to the input.
     """
 
     def fitted(platform: str) -> dict[int, SHImage]:
@@ -311,7 +311,7 @@ def load_head(
 
 
 def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
-    """Return the subjects that something can be learned from or judged by; warn of what lacks."""
+    """Return the subjects that can be used for training or judging; warn of missing scans."""
     usable, lacking = [], []
     for subject in settings.subjects or dataset.subjects:
         missing = [each for each in settings.targets if not dataset.has(subject, each)]
@@ -330,7 +330,7 @@ def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
 
 
 def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a target that no training subject was scanned on."""
+    """Refuse a target on which no training subject was scanned."""
     for target, subjects in scanned.items():
         if not subjects:
             problem = f"no training subject has a scan on {target}"
@@ -340,14 +340,14 @@ def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[str]]
 
 
 def check_isotropic(lattice: Lattice, scan: Path) -> None:
-    """Refuse voxels that are no cubes."""
+    """Refuse voxels that are not cubes."""
     if not lattice.isotropic:
         problem = f"voxels are {lattice.edges}, and a network needs cubes"
         raise UserError(problem, scan, field="input", remedy=MAKE_CUBES)
 
 
 def with_platforms(dataset: TravellingHeads, settings: TrainingSettings) -> TrainingSettings:
-    """Fill in the input and the targets that were left open; refuse what the dataset has not."""
+    """Fill in an unset input and unset targets; refuse platforms that the dataset lacks."""
     source = input_platform(dataset, settings.input, settings.targets)
     targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
     settings = settings.model_copy(update={"input": source, "targets": targets})
@@ -356,7 +356,7 @@ def with_platforms(dataset: TravellingHeads, settings: TrainingSettings) -> Trai
 
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
-    """Refuse what the dataset does not have."""
+    """Refuse names that the dataset does not have."""
     others = [each for each in dataset.platforms if each != settings.input]
     _check_known(dataset, "platform", "targets", settings.targets, others)
     _check_known(dataset, "target", "first_stage", settings.first_stage, settings.targets)
@@ -377,7 +377,7 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
 def check_apart(
     dataset: TravellingHeads, settings: TrainingSettings, training: Sequence[str]
 ) -> None:
-    """Refuse one person who stands on two sides under two labels."""
+    """Refuse one person who is on two sides under two labels."""
     sides = {"": training, "validation": settings.validation, "held_out": settings.held_out}
     seen: list[tuple[Person, str]] = []
     for name, subjects in sides.items():
@@ -395,7 +395,7 @@ def check_apart(
 def _check_judges(
     dataset: TravellingHeads, settings: TrainingSettings, name: str, subjects: Sequence[str]
 ) -> None:
-    """Refuse subjects that no prediction can be judged by."""
+    """Refuse subjects on whom no prediction can be judged."""
     named: tuple[str, ...] = getattr(settings, name)
     _check_known(dataset, "subject", name, named, subjects)
     for subject in named:
@@ -419,9 +419,9 @@ def _check_known(
 
 
 def mean_b0_weighting(dataset: TravellingHeads, subjects: Sequence[str], platform: str) -> float:
-    """Return the mean b-value of the b=0 images of scans in s/mm²; no voxel is read."""
+    """Return the mean b-value of scans' b=0 images in s/mm²; no voxel is read."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is doubtful is told when the heads are loaded
+        warnings.simplefilter("ignore")  # doubts are reported when the heads are loaded
         scans = [dataset.acquisition(subject, platform) for subject in subjects]
     return float(np.mean([scan.given_gradients.b0_weighting for scan in scans]))
 
@@ -429,7 +429,7 @@ def mean_b0_weighting(dataset: TravellingHeads, subjects: Sequence[str], platfor
 def gradients_of(
     dataset: TravellingHeads, subject: str, target: str, shells: Sequence[float]
 ) -> Gradients:
-    """Return a target's gradient table, of these shells, from a subject's scan."""
+    """Return a target's gradient table for these shells, from a subject's scan."""
     acquisition = dataset.acquisition(subject, target)
     volumes = np.concatenate([shell.volumes for shell in acquisition.shells(shells)])
     rows = acquisition.gradients.directions[volumes]
@@ -439,18 +439,18 @@ def gradients_of(
     return Gradients(b_values=b_values, directions=directions, b0_weighting=b0)
 
 
-# --- What a finished model's card says of it -------------------------------------------------
+# --- The card of a finished model -------------------------------------------------------------
 
 
 def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
-    """Write the card that goes with trained networks.
+    """Make the model of trained networks, with its card.
 
     Parameters
     ----------
     networks
         Network of each target; moved to the CPU.
     run
-        What to keep of the run, as plain JSON types.
+        Facts about the run to keep, as plain JSON types.
     """
     networks = {target: network.cpu() for target, network in networks.items()}
     settings = study.settings

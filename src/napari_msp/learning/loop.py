@@ -1,4 +1,4 @@
-"""A run under way: one loop for every network, preset and phase, and the model at its end."""
+"""The training loop: one loop for every network, preset and phase, and the model at its end."""
 
 import copy
 import json
@@ -63,22 +63,23 @@ StopRequest = Callable[[], bool]
 
 
 class TrainingRun:
-    """A run under way.
+    """A training run in progress.
 
     Parameters
     ----------
     out
         Model file to write.
     previews
-        Folder for predictions of the network at work; None: none are written.
+        Folder for predictions of the current network; None: none are written.
     start
-        What its weights begin as; None: nothing.
+        Start of the weights; None: nothing.
     began
-        When, by `time.perf_counter`; None: now. Settings may bound the time from there on.
+        Time of the beginning, by `time.perf_counter`; None: now. Settings may limit the time from
+        it.
     processes
-        That train together. The first one reports, writes and decides; all have one position.
+        Processes that train together. The first one reports, writes and decides; all stay in step.
     replaces
-        Whether the model may take the place of one that is there in the end.
+        Whether the model may finally replace an existing one.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class TrainingRun:
         self.checkpoint = checkpoint_path(out)
         self.device = device
         self._listener = report
-        self._unheard: Exception | None = None  # why the listener takes no more
+        self._unheard: Exception | None = None  # why the listener can no longer be called
         self.previews = previews
         self.networks = TrainedNetworks(
             study.settings, study.scales, study.standardisation, self.start
@@ -127,7 +128,7 @@ class TrainingRun:
         self.position = position
         self.lengths = Lengths(self.recipe, course, phases, validated, position)
         self.averages: AveragedWeights | None = None
-        self._seconds = deque[float](maxlen=20)  # that the last steps took
+        self._seconds = deque[float](maxlen=20)  # of the last steps
 
     def report(self, event: Event) -> None:
         """Call the listener; if it fails, the run ends as if it had asked for that."""
@@ -138,10 +139,11 @@ class TrainingRun:
                 self._unheard = error
 
     def run(self, resume: bool, stop_requested: StopRequest, anew: bool = False) -> Path | None:
-        """Run all phases; give the model's path, or None when stopped.
+        """Run all phases; return the model's path, or None when stopped.
 
-        With `anew` a checkpoint that `resume` cannot go on from is put aside, and it starts again.
-        Whatever the listener raises is raised when a checkpoint, or the model, has been written.
+        With `anew` a checkpoint from which `resume` cannot continue is moved aside, and the run
+        starts again. An error of the listener is raised once a checkpoint, or the model, has been
+        written.
         """
         written = self._run(resume, lambda: stop_requested() or self._unheard is not None, anew)
         if self._unheard is not None:
@@ -156,7 +158,7 @@ class TrainingRun:
                 restored.restore_networks(self.networks)
         self.processes.check_same(self._identity())
         self.processes.join(self.networks)
-        # Which takes time, too.
+        # Measuring takes time, too.
         before = self.processes.by_first(partial(self._measured_before, restored is not None))
         if restored is None and self.settings.minutes is not None:
             self._fit_into(60 * self.settings.minutes)
@@ -211,7 +213,7 @@ class TrainingRun:
         self.checkpoint.unlink(missing_ok=True)
 
     def _restored(self, anew: bool) -> Checkpoint | None:
-        """Read the checkpoint, and be where it is; with `anew` at the start if it is of no use."""
+        """Read the checkpoint and restore its state; with `anew`, start again if it is useless."""
         longest, course = self.lengths.longest(), self.lengths.course
         in_time = self.settings.minutes is not None
         limits = dict.fromkeys(longest, MOST) if in_time else longest
@@ -233,7 +235,7 @@ class TrainingRun:
         return restored
 
     def _keep_useless(self, useless: UserError) -> None:
-        """Keep a checkpoint that cannot be gone on from under another name: days may be in it."""
+        """Keep a useless checkpoint under another name: days may be in it."""
         if self.processes.first and self.checkpoint.exists():
             kept = self.checkpoint.replace(self.checkpoint.with_suffix(".old"))
             words = f"{useless.problem}: it is kept as {kept.name}, and the training starts anew"
@@ -242,7 +244,7 @@ class TrainingRun:
     def _run_phase(
         self, phase: Phase, optimisation: Optimisation, stop_requested: StopRequest
     ) -> bool:
-        """Train to the end of a phase; False when stopped before."""
+        """Train to the end of a phase; return False if stopped before."""
         try:
             if self.position.step == 0 and self._predicts_first(phase):
                 validated = self._validate(phase, stop_requested)
@@ -250,7 +252,7 @@ class TrainingRun:
                     self._keep_start(phase, validated)
             while True:
                 step = self.position.step
-                # Also after a run that was stopped while it validated.
+                # Also after a run that was stopped during validation.
                 if self.lengths.epoch_ends(phase) and self.position.validated != step:
                     self._end_epoch(phase, self._validate(phase, stop_requested))
                     self._write_checkpoint(optimisation.adam)
@@ -307,13 +309,13 @@ class TrainingRun:
         return Optimisation(*what, self.device, self.processes)
 
     def _fit_into(self, seconds: float) -> None:
-        """Count as many steps as fit into a time, by the speed of copies of the networks."""
+        """Choose the number of steps that fit into a time, by timing copies of the networks."""
         now = self.processes.clock
         paces: list[Pace] = []
         for number, phase in enumerate(self.networks.phases):
             first = self._predicts_first(phase)
             if paces and now() - self.began > seconds:
-                # Too little time in any case: how much it takes need not be known so well.
+                # Too little time in any case: its exact need does not matter.
                 paces.append(replace(paces[-1], unison=phase.unison, before=first))
                 continue
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
@@ -360,7 +362,7 @@ class TrainingRun:
         return validated
 
     def _predict(self, phase: Phase, heads: Callable[[str], list[Head]]) -> None:
-        """Predict heads for the time that it takes."""
+        """Predict heads only to measure the time that it takes."""
         self._predicted(phase, heads)
 
     def _predicted(
@@ -369,17 +371,17 @@ class TrainingRun:
         heads: Callable[[str], list[Head]],
         stop_requested: StopRequest | None = None,
     ) -> dict[str, Validation]:
-        """Predict heads of each target that has some."""
+        """Predict heads for each target that has some."""
         return validate(self.study, self.networks.of(phase), self.device, heads, stop_requested)
 
     def _keep_start(self, phase: Phase, validated: Validated) -> None:
-        """Let what a phase begins as be kept, should no step make it better."""
+        """Keep the start of a phase in case no step improves it."""
         chosen = validated.validation
         self.position.trails[phase.name] = Trail(before=mean_error(chosen.values()))
         self._keep(phase, validated)
 
     def _keep(self, phase: Phase, validated: Validated) -> None:
-        """Take weights as they are now for those to keep."""
+        """Keep the present weights."""
         self.position.errors |= {phase.name: validated.errors} if validated.errors else {}
         chosen = validated.validation
         self.position.validation |= {phase.name: chosen} if chosen else {}
@@ -387,7 +389,7 @@ class TrainingRun:
             self.averages.keep()
 
     def _end_epoch(self, phase: Phase, validated: Validated) -> None:
-        """Take down how the phase goes; keep weights at their best, end what gains no more."""
+        """Record an epoch; keep the weights if they are the best, end a phase without progress."""
         position, name = self.position, phase.name
         error = mean_error(validated.validation.values())
         trail = position.trails.setdefault(name, Trail())
@@ -411,7 +413,7 @@ class TrainingRun:
         self.report(Checkpointed(self.lengths.done, str(self.checkpoint)))
 
     def _measured_before(self, resumed: bool) -> list[Event]:
-        """Measure the start, and the line to beat where somebody is there to beat it on."""
+        """Measure the start, and the baseline if there are heads to beat it on."""
         events: list[Event] = []
         if self.start.loaded is not None or self.start.doubts:
             untrained = {} if resumed else self.networks.finished()
@@ -453,7 +455,7 @@ class TrainingRun:
         return AveragedWeights(network, self.lengths.course.epoch if self.recipe.dense else 1)
 
     def _ended(self) -> dict[str, str]:
-        """Say how each phase ended."""
+        """Return how each phase ended, in words."""
         return how_they_ended(self.position.trails, self.lengths.longest())
 
     def _final(self, errors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -467,11 +469,11 @@ class TrainingRun:
         """Return what must not change between a checkpoint and its continuation."""
         statistics = {name: each.to_json() for name, each in self.study.standardisation.items()}
         settings = self.settings.model_dump(mode="json", exclude={"b_value"})
-        # A model is the same wherever it lies, and platforms may be matched by what is measured.
+        # A model is the same wherever its file is, and platforms may be matched by measurements.
         settings["start_from"] = self.start.sha256 or self.start.name
         settings["start_from_target"] = dict(self.start.platforms)
         identity = {
-            # The shell shows in the statistics.
+            # The shell is part of the statistics.
             "settings": settings,
             "subjects": [head.subject for head in self.study.heads],
             "data": statistics,

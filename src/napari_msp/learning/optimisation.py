@@ -1,4 +1,4 @@
-"""One network's optimisation: its loss, what a step does to its weights, which of them are kept.
+"""Optimisation of one network: its loss, its steps, and which weights are kept.
 
 Losses are mean squared errors over in-mask voxels, summed over supervised outputs.
 """
@@ -19,27 +19,27 @@ from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.signal.channels import Standardisation
 
 Trained = Network | SharedMSP
-"""What one optimisation is of."""
+"""What one optimisation trains."""
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""
 
 
 class Optimisation:
-    """Takes steps of one phase.
+    """Performs the steps of one phase.
 
-    On a CPU the channels of a voxel lie beside each other, in weights and input alike: a step of
-    SHResNet takes 0.088 s in place of 0.143, of an MSP for two targets 0.22 in place of 0.34
-    (benchmarks/steps.md). Files keep the usual layout, and on other devices it stays.
+    On a CPU the channels of a voxel are adjacent in memory, in weights and input alike: a step of
+    SHResNet takes 0.088 s instead of 0.143, of an MSP for two targets 0.22 instead of 0.34
+    (benchmarks/steps.md). Files and other devices use the standard layout.
 
     Parameters
     ----------
     phase
-        Number of the phase, on which the examples depend.
+        Number of the phase, which determines the examples.
     weights
-        Of the channels of each platform in the loss; None: all alike.
+        Loss weights of the channels of each platform; None: all equal.
     processes
-        That each compute a share of every step.
+        Processes that each compute a share of every step.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Optimisation:
 
         Returns
         -------
-        The loss before the step, and how many input voxels it is of.
+        The loss before the step, and the number of its input voxels.
         """
         if rate is not None:
             for group in self.adam.param_groups:
@@ -102,7 +102,7 @@ class Optimisation:
         return value, int(input_voxels)
 
     def _precision(self) -> Any:
-        """Mixed precision where the device has it and the recipe is ours."""
+        """Mixed precision if the device has it and the recipe is ours."""
         if self._recipe.dense and self._device.type == "cuda":
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
@@ -111,14 +111,13 @@ class Optimisation:
 class AveragedWeights:
     """Exponential moving average of a network's weights, and the best one so far.
 
-    A step at full learning rate leaves weights that scatter around what they have learned; their
-    mean is as good as after a fall of the rate, at any time. Statistics of BatchNorm are averaged
-    alike.
+    A step at full learning rate leaves weights that scatter around their optimum; at any time their
+    mean is as good as after a fall of the rate. Statistics of BatchNorm are averaged, too.
 
     Parameters
     ----------
     horizon
-        Steps over which they are averaged, roughly; 1: the last weights alone.
+        Approximate number of steps to average over; 1: the last weights only.
     """
 
     def __init__(self, network: nn.Module, horizon: int) -> None:
@@ -128,8 +127,8 @@ class AveragedWeights:
         self._best: dict[str, Tensor] = {}
 
     def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 1."""
-        part = 1 / min(self._horizon, step)  # at first all steps count alike
+        """Include the weights after a step, counted from 1."""
+        part = 1 / min(self._horizon, step)  # at first all steps have the same weight
         for name, value in self._network.state_dict().items():
             if value.is_floating_point():
                 self._average[name].lerp_(value, part)
@@ -138,7 +137,7 @@ class AveragedWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the network have the averaged weights for a while."""
+        """Put the averaged weights into the network for the block."""
         own = _copied(self._network)
         try:
             self._network.load_state_dict(self._average)
@@ -147,11 +146,11 @@ class AveragedWeights:
             self._network.load_state_dict(own)
 
     def keep(self) -> None:
-        """Take the average of now for the best."""
+        """Keep the present average as the best."""
         self._best = {name: value.clone() for name, value in self._average.items()}
 
     def give_best(self) -> None:
-        """Let the network have the best weights for good."""
+        """Put the best weights into the network for good."""
         self._network.load_state_dict(self._best or self._average)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -160,7 +159,7 @@ class AveragedWeights:
         return {f"{part}/{name}": v for part, those in parts.items() for name, v in those.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what `tensors` gave."""
+        """Restore the result of `tensors`."""
         for part, into in (("average", self._average), ("best", self._best)):
             lead = f"{part}/"
             given = {k.removeprefix(lead): v for k, v in tensors.items() if k.startswith(lead)}
@@ -171,7 +170,7 @@ class AveragedWeights:
                 raise ValueError(f"the {part} weights are another network's")
             if not all(v.isfinite().all() for v in given.values()):
                 raise ValueError(f"the {part} weights are not finite")
-            # In the layout that they had: sums of tensors laid out alike round alike.
+            # In the same layout as before: equal layouts are rounded equally.
             into.update({k: torch.empty_like(self._average[k]).copy_(v) for k, v in given.items()})
 
 
@@ -184,7 +183,7 @@ def _copied(network: nn.Module) -> dict[str, Tensor]:
 
 
 def learned_platforms(network: Trained) -> tuple[str, ...]:
-    """Return the platforms that a network has a loss on."""
+    """Return the platforms on which a network has a loss."""
     return tuple(network.scales if isinstance(network, SingleNetwork) else network.singles)
 
 
@@ -200,13 +199,13 @@ def masked_error(
     Parameters
     ----------
     prediction, target
-        (B, 28·S, …).
+        (B, 28·S, …) standardised channels.
     mask
         (B, 1, …) bool. A batch without mask has no error.
     weights
-        (28·S,) of the channels, 1 on average; None: all alike.
+        (28·S,) weights of the channels, 1 on average; None: all equal.
     voxels
-        In-mask voxels of the batch that these examples are a share of; None: theirs alone.
+        In-mask voxels of the whole batch if these examples are a share of it; None: their own.
     """
     counted = mask.sum() if voxels is None else voxels
     squares = (prediction.to(target.dtype) - target).square() * mask
@@ -216,7 +215,7 @@ def masked_error(
 
 
 def sh_unit_weights(standardisation: Standardisation) -> Tensor:
-    """(28·S,) weights, 1 on average, that turn a standardised error into one of SH units."""
+    """Return (28·S,) weights, 1 on average, that convert a standardised error to SH units."""
     squares = torch.from_numpy(standardisation.deviation).square()
     return squares / squares.mean()
 
@@ -230,14 +229,14 @@ def training_loss(
     second_weight: float = 1.0,
     voxels: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return the loss of one batch, or the part of it that a share of the batch makes up.
+    """Return the loss of one batch, or the contribution of a share of it.
 
     Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
     the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
     learn from the first step, while α is still small). MSPs that share their first stages have one
-    loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of the channels for each
-    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others;
-    `voxels` are each platform's in-mask voxels of the whole batch where this one is a share of it.
+    loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of each platform's channels, see
+    `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) relative to the others; `voxels` are
+    each platform's in-mask voxels of the whole batch if this one is a share of it.
     """
 
     def error(prediction: Tensor, platform: str) -> Tensor:
@@ -253,7 +252,7 @@ def training_loss(
         stages = network(batch.input, alpha)
     else:
         stages = {network.target: network(batch.input, alpha)}
-    first = next(iter(stages.values())).first  # the same of every target
+    first = next(iter(stages.values())).first  # the same for all targets
     terms = [error(value, platform) for platform, value in first.items()]
     for target, outputs in stages.items():
         terms.append(second_weight * error(outputs.second, target))

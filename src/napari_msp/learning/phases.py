@@ -1,8 +1,8 @@
-"""The phases of a run: what each trains, in which order, and how long it is.
+"""The phases of a run: what each one trains, their order, and their lengths.
 
-Single networks come first, unless all are trained in unison from the first step; then each
-target's MSP in unison, or at once those of all targets where they share their first stages. Some
-phases end when nothing is gained.
+Single networks come first, unless everything is trained in unison from the first step; then each
+target's MSP in unison, or all targets' together if they share their first stages. Some phases end
+when they no longer improve.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,16 +31,16 @@ SMALL_BATCH = 20_000
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a run: networks that are optimised together, for so many steps.
+    """A phase of a run: networks that are optimised together, for a number of steps.
 
     Attributes
     ----------
     name
-        Such as "shresnet prisma_st", or "msp prisma_st" for a unison phase.
+        Name, such as "shresnet prisma_st", or "msp prisma_st" for a unison phase.
     targets
-        Platforms whose networks are trained; several where MSPs share their first stages.
+        Platforms whose networks are trained; several if MSPs share their first stages.
     unison
-        True for MSPs, which start from the single networks as trained by then.
+        Whether it trains MSPs, which start from the single networks trained before.
     untrained
         Whether it starts from fresh weights.
     """
@@ -52,9 +52,9 @@ class Phase:
 
 
 class TrainedNetworks(nn.Module):
-    """All networks of a run: one single network a target and, for kind msp, an MSP a target.
+    """All networks of a run: one single network per target and, for kind msp, an MSP per target.
 
-    MSPs have first stages of their own, as in the paper, or share the single networks.
+    MSPs have their own first stages, as in the paper, or share the single networks.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class TrainedNetworks(nn.Module):
             self.shared = SharedMSP.on(singles(), width=width, branch_start=branch_start)
         else:
             self.singles.update(singles())
-            # Each target's MSP refines first stages of its own, as in the paper.
+            # Each target's MSP refines its own first stages, as in the paper.
             for target in scales if multi_stage else ():
                 self.multi_stage[target] = MSP(
                     singles(target), target, width=width, branch_start=branch_start
@@ -119,13 +119,13 @@ class TrainedNetworks(nn.Module):
             keep_activations(self)
 
         self._fresh = [target for target in kinds if target not in begun.platforms]
-        # What a start lacks is brought to its level first, unless that was declined.
+        # Networks that the start lacks are first trained to its level, unless that was declined.
         fresh_first = bool(begun.platforms) and settings.singles_first != "no"
         singles_first = recipe.singles_first or fresh_first or not multi_stage
         self.phases = self._in_order(kinds if singles_first else {}, begun)
 
     def _in_order(self, kinds: Mapping[str, str], begun: Start) -> list[Phase]:
-        """Return the phases: single networks of these kinds by target, then what is in unison."""
+        """Return the phases: single networks of these kinds by target, then the unison phases."""
         multi_stage = self.shared is not None or len(self.multi_stage) > 0
         alone = [
             Phase(phase_name(kind, target), (target,), False, target in self._fresh)
@@ -141,14 +141,14 @@ class TrainedNetworks(nn.Module):
         ]
 
     def of(self, phase: Phase) -> Trained:
-        """Return what a phase trains."""
+        """Return the network that a phase trains."""
         if phase.unison and self.shared is not None:
             return self.shared
         singles = self.singles if self.shared is None else self.shared.singles
         return cast(Network, (self.multi_stage if phase.unison else singles)[phase.targets[0]])
 
     def begin(self, phase: Phase) -> None:
-        """Let a unison phase start from the trained single networks."""
+        """Start a unison phase from the trained single networks."""
         if phase.unison and self.shared is None:
             multi_stage = cast(MSP, self.of(phase))
             for target in self._fresh:
@@ -163,19 +163,19 @@ class TrainedNetworks(nn.Module):
 
 
 def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
-    """Name a target's single network; the paper's MSP has SHResNet, DIQT for a finer target."""
+    """Return a target's single network; the paper's MSP has SHResNet, DIQT for a finer target."""
     if settings.kind != MULTI_STAGE:
         return settings.kind
     return settings.first_stage.get(target, first_stage_kind(scale))
 
 
 def first_stage_kind(scale: int) -> str:
-    """Name the single network that an MSP has where none was chosen, by its lattice scale."""
+    """Return the default single network of an MSP, by its lattice scale."""
     return "shresnet" if scale == 1 else "diqt"
 
 
 def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:
-    """Name the layer that branches read; None: the last one, as in the paper."""
+    """Return the layer that branches read; None: the last one, as in the paper."""
     if settings.features == "last":
         return None
     layers = cast(type[SingleNetwork], network_class(kind)).feature_layers
@@ -183,7 +183,7 @@ def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:
 
 
 def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Start) -> list[str]:
-    """Say where a single network is known to do as well as an MSP, in less time.
+    """Return advice where a single network is known to do as well as an MSP, in less time.
 
     Measured from the packaged base, with one head of another simulator (benchmarks/few_heads.md)
     and with three of its own (benchmarks/table1.md).
@@ -206,7 +206,7 @@ def started(
     Parameters
     ----------
     **progress
-        Of `Started`: its phases and steps, and what else there is to tell of them.
+        Fields of `Started`: its phases and steps, and further facts.
     """
     finished = nn.ModuleList(networks.finished().values())
     return Started(
@@ -224,7 +224,7 @@ def started(
 
 
 def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
-    """Return what a network that computes with statistics is told of its input and its target."""
+    """Return the statistics of input and target, for a network that computes with them."""
     return {
         "input_mean": source.mean.tolist(),
         "input_deviation": source.deviation.tolist(),
@@ -242,9 +242,9 @@ class Lengths:
     Parameters
     ----------
     recipe, course, phases
-        Of the run. The course may be replaced before the first step.
+        Settings of the run. The course may be replaced before the first step.
     validated
-        Names of the phases whose targets validation subjects were scanned on.
+        Names of the phases whose targets have scans of validation subjects.
     """
 
     def __init__(
@@ -259,19 +259,19 @@ class Lengths:
         self.course, self.validated, self.position = course, validated, position
 
     def usual(self, phase: Phase) -> int:
-        """Return the steps of a phase that nothing ends before its time."""
+        """Return the steps of a phase that nothing ends early."""
         return self.course.unison_steps if phase.unison else self.course.steps
 
     def most(self, phase: Phase) -> int:
-        """Return the steps of a phase at most."""
+        """Return the largest number of steps of a phase."""
         return self.usual(phase) * (self.course.stretch if self.ends_itself(phase) else 1)
 
     def steps(self, phase: Phase) -> int:
-        """Return the steps of a phase, as far as is known by now."""
+        """Return the steps of a phase, as far as known yet."""
         return self.position.lengths.get(phase.name, self.most(phase))
 
     def longest(self) -> dict[str, int]:
-        """Return the steps of each phase at most, by its name."""
+        """Return the largest number of steps of each phase, by name."""
         return {phase.name: self.most(phase) for phase in self._phases}
 
     @property
@@ -282,7 +282,7 @@ class Lengths:
 
     @property
     def all(self) -> int:
-        """Steps of all phases, as far as is known by now."""
+        """Steps of all phases, as far as known yet."""
         return sum(map(self.steps, self._phases))
 
     @property
@@ -296,15 +296,15 @@ class Lengths:
         return step > 0 and (step % self.course.epoch == 0 or step == self.steps(phase))
 
     def ends_itself(self, phase: Phase) -> bool:
-        """Return whether a phase ends when nothing is gained on the validation subjects."""
+        """Return whether a phase ends when the validation subjects show no improvement."""
         return self.course.patience is not None and phase.name in self.validated
 
     def may_end(self, phase: Phase) -> bool:
-        """Return whether it may be decided now that a phase ends before its time."""
+        """Return whether a phase may end early now."""
         step = self.position.step
         if not self.ends_itself(phase) or self.position.falls is not None:
             return False
-        # The paper trains for so many epochs at least.
+        # The paper trains for at least so many epochs.
         least = self.usual(phase) if self.course.stretch > 1 and not self._recipe.dense else 0
         return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
 

@@ -1,4 +1,4 @@
-"""A run as a folder that can be opened again, whatever ended it.
+"""A run as a folder that can be reopened, however the run ended.
 
 ==============================  ==============================================
 run.json                        what is trained on what, and where
@@ -8,7 +8,7 @@ model.checkpoint.safetensors    where a stopped run goes on
 previews/                       predictions of the network at work
 ==============================  ==============================================
 
-Executing it is for `train.run_in_folder`, which loads torch.
+`train.run_in_folder`, which loads torch, executes it.
 """
 
 import json
@@ -28,7 +28,7 @@ from napari_msp.strict_json import read_json
 FORMAT: Final = "napari-msp run 1"
 
 DAMAGED = Advice("correct it, or start another run in a new folder")
-"""What helps where run.json cannot be read."""
+"""Remedy if run.json cannot be read."""
 
 State = Literal["new", "stopped", "failed", "finished"]
 
@@ -48,13 +48,13 @@ CHECKPOINT_ENDING = ".checkpoint.safetensors"
 
 
 def checkpoint_path(model: Path) -> Path:
-    """Return the checkpoint's name beside a model's."""
+    """Return the path of a model's checkpoint, beside its file."""
     return model.with_name(model.stem + CHECKPOINT_ENDING)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run: what it does, and what has come of it so far."""
+    """A run: its task, and its results so far."""
 
     path: Path
     dataset: Path
@@ -65,7 +65,7 @@ class RunFolder:
     def create(
         cls, path: str | Path, dataset: str | Path, settings: TrainingSettings, device: str = "auto"
     ) -> "RunFolder":
-        """Make the folder of a new run."""
+        """Create the folder of a new run."""
         path = Path(path)
         refuse_occupied(path)
         # The run may be executed from elsewhere.
@@ -99,29 +99,29 @@ class RunFolder:
 
     @property
     def model_path(self) -> Path:
-        """Where the finished model stands."""
+        """Path of the finished model."""
         return self.path / "model.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:
-        """Where a stopped run goes on."""
+        """Path of the checkpoint of a stopped run."""
         return checkpoint_path(self.model_path)
 
     @property
     def previews(self) -> Path:
-        """Folder of predictions by the network at work."""
+        """Folder of predictions by the current network."""
         return self.path / "previews"
 
     @property
     def events_path(self) -> Path:
-        """File of what happened."""
+        """File of events."""
         return self.path / "events.jsonl"
 
     @property
     def state(self) -> State:
-        """What has become of it, from what lies on disk; whether it is running is not seen.
+        """State of the run, from its files; whether it is running is not known.
 
-        A run that was killed is "stopped" where it left a checkpoint, and "new" where it did not.
+        A killed run is "stopped" if it left a checkpoint, else "new".
         """
         if self.model_path.exists():
             return "finished"
@@ -131,9 +131,9 @@ class RunFolder:
 
     @property
     def resumable(self) -> bool:
-        """Return whether there is a checkpoint to go on from."""
+        """Return whether there is a checkpoint to continue from."""
         return self.checkpoint_path.exists() and not self.model_path.exists()
 
     def events(self) -> list[Event]:
-        """Return what happened, as if never interrupted; see `read_events`."""
+        """Return the events as if the run was never interrupted; see `read_events`."""
         return read_events(self.events_path)

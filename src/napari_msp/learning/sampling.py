@@ -1,7 +1,7 @@
-"""Examples for a step: standardised cubes cut out of heads, around single voxels or as dense crops.
+"""Examples for a step: standardised cubes cut from heads, around single voxels or as dense crops.
 
 Sampling is a pure function of (seed, phase, step), so a resumed run draws what an uninterrupted one
-would have drawn without storing any generator's state.
+would have drawn, without a stored generator state.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,9 +30,9 @@ class Channels:
     Attributes
     ----------
     coefficients
-        (28, X, Y, Z) float32, not standardised; of S shells (28·S, X, Y, Z).
+        (28, X, Y, Z) float32, not standardised; (28·S, X, Y, Z) for S shells.
     mask
-        (X, Y, Z) bool; for a target, where input and target both have brain.
+        (X, Y, Z) bool; for a target, where both input and target have brain.
     """
 
     coefficients: Tensor
@@ -46,7 +46,7 @@ class Channels:
 
     @classmethod
     def nothing(cls, lattice: Lattice, channels: int) -> "Channels":
-        """Stand for a scan that was not made: no voxel counts. Takes no memory."""
+        """Make a stand-in for a missing scan: no voxel counts. It needs no memory."""
         nowhere = torch.zeros((), dtype=torch.bool).expand(lattice.shape)
         return cls(torch.zeros(()).expand(channels, *lattice.shape), nowhere)
 
@@ -58,13 +58,13 @@ class Batch:
     Attributes
     ----------
     input
-        (B, 28·S, p, p, p).
+        (B, 28·S, p, p, p) input.
     targets
-        (B, 28·S, q, q, q) for each platform, q = k(p-1)+1, less a margin of `trim` at each end.
+        (B, 28·S, q, q, q) for each platform, q = k(p-1)+1, minus a margin of `trim` at each end.
     masks
         (B, 1, q, q, q) bool for each platform: where the loss counts.
     trim
-        Voxels that a prediction loses at each end before it is compared.
+        Voxels cut off each end of a prediction before it is compared.
     """
 
     input: Tensor
@@ -73,7 +73,7 @@ class Batch:
     trim: dict[str, int]
 
     def voxels(self) -> Tensor:
-        """(1 + platforms,): how many voxels the input has, and each platform's mask."""
+        """(1 + platforms,): voxels of the input, and in each platform's mask."""
         masks = [mask.sum() for mask in self.masks.values()]
         return torch.stack([torch.full_like(masks[0], self.input[:, 0].numel()), *masks])
 
@@ -88,7 +88,7 @@ class Batch:
 
 
 class Examples:
-    """Cut standardised examples out of heads.
+    """Cuts standardised examples out of heads.
 
     Parameters
     ----------
@@ -140,11 +140,11 @@ class Examples:
         places
             Head and first voxel of each example, in input voxels; parts outside the volume are 0.
         edge
-            Of an example in input voxels.
+            Edge of an example in input voxels.
         symmetries
-            Grid symmetry by which each example is turned, before standardising.
+            Grid symmetry that is applied to each example before standardising.
         trimmed
-            Leave out k-1 target voxels at each end: the paper's central 19 of 21.
+            Whether to leave out k-1 target voxels at each end: the paper's central 19 of 21.
         platforms
             Targets to cut; None: all.
         """
@@ -175,7 +175,7 @@ class Examples:
 
 
 class Symmetry:
-    """A grid symmetry, from its (3, 3) signed permutation: turns an example's voxels and its SH."""
+    """A grid symmetry, a (3, 3) signed permutation, applied to an example's voxels and its SH."""
 
     def __init__(self, matrix: FloatArray) -> None:
         goes_to = np.abs(matrix).argmax(axis=0)  # input axis j becomes output axis goes_to[j]
@@ -184,7 +184,7 @@ class Symmetry:
         self._mixing = torch.from_numpy(rotation_matrix(matrix).astype(np.float32))
 
     def __call__(self, coefficients: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn (28·S, p, p, p) coefficients, each shell alike, and a (p, p, p) mask."""
+        """Transform (28·S, p, p, p) coefficients, each shell alike, and a (p, p, p) mask."""
         moved = coefficients.permute(0, *(axis + 1 for axis in self._sources))
         moved = moved.flip([axis + 1 for axis in self._flipped])
         shells = torch.split(moved, len(self._mixing))
@@ -194,12 +194,12 @@ class Symmetry:
 
 @cache
 def _every_symmetry() -> tuple[Symmetry, ...]:
-    """Return the 48 of a grid, made once: how they mix SH coefficients takes a while to solve."""
+    """Return a grid's 48 symmetries, made once, as solving for their SH matrices takes a while."""
     return tuple(Symmetry(matrix) for matrix in grid_symmetries())
 
 
 class _Scaler:
-    """Standardise (28·S, …) channels and set them to 0 outside the mask."""
+    """Standardises (28·S, …) channels and sets them to 0 outside the mask."""
 
     def __init__(self, standardisation: Standardisation) -> None:
         self._mean = torch.from_numpy(standardisation.mean).view(-1, 1, 1, 1)
@@ -216,7 +216,7 @@ def _turned(cut: tuple[Tensor, Tensor], symmetry: Symmetry | None) -> tuple[Tens
 
 
 def _take(channels: Channels, start: IntArray, size: int) -> tuple[Tensor, Tensor]:
-    """Cut a cube; what lies outside the volume is 0 and out of the mask."""
+    """Cut a cube; parts outside the volume are 0 and outside the mask."""
     shape = channels.mask.shape
     parts = tuple(
         slice(max(int(first), 0), min(int(first) + size, length))
@@ -233,7 +233,7 @@ def _take(channels: Channels, start: IntArray, size: int) -> tuple[Tensor, Tenso
 
 
 class Sampler(Protocol):
-    """Gives the batch of any step of any phase."""
+    """Provides the batch of any step of any phase."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -246,25 +246,25 @@ class Sampler(Protocol):
         Parameters
         ----------
         platforms
-            What the phase learns: examples are of heads that were scanned on any of them. None: of
-            all heads.
+            Targets that the phase learns: examples come from heads that were scanned on any of
+            them. None: from all heads.
         """
         ...
 
 
 class PatchSampler:
-    """Every in-mask voxel centres a patch; passes over them are in random orders (paper).
+    """Every in-mask voxel centres a patch; each pass over them has a random order (paper).
 
     Parameters
     ----------
     edge, batch
-        Of a patch in voxels, and patches a step.
+        Edge of a patch in voxels, and patches per step.
     voxels_per_head
-        A random choice of in-mask voxels that stands for all; None: all.
+        Number of randomly chosen in-mask voxels that represent a head; None: all.
     steps_per_epoch
         Steps that count as an epoch; None: one pass over the voxels.
     processes
-        That share a batch; the draw is of the whole one.
+        Processes that share a batch; the whole batch is drawn.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class PatchSampler:
         return -(-sum(len(self._centres[head]) for head in heads) // self._batch)
 
     def _in_order(self, phase: int, pass_: int, heads: Sequence[int]) -> IntArray:
-        """Return all centres in the order of a pass; the last one is kept, as steps follow it."""
+        """Return all centres in the order of a pass; the last pass is cached for the next steps."""
         if self._pass[0] != (phase, pass_, heads):
             centres = np.concatenate([self._centres[head] for head in heads])
             order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
@@ -314,16 +314,16 @@ class PatchSampler:
 
 
 class CropSampler:
-    """Dense crops around random in-mask voxels, turned by random grid symmetries (our choice).
+    """Dense crops around random in-mask voxels, with random grid symmetries (our choice).
 
     Parameters
     ----------
     edge, batch
-        Of a crop in input voxels, and crops a step.
+        Edge of a crop in input voxels, and crops per step.
     steps_per_epoch
         Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
     processes
-        That share a batch; the draw is of the whole one.
+        Processes that share a batch; the whole batch is drawn.
     """
 
     def __init__(
@@ -338,7 +338,7 @@ class CropSampler:
     ) -> None:
         self._examples, self._batch, self._seed = examples, batch, seed
         self._processes = processes
-        # Crops of one batch must be of one size, and none may be larger than the smallest head.
+        # Crops of one batch must have one size, and none may be larger than the smallest head.
         self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
         self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
         voxels = sum(len(inside) for inside in self._inside)
@@ -363,7 +363,7 @@ class CropSampler:
 
 
 def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
-    """Say that, and whose image, makes all crops smaller than they are to be."""
+    """Return a text if an image makes all crops smaller than intended, and whose it is."""
     lengths = {head.subject: min(head.input.lattice.shape) for head in study.heads}
     smallest = min(lengths, key=lambda each: lengths[each])
     if not recipe.dense or lengths[smallest] >= recipe.patch:
@@ -375,7 +375,7 @@ def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
 
 
 def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> Sampler:
-    """Return the sampler that a recipe asks for."""
+    """Return the sampler for a recipe."""
     settings = study.settings
     examples = Examples(study.heads, study.scales, settings.input, study.standardisation)
     if recipe.dense:

@@ -1,6 +1,6 @@
-"""Presets, learning rates, the ramp of α, and how many steps fit into a time.
+"""Presets, learning rates, the ramp of α, and the number of steps that fit into a time.
 
-That is measured once, at the beginning, so that a run can be resumed.
+The latter is measured once, at the beginning, so that a run can be resumed.
 """
 
 import math
@@ -15,7 +15,7 @@ from napari_msp.learning.settings import TrainingSettings
 
 
 class Length(NamedTuple):
-    """How long a phase is: steps, or epochs, each as long as the voxels are many."""
+    """Length of a phase: in steps, or in epochs, whose length depends on the number of voxels."""
 
     steps: int | None = None
     epochs: int | None = None
@@ -23,7 +23,7 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How examples are drawn and how fast the weights move.
+    """How examples are drawn and how fast the weights change.
 
     The paper's recipe: every in-mask voxel centres an 11³ patch, batches of 12, Adam at 1e-4
     divided by √2 every 15 or 25 epochs, at least 50 epochs, channels standardised one by one. The
@@ -34,32 +34,33 @@ class Recipe:
     patch
         Edge of a patch or crop in input voxels.
     length, unison_length
-        Of every single network's phase, and of every MSP's phase.
+        Lengths of every single network's phase, and of every MSP's phase.
     learning_rate
-        At the start (paper) or at its peak (fast).
+        Learning rate at the start (paper) or at its peak (fast).
     decay_every
         Epochs between divisions by √2; None: warm-up, then half a cosine down to 0.
     per_order
-        Standardise orders, not channels, so that rotations commute with it.
+        Whether to standardise orders, not channels, so that rotations commute with it.
     alpha_ramp
-        Part of a unison phase over which α rises from 0 to 1; the paper does not say how long.
+        Share of a unison phase over which α rises from 0 to 1; the paper does not say how long.
     branch_losses
-        Give each branch N_iT(z_i) a loss of its own.
+        Whether each branch N_iT(z_i) has its own loss.
     second_weight
-        Of the second stage's loss, where each other loss of a unison phase weighs 1.
+        Weight of the second stage's loss; each other loss of a unison phase has weight 1.
     branch_start
-        What branches start from, see `MSP`.
+        Start of the branches' outputs, see `MSP`.
     first_stages
-        Whether each target's MSP has single networks of its own, or all share one set.
+        Whether each target's MSP has its own single networks, or all share one set.
     sh_units
-        Weigh the channels of the loss so that it is the error in SH units, which is reported;
-        unweighted standardised channels are mostly the noise of the high orders.
+        Whether to weight the channels of the loss so that it is the error in SH units, which is
+        reported; unweighted standardised channels are mostly the noise of the high orders.
     input_skip
-        Let outputs start from the interpolated input: from statistical alignment.
+        Whether outputs start from the interpolated input: from statistical alignment.
     least_warm_up
-        Steps over which the rate rises at least, however short the phase; 0: a part of it.
+        Smallest number of steps over which the rate rises, however short the phase; 0: a share of
+        it.
     dense
-        Crops with the loss over all their in-mask voxels, rather than a patch per voxel.
+        Crops with the loss over all their in-mask voxels, instead of a patch per voxel.
     """
 
     patch: int
@@ -123,19 +124,19 @@ FAST = Recipe(
 )
 
 TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0, "least_warm_up": 30}
-"""What a run from a model does otherwise: its branches are trained, so they count at once; and the
-first steps of Adam, each as large as the rate allows, must not undo in a short run what it had.
-Measured with an SHResNet of the teaching MSP (SH MSE x 1e5), with and without a least warm-up: 12
-steps on heads like its own take 30.2 to 30.1 and 31.2; 30 steps on one head of a far set reach 16.1
-and 15.9. From 300 steps on it is the same.
+"""Differences of a run that starts from a model: its branches are trained, so they count at once;
+and Adam's first steps, each as large as the rate allows, must not undo in a short run what the
+model had learned. Measured with an SHResNet of the teaching MSP (SH MSE x 1e5), with and without a
+least warm-up: 12 steps on heads like its own take 30.2 to 30.1 and 31.2; 30 steps on one head of a
+far set reach 16.1 and 15.9. From 300 steps on it is the same.
 """
 
 WARM_UP = 0.1
-"""Part of a fast phase during which the learning rate rises (our choice)."""
+"""Share of a fast phase during which the learning rate rises (our choice)."""
 
 
 def recipe_for(settings: TrainingSettings) -> Recipe:
-    """Return the preset's recipe with the settings' own values put in.
+    """Return the preset's recipe with the settings' own values.
 
     What branches start from follows the augmentation in the fast preset. Few examples let networks
     learn their noise: branches that must make the whole image out of z_i, each with a loss
@@ -151,9 +152,9 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     given = Length(settings.steps, settings.epochs)
     given_unison = Length(settings.unison_steps, settings.unison_epochs)
     stages, singles = settings.first_stages, settings.singles_first
-    both = any(given) and any(given_unison)  # a length that is given is obeyed
+    both = any(given) and any(given_unison)  # a given length is obeyed
     singles_first = preset.singles_first or both if singles == "preset" else singles == "yes"
-    # What needs no single networks beforehand has their steps.
+    # Without single networks beforehand their steps are added.
     usual = preset.unison_length if singles_first else preset.length
     return replace(
         preset,
@@ -180,16 +181,16 @@ class Course:
     Attributes
     ----------
     epoch
-        Steps between two validations and checkpoints, and the unit that is shown.
+        Steps between two validations and checkpoints, and the unit of display.
     pass_
-        Steps in which every voxel is seen about once, or the epoch that was asked for: what the
-        paper's learning rate goes by.
+        Steps in which every voxel is seen about once, or the epoch that was asked for: the unit of
+        the paper's learning rate.
     steps, unison_steps
-        Of every single network's phase, and of every MSP's phase, where nothing ends it before.
+        Steps of every single network's phase, and of every MSP's phase, if nothing ends it early.
     patience
-        Epochs without a gain on the validation subjects after which a phase ends; None: none does.
+        Epochs without improvement on the validation subjects that end a phase; None: none do.
     stretch
-        How many times longer a phase may be if it ends by that.
+        Factor by which a phase may be longer if it can end in that way.
     """
 
     epoch: int
@@ -201,18 +202,18 @@ class Course:
 
 
 EPOCHS = 30
-"""Parts of a phase whose length is a number of steps (our choice): enough to see where it bends, so
-few that validating costs little."""
+"""Epochs of a phase whose length is a number of steps (our choice): enough to see its curve, so few
+that validating costs little."""
 
 
 PATIENCE = 5
-"""Epochs without a gain after which a phase ends (our choice)."""
+"""Epochs without improvement after which a phase ends (our choice)."""
 
 STRETCH = 3
-"""How many times a preset's length a phase may last that ends by itself (our choice)."""
+"""Multiple of a preset's length that a phase may last if it can end early (our choice)."""
 
 FALL = 0.2
-"""Part of a phase that ends by itself in which the learning rate falls (our choice)."""
+"""Share of such a phase in which the learning rate falls (our choice)."""
 
 
 def course_for(
@@ -225,7 +226,7 @@ def course_for(
     pass_
         Steps of a sampler's epoch.
     unison
-        Of each phase that there is, whether it is an MSP's: others make no epoch longer.
+        For each phase, whether it is an MSP's: only existing phases affect the epoch's length.
     """
     lengths = (recipe.length, recipe.unison_length)
     steps, unison_steps = (each.steps or (each.epochs or 0) * pass_ for each in lengths)
@@ -240,9 +241,9 @@ def course_for(
 
 
 def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
-    """Return the step at which a phase ends that gains nothing any more after `step`.
+    """Return the step at which a phase ends that no longer improves after `step`.
 
-    In the fast preset its learning rate falls to 0 first; the paper's is small by then.
+    In the fast preset its learning rate first falls to 0; the paper's is small by then.
     """
     if not recipe.dense:
         return step
@@ -260,8 +261,8 @@ def learning_rate(
     pass_
         See `Course`.
     hold
-        fast, where nobody knows the end beforehand: steps of the warm-up, and the step from which
-        the rate falls to 0. None: it follows half a cosine.
+        For "fast", if the end is not known beforehand: steps of the warm-up, and the step from
+        which the rate falls to 0. None: it follows half a cosine.
     """
     if recipe.decay_every is not None:
         return float(recipe.learning_rate / math.sqrt(2) ** (step // pass_ // recipe.decay_every))
@@ -289,31 +290,31 @@ def alpha_at(recipe: Recipe, step: int, steps: int) -> float:
 # --- What fits into a time --------------------------------------------------------------------
 
 MARGIN = 0.9
-"""Part of the time that is planned with: machines have other things to do."""
+"""Share of the time that is planned for: machines have other work."""
 
 VALIDATING = 0.25
-"""Part of the time that validating may take, where predicting whole heads is slow."""
+"""Share of the time that validation may take, if predicting whole heads is slow."""
 
 TIMED = 5
-"""Steps that are timed, after one that is not: the first one allocates."""
+"""Number of steps that are timed, after one that is not: the first one allocates."""
 
 LONGEST = 0.02
-"""Part of the time that timing a phase may take."""
+"""Share of the time that timing a phase may take."""
 
 LEAST = 10
-"""Steps of a phase below which it is not begun."""
+"""Number of steps of a phase below which it is not begun."""
 
 
 NOTICED = 1.1
-"""Times what was given from which a run took longer than that: a step may end behind its time."""
+"""Ratio to the given time above which a run took longer: a step may end after it."""
 
 
 class TookLonger(Doubt):
-    """A run has not kept to its time."""
+    """A run has exceeded its time."""
 
 
 def tell_if_longer(seconds: float, passed: float) -> None:
-    """Say that a run took noticeably longer (our choice) than the seconds that it was given."""
+    """Warn if a run took noticeably longer (our choice) than the given seconds."""
     if passed > NOTICED * seconds:
         told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
         warnings.warn(told, TookLonger, stacklevel=2)
@@ -321,9 +322,9 @@ def tell_if_longer(seconds: float, passed: float) -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a phase goes: seconds of a step, and of predicting all heads after an epoch.
+    """Speed of a phase: seconds per step, and per prediction of all heads after an epoch.
 
-    `before`: whether they are predicted before the first step, too.
+    `before`: whether heads are also predicted before the first step.
     """
 
     unison: bool
@@ -335,16 +336,16 @@ class Pace:
 def seconds_of(
     job: Callable[[int], object], longest: float, clock: Callable[[], float] = perf_counter
 ) -> float:
-    """Time a job: the mean of a few times, after one that is not counted.
+    """Time a job: the mean of a few runs, after one that is not counted.
 
     Parameters
     ----------
     job
-        Is given the number of the time, from 0.
+        Called with the number of the run, from 0.
     longest
-        Seconds after which it is not done again.
+        Seconds after which it is not repeated.
     clock
-        What they are measured by.
+        Clock to measure with.
     """
     job(0)
     began = clock()
@@ -363,9 +364,9 @@ def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float)
     Parameters
     ----------
     course
-        Its steps only say how long phases are beside each other.
+        Its steps only determine the ratios of the phases' lengths.
     seconds, passed
-        Time for the run, and what has passed of it.
+        Time for the run, and the part of it that has passed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Everything that decides what a training run does, in one validated object."""
+"""All settings of a training run, in one validated object."""
 
 import math
 import os
@@ -41,7 +41,7 @@ Kind = Annotated[str, AfterValidator(_any_kind)]
 """A network of the registry."""
 
 SingleKind = Annotated[str, AfterValidator(_single_kind)]
-"""One that an MSP can combine."""
+"""A network that an MSP can combine."""
 
 Preset = Literal["paper", "fast", "lecture"]
 Augmentation = Literal["preset", "symmetries", "none"]
@@ -52,11 +52,11 @@ Features = Literal["last", "middle"]
 Trunk = Literal["each", "all"]
 
 NOTHING, BASE = "nothing", "base"
-"""What a run may start from besides the file of a model: fresh weights, and the packaged base."""
+"""Starts of a run other than a model's file: fresh weights, and the packaged base."""
 
 
 MOST = 1_000_000
-"""Of steps, epochs, voxels and the like: beyond it somebody has mistyped."""
+"""Largest number of steps, epochs, voxels and the like: a larger one is a typing mistake."""
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -76,7 +76,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "label": "For teaching only: a minute of training. Not for studies.",
     },
 }
-"""What each preset stands for besides its recipe; what is given takes its place.
+"""Settings of each preset besides its recipe; given settings override them.
 
 A lecture is a live lesson on three heads of size tiny, one of them held out: a minute on two CPU
 cores, with the recipe of "fast". An epoch takes some two to four seconds. Both single networks pass
@@ -85,7 +85,7 @@ below it.
 """
 
 OF_AN_MSP = ("first_stages", "singles_first", "features", "unison_steps", "unison_epochs")
-"""Settings that no other kind has."""
+"""Settings that only an MSP has."""
 
 
 OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
@@ -96,11 +96,11 @@ OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
     "minutes": ("steps", "unison_steps", "epochs", "unison_epochs", "steps_per_epoch"),
     "steps_per_epoch": ("minutes",),
 }
-"""Whose place a length takes besides that of its own name."""
+"""Settings of length that a given one replaces, besides its own."""
 
 
 def _count(description: str, least: int = 1) -> Any:
-    """Describe a setting that counts something; unset, preset or heads decide."""
+    """Describe a setting that is a count; if unset, preset or heads decide."""
     return Field(default=None, ge=least, le=MOST, description=description)
 
 
@@ -266,7 +266,7 @@ class TrainingSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _over_its_preset(cls, given: Any) -> Any:
-        """Put what is given over what the preset stands for."""
+        """Apply the given settings over those of the preset."""
         return put_over(values_of_preset(given), given) if isinstance(given, dict) else given
 
     @field_validator("targets", "held_out", "validation", "subjects", mode="before")
@@ -352,7 +352,7 @@ class TrainingSettings(BaseModel):
     @field_validator("start_from", mode="before")
     @classmethod
     def _a_start(cls, value: Any) -> Any:
-        """Read a word, or a path: it may be read again from elsewhere."""
+        """Read a word, or a path, made absolute as it may be read again from elsewhere."""
         if value is None or value in (NOTHING, BASE):
             return value
         text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
@@ -384,7 +384,7 @@ class TrainingSettings(BaseModel):
 
     @property
     def starts_from_nothing(self) -> bool:
-        """Whether all weights are fresh, as far as is decided."""
+        """Whether all weights are fresh, as far as decided."""
         return self.start_from in (None, NOTHING)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
@@ -410,11 +410,13 @@ SECTIONS: Mapping[Topic, tuple[str, ...]] = {
     ),
     Topic.OUTPUT: ("label",),
 }
-"""Settings by the question that they answer."""
+"""Settings by section."""
 
 
 def choices_of(name: str) -> tuple[str, ...]:
-    """Return what there is to choose from for a setting; for `first_stage`, for each target.
+    """Return the choices of a setting; for `first_stage`, those of each target.
+
+    Empty if it has none, or if the dataset decides.
 
     Empty where it is no choice, or where the dataset decides.
     """
@@ -434,32 +436,32 @@ def values_of_preset(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def put_over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with others in their place; one length makes room for another.
+    """Return settings with others applied over them; one length replaces another.
 
     >>> put_over({"epochs": 3, "seed": 1}, {"steps": 100})
     {'seed': 1, 'steps': 100}
     """
     set_here = [name for name, value in given.items() if value is not None]
     replaced = {each for name in set_here for each in OTHER_LENGTHS.get(name, ())}
-    if given.get("steps") in (0, "0"):  # values of a command are texts
+    if given.get("steps") in (0, "0"):  # a command's values are texts
         replaced |= {"unison_steps", "unison_epochs"}
     return {name: value for name, value in values.items() if name not in replaced} | dict(given)
 
 
 def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSettings:
-    """Check settings that somebody gave.
+    """Validate given settings.
 
     Parameters
     ----------
     dataset
-        What is learned from. It says what a lecture predicts.
+        Dataset to learn from. It determines what a lecture predicts.
     **values
-        Of `TrainingSettings`.
+        Fields of `TrainingSettings`.
 
     Raises
     ------
     UserError
-        For the first that makes no sense, with its name as field.
+        For the first invalid setting, with its name as field.
     """
     from napari_msp.data.dataset import input_platform
 
@@ -473,9 +475,9 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
 
 
 def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
-    """Return the platforms whose voxels are as large as the input's: what a lecture predicts.
+    """Return the platforms with voxels as large as the input's, which a lecture predicts.
 
-    Finer ones take a minute more.
+    Finer ones would take a minute more.
 
     Parameters
     ----------
@@ -490,7 +492,7 @@ def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
 
 
 def _alike(dataset: "TravellingHeads", source: str, platform: str) -> bool:
-    """Compare the voxels of the first subject who was scanned on both."""
+    """Compare the voxels of the first subject who was scanned on both platforms."""
     for subject in dataset.subjects:
         if dataset.has(subject, source) and dataset.has(subject, platform):
             own, other = (dataset.acquisition(subject, each).lattice for each in (source, platform))

@@ -1,4 +1,4 @@
-"""Which platform of a model each target's network begins as, and how good that is untrained."""
+"""Matching of each target to a platform of a model to start from, and the start's quality."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,40 +26,40 @@ from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.signal.channels import GridImage
 
 HEADS_MEASURED = 4
-"""Training heads that are predicted whole before the first step, at most: the first ones."""
+"""Largest number of training heads, the first ones, predicted whole before the first step."""
 
 FAR_VOXEL_SIZE, FAR_B_VALUE = 1.25, 1.2
-"""Ratios to the nearest that the start has seen, beyond which is said to be far (our choice)."""
+"""Ratios to the nearest values that the start has seen above which a scan is far (our choice)."""
 
 # --- Which platform is which -----------------------------------------------------------------
 
 
 def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, Start]:
-    """Say which platform of the start each target's network begins as.
+    """Choose the platform of the start that each target's network begins as.
 
-    The one that was asked for, else the one of the same name; else, among those of the same lattice
-    scale, the one whose prediction of the training heads errs least before the first step. An MSP
-    takes each platform of the start once, where there are enough, as no branch leads from a
-    platform to itself.
+    It is the one that was asked for, else the one of the same name; else, among those of the same
+    lattice scale, the one whose prediction of the training heads has the smallest error before the
+    first step. An MSP takes each platform of the start once, if there are enough, as no branch
+    leads from a platform to itself.
 
     Returns
     -------
     study
-        The same; with the settings of a run from nothing where the base does not fit, and with
-        fresh branches where it lacks some of those that are added to no first stage.
+        The study; with the settings of a run from nothing if the base does not fit, and with fresh
+        branches if the base lacks some that are not added to a first stage.
     start
-        With platforms and notes.
+        The start with platforms and notes.
 
     Raises
     ------
     UserError
-        When what was asked for cannot be had.
+        When a request cannot be met.
 
     Warns
     -----
     StartDoubt
-        Of a voxel size or b-value that is far from what the start has seen; when the base does not
-        fit.
+        About a voxel size or b-value far from those that the start has seen, and when the base does
+        not fit.
     """
     if start.loaded is None:
         return study, start
@@ -163,7 +163,7 @@ def _fitting(model: Model, settings: TrainingSettings, target: str, scale: int) 
 def _unfit(
     model: Model, study: Study, target: str, asked: str, fitting: Sequence[str]
 ) -> UserError:
-    """Say why a platform cannot be what a target begins as."""
+    """Return the error why a target cannot begin as a platform."""
     scale, own = model.card.scales[asked], study.scales[target]
     what = f"of lattice scale {scale}, and {target} of {own}"
     if scale == own:
@@ -174,7 +174,7 @@ def _unfit(
 
 
 def _check_shells(model: Model, study: Study) -> None:
-    """Refuse a model that takes other shells at once."""
+    """Refuse a model that reads other shells."""
     run = len(study.b_values)
     trunk = study.settings.trunk if run > 1 else "each"
     at_once = single_of(model, model.targets[0]).channels // CHANNELS
@@ -192,7 +192,7 @@ def _check_shells(model: Model, study: Study) -> None:
 
 
 def _check_together(model: Model, found: Mapping[str, str], study: Study) -> None:
-    """Refuse networks that predict several platforms together, where these are not the run's."""
+    """Refuse networks that predict several platforms together, if these are not the run's."""
     for platform in found.values():
         network = single_of(model, platform)
         if len(network.scales) > 1 and not (
@@ -227,7 +227,7 @@ def _nearest(errors: Mapping[str, Mapping[str, float]], taken: set[str] | None) 
 
 
 def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
-    """Say by what error a platform was chosen, and of what that is where it is not the run's."""
+    """Write by what error a platform was chosen, and of which network if not of the run's."""
     if len(errors) == 1:
         return "the only one of its lattice scale"
     others = ", ".join(f"{name} {errors[name]:.2e}" for name in errors if name != platform)
@@ -237,7 +237,7 @@ def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
 
 
 def _alone(start: Start, study: Study) -> bool:
-    """Return whether a run begins as single networks, and with nothing of the start's branches."""
+    """Return whether a run begins as single networks, without any of the start's branches."""
     return len(study.scales) == 1 or start.branch_start is None
 
 
@@ -251,9 +251,9 @@ def _candidate_errors(
 ) -> dict[str, float]:
     """Return the error of each platform's network on the training heads, with their statistics.
 
-    Of its single network where the run begins as that; else of its MSP with all branches, though
-    the run may begin with fewer. An MSP's other first stages are told the statistics of the target
-    that begins as them where that is decided (`found`: the platform of each target), else keep
+    It is that of its single network if the run begins as that; else of its MSP with all branches,
+    though the run may begin with fewer. An MSP's other first stages get the statistics of the
+    target that begins as them if that is decided (`found`: the platform of each target), else keep
     those of their own platform.
     """
     model = start.model
@@ -281,11 +281,11 @@ def _candidate_errors(
     return errors
 
 
-# --- How good it is before the first step ----------------------------------------------------
+# --- Quality before the first step ------------------------------------------------------------
 
 
 def measured_heads(study: Study, target: str) -> list[Head]:
-    """Return the training heads that a start is measured on."""
+    """Return the training heads on which a start is measured."""
     return study.paired(target)[:HEADS_MEASURED]
 
 
@@ -316,12 +316,12 @@ def started_from(
     Parameters
     ----------
     networks
-        Of each target, as they are before the first step; empty where the run goes on.
+        Networks of each target before the first step; empty if the run continues.
 
     Warns
     -----
     StartDoubt
-        Where a network is no better than statistical alignment.
+        When a network is no better than statistical alignment.
     """
     errors = {
         target: zero_step_error(study, network, target, device)
@@ -351,11 +351,11 @@ def started_from(
     )
 
 
-# --- What the start has seen -----------------------------------------------------------------
+# --- What the start has seen ------------------------------------------------------------------
 
 
 def _far(model: Model, study: Study) -> Iterable[str]:
-    """Say what of the dataset is far from all that a model and its ancestors have seen."""
+    """Yield properties of the dataset far from all that a model and its ancestors have seen."""
     seen = [_seen(each) for each in (_of_card(model), *model.ancestors)]
     sizes = [size for each in seen for size in each[0]]
     b_values = [value for each in seen for value in each[1]]
@@ -394,5 +394,5 @@ def _numbers(values: Any) -> list[float]:
 
 
 def _ratio(value: float, seen: Sequence[float]) -> float:
-    """Return how many times a value lies above or below what was seen; 1 within."""
+    """Return the factor by which a value is above or below the values seen; 1 within."""
     return max(1.0, value / max(seen), min(seen) / value)

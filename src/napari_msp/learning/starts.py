@@ -1,6 +1,6 @@
-"""What a run's weights start from: nothing, the packaged base, or any other model.
+"""The start of a run's weights: nothing, the packaged base, or any other model.
 
-A start has weights alone to give: how channels are standardised is measured on the run's own heads.
+A start only provides weights: the standardisation of channels is measured on the run's own heads.
 Each target's network begins as that of one platform of the start, of the same name or the one
 that fits the training heads best before the first step.
 """
@@ -25,26 +25,26 @@ from napari_msp.networks.registry import MULTI_STAGE, build, title
 
 
 class StartDoubt(Doubt):
-    """What a run starts from may not be what is hoped for."""
+    """The start of a run may be worse than hoped for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a run's weights begin as.
+    """The start of a run's weights.
 
     Attributes
     ----------
     before
-        Settings of the run, as they were given.
+        Settings of the run, as given.
     loaded, name
-        The model, None where there is none; "nothing", "base", or the file's name.
+        The model, None without one; "nothing", "base", or the file's name.
     platforms
         Platform of the model that each target's network begins as; targets that begin from nothing
-        are not mentioned.
+        are not listed.
     notes
-        How that was decided, a line a target.
+        Reasons for that, a line per target.
     branches
-        Whether its branches are taken over, where the run has use for them.
+        Whether its branches are used, if the run has a use for them.
     """
 
     before: TrainingSettings
@@ -63,22 +63,22 @@ class Start:
 
     @property
     def sha256(self) -> str:
-        """The digest of the model's file; empty where there is none."""
+        """The digest of the model's file; empty without one."""
         return (self.loaded.sha256 if self.loaded is not None else None) or ""
 
     @property
     def asked(self) -> bool:
-        """Whether somebody chose it, rather than the defaults."""
+        """Whether the user chose it, not the defaults."""
         return self.before.start_from is not None or bool(self.before.start_from_target)
 
     @property
     def branch_start(self) -> str | None:
-        """What the branches that are taken over are added to; None where none is."""
+        """What the used branches are added to; None without branches."""
         return _branch_start(self.model, self.before) if self.branches else None
 
     @property
     def per_order(self) -> bool | None:
-        """Whether its channels are standardised by order; None where the preset decides."""
+        """Whether its channels are standardised by order; None if the preset decides."""
         if self.loaded is None:
             return None
         known = self.model.standardisation(self.model.card.input)
@@ -91,24 +91,24 @@ class Start:
         return Start(self.before, doubts=(words,))
 
     def kind_of(self, target: str) -> str | None:
-        """Return the kind of a target's single network; None where it begins from nothing."""
+        """Return the kind of a target's single network; None if it begins from nothing."""
         platform = self.platforms.get(target)
         return None if platform is None else single_of(self.model, platform).kind
 
     def single(
         self, target: str, within: str, shells: int, feature_layer: str | None = None
     ) -> SingleNetwork | None:
-        """Return a target's single network, a copy; None where it begins from nothing.
+        """Return a copy of a target's single network; None if it begins from nothing.
 
         Parameters
         ----------
         within
-            Target whose MSP it is a first stage of: of several copies in the model, which were
-            tuned apart, that MSP's own is taken.
+            Target whose MSP has it as a first stage: if the model has several copies, tuned
+            separately, that MSP's own is used.
         shells
-            Of the run. Weights that take each shell by itself are the same for any number.
+            Shells of the run. Weights that treat each shell separately fit any number.
         feature_layer
-            That branches are to read, where they are not the start's; None: as it has it.
+            Layer that branches will read, if not the start's; None: the start's.
         """
         platform = self.platforms.get(target)
         if platform is None:
@@ -129,8 +129,8 @@ class Start:
     def connect(self, network: MSP) -> None:
         """Put the start's branches into an MSP that was built on its single networks.
 
-        A branch that the start does not have begins at 0, so that eq. (1) mixes in nothing that was
-        not learned.
+        A branch that the start lacks begins at 0, so that eq. (1) mixes in nothing that was not
+        learned.
         """
         own = self.platforms.get(network.target)
         if own is None:
@@ -147,7 +147,7 @@ class Start:
                 branch.start_at_zero()  # type: ignore[operator]
 
     def ancestry(self) -> dict[str, Any]:
-        """Return what a card keeps of it, and of what it began from itself, in plain JSON types."""
+        """Return the ancestry for a card: the start and its own ancestors, in plain JSON types."""
         card, training = self.model.card, self.model.training
         return {
             "name": self.name,
@@ -172,27 +172,27 @@ class Start:
 def read_start(
     settings: TrainingSettings, dataset: TravellingHeads
 ) -> tuple[TrainingSettings, Start]:
-    """Read what a run starts from, and let it decide what the settings leave open.
+    """Read the start of a run, and let it fill in unset settings.
 
-    Unset, it is the packaged base where there is one that fits; the paper's recipe starts from
-    nothing.
+    If unset, it is the packaged base if one fits; the paper's recipe starts from nothing.
 
     Returns
     -------
     settings
-        With the start's name, its width, and what its branches are added to.
+        The settings with the start's name, its width, and what its branches are added to.
     start
-        Without platforms yet, see `matched`.
+        The start, without platforms yet, see `matched`.
 
     Raises
     ------
     UserError
-        When what was asked for cannot be had, or a held-out subject taught it.
+        When a request cannot be met, or the start learned from a held-out subject.
 
     Warns
     -----
     StartDoubt
-        When there is a base, but none that fits; when a held-out subject may have taught it.
+        When there is a base that does not fit, or the start may have learned from a held-out
+        subject.
     """
     path = _path_of(settings)
     if path is None:
@@ -215,7 +215,7 @@ def read_start(
 
 
 def from_nothing(settings: TrainingSettings) -> TrainingSettings:
-    """Return the settings of a run whose weights are fresh."""
+    """Return the settings of a run with fresh weights."""
     return settings.model_copy(update={"start_from": NOTHING, "width": settings.width or "paper"})
 
 
@@ -246,7 +246,7 @@ def _opened(path: Path, name: str, settings: TrainingSettings) -> Start:
 
 
 def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserError]:
-    """Yield what the settings ask for and the start cannot be."""
+    """Yield errors of settings that the start cannot satisfy."""
     model = start.model
 
     def refuse(problem: str, parameter: str, value: Any) -> UserError:
@@ -277,11 +277,11 @@ def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserEr
 
 
 def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
-    """Return the settings that follow the start."""
+    """Return the settings that follow from the start."""
     begun = _branch_start(start.model, settings)
     taken = begun is not None
     if not taken and settings.branch_start == "preset":
-        begun = "first stage"  # so that what the single networks know is where it begins
+        begun = "first stage"  # so that it begins with the knowledge of the single networks
     decided = {"start_from": start.name, "width": _width(start.model, settings.kind)}
     if settings.kind == MULTI_STAGE and begun is not None:
         decided["branch_start"] = begun
@@ -292,18 +292,18 @@ def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) -> list[str]:
-    """Refuse to judge by a subject whom the start, or what it began from, learned from.
+    """Refuse to judge by a subject from whom the start, or its ancestors, learned.
 
     Returns
     -------
-    What is to be said of those of whom only a name is known, as of older files.
+    Texts about subjects of whom only a name is known, as from older files.
     """
     doubts = []
     judges = dict.fromkeys(settings.validation, "validation")
     judges |= dict.fromkeys(settings.held_out, "held_out")
     for subject, name in judges.items():
         if subject not in dataset.subjects:
-            continue  # which is told where heads are loaded
+            continue  # which is reported where heads are loaded
         person = dataset.person(subject)
         if any(same_person(person, each) for each in start.model.everyone):
             problem = f"{start.name} has learned from {subject}, who cannot judge what comes of it"
@@ -317,7 +317,7 @@ def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) 
     return doubts
 
 
-# --- What a model has ------------------------------------------------------------------------
+# --- Content of a model -----------------------------------------------------------------------
 
 
 def single_of(model: Model, platform: str, within: str | None = None) -> SingleNetwork:
@@ -329,7 +329,7 @@ def single_of(model: Model, platform: str, within: str | None = None) -> SingleN
 
 
 def _kinds(model: Model) -> list[str]:
-    """List the kinds of its single networks."""
+    """List the kinds of a model's single networks."""
     return list(dict.fromkeys(single_of(model, each).kind for each in model.targets))
 
 
@@ -343,10 +343,10 @@ def _fraction(width: Any) -> float:
 
 
 def _branch_start(model: Model, settings: TrainingSettings) -> str | None:
-    """Return what the branches that a run takes over are added to; None where it takes over none.
+    """Return what the branches that a run takes over are added to; None if it takes over none.
 
-    Branches read the features of first stages of their own target's MSP; where the run shares those
-    that were tuned apart, they are of no use.
+    Branches read features of the first stages of their own target's MSP; if the run shares first
+    stages that were tuned separately, branches are useless.
     """
     network = model.single(model.targets[0])
     if not isinstance(network, MSP) or settings.kind != MULTI_STAGE:
@@ -356,7 +356,7 @@ def _branch_start(model: Model, settings: TrainingSettings) -> str | None:
 
 
 def _features(model: Model) -> str:
-    """Say which features of its single networks its branches read."""
+    """Return which features of its single networks a model's branches read."""
     single = single_of(model, model.targets[0])
     return "last" if single.feature_layer == single.feature_layers[-1] else "middle"
 

@@ -1,8 +1,8 @@
-"""A model without a step of training: a start's weights, the statistics of one's own scans.
+"""A model without training: a start's weights with the statistics of the user's own scans.
 
-Statistics of a platform need no pairs: any people who were scanned on it will do. What differs
-between two groups of people (age, illness, head motion) is then taken for a difference between
-their scanners.
+Statistics of a platform need no pairs: any people scanned on it will do. But differences between
+two groups of people (age, illness, head motion) are then mistaken for differences between their
+scanners.
 """
 
 import warnings
@@ -45,7 +45,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.spherical_harmonics import ORDER
 
 FEW = 5
-"""People a platform below whose number their statistics are said to be few people's."""
+"""Number of people per platform below which statistics are reported as based on few people."""
 
 
 def write_statistics_only(
@@ -57,33 +57,33 @@ def write_statistics_only(
     report: EventHandler,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Write a model of a start's weights and a dataset's statistics.
+    """Write a model with a start's weights and a dataset's statistics.
 
     Parameters
     ----------
     dataset
         People scanned on any of the platforms; nobody need be scanned on two.
     settings, start
-        Of `read_start`.
+        Result of `read_start`.
     device
-        Where it is tried on those who were scanned on input and target.
+        Device for testing it on those who were scanned on both input and target.
     stop_requested
         Polled before every scan and before the file is written.
 
     Returns
     -------
-    `out`; None when it was stopped, which leaves nothing: it is begun anew in little time.
+    `out`; None if it was stopped, which leaves nothing, as starting again takes little time.
 
     Raises
     ------
     UserError
-        When there is nothing to start from, nobody was scanned on a platform, or nothing says what
-        a target begins as.
+        When there is nothing to start from, nobody was scanned on a platform, or it is not known
+        what a target begins as.
 
     Warns
     -----
     StartDoubt
-        When statistics are those of few people, or of different people on input and target.
+        When statistics are based on few people, or on different people for input and target.
     """
     if start.loaded is None:
         problem = "must be at least 1, as there is no model to start from"
@@ -133,7 +133,7 @@ def write_statistics_only(
 
 
 def _tell_stopped(out: Path, report: EventHandler) -> None:
-    """Say that it was stopped; resuming begins anew."""
+    """Report that it was stopped; resuming starts again."""
     report(Stopped(0, str(checkpoint_path(out))))
 
 
@@ -167,7 +167,7 @@ def _measured(
     check_apart(dataset, settings, learned)
     parts = {"subjects": learned, "held_out": settings.held_out}
     check_alike(dataset, (source, *targets), parts)
-    # Others' scans are held to these shells where they are fitted.
+    # Others' scans must have these shells, which is checked where they are fitted.
     b_values = common_shells(dataset, scanned[source], source, targets, settings.b_value)
 
     def images(platform: str) -> Iterator[GridImage]:
@@ -208,7 +208,7 @@ def _measured(
 
 
 def _doubts(study: Study) -> Iterator[str]:
-    """Say whose statistics are to be taken with care."""
+    """Yield doubts about the people whose statistics are used."""
     scanned, source = study.scanned, study.settings.input
     few = [f"{platform} {len(those)}" for platform, those in scanned.items() if len(those) < FEW]
     if few:

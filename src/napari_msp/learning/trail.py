@@ -1,7 +1,7 @@
-"""How a phase goes, epoch by epoch: whether it has more to gain, and what its last tenth gained.
+"""The history of a phase, epoch by epoch: whether it can improve, and what its last tenth gained.
 
-Steps count by their learning rate: where it falls to 0, any curve ends flat, however much there
-would be to learn.
+Steps are weighted by their learning rate: where it falls to 0, any curve ends flat, however much
+there would be to learn.
 """
 
 import math
@@ -13,23 +13,23 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LEAST_GAIN = 0.005
-"""Part of the validation error that counts as a gain while a phase goes on (our choice)."""
+"""Share of the validation error that counts as an improvement during a phase (our choice)."""
 
 COARSE = 0.2
-"""Part of the learning that what stands for a tenth may be: epochs may be longer (our choice)."""
+"""Largest share of the learning that may stand for a tenth, as epochs may be long (our choice)."""
 
 STILL = 0.01
-"""Part that the last tenth must have gained for more steps to be advised (our choice)."""
+"""Share that the last tenth must have gained for more steps to be advised (our choice)."""
 
 FEWEST = 10
-"""Steps of a tenth below which its training loss says nothing: each sees other examples."""
+"""Steps of a tenth below which its training loss means nothing: examples differ by step."""
 
 DEVIATIONS = 2
-"""Standard errors that a fall of the training loss must exceed: each step sees other examples."""
+"""Standard errors that a fall of the training loss must exceed: examples differ by step."""
 
 
 class Trail(BaseModel):
-    """What a phase has come by.
+    """The history of a phase.
 
     Attributes
     ----------
@@ -38,10 +38,10 @@ class Trail(BaseModel):
     losses, spreads
         Mean and standard deviation of the training loss over the steps of each epoch.
     errors
-        On the validation subjects, of what would be kept, see `mean_error`; empty where there is
-        nobody to validate by.
+        Errors on the validation subjects of the weights that would be kept, see `mean_error`; empty
+        without such subjects.
     before
-        The error before the first step of a phase that starts from a trained model.
+        Error before the first step of a phase that starts from a trained model.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -64,14 +64,14 @@ class Trail(BaseModel):
     def add(
         self, step: int, total: float, squares: float, rates: float, error: float | None
     ) -> None:
-        """Take in an epoch.
+        """Add an epoch.
 
         Parameters
         ----------
         total, squares, rates
             Sums of its losses, of their squares, and of its learning rates.
         error
-            On the validation subjects; None where nobody validates.
+            Error on the validation subjects; None without such subjects.
         """
         count = step - (self.ends[-1] if self.ends else 0)
         mean = total / count
@@ -84,12 +84,12 @@ class Trail(BaseModel):
 
     @property
     def at_its_best(self) -> bool:
-        """Whether no epoch before the last one had an error as small."""
+        """Whether no epoch before the last one had as small an error."""
         *before, last = self._all_errors
         return not before or last < min(before)
 
     def stalled(self, patience: int) -> bool:
-        """Return whether nothing was gained on the validation subjects for so many epochs."""
+        """Return whether the validation error has not improved for so many epochs."""
         best, since = math.inf, 0
         for error in self._all_errors:
             gained = error < (1 - LEAST_GAIN) * best
@@ -97,10 +97,10 @@ class Trail(BaseModel):
         return since >= patience
 
     def last_tenth(self) -> "Gain | None":
-        """Say what the last tenth of the learning gained.
+        """Return what the last tenth of the learning gained.
 
-        None where epochs are so few that what they end with is more than two tenths; without
-        validation, where a tenth has too few steps.
+        None if epochs are so few that the last is more than two tenths; without validation, if a
+        tenth has too few steps.
         """
         last = self._tenth_before(len(self.ends))
         if last == 0 or self._too_coarse(last, len(self.ends)):
@@ -135,12 +135,12 @@ class Trail(BaseModel):
 
     @property
     def _all_errors(self) -> list[float]:
-        """Every error; one that could not be measured counts as the worst."""
+        """All errors; one that could not be measured counts as the worst."""
         known = self.errors if self.before is None else [self.before, *self.errors]
         return [error if math.isfinite(error) else math.inf for error in known]
 
     def _steps(self, start: int, stop: int) -> "_Losses":
-        """Take the steps of some epochs together."""
+        """Combine the steps of some epochs."""
         edges = [0, *self.ends]
         counts = [edges[index + 1] - edges[index] for index in range(start, stop)]
         losses, spreads = self.losses[start:stop], self.spreads[start:stop]
@@ -152,7 +152,7 @@ class Trail(BaseModel):
         return _Losses(sum(counts), mean, squares)
 
     def kept(self) -> str:
-        """Say which weights were kept; empty where the last ones are, as nobody validates."""
+        """Write which weights were kept; empty if the last ones are, as without validation."""
         if not self.errors:
             return ""
         best = self._all_errors.index(min(self._all_errors))
@@ -163,7 +163,7 @@ class Trail(BaseModel):
 
 @dataclass(frozen=True)
 class _Losses:
-    """Training losses of some steps: how many, their mean, squares of the distances to it."""
+    """Training losses of some steps: count, mean, and squared distances from it."""
 
     count: int
     mean: float
@@ -172,16 +172,16 @@ class _Losses:
 
 @dataclass(frozen=True)
 class Gain:
-    """What the last tenth of a phase gained, its steps weighed by their learning rate.
+    """The gain of the last tenth of a phase, its steps weighted by their learning rate.
 
     Attributes
     ----------
     by
-        What fell: the error on the validation subjects, or the training loss.
+        Quantity that fell: the error on the validation subjects, or the training loss.
     part
-        By which part of it; negative where it rose.
+        Share by which it fell; negative if it rose.
     least
-        Below this part it is none: too little, or within what examples differ by.
+        Share below which it is no gain: too little, or within the differences between examples.
     """
 
     by: Literal["validation", "loss"]
@@ -202,14 +202,14 @@ class Gain:
 
 
 def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> dict[str, str]:
-    """Say of each phase how long it was, what its last tenth gained, and what was kept.
+    """Write how long each phase was, what its last tenth gained, and what was kept.
 
     Parameters
     ----------
     trails
-        By phase.
+        Histories by phase.
     longest
-        Steps that it would have had at most.
+        Largest number of steps that each could have had.
     """
     words = {}
     for phase, trail in trails.items():
@@ -231,5 +231,5 @@ def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> d
 
 
 def mean_error(errors: Collection[float]) -> float | None:
-    """Return the geometric mean over targets, whose errors differ in size; None of nothing."""
+    """Return the geometric mean over targets, whose errors differ in size; None if empty."""
     return math.prod(errors) ** (1 / len(errors)) if errors else None

@@ -1,4 +1,4 @@
-"""Train a model from travelling heads: beside its file, or as a run with a folder of its own."""
+"""Train a model from travelling heads: to a file, or as a run with its own folder."""
 
 import shutil
 from collections.abc import Callable
@@ -47,8 +47,9 @@ def train(
     A checkpoint is kept beside `out` after every epoch and when the run is stopped; it is removed
     once the model is written.
 
-    Processes that a launcher such as torchrun started together train together, each a share of
-    every step, for the same result as one. The first one alone writes, and calls `on_event`.
+    Processes that a launcher such as torchrun started together train together, each computing a
+    share of every step, with the same result as one. Only the first one writes and calls
+    `on_event`.
 
     Parameters
     ----------
@@ -57,26 +58,27 @@ def train(
     out
         Model file to write, ending in .safetensors.
     settings
-        What to train and how.
+        Settings of the training.
     device
         "auto", "cpu", "cuda" or "mps".
     resume
-        Go on from the checkpoint beside `out`.
+        Whether to continue from the checkpoint beside `out`.
     force
-        Replace a model, and start anew where there is a checkpoint; with `resume` only where it
-        cannot be gone on from, with a warning, and it is put aside.
+        Whether to replace a model, and to start again if there is a checkpoint; with `resume` only
+        if that cannot be continued, with a warning, and it is moved aside.
     on_event
-        Called with everything that happens.
+        Called with every event.
     stop_requested
-        Polled before every step, and within validation; True ends the run with a checkpoint, with
-        no steps to do before every scan, and with nothing.
+        Polled before every step, and within validation; True ends the run with a checkpoint.
+        Without steps to do it is polled before every scan, and nothing is kept.
     previews
-        Folder for what the network predicts for the first held-out subject, written anew with
-        every validation. The untrained network is then validated too. None with no steps to do.
+        Folder for predictions of the first held-out subject, rewritten with every validation. The
+        untrained network is then validated too. None are made without steps to do.
     **values
-        Fields of `TrainingSettings`, such as ``kind="msp", width=0.2``; they take the place of
-        those of `settings`. ``start_from`` is "nothing", "base" or the path of a model, and
-        ``start_from_target={"trio": "prisma_st"}`` says which of its platforms a target begins as.
+        Fields of `TrainingSettings`, such as ``kind="msp", width=0.2``, which override those of
+        `settings`. ``start_from`` is "nothing", "base" or the path of a model, and
+        ``start_from_target={"trio": "prisma_st"}`` states which of its platforms a target begins
+        as.
 
     Returns
     -------
@@ -121,7 +123,7 @@ def train(
             with processes.agreeing():
                 study = prepare_study(heads, settings, start.per_order)
                 study, start = matched(start, study, where)
-            # Seeding is for this run alone: whoever calls goes on with numbers of their own.
+            # Seeding is for this run only: the caller's random numbers are not affected.
             with torch.random.fork_rng([where] if where.type == "cuda" else []):
                 folder = None if previews is None else Path(previews)
                 run = TrainingRun(
@@ -140,12 +142,12 @@ def run_in_folder(
     on_event: EventHandler | None = None,
     stop_requested: Callable[[], bool] | None = None,
 ) -> Path | None:
-    """Train as the folder says, and keep every event in it.
+    """Train as the folder says, and write every event into it.
 
     Parameters
     ----------
     resume
-        Go on from the checkpoint. Without one the run starts anew either way.
+        Whether to continue from the checkpoint. Without one the run starts again either way.
     on_event, stop_requested
         As for `train`.
 
@@ -195,11 +197,11 @@ def run_in_folder(
 
 
 def _say_nothing(event: Event) -> None:
-    """Leave what happens to the first process to tell."""
+    """Ignore the event: the first process reports."""
 
 
 def _refuse_idle(settings: TrainingSettings, processes: int) -> None:
-    """Say that there are fewer examples than processes."""
+    """Refuse fewer examples than processes."""
     batch = recipe_for(settings).batch
     if settings.steps != 0 and batch < processes:
         problem = f"{batch} examples a step are too few for {processes} processes"
@@ -207,13 +209,13 @@ def _refuse_idle(settings: TrainingSettings, processes: int) -> None:
 
 
 def _refuse_finished(out: Path) -> None:
-    """Say that there is nothing to go on with."""
+    """Refuse to continue a finished model."""
     if out.exists() and not checkpoint_path(out).exists():
         raise UserError("is finished", out, "resume", Overwrite("train anew"))
 
 
 def _refuse_occupied(out: Path) -> None:
-    """Keep hours of another run from being written over."""
+    """Refuse to overwrite hours of another run."""
     if out.exists():
         raise UserError("exists already", out, "out", Overwrite())
     if checkpoint_path(out).exists():

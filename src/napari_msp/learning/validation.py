@@ -1,4 +1,4 @@
-"""Predict subjects that are not learned from whole: how far off, and a picture of the first."""
+"""Whole predictions of subjects that are not learned from: their error, and a preview image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from napari_msp.signal.spherical_harmonics import default_regularisation
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How a network does on subjects it has not learned from: SH MSE, and the first one's image.
+    """A network's result on subjects it has not learned from: SH MSE, and the first one's image.
 
     The image is on the network's own lattice.
     """
@@ -41,17 +41,17 @@ def validate(
 ) -> dict[str, Validation]:
     """Predict whole heads, and measure the error on each target of a network.
 
-    The error is measured on truth's own lattice: where that is not the network's, the prediction
-    is interpolated. Interpolating truth would smooth its noise and flatter the network. First
-    stages that targets share are run once a head.
+    The error is measured on truth's own lattice: if that is not the network's, the prediction is
+    interpolated. Interpolating truth would smooth its noise and flatter the network. First stages
+    that targets share are run once per head.
 
     Parameters
     ----------
     network
-        Is left in eval mode.
+        Network, which is left in eval mode.
     heads
-        Gives those that were scanned on a target; targets that nobody was scanned on are left out.
-        None: the held-out ones.
+        Returns the heads that were scanned on a target; targets without any are left out. None: the
+        held-out heads.
     """
     network.eval()
     targets = network.networks if isinstance(network, SharedMSP) else (network.target,)
@@ -76,7 +76,7 @@ def validate(
 
 
 def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = None) -> float:
-    """Return what statistical alignment does on these heads, measured as in `validate`.
+    """Return the error of statistical alignment on these heads, measured as in `validate`.
 
     None: on the held-out heads that were scanned on the target.
     """
@@ -88,7 +88,7 @@ def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = No
 
 
 def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], GridImage]:
-    """Return what predicts a target by its statistics alone: what a network has to beat.
+    """Return a function that predicts a target by its statistics alone: the baseline to beat.
 
     Each coefficient of the input is moved to the mean and deviation that it has on the target
     platform over the training subjects who were scanned on it.
@@ -107,7 +107,7 @@ def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], Gr
 
 
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
-    """Write the prediction of the first subject in `shown` over the one before.
+    """Write the prediction of the first subject in `shown`, replacing the previous one.
 
     It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
     order, coefficients in scanner axes, on the lattice of `prediction`, which is in grid axes.
