@@ -123,8 +123,9 @@ class Predicted:
         if self.errors is None:
             truth = prediction.target in prediction.siblings
             return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
-        before, changed_by = self.errors.sh_mse_before, self.errors.change
-        beside = "" if before is None else f" (before: {sh_mse(before)}{_sign(changed_by)})"
+        before, change = self.errors.sh_mse_before, self.errors.change
+        by = "" if change is None else f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
+        beside = "" if before is None else f" (before: {sh_mse(before)}{by})"
         return f"{name}: SH MSE {sh_mse(self.errors.sh_mse)}{beside}"
 
     @property
@@ -137,13 +138,6 @@ class Predicted:
             f"{self.prediction.label} → {self.prediction.target} is worse than before: it errs "
             f"{change:.0f} % more than the scan itself, left as it is."
         )
-
-
-def _sign(change: float | None) -> str:
-    """Return by how many percent an error is above or below the one before, as text."""
-    if change is None:
-        return ""
-    return f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
 
 
 def notes_of(prediction: Prediction) -> tuple[str, ...]:
