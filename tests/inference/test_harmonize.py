@@ -208,8 +208,8 @@ def test_two_platforms_leave_nothing_to_disagree(make_network):
     from napari_msp.networks.msp import MSP
 
     network = MSP({"prisma_st": make_network("hned", "prisma_st")}, "prisma_st").eval()
-    found = dict(outputs_of(network, torch.randn(1, 28, 4, 4, 4), 0.5, {}))
-    assert [each.what for each in found] == ["prediction", "first stage"]
+    found = dict(outputs_of(network, torch.randn(1, 28, 4, 4, 4), 0.5, {"renamed": torch.ones(28)}))
+    assert [each[:2] for each in found] == [("renamed", "prediction"), ("renamed", "first stage")]
     torch.testing.assert_close(*found.values())
 
 

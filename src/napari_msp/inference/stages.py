@@ -51,14 +51,15 @@ def outputs_of(
         Result of `network.far(x)`, if it was run before.
     """
     if isinstance(network, SharedMSP):
-        found = network(x, alpha, far)
-    elif isinstance(network, MSP):
-        found = {network.target: network(x, alpha, None, far)}
+        found = {target: (target, stages) for target, stages in network(x, alpha, far).items()}
     else:
-        yield Output(network.target, "prediction"), network.forward_features(x, far)[0]
-        return
-    for target, stages in found.items():
-        own, branches = stages.first[target], stages.branches
+        [target] = deviations  # which a start's network predicts under another name
+        if not isinstance(network, MSP):
+            yield Output(target, "prediction"), network.forward_features(x, far)[0]
+            return
+        found = {target: (network.target, network(x, alpha, None, far))}
+    for target, (known_as, stages) in found.items():
+        own, branches = stages.first[known_as], stages.branches
         yield Output(target, "prediction"), stages.second
         yield Output(target, "first stage"), own
         if branches:
