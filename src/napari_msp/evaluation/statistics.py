@@ -1,7 +1,7 @@
 """Statistics of errors: paired tests as in the paper, permutations, effect sizes, intervals.
 
 Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals are over subjects:
-Student's t of a few, else a bootstrap with fixed random numbers: one table, one interval.
+Student's t for a few, else a bootstrap with fixed random numbers, so that a table's stay the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.formatting import counted
 
 EXACT_LIMIT = 50
-"""Up to this many pairs the null distribution is counted out, above it is taken as normal."""
+"""Largest number of pairs for an exact null distribution; for more it is taken as normal."""
 
 LEVEL = 0.05
 """Level below which a corrected p-value is called significant."""
@@ -25,22 +25,22 @@ RESAMPLES = 5000
 """Draws of a bootstrap (our choice)."""
 
 FOR_INTERVAL = 3
-"""Subjects from whom there is an interval: two do not say how much subjects differ (our choice)."""
+"""Smallest number of subjects for an interval: two do not show how subjects differ (ours)."""
 
 FOR_BOOTSTRAP = 6
-"""Subjects from whom it is a bootstrap's, which of a few is no wider than they are: the one of
-two has the mean in it half the time. Of fewer it is Student's (our choice)."""
+"""Smallest number of subjects for a bootstrap, which is too narrow for few: the one of two holds
+the mean half the time. For fewer subjects the interval is Student's (our choice)."""
 
 FEWEST = 6
-"""Subjects without whom nothing is tested: five give no p below 0.06 (our choice)."""
+"""Smallest number of subjects for a test: five give no p below 0.06 (our choice)."""
 
 EXACT_SUBJECTS = 12
-"""Up to so many subjects all sign flips are counted; beyond, `FLIPS` are drawn (our choice)."""
+"""Largest number of subjects whose sign flips are all counted; else `FLIPS` are drawn (ours)."""
 
 FLIPS = 10_000
 
 ROUNDING = 1e-12
-"""Part of a sum below which two are taken as equal."""
+"""Relative difference below which two sums count as equal."""
 
 Interval = tuple[float, float]
 
@@ -52,16 +52,16 @@ class PairedTest:
     Attributes
     ----------
     unequal
-        Those whose errors differ; only they enter the test.
+        Number of pairs whose errors differ; only they enter the test.
     p_value
-        Two-sided, not corrected; None where no pair differs: there is nothing to test.
+        Two-sided p-value, not corrected; None if no pair differs, so that there is nothing to test.
     corrected_p_value
-        After Bonferroni; None where `p_value` is, or while nothing was corrected.
+        The same after Bonferroni; None if `p_value` is, or as long as nothing was corrected.
     median_difference
         Median of first minus second error, in the errors' unit; None without pairs.
     rank_biserial
-        Effect size (W⁺ - W⁻) / (W⁺ + W⁻) in [-1, 1], of sums of ranks where the first is larger and
-        where it is smaller; -1: in every pair.
+        Effect size (W⁺ - W⁻) / (W⁺ + W⁻) in [-1, 1], from the sums of ranks where the first is
+        larger and where it is smaller; -1: smaller in every pair.
     """
 
     pairs: int
@@ -78,10 +78,10 @@ def wilcoxon(
 ) -> PairedTest:
     """Test whether paired errors differ: Wilcoxon's signed-rank test, two-sided.
 
-    Pairs without difference are left out (Wilcoxon's own rule), tied differences share their mean
-    rank. Up to `EXACT_LIMIT` pairs the distribution over all sign flips of these very ranks is
-    counted, so ties are exact too; above, it is normal with the tie-corrected variance
-    Σ rank² / 4 and no continuity correction.
+    Pairs without difference are left out (Wilcoxon's own rule); tied differences share their mean
+    rank. Up to `EXACT_LIMIT` pairs, the distribution over all sign flips of these ranks is counted,
+    so that ties are exact too; above, it is normal with the tie-corrected variance Σ rank² / 4 and
+    no continuity correction.
 
     Parameters
     ----------
@@ -115,9 +115,9 @@ def wilcoxon(
 
 
 def bonferroni(tests: Sequence[PairedTest]) -> list[PairedTest]:
-    """Multiply every p-value by the number of tests that were possible, up to 1 (Bonferroni).
+    """Multiply every p-value by the number of possible tests, up to 1 (Bonferroni).
 
-    The note says where so few pairs could not have reached `LEVEL` whatever their values.
+    The note says if this number of pairs could not reach `LEVEL` whatever their values.
     """
     family = sum(test.p_value is not None for test in tests)
     return [
@@ -133,8 +133,8 @@ def bonferroni(tests: Sequence[PairedTest]) -> list[PairedTest]:
 
 
 def _exact(ranks: FloatArray, positive: float) -> float:
-    """Count the sign flips of the ranks that lie as far from the middle as `positive`."""
-    # Mean ranks end in .0 or .5: doubled they are whole and can index a table.
+    """Return the share of the ranks' sign flips that lie as far from the middle as `positive`."""
+    # Mean ranks end in .0 or .5: doubled they are whole, and can index a table.
     doubled = np.round(2 * ranks).astype(int)
     ways = np.zeros(int(doubled.sum()) + 1)
     ways[0] = 1
@@ -153,7 +153,7 @@ def _normal(ranks: FloatArray, positive: float) -> float:
 
 
 def _power_note(pairs: int, family: int) -> str:
-    """Say when no outcome of so few pairs can reach `LEVEL`."""
+    """Return a note if no outcome of this number of pairs can reach `LEVEL`."""
     smallest = family * 2.0 ** (1 - pairs)
     if smallest <= LEVEL:
         return ""
@@ -162,7 +162,7 @@ def _power_note(pairs: int, family: int) -> str:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Interval of the mean of one value a subject, see `interval_name`.
+    """Return the interval of the mean of one value per subject, see `interval_name`.
 
     None for fewer than `FOR_INTERVAL` subjects.
     """
@@ -174,9 +174,9 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 
 def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
-    """Interval of `relative_change` in percent, see `ratio_interval`.
+    """Return the interval of `relative_change` in percent, see `ratio_interval`.
 
-    None for fewer than `FOR_INTERVAL` subjects, and where a value of `second` is not above 0.
+    None for fewer than `FOR_INTERVAL` subjects, and if a value of `second` is not above 0.
     """
     ends = ratio_interval(first, second) if min(second, default=0) > 0 else None
     return None if ends is None else (100 * (ends[0] - 1), 100 * (ends[1] - 1))
@@ -185,10 +185,10 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
 def ratio_interval(
     first: Sequence[float] | FloatArray, second: Sequence[float] | FloatArray
 ) -> Interval | None:
-    """Interval of the ratio of two means, drawn subject by subject: pairs stay together.
+    """Return the interval of the ratio of two means, drawn by subject: pairs stay together.
 
-    Student's, of few subjects, is linear in what each of them adds. Both have one value a subject,
-    in one order. See `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
+    Both have one value per subject, in the same order. Student's interval, for few subjects, is
+    linear in what each adds. See `interval_name`; None for fewer than `FOR_INTERVAL` subjects.
     """
     if len(first) < FOR_BOOTSTRAP:
         a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
@@ -199,9 +199,9 @@ def ratio_interval(
 
 
 def students_interval(estimate: float, deviations: FloatArray) -> Interval | None:
-    """Give Student's interval of an estimate; None for fewer than `FOR_INTERVAL` subjects.
+    """Return Student's interval of an estimate; None for fewer than `FOR_INTERVAL` subjects.
 
-    Deviations are (N,): by how much each subject's own value differs from the estimate.
+    Deviations are (N,) differences of the subjects' own values from the estimate.
     """
     n = len(deviations)
     if n < FOR_INTERVAL:
@@ -212,7 +212,7 @@ def students_interval(estimate: float, deviations: FloatArray) -> Interval | Non
 
 
 def interval_name(subjects: Iterable[int], of: str = "subjects") -> str:
-    """Name the intervals of so many subjects each, such as "95 % bootstrap interval"."""
+    """Return the name of intervals over these subject counts, say "95 % bootstrap interval"."""
     counts = [each for each in subjects if each >= FOR_INTERVAL]
     if not counts:
         return f"no interval of fewer than {FOR_INTERVAL} {of}"
@@ -224,31 +224,31 @@ def interval_name(subjects: Iterable[int], of: str = "subjects") -> str:
 
 
 def relative_change(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """By how many percent the mean of `first` exceeds that of `second`; None where that is 0."""
+    """Return how far the mean of `first` exceeds `second`'s in percent; None where that is 0."""
     if not np.mean(second) > 0:
         return None
     return float(100 * (np.mean(first) / np.mean(second) - 1))
 
 
 def _drawn_means(*samples: Sequence[float] | FloatArray) -> FloatArray:
-    """(S, RESAMPLES) means of samples whose subjects are drawn anew, the same for all samples."""
+    """Return (S, RESAMPLES) means of samples whose subjects are redrawn, alike for all samples."""
     n = len(samples[0])
     drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
     return np.array([np.asarray(each, dtype=float)[drawn].mean(axis=1) for each in samples])
 
 
 def _middle(estimates: FloatArray) -> Interval:
-    """Give the ends between which the middle 95 % of a bootstrap's estimates lie."""
+    """Return the ends of the middle 95 % of a bootstrap's estimates."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(estimates, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def nested_interval(datasets: Sequence[Sequence[float]]) -> Interval | None:
-    """Interval of the mean of datasets' means, where datasets are drawn first, then their subjects.
+    """Return the interval of the mean of datasets' means, drawing datasets, then their subjects.
 
-    Each dataset has one value a subject. See `interval_name`, of so many datasets; None for fewer
-    than `FOR_INTERVAL`: they do not say how datasets differ.
+    Each dataset has one value per subject. See `interval_name`, for numbers of datasets; None for
+    fewer than `FOR_INTERVAL`: they do not show how datasets differ.
     """
     if len(datasets) < FOR_INTERVAL:
         return None
@@ -275,11 +275,12 @@ class PermutationTest:
     Attributes
     ----------
     p_value
-        Two-sided, of this quantity alone.
+        Two-sided p-value of this quantity alone.
     corrected_p_value
-        By the largest |t| of all that were tested together (Westfall 1993, Nichols 2002).
+        The same, corrected by the largest |t| of all quantities tested together (Westfall 1993,
+        Nichols 2002).
     smallest
-        The smallest p-value that so few subjects can give.
+        Smallest p-value that this number of subjects can give.
     exact
         Whether all sign flips were counted.
     """
@@ -294,20 +295,20 @@ class PermutationTest:
 def permutation_tests(differences: FloatArray) -> list[PermutationTest | None]:
     """Test whether paired differences are 0 on average, by flipping the signs of whole subjects.
 
-    Without an effect a subject's two values may be exchanged, in all quantities at once. The
-    statistic is Student's t. The correction for testing many allows for how they hang together:
-    it compares each |t| with the largest |t| of all under every flip.
+    Without an effect, a subject's two values are exchangeable, in all quantities at once. The
+    statistic is Student's t. The correction for multiple tests allows for correlated quantities:
+    each |t| is compared with the largest |t| of all under every flip.
 
     Parameters
     ----------
     differences
-        (N, K): N subjects, K quantities tested together; nan where a subject has none.
+        (N, K): N subjects, K quantities tested together; nan where a subject has no value.
 
     Returns
     -------
     list
-        One a quantity; None for fewer than `FEWEST` subjects, or where no difference differs
-        from 0: there is nothing to test.
+        A test per quantity; None for fewer than `FEWEST` subjects, or if all differences are 0, so
+        that there is nothing to test.
     """
     there = np.isfinite(differences)
     counts = there.sum(axis=0)
@@ -320,7 +321,7 @@ def permutation_tests(differences: FloatArray) -> list[PermutationTest | None]:
     taking_part = d[there[:, tested].any(axis=1)]
     signs, exact = _sign_flips(len(taking_part))
     sums = np.abs(signs @ taking_part)
-    # Of one quantity |t| grows with the sum. Equal up to rounding counts as reached.
+    # For one quantity |t| grows with the sum. Equal up to rounding counts as reached.
     reached = sums >= sums[0] - ROUNDING * np.abs(taking_part).sum(axis=0)
     flipped = _t(sums, taking_part, counts)
     largest = flipped.max(axis=1)
@@ -328,7 +329,7 @@ def permutation_tests(differences: FloatArray) -> list[PermutationTest | None]:
         smallest = max(2.0 ** (1 - int(counts[column])), 0.0 if exact else 1 / len(signs))
         p_value = max(float(reached[:, column].mean()), smallest)
         above = float((largest >= flipped[0, column] * (1 - 1e-9)).mean())
-        # All testing together gives no smaller one, whatever rounding does to a huge |t|.
+        # The correction never lowers a p-value, whatever rounding does to a huge |t|.
         found[where] = PermutationTest(
             int(counts[column]), p_value, max(above, p_value), smallest, exact
         )
@@ -336,9 +337,9 @@ def permutation_tests(differences: FloatArray) -> list[PermutationTest | None]:
 
 
 def _sign_flips(subjects: int) -> tuple[FloatArray, bool]:
-    """Give (F, N) signs, of which the first change nothing: all there are, or drawn ones.
+    """Return (F, N) signs, the first of which change nothing: all there are, or drawn ones.
 
-    Of two that are each other's opposites, and so have one |t|, one stands for both.
+    Opposite signs give the same |t|, so one of the two stands for both.
     """
     if subjects <= EXACT_SUBJECTS:
         numbers = np.arange(2 ** (subjects - 1))[:, None]
@@ -349,8 +350,8 @@ def _sign_flips(subjects: int) -> tuple[FloatArray, bool]:
 
 
 def _t(sums: FloatArray, d: FloatArray, counts: FloatArray) -> FloatArray:
-    """(F, K) |t| of flipped differences that have these sums; nan is 0 in `d`."""
+    """Return (F, K) |t| of flipped differences with these sums; nan is 0 in `d`."""
     squares = np.square(d).sum(axis=0)  # flips change no square
     left = 1 - np.square(sums) / (counts * squares)
-    # All differences equal and of one sign: as clear as flips can say, and no division by 0.
+    # All differences equal and of one sign: the clearest case, without a division by 0.
     return np.asarray(np.sqrt((counts - 1) * (1 / np.maximum(left, ROUNDING) - 1)))

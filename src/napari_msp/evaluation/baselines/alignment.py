@@ -1,7 +1,7 @@
-"""Statistical alignment: matched means and deviations, over the image, by tissue and by place.
+"""Statistical alignment: means and deviations matched over the image, by tissue and by place.
 
-The paper cites it (its references 6 and 7). Statistics are those of the training subjects, never of
-the subject that is predicted.
+The paper cites it (its references 6 and 7). Statistics are those of the training subjects, never
+those of the predicted subject.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish
 
 SMALLEST_REGION = 100
-"""Training voxels below which a region is treated as the whole image is (our choice)."""
+"""Number of training voxels below which a region gets the whole image's alignment (ours)."""
 
 FLUID, GREY, WHITE = range(3)
 """Labels of the regions: CSF, grey and white matter. A voxel belongs to what fills most of it."""
@@ -33,8 +33,8 @@ START = {FLUID: (5, 25), GREY: (50, 25), WHITE: (50, 90)}
 class StatisticalAlignment(LearnedBaseline):
     """Match the mean and deviation of each coefficient, over the whole image.
 
-    The global form of the statistical alignment that the paper cites (its references 6 and 7).
-    Statistics are those of the training subjects, never of the subject that is predicted.
+    This is the global form of the statistical alignment that the paper cites (its references 6 and
+    7). Statistics are those of the training subjects, never those of the predicted subject.
     """
 
     name = "alignment"
@@ -50,7 +50,7 @@ class StatisticalAlignment(LearnedBaseline):
         self._target = measure_standardisation(targets, per_order=False)
 
     def _map(self, image: SHImage) -> SHImage:
-        """Give (c - mean_source) / deviation_source · deviation_target + mean_target."""
+        """Return (c - mean_source) / deviation_source · deviation_target + mean_target."""
         return with_coefficients(image, self._target.undo(self._source.apply(image)))
 
 
@@ -61,7 +61,7 @@ class Regions:
     Attributes
     ----------
     spread
-        (2,) deviations of the two features, which make them count alike.
+        (2,) deviations of the two features, which give them equal weight.
     centres
         (3, 2) features of each label's typical voxel, over `spread`.
     """
@@ -70,7 +70,7 @@ class Regions:
     centres: FloatArray
 
     def labels(self, image: SHImage) -> IntArray:
-        """Give (X, Y, Z) labels of the nearest centre; `OUTSIDE` outside the mask."""
+        """Return (X, Y, Z) labels of the nearest centre; `OUTSIDE` outside the mask."""
         labels = np.full(image.mask.shape, OUTSIDE)
         labels[image.mask] = vq(_features(image) / self.spread, self.centres)[0]
         return labels
@@ -80,8 +80,8 @@ def find_regions(images: Sequence[SHImage]) -> Regions:
     """Cluster the training subjects' voxels by k-means with three centres (our choice).
 
     The features are the coefficient of order 0 and the root of the RISH of order 2: fluid has
-    little signal left, white matter is anisotropic. Neither changes as a head turns. `images` are
-    of the input platform.
+    little signal left, white matter is anisotropic. Neither depends on the head's orientation.
+    `images` are of the input platform.
     """
     features = np.concatenate([_features(image) for image in images])
     spread = np.maximum(features.std(axis=0), np.finfo(float).tiny)
@@ -94,16 +94,16 @@ def find_regions(images: Sequence[SHImage]) -> Regions:
 
 
 def _features(image: SHImage) -> FloatArray:
-    """(N, 2) signal and anisotropy of the in-mask voxels."""
+    """Return (N, 2) signal and anisotropy of the in-mask voxels."""
     coefficients = image.coefficients[image.mask].astype(float)
     return np.stack([coefficients[:, 0], np.sqrt(rish(coefficients)[:, 1])], axis=-1)
 
 
 class RegionalAlignment(LearnedBaseline):
-    """Match the mean and deviation of each coefficient within regions of like tissue.
+    """Match the mean and deviation of each coefficient within regions of similar tissue.
 
-    The regional form of the statistical alignment that the paper cites, which does not say what
-    its regions are. Ours are three kinds of tissue (see `find_regions`), found in the input image
+    This is the regional form of the statistical alignment that the paper cites, which does not
+    define its regions. Ours are three tissue classes (see `find_regions`), found in the input image
     alone, so that a new subject is divided just as the training subjects were. Voxels of a finer
     target belong to the region of the nearest input voxel; those midway between two regions to
     neither.
@@ -147,10 +147,10 @@ def _inside(target: SHImage, part: SHImage) -> SHImage:
 class VoxelAlignment(LearnedBaseline):
     """Match the mean and deviation of each coefficient at every place.
 
-    The voxelwise form of the statistical alignment that the paper cites. Mean and deviation are
-    over the training subjects and over neighbouring places in `CommonSpace`, so that one subject
-    is enough. They are measured on coefficients standardised over the whole image: where nobody
-    has brain, whole-image alignment is what remains.
+    This is the voxelwise form of the statistical alignment that the paper cites. Mean and deviation
+    are over the training subjects and over neighbouring places in `CommonSpace`, so that one
+    subject is enough. They are measured on coefficients standardised over the whole image: where
+    nobody has brain, whole-image alignment remains.
     """
 
     name = "alignment by voxel"
@@ -181,7 +181,7 @@ class VoxelAlignment(LearnedBaseline):
     def _local_statistics(
         self, images: Sequence[SHImage], inputs: Sequence[SHImage], standard: Standardisation
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean and deviation of standardised channels, each (X, Y, Z, C) on the common lattice."""
+        """Return local means and deviations of standardised channels, (X, Y, Z, C) each."""
 
         def moments(image: SHImage) -> FloatArray:
             channels = standard.apply(image)

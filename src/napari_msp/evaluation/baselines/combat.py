@@ -1,7 +1,7 @@
 """ComBat (Johnson 2007, Fortin 2017): each value's scanner effect, shrunk towards the others'.
 
-The steps are neuroCombat's own. They are called one by one, because its driver takes no reference
-batch with NumPy 1.24 or newer, and does not apply what it learned to anybody new.
+The steps are neuroCombat's own. They are called one by one, because its driver accepts no reference
+batch with NumPy 1.24 or newer, and cannot apply what it learned to new people.
 """
 
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ from napari_msp.evaluation.baselines.base import WIDTH, CommonSpace, LearnedBase
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 
 ROUNDING = 1e-6
-"""Difference, as a part of the largest value, that is none: images are float32."""
+"""Difference relative to the largest value that counts as none: images are float32."""
 
 SOURCE, TARGET = 0, 1
-"""Batches."""
+"""Numbers of the batches."""
 
 
 @dataclass(frozen=True)
 class ScannerEffect:
-    """How values of the input platform become the target's: gain · value + offset, (F,) each."""
+    """Map of values on the input platform to the target's: gain · value + offset, (F,) each."""
 
     gain: FloatArray
     offset: FloatArray
 
     def remove(self, values: FloatArray) -> FloatArray:
-        """Give (S, F) values of the input platform as the target would have had them."""
+        """Return (S, F) values of the input platform as the target would have given them."""
         return np.asarray(self.gain * values + self.offset)
 
 
 def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: bool) -> ScannerEffect:
-    """Learn ComBat with the target as its reference batch, so that the target's values stay.
+    """Learn ComBat with the target as reference batch, so that the target's values stay.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
         (S, F) and (T, F): F values of one kind (a measure in F regions, a coefficient at F places)
         of each person on each platform.
     paired
-        Whether row k of both is the same person. Each person is then a covariate, so that a person
-        who is typical or not counts nothing towards the scanner's effect. Such a model says nothing
-        about spread: the residuals of the two platforms are mirror images. Only the mean is
-        adjusted then; else mean and spread are, and from few people the library takes the input's
-        spread for too large (with 5, nearly twice).
+        Whether row k of both is the same person. Each person is then a covariate, so that unusual
+        people do not distort the scanner's effect. Such a model cannot estimate spread, as the
+        residuals of the two platforms are mirror images: only the mean is adjusted. Otherwise mean
+        and spread are, and with few people the library overestimates the input's spread (with 5, to
+        nearly twice).
 
     Raises
     ------
@@ -75,12 +75,12 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
         raise UserError("values are missing or infinite", remedy=Advice("leave those out"))
     differences = values[:, people[0] :] - values[:, : people[0]] if paired else np.empty((0, 0))
     if paired and np.ptp(differences, axis=1).max() <= ROUNDING * np.abs(values).max():
-        # Everybody's shift is the same: there is nothing to shrink, and no variance to divide by.
+        # Everybody's shift is the same: nothing to shrink, and no variance to divide by.
         return ScannerEffect(np.ones(len(values)), differences.mean(axis=1))
     covariates = _contrasts(len(inputs)) if paired else np.empty((sum(people), 0))
     batches = np.repeat([SOURCE, TARGET], people)
     table = np.column_stack([batches, covariates]).astype(object)
-    table[:, 0] = batches  # whole numbers, which columns are counted by
+    table[:, 0] = batches  # whole numbers, by which columns are counted
     columns = list(range(1, table.shape[1]))
     design = library.make_design_matrix(table, 0, [], columns, TARGET)
     about = {
@@ -90,7 +90,7 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
         "batch_info": [list(np.flatnonzero(batches == each)) for each in (SOURCE, TARGET)],
         "ref_level": TARGET,
     }
-    with np.errstate(all="ignore"):  # what comes of it is looked at below
+    with np.errstate(all="ignore"):  # the results are checked below
         standard, mean, variance, _ = library.standardize_across_features(values, design, about)
         found = library.fit_LS_model_and_find_priors(standard, design, about, paired)
         shift, spread = library.find_parametric_adjustments(standard, found, about, paired)
@@ -105,7 +105,7 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
 
 
 def _contrasts(people: int) -> FloatArray:
-    """(2 N, N - 1) covariates of pairs that sum to 0 over people: all 0 is the average person."""
+    """Return (2 N, N - 1) covariates of pairs that sum to 0 over people: the average is all 0."""
     each = np.vstack([np.eye(people - 1), -np.ones((1, people - 1))])
     return np.vstack([each, each])
 
@@ -122,10 +122,10 @@ class ComBat(LearnedBaseline):
     """Add to each coefficient, at every place, the target's shift as ComBat estimates it.
 
     Places are those of `CommonSpace`, `WIDTH` apart, as heads lie differently; a person's value is
-    the average around a place. Coefficients are learned one by one, each over all places, which
-    its empirical Bayes estimate borrows from. The people are travelling heads: their pairs are
-    modelled, and the spread is left as it is (see `learn_scanner_effect`). Beyond the brains the
-    nearest place's shift holds.
+    the average around a place. Coefficients are learned one by one, each over all places, from
+    which its empirical Bayes estimate borrows. The people are travelling heads: their pairs are
+    modelled, and the spread is left unchanged (see `learn_scanner_effect`). Beyond the brains, the
+    nearest place's shift is used.
     """
 
     name = "ComBat"
@@ -138,7 +138,7 @@ class ComBat(LearnedBaseline):
 
     @classmethod
     def hindrance(cls, heads: int) -> UserError | None:
-        """Look for neuroCombat too."""
+        """Check for neuroCombat too."""
         try:
             _library()
         except UserError as error:
@@ -161,13 +161,13 @@ class ComBat(LearnedBaseline):
         self._offsets = field[tuple(nearest)]
 
     def _map(self, image: SHImage) -> SHImage:
-        """Add the shift of each place."""
+        """Add each place's shift."""
         return with_coefficients(image, image.coefficients + self._space.at(image, self._offsets))
 
     def _values(
         self, images: Sequence[SHImage], inputs: Sequence[SHImage], inside: MaskArray
     ) -> FloatArray:
-        """(S, P, C) averages of each person around each place inside a brain."""
+        """Return (S, P, C) averages of each person around each place inside a brain."""
         return np.stack(
             [
                 self._space.local_mean(

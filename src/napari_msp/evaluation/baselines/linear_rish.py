@@ -11,35 +11,35 @@ from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish, scale_orders
 
 SMALLEST_RISH = 1e-12
-"""Floor of a mean RISH before it divides or is divided."""
+"""Floor of a mean RISH before a division."""
 
 LARGEST_CHANGE = 2.0
-"""Factor by which a place's scale may differ from the whole brain's (our choice)."""
+"""Largest factor between a place's scale and the whole brain's (our choice)."""
 
 WIDTHS = (3.0 / 2.355, 2.5, WIDTH)
-"""Standard deviations in mm of the smoothing that are tried (our choice): from the 3 mm at half
-maximum that is usual among heads warped to a template, to what heads that are not warped need."""
+"""Standard deviations in mm of the smoothing that are tried (our choice): from the usual 3 mm at
+half maximum, for heads warped to a template, to what unwarped heads need."""
 
 MOST_TRIED = 4
-"""Training heads by which the smoothing is chosen, at most: more take longer and say no more."""
+"""Largest number of training heads used to choose the smoothing; more would take longer."""
 
 
 class LinearRISH(LearnedBaseline):
     """Scale each SH order, at every place, by the root of target RISH over source RISH.
 
-    Linear RISH harmonization (Mirzaalian 2016). The original averages RISH over subjects that
-    were warped to a template; here they are averaged over subjects and neighbouring places in
-    `CommonSpace`, and fall back to the whole brain's average where nobody has brain. How far
-    around a place depends on how alike heads lie: each of the training heads is predicted by the
-    others with each of `WIDTHS`, and the best is taken; `WIDTH` with a single head. The signal
-    is not clipped to [0, 1] afterwards.
+    This is linear RISH harmonization (Mirzaalian 2016). The original averages RISH over subjects
+    warped to a template; here it is averaged over subjects and neighbouring places in
+    `CommonSpace`, and falls back to the whole brain's average where nobody has brain. The best
+    width depends on how alike heads lie: each training head is predicted by the others with each of
+    `WIDTHS`, and the best is taken; `WIDTH` with a single head. The signal is not clipped to [0, 1]
+    afterwards.
     """
 
     name = "linear RISH"
     summary = "Each SH order scaled at each place by the root of the ratio of mean RISH."
 
     width: float
-    """Standard deviation of the smoothing that was chosen, in mm."""
+    """Standard deviation of the chosen smoothing, in mm."""
 
     _space: CommonSpace
     _scales: FloatArray
@@ -58,7 +58,7 @@ class LinearRISH(LearnedBaseline):
         return with_coefficients(image, scale_orders(image.coefficients, scales))
 
     def _best_width(self, heads: "Sequence[_Head]") -> float:
-        """Choose the smoothing by which others predict each of the first heads best."""
+        """Return the width with which the first heads are predicted best by the others."""
         if len(heads) < 2:
             return WIDTH
         errors = dict.fromkeys(WIDTHS, 0.0)
@@ -70,7 +70,7 @@ class LinearRISH(LearnedBaseline):
         return min(errors, key=errors.__getitem__)
 
     def _set(self, heads: "Sequence[_Head]", width: float) -> None:
-        """Take the scales of some heads, smoothed."""
+        """Set the scales from some heads, smoothed."""
         source = _mean_rish(head.input for head in heads)
         target = _mean_rish(head.target for head in heads)
         self._scales = np.sqrt(target / source)
@@ -87,7 +87,7 @@ class LinearRISH(LearnedBaseline):
 
 
 class _Head:
-    """A training head, its RISH brought to the common space once."""
+    """A training head, with its RISH in the common space computed once."""
 
     def __init__(self, space: CommonSpace, source: SHImage, target: SHImage) -> None:
         self.input, self.target = source, target
@@ -95,7 +95,7 @@ class _Head:
         self.target_rish = space.brought(target, source, _rish)
 
     def error(self, predicted: SHImage) -> float:
-        """Mean squared error of the coefficients where both have brain."""
+        """Return the mean squared error of the coefficients where both have brain."""
         there = on_lattice(predicted, self.target.lattice)
         both = there.mask & self.target.mask
         return float(np.square((there.coefficients - self.target.coefficients)[both]).mean())
@@ -106,6 +106,6 @@ def _rish(image: SHImage) -> FloatArray:
 
 
 def _mean_rish(images: Iterable[SHImage]) -> FloatArray:
-    """Average RISH over each subject's mask, then over subjects, who so count alike."""
+    """Average RISH over each subject's mask, then over subjects, who thus count equally."""
     means = [rish(image.coefficients[image.mask].astype(float)).mean(axis=0) for image in images]
     return np.asarray(np.maximum(np.mean(means, axis=0), SMALLEST_RISH))

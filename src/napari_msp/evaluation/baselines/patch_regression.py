@@ -21,24 +21,24 @@ from napari_msp.signal.channels import (
 from napari_msp.signal.sh_image import SHImage
 
 PENALTY = 1e-3
-"""Of the ridge, per voxel, on standardised coefficients (our choice): small, for patches of few
+"""Ridge penalty per voxel on standardised coefficients (our choice): small, for patches of few
 subjects; errors on simulated heads change by no more than 2 % between 1e-5 and 1e-2."""
 
 PORTION = 4096
-"""Voxels whose patches are in memory at a time."""
+"""Number of voxels whose patches are in memory at a time."""
 
 NEIGHBOURS = np.array(list(product(range(3), repeat=3)))
 """(27, 3) voxels of a patch, counted from its corner."""
 
 
 class PatchRegression(LearnedBaseline):
-    """Predict the target's voxels round an input voxel from the 3³ patch round it, linearly.
+    """Predict the target's voxels around an input voxel linearly from the 3³ patch around it.
 
-    The global linear form of image quality transfer (Alexander 2014; its regression trees are not
-    here). Predictors are the standardised coefficients of the patch, outputs those of the target
-    voxels that lie less than an input voxel away: (2k - 1)³ for a target k times as fine. One that
-    lies between input voxels is so predicted from each of them, and the mean is taken: that is
-    ours, as is the continuation of the image beyond the brain by the nearest voxel in it.
+    This is the global linear form of image quality transfer (Alexander 2014; without its regression
+    trees). Predictors are the standardised coefficients of the patch, outputs those of the target
+    voxels less than an input voxel away: (2k - 1)³ for a target k times as fine. A target voxel
+    between input voxels is thus predicted from each of them, and the mean is taken: this is our
+    choice, as is the continuation of the image beyond the brain by the nearest voxel in it.
     Standardised coefficients are in grid axes, as patches are.
     """
 
@@ -51,12 +51,12 @@ class PatchRegression(LearnedBaseline):
     _weights: FloatArray
 
     def _learn(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> None:
-        """Regress on all patches whose target voxels are all in the target's mask.
+        """Regress on all patches whose target voxels all lie in the target's mask.
 
         Raises
         ------
         UserError
-            When a target's voxel size is no whole fraction of its input's.
+            When a target's voxel size is not a whole fraction of its input's.
         """
         self._scale = scale_between(
             inputs[0].lattice.voxel_sizes, targets[0].lattice.voxel_sizes, "input to target"
@@ -68,7 +68,7 @@ class PatchRegression(LearnedBaseline):
         self._weights = ridge_regression(portions, PENALTY)
 
     def _map(self, image: SHImage) -> SHImage:
-        """Predict on the input's lattice refined by the scale."""
+        """Predict on the input's lattice, refined by the scale."""
         grid = into_grid(image)
         lattice = grid.lattice.refined(self._scale)
         mask = grid.resampled_mask(lattice)
@@ -99,7 +99,7 @@ class PatchRegression(LearnedBaseline):
     def _training_patches(
         self, image: GridImage, target: GridImage
     ) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Give (rows, 27·C) patches and (rows, (2k - 1)³·C) outputs, standardised."""
+        """Yield (rows, 27·C) patches and (rows, (2k - 1)³·C) outputs, standardised."""
         border = self._scale - 1
         channels = _continued(self._source.apply(image), image)
         truth = self._target.apply(target)
@@ -111,13 +111,13 @@ class PatchRegression(LearnedBaseline):
             yield _patches(channels, voxels[complete]), outputs
 
     def _places(self, voxels: IntArray) -> IntArray:
-        """(N, (2k - 1)³, 3) voxels of the refined lattice round (N, 3) input voxels."""
+        """Return (N, (2k - 1)³, 3) voxels of the refined lattice around (N, 3) input voxels."""
         steps = np.array(list(product(range(1 - self._scale, self._scale), repeat=3)))
         return np.asarray(self._scale * voxels[:, None] + steps)
 
 
 def _portions(image: GridImage) -> list[IntArray]:
-    """(N, 3) in-mask voxels, in portions that fit in memory."""
+    """Return (N, 3) in-mask voxels, in portions that fit in memory."""
     voxels = np.argwhere(image.mask)
     return [voxels[start : start + PORTION] for start in range(0, len(voxels), PORTION)]
 
@@ -125,7 +125,7 @@ def _portions(image: GridImage) -> list[IntArray]:
 def _continued(channels: FloatArray, image: GridImage) -> FloatArray:
     """Continue channels beyond the mask, and the lattice by a voxel, by the nearest in-mask voxel.
 
-    Zeros there would be taken for tissue of another kind.
+    Zeros there would look like tissue of another kind.
     """
     nearest = distance_transform_edt(
         ~np.pad(image.mask, 1), return_distances=False, return_indices=True
@@ -134,7 +134,7 @@ def _continued(channels: FloatArray, image: GridImage) -> FloatArray:
 
 
 def _patches(continued: FloatArray, voxels: IntArray) -> FloatArray:
-    """(N, 27·C) patches round (N, 3) voxels, from channels with a border of one voxel."""
+    """Return (N, 27·C) patches around (N, 3) voxels, from channels with a border of one voxel."""
     at = voxels[:, None] + NEIGHBOURS
     return np.asarray(continued[tuple(np.moveaxis(at, -1, 0))].reshape(len(voxels), -1))
 
@@ -144,15 +144,15 @@ def ridge_regression(
 ) -> FloatArray:
     """Regress several outputs on predictors and a constant.
 
-    Minimises |X W - Y|² + n · penalty · |W|², the constant's row of W not counted. Only X'X and
-    X'Y are kept, in float64, so that memory does not grow with the number n of rows.
+    Minimises |X W - Y|² + n · penalty · |W|², without the constant's row of W. Only X'X and X'Y are
+    kept, in float64, so that memory does not grow with the number n of rows.
 
     Parameters
     ----------
     portions
         (rows, P) predictors with their (rows, Q) outputs.
     penalty
-        Against predictors of variance 1.
+        Penalty for predictors of variance 1.
 
     Returns
     -------

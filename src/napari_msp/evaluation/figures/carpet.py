@@ -1,8 +1,8 @@
-"""How good a scan is, in one picture: slices against volumes, with the worst of both named.
+"""Quality of a scan in one picture: slices against volumes, with the worst of both named.
 
-Each column is a volume, those of a shell beside each other; each row a slice. Blue is signal that
-is missing from what the other volumes let expect, red is too much of it. Above, how far the head
-lies from its usual place, and how much each volume resembles its neighbour in q-space.
+Each column is a volume, sorted by shell; each row a slice. Blue is less signal than expected from
+the other volumes, red is more. Above are the displacement of the head from its usual place, and
+the similarity of each volume to its neighbour in q-space.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from napari_msp.evaluation.figures.curves import INK, SOFT
 from napari_msp.evaluation.figures.layout import plain_figure, tidy, write_figure
 
 REACH = 0.5
-"""Share of signal, missing or too much, at which colours are full."""
+"""Share of signal, missing or in excess, at which colours are full."""
 
 NAMED = 6
-"""Worst slices and volumes that are named."""
+"""Number of worst slices and volumes that are named."""
 
 MARK, TRACE, UNKNOWN = "#d55e00", "#0072b2", "#d9d9d9"
 
 
 def write_carpets(folder: str | Path, scans: Sequence[ScanSummary]) -> list[Path]:
-    """Draw each scan's quality to `<its file's stem>_quality.png`; give the files."""
+    """Draw each scan's quality to `<its file's stem>_quality.png`; return the files."""
     written = []
     for scan in scans:
         if scan.quality is not None:
@@ -41,7 +41,7 @@ def write_carpets(folder: str | Path, scans: Sequence[ScanSummary]) -> list[Path
 
 
 def carpet_figure(quality: ScanQuality, name: str) -> Figure:
-    """Draw how good a scan is, its name above."""
+    """Draw the quality of a scan, its name above."""
     order = np.argsort(quality.b_values, kind="stable")
     figure = plain_figure(9.5, 6.0)
     axes = figure.subplot_mosaic(

@@ -1,4 +1,4 @@
-"""Validation curves of every method, and whether they are flat at their end."""
+"""Validation curves of every method, and whether they are flat at the end."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,29 +16,29 @@ Curve = Sequence[tuple[int, float]]
 """Steps done and error, in order."""
 
 LAST_PART = 0.2
-"""Share of the steps, at the end, over which a curve is called flat or not (our choice)."""
+"""Share of the steps, at the end, over which a curve is judged flat or not (our choice)."""
 
 FLAT = 2.0
-"""Percent of change over `LAST_PART` within which it is called flat (our choice)."""
+"""Largest change in percent over `LAST_PART` of a curve that is called flat (our choice)."""
 
 COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31", "#7f3c8d",
     "#637939", "#a50f15", "#393b79", "#7f7f7f", "#00838f", "#b8860b",
 )  # fmt: skip
-"""The first ones are Okabe and Ito's, which can be distinguished without full colour vision."""
+"""Colours of curves, first Okabe and Ito's, which differ without full colour vision too."""
 
 INK, SOFT = "#1d232b", "#5b6672"
 
 HIGHLIGHT = "MSP"
-"""The method drawn thick and dark."""
+"""Method that is drawn thick and dark."""
 
 
 def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Draw validation error over training steps, one column a target.
+    """Draw validation errors over training steps, one column per target.
 
-    Above the curves; beneath, by how many percent each still changes over the last fifth of its
-    steps, after the straight line through these points. The names beneath are the legend. `curves`
-    are (step, error) by target and method, errors above 0; a method has one colour everywhere.
+    Curves are above; below is how many percent each still changes over the last fifth of its
+    steps, by the straight line through these points. The names there are the legend. `curves` are
+    (step, error) by target and method, errors above 0; a method has one colour everywhere.
     """
     methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
     if not methods:
@@ -68,10 +68,10 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def change_at_end(curve: Curve) -> float | None:
-    """Give the change over the last fifth of the steps in percent of the error there.
+    """Return the change over the last fifth of the steps in percent of the error there.
 
-    By the straight line through the points of the last fifth, or the last two where fewer lie
-    there. Negative while the error still falls; None for fewer than two points.
+    It follows the straight line through the points of the last fifth, or the last two if there
+    are fewer. Negative while the error still falls; None for fewer than two points.
     """
     if len(curve) < 2:
         return None
@@ -96,7 +96,7 @@ def _draw_curves(
             gid=method,
         )
     axes.set_yscale("log")
-    # Round numbers rather than powers: the curves of one target seldom span a factor of ten.
+    # Round numbers, not powers: the curves of one target seldom span a factor of ten.
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,6 +1,6 @@
-"""The pages of proof there are, and how heads are measured for them.
+"""List of the pages of proof, and the measurement of heads for them.
 
-A page is added to `PAGES`; a row that is made of other rows' values, to `DERIVED`.
+Add a page to `PAGES`; add a row derived from other rows' values to `DERIVED`.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,10 +49,10 @@ PAGES: Mapping[str, Callable[[Study], Page | None]] = {
     "Site effect": site_effect_page,
     "Two groups": group_page,
 }
-"""What makes each page, by title; None where too few were measured for its question."""
+"""Functions that make the pages, by title; they return None if too little was measured."""
 
 DERIVED = (combat_of_regions, mean_of_others)
-"""What gives the rows that are made of other rows' values, and says in words what cannot be had."""
+"""Functions that derive rows from measured ones; they yield a string for what they could not."""
 
 
 def make_pages(study: Study, go_on: Callable[[], None] = lambda: None) -> list[Page]:
@@ -61,7 +61,7 @@ def make_pages(study: Study, go_on: Callable[[], None] = lambda: None) -> list[P
     Parameters
     ----------
     go_on
-        Called before each; whatever it raises ends the work.
+        Function called before each page; whatever it raises ends the work.
     """
     pages = []
     whole = with_derived(study)
@@ -76,9 +76,9 @@ def make_pages(study: Study, go_on: Callable[[], None] = lambda: None) -> list[P
 
 
 def with_derived(study: Study) -> Study:
-    """Add the rows that are made of others' values; one that cannot be made says why.
+    """Add the rows derived from others' values; one that cannot be made says why.
 
-    Table 1's floor is none for means of regions, and is not called so.
+    Table 1's floor is no floor for regional means, so it gets another name.
     """
     values = Results(
         [replace(v, method=NOISE_FREE) if v.method == FLOOR else v for v in study.values]
@@ -95,9 +95,9 @@ def with_derived(study: Study) -> Study:
 
 
 class InRegions:
-    """Measures heads by region for the pages of proof.
+    """Measurement of heads by region for the pages of proof.
 
-    What goes wrong with one head is noted, and the others go on.
+    Problems with one head are noted, and the others are measured all the same.
     """
 
     def __init__(self, plan: Plan, target: str, seed: int, dataset: TravellingHeads) -> None:
@@ -118,7 +118,7 @@ class InRegions:
         predicted: Mapping[str, Maps],
         maps_alone: MapsByRow,
     ) -> None:
-        """Measure who is predicted, with the rows that stand for nothing and for the best."""
+        """Measure a predicted subject, with rows of no harmonization and of the best possible."""
         before = predicted.get(BEFORE)
         if before is None:
             source = _fitted(self._dataset.acquisition(subject, self._plan.source), b)
@@ -137,9 +137,9 @@ class InRegions:
     def _of_signal(
         self, subject: str, b: float, truth: SHImage
     ) -> dict[str, dict[str, FloatArray]]:
-        """Give what finished maps are compared with: maps of both scans' own signal.
+        """Return the references of finished maps: maps of both scans' own signal.
 
-        Nothing where no method gives maps alone.
+        It is empty if no method gives only maps.
         """
         if not self._maps_alone:
             return {}
@@ -156,9 +156,9 @@ class InRegions:
         return found if repeat is None else {**found, REPEAT: repeat}
 
     def add_taught(self, subject: str) -> None:
-        """Measure both scans of somebody who is learned from: rows of tables need them."""
+        """Measure both scans of a training subject, which rows of tables need."""
         plan, dataset = self._plan, self._dataset
-        # As of who is predicted: tissue is found best where there is no noise.
+        # As for predicted subjects: tissue is found best without noise.
         twin = dataset.noise_free(subject, self._target) if plan.regions == TISSUE else None
         for shell, b in plan.shells.items():
             tissue = None if twin is None else Truth(_fitted(twin, b)).tissue
@@ -169,12 +169,12 @@ class InRegions:
             self._measure(subject, shell, "training", truth, {BEFORE: source}, {}, taught)
 
     def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
-        """(X, Y, Z) voxels in some region; None where kinds of tissue stand in for regions."""
+        """Return the (X, Y, Z) voxels of all regions; None if tissue classes replace regions."""
         if self._plan.regions == TISSUE:
             return None
         try:
             return regions_of(self._plan.regions, subject, self._target).on(lattice).labels > 0
-        except UserError:  # which is noted when the regions are measured
+        except UserError:  # noted when the regions are measured
             return np.zeros(lattice.shape, dtype=bool)
 
     def _measure(
@@ -208,7 +208,7 @@ class InRegions:
         return regions_of(self._plan.regions, subject, self._target)
 
     def _of_repeat(self, subject: str, compute: Callable[[Acquisition], T]) -> T | None:
-        """Compute something of another run of the target's scan; None where that cannot be."""
+        """Compute something from another run of the target's scan; None if that is impossible."""
         where = (subject, self._target)
         taken = self._dataset.scans[where]
         other = next((path for path in self._runs.get(where, ()) if path != taken), None)
@@ -226,7 +226,7 @@ def _fitted(scan: Acquisition, b: float) -> SHImage:
 
 
 def _signal_maps(scan: Acquisition, b: float, lattice: Lattice) -> dict[str, FloatArray]:
-    """Give the maps of a scan's own signal on a lattice, interpolated linearly in its mask."""
+    """Return the maps of a scan's own signal on a lattice, interpolated linearly in its mask."""
     tensors = tensor_maps(scan, b)
     found = {}
     for key, values in (("fa", tensors.fa), ("md", tensors.md), ("colour_fa", tensors.colour)):

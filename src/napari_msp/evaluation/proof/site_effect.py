@@ -1,4 +1,4 @@
-"""The page "Site effect": how large it was before and is after, beside two scans on one scanner."""
+"""Page "Site effect": its size before and after, beside two scans on one scanner."""
 
 from collections.abc import Iterator, Sequence
 
@@ -72,7 +72,7 @@ def site_effect_page(study: Study) -> Page:
     more: list[Table] = []
     for each in found:
         lead.append(_sentence(each, several))
-        fa = f"fa{OF_SIGNAL * each.of_signal}"  # in the largest region, which a reader can picture
+        fa = f"fa{OF_SIGNAL * each.of_signal}"  # in the largest region, which readers can picture
         lead += [effect_words(each, region, fa) for region in each.largest(fa, 1)]
         lead += worse_words(each)
         tables.append(_essence(each, several))
@@ -105,12 +105,12 @@ def _percent(value: float | None, decimals: int = 1) -> str:
 
 
 def _kept(variance: float | None) -> str:
-    """Write the variance kept; beyond ten times that on the target, how much says nothing."""
+    """Format the variance kept; beyond ten times that on the target, its size means nothing."""
     return "> 1000 %" if variance is not None and variance > 1000 else _percent(variance, 0)
 
 
 def _sentence(each: Scanners, several: bool) -> str:
-    """Say what was found on one target."""
+    """Describe the results on one target."""
 
     def bias(row: str) -> str:
         return _percent(each.middle(row, "bias_percent"))
@@ -150,7 +150,7 @@ def _essence(each: Scanners, several: bool) -> Table:
         known = each.identified.get(row)
         tests = [effect.test for effect in each.of(row) if effect.test is not None]
         clear = sum(test.corrected_p_value < LEVEL for test in tests)
-        # Of the mean of the others, an ICC follows from the number of subjects alone.
+        # For the mean of the others, the ICC follows from the number of subjects alone.
         icc = None if row == MEAN_OF_OTHERS else each.middle(row, "icc", signed=True)
         return [
             Cell(row, role_of(row) if role_of(row) not in row else ""),
@@ -261,7 +261,7 @@ def _individual(each: Scanners, key: str, several: bool) -> Table:
 
 
 def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
-    """One table a region: quantities in rows."""
+    """Yield a table for each region, with quantities in rows."""
     rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
     places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
     measured = next(key for key in MEANS if any(place[1] == key for place in each.values[TARGET]))

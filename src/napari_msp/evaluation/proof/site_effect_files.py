@@ -1,4 +1,4 @@
-"""The files of the page "Site effect": tidy tables with their data dictionary, and reading them."""
+"""Files of the page "Site effect": tidy tables with data dictionaries, written and read."""
 
 import csv
 import io
@@ -32,13 +32,13 @@ ALL_DATASETS = "all datasets"
 """Dataset of rows that were resampled over datasets, then heads."""
 
 EFFECTS_FILE, PEOPLE_FILE, VALUES_FILE = "site_effect", "identifiability", "regions"
-"""Without their endings."""
+"""File names without their endings."""
 
 PROOF = "proof"
-"""Folder in one of predictions: how they agree with the target's own scans."""
+"""Folder in a folder of predictions: their agreement with the target's own scans."""
 
 KINDS = {"mean": "Mean.", "error": "Root mean square against the target's scan."}
-"""Of quantities, in words."""
+"""Kinds of quantities in words."""
 
 WHERE = (
     Column(
@@ -122,7 +122,7 @@ VALUES = (
 
 
 def values_table(values: Results[RegionValue]) -> TidyTable:
-    """Give everything that was measured as a tidy table, one value a line."""
+    """Return everything that was measured as a tidy table, one value per line."""
     units = {key: each.unit for key, each in QUANTITIES.items()}
     return TidyTable(
         VALUES,
@@ -137,7 +137,7 @@ def values_table(values: Results[RegionValue]) -> TidyTable:
 
 
 def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:
-    """Give everything that was found as a tidy table, one row, region and quantity a line."""
+    """Return all results as a tidy table, one row, region and quantity per line."""
     records = [effect_record(effect) for one in found for effect in one.effects]
     for one in over:
         low, high = one.interval or (None, None)
@@ -159,14 +159,14 @@ NUMBERS = {
     "mean_difference": "mean_difference", "cv_percent": "variation", "icc": "icc",
     "glass_delta": "effect", "variance_kept_percent": "variance_kept",
 }  # fmt: skip
-"""Columns that have a number of `Agreement`, by its name there."""
+"""Columns with a number of `Agreement`, by its name there."""
 
 INTERVALS = {"bias": "bias_interval", "limit": "limits", "icc": "icc_interval"}
-"""What columns of `Agreement`'s intervals begin with, each followed by "_low" and "_high"."""
+"""Beginnings of the columns of `Agreement`'s intervals, followed by "_low" and "_high"."""
 
 
 def effect_record(effect: SiteEffect) -> dict[str, object]:
-    """Give what was found of a row's quantity in a region, by column; None is unknown."""
+    """Return a result for a row's quantity in a region, by column; None is unknown."""
     found, test = effect.found, effect.test
     intervals = {column: getattr(found, name) for column, name in INTERVALS.items()}
     intervals |= {"bias_percent": found.interval_percent, "change": effect.change_interval}
@@ -186,7 +186,7 @@ def effect_record(effect: SiteEffect) -> dict[str, object]:
 
 
 def people_table(found: Sequence[Scanners]) -> TidyTable:
-    """Give how well subjects are told apart as a tidy table."""
+    """Return how well subjects are identified as a tidy table."""
     return TidyTable(
         PEOPLE,
         [
@@ -221,7 +221,7 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
             effects.setdefault(_where(line), []).append(effect)
     people: dict[Where, dict[str, Identified | None]] = {}
     for line, found in _read(folder / f"{PEOPLE_FILE}.csv", PEOPLE, _identified):
-        # Of a row of images and maps of the signal, by images, which come first.
+        # A row of both images and maps of the signal counts by its images, which come first.
         people.setdefault(_where(line), {}).setdefault(line["row"], found)
     return [
         Scanners(*where, of, effects[where], people.get(where, {}))
@@ -231,7 +231,7 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
 
 
 def site_effect_in(folder: Path) -> Path | None:
-    """Find where a folder's site effect was written: in it, or in its `PROOF`; None for nowhere."""
+    """Find the folder of a site effect: this one, or its `PROOF`; None if there is none."""
     places = (folder, folder / PROOF)
     return next((each for each in places if (each / f"{EFFECTS_FILE}.csv").is_file()), None)
 
@@ -240,7 +240,7 @@ Where = tuple[str, str]
 """Dataset and target."""
 
 Line = Mapping[str, Any]
-"""Of a tidy table, by column: words, and numbers or None."""
+"""A line of a tidy table by column: words, and numbers or None."""
 
 
 def _where(line: Line) -> Where:
@@ -253,7 +253,7 @@ def _ends(line: Line, name: str) -> Interval | None:
 
 
 def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> list[tuple[Line, T]]:
-    """Read a tidy table, of which every number is one, or there is none; make something of each."""
+    """Read a tidy table, whose numbers are valid or missing; make something of each line."""
     text = read_whole(path, LARGEST_TABLE)
     words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note", "through"}
     try:
@@ -268,7 +268,7 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
             for row in rows
         ]
         return [(line, make(line)) for line in lines]
-    except (ValueError, TypeError, csv.Error) as error:  # no UTF-8, no line, no number
+    except (ValueError, TypeError, csv.Error) as error:  # not UTF-8, no line, or not a number
         remedy = Advice("compare anew")
         raise UserError(
             f"is no table of the site effect ({first_reason(error)})", path, remedy=remedy
@@ -276,7 +276,7 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
 
 
 _AGREEMENT, _IDENTIFIED = TypeAdapter(Agreement), TypeAdapter(Identified)
-"""Numbers that are missing, or count something and are not whole, are errors."""
+"""Validators: a missing number, or a count that is not whole, is an error."""
 
 
 def _identified(line: Line) -> Identified:
@@ -284,7 +284,7 @@ def _identified(line: Line) -> Identified:
 
 
 def _effect(line: Line) -> SiteEffect | None:
-    """Give the effect of one dataset; None for what was put together of several."""
+    """Return the effect of one dataset; None for a line combined from several."""
     if line["dataset"] == ALL_DATASETS:
         return None
     found = _AGREEMENT.validate_python(

@@ -1,4 +1,4 @@
-"""The page "Two groups": what harmonization does to a comparison of patients and controls."""
+"""Page "Two groups": the effect of harmonization on a comparison of patients and controls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -36,10 +36,10 @@ from napari_msp.evaluation.statistics import LEVEL
 from napari_msp.formatting import ends, listed, number
 
 FALSE = 2 * LEVEL
-"""Rate of false alarms from which what is found is not called power (our choice)."""
+"""Rate of false alarms above which findings are not called power (our choice)."""
 
 LITERATURE = {"fa": 10.0, "md": 8.0}
-"""Percent below which the spread between people lay in tracts of 8 adults (Heiervang 2006)."""
+"""Upper limit of the spread between people in percent, in tracts of 8 adults (Heiervang 2006)."""
 
 
 def group_tables(found: GroupDifference, what: str, literature: float | None = None) -> list[Table]:
@@ -48,9 +48,9 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     Parameters
     ----------
     what
-        Quantity that was compared, such as "FA".
+        Name of the compared quantity, such as "FA".
     literature
-        Percent below which its spread lies in the literature; None: not known.
+        Upper limit of its spread in the literature, in percent; None: not known.
     """
     regions = list(found.spread)
     of = {(each.design, each.row, each.region): each for each in found.studies}
@@ -108,7 +108,7 @@ def _rate_cell(rate: Rate | None) -> Cell:
 
 
 def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
-    """Give one fact a row: a rate of a design, a row and a region, with its interval."""
+    """Return one fact per row: the rate of a design, row and region, with its interval."""
     columns = (
         Column("quantity", "What was compared"),
         Column("design", "Who was scanned where", levels=DESIGNS),
@@ -144,10 +144,10 @@ def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
 TITLE = "Two groups"
 
 ABSENT = 0.1
-"""Part of the people; a row that lacks more is left out, else who is lacking is (our choice)."""
+"""Share of people without a value above which a row is left out; else the people are (ours)."""
 
 QUANTITIES = {"fa": "FA", "md": "MD"}
-"""What groups are compared in (our choice): what such studies report."""
+"""Quantities in which groups are compared (our choice): those that such studies report."""
 
 LIMITS = (
     "Patients differ from controls in nothing but the effect, which is put into their values; each "
@@ -155,11 +155,11 @@ LIMITS = (
 )
 
 KEPT_AS = "weaker bundle"
-"""The effect of biology by which it is known what part of a lower FA each row keeps."""
+"""Effect of biology that shows what share of a lower FA each row keeps."""
 
 
 def group_page(study: Study) -> Page | None:
-    """Draw studies of two groups from everyone who was measured; None of fewer than 20 people."""
+    """Draw studies of two groups from everyone measured; None for fewer than 20 people."""
     tables: list[Table] = []
     rows: list[Sequence[object]] = []
     columns: Sequence[Column] = ()
@@ -212,7 +212,7 @@ def group_page(study: Study) -> Page | None:
 
 
 def _kept(study: Study, column: str) -> dict[str, float]:
-    """Give the part of a lower FA that each row was found to keep on a target."""
+    """Return the share of a lower FA that each row was found to keep on a target."""
     effects = study.effects.select(column=column, effect=KEPT_AS)
     return {
         row: recovery([e.true for e in part], [e.value for e in part]).ratio
@@ -224,7 +224,7 @@ def _kept(study: Study, column: str) -> dict[str, float]:
 def _drawn_of(
     values: Results[RegionValue], name: str, known: Mapping[str, float]
 ) -> tuple[GroupDifference | None, list[str]]:
-    """Draw studies from the values of one quantity on one target, and say what is left out."""
+    """Draw studies from the values of one quantity on one target, and note what is left out."""
     by: dict[str, dict[str, dict[str, float]]] = {}
     for each in values:
         of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
@@ -259,7 +259,7 @@ def _drawn_of(
     found = []
     for part, predicted in parts.items():  # people and random numbers are the same in each
         source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
-        # The mean of others knows nothing of a person, an effect included.
+        # The mean of others is independent of the person, an effect included.
         kept = {**known, MEAN_OF_OTHERS: 0.0}
         found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
     more = [each for other, of in found[1:] for each in other.studies if each.row in of]
@@ -267,34 +267,34 @@ def _drawn_of(
 
 
 NAMED = 3
-"""People that are named."""
+"""Number of people that a note names."""
 
 Values = Mapping[str, Mapping[str, float]]
-"""By person, then by region."""
+"""Values by person, then by region."""
 
 
 def _had(
     of: Values, people: Sequence[str], regions: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Give the regions that all people have; of each other one, who lacks it."""
+    """Return the regions that all people have and, for each other one, who lacks it."""
     lacking = {each: [who for who in people if each not in of[who]] for each in regions}
     gone = [(each, _some(names)) for each, names in lacking.items() if names]
     return [each for each, names in lacking.items() if not names], gone
 
 
 def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
-    """(S, R) values."""
+    """Return (S, R) values."""
     return np.array([[of[who][each] for each in regions] for who in people])
 
 
 def _some(names: Sequence[str]) -> str:
-    """Name people, the first of many; empty for nobody."""
+    """Name people, only the first if there are many; empty for nobody."""
     more = len(names) - NAMED
     return listed([*names[:NAMED], f"{more} more"] if more > 0 else names) if names else ""
 
 
 def _lead(found: GroupDifference, name: str) -> str:
-    """Say how often false alarms are raised, on average over regions."""
+    """Return how often false alarms are raised, on average over regions."""
     rates: dict[tuple[Design, str], list[float]] = {}
     for each in found.studies:
         rates.setdefault((each.design, each.row), []).append(each.false_positives.value)
@@ -312,4 +312,4 @@ REFERENCES = (
     "reproducibility and between subject variability of diffusion MR and tractography measures. "
     "NeuroImage, 2006; 33:867-877.",
 )
-"""Works cited."""
+"""References of the page."""

@@ -1,4 +1,4 @@
-"""Gather what a reader must know of a benchmark: from its plan, its trainings and their models."""
+"""Collect the facts about a benchmark for its report: from its plan, trainings and models."""
 
 import platform
 import warnings
@@ -29,17 +29,16 @@ from napari_msp.signal.spherical_harmonics import ORDER
 
 
 def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
-    """Name the row that is tested against the others; none that could not be measured.
+    """Return the row that is tested against the others; None if it could not be measured.
 
-    Finished predictions may be maps alone, or fit nobody; those that were made in folds are not
-    tested.
+    Finished predictions may be only maps, or fit no subject; those made in folds are not tested.
     """
     row = plan.tested
     return row if row in results.methods and row not in plan.made_in_folds else None
 
 
 def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> EvaluationRun:
-    """Gather what a reader must know of a benchmark that was run."""
+    """Collect the facts about a finished benchmark for its readers."""
     training = _training_rows(plan, outcome)
     methods = all_methods()
     opened = [plan.open(each) for each in plan.datasets]
@@ -83,22 +82,22 @@ def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> Evaluat
 
 
 def _scanned(dataset: TravellingHeads, plan: Plan) -> tuple[str, ...]:
-    """Give the test subjects who have a scan on a target."""
+    """Return the test subjects who have a scan on a target."""
     test = plan.subjects.test
     return tuple(who for who in test if any(dataset.has(who, target) for target in plan.targets))
 
 
 def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
-    """Say from which to which voxels and directions each platform's scans have.
+    """Return the range of voxels and directions of each platform's scans, in words.
 
-    From headers and tables alone, as scanned; a scan that lacks a shell or has gone is left out.
+    Headers and tables are read, as scanned; scans that lack a shell or are gone are left out.
     """
     found = {}
     for name in (plan.source, *plan.targets):
         voxels: dict[str, float] = {}
         counts: list[list[int]] = []
         for dataset, who in product(datasets, plan.subjects.all):
-            # What is doubtful was told when it was measured.
+            # Doubts were reported when it was measured.
             with warnings.catch_warnings(action="ignore"), suppress(UserError, OSError):
                 scan = dataset.acquisition(who, name)
                 counts.append([len(scan.given_shell(each).volumes) for each in plan.b_values])
@@ -112,11 +111,11 @@ def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
 
 
 GIVEN = ("nothing: it is trained", "image")
-"""What a model that was given needs and gives."""
+"""Inputs and outputs of a trained model, in words."""
 
 
 def _also_measured(plan: Plan) -> list[str]:
-    """Say in a methods section's words what was measured beside errors."""
+    """Describe what was measured besides errors, in a methods section's words."""
     sentences = []
     if plan.fibres or plan.bundle:
         whose = "training" if plan.subjects.training else "test"
@@ -146,7 +145,7 @@ def _also_measured(plan: Plan) -> list[str]:
 
 
 def _given(plan: Plan, name: str) -> str:
-    """Say what was given."""
+    """Describe a given model, or finished predictions."""
     if name in dict(plan.predictions):
         made = {
             each.title or each.kind
@@ -162,7 +161,7 @@ def _given(plan: Plan, name: str) -> str:
 
 
 def _trained(model: Model) -> str:
-    """Say how a model that was given was trained, as its card has it."""
+    """Describe how a given model was trained, according to its card."""
     about = model.training
     people, steps, settings = (about.get(each) for each in ("subjects", "steps", "settings"))
     start = model.ancestors[0].get("name") if model.ancestors else None
@@ -184,7 +183,7 @@ def _trained(model: Model) -> str:
 
 
 def _settings(plan: Plan) -> dict[str, str]:
-    """Say what every network was given."""
+    """Describe the training of all networks."""
     budget = plan.budget
     tried = list(dict.fromkeys(plan.rates_in(each) for each in plan.rounds))
     rates = "; or ".join(
@@ -223,7 +222,7 @@ def _list(things: Sequence[object]) -> str:
 
 
 def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
-    """Say what each method was given and took, on the first round, or that of all folds."""
+    """Return each method's training and its cost, in the first round, or that of all folds."""
     rows: list[dict[str, object]] = []
     first = plan.rounds[0]
     tried = Counter(each.method for each in outcome.trials if each.fold == first.fold)
@@ -253,7 +252,7 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
 
 
 def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
-    """Say after how many steps trainings ended; shared first stages learn for all targets."""
+    """Return after how many steps trainings ended; shared first stages learn for all targets."""
     done = []
     for training in trainings:
         model = models[training.model]
@@ -263,7 +262,7 @@ def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
 
 
 def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
-    """Say how each training of the first round ended, phase by phase."""
+    """Return how each training of the first round ended, phase by phase."""
     ended: dict[str, str] = {}
     untrained: dict[str, str] = {}
     for method, by_target in outcome.trainings[plan.rounds[0]].items():
@@ -282,7 +281,7 @@ def _shares(model: Model) -> bool:
 
 
 def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:
-    """Count the weights that answer for each target."""
+    """Count the weights behind each target's prediction."""
     counts = []
     for target, trainings in by_target.items():
         networks = [models[training.model].single(target) for training in trainings]

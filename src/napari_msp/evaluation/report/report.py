@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page that needs no other file, and the tables beside it."""
+"""Report of an evaluation: one page that needs no other file, and the tables beside it."""
 
 import base64
 import json
@@ -47,13 +47,13 @@ LIMITS = (
     "The spread over datasets includes the difference of their subjects as well as of the methods.",
     "Numbers are valid for these platforms, protocols and subjects only.",
 )
-"""Of every evaluation."""
+"""Limits of every evaluation."""
 
 OVERLAPPING = (
     "Each subject is predicted by what almost the same others taught, so the folds' errors depend "
     "on each other: no test and no interval allows for that (Bengio 2004)."
 )
-"""Of an evaluation whose folds overlap, in place of the first limit."""
+"""Limit of an evaluation whose folds overlap, in place of the first one."""
 
 TERMS = ("method", "needs", "gives back")
 
@@ -61,14 +61,14 @@ SUMMARY_COLUMNS = (
     "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
     "sd", "low", "high", "sd_datasets", "sd_seeds", "best",
 )  # fmt: skip
-"""`low` and `high` end the 95 % interval of the mean over subjects, see `mean_interval`."""
+"""Columns of table1.csv; `low` and `high` end the mean's 95 % interval, see `mean_interval`."""
 
 TEST_COLUMNS = (
     "level", "reference", "target", "first", "second", "pairs", "unequal", "first_mean",
     "second_mean", "change_percent", "low_percent", "high_percent", "rank_biserial",
     "median_difference", "p_value", "comparisons", "corrected_p_value", "note",
 )  # fmt: skip
-"""`low` and `high` end the 95 % interval of the change over subjects, see `change_interval`."""
+"""Columns of pvalues.csv; `low` and `high` end the change's interval, see `change_interval`."""
 
 
 def write_report(
@@ -81,22 +81,23 @@ def write_report(
     effects: Results[EffectResult] = NO_EFFECTS,
     pages: Sequence[Page] = (),
 ) -> list[Path]:
-    """Write report.html, table1.csv, table1.md, pvalues.csv, methods.txt and what they rest on.
+    """Write report.html, table1.csv, table1.md, pvalues.csv, methods.txt and their data.
 
-    That are measures.csv and patches.csv; methods.txt is the paragraph with its references. All
-    files are written or none.
+    The data are measures.csv and patches.csv; methods.txt is the paragraph with its references.
+    All files are written, or none.
 
     Parameters
     ----------
     figures
         PNG files by caption, in the order of the page.
     measures
-        What a reader must know of each measure, by key.
+        Descriptions of the measures, by key.
     effects
-        Put into heads, as they were predicted; where there are any, biology.csv is written too.
+        Effects put into heads, as they were predicted; if there are any, biology.csv is written
+        too.
     pages
-        Of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data dictionary,
-        and their figures.
+        Pages of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data
+        dictionary, and their figures are written too.
 
     Raises
     ------
@@ -153,21 +154,21 @@ def write_report(
 
 
 def methods_text(paragraph: str, run: EvaluationRun, pages: Sequence[Page]) -> str:
-    """Write the methods section with its references, as plain text to paste."""
+    """Return the methods section with its references, as plain text to paste."""
     paragraphs = [paragraph, *(page.methods for page in pages if page.methods)]
     return "\n\n".join([*paragraphs, "\n".join(["References", *_works(run, pages)])]) + "\n"
 
 
 def _works(run: EvaluationRun, pages: Sequence[Page]) -> list[str]:
-    """List what the paragraph and all pages cite, each once."""
+    """List what the paragraph and all pages cite, each work once."""
     return sorted({*run.works, *(each for page in pages for each in page.references)})
 
 
 def summaries_csv(found: Analysis, measures: Measures) -> str:
-    """Write table1.csv: a row a method, target, truth and measure, with full precision.
+    """Return table1.csv: a row per method, target, truth and measure, with full precision.
 
-    A column of shells stands behind the targets where there are several. Where folds overlap, a
-    last column says why there are no intervals.
+    If there are several shells, they have a column behind the targets. If folds overlap, a last
+    column says why there are no intervals.
     """
     columns = (*SUMMARY_COLUMNS, "note") if found.overlapping else SUMMARY_COLUMNS
     rows = [
@@ -183,7 +184,7 @@ def summaries_csv(found: Analysis, measures: Measures) -> str:
 
 
 def pvalues_csv(tests: Sequence[MethodTest]) -> str:
-    """Write pvalues.csv: a row a test, with full precision; shells as in `summaries_csv`."""
+    """Return pvalues.csv: a row per test, with full precision; shells as in `summaries_csv`."""
     rows = [
         (t.shell, [
             t.level, t.reference, t.target, t.first, t.second, t.test.pairs, t.test.unequal,
@@ -197,7 +198,7 @@ def pvalues_csv(tests: Sequence[MethodTest]) -> str:
 
 
 def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[object]]]) -> str:
-    """Write rows with their shells, which stand behind the targets where there are any."""
+    """Return rows as CSV with their shells, if there are any, behind the targets."""
     at = columns.index("target") + 1
     if all(shell is None for shell, _ in rows):
         return csv_text(columns, (row for _, row in rows))
@@ -234,9 +235,9 @@ def _lead(results: Results[Result], run: EvaluationRun) -> str:
 
 
 def findings(tests: Sequence[MethodTest]) -> list[str]:
-    """Write one sentence a truth (and shell), from the tests over subjects.
+    """Return one sentence per truth (and shell), from the tests over subjects.
 
-    Each target names the strongest other method, so the sentence never compares with a weak one.
+    Each target names the strongest other method, so no sentence compares with a weak one.
     """
     families: dict[tuple[str, int | None], dict[str, MethodTest]] = {}
     for test in tests:
@@ -264,7 +265,7 @@ def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]
 
 
 def _beside(test: MethodTest) -> str:
-    """Say how a method stands beside another, which may have no error."""
+    """Describe a method relative to another, which may have no error."""
     if test.change is None:
         nor = f", nor has {test.first}" if test.first_mean == 0 else ""
         return f"{test.second} has no error{nor}"
@@ -273,7 +274,7 @@ def _beside(test: MethodTest) -> str:
 
 
 def _terms(run: EvaluationRun) -> Table | None:
-    """Tabulate what each method needs and gives."""
+    """Tabulate the inputs and outputs of each method."""
     if not run.terms:
         return None
     rows = [[Cell(name), *map(Cell, terms)] for name, terms in run.terms.items()]
@@ -290,7 +291,7 @@ def _training(run: EvaluationRun) -> Table | None:
 
 
 def _plain(value: object) -> str:
-    """Write whole numbers in groups of three, others short."""
+    """Format whole numbers in groups of three digits, others short."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) or abs(value) >= 1000:
@@ -299,7 +300,7 @@ def _plain(value: object) -> str:
 
 
 def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
-    """Say what another run must share with this one."""
+    """Return what another run must share with this one."""
     return {
         **({"Training seeds": ", ".join(map(str, results.names("seed")))} if run.training else {}),
         **(

@@ -1,4 +1,4 @@
-"""The report's tables: the headline of each truth, the other measures, the tests."""
+"""Tables of the report: the headline of each truth, the other measures, the tests."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ from napari_msp.formatting import (
 BIOLOGY = "Biology put in"
 
 OTHERS = "More measures"
-"""Heading over those that have none."""
+"""Heading of measures without a group."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is read first, and what stands smaller behind or beneath it."""
+    """One cell: its main text, and smaller text behind or below it."""
 
     main: str
     more: str = ""
@@ -49,7 +49,7 @@ EMPTY = Cell("–")
 class Table:
     """A table whose first column names the rows.
 
-    `groups` are headings over the other columns, with the number of columns that each spans.
+    `groups` are headings above the other columns, with the number of columns that each spans.
     """
 
     caption: str
@@ -58,7 +58,7 @@ class Table:
     groups: Sequence[tuple[str, int]] = ()
 
     def markdown(self) -> str:
-        """Write it as a pipe table under its caption."""
+        """Return it as a pipe table below its caption."""
         above = [name for name, count in self.groups for _ in range(count)]
         first, *others = self.columns
         if above:
@@ -83,7 +83,7 @@ def _marked(cell: Cell) -> str:
 
 
 Measures = Mapping[str, Measure]
-"""What a reader must know of each measure, by key."""
+"""Descriptions of the measures, by key."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ class Tables:
     Attributes
     ----------
     headline
-        One a truth of the tested measure: methods in rows, targets (and shells) in columns.
+        A table per truth of the tested measure: methods in rows, targets (and shells) in columns.
     subjects
-        One a truth, target and shell: methods in rows, each subject; where folds overlap.
+        A table per truth, target and shell, if folds overlap: methods in rows, each subject.
     tests_title
-        Where nothing may be tested, they are comparisons.
+        Heading of the tests; if nothing may be tested, they are comparisons.
     others
-        One for each other measure, by the headings of their groups.
+        A table for each other measure, by the headings of their groups.
     """
 
     headline: Sequence[Table]
@@ -111,7 +111,7 @@ class Tables:
 
     @classmethod
     def of(cls, found: Analysis, measures: Measures) -> "Tables":
-        """Make them."""
+        """Make all tables."""
         shown = found.results.select(measure=TESTED_MEASURE)
         each = shown.groups("reference", "column").items() if found.overlapping else ()
         others: dict[str, list[Table]] = {}
@@ -128,7 +128,7 @@ class Tables:
         )
 
     def markdown(self) -> str:
-        """Write table1.md: headline, each subject where folds overlap, other measures, tests."""
+        """Return table1.md: headline, subjects if folds overlap, other measures, tests."""
         parts = ["# Table 1", *(table.markdown() for table in self.headline)]
         sections = {
             "Each subject": self.subjects,
@@ -169,7 +169,7 @@ def _of_subjects(part: Results[Result], measures: Measures, reference: str, colu
 
 
 def effect_tables(effects: Results[EffectResult], *, overlapping: bool = False) -> list[Table]:
-    """One table a target, shell and dataset: methods in rows, what is left of each effect."""
+    """Return a table per target, shell and dataset: methods in rows, what is left of effects."""
     several = len(effects.names("dataset")) > 1
     return [
         _effects_on(column + f" of {dataset}" * several, part, overlapping)
@@ -212,12 +212,12 @@ def _kept(rows: Sequence[EffectResult], overlapping: bool) -> Cell:
 
 
 def against(reference: str) -> str:
-    """Name what was taken as truth."""
+    """Return the name of a truth."""
     return {"scan": "the scans", "noise-free": "the noise-free twins"}.get(reference, reference)
 
 
 def rows_of(results: Results[Result]) -> list[str]:
-    """Methods in order, the floor last."""
+    """Return the methods in order, the floor last."""
     return sorted(results.methods, key=lambda method: method == FLOOR)
 
 
@@ -263,13 +263,13 @@ def _headline(
 
 
 def _most_subjects(found: Analysis, key: str, reference: str, column: str) -> int:
-    """Count the subjects of a column: those of the method that has most of them."""
+    """Count the subjects of a column: those of the method that has most."""
     where = (column, reference, key)
     return max(each.subjects for (_, *at), each in found.summaries.items() if tuple(at) == where)
 
 
 def _with_subjects(columns: Sequence[str], subjects: Sequence[int]) -> list[str]:
-    """Name columns, with their number of subjects where they have not as many."""
+    """Return the names of columns, with their number of subjects if these differ."""
     alike = len(set(subjects)) == 1
     return [
         column if alike else f"{column} (n = {count})"
@@ -280,7 +280,7 @@ def _with_subjects(columns: Sequence[str], subjects: Sequence[int]) -> list[str]
 def _mean(
     summary: Summary | None, display: NumberFormat, *, headline: bool = False, spread: bool = False
 ) -> Cell:
-    """Write a mean and its deviation, and of how many subjects it is where others have more."""
+    """Format a mean and its deviation, with the number of subjects if others have more."""
     if summary is None:
         return EMPTY
     text = display.text
@@ -328,7 +328,7 @@ def _other(found: Analysis, measures: Measures, key: str) -> Table:
 
 
 def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:
-    """One table a level, truth and shell: the other methods in rows, targets in columns."""
+    """Return a table per level, truth and shell: other methods in rows, targets in columns."""
     families: dict[tuple[Level, str, int | None], list[MethodTest]] = {}
     for test in tests:
         families.setdefault((test.level, test.reference, test.shell), []).append(test)
@@ -373,7 +373,7 @@ def _correction(comparisons: int) -> str:
 
 
 def at_shell(shell: int | None) -> str:
-    """Say at which shell, where there are several."""
+    """Return words for the shell, if there are several."""
     return "" if shell is None else f" at b = {shell}"
 
 
