@@ -19,8 +19,8 @@ from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.formatting import listed
 
 Kind = Literal["derived", "blank", "weighted", "unweighted", "b-value", "unlike", "copy"]
-"""What is odd about a volume: it is computed from others, blank, weighted although its row says b=0
-or the reverse, of another b-value, another image, or a copy of another volume."""
+"""Oddities of a volume: it is computed from others, blank, weighted although its row says b=0 or
+the reverse, of another b-value, another image, or a copy of another volume."""
 
 FEWEST_PLACES = 50
 """Number of places with signal below which an image is too small to be judged."""
@@ -70,17 +70,17 @@ MOST_ODD = 0.25
 """Share of a shell's volumes that may be odd before the table as a whole is in doubt."""
 
 MIXED_SHELL = 0.3
-"""Robust standard deviation of the logarithm of brightness within a shell beyond which nobody knows
-which of its volumes are right."""
+"""Robust standard deviation of the logarithm of brightness within a shell above which it is not
+known which of its volumes are right."""
 
 NOTHING_SHOWN = 0.02
 """Logarithm of the ratio of brightest to darkest volume below which an image shows no diffusion."""
 
 NOTABLE_WEIGHTING = 500.0
-"""In s/mm²: from here on a living brain shows diffusion (our choice)."""
+"""b-value in s/mm² from which a living brain shows diffusion (our choice)."""
 
 NOISE_FLOOR = 2e-3
-"""Residual of the shell's fit below which an image is made without noise, and copies are none."""
+"""Residual of the shell's fit below which an image is noise-free, and equal volumes no copies."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class OddVolume:
     volume
         Its index, counted from 0.
     kind
-        What is odd about it.
+        Oddity of the volume.
     why
         The same in words that follow "b = 0, but ".
     """

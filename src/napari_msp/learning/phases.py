@@ -59,7 +59,7 @@ class TrainedNetworks(nn.Module):
     Parameters
     ----------
     start
-        What weights begin as; None: nothing. An MSP that begins as a trained one is tuned as a
+        Start of the weights; None: nothing. An MSP that begins as a trained one is tuned as a
         whole: tuning single networks first would change the features that its branches read.
     """
 

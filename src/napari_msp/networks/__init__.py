@@ -1,1 +1,1 @@
-"""The networks, one a file, and the registry that knows them by kind."""
+"""The networks, one per file, and the registry that finds them by kind."""

@@ -1,4 +1,4 @@
-"""What every single network N_T promises: one target platform, a known lattice, a known halo."""
+"""The interface of every single network N_T: one target platform, a known lattice, a known halo."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def order_channels(channels: int) -> tuple[slice, ...]:
 
 
 Trunk = Literal["each", "all"]
-"""How a network takes several shells: one after the other, with the same weights, or at once."""
+"""How a network processes several shells: each separately with the same weights, or all at once."""
 
 
 def shells_apart(x: Tensor, channels: int) -> Tensor:
-    """Turn (B, S·C, …) into (B·S, C, …): each shell becomes an example of its own."""
+    """Reshape (B, S·C, …) to (B·S, C, …): each shell becomes an example of its own."""
     if x.shape[1] <= channels:
         return x
     return x.reshape(-1, channels, *x.shape[2:])
 
 
 def shells_together(x: Tensor, shells: int) -> Tensor:
-    """Turn (B·S, C, …) back into (B, S·C, …)."""
+    """Reshape (B·S, C, …) back to (B, S·C, …)."""
     if shells == 1:
         return x
     return x.reshape(-1, shells * x.shape[1], *x.shape[2:])
@@ -54,13 +54,13 @@ Config = dict[str, Any]
 """A network's architecture as plain JSON types."""
 
 Role = Literal["single", "multi-task", "multi-stage"]
-"""What a network predicts: its target alone; the other targets on the way to it; its target from
+"""What a network predicts: its target alone; the other targets on the way to it; or its target from
 single networks of all targets.
 """
 
 
 class CommonArguments(TypedDict, total=False):
-    """What the constructor of every single network takes, see `SingleNetwork`."""
+    """Arguments of every single network's constructor, see `SingleNetwork`."""
 
     target: Required[str]
     scales: Required[Mapping[str, int]]
@@ -70,7 +70,7 @@ class CommonArguments(TypedDict, total=False):
 
 
 class Statistics(TypedDict):
-    """How the input and the target platform are standardised: (28,) each, of S shells (28·S,).
+    """Standardisation of the input and the target platform: (28,) each, or (28·S,) for S shells.
 
     In units of the b0-normalised signal's coefficients.
     """
@@ -83,7 +83,7 @@ class Statistics(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class SingleOutputs:
-    """Everything one pass of a single network yields.
+    """All outputs of one pass of a single network.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class SingleOutputs:
         z_T, the feature map that connection networks read.
     supervised : tuple of (str, Tensor)
         Every output that has a loss, with its platform, in order of depth. The last one is the
-        prediction. A platform may come twice (HNED: the target's side output and the fusion).
+        prediction. A platform may occur twice (HNED: the target's side output and the fusion).
     """
 
     features: Tensor
@@ -105,7 +105,7 @@ class SingleOutputs:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A layer that z can be taken from: its channels, and its reach, which knows the lattice."""
+    """A layer that z can be taken from: its channels, and its reach, which includes the lattice."""
 
     channels: int
     reach: Reach
@@ -115,46 +115,46 @@ class SingleNetwork(nn.Module, ABC):
     """A network N_T that predicts one target platform from the input platform.
 
     Input and output are standardised SH coefficients, (B, 28, X, Y, Z) →
-    (B, 28, k(X-1)+1, k(Y-1)+1, k(Z-1)+1), k the scale of the target's lattice. Of S shells they
-    have 28·S channels, one shell after the other. A network takes all of them at once, or each by
-    itself with the same weights, see `apply_to_each`.
+    (B, 28, k(X-1)+1, k(Y-1)+1, k(Z-1)+1), k the scale of the target's lattice. For S shells they
+    have 28·S channels, one shell after the other. A network processes all shells at once, or each
+    separately with the same weights, see `apply_to_each`.
 
     Parameters
     ----------
     target : str
         Target platform T.
     scales : mapping of str to int
-        Lattice scale of each platform the network predicts; must contain `target`. Networks that
-        predict their target alone keep its scale and ignore the rest; multi-task ones keep all in
-        this order, the target last.
+        Lattice scale of each platform that the network predicts; must contain `target`. Networks
+        that predict only their target keep its scale and ignore the rest; multi-task ones keep all
+        in this order, the target last.
     width : "paper" or float
         Full width, or a fraction of it in (0, 1] (even channels, at least 2).
     feature_layer : str, optional
         Layer that z is taken from, one of `feature_layers`; by default the last of them, which
         is the last feature map (what the final layer reads).
     at_once : int
-        Number of shells that the layers take together.
+        Number of shells that the layers process together.
 
     Attributes
     ----------
     kind : str
-        Name in the registry, models and settings: there its title, in lower case.
+        Name in the registry, models and settings: the registered title in lower case.
     summary : str
-        What it is, in one sentence for reports.
+        Description in one sentence, for reports.
     role : "single" or "multi-task"
-        Whether it predicts its target alone, or all targets on the way to it.
+        Whether it predicts only its target, or all targets on the way to it.
     cost : float
-        About how long a training step takes, relative to SHResNet.
+        Approximate duration of a training step, relative to SHResNet.
     feature_layers : tuple of str
         Layers that z can be taken from.
     takes_input_skip : bool
         Whether `add_input_skip` makes sense; CNN-RISH scales its input, which is a skip already.
     takes_all : bool
-        Whether its layers can take several shells at once.
+        Whether its layers can process several shells at once.
     shells : int
         Number of shells S.
     channels : int
-        What the layers read and give: 28, or 28·S where they take all shells at once.
+        Channels of the layers' input and output: 28, or 28·S if they process all shells at once.
     scale : int
         Scale k of the target's lattice.
 
@@ -205,9 +205,9 @@ class SingleNetwork(nn.Module, ABC):
         self.input_skips = nn.ModuleDict()
 
     def _declare(self, output: Reach, layers: Mapping[str, FeatureMap]) -> None:
-        """Set down the reach of the prediction and of every layer z can come from.
+        """Declare the reach of the prediction and of every layer that z can come from.
 
-        Every network does at the end of its constructor: the halo of its tiles follows from it.
+        Every network does so at the end of its constructor: the halo of its tiles follows from it.
         """
         assert output.scale == self.scale
         assert tuple(layers) == self.feature_layers
@@ -221,12 +221,12 @@ class SingleNetwork(nn.Module, ABC):
 
     @property
     def near_halo(self) -> int | None:
-        """Halo of the near layers in input voxels; None where far ones are not apart."""
+        """Halo of the near layers in input voxels; None if far layers are not separated."""
         return None if self.near_reaches is None else max(1, self.near_reaches[0].halo)
 
     @property
     def feature_reach(self) -> Reach:
-        """What part of the input a voxel of the feature map z follows from."""
+        """The part of the input that determines a voxel of the feature map z."""
         return self._feature_map.reach
 
     @property
@@ -242,8 +242,8 @@ class SingleNetwork(nn.Module, ABC):
     def add_input_skip(self) -> None:
         """Let every output start from the input, interpolated to the output's lattice (our choice).
 
-        On standardised channels that start is statistical alignment, and the network learns what
-        alignment cannot do. Nothing is added to the weights.
+        On standardised channels this start is statistical alignment, and the network learns what
+        alignment cannot do. It adds no weights.
         """
         if self.takes_input_skip:
             for platform, scale in self.scales.items():
@@ -251,17 +251,17 @@ class SingleNetwork(nn.Module, ABC):
 
     @property
     def trunk(self) -> Trunk:
-        """How it takes several shells; one shell is taken alike either way."""
+        """How it processes several shells; a single one is processed alike either way."""
         return "all" if self.channels > CHANNELS else "each"
 
     def apply_to_each(self, shells: int) -> None:
-        """Let it take so many shells, each by itself with the same weights."""
+        """Let it process this number of shells, each separately with the same weights."""
         self.shells = shells
 
     def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
-        """Take over how the platforms are standardised, where a network computes with it.
+        """Set the standardisation of the platforms, for networks that compute with it.
 
-        Called once, before training. Most networks know standardised channels only.
+        Called once, before training. Most networks only use standardised channels.
 
         Parameters
         ----------
@@ -271,25 +271,25 @@ class SingleNetwork(nn.Module, ABC):
 
     @abstractmethod
     def body(self, x: Tensor) -> SingleOutputs:
-        """Run the layers once; outputs are without the input skip."""
+        """Run the layers once; the outputs exclude the input skip."""
 
     near_reaches: tuple[Reach, Reach] | None = None
-    """How far prediction and z reach from what far layers give; None where these are not apart."""
+    """Reach of prediction and z in the far layers' output; None if these are not separated."""
 
     def far_layers(self, x: Tensor) -> Tensor:
-        """Run the layers that reach far, on the input's lattice.
+        """Run the layers with a large reach, on the input's lattice.
 
-        Whoever computes tiles computes these once for all, as their halo is large. `body` is the
-        near layers of what they give.
+        Tiled computation runs them once on the whole image, as their halo is large. `body` applies
+        the near layers to their output.
         """
         raise NotImplementedError
 
     def near_layers(self, far: Tensor) -> SingleOutputs:
-        """Run the layers behind; outputs are without the input skip."""
+        """Run the remaining layers; the outputs exclude the input skip."""
         raise NotImplementedError
 
     def far(self, x: Tensor) -> dict[str, Tensor]:
-        """Run the far layers, by target; where shells are taken apart each is an example."""
+        """Run the far layers, by target; if shells are processed separately, each is an example."""
         return {self.target: self.far_layers(shells_apart(x, self.channels))}
 
     def run(self, x: Tensor, far: Mapping[str, Tensor] | None = None) -> SingleOutputs:
@@ -300,7 +300,7 @@ class SingleNetwork(nn.Module, ABC):
         x : Tensor
             (B, 28·S, X, Y, Z), standardised SH coefficients of the input platform.
         far : mapping of str to Tensor, optional
-            What `far` gave for the same `x`.
+            Result of `far` for the same `x`.
         """
         shells = max(1, x.shape[1] // self.channels)
         x = shells_apart(x, self.channels)
@@ -331,11 +331,11 @@ class SingleNetwork(nn.Module, ABC):
         return self.run(x).supervised
 
     def options(self) -> Config:
-        """Return the constructor's further arguments, those that only this kind of network has."""
+        """Return the constructor's additional arguments, specific to this kind of network."""
         return {}
 
     def config(self) -> Config:
-        """Return the architecture as plain JSON types; `build` makes the same network of it."""
+        """Return the architecture as plain JSON types; `build` makes the same network from it."""
         return {
             "kind": self.kind,
             "target": self.target,
@@ -345,23 +345,23 @@ class SingleNetwork(nn.Module, ABC):
             "feature_layer": self.feature_layer,
             "input_skip": bool(self.input_skips),
             "options": self.options(),
-            # One shell is not mentioned: models of one are what they were before there were more.
+            # A single shell is not mentioned: such models stay as they were before there were more.
             **({"shells": self.shells, "trunk": self.trunk} if self.shells > 1 else {}),
         }
 
 
-# --- Whether it is as it declares ---------------------------------------------------------------
+# --- Check of declared lattice and reach --------------------------------------------------------
 
 
 def check_declared(network: SingleNetwork) -> None:
-    """Refuse a network that lies or reaches otherwise than it declares: its tiles would be wrong.
+    """Refuse a network whose lattice or reach differs from its declaration: tiles would be wrong.
 
-    The gradient says which input voxels count, in a copy whose weights let all of them count.
+    The gradient shows which input voxels matter, in a copy whose weights let all of them matter.
 
     Raises
     ------
     UserError
-        When it declares nothing, and when prediction or feature map lie on another lattice or read
+        When it declares nothing, or when prediction or feature map are on another lattice or read
         further.
     """
     kind = f"the network {network.kind}"
@@ -393,7 +393,7 @@ def check_declared(network: SingleNetwork) -> None:
 
 def make_transparent(network: AnyNetwork) -> AnyNetwork:
     """Set all convolutions to positive weights of mean gain 1: no ReLU closes, nothing cancels."""
-    numbers = torch.Generator().manual_seed(0)  # nobody else's random numbers go on
+    numbers = torch.Generator().manual_seed(0)  # other random numbers are not affected
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):

@@ -42,15 +42,15 @@ class CNNRISH(SingleNetwork):
     Documented: five layers, RISH features in, RISH of the target out, coefficients scaled by the
     clamped ratio.
 
-    Our choice: 3³ kernels, 96 channels, ReLU between. Coefficients come standardised; RISH of such
-    channels is not rotation-invariant, so they are un-standardised first, with the statistics of
-    `set_standardisation`. The CNN reads f_l = ½ log(RISH_l / R_l + 0.01), R_l = Σ_m (mean² +
-    deviation²) the mean RISH of the training voxels: invariant, near 0, and smooth where
+    Our choice: 3³ kernels, 96 channels, ReLU between. Coefficients arrive standardised; RISH of
+    such channels is not rotation-invariant, so they are un-standardised first, with the statistics
+    of `set_standardisation`. The CNN reads f_l = ½ log(RISH_l / R_l + 0.01), where R_l = Σ_m (mean²
+    + deviation²) is the mean RISH of the training voxels: invariant, near 0, and smooth where
     RISH_l = 0. It predicts r_l = log sqrt(RISH'_l / RISH_l), clamped smoothly to ±log 4 (a tanh: a
     hard clamp would stop learning there); the last layer starts at a tenth of the usual weights, so
     that the ratio starts near 1. At scale k > 1 the fifth layer is a transposed convolution and the
-    input's coefficients are upsampled linearly. z ("layer4", on lattice 1) knows an orientation
-    only by how it varies in space; "scaled", the prediction itself, knows it.
+    input's coefficients are upsampled linearly. z ("layer4", on lattice 1) contains orientations
+    only as their variation in space; "scaled", the prediction itself, contains them directly.
     """
 
     takes_input_skip: ClassVar[bool] = False
@@ -96,18 +96,18 @@ class CNNRISH(SingleNetwork):
         )
 
     def _know_shells(self) -> None:
-        """Make room for the statistics of all shells."""
+        """Allocate the statistics of all shells."""
         for platform in ("input", "target"):
             self.register_buffer(f"{platform}_mean", torch.zeros(CHANNELS * self.shells))
             self.register_buffer(f"{platform}_deviation", torch.ones(CHANNELS * self.shells))
 
     def apply_to_each(self, shells: int) -> None:
-        """Let it take so many shells, each by itself with the same weights."""
+        """Let it process this number of shells, each separately with the same weights."""
         super().apply_to_each(shells)
         self._know_shells()
 
     def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
-        """Take over the statistics by which the input and the target platform are standardised.
+        """Set the statistics by which the input and the target platform are standardised.
 
         Parameters
         ----------
@@ -137,14 +137,14 @@ class CNNRISH(SingleNetwork):
         return x * self._of(self.input_deviation, x) + self._of(self.input_mean, x)
 
     def _of(self, statistic: Tensor, x: Tensor) -> Tensor:
-        """Lay out a statistic of all shells as (B, C, 1, 1, 1), a row for each example's shell."""
+        """Reshape a statistic of all shells to (B, C, 1, 1, 1), a row for each example's shell."""
         rows = statistic.view(-1, x.shape[1], 1, 1, 1)
         return rows if len(rows) == 1 else rows.repeat(len(x) // len(rows), 1, 1, 1, 1)
 
     def invariants(self, coefficients: Tensor) -> Tensor:
-        """Return what the CNN reads: f_l = ½ log(RISH_l / R_l + 0.01).
+        """Return the CNN's input: f_l = ½ log(RISH_l / R_l + 0.01).
 
-        (B, 4, X, Y, Z), or 4 for each of several shells that are taken at once.
+        (B, 4, X, Y, Z), or 4 channels for each of several shells that are processed at once.
         """
         rish = torch.stack(
             [coefficients[:, order].square().sum(dim=1) for order in self.orders], dim=1

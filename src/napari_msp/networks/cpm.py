@@ -19,7 +19,7 @@ from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, sc
 
 
 class Stage(nn.Module):
-    """One stage: image features and the beliefs of the stage before → a platform.
+    """One stage: from image features and the previous stage's beliefs to a platform.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Stage(nn.Module):
     belief_scale : int, optional
         Lattice of the beliefs; None for the first stage, which has none.
     channels : int
-        Of a platform's image.
+        Channels of a platform's image.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Stage(nn.Module):
 
 
 class CPM(SingleNetwork):
-    """A sequence of stages, each predicting one platform from the image and the stage before.
+    """A sequence of stages, each predicting one platform from the image and the previous stage.
 
     Source: Wei 2016 (convolutional pose machines); as a multi-task baseline in Blumberg 2019.
 
@@ -71,10 +71,10 @@ class CPM(SingleNetwork):
 
     Our choice: two 3³ convolutions with ReLU make the image features, shared by all stages; each
     stage has two more and a final layer; 48 channels throughout. Everything runs on lattice 1:
-    beliefs of another lattice come down by a strided convolution, and a stage of scale k > 1 ends
-    in a transposed one. z is what the last stage's final layer reads ("stage", on lattice 1); the
-    shared image features are the other choice ("image"). Stages follow the order of `scales`, the
-    target last.
+    beliefs on another lattice are brought down by a strided convolution, and a stage of scale k > 1
+    ends in a transposed one. z is the input of the last stage's final layer ("stage", on lattice
+    1); the shared image features are the alternative ("image"). Stages follow the order of
+    `scales`, the target last.
     """
 
     kind: ClassVar[str] = "cpm"

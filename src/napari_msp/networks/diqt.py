@@ -43,13 +43,13 @@ class DIQT(SingleNetwork):
 
     Our choice: padding 1 instead of valid convolutions, and at scale k > 1 a transposed convolution
     as the final layer instead of the shuffle of k³·28 channels, so that the output lattice is
-    node-aligned. The 28 input channels (28 a shell that is taken at once) are never reduced by
-    `width`.
+    node-aligned. The 28 input channels (28 per shell that is processed at once) are never reduced
+    by `width`.
 
     Parameters
     ----------
     depth : int
-        Blocks a stack. Each adds 2 voxels of reach a stack.
+        Blocks per stack. Each adds 2 voxels of reach per stack.
     """
 
     kind: ClassVar[str] = "diqt"
@@ -120,7 +120,7 @@ class DIQT(SingleNetwork):
         return SingleOutputs(far, ((self.target, prediction),))
 
     def options(self) -> Config:
-        """Return the number of blocks a stack."""
+        """Return the number of blocks per stack."""
         return {"depth": self.depth}
 
 
@@ -147,8 +147,8 @@ class Residual(nn.Sequential):
         )
         for norm in (m for m in self if isinstance(m, nn.BatchNorm3d)):
             # A channel that is 0 everywhere (a dead ReLU before the stack) leaves BatchNorm as its
-            # bias. Were that 0, rounding in the inversion would decide which side of the next
-            # ReLU it falls on, and gradients would not be the plain stack's.
+            # bias. If that were 0, rounding in the inversion would decide on which side of the next
+            # ReLU it is, and gradients would differ from the plain stack's.
             nn.init.constant_(norm.bias, 0.01)
 
 
@@ -177,9 +177,9 @@ class ReversibleStack(nn.Module):
     """A stack of reversible blocks that keeps only its output and inverts itself in backward.
 
     F and G compute in float32 even under autocast, and the sums of the coupling are kept in float64
-    (our choice; float32 on MPS, which has no other). Summed in float32 the inversion is off by
-    about 1e-6: little, but enough to tip single voxels over a ReLU's edge, which changes their
-    gradients by several per cent. Summed in float64 F and G read the very same float32 values
+    (our choice; float32 on MPS, which has no other). With float32 sums the inversion is off by
+    about 1e-6: little, but enough to push single voxels across a ReLU's edge, which changes their
+    gradients by several per cent. With float64 sums F and G read exactly the same float32 values
     again. In evaluation mode nothing is inverted, and float32 takes half the memory.
 
     Parameters
@@ -192,8 +192,8 @@ class ReversibleStack(nn.Module):
     Attributes
     ----------
     plain : bool
-        Run the same modules through ordinary autograd, which keeps every activation. In evaluation
-        mode, and where no gradient is wanted, the stack always runs plainly.
+        Whether to run the same modules through ordinary autograd, which keeps every activation. In
+        evaluation mode, and where no gradient is wanted, the stack always runs plainly.
 
     Raises
     ------
@@ -230,10 +230,10 @@ class ReversibleStack(nn.Module):
 
 
 def keep_activations(network: nn.Module) -> None:
-    """Let all stacks of a network keep their activations: a third less time for a step of DIQT.
+    """Let all stacks of a network keep their activations: a step of DIQT takes a third less time.
 
-    Gradients differ from those of inverted stacks by rounding. For small examples, of which memory
-    is no concern.
+    Gradients differ from those of inverted stacks by rounding only. For small examples, for which
+    memory is no concern.
     """
     for module in network.modules():
         if isinstance(module, ReversibleStack):
@@ -241,14 +241,14 @@ def keep_activations(network: nn.Module) -> None:
 
 
 class _Inverting(torch.autograd.Function):
-    """The stack as one step of autograd that saves its output only, before it is rounded."""
+    """The stack as one autograd step that saves only its output, before rounding."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stack: ReversibleStack, *parameters: Tensor) -> Tensor:
         y = stack._through(x)
         ctx.stack = stack
         ctx.parameters = parameters
-        # Parameters cost no memory here; saved, a change to them before backward is noticed.
+        # Parameters cost no memory here; once saved, a change to them before backward is detected.
         ctx.save_for_backward(y, *parameters)
         return y.to(x.dtype, copy=True)
 

@@ -1,11 +1,11 @@
-"""Equation (1) of the MSP paper, the one place that has it.
+"""Equation (1) of the MSP paper, implemented only here.
 
 ŷ²_T = (1-α) ŷ¹_T + α/(P-1) · (ŷ¹_T + Σ_{i≠T} N_iT(z_i))
 
 Of P platforms P-1 are targets, so there are P-1 terms: the target's own first stage ŷ¹_T, and a
-branch N_iT(z_i) for each other target i. The functions take NumPy arrays and torch tensors alike,
-standardised or in SH units: bringing standardised channels back is affine, the same for all terms
-of one target, and the weights add up to one.
+branch N_iT(z_i) for each other target i. The functions accept NumPy arrays and torch tensors,
+standardised or in SH units: undoing the standardisation is affine, the same for all terms of one
+target, and the weights sum to one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image
     branches
         N_iT(z_i) of every other target.
     alpha
-        α: 0 leaves the first stage, 1 takes the mean of the P-1 terms.
+        α: 0 gives the first stage, 1 the mean of the P-1 terms.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image
 
 
 def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Image:
-    """Return what one of several branches adds to the first stage: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
+    """Return the contribution of one of several branches: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
 
-    The first stage and the contributions of all branches add up to ŷ²_T.
+    The first stage and the contributions of all branches sum to ŷ²_T.
     """
     difference: Any = branch - first  # type: ignore[operator]
     added: Image = share_of_term(branches, alpha) * difference
@@ -53,7 +53,7 @@ def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Im
 
 
 def weights(target: str, branches: Iterable[str], alpha: float) -> dict[str, float]:
-    """Return the weight of each term by platform; they add up to 1.
+    """Return the weight of each term by platform; they sum to 1.
 
     The target's is that of ŷ¹_T, every other platform's that of its branch.
 
@@ -66,7 +66,7 @@ def weights(target: str, branches: Iterable[str], alpha: float) -> dict[str, flo
 
 
 def share_of_term(branches: int, alpha: float) -> float:
-    """Return α/(P-1), which is every branch's weight.
+    """Return α/(P-1), the weight of every branch.
 
     Raises
     ------

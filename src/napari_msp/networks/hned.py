@@ -1,4 +1,4 @@
-"""HNED: one stream with a side output for every platform."""
+"""HNED: one stream of convolutions with a side output for every platform."""
 
 from __future__ import annotations
 

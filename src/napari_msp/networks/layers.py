@@ -1,4 +1,4 @@
-"""Layers that move feature maps between lattices, how far they look, and the width rule.
+"""Layers that move feature maps between lattices, their reach, and the rule for widths.
 
 Lattice s of an image of n voxels an axis has s(n-1)+1 voxels: the first voxel centre is shared
 and the spacing divided by s. A kernel of 2k-1 with stride k and padding k-1 keeps that exact for
@@ -24,7 +24,7 @@ Width = Literal["paper"] | float
 
 
 def scaled_width(full: int, width: Width) -> int:
-    """Channels at a reduced width: an even number, at least 2.
+    """Return the number of channels at a reduced width: even, at least 2.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def scaled_width(full: int, width: Width) -> int:
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """Context in which mixed precision is off on the device of `x`."""
+    """Return a context in which mixed precision is off on the device of `x`."""
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 
@@ -59,7 +59,7 @@ def lattice_convolution(inputs: int, outputs: int, source: int, target: int) -> 
     source, target : int
         Lattices. Equal ones get a 3³ convolution with padding 1; a multiple gets one transposed
         or one strided convolution (kernel 2k-1, stride k, padding k-1); any other pair, such as
-        2 → 3, goes down to the lattice both share and up from there, by two convolutions.
+        2 → 3, goes down to their common lattice and up from there, by two convolutions.
 
     Returns
     -------
@@ -82,9 +82,9 @@ def lattice_convolution(inputs: int, outputs: int, source: int, target: int) -> 
 
 
 def rectifier() -> nn.ReLU:
-    """Build the ReLU behind a convolution or a batch norm, whose result nothing else reads.
+    """Build the ReLU after a convolution or batch norm whose output nothing else reads.
 
-    It writes into that result: one image less to take memory for and to walk through a layer.
+    It works in place: one image less to allocate and to traverse per layer.
     """
     return nn.ReLU(inplace=True)
 
@@ -92,9 +92,9 @@ def rectifier() -> nn.ReLU:
 class PointConvolution(nn.Conv3d):
     """A convolution with a 1³ kernel.
 
-    It is a product of matrices where a voxel's channels lie side by side. With more threads than
-    one torch computes it so itself; with one (a cohort's workers, processes that share a training)
-    its own way takes four times as long, and gives the channels in another layout.
+    It is a matrix product if a voxel's channels are adjacent in memory. With several threads torch
+    computes it so itself; with one (a cohort's workers, processes that share a training) torch's
+    implementation takes four times as long, and returns the channels in another layout.
 
     Parameters
     ----------
@@ -115,10 +115,10 @@ class PointConvolution(nn.Conv3d):
 
 
 class LinearResampling(nn.Module):
-    """Exact node-aligned linear resampling between lattices; nothing is learned.
+    """Exact node-aligned linear resampling between lattices; it has no weights.
 
     Up is a transposed convolution with a fixed triangular kernel, down keeps every k-th voxel.
-    Unlike `interpolate`, a voxel's value does not depend on the size of the crop it is computed in.
+    Unlike with `interpolate`, a voxel's value does not depend on the size of the crop.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class LinearResampling(nn.Module):
 
 @dataclass(frozen=True)
 class Reach:
-    """The image voxels a feature map depends on, along one axis (all axes are alike): exact.
+    """The image voxels that a feature map depends on, along one axis (all axes are alike): exact.
 
     Attributes
     ----------
@@ -175,31 +175,31 @@ class Reach:
         return max(max(-low, high) for low, high in self.intervals)
 
     def convolve(self, radius: int = 1) -> Reach:
-        """Reach after a convolution that reads `radius` voxels of this lattice on either side."""
+        """Return the reach after a convolution that reads `radius` voxels on either side."""
         return Reach(
             self.scale,
             tuple(self._joined(range(r - radius, r + radius + 1)) for r in range(self.scale)),
         )
 
     def up(self, factor: int) -> Reach:
-        """Reach after a transposed convolution with stride `factor` and kernel 2·factor-1."""
+        """Return the reach after a transposed convolution: stride `factor`, kernel 2·factor-1."""
         # Fine voxel j reads coarse p with |j - factor·p| < factor: its neighbours, or itself.
         fine = self.scale * factor
         return Reach(fine, tuple(self._joined({j // factor, -(-j // factor)}) for j in range(fine)))
 
     def down(self, factor: int) -> Reach:
-        """Reach after a convolution with stride `factor` and kernel 2·factor-1."""
+        """Return the reach after a convolution with stride `factor` and kernel 2·factor-1."""
         return self.convolve(factor - 1).stride(factor)
 
     def stride(self, factor: int) -> Reach:
-        """Reach after keeping every `factor`-th voxel, the first one included."""
+        """Return the reach after keeping every `factor`-th voxel, including the first."""
         return Reach(
             self.scale // factor,
             tuple(self._joined([j * factor]) for j in range(self.scale // factor)),
         )
 
     def move(self, scale: int) -> Reach:
-        """Reach after `lattice_convolution` to lattice `scale`."""
+        """Return the reach after `lattice_convolution` to lattice `scale`."""
         if scale == self.scale:
             return self.convolve(1)
         common = gcd(self.scale, scale)
@@ -207,12 +207,12 @@ class Reach:
         return reach if common == scale else reach.up(scale // common)
 
     def resample(self, scale: int) -> Reach:
-        """Reach after linear resampling to lattice `scale`."""
+        """Return the reach after linear resampling to lattice `scale`."""
         common = gcd(self.scale, scale)
         return self.up(scale // common).stride(self.scale // common)
 
     def join(self, other: Reach) -> Reach:
-        """Reach of a map that reads two maps of one lattice at the same voxel."""
+        """Return the reach of a map that reads two maps of one lattice at the same voxel."""
         if other.scale != self.scale:
             raise ValueError(f"lattices {self.scale} and {other.scale} cannot be joined")
         return Reach(
@@ -224,7 +224,7 @@ class Reach:
         )
 
     def _joined(self, positions: Iterable[int]) -> tuple[int, int]:
-        """Interval that the voxels at `positions` (of this lattice, from a node) need together."""
+        """Return the interval that the voxels at `positions` (relative to a node) need together."""
         lows, highs = [], []
         for position in positions:
             node, between = divmod(position, self.scale)

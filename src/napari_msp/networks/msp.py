@@ -31,7 +31,7 @@ BranchStart = Literal["nothing", "input", "first stage"]
 
 
 class StageOutputs(NamedTuple):
-    """What both stages of an MSP predict, in standardised SH coefficients.
+    """The predictions of both stages of an MSP, in standardised SH coefficients.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ class StageOutputs(NamedTuple):
 class ConnectionNetwork(nn.Module):
     """N_iT: two convolutions that turn the features z_i into a prediction of platform T.
 
-    Where the lattices differ, the first convolution is the strided or the transposed one; where
-    neither is a multiple of the other (2 → 3), the first goes down to the lattice both share and
-    the second goes up.
+    If the lattices differ, the first convolution is strided or transposed; if neither lattice is a
+    multiple of the other (2 → 3), the first goes down to their common lattice and the second goes
+    up.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ConnectionNetwork(nn.Module):
     source, target : int
         Lattices of z_i and of T.
     channels : int
-        Of T's image.
+        Channels of T's image.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ConnectionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         common = gcd(source, target)
-        # One move when one lattice refines the other, else half of it in each convolution.
+        # One move if one lattice refines the other, otherwise half of it in each convolution.
         self.between = target if common in (source, target) else common
         self.target = target
         self.first = lattice_convolution(inputs, hidden, source, self.between)
@@ -88,7 +88,7 @@ class ConnectionNetwork(nn.Module):
             nn.init.zeros_(parameter)
 
     def reach(self, features: Reach) -> Reach:
-        """Reach of the branch, given that of z_i."""
+        """Return the branch's reach, given that of z_i."""
         return features.move(self.between).move(self.target)
 
 
@@ -100,12 +100,12 @@ class MSP(nn.Module):
     Documented: any single networks as first stage, one for each of the P-1 targets; a stack of two
     3D convolutions connects each other target's last feature map to the target.
 
-    Our choice: 3³ kernels (2k-1 an axis where the lattice changes by a factor k, so 3³ for k = 2),
+    Our choice: 3³ kernels (2k-1 per axis where the lattice changes by a factor k, so 3³ for k = 2),
     a ReLU between them, 64 channels between them at full width, and what a branch starts from
-    (`branch_start`). By the paper it is its two convolutions alone and starts from nothing. Added
-    to the interpolated input, as where single networks have an input skip, it need not carry the
-    whole image through z_i. Added to ŷ¹_T, with convolutions that begin at 0, eq. (1) starts from
-    the trained single network, whatever α is.
+    (`branch_start`). In the paper it is only its two convolutions and starts from nothing. Added
+    to the interpolated input, like single networks with an input skip, it need not carry the whole
+    image through z_i. Added to ŷ¹_T, with convolutions that begin at 0, eq. (1) starts from the
+    trained single network for any α.
 
     Parameters
     ----------
@@ -123,16 +123,15 @@ class MSP(nn.Module):
     ----------
     scale : int
         Scale of the target's lattice.
-    shells, channels : int
-        Number of shells, and what the layers read and give, as of its single networks. Where these
-        take each shell by itself, so do the branches.
+    Number of shells, and channels of the layers' input and output, as in the single networks. If
+    these process each shell separately, so do the branches.
     halo : int
         Input voxels needed around a tile for every output of both stages to be exact.
 
     Raises
     ------
     ValueError
-        If `target` has no single network, or one predicts another platform than it stands for.
+        When `target` has no single network, or one predicts another platform than its key.
     """
 
     kind: ClassVar[str] = "msp"
@@ -188,8 +187,8 @@ class MSP(nn.Module):
 
     @property
     def near_halo(self) -> int | None:
-        """Halo of what is behind all far layers; None where a single network does not part them."""
-        halo = 1  # of what starts from the interpolated input
+        """Halo of everything after the far layers; None if a single network has none apart."""
+        halo = 1  # of the parts that start from the interpolated input
         for platform, module in self.singles.items():
             reaches = cast(SingleNetwork, module).near_reaches
             if reaches is None:
@@ -221,12 +220,12 @@ class MSP(nn.Module):
         x : Tensor
             (B, 28, X, Y, Z), standardised SH coefficients of the input platform.
         alpha : float
-            α of eq. (1): 0 leaves the first stage's prediction, 1 takes the mean of the P-1 terms.
+            α of eq. (1): 0 gives the first stage's prediction, 1 the mean of the P-1 terms.
         known : dict of str to (Tensor, Tensor), optional
-            ŷ¹_i and z_i by platform of first stages that were run on `x` already; those that were
-            not are run and added.
+            ŷ¹_i and z_i, by platform, of first stages that were already run on `x`; the others are
+            run and added.
         far : mapping of str to Tensor, optional
-            What `far` gave for the same `x`.
+            Result of `far` for the same `x`.
 
         Raises
         ------
@@ -256,7 +255,7 @@ class MSP(nn.Module):
         )
 
     def config(self) -> Config:
-        """Return the architecture as plain JSON types; `build` makes the same network of it."""
+        """Return the architecture as plain JSON types; `build` makes the same network from it."""
         return {
             "kind": self.kind,
             "target": self.target,
@@ -268,24 +267,24 @@ class MSP(nn.Module):
 
 
 Network = SingleNetwork | MSP
-"""What predicts one target."""
+"""A network that predicts one target."""
 
 
 class SharedMSP(nn.Module):
-    """MSPs of several targets on one set of first stages, each of which is run once a pass.
+    """MSPs of several targets with common first stages, each of which is run once per pass.
 
-    Our choice: the paper's MSPs have first stages of their own, which only their target's second
-    stage refines. Equation (1) is the same for every target.
+    Our choice: the paper's MSPs have their own first stages, which only their target's second stage
+    refines. Equation (1) is the same for every target.
 
     Parameters
     ----------
     networks : mapping of str to MSP
-        By target, with the same single networks by reference.
+        MSPs by target, with the same single networks by reference.
 
     Attributes
     ----------
     networks : dict of str to MSP
-        As given. Weights stand in `state_dict` once: those of `singles`, and of the `connections`
+        As given. `state_dict` contains weights once: those of `singles`, and of the `connections`
         by target.
     shells, halo : int
         Number of shells, and the largest halo of the networks.
@@ -293,7 +292,7 @@ class SharedMSP(nn.Module):
     Raises
     ------
     ValueError
-        If they have first stages of their own.
+        When they have first stages of their own.
     """
 
     def __init__(self, networks: Mapping[str, MSP]) -> None:
@@ -313,7 +312,7 @@ class SharedMSP(nn.Module):
 
     @property
     def near_halo(self) -> int | None:
-        """Halo of what is behind all far layers, see `MSP.near_halo`."""
+        """Halo of everything after the far layers, see `MSP.near_halo`."""
         halos = [network.near_halo for network in self.networks.values()]
         return None if None in halos else max(each for each in halos if each is not None)
 

@@ -1,4 +1,4 @@
-"""Which networks there are, by kind. Listing them loads no torch.
+"""The available networks, by kind. Listing them loads no torch.
 
 Another package adds one by an entry point whose name is the network's title::
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_msp.networks.msp import Network
 
 GROUP = "napari_msp.networks"
-"""Entry points of other packages' networks."""
+"""Entry-point group of other packages' networks."""
 
 OWN = {
     "MSP": "napari_msp.networks.msp:MSP",
@@ -65,7 +65,7 @@ def network_class(kind: str) -> type[Network]:
     Raises
     ------
     UserError
-        When there is no such kind, or the package that it comes from is broken.
+        When there is no such kind, or the package that provides it is broken.
     """
     found = _networks().get(kind)
     if found is None:
@@ -103,25 +103,25 @@ def build_single(
         Target platform.
     scales : mapping of str to int
         Lattice scale of every target platform. CPM and HNED predict them all, in this order with
-        the target last; the others need the target's only.
+        the target last; the others only need the target's.
     width : "paper" or float
         Full width, or a fraction in (0, 1].
     input_skip : bool
-        Let outputs start from the interpolated input, see `SingleNetwork.add_input_skip`.
+        Whether outputs start from the interpolated input, see `SingleNetwork.add_input_skip`.
     shells : int
         Number of shells.
     trunk : "each" or "all"
-        Whether they are taken one by one, with the same weights, or all at once.
+        Whether shells are processed separately, with the same weights, or all at once.
     **options
         Further arguments of the network, such as `feature_layer` or DIQT's `depth`.
 
     Raises
     ------
     UserError
-        For an unknown kind, or one that cannot take all shells at once; for one of another package
-        whose outputs lie or reach otherwise than it declares.
+        For an unknown kind, or one that cannot process all shells at once; for a kind of another
+        package whose outputs' lattice or reach differs from its declaration.
     ValueError
-        Whatever the network itself refuses.
+        For arguments that the network itself refuses.
     """
     network: Any = network_class(kind)
     if shells > 1 and trunk == "all":
@@ -147,7 +147,7 @@ def build(config: Mapping[str, Any], singles: Mapping[str, SingleNetwork] | None
     Parameters
     ----------
     config : mapping
-        What `SingleNetwork.config` or `MSP.config` returned, also after a turn through JSON.
+        Result of `SingleNetwork.config` or `MSP.config`, possibly read back from JSON.
     singles : mapping of str to SingleNetwork, optional
         First stages that an MSP shares with others; by default it has its own.
 
@@ -162,7 +162,7 @@ def build(config: Mapping[str, Any], singles: Mapping[str, SingleNetwork] | None
 
     if singles is None:
         singles = {single["target"]: _single(single) for single in config["singles"]}
-    # Models written before branches could start from something do not mention it.
+    # Models written before branches had a choice of start do not mention it.
     start = config.get("branch_start", "nothing")
     return MSP(singles, config["target"], width=config["width"], branch_start=start)
 

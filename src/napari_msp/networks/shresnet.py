@@ -1,4 +1,4 @@
-"""SHResNet: a residual network that treats the SH orders apart."""
+"""SHResNet: a residual network that processes the SH orders separately."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class SHResNet(SingleNetwork):
     conv-ReLU-conv-ReLU-conv, concatenated and added to the block's input; convolution; global skip;
     output convolution. No ReLU ends it: SH coefficients are signed.
 
-    Our choice: two blocks; three features a coefficient, 3(2l+1) for order l rounded up to an even
-    number (88 in all), so that the networks have about as many parameters as DIQT; the global
-    skip joins the first convolution's output; at scale k > 1 a transposed convolution stands
+    Our choice: two blocks; three features per coefficient, 3(2l+1) for order l rounded up to an
+    even number (88 in all), so that the networks have about as many parameters as DIQT; the global
+    skip starts at the first convolution's output; at scale k > 1 a transposed convolution is
     between the skip and the output convolution, so the skip is added on lattice 1 and z is on
-    lattice k. Shells taken at once share the features of an order.
+    lattice k. Shells processed at once share the features of an order.
 
     Parameters
     ----------
     blocks : int
-        Residual blocks.
+        Number of residual blocks.
     """
 
     kind: ClassVar[str] = "shresnet"
@@ -122,7 +122,7 @@ class SHResNet(SingleNetwork):
         return SingleOutputs(features, ((self.target, prediction),))
 
     def far_layers(self, x: Tensor) -> Tensor:
-        """Run all up to the global skip."""
+        """Run everything up to the global skip."""
         stem = self.stem(x)
         far: Tensor = self.convolution(self.blocks(stem)) + stem
         return far

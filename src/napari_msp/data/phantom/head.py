@@ -205,11 +205,11 @@ class Diseased:
     Attributes
     ----------
     fraction
-        (N,) of each voxel.
+        (N,) fraction of each voxel.
     diffusivity
-        In mm²/s.
+        Diffusivity in mm²/s.
     t2
-        In ms.
+        T2 in ms.
     """
 
     fraction: FloatArray
@@ -219,7 +219,7 @@ class Diseased:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What lies in each voxel of a fine grid.
+    """The content of each voxel of a fine grid.
 
     Attributes
     ----------
@@ -234,7 +234,7 @@ class Head:
     radial
         (3, N) unit vectors from depth to cortex, or zero.
     diseased
-        What lesions put in the place of healthy tissue.
+        Tissue of lesions, in place of healthy tissue.
     """
 
     grid: Grid

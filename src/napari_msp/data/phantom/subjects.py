@@ -35,7 +35,7 @@ INVERSION_STEPS = 6
 
 @dataclass(frozen=True)
 class Tissue:
-    """What water does in one subject's tissue.
+    """Properties of water in one subject's tissue.
 
     Diffusivities in mm²/s, T2 in ms.
 
@@ -163,7 +163,7 @@ def draw_subject(seed: int, index: int) -> Subject:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """Where the head lies in one scan, relative to where co-registration believes it lies.
+    """Position of the head in one scan, relative to where co-registration assumes it.
 
     Attributes
     ----------
