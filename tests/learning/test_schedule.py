@@ -1,6 +1,7 @@
 """Learning rates and α by hand, and what the presets stand for."""
 
 import pytest
+from pydantic import ValidationError
 
 from napari_msp.learning.schedule import (
     FAST,
@@ -64,8 +65,22 @@ def test_branches_that_predict_alone_are_held_to_the_target():
 def test_settings_override_the_preset():
     assert recipe_for(TrainingSettings(kind="hned", batch=3)).batch == 3
     assert recipe_for(TrainingSettings(kind="hned")).batch == FAST.batch
-    # The paper's patch is 11 voxels whatever the crop of the fast preset.
-    assert recipe_for(TrainingSettings(kind="hned", preset="paper", crop=20)).patch == PAPER.patch
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preset": "paper", "crop": 20}, "belongs to preset fast or lecture"),
+        ({"preset": "paper", "augmentation": "none"}, "belongs to preset fast or lecture"),
+        ({"preset": "lecture", "decay_every": 3}, "belongs to preset paper"),
+        ({"voxels_per_head": 3}, "belongs to preset paper"),
+        ({"kind": "shresnet", "branch_start": "input"}, "belongs to kind msp"),
+        ({"kind": "shresnet", "first_stage": {"a": "diqt"}}, "belongs to kind msp"),
+    ],
+)
+def test_a_setting_that_would_not_count_is_refused(given, said):
+    with pytest.raises(ValidationError, match=said):
+        TrainingSettings(**given)
 
 
 def course(pass_, **values):

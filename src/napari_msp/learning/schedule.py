@@ -165,12 +165,12 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
         singles_first=singles_first,
         branch_losses=preset.branch_losses and start != "first stage",
         second_weight=preset.second_weight if start == "first stage" else 1.0,
-        patch=(settings.crop or preset.patch) if preset.dense else preset.patch,
+        patch=settings.crop or preset.patch,
         batch=settings.batch or preset.batch,
         length=next(filter(any, (given, preset.length))),
         unison_length=next(filter(any, (given_unison, given, usual))),
         learning_rate=settings.learning_rate or preset.learning_rate,
-        decay_every=(settings.decay_every or preset.decay_every) if not preset.dense else None,
+        decay_every=settings.decay_every or preset.decay_every,
     )
 
 

@@ -58,7 +58,6 @@ NOTHING, BASE = "nothing", "base"
 MOST = 1_000_000
 """Largest number of steps, epochs, voxels and the like: a larger one is a typing mistake."""
 
-
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {},
     "paper": {},
@@ -84,9 +83,18 @@ statistical alignment in their second epoch; the unison phase starts from there 
 below it.
 """
 
-OF_AN_MSP = ("first_stages", "singles_first", "features", "unison_steps", "unison_epochs")
+OF_AN_MSP = (
+    *("first_stage", "first_stages", "singles_first", "features"),
+    *("unison_steps", "unison_epochs", "branch_start"),
+)
 """Settings that only an MSP has."""
 
+ONLY_FOR: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    **dict.fromkeys(OF_AN_MSP, ("kind", (MULTI_STAGE,))),
+    **dict.fromkeys(("crop", "augmentation"), ("preset", ("fast", "lecture"))),
+    **dict.fromkeys(("decay_every", "voxels_per_head"), ("preset", ("paper",))),
+}
+"""Settings that count for some values of another one alone."""
 
 OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
     "steps": ("epochs", "minutes"),
@@ -342,13 +350,6 @@ class TrainingSettings(BaseModel):
             )
         return patience
 
-    @field_validator("first_stage")
-    @classmethod
-    def _of_an_msp(cls, first_stage: dict[str, str], others: ValidationInfo) -> dict[str, str]:
-        if first_stage and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
-            raise ValueError(f"belongs to kind {MULTI_STAGE}")
-        return first_stage
-
     @field_validator("start_from", mode="before")
     @classmethod
     def _a_start(cls, value: Any) -> Any:
@@ -367,13 +368,14 @@ class TrainingSettings(BaseModel):
             raise ValueError("belongs to a start from a model")
         return names
 
-    @field_validator(*OF_AN_MSP)
+    @field_validator(*ONLY_FOR)
     @classmethod
-    def _form_of_an_msp(cls, form: Any, others: ValidationInfo) -> Any:
-        usual = cls.model_fields[str(others.field_name)].default
-        if form != usual and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
-            raise ValueError(f"belongs to kind {MULTI_STAGE}")
-        return form
+    def _counts(cls, value: Any, others: ValidationInfo) -> Any:
+        by, those = ONLY_FOR[name := str(others.field_name)]
+        usual = cls.model_fields[name].get_default(call_default_factory=True)
+        if value != usual and others.data.get(by, those[0]) not in those:
+            raise ValueError(f"belongs to {by} {' or '.join(those)}")
+        return value
 
     @field_validator("width")
     @classmethod
@@ -475,9 +477,7 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
 
 
 def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
-    """Return the platforms with voxels as large as the input's, which a lecture predicts.
-
-    Finer ones would take a minute more.
+    """Return what a lecture predicts: finer voxels than the input's would take a minute more.
 
     Parameters
     ----------
