@@ -191,7 +191,7 @@ def _people(known: Mapping[str, Any]) -> tuple[Person, ...]:
         return tuple(Person.from_json(each) for each in listed)
     subjects = known.get("subjects")
     if not isinstance(subjects, list):
-        return () if listed == [] else (Person(),)  # nobody, or nobody knows whom
+        return () if listed == [] else (Person(),)  # no people, or unknown ones
     return tuple(Person(label) for label in subjects if isinstance(label, str))
 
 

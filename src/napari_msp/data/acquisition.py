@@ -397,7 +397,7 @@ class Acquisition:
         return chosen_shells(self.given_gradients, b_values, self.name)
 
     def directions(self, shell: Shell) -> FloatArray:
-        """(M, 3) unit directions of a shell in scanner axes."""
+        """Return (M, 3) unit directions of a shell in scanner axes."""
         return self.gradients.directions[shell.volumes]
 
 
@@ -430,10 +430,10 @@ def load_acquisition(
     bval, bvec
         FSL gradient files, or arrays like theirs: (N,) in s/mm², and (N, 3) or (3, N) along the
         image's axes; or an MRtrix3 table, given as either. None: searched, see
-        `beside.find_gradients`.
+        `companions.find_gradients`.
     mask
         Brain mask on the image's lattice: a file, an image or an (X, Y, Z) array. None: searched,
-        see `beside.look_for_mask`, else estimated, see `masks.estimate_mask`.
+        see `companions.look_for_mask`, else estimated, see `masks.estimate_mask`.
     gradients
         A DIPY gradient table instead of `bval` and `bvec`, with b-vectors along the image's axes,
         as DIPY reads them from FSL files.

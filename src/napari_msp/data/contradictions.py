@@ -212,7 +212,7 @@ def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Itera
         used = find_gradients(path)
     except UserError:  # several apply, which is said where one is looked for
         return
-    if used.missing or used.bvec.name.lower().endswith(ROTATED):  # what is left aside is said
+    if used.missing or used.bvec.name.lower().endswith(ROTATED):  # reported elsewhere
         return
     for bval, bvec in _left_aside(path, used):
         try:
@@ -304,7 +304,7 @@ def are_parts(paths: Sequence[Path]) -> bool:
         try:
             files = find_gradients(path)
             tables.append(read_gradients(files.bval, files.bvec, np.eye(4)))
-        except UserError:  # which is told when it is read
+        except UserError:  # reported when it is read
             return False
     first, *others = tables
     reach = np.cos(np.radians(RUNS_DIFFER))
@@ -454,7 +454,7 @@ def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> tuple[FloatA
 
 
 def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: GradientTable) -> str:
-    """Say that a `grad_dev` is not used, and the error that makes; empty where it makes none."""
+    """Return a text on an unused `grad_dev` and the error that makes; empty without an error."""
     weighted = table.directions[table.b_values > table.b0_threshold]
     weighted = weighted[weighted.any(axis=1)]
     try:

@@ -127,7 +127,7 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
         NIfTI files to write, with sform and qform as in the scan.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DoubtfulScan)  # told when the scan was first read
+        warnings.simplefilter("ignore", DoubtfulScan)  # reported when the scan was first read
         whole = replace(acquisition, every_volume=True)
         voxels, _ = interpolated_voxels(whole, acquisition.lattice, target)
     write_nifti(dwi, voxels, target.affine, like=acquisition.image)

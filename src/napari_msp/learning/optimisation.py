@@ -102,7 +102,7 @@ class Optimisation:
         return value, int(input_voxels)
 
     def _precision(self) -> Any:
-        """Mixed precision if the device has it and the recipe is ours."""
+        """Return a context of mixed precision if the device has it and the recipe is ours."""
         if self._recipe.dense and self._device.type == "cuda":
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()

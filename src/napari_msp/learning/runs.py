@@ -131,7 +131,7 @@ class RunFolder:
 
     @property
     def resumable(self) -> bool:
-        """Return whether there is a checkpoint to continue from."""
+        """Whether there is a checkpoint to continue from."""
         return self.checkpoint_path.exists() and not self.model_path.exists()
 
     def events(self) -> list[Event]:

@@ -73,7 +73,7 @@ class Batch:
     trim: dict[str, int]
 
     def voxels(self) -> Tensor:
-        """(1 + platforms,): voxels of the input, and in each platform's mask."""
+        """Count voxels of the input, and in each platform's mask, (1 + platforms,)."""
         masks = [mask.sum() for mask in self.masks.values()]
         return torch.stack([torch.full_like(masks[0], self.input[:, 0].numel()), *masks])
 

@@ -138,7 +138,7 @@ WARM_UP = 0.1
 def recipe_for(settings: TrainingSettings) -> Recipe:
     """Return the preset's recipe with the settings' own values.
 
-    What branches start from follows the augmentation in the fast preset. Few examples let networks
+    In the fast preset the branches' start follows the augmentation. Few examples let networks
     learn their noise: branches that must make the whole image out of z_i, each with a loss
     of its own, learn less of it. With examples enough, branches that only correct the first
     stage get further in few steps; wide and trained for longer, the others are ahead again (all

@@ -419,8 +419,6 @@ def choices_of(name: str) -> tuple[str, ...]:
     """Return the choices of a setting; for `first_stage`, those of each target.
 
     Empty if it has none, or if the dataset decides.
-
-    Empty where it is no choice, or where the dataset decides.
     """
     if name == "kind":
         return kinds()

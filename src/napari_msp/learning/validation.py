@@ -109,7 +109,7 @@ def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], Gr
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
     """Write the prediction of the first subject in `shown`, replacing the previous one.
 
-    It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
+    It equals the output of `harmonize` for that subject's lowest shell: in the input's stored
     order, coefficients in scanner axes, on the lattice of `prediction`, which is in grid axes.
 
     Returns
@@ -153,5 +153,5 @@ class SquaredError:
 
     @property
     def mean(self) -> float:
-        """Return the mean of all that was taken in."""
+        """Mean over everything that was added."""
         return self._sum / self._count

@@ -246,7 +246,7 @@ class Maps(Mapping[str, FloatArray]):
         self._known: dict[str, FloatArray] = {}
 
     def __getitem__(self, name: str) -> FloatArray:
-        """(X, Y, Z) or (X, Y, Z, 3) float32."""
+        """Return a map, (X, Y, Z) or (X, Y, Z, 3) float32."""
         if name not in self._known:
             self._known[name] = MAPS[name].compute(self)
         return self._known[name]

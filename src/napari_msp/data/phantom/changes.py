@@ -73,7 +73,7 @@ class Lesion:
     t2: float = 160.0
 
     def share_at(self, points: FloatArray) -> FloatArray:
-        """(N,) diseased share of the tissue at (3, N) points of template space."""
+        """Return the (N,) diseased share of the tissue at (3, N) points of template space."""
         away = np.linalg.norm(points - np.array(self.centre, points.dtype)[:, None], axis=0)
         here: FloatArray = self.share * expit((self.radius - away) / self.edge)
         return here
@@ -277,7 +277,7 @@ def fibre_populations(
 def _mean_in_voxels(
     volume: FloatArray, fine: Lattice, lattice: Lattice, voxels: IntArray
 ) -> FloatArray:
-    """(V,) mean over eight points of each voxel, half-way between its centre and its corners."""
+    """Return (V,) means over eight points per voxel, half-way from its centre to its corners."""
     into = np.linalg.inv(fine.affine) @ lattice.affine
     total = np.zeros(len(voxels))
     for corner in product((-0.25, 0.25), repeat=3):

@@ -37,7 +37,7 @@ class Grid:
         return float(self.axes[0][1] - self.axes[0][0])
 
     def points(self) -> FloatArray:
-        """(3, N) float32 positions of all voxels, last axis fastest."""
+        """Return (3, N) float32 positions of all voxels, last axis fastest."""
         grid = np.meshgrid(*self.axes, indexing="ij")
         return np.stack([axis.ravel() for axis in grid]).astype(np.float32)
 
@@ -417,7 +417,7 @@ def _drawn(
 
 
 def _near(points: FloatArray, subject: Subject, pose: Pose, grid: Grid) -> MaskArray:
-    """Say which template points can lie on the grid, without inverting the deformation."""
+    """Return which template points may be on the grid, without inverting the deformation."""
     ends = np.array([(axis[0], axis[-1]) for axis in grid.axes])
     steps = np.array([[x, y, z] for x in range(5) for y in range(5) for z in range(5)]).T / 4
     surface = ends[:, :1] + steps * (ends[:, 1:] - ends[:, :1])

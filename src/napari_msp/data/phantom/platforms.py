@@ -184,7 +184,7 @@ class Platform:
         return [platform.name for platform in PLATFORMS].index(self.name)
 
     def table(self, b_values: Sequence[float] = (B_VALUE,)) -> GradientTable:
-        """Nominal gradient table, directions in scanner axes.
+        """Return the nominal gradient table, directions in scanner axes.
 
         Each further shell follows the first, with its own directions and without b=0 volumes, so
         the first shell is the same with and without others.

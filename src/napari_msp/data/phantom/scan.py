@@ -83,7 +83,7 @@ def stick_and_zeppelin(
 def zeppelin(
     b_squared: FloatArray, b_along: FloatArray, axial: FloatArray, radial: FloatArray
 ) -> FloatArray:
-    """Signal of an axially symmetric tensor.
+    """Return the signal of an axially symmetric tensor.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def zeppelin(
 
 
 def weighting(density: float, t1: float, t2: float, echo: float, repetition: float) -> float:
-    """Signal of a spin echo without diffusion weighting; times in ms."""
+    """Return the signal of a spin echo without diffusion weighting; times in ms."""
     return density * float((1 - np.exp(-repetition / t1)) * np.exp(-echo / t2))
 
 
@@ -141,7 +141,7 @@ class SignalModel:
         ]
 
     def without_weighting(self) -> FloatArray:
-        """(N,) signal at b = 0."""
+        """Return the (N,) signal at b = 0."""
         signal: FloatArray = (
             (self._intra + self._extra) * self.head.white + self._grey + self._fluid
         )
@@ -150,7 +150,7 @@ class SignalModel:
         return signal
 
     def weighted(self, felt: FloatArray) -> FloatArray:
-        """Signal under a diffusion gradient.
+        """Return the signal under a diffusion gradient.
 
         Parameters
         ----------
