@@ -279,6 +279,11 @@ def test_an_old_dcm2niix_on_the_path_is_told_of_once(tmp_path, monkeypatch):
         assert dicom._program() == str(program)
 
 
+def test_the_oldest_dcm2niix_is_that_of_the_extras():
+    about = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r"dcm2niix>=1\.0\.(\d+)", about)) == {dicom.LEAST_VERSION}
+
+
 def test_what_dcm2niix_warns_of_is_passed_on(tmp_path, monkeypatch):
     folder = write_session(tmp_path / "in", more=False)
     made = convert(folder, tmp_path)
