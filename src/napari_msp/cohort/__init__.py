@@ -1,7 +1,7 @@
 """Harmonize one scan of every subject of a dataset, here or on Dask.
 
-`jobs` does what is to be done to each, unless that was done, `cluster` has others do so, and
-`table` keeps what became of everybody.
+`jobs` processes one scan unless that is done, `cluster` runs jobs on workers, and `table` records
+the results.
 """
 
 import warnings
@@ -68,18 +68,19 @@ def run_cohort(
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
 
-    Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
-    became of each scan and target and is updated as it runs; what it says of others, as of another
-    session or target, stays. Scans that an earlier run finished are skipped: those of which image,
-    gradient table, mask, model and options are the same.
+    Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`. `cohort.tsv` in `out_dir` records the
+    result for each scan and target and is updated as it runs; rows of others, such as another
+    session or target, stay. Scans that an earlier run finished with the same image, gradient table,
+    mask, model and options are skipped.
 
     Parameters
     ----------
     bids_dir
-        Dataset with scans `sub-*[/ses-*]/dwi/*_dwi`, raw or a pipeline's derivatives. What is no
-        scan of its own (a `dir-PA` of b=0 alone) is passed over, see `data.dataset.choose_scan`.
+        Dataset with scans `sub-*[/ses-*]/dwi/*_dwi`, raw or a pipeline's derivatives. Images that
+        are no scans of their own (a `dir-PA` with only b=0) are ignored, see
+        `data.dataset.choose_scan`.
     out_dir
-        Derivative dataset; made when missing.
+        Derivative dataset; created if missing.
     model
         Model file; every worker must be able to read it, and both folders.
     target
@@ -89,57 +90,57 @@ def run_cohort(
     sessions
         Sessions whose scans may be taken, with or without "ses-"; None: all.
     platform
-        The `<ses>_<acq>` to harmonize. None: the only scan of a subject, or the one on the model's
-        input platform where there are several.
+        The `<ses>_<acq>` to harmonize. None: a subject's only scan, or if there are several, the
+        one on the model's input platform.
     run
-        Which one, where a scan was repeated.
+        Number of the scan to use, where one was repeated.
     workers
-        Processes on this machine; 1 runs in this process, without Dask.
+        Number of processes on this machine; 1 uses only this process, without Dask.
     scheduler
-        Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`. Its
+        Address of a running Dask scheduler, such as "tcp://host:8786", instead of `workers`. Its
         workers must see both folders and the model by the same paths; each does one scan at a time.
     options, **settings, gradients
         As for `harmonize_to_folder`, on the CPU unless another device is named. Several workers on
         one GPU share its memory.
     force
-        Harmonize finished scans again.
+        Whether to harmonize finished scans again.
     review_maps
-        Write small maps for a review too, see `inference.review_maps`.
+        Whether to write small maps for a review too, see `inference.review_maps`.
     progress
-        Called with each result, the number of results and their total, in order of completion.
+        Function called with each result, the number of results and their total, as they complete.
     tell
-        Gets what a person should know of workers on Dask, in words: who works, where to watch.
+        Function that is given messages about workers on Dask: who they are, where to watch them.
     cancelled
-        Polled between scans; without Dask also inside the job.
+        Function polled between scans; without Dask also inside the job.
     job
-        In place of `harmonize_to_folder`, and called as it is, with the path of the model; what it
-        writes is finished when it has the names and sidecars that this gives.
+        Replacement for `harmonize_to_folder`, called in the same way, with the path of the model;
+        its output counts as finished if it has the names and sidecars that this would give.
     words
-        In which the table says why a scan failed.
+        Words in which the table says why a scan failed.
 
     Returns
     -------
     list of CohortResult
-        Ordered by subject.
+        Results ordered by subject.
 
     Raises
     ------
     UserError
         When there is nothing to harmonize, a participant is unknown, the model cannot be used,
         Dask is missing, its scheduler does not answer or a worker of it cannot do the work.
-        What is wrong with one scan stands in its result.
+        Problems with one scan are in its result.
     Cancelled
         When `cancelled` said so; finished scans are kept.
     """
     options = with_settings(options or Options(device="cpu"), settings)
-    # Absolute, as a worker may stand in another folder.
+    # Absolute, as a worker may run in another folder.
     bids_dir, out_dir, model = Path(bids_dir).resolve(), Path(out_dir).resolve(), _file_of(model)
     if workers < 1:
         raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
     refuse_among_scans(bids_dir, out_dir, "out_dir")
     with ExitStack() as stack:
         cluster: Cluster | None = None
-        if scheduler is not None:  # before all else: it may not be there
+        if scheduler is not None:  # before all else, as it may not be there
             seen = (bids_dir, model)
             cluster = stack.enter_context(connected(scheduler, seen, tell))
         found = {
@@ -157,7 +158,7 @@ def run_cohort(
             platform = known.card.input
         scans, without = _choose_scans(bids_dir, found, platform, targets)
         check_gradients(gradients)
-        if scheduler is None:  # whose workers may have other devices
+        if scheduler is None:  # the scheduler's workers may have other devices
             choose_device(options.device)
         passed = {
             "options": options,
@@ -193,7 +194,7 @@ def run_cohort(
 
 
 def _file_of(model: "Model | str | Path") -> Path:
-    """Give a model's file, which workers read."""
+    """Return a model's file, for workers to read."""
     if not isinstance(model, str | Path):
         if model.path is None:
             problem = "is in memory, where workers cannot read it"
@@ -212,15 +213,15 @@ def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortR
 
 
 def _tell_copies(tasks: Sequence[Task]) -> None:
-    """Warn of subjects whose scans are one, unless all of them are finished.
+    """Warn of subjects with the same scan, unless all of them are finished.
 
-    Only NIfTI files of the same size are looked into, of each the first volume. What cannot be
-    read is left out: its own job says so.
+    Only NIfTI files of the same size are compared, by their first volumes. Unreadable ones are left
+    out: their own jobs report that.
     """
     sizes: dict[int, list[Task]] = {}
     for task in tasks:
         with suppress(OSError):
-            if not task.dwi.name.endswith(MRTRIX_SUFFIXES):  # of one size always, and read whole
+            if not task.dwi.name.endswith(MRTRIX_SUFFIXES):  # always of one size, and read whole
                 sizes.setdefault(task.dwi.stat().st_size, []).append(task)
     for group in sizes.values():
         if len(group) > 1 and not all(map(has_predictions, group)):
@@ -241,7 +242,7 @@ def _find_scans(
     participants: str | Iterable[str] | None,
     sessions: str | Iterable[str] | None,
 ) -> dict[str, list[Path]]:
-    """Give the scans of each subject asked for, subjects in order."""
+    """Return the scans of each subject asked for, in the order of subjects."""
     if not bids_dir.is_dir():
         raise UserError("there is no such folder", bids_dir, remedy=Advice("give a BIDS dataset"))
     scans: dict[str, list[Path]] = {
@@ -290,7 +291,7 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
 
 
 def _targets(model: "Model", asked: str | Sequence[str]) -> tuple[str, ...]:
-    """Give the targets that are asked for; a mistyped one is one error, not one a subject."""
+    """Return the targets asked for; a mistyped one is one error, not one per subject."""
     names = (asked,) if isinstance(asked, str) else tuple(asked)
     targets = tuple(model.targets) if names == (ALL_TARGETS,) else names
     for each in targets:
@@ -301,12 +302,12 @@ def _targets(model: "Model", asked: str | Sequence[str]) -> tuple[str, ...]:
 def _choose_scans(
     bids_dir: Path, found: Mapping[str, Found], platform: str | None, targets: tuple[str, ...]
 ) -> tuple[dict[str, Path], list[CohortResult]]:
-    """Give the scan of each subject that is meant, and what becomes of those who have none.
+    """Return the scan to use of each subject, and results for subjects without one.
 
     Raises
     ------
     UserError
-        When nobody was scanned on the platform.
+        When no subject was scanned on the platform.
     """
     known = sorted({each for scans in found.values() for each in scans})
     if platform is not None and platform not in known:
@@ -322,7 +323,7 @@ def _choose_scans(
 
 
 def _choose_scan(folder: Path, found: Found, platform: str | None) -> Path:
-    """Give the scan of a subject that is meant, or say why none is."""
+    """Return the scan to use of a subject, or raise why there is none."""
     known = Choose("platform", tuple(sorted(found)))
     if platform is not None:
         found = {each: scan for each, scan in found.items() if each == platform}

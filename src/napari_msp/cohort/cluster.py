@@ -1,4 +1,4 @@
-"""Jobs on Dask: on processes of this machine, or on workers of a scheduler that runs already."""
+"""Run jobs on Dask: on processes of this machine, or on workers of a running scheduler."""
 
 import asyncio
 import ctypes
@@ -33,16 +33,16 @@ SCHEDULER_PATIENCE = 10.0
 """Seconds within which a scheduler must answer."""
 
 LOOK_EVERY = 1.0
-"""Seconds between looks at who works, and at whether the work is cancelled."""
+"""Seconds between checks of the workers, and of whether the work is cancelled."""
 
 TELL_EVERY = 60.0
-"""Seconds between remarks that nobody works."""
+"""Seconds between messages that there is no worker."""
 
 MOST_RETURNS = 3
-"""Times that a job goes back because its worker lacks this package, before it has failed."""
+"""Times that a job is returned because its worker lacks this package, before it has failed."""
 
 LEAST_MEMORY = 2.0**20
-"""Bytes that a network has where nothing is left: its tiles are then the smallest."""
+"""Memory in bytes for a network if nothing is left: its tiles are then the smallest."""
 
 Tell = Callable[[str], None]
 
@@ -51,14 +51,14 @@ PACKAGE = "napari-msp"
 
 @contextmanager
 def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["Cluster"]:
-    """Have the workers of a scheduler that runs already, for as long as the block does.
+    """Use the workers of a running scheduler for as long as the block runs.
 
     Parameters
     ----------
     needed
-        What every worker must be able to read.
+        Files and folders that every worker must be able to read.
     tell
-        Gets what a person should know of the cluster, in words.
+        Function that is given messages about the cluster for the user.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def connected(scheduler: str, needed: Sequence[Path], tell: Tell) -> Iterator["C
 
 @contextmanager
 def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
-    """Start processes of this machine that work for as long as the block runs, see `connected`.
+    """Start worker processes on this machine for as long as the block runs, see `connected`.
 
     Raises
     ------
@@ -84,12 +84,12 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
     """
     dask = _dask()
     threads = max(1, (os.cpu_count() or 1) // count)
-    with without_script():  # all along: where a worker dies, Dask starts another
+    with without_script():  # all along, as Dask replaces workers that die
         local = dask.LocalCluster(
             n_workers=count,
             threads_per_worker=threads,
             processes=True,
-            dashboard_address="127.0.0.1:0",  # any free port: Dask warns where its own is taken
+            dashboard_address="127.0.0.1:0",  # any free port: Dask warns if its default is taken
             env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
             # Nobody looks at their profiles, which grow for an hour.
             config={"distributed.worker.profile.enabled": False},
@@ -101,7 +101,7 @@ def own_workers(count: int, tell: Tell) -> Iterator["Cluster"]:
                 cluster.introduce(drawn=find_spec("bokeh") is not None)
                 yield cluster
         finally:
-            # That one takes long to end, on a busy machine, is no news: its results are here.
+            # A worker that ends slowly on a busy machine is no news: its results are here.
             with dask.utils.silence_logging_cmgr(logging.ERROR):
                 local.close()
 
@@ -115,13 +115,13 @@ def _dask() -> Any:
 
 
 def _client(dask: Any, address: str) -> Any:
-    """Give a client of what answers at an address as a scheduler does."""
+    """Return a client of the scheduler at an address, if it answers like one."""
     remedy = either(
         Advice("start one with `dask scheduler`, and check address and firewall"),
         Give("workers", "a number"),
     )
     try:
-        # The client itself may wait for ever for something else that listens there.
+        # The client itself might wait for ever if something else listens there.
         with ThreadPoolExecutor(1) as pool:  # a notebook has an event loop in this thread
             kind = pool.submit(asyncio.run, _ask_who(dask, address)).result().get("type")
         if kind != "Scheduler":
@@ -129,14 +129,14 @@ def _client(dask: Any, address: str) -> Any:
         return dask.Client(address, timeout=SCHEDULER_PATIENCE, set_as_default=False)
     except UserError:
         raise
-    except Exception as error:  # what else listens there may answer anything
+    except Exception as error:  # something else that listens there may answer anything
         reason = "" if isinstance(error, OSError) else f" ({shortened(str(error))})"
         problem = f"no Dask scheduler answers within {SCHEDULER_PATIENCE:g} s{reason}"
         raise UserError(problem, address, "scheduler", remedy) from error
 
 
 async def _ask_who(dask: Any, address: str) -> Any:
-    """Ask who listens at an address, and wait so long and no longer."""
+    """Ask who listens at an address, with a limited wait."""
     secrets = dask.Security().get_connection_args("client")
 
     async def ask() -> Any:
@@ -147,7 +147,7 @@ async def _ask_who(dask: Any, address: str) -> Any:
 
 
 class Cluster:
-    """Workers that do jobs, a few of them handed out at a time."""
+    """Workers that run jobs, a few of which are handed out at a time."""
 
     def __init__(self, client: Any, name: str, needed: Sequence[Path], tell: Tell) -> None:
         self._client, self._name, self._tell = client, name, tell
@@ -169,11 +169,11 @@ class Cluster:
             raise trouble
 
     def accept(self) -> None:
-        """Take who works now as they are; who comes later is looked at first."""
+        """Take the present workers as they are; later ones are checked first."""
         self._workers = self._who_works()
 
     def introduce(self, *, drawn: bool = True) -> None:
-        """Say who works, and where to watch them, where the scheduler can draw that page."""
+        """Report the workers, and the page to watch them on if the scheduler can draw it."""
         who = counted(len(self._workers), "worker")
         dashboard = self._client.dashboard_link
         watch = f"dashboard {dashboard}" if drawn and dashboard else "no dashboard"
@@ -181,7 +181,7 @@ class Cluster:
         self._tell(f"Dask scheduler {self._name}: {who}{waits}; {watch}")
 
     def run(self, tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
-        """Have jobs done; give each result as it comes.
+        """Run jobs on the workers; yield each result as it comes.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Cluster:
         try:
             while waiting or running:
                 self._look()
-                # One a worker: if a scan kills its worker, no other is suspected with it.
+                # One job per worker: if a scan kills its worker, no other is suspected with it.
                 while waiting and len(running) < max(1, len(self._workers)):
                     task = waiting.popleft()
                     future = self._hand_out(task)
@@ -217,17 +217,17 @@ class Cluster:
                 self._client.cancel(list(running))
 
     def _hand_out(self, task: Task) -> Any:
-        """Send a job to a worker, which one Dask chooses; give its future."""
-        cloudpickle = import_module("cloudpickle")  # as Dask itself: it takes every function
+        """Send a job to a worker of Dask's choice; return its future."""
+        cloudpickle = import_module("cloudpickle")  # used by Dask itself: it takes every function
         packed = cloudpickle.dumps(_Packed(task, _per_host(self._workers)))
-        # A key of its own: a job writes files, so a result that Dask remembers of the same job
-        # says nothing.
+        # A key of its own: a job writes files, so Dask must not answer with a remembered result of
+        # the same job.
         return self._client.submit(pickle.loads, packed, key=f"harmonize-{uuid.uuid4().hex}")
 
     def _outcome(self, future: Any, task: Task, times: int) -> CohortResult | None:
-        """Give the result of a job that ended; None where another worker shall try it again."""
+        """Return the result of a job that ended; None if another worker is to try it again."""
         if future.status == "finished":
-            # What ended with its worker before it was fetched, Dask would have done anew.
+            # Dask would rerun a job whose result was lost with its worker before it was fetched.
             with suppress(Exception):
                 result: CohortResult = future.result(timeout=SCHEDULER_PATIENCE)
                 return result
@@ -241,7 +241,7 @@ class Cluster:
         )
 
     def _look(self) -> None:
-        """See who works now; newcomers that cannot are told of."""
+        """Update the workers; report newcomers that cannot do the work."""
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY:
             return
@@ -257,7 +257,7 @@ class Cluster:
         self._workers = there
 
     def _who_works(self) -> list[str]:
-        """Give the address of each worker.
+        """Return the address of each worker.
 
         Raises
         ------
@@ -266,20 +266,20 @@ class Cluster:
         """
         try:
             return list(self._answer(self._client.scheduler.ncores, SCHEDULER_PATIENCE))
-        except TimeoutError:  # it is busy; when it is gone the connection ends
+        except TimeoutError:  # it is busy; if it were gone the connection would end
             return self._workers
 
     def _ask(
         self, workers: Sequence[str], function: Callable[..., object], *arguments: object
     ) -> dict[str, object]:
-        """Give what a function returns on each worker, or the error; a silent one's is a timeout.
+        """Return each worker's result of a function, or its error; a timeout if it does not answer.
 
         Raises
         ------
         UserError
             When the scheduler, which passes questions on, does not answer.
         """
-        # Of Dask's ways to ask only this one can be waited for by the worker.
+        # Of Dask's ways to ask, only this one can be awaited worker by worker.
         ask: Callable[..., Awaitable[dict[str, object]]] = self._client._run
 
         async def one(worker: str) -> dict[str, object]:
@@ -296,14 +296,14 @@ class Cluster:
         return {worker: said for answer in answers for worker, said in answer.items()}
 
     def _answer(self, question: Callable[[], Awaitable[Any]], patience: float | None = None) -> Any:
-        """Wait for the scheduler's answer, so long where it is said.
+        """Wait for the scheduler's answer, for limited time if `patience` is given.
 
         Raises
         ------
         UserError
             When the scheduler is gone.
         TimeoutError
-            When it is silent.
+            When it does not answer.
         """
         reason = None
         if self._client.status == "running":
@@ -318,10 +318,10 @@ class Cluster:
         raise UserError(problem, self._name, "scheduler", remedy) from reason
 
     def _troubles(self, workers: Sequence[str]) -> list[UserError]:
-        """Say which workers cannot do the work."""
+        """Return errors for workers that cannot do the work."""
         if not workers:
             return []
-        # Of the standard library, which every worker has: it can be asked whatever it lacks.
+        # The function is in the standard library, so any worker can be asked, whatever it lacks.
         versions = self._ask(workers, importlib.metadata.version, PACKAGE)
         troubles = {
             worker: trouble
@@ -339,7 +339,7 @@ class Cluster:
 
 
 def _version_trouble(worker: str, version: object) -> UserError | None:
-    """Say what is wrong with a worker's answer to which version of this package it has."""
+    """Return what is wrong with a worker's answer to the question for its version, if anything."""
     own = importlib.metadata.version(PACKAGE)
     remedy = Advice(f"install {PACKAGE} {own} where it runs, or stop it")
     match version:
@@ -357,10 +357,10 @@ def _version_trouble(worker: str, version: object) -> UserError | None:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A job that is done when it is unpickled.
+    """A job that runs when it is unpickled.
 
-    Dask's scheduler opens all that it hands on. It must not need this package, nor stand still
-    while it imports torch; of this it sees bytes, and a function of the standard library.
+    Dask's scheduler unpickles all that it passes on. It must not need this package, nor stall
+    while it imports torch; so it only sees bytes, and a function of the standard library.
     """
 
     task: Task
@@ -374,7 +374,7 @@ _BUSY = threading.Lock()
 
 
 def _run_alone(task: Task, per_host: Mapping[str, int]) -> CohortResult:
-    """Do a job on a worker, one at a time: a job is as large as a brain, and has its threads."""
+    """Run a job on a worker, one at a time: a job needs memory for a brain, and has its threads."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -385,11 +385,11 @@ def _run_alone(task: Task, per_host: Mapping[str, int]) -> CohortResult:
 
 @cache
 def _reuse_memory() -> None:
-    """Let this process use memory that arrays gave back for the next ones.
+    """Let this process reuse memory that arrays have freed for later arrays.
 
-    Dask starts workers so that each array's goes back to the system, which has to clear it before
-    the next array gets it: that took 2 of 4.7 s of the processor for a slab. Here as much is kept
-    as glibc keeps in a process where nobody says otherwise. Other C libraries are left as they are.
+    Dask starts workers so that freed memory goes back to the system, which has to clear it before
+    the next array gets it: that took 2 of 4.7 s of processor time for a slab. Here as much is kept
+    as glibc keeps by default. Other C libraries are left as they are.
     """
     trim_threshold, mmap_threshold = -1, -3  # as <malloc.h> numbers them
     if sys.platform == "linux":
@@ -401,9 +401,9 @@ def _reuse_memory() -> None:
 
 @contextmanager
 def _threads_of(worker: Any) -> Iterator[None]:
-    """Let torch, and NumPy's BLAS, have the threads of their worker: Dask gives each process one.
+    """Let torch and NumPy's BLAS use all threads of their worker: Dask gives each process one.
 
-    `for_each_block` works with as many threads as BLAS may.
+    `for_each_block` uses as many threads as BLAS may.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -422,9 +422,9 @@ def _per_host(workers: Iterable[str]) -> dict[str, int]:
 
 
 def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task:
-    """Let a job's network take no more than this worker's part of its machine, unless it is told.
+    """Limit a job's network to this worker's share of its machine's memory, unless it has a limit.
 
-    A GPU's memory is not Dask's to share: there the network looks by itself how much is free.
+    A GPU's memory is not shared by Dask: there the network itself looks how much is free.
     """
     from napari_msp.device import choose_device, free_memory
     from napari_msp.inference.passes import SHARE_OF_FREE
@@ -432,13 +432,13 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
     options: Options = task.options["options"]
     if options.memory is not None:
         return task
-    with suppress(UserError):  # there is no such device, which the job itself will say
+    with suppress(UserError):  # the job itself will report that there is no such device
         if choose_device(options.device).type == "cuda":
             return task
     [host] = _per_host([worker.address])
     beside = max(1, per_host.get(host, 1))
     limit = worker.memory_manager.memory_limit
-    if limit:  # the worker is ended when it takes more
+    if limit:  # the worker is killed if it takes more
         left = limit - worker.monitor.get_process_memory()
         free = min(free_memory(shared_by=beside), left)
     else:
@@ -448,7 +448,7 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
 
 
 def _explained(future: Any, task: Task) -> UserError:
-    """Say why a job gave no result. What goes wrong inside of one is a result, so this is rare."""
+    """Return why a job gave no result. Errors inside a job are results, so this is rare."""
     if future.status == "cancelled":
         return UserError("was cancelled by somebody else on the cluster", task.scan)
     if future.status != "error":

@@ -1,4 +1,4 @@
-"""One scan's job: done unless its results are there already, and whatever goes wrong is told."""
+"""Job of one scan: run unless its results already exist, with every problem reported."""
 
 import time
 import warnings
@@ -20,30 +20,30 @@ from napari_msp.provenance import Provenance, changed_files, lost_files
 Poll = Callable[[], bool]
 
 Job = Callable[..., object]
-"""What is done to one scan: called as `harmonize_to_folder` is, with (dwi, model, targets, out) and
-options by name; the model is a path. Dask must be able to pickle it."""
+"""Function that processes one scan, called like `harmonize_to_folder`, with (dwi, model, targets,
+out) and options by name; the model is a path. Dask must be able to pickle it."""
 
 Status = Literal["done", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
 class CohortResult:
-    """What became of one scan.
+    """Result of one scan.
 
     Attributes
     ----------
     scan
-        The image relative to the input dataset; empty when the subject has none.
+        The image, relative to the input dataset; empty if the subject has none.
     targets
-        Platforms that were to be predicted.
+        Platforms to predict.
     status
         "done", "skipped" (finished by an earlier run) or "failed".
     seconds
-        What this run took for the targets that were left.
+        Time that this run took for the targets that were left.
     doubts
-        What was warned of when it was harmonized.
+        Warnings given when it was harmonized.
     earlier
-        Targets that an earlier run finished, with what was warned of then.
+        Targets that an earlier run finished, with the warnings given then.
     """
 
     subject: str
@@ -56,12 +56,12 @@ class CohortResult:
     earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def message(self, words: Words = PYTHON) -> str:
-        """Say reason and doubts on one line, in a front end's words."""
+        """Return reason and doubts on one line, in a front end's words."""
         reasons = [] if self.reason is None else [self.reason.phrase(words)]
         return " ".join("; ".join([*reasons, *self.doubts]).split())
 
     def on(self, target: str) -> "CohortResult":
-        """Say what became of one target."""
+        """Return the result for one target."""
         if target not in self.earlier:
             return self
         doubts = self.earlier[target]
@@ -70,7 +70,7 @@ class CohortResult:
 
 @dataclass(frozen=True)
 class Task:
-    """One scan's job, small enough to send to another machine."""
+    """Job of one scan, small enough to send to another machine."""
 
     job: Job
     subject: str
@@ -84,10 +84,10 @@ class Task:
 
 
 def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
-    """Harmonize one scan, unless that was done; whatever goes wrong becomes its result."""
+    """Harmonize one scan unless that is done; every error becomes part of the result."""
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
-        # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
+        # Doubts about a scan belong in its row: nobody reads a worker's log.
         warnings.simplefilter("always", UserWarning)
         left, status, reason = _done(task, cancelled)
     seconds = time.perf_counter() - start
@@ -99,7 +99,7 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
 
 
 def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, UserError | None]:
-    """Do what is to be done; give the targets that it was, what became of it, and why it failed."""
+    """Run what is left to do; return the targets of that, the status, and why it failed."""
     options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
     left = task.targets
     try:
@@ -116,27 +116,27 @@ def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, 
 
 
 def _is_occupied(failure: Exception) -> bool:
-    """Return whether a job failed because its files are there already."""
+    """Return whether a job failed because its files exist already."""
     remedies = every(failure.remedy) if isinstance(failure, UserError) else ()
     return any(isinstance(each, Overwrite) for each in remedies)
 
 
 def _finished_meanwhile(task: Task) -> bool:
-    """Return whether another run has made the same, as two that were started at once do."""
-    with suppress(Exception):  # then it is not known to be the same, and the job's failure is told
+    """Return whether another run has made the same, as can happen if two start at once."""
+    with suppress(Exception):  # if it may differ, the job's own failure is reported
         return not task.options["force"] and not [*unfinished(task)]
     return False
 
 
 def _said(task: Task, doubts: Iterable[str]) -> tuple[str, ...]:
-    """Say each doubt once, without the scan's name, which its row has."""
+    """Return each doubt once, without the scan's name, which its row has."""
     return tuple(dict.fromkeys(each.removeprefix(f"{task.dwi}: ") for each in doubts))
 
 
 def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[str]:
-    """Give what a job warned of its scan, but for what `run_cohort` said once of its model.
+    """Yield a job's warnings about its scan, except what `run_cohort` said once about its model.
 
-    Of another scan, as the target's own that maps for a review show, nothing belongs to this one.
+    Warnings about another scan, such as the target's own for a review's maps, do not count.
     """
     from napari_msp.inference.prepare import NotForScans, Rescaled
 
@@ -149,7 +149,7 @@ def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[s
 
 
 def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Give what was warned of when finished predictions were made, by target, as `_doubts` does."""
+    """Return the warnings given when finished predictions were made, by target, as `_doubts`."""
     if not targets:
         return {}
     from napari_msp.inference.prepare import unfit_for
@@ -167,7 +167,7 @@ def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...
 def harmonize_scan(
     dwi: Path, model: Path, targets: tuple[str, ...], out: Path, **options: Any
 ) -> None:
-    """Harmonize one scan into a folder: the job of a cohort unless another is named."""
+    """Harmonize one scan into a folder: a cohort's job unless another is given."""
     from napari_msp.inference.outputs import harmonize_to_folder
     from napari_msp.model_file import kept_model
 
@@ -178,7 +178,7 @@ def harmonize_scan(
 
 
 def _difference(wanted: Provenance, made: Provenance) -> str:
-    """Say what a prediction was made of, in all that changes it; empty where of what is wanted."""
+    """Describe how a prediction was made otherwise than it is wanted; empty if it was not."""
     if (wanted.model_file, wanted.model_sha256) != (made.model_file, made.model_sha256):
         return f"by another model ({made.model_file})"
     own, other = ({**each.options, "Gradients": each.gradients} for each in (wanted, made))
@@ -193,15 +193,15 @@ def _difference(wanted: Provenance, made: Provenance) -> str:
 
 
 def unfinished(task: Task) -> Iterator[str]:
-    """Give the targets of a task that are yet to be predicted.
+    """Yield the targets of a task that are not yet predicted.
 
-    A prediction is finished when its image is there and was made by the same model, with the same
-    options, of an image, a gradient table and a mask with the same checksums.
+    A prediction is finished if its image exists and was made by the same model, with the same
+    options, from an image, a gradient table and a mask with the same checksums.
 
     Raises
     ------
     UserError
-        When one is there that was made otherwise: what it is worth only a person knows.
+        When one exists that was made otherwise: only a person can judge its worth.
     """
     wanted: Provenance | None = None
     for target in task.targets:
@@ -219,13 +219,13 @@ def unfinished(task: Task) -> Iterator[str]:
 
 
 def has_predictions(task: Task) -> bool:
-    """Return whether files of all targets are there and stay, without reading what was scanned."""
+    """Return whether files of all targets exist and stay, without reading scans."""
     there = (_prediction(task, target) is not None for target in task.targets)
     return not task.options["force"] and all(there)
 
 
 def _prediction(task: Task, target: str) -> tuple[Path, Provenance] | None:
-    """Give a target's prediction and how it was made; None where it is not there whole."""
+    """Return a target's prediction and its provenance; None if it is not complete."""
     image = task.out / f"{prediction_stem(task.dwi, target, task.kind)}_dwi.nii.gz"
     if not image.exists() or lost_files(image):
         return None
@@ -243,7 +243,7 @@ def _to_be_made(task: Task) -> Provenance:
     options: Options = task.options["options"]
     gradients: str = task.options["gradients"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is doubtful is told when the scan is harmonized
+        warnings.simplefilter("ignore")  # doubts are reported when the scan is harmonized
         acquisition = load_acquisition(task.dwi, b0_threshold=options.b0_threshold)
     return Provenance(
         target="",

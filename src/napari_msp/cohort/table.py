@@ -1,4 +1,4 @@
-"""What became of everybody in a cohort: the table `cohort.tsv`, and what it comes to."""
+"""Results of a cohort: the table `cohort.tsv`, and its summary."""
 
 import time
 import warnings
@@ -18,20 +18,20 @@ TABLE = "cohort.tsv"
 COLUMNS = ("participant_id", "scan", "target", "status", "seconds", "message")
 
 LARGEST_SHARE = 0.02
-"""Of the time that writing the table may take: it is written whole, and grows with the cohort."""
+"""Largest share of time for writing the table, which is written whole and grows."""
 
 MOST_NAMED = 20
-"""Scans that a summary names as failed, and as doubtful; the table has them all."""
+"""Number of failed and of doubtful scans that a summary names; the table has them all."""
 
 NONE = "n/a"
-"""What a table says where there is nothing to say, as of a subject of whom no scan was chosen."""
+"""Text of an empty cell, such as the scan of a subject for whom none was chosen."""
 
 Rows = dict[tuple[str, ...], tuple[str, ...]]
 """Rows of a table in the order of `COLUMNS`, by the first three: subject, scan and target."""
 
 
 class CohortTable:
-    """The table of a cohort that runs, perhaps beside others with other subjects or targets."""
+    """Table of a running cohort, perhaps beside others with other subjects or targets."""
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
@@ -39,7 +39,7 @@ class CohortTable:
         self._due = 0.0
 
     def add(self, result: CohortResult) -> None:
-        """Take a result; write it when that is due."""
+        """Add a result; write the table if that is due."""
         for target in result.targets:
             each = result.on(target)
             said = each.message(self._words)
@@ -50,9 +50,9 @@ class CohortTable:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by their keys, and what other runs say of others.
+        """Write all results, ordered by their keys, and other runs' rows of other scans.
 
-        That no scan was chosen of a subject is over when one is.
+        A row that no scan was chosen for a subject is dropped once one is.
         """
         start = time.monotonic()
         with reserved(self.path, wait=True):
@@ -66,7 +66,7 @@ class CohortTable:
 
 
 def _earlier_rows(table: Path) -> Rows:
-    """Read the rows of an earlier run; none of a file that is no such table."""
+    """Read the rows of an earlier run; none if the file is no such table."""
     try:
         return _read_rows(table)
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def _earlier_rows(table: Path) -> Rows:
 
 
 def _read_rows(table: Path) -> Rows:
-    """Read a table; a `ValueError` where it is none."""
+    """Read a table; raise a `ValueError` if it is not one."""
     header, *lines = table.read_text(encoding="utf-8").splitlines() or ["\t".join(COLUMNS)]
     rows = [tuple(line.split("\t")) for line in lines]
     if header.split("\t") != [*COLUMNS] or any(len(row) != len(COLUMNS) for row in rows):
@@ -87,15 +87,15 @@ def _read_rows(table: Path) -> Rows:
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """What became of the scans of a cohort.
+    """Summary of the results of a cohort.
 
     Attributes
     ----------
     done, skipped, failed
-        Subjects by their status, with what is said about each; with the scan where one has several,
-        and the target where a scan has.
+        Messages by subject, for each status; the name includes the scan if a subject has several,
+        and the target if a scan has.
     of
-        What these are: "subject", "scan" or "prediction".
+        What is counted: "subject", "scan" or "prediction".
     """
 
     done: dict[str, str]
@@ -110,7 +110,7 @@ class CohortSummary:
         return {subject: said for subject, said in harmonized if said}
 
     def lines(self) -> Iterator[str]:
-        """Say it for people: the counts, then the first subjects that failed or are doubtful."""
+        """Yield the summary for people: counts, then the first failed or doubtful subjects."""
         yield (
             f"{counted(len(self.done), self.of)} harmonized, {len(self.skipped)} finished earlier, "
             f"{len(self.failed)} failed; {len(self.doubtful)} with a warning"
@@ -123,7 +123,7 @@ class CohortSummary:
 
 
 def summarise_cohort(out_dir: str | Path) -> CohortSummary:
-    """Read what became of a cohort's scans from the table in its folder.
+    """Read the results of a cohort from the table in its folder.
 
     Raises
     ------

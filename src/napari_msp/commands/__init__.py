@@ -1,5 +1,5 @@
-"""One file a command: its options, an example, and the library call that it makes.
+"""One file per command: its options, an example, and the library call that it makes.
 
-`shared` has the options that several commands have, and the words in which errors speak of them;
-`console` what is shown while a command runs. `napari_msp.cli` puts them together.
+`shared` has options of several commands, and the words in which errors refer to them; `console`
+shows messages of a running command. `napari_msp.cli` puts them together.
 """

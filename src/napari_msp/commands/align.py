@@ -1,4 +1,4 @@
-"""`align`: the heads of each subject laid on each other."""
+"""`align`: register the scans of each subject with each other."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -14,7 +14,7 @@ LEFT_OUT = 1
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add what is aligned, and how."""
+    """Add the dataset and options of the alignment."""
     shared.add_path(command, "dataset", "DATASET", "BIDS folder, which is only read.")
     shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     shared.add_input(command)
@@ -38,7 +38,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Align the dataset, and report what is doubtful."""
+    """Align the dataset, and report doubts."""
     from napari_msp.alignment.align import align
     from napari_msp.alignment.report import table_text
     from napari_msp.checking.summary import has_errors, report_text

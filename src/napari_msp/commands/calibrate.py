@@ -1,4 +1,4 @@
-"""`calibrate`: teach a model what error to expect of it."""
+"""`calibrate`: fit a model's expected error."""
 
 from argparse import ArgumentParser, Namespace
 

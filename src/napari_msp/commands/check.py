@@ -1,4 +1,4 @@
-"""`check`: everything that is wrong with a dataset."""
+"""`check`: report everything that is wrong with a dataset."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -12,11 +12,11 @@ napari-msp check heads --table check.csv --figures quality
 napari-msp check sub-01_dwi.nii.gz --write-corrected corrected"""
 
 FOUND_ERRORS = 1
-"""Exit status when the dataset cannot be used as it is."""
+"""Exit status if the dataset cannot be used as it is."""
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add what is checked."""
+    """Add the dataset and where the results go."""
     shared.add_path(command, "dataset", "DATASET", "BIDS folder, or the image of one scan.")
     shared.add_input(command)
     shared.add_b0_threshold(command)
@@ -54,7 +54,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.table is not None:
         check_table_name(options.table)
     checked = shared.call(check, options, root=options.dataset, progress=console.progress)
-    training = ArgumentParser()  # what was found matters to it, and is said in its words
+    training = ArgumentParser()  # findings matter for it, and are worded for its options
     train.add_options(training)
     add_corrected(training)
     words = shared.OptionWords(training)

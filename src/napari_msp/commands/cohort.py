@@ -13,11 +13,11 @@ EXAMPLE = (
 )
 
 SOME_FAILED = 1
-"""Exit status when a subject failed; the table says why."""
+"""Exit status if a subject failed; the table says why."""
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add whose scans, the model, and who does the work."""
+    """Add the scans, the model, and the workers."""
     shared.add_path(command, "bids_dir", "BIDS_DIR", "BIDS folder, which is only read.")
     shared.add_path(command, "out_dir", "OUT_DIR", "Folder for the predictions.")
     command.add_argument(
@@ -48,7 +48,7 @@ def add_options(command: ArgumentParser) -> None:
         "--platform", help="Harmonize scans of this platform. Default: the model's input."
     )
     shared.add_run(command)
-    shared.add_model(command, required=False)  # not at the level of the group
+    shared.add_model(command, required=False)  # the group level needs none
     shared.add_b0_threshold(command)
     shared.add_inference_options(command)
     shared.add_review_maps(command)
@@ -70,7 +70,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Harmonize the cohort, or say what became of it."""
+    """Harmonize the cohort, or report its results."""
     from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
     from napari_msp.errors import Advice, Give, UserError
 
@@ -113,7 +113,7 @@ def run(options: Namespace, console: Console) -> int:
 
 
 def _write_proof(options: Namespace, console: Console) -> None:
-    """Compare what was harmonized with the targets' own scans, as `evaluate` does."""
+    """Compare the predictions with the targets' own scans, as `evaluate` does."""
     from napari_msp.evaluation.evaluate import prove
 
     for path in prove(
@@ -130,7 +130,7 @@ def _write_proof(options: Namespace, console: Console) -> None:
 
 
 def _write_report(folder: Path, someone: bool, console: Console) -> bool:
-    """Write the page of a review, where `someone` was harmonized; tell whether that could be."""
+    """Write the review's page; return whether it is made, or not due as nobody was harmonized."""
     from napari_msp.errors import UserError
     from napari_msp.review.predictions import NoPrediction, open_review
     from napari_msp.review.report import review_report
@@ -138,7 +138,7 @@ def _write_report(folder: Path, someone: bool, console: Console) -> bool:
     try:
         review = open_review(folder)
     except UserError as error:
-        if isinstance(error, NoPrediction) and not someone:  # as was just said
+        if isinstance(error, NoPrediction) and not someone:  # as was just reported
             return True
         console.warn(error.phrase())
         return False

@@ -1,4 +1,4 @@
-"""`compare`: Figure 3 and numbers of one head."""
+"""`compare`: draw Figure 3 and compute the numbers of one head."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ EXAMPLE = (
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add the images and what is drawn of them."""
+    """Add the images and options of the figure."""
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     shared.add_path(
         scans,
@@ -91,7 +91,7 @@ def run(options: Namespace, console: Console) -> int:
         truth=_one_or_several(options.truth),
         predictions=_predictions(options.predictions),
         input_image=_one_or_several(options.input_image),
-        out=None,  # what is doubtful is said first
+        out=None,  # doubts are reported first
     )
     said: dict[str, None] = {}
     found = list(result.values()) if isinstance(result, CompareResults) else [result]
@@ -112,7 +112,7 @@ def _one_or_several(paths: Sequence[Path] | None) -> Path | Sequence[Path] | Non
 
 
 def _predictions(texts: Sequence[str]) -> dict[str, Path | Sequence[Path]]:
-    """Read NAME=IMAGE; a name that is repeated has an image of each shell."""
+    """Parse NAME=IMAGE; a repeated name has one image per shell."""
     files: dict[str, list[Path]] = {}
     for text in texts:
         for name, path in shared.pairs([text], "predictions", "NAME=IMAGE").items():

@@ -1,4 +1,4 @@
-"""`completion`: what a shell needs to complete commands and options."""
+"""`completion`: print the code that lets a shell complete commands and options."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -9,7 +9,7 @@ EXAMPLE = "napari-msp completion bash"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add which shell it is for."""
+    """Add the shell that it is for."""
     command.add_argument(
         "shell",
         choices=("bash", "zsh", "tcsh"),
@@ -19,7 +19,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Print the completion, to be read by the shell when it starts."""
+    """Print the completion, for the shell to read when it starts."""
     import shtab
 
     from napari_msp.cli import build_parser

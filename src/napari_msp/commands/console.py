@@ -1,4 +1,4 @@
-"""What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
+"""Messages of a running command: a bar on a terminal, lines elsewhere, and a log on request."""
 
 import shutil
 import signal
@@ -16,18 +16,18 @@ from typing import Any, Self, TextIO
 from napari_msp.options import is_first
 
 PLAIN_EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal, in a batch system's log."""
+"""Seconds between two lines of progress without a terminal, as in a batch system's log."""
 
 
 def speaks(command: str) -> bool:
-    """Return whether this process prints; of several that train together the first one does."""
+    """Return whether this process prints; of several that train together only the first does."""
     return command != "train" or is_first()
 
 
 def ends() -> list[signal.Signals]:
-    """Give the signals by which others end a command: batch systems, and a closed terminal.
+    """Return the signals by which others end a command: batch systems, and a closed terminal.
 
-    What is ignored, as nohup has it, stays so.
+    Ignored signals, as under nohup, stay ignored.
     """
     known = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     return [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
@@ -37,7 +37,7 @@ def ends() -> list[signal.Signals]:
 def handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]
 ) -> Iterator[None]:
-    """Let signals call a function while the block runs; nothing where only the main thread may."""
+    """Let signals call a function while the block runs; without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -55,9 +55,9 @@ class Console:
     Parameters
     ----------
     quiet
-        Say nothing but results, warnings and errors.
+        Whether to print only results, warnings and errors.
     verbose
-        Give each step a line of its own.
+        Whether to give each step a line of its own.
     log
         File to which everything is appended, with the time.
     """
@@ -88,7 +88,7 @@ class Console:
             self._log = None
 
     def record(self, text: object) -> None:
-        """Write into the log, where there is one; hours of work do not end with its disk's room."""
+        """Write to the log, if there is one; a full disk ends the log, not hours of work."""
         if self._log is None:
             return
         try:
@@ -100,26 +100,26 @@ class Console:
             self.warn(f"warning: {log.name}: takes no more ({error.strerror}); no log from here on")
 
     def result(self, line: object) -> None:
-        """Print what the command was asked for: a file's name, a table."""
+        """Print a result of the command: a file's name, a table."""
         self.record(line)
         self._end_bar()
         print(line, flush=True)
 
     def report(self, line: str) -> None:
-        """Print what a person would read and a program does not, such as a validation."""
+        """Print a message for people rather than programs, such as a validation."""
         self.record(line)
         if not self._quiet:
             self._end_bar()
             print(line, flush=True)
 
     def say(self, line: str) -> None:
-        """Say on standard error what is going on."""
+        """Print on standard error what is going on."""
         self.record(line)
         if not self._quiet:
             self._complain(line)
 
     def warn(self, line: str) -> None:
-        """Say on standard error what is doubtful; also when quiet."""
+        """Print a doubt on standard error, also when quiet."""
         self.record(line)
         self._complain(f"napari-msp: {line}")
 
@@ -130,11 +130,11 @@ class Console:
 
     @property
     def width(self) -> int | None:
-        """Characters of a line on the terminal that results go to; None: they go elsewhere."""
+        """Width in characters of the terminal that results go to; None if they go elsewhere."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Show how far the command is: on a terminal as a bar, elsewhere as a line now and then."""
+        """Show progress: on a terminal as a bar, elsewhere as a line now and then."""
         now = time.monotonic()
         due = self._verbose or now - self._last >= PLAIN_EVERY
         if due:
@@ -161,7 +161,7 @@ class Console:
             self._bar = None
 
     def _complain(self, line: str) -> None:
-        with suppress(OSError):  # of a terminal that was closed: what is done has another end
+        with suppress(OSError):  # the terminal was closed, which does not concern the work
             if self._bar is not None:
                 self._bar.clear()
             print(line, file=sys.stderr, flush=True)
@@ -169,7 +169,7 @@ class Console:
 
 @contextmanager
 def warnings_on(console: Console) -> Iterator[None]:
-    """Let Python's warnings be lines of the console while the block runs."""
+    """Show Python's warnings as lines of the console while the block runs."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         console.warn("warning: " + " ".join(str(message).split()))

@@ -13,7 +13,7 @@ EXAMPLE = "napari-msp demo --headless"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add where it goes."""
+    """Add the folder to write to."""
     command.add_argument("--headless", action="store_true", help="Do not open napari.")
     shared.add_path(
         command, "--out", "DIR", "Write to this folder. Default: demo.", default=Path("demo")

@@ -1,4 +1,4 @@
-"""`evaluate`: Table 1, methods and models on subjects that none of them has seen."""
+"""`evaluate`: fill Table 1, methods and models on subjects that none of them has seen."""
 
 import shlex
 import sys
@@ -27,7 +27,7 @@ EXAMPLE = (
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add who competes, on whom, and for how long."""
+    """Add the methods, the subjects, and the length of trainings."""
     shared.add_path(command, "datasets", "DATASET", "BIDS folders of travelling heads.", nargs="+")
     _add_methods(command)
     shared.add_input(command)
@@ -90,7 +90,7 @@ def _add_methods(command: ArgumentParser) -> None:
 
 
 def _add_people(command: ArgumentParser) -> None:
-    """Add whom is learned from, chosen by and measured."""
+    """Add the training, validation and test subjects."""
     people = shared.section(command, Topic.PEOPLE)
     shared.add_names(people, "--train", "SUBJECT", "Learn from these subjects.")
     chosen = "Let these subjects choose learning rates and single networks."
@@ -111,7 +111,7 @@ def _add_people(command: ArgumentParser) -> None:
 
 
 def _add_training(command: ArgumentParser) -> None:
-    """Add how methods are trained."""
+    """Add options of the trainings."""
     length, step = shared.section(command, Topic.LENGTH), shared.section(command, Topic.STEP)
     length.add_argument("--quick", action="store_true", help="Only see whether everything runs.")
     length.add_argument(
@@ -140,7 +140,7 @@ def _add_training(command: ArgumentParser) -> None:
 
 
 def _add_measures(command: ArgumentParser) -> None:
-    """Add what is measured beside errors."""
+    """Add what is measured besides errors."""
     shared.add_regions(command, "Default with --predictions: tissue.")
     measured = shared.section(command, Topic.MEASURED)
     measured.add_argument(
@@ -162,10 +162,10 @@ def _add_measures(command: ArgumentParser) -> None:
 
 
 class _ListMethods(Action):
-    """Prints every method and ends, as --version does."""
+    """An option that prints every method and exits, like --version."""
 
     def __call__(self, parser: ArgumentParser, *_: Any) -> None:
-        """Print them; what a package adds is among them."""
+        """Print the methods, including those that other packages add."""
         from napari_msp.evaluation.benchmark.methods import all_methods
 
         for method in all_methods().values():
@@ -189,7 +189,7 @@ def run(options: Namespace, console: Console) -> int:
         nonlocal said
         if console.has_bar:
             console.progress(finished.job, round(100 * finished.share), 100)
-        elif str(finished) != said:  # what takes long says so more than once
+        elif str(finished) != said:  # long jobs report more than once
             said = str(finished)
             console.say(said)
 

@@ -1,4 +1,4 @@
-"""`harmonize`: the image that another platform would have given of a scan."""
+"""`harmonize`: predict the image that another platform would have given of a scan."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -12,7 +12,7 @@ ALL_TARGETS = "all"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add scan, model and how it is run."""
+    """Add the scan, the model and options for running it."""
     shared.add_scan(command)
     shared.add_model(command)
     shared.add_inference_options(command)
@@ -21,7 +21,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Harmonize the scan, and write what was predicted."""
+    """Harmonize the scan, and write the prediction."""
     from napari_msp.inference.outputs import harmonize_to_folder
 
     for path in shared.call(

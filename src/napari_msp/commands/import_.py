@@ -1,4 +1,4 @@
-"""`import`: someone's folder tree becomes a BIDS dataset."""
+"""`import`: turn a folder tree into a BIDS dataset."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -14,7 +14,7 @@ EXAMPLE = (
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add the tree and how it names things."""
+    """Add the tree and its naming scheme."""
     shared.add_path(command, "source", "SOURCE", "Tree of folders, which is only read.")
     shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
@@ -62,7 +62,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Import the tree, and list what became of it."""
+    """Import the tree, and list the results."""
     from napari_msp.data.dicom import Converted, Series
     from napari_msp.data.importers import import_dicom, import_tree
     from napari_msp.errors import Advice, UserError

@@ -1,4 +1,4 @@
-"""`maps`: SH image, SH average, FA and other maps of a scan."""
+"""`maps`: write the SH image, SH average, FA and other maps of a scan."""
 
 from argparse import ArgumentParser, Namespace
 

@@ -1,4 +1,4 @@
-"""`regions`: what images are in regions of a head, and how far they are off there."""
+"""`regions`: measure images in regions of a head, and their errors there."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -15,7 +15,7 @@ EXAMPLE = (
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add the images, the labels and what is measured."""
+    """Add the images, the labels and the maps to measure."""
     shared.add_path(
         command, "images", "IMAGE", "DWI, SH image, or map with one number per voxel.", nargs="+"
     )

@@ -1,4 +1,4 @@
-"""`review`: many predictions by their risk, what raters said of them, and a page of pictures."""
+"""`review`: list predictions by risk, with raters' verdicts, and write a page of pictures."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -12,11 +12,11 @@ napari-msp review harmonized --rater anna --table review.csv
 napari-msp review harmonized --merge laptop/review/rater-anna_ratings.tsv"""
 
 FOUND_DAMAGED = 1
-"""Exit status when a prediction or a table of ratings cannot be read."""
+"""Exit status if a prediction or a table of ratings cannot be read."""
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add what is reviewed, and what is made of it."""
+    """Add the folder to review, and what to make of it."""
     shared.add_path(command, "folder", "FOLDER", "Folder that cohort or harmonize wrote.")
     command.add_argument(
         "--report",
@@ -49,7 +49,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """List, and write what is asked for."""
+    """List the predictions, and write what is asked for."""
     from napari_msp.checking.table import WIDTH, check_table_name
     from napari_msp.review.missing_measures import measure, unmeasured
     from napari_msp.review.predictions import open_review

@@ -1,4 +1,4 @@
-"""`run`: execute a run that its folder describes, for a window or a batch system to watch."""
+"""`run`: execute a training that its folder describes, for a window or a batch system to watch."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add the folder and who watches."""
+    """Add the folder, and whether to stop with standard input."""
     shared.add_path(command, "folder", "FOLDER", "Folder that contains run.json.")
     command.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
     command.add_argument(
@@ -63,7 +63,7 @@ def run(options: Namespace, console: Console) -> int:
 
 
 class _Watcher:
-    """Whoever started the run, at the other end of the pipes."""
+    """The process that started the run, at the other end of the pipes."""
 
     def __init__(self) -> None:
         self.gone = threading.Event()
@@ -81,11 +81,11 @@ class _Watcher:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def wait_for_end_of_stdin(self) -> None:
-        """Return when standard input ends; what it says does not matter."""
+        """Return when standard input ends; its content does not matter."""
         try:
             # sys.stdin would keep a lock that the interpreter needs at exit.
             while os.read(0, 1024):
                 pass
-        except OSError:  # there never was one
+        except OSError:  # there is no standard input
             pass
         self.gone.set()

@@ -1,4 +1,4 @@
-"""What several commands share: options that mean the same everywhere, and how errors name them."""
+"""Parts that commands share: options that mean the same everywhere, and their names in errors."""
 
 import inspect
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Command(Protocol):
-    """What a file of this folder contains; several command lines of an example have their own."""
+    """Content of a file in this folder; an example has one line per command line."""
 
     SUMMARY: str
     EXAMPLE: str
@@ -27,16 +27,16 @@ class Command(Protocol):
         """Add the options; `dest` is the parameter of the library call that an option sets."""
 
     def run(self, options: Namespace, console: "Console") -> int:
-        """Do the job; give the exit status."""
+        """Do the job; return the exit status."""
 
 
 def call(function: Callable[..., T], options: Namespace, /, **given: Any) -> T:
-    """Make a call of the library with the options that are its parameters, by their `dest`.
+    """Call a function of the library with the options that are its parameters, by their `dest`.
 
     Parameters
     ----------
     **given
-        Parameters that no option sets, or that are not as it was read.
+        Parameters that no option sets, or that differ from what was read.
     """
     names = inspect.signature(function).parameters
     known = {name: value for name, value in vars(options).items() if name in names}
@@ -46,16 +46,16 @@ def call(function: Callable[..., T], options: Namespace, /, **given: Any) -> T:
 # --- Words ------------------------------------------------------------------------------------
 
 SYNONYMS = {"input_platform": "input", "targets": "target", "path": "dwi", "scan": "dwi"}
-"""Other names that parameters of the library have for what options set."""
+"""Other names that the library's parameters have for what options set."""
 
 
 class OptionWords(Words):
-    """The options of one command, by the parameters of the library that they set.
+    """The options of one command, by the library's parameters that they set.
 
     Parameters
     ----------
     command
-        Its parser: each option's `dest` is the name of the parameter.
+        Parser of the command: each option's `dest` is the name of the parameter.
     """
 
     def __init__(self, command: ArgumentParser) -> None:
@@ -68,12 +68,12 @@ class OptionWords(Words):
         return self._action(name) is not None
 
     def parameter(self, name: str) -> str:
-        """Name the option; what the parameter is, where the command has none."""
+        """Return the option's name, or the parameter's if the command has no such option."""
         action = self._action(name)
         return name.replace("_", " ") if action is None else _option(action)
 
     def setting(self, name: str, value: Any) -> str:
-        """Write the option as it is to be typed."""
+        """Return the option as it is to be typed."""
         action = self._action(name)
         if action is None:
             return self.parameter(name)
@@ -84,7 +84,7 @@ class OptionWords(Words):
         return f"{_option(action)} {value}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Name another command, with an option of it where one matters."""
+        """Return another command's name, with an option of it where one matters."""
         return as_typed(name, parameter, value)
 
     def _action(self, name: str) -> Action | None:
@@ -92,13 +92,13 @@ class OptionWords(Words):
 
 
 def _option(action: Action) -> str:
-    """Name an option by its long form, and an argument without one as the help does."""
+    """Return an option's long form, or the help's name of an argument without one."""
     long = [each for each in action.option_strings if each.startswith("--")]
     return long[0] if long else str(action.metavar or action.dest.upper())
 
 
 def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
-    """Write another command as it is typed; its options are called after what they set.
+    """Return another command as it is typed; its options are named after what they set.
 
     >>> as_typed("import", "voxel_size", "auto")
     'napari-msp import --voxel-size auto'
@@ -111,7 +111,7 @@ def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
 
 
 def section(command: ArgumentParser, topic: Topic) -> Section:
-    """Give a section of a command's help to add options to; one without options is not shown."""
+    """Return a section of a command's help for options; one without options is not shown."""
     if not any(each.title == topic for each in command._action_groups):
         for each in Topic:
             command.add_argument_group(each)
@@ -119,7 +119,7 @@ def section(command: ArgumentParser, topic: Topic) -> Section:
 
 
 def add_console_options(command: ArgumentParser) -> None:
-    """Add how much is said while the command runs; every command has these."""
+    """Add options for the amount of messages; every command has these."""
     group = command.add_argument_group("messages")
     group.add_argument("-q", "--quiet", action="store_true", help="Print results and errors only.")
     group.add_argument(
@@ -129,7 +129,7 @@ def add_console_options(command: ArgumentParser) -> None:
 
 
 def add_scan(command: ArgumentParser) -> None:
-    """Add the scan, what belongs to it, and where the results go."""
+    """Add the scan, its other files, and where the results go."""
     add_path(command, "dwi", "DWI", "DWI to read: 4-D .nii or .nii.gz.")
     scan = section(command, Topic.SCANS)
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
@@ -166,7 +166,7 @@ def add_out(
 
 
 def add_force(command: ArgumentParser, what: str = "existing files") -> None:
-    """Add that what is there may be replaced."""
+    """Add the option to replace existing files."""
     section(command, Topic.OUTPUT).add_argument(
         "--force", action="store_true", help=f"Replace {what}."
     )
@@ -194,11 +194,11 @@ def _voxel_size(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text  # what is neither is refused where it is used
+        return text  # anything else is refused where it is used
 
 
 def add_b0_threshold(command: ArgumentParser) -> None:
-    """Add what counts as b=0."""
+    """Add the largest b-value that counts as b=0."""
     section(command, Topic.SCANS).add_argument(
         "--b0-threshold",
         type=float,
@@ -221,7 +221,7 @@ def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | No
 
 
 def add_run(command: ArgumentParser) -> None:
-    """Add which scan is meant where one was repeated."""
+    """Add the number of the scan to use, where one was repeated."""
     section(command, Topic.SCANS).add_argument(
         "--run",
         type=int,
@@ -231,7 +231,7 @@ def add_run(command: ArgumentParser) -> None:
 
 
 def add_device(command: ArgumentParser) -> None:
-    """Add what is computed on."""
+    """Add the device to compute on."""
     section(command, Topic.MACHINE).add_argument(
         "--device",
         default="auto",
@@ -241,7 +241,7 @@ def add_device(command: ArgumentParser) -> None:
 
 
 def add_review_maps(command: ArgumentParser) -> None:
-    """Add that a review needs no maps."""
+    """Add the option to write no maps for a review."""
     section(command, Topic.OUTPUT).add_argument(
         "--no-review-maps",
         dest="review_maps",
@@ -251,7 +251,7 @@ def add_review_maps(command: ArgumentParser) -> None:
 
 
 def add_regions(command: ArgumentParser, when: str) -> None:
-    """Add where pages of proof take their regions from."""
+    """Add the source of the regions for pages of proof."""
     section(command, Topic.MEASURED).add_argument(
         "--regions",
         metavar="LABELS|tissue",
@@ -261,7 +261,7 @@ def add_regions(command: ArgumentParser, when: str) -> None:
 
 
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
-    """Add the model and the platforms that it is to predict."""
+    """Add the model and the platforms to predict."""
     models = section(command, Topic.MODELS)
     models.add_argument(
         "--model",
@@ -280,7 +280,7 @@ def add_model(command: ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_inference_options(command: ArgumentParser) -> None:
-    """Add how a model is run, see `Options`."""
+    """Add options for running a model, see `Options`."""
     add_shells(
         command, "Predict from these shells (b-values in s/mm²). Default: those of the model."
     )
@@ -334,7 +334,7 @@ def add_inference_options(command: ArgumentParser) -> None:
 
 
 def inference_options(options: Namespace) -> Options:
-    """Give what `add_inference_options` read."""
+    """Return the options that `add_inference_options` read."""
     return call(Options, options, rescale_b_value=options.rescale_b_value == "rescale")
 
 
@@ -344,7 +344,7 @@ def pairs(texts: Sequence[str], field: str, form: str) -> dict[str, str]:
     Raises
     ------
     UserError
-        When one is malformed, or a name stands twice.
+        When one is malformed, or a name is given twice.
     """
     found: dict[str, str] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""`simulate`: travelling heads that were never scanned."""
+"""`simulate`: make travelling heads that were never scanned."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -11,7 +11,7 @@ EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add what is simulated."""
+    """Add options of the simulation."""
     shared.add_path(command, "out", "OUT", "BIDS folder to make.")
     heads = shared.section(command, Topic.SCANS)
     heads.add_argument(

@@ -1,4 +1,4 @@
-"""`train`: learn a model, report what happens, stop when asked."""
+"""`train`: train a model, report progress, stop when asked."""
 
 import errno
 import signal
@@ -22,10 +22,10 @@ EXAMPLE = (
 )
 
 NOBODY_READS = (errno.EPIPE, errno.EINVAL, errno.EIO)
-"""Errors of a pipe or terminal whose other end is closed; EINVAL is Windows'."""
+"""Errors of a pipe or terminal whose other end is closed; EINVAL on Windows."""
 
 OPTIONS = {"kind": "--model", "b_value": "--shell"}
-"""Options that are not called as their setting is."""
+"""Options whose names differ from their setting's."""
 
 METAVARS = {
     "input": "PLATFORM",
@@ -42,7 +42,7 @@ METAVARS = {
     "start_from_target": "NEW=OLD",
     "label": "TEXT",
 }
-"""What stands for the value in the help; N for numbers, unless it is here."""
+"""Placeholders of values in the help; N for numbers that are not listed."""
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -86,9 +86,9 @@ def run(options: Namespace, console: Console) -> int:
 
 
 def _add_settings(command: ArgumentParser) -> None:
-    """Add an option for each setting. What is not given is left out: the preset decides.
+    """Add an option for each setting; those not given are left to the preset.
 
-    Values stay texts: the settings read and judge them.
+    Values stay text: the settings parse and check them.
     """
     from napari_msp.learning.settings import SECTIONS, TrainingSettings, choices_of
 
@@ -122,7 +122,7 @@ def _print_json(event: Any) -> None:
 
 
 def _reporter(console: Console) -> "EventHandler":
-    """Report a run's events to a person."""
+    """Return a function that reports a run's events to people."""
     from napari_msp.learning import events
 
     steps = 0
@@ -176,7 +176,7 @@ def _reporter(console: Console) -> "EventHandler":
 
 
 def _errors(event: "Validated | Finished") -> str:
-    """Give the errors on those who are not learned from."""
+    """Return the errors on subjects outside the training."""
     return "; ".join(
         f"{who} SH MSE {', '.join(f'{name} {value:.3e}' for name, value in of.items())}"
         for who, of in (("validation", event.validation), ("held-out", event.errors))
@@ -185,7 +185,7 @@ def _errors(event: "Validated | Finished") -> str:
 
 
 def _tell_start(console: Console, event: "StartedFrom") -> None:
-    """Say what the weights begin as; its doubts are warned of by themselves."""
+    """Report what the weights start from; doubts are warned of separately."""
     for note in event.notes:
         console.report(note)
     for target, error in event.errors.items():
@@ -196,7 +196,7 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
 
 
 def to_a_reader(on_event: "EventHandler") -> "EventHandler":
-    """Report to somebody who may have gone: a closed terminal is told of as a closed pipe is."""
+    """Wrap a handler so that a closed terminal raises the same error as a closed pipe."""
 
     def report(event: "Event") -> None:
         try:
@@ -213,8 +213,8 @@ def to_a_reader(on_event: "EventHandler") -> "EventHandler":
 def interrupt_flag() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; a second Ctrl-C interrupts.
 
-    SIGHUP is the end of a terminal; where it is ignored, as by nohup, it stays so. A SIGTERM after
-    the first is what launchers of several processes send for the same request.
+    SIGHUP is the end of a terminal; if it is ignored, as under nohup, it stays so. Launchers of
+    several processes send further SIGTERMs for the same request, which are ignored.
     """
     asked = False
 

@@ -1,7 +1,7 @@
-"""Many predictions looked through: what is known of each, what raters say, and a report.
+"""Review of many predictions: what is known of each, raters' verdicts, and a report.
 
-`predictions` finds them, `measures` says what is unusual, `missing_measures` measures what no
-sidecar says, `ratings` keeps what raters say in the tables of `rating_table`, `agreement` compares
-raters, and `report` writes the page.
+`predictions` finds them, `measures` finds unusual numbers, `missing_measures` measures what
+sidecars lack, `ratings` keeps raters' verdicts in the tables of `rating_table`, `agreement`
+compares raters, and `report` writes the page.
 No Qt, and no torch until a prediction is measured.
 """

@@ -1,7 +1,7 @@
-"""How far raters agree: Cohen's kappa of each two, Fleiss' kappa of three or more.
+"""Agreement of raters: Cohen's kappa of each two, Fleiss' kappa of three or more.
 
-Only ratings of one and the same prediction are compared: one that was made again between two
-ratings is another. 0 is agreement by chance, 1 full agreement.
+Only ratings of the same prediction are compared: one that was made again between two ratings is
+another. 0 is agreement by chance, 1 full agreement.
 """
 
 import math
@@ -18,21 +18,21 @@ from napari_msp.review.rating_table import Verdict
 from napari_msp.review.ratings import AllRatings
 
 ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
-"""From good to bad: "doubtful" is nearer to both than they are to each other."""
+"""Verdicts from good to bad: "doubtful" is nearer to both than they are to each other."""
 
 CONFIDENT = 1.959964
-"""Standard errors of a 95 % interval."""
+"""Half-width of a 95 % interval in standard errors."""
 
 NO_ERROR = 1e-6
-"""Below which an error is 0 but for rounding: it says nothing."""
+"""Error below which it is 0 but for rounding, and means nothing."""
 
 
 @dataclass(frozen=True)
 class Kappa:
     """Agreement beyond chance, with its large-sample error (Fleiss, Cohen and Everitt 1969).
 
-    `value` is None where nothing is rated, or all said the same of everything; `error` where it is
-    unknown. Shares of agreement are those seen, and those expected by chance.
+    `value` is None if nothing is rated, or all verdicts are the same; `error` if it is unknown.
+    `observed` and `expected` are the shares of agreement, seen and by chance.
     """
 
     value: float | None
@@ -45,9 +45,9 @@ class Kappa:
     def interval(self) -> tuple[float, float] | None:
         """95 % interval, within [-1, 1].
 
-        Where nobody differed the large-sample error is 0, of two ratings as of a thousand: its low
-        end is then that of the share of agreement (Clopper and Pearson), by the same chance. There
-        is none where everybody did, nor of two predictions about which some did.
+        Without disagreement the large-sample error is 0, for two ratings as for a thousand: the low
+        end is then that of the share of agreement (Clopper and Pearson), at the same chance. There
+        is none with full disagreement, nor for two predictions with some.
         """
         if self.value is None or self.error is None:
             return None
@@ -61,7 +61,7 @@ class Kappa:
 
 
 def kappa_text(kappa: Kappa) -> str:
-    """Write kappa with its interval; why there is none where there is none.
+    """Format kappa with its interval, or say why there is none.
 
     >>> kappa_text(Kappa(0.4, 0.1, 0.7, 0.5, 50))
     '0.40 (0.20 to 0.60)'
@@ -78,14 +78,14 @@ def kappa_text(kappa: Kappa) -> str:
 
 
 def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool = False) -> Kappa:
-    """Give the kappa of two raters (Cohen 1960).
+    """Return the kappa of two raters (Cohen 1960).
 
     Parameters
     ----------
     table
-        (C, C) how often the first said the row's and the second the column's category.
+        (C, C) counts: the first rater chose the row's and the second the column's category.
     weighted
-        Half-way apart counts half (linear weights): categories are in order.
+        Whether half-way apart counts half (linear weights), for ordered categories.
 
     Examples
     --------
@@ -114,9 +114,9 @@ def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool =
 
 
 def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
-    """Give the kappa of several raters (Fleiss 1971).
+    """Return the kappa of several raters (Fleiss 1971).
 
-    (N, C) counts: by how many raters, the same number for each, each was put into each category.
+    (N, C) counts: how many raters, the same number for each, put each item into each category.
     """
     given = np.asarray(counts, dtype=float)
     if given.size == 0:
@@ -135,16 +135,15 @@ def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
 
 @dataclass(frozen=True)
 class Pair:
-    """How far two raters agree.
+    """Agreement of two raters.
 
     Attributes
     ----------
-    kappa, weighted
+    Cohen's kappa, and with linear weights: "doubtful" is half-way.
         Cohen's, and with linear weights: "doubtful" is half-way.
-    differing
-        Keys of the predictions of which they say different things, and what.
+    Keys of the predictions with different verdicts, and both verdicts.
     other_files
-        Predictions that both rated, but not the same file: made again in between.
+        Number of predictions that both rated, but not the same file: made again in between.
     """
 
     raters: tuple[str, str]
@@ -156,16 +155,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far raters agree.
+    """Agreement of all raters.
 
     Attributes
     ----------
-    pairs
+    Each two raters who rated something in common.
         Each two raters who rated something in common.
-    all_raters
+    Fleiss' kappa of all raters, if there are three or more, over what all of them rated.
         Fleiss' kappa of all, where there are three or more, over what all of them rated.
-    differing
-        Keys of the predictions of which raters say different things, and who says what; those
+    Keys of the predictions with different verdicts, and each rater's verdict; those that some
+    pass and others fail come first.
         that some pass and others fail first.
     """
 
@@ -175,7 +174,7 @@ class Agreement:
 
 
 def agreement(ratings: AllRatings) -> Agreement:
-    """Compare all raters of a folder; a rating without verdict counts as none."""
+    """Compare all raters of a folder; a rating without verdict does not count."""
     given: dict[str, Given] = {
         rater: {
             (key, each.prediction_hash): each.verdict
@@ -197,7 +196,7 @@ def agreement(ratings: AllRatings) -> Agreement:
 
 
 Given = dict[tuple[str, str], Verdict]
-"""A rater's verdicts by key and hash of what was rated."""
+"""A rater's verdicts by key and hash of the rated prediction."""
 
 
 def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:

@@ -1,6 +1,6 @@
-"""What is known of a prediction as numbers, how unusual each is in its cohort, and the risk.
+"""Numbers known of a prediction, how unusual each is in its cohort, and the risk.
 
-Sidecars say them; what was measured later stands in `review/measures.json`.
+Sidecars contain them; later measurements are kept in `review/measures.json`.
 """
 
 import math
@@ -22,23 +22,23 @@ from napari_msp.inference.review_making import MEASURES_FIELD
 from napari_msp.strict_json import read_json
 
 FEWEST = 8
-"""Entries with a number below which nothing is called unusual (our choice): a median deviation of
-fewer is noise itself."""
+"""Smallest number of entries with a number for one to be called unusual (our choice): a median
+deviation of fewer is mostly noise."""
 
 CONSISTENT = 1.4826
-"""Makes the median absolute deviation of a normal distribution its standard deviation."""
+"""Factor from median absolute to standard deviation, for a normal distribution."""
 
 LEAST_SPREAD = 0.01
-"""Of the median: what differs by less is alike, however alike the others are (our choice)."""
+"""Smallest spread relative to the median: smaller differences never count (our choice)."""
 
 UNUSUAL = 3.5
-"""Robust standard deviations from which a number is called unusual, as `check` does."""
+"""Robust standard deviations from which a number is called unusual, as in `check`."""
 
 CAP = 20.0
-"""Most that one number adds to the risk: beyond, how far it is out says no more (our choice)."""
+"""Largest deviation that adds to the risk: beyond, the distance means nothing more (ours)."""
 
 WARNING_WEIGHT = 3.0
-"""What a warning in the sidecar counts as, in robust standard deviations (our choice)."""
+"""Weight of a warning in the sidecar, in robust standard deviations (our choice)."""
 
 
 SQUARED = f"{power_of_ten(SH_MSE_EXPONENT)} SH units²"
@@ -51,13 +51,13 @@ class Measure:
     Attributes
     ----------
     key
-        Of `Entry.numbers`.
+        Key in `Entry.numbers`.
     field
-        In the section `MEASURES_FIELD` of a sidecar.
+        Name in the section `MEASURES_FIELD` of a sidecar.
     bad
-        Which side is worse: "high", "low", or "both".
+        Side that is worse: "high", "low", or "both".
     decimals
-        Behind the point where it is written; None: two digits, as "3.1e-4".
+        Number of decimals in text; None: two significant digits, as "3.1e-4".
     """
 
     key: str
@@ -69,7 +69,7 @@ class Measure:
     described: str
 
     def text(self, value: float | None) -> str:
-        """Write a value; a dash where there is none."""
+        """Format a value; a dash if there is none."""
         if value is None:
             return "–"
         if self.unit == SQUARED:
@@ -138,18 +138,18 @@ MEASURES: Mapping[str, Measure] = {
         ),
     )
 }
-"""In the order in which they are shown. Of several shells the largest number is taken."""
+"""Measures in the order in which they are shown. Of several shells the largest is taken."""
 
 
 def read_measures(sidecar: Mapping[str, Any]) -> dict[str, float]:
-    """Give the numbers that a sidecar keeps; what is no finite number counts as missing."""
+    """Return the numbers that a sidecar contains; others than finite numbers count as missing."""
     section = sidecar.get(MEASURES_FIELD)
     known = section if isinstance(section, Mapping) else {}
     return numbers_in({key: known.get(measure.field) for key, measure in MEASURES.items()})
 
 
 def numbers_in(content: Any) -> dict[str, float]:
-    """Leave what is a finite number of a known measure, by its key."""
+    """Return the finite numbers of known measures, by key."""
     return {
         key: float(value)
         for key, value in (content if isinstance(content, Mapping) else {}).items()
@@ -163,30 +163,30 @@ def numbers_in(content: Any) -> dict[str, float]:
 # --- What was measured, and kept with the folder ----------------------------------------------
 
 MEASURED = "measures.json"
-"""In the folder of a review: what was measured of predictions whose sidecars do not say it."""
+"""File in a review's folder with measurements that the predictions' sidecars lack."""
 
 MEASURED_OF: Mapping[str, set[str]] = {
     "snr": {"scan"},
     "displacement": {"scan", "truth"},
     "error": {"truth"},
 }
-"""Measures that are of more files than the prediction."""
+"""Measures that depend on more files than the prediction."""
 
 Stamp = list[int] | None
-"""As `stamp_of` gives it."""
+"""Stamp of a file, see `stamp_of`."""
 
 
 class Kept(BaseModel):
-    """What was measured of one prediction, and of which files.
+    """Measurements of one prediction, and the files that they are of.
 
     Attributes
     ----------
     file, scan, truth
-        Stamps of the prediction, and of scans with the tables beside them; None where one is away.
+        Stamps of the prediction, and of scans with the tables beside them; None if one is missing.
     masks
-        Of scan and truth, noted when they are measured: path and stamp.
+        Masks of scan and truth, noted when they are measured: path and stamp.
     hash
-        Of the prediction, see `Entry.prediction_hash`; empty where nothing is known.
+        Hash of the prediction, see `Entry.prediction_hash`; empty if nothing is known.
     failed
         Measures that were given up.
     """
@@ -201,9 +201,9 @@ class Kept(BaseModel):
 
 
 def nothing_of(prediction: Path, scan: Path | None, truth: Path | None) -> Kept:
-    """Note files as they are now, of which nothing is measured yet.
+    """Return the stamps of files as they are now, with nothing measured yet.
 
-    Not their masks: to look for one takes milliseconds, and a folder may have thousands.
+    Masks are left out: to look for one takes milliseconds, and a folder may have thousands.
     """
     return Kept(file=stamp_of(prediction), scan=_stamps(scan), truth=_stamps(truth))
 
@@ -215,7 +215,7 @@ def _stamps(scan: Path | None) -> list[Stamp] | None:
 
 
 def read_kept(place: Path) -> dict[str, Kept]:
-    """Read what was measured earlier, by entries' keys; what cannot be read is as none."""
+    """Read earlier measurements by entries' keys; unreadable ones count as missing."""
     kept: dict[str, Kept] = {}
     with suppress(UserError):
         content = read_json(place / MEASURED, foreign=True) if place.is_dir() else {}
@@ -226,7 +226,7 @@ def read_kept(place: Path) -> dict[str, Kept]:
 
 
 def still_known(before: Kept | None, now: Kept) -> Kept:
-    """Leave what was measured of files as they are `now`; one that is away is not compared."""
+    """Keep measurements of files that are unchanged `now`; missing files are not compared."""
     if before is None or before.file != now.file:
         return now
     changed = set()
@@ -242,7 +242,7 @@ def still_known(before: Kept | None, now: Kept) -> Kept:
     gone = {measure for measure, of in MEASURED_OF.items() if changed & of}
     return Kept(
         file=now.file,
-        # Of a scan that is away just now earlier numbers are still known.
+        # If a scan is missing just now, earlier numbers are still valid.
         scan=now.scan or before.scan,
         truth=now.truth or before.truth,
         masks=before.masks,
@@ -256,7 +256,7 @@ def still_known(before: Kept | None, now: Kept) -> Kept:
 
 
 def robust_scale(values: Sequence[float]) -> tuple[float, float] | None:
-    """Give median and robust standard deviation; see `robust_scores` for when there is none."""
+    """Return median and robust standard deviation; None in the cases of `robust_scores`."""
     if len(values) < FEWEST:
         return None
     given = np.asarray(values, dtype=float)
@@ -267,14 +267,14 @@ def robust_scale(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def robust_scores(values: Sequence[float]) -> FloatArray | None:
-    """Give how far each value lies from the median, in robust standard deviations.
+    """Return the distance of each value from the median, in robust standard deviations.
 
-    (x - median) / (1.4826 · MAD), where the divisor is at least `LEAST_SPREAD` of the median: of
-    values that are all but one alike, that one is unusual.
+    (x - median) / (1.4826 · MAD), where the divisor is at least `LEAST_SPREAD` of the median: if
+    all values but one are alike, that one is unusual.
 
     Returns
     -------
-    (N,); None where there are fewer than `FEWEST`, or half of them are 0.
+    (N,) distances; None for fewer than `FEWEST` values, or if half of them are 0.
 
     Examples
     --------
@@ -289,7 +289,7 @@ def robust_scores(values: Sequence[float]) -> FloatArray | None:
 
 
 def unusual_in(group: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Give how unusual each number of some entries is among theirs; see `robust_scores`."""
+    """Return how unusual each number of some entries is among theirs; see `robust_scores`."""
     scores: list[dict[str, float]] = [{} for _ in group]
     for key in MEASURES:
         having = [number for number, each in enumerate(group) if key in each]
@@ -301,7 +301,7 @@ def unusual_in(group: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
 
 
 def badness(key: str, score: float) -> float:
-    """Give how far a number lies on its bad side, in robust standard deviations; 0 on the other.
+    """Return how far a number is on its bad side, in robust standard deviations; 0 on the other.
 
     >>> badness("snr", 4.0), badness("snr", -4.0), badness("mask_ml", -4.0)
     (0.0, 4.0, 4.0)
@@ -313,11 +313,11 @@ def badness(key: str, score: float) -> float:
 
 
 def risk_of(unusual: Mapping[str, float], warnings: int) -> float:
-    """Give one number to sort by: how unusual an entry is altogether, on the bad side.
+    """Return one number to sort by: how unusual an entry is altogether, on the bad side.
 
-    √(Σ zᵢ² + 9 w): zᵢ the robust deviations on each number's bad side, at most `CAP`, w the
-    warnings that its sidecar keeps (our choice). 0: nothing is known against it. It sorts, and is
-    no probability.
+    √(Σ zᵢ² + 9 w): zᵢ the robust deviations on each number's bad side, at most `CAP`, w the number
+    of warnings in its sidecar (our choice). 0: nothing speaks against it. It is for sorting, not a
+    probability.
 
     >>> risk_of({"snr": -4.0, "mask_ml": 3.0, "error": -9.0}, warnings=0)
     5.0
@@ -329,13 +329,13 @@ def risk_of(unusual: Mapping[str, float], warnings: int) -> float:
 
 
 def outlying(unusual: Mapping[str, float]) -> dict[str, float]:
-    """Give the numbers that lie `UNUSUAL` or more on their bad side, worst first."""
+    """Return the numbers that are `UNUSUAL` or more on their bad side, worst first."""
     out = {key: score for key, score in unusual.items() if badness(key, score) >= UNUSUAL}
     return dict(sorted(out.items(), key=lambda each: -badness(*each)))
 
 
 def score_text(score: float) -> str:
-    """Write a deviation with its sign.
+    """Format a deviation with its sign.
 
     >>> score_text(-3.44), score_text(-0.01)
     ('−3.4', '0.0')
@@ -345,7 +345,7 @@ def score_text(score: float) -> str:
 
 
 def outlying_text(numbers: Mapping[str, float], unusual: Mapping[str, float]) -> str:
-    """Say what is unusual, worst first; empty where nothing is."""
+    """Describe unusual numbers, worst first; empty if there are none."""
     return "; ".join(
         f"{MEASURES[key].title} {MEASURES[key].with_unit(numbers[key])}"
         + f" ({score_text(score)} sd)"

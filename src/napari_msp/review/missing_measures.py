@@ -1,4 +1,4 @@
-"""Numbers that no sidecar says: measured from the files once, and kept in `review/measures.json`.
+"""Numbers that sidecars lack: measured from the files once, and kept in `review/measures.json`.
 
 Predictions of earlier versions have none in their sidecars; errors and alignment need the truth,
 which `harmonize` does not ask for.
@@ -31,11 +31,11 @@ from napari_msp.signal.noise import signal_to_noise
 Progress = Callable[[str, int, int], None]
 
 Opened = Callable[[Path], Acquisition]
-"""Reads a scan."""
+"""Function that reads a scan."""
 
 
 def unmeasured(review: Review) -> int:
-    """Count predictions of which `measure` can say more than is known."""
+    """Count predictions of which `measure` can measure more than is known."""
     kept = read_kept(review.folder / FOLDER)
     return sum(bool(_wanted(entry, kept)) for entry in review.entries)
 
@@ -46,32 +46,32 @@ def measure(
     progress: Progress = lambda *_: None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Review:
-    """Measure what is not known yet, and keep it with the folder after each prediction.
+    """Measure what is not yet known, and store it with the folder after each prediction.
 
     Parameters
     ----------
     progress
-        Called with an entry's name, how many are done and how many there are.
+        Function called with an entry's name, how many are done and how many there are.
     cancelled
-        Polled between predictions and while heads are aligned.
+        Function polled between predictions and while heads are aligned.
 
     Returns
     -------
     Review
-        The same with more numbers, sorted anew. What cannot be measured is among its problems.
+        The same with more numbers, sorted anew. Failed measurements are among its problems.
 
     Raises
     ------
     UserError
         When the folder cannot be written to.
     Cancelled
-        When `cancelled` said so; what was measured is kept.
+        When `cancelled` said so; finished measurements are kept.
     """
     kept = read_kept(review.folder / FOLDER)
     todo = [entry for entry in review.entries if _wanted(entry, kept)]
     found: dict[str, dict[str, float]] = {}
     problems = list(review.problems)
-    opened = lru_cache(maxsize=1)(load_acquisition)  # a subject's predictions come after each other
+    opened = lru_cache(maxsize=1)(load_acquisition)  # a subject's predictions follow each other
     for done, entry in enumerate(todo):
         stop_if(cancelled)
         progress(f"measuring {entry.name}", done, len(todo))
@@ -83,7 +83,7 @@ def measure(
 
 
 def _wanted(entry: Entry, kept: Mapping[str, Kept]) -> list[str]:
-    """Give the numbers that are not known and may be measured."""
+    """Return the keys of numbers that are not known and can be measured."""
     given_up = _known(entry, kept).failed
     wanted = [key for key, of in _MEASURED.items() if key not in entry.numbers and of[0](entry)]
     return [key for key in wanted if key not in given_up]
@@ -112,7 +112,7 @@ def _keep(folder: Path, entry: Entry, measured: Kept) -> None:
 def _measured(
     entry: Entry, wanted: list[str], opened: Opened, cancelled: Callable[[], bool] | None
 ) -> tuple[Kept, Iterable[UserError]]:
-    """Measure one prediction; give what could not be, once for each file that cannot be read."""
+    """Measure one prediction; return failures too, once for each file that cannot be read."""
     numbers: dict[str, float] = {}
     problems: dict[str, UserError] = {}
     poll = partial(stop_if, cancelled)
@@ -129,14 +129,14 @@ def _measured(
 
 
 def _masks(entry: Entry) -> dict[str, tuple[str, int, int]]:
-    """Note the masks that scan and truth were seen through: path and stamp."""
+    """Return path and stamp of the masks through which scan and truth were seen."""
     found: dict[str, tuple[str, int, int]] = {}
     for what, path in (("scan", entry.scan), ("truth", entry.truth)):
         if path is None:
             continue
         try:
             mask = look_for_mask(path).path
-        except UserError:  # said where it is measured
+        except UserError:  # reported where it is measured
             continue
         if mask is not None and (stamp := stamp_of(mask)) is not None:
             size, time = stamp
@@ -154,14 +154,14 @@ def _mask_file(entry: Entry) -> Path:
 
 
 def _mask(entry: Entry) -> tuple[MaskArray, FloatArray]:
-    """Give the prediction's mask, and its affine."""
+    """Return the prediction's mask and its affine."""
     path = _mask_file(entry)
     image = open_nifti(path)
     return read_voxels(image, path) > 0, image.affine
 
 
 def _maps(entry: Entry, parameter: str) -> list[Path]:
-    """Find a map of each shell."""
+    """Return the files of a map, one for each shell."""
     alone = entry.prediction.with_name(map_name(entry.stem, "sh", parameter))
     if alone.is_file():
         return [alone]
@@ -170,7 +170,7 @@ def _maps(entry: Entry, parameter: str) -> list[Path]:
 
 
 def _largest(entry: Entry, parameter: str, middle: Callable[[FloatArray], float]) -> float:
-    """Give the mean or median of a map over the mask, of the shell where it is largest."""
+    """Return the mean or median of a map over the mask, for the shell where it is largest."""
     mask, _ = _mask(entry)
     return max(
         middle(read_voxels(open_nifti(path), path)[mask]) for path in _maps(entry, parameter)
@@ -178,7 +178,7 @@ def _largest(entry: Entry, parameter: str, middle: Callable[[FloatArray], float]
 
 
 def _error(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
-    """Give the mean squared error of SH coefficients, of the worst shell."""
+    """Return the mean squared error of SH coefficients, for the worst shell."""
     assert entry.truth is not None
     truth, errors = load_scan(entry.truth), []
     for path in _maps(entry, "coefficients"):
@@ -192,7 +192,7 @@ def _error(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
 
 
 def _displacement(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
-    """Give how far the truth lies from the prediction's scan, in mm."""
+    """Return how far the truth lies from the prediction's scan, in mm."""
     assert entry.scan is not None
     assert entry.truth is not None
     fixed, moving = opened(entry.scan), load_acquisition(entry.truth)
@@ -224,4 +224,4 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
     ),
     "error": (lambda entry: entry.truth is not None and bool(_maps(entry, "coefficients")), _error),
 }
-"""By measure: whether an entry has what it takes, and how it is measured."""
+"""By measure: whether an entry has the necessary files, and the function that measures it."""

@@ -1,8 +1,8 @@
-"""Small pictures of predictions: input, prediction and how sure it is, in three planes each.
+"""Small pictures of predictions: input, prediction and its uncertainty, in three planes each.
 
 All of a cohort are cut through the middle of the brain along scanner axes, at one scale and with
-one contrast, so that a glance down a page compares them. They are drawn from the small maps that
-`cohort` and `harmonize` write, which are made where they are missing.
+one contrast, so that they can be compared at a glance. They are drawn from the small maps that
+`cohort` and `harmonize` write, which are made if they are missing.
 """
 
 import base64
@@ -22,31 +22,31 @@ from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
 
 PIXEL = 2.0
-"""Of a picture, in mm (our choice): about a voxel of most scans."""
+"""Size of a picture's pixel in mm (our choice): about a voxel of most scans."""
 
 FIELD = (168.0, 200.0, 160.0)
-"""Shown of the head to the right, front and top, in mm: what an adult's brain needs. A larger one
-is drawn smaller."""
+"""Part of the head shown from right to left, front to back and top to bottom, in mm: enough for an
+adult's brain. A larger one is drawn smaller."""
 
 MARGIN = 4.0
-"""Around the mask, in mm."""
+"""Margin around the mask in mm."""
 
 QUALITY = 76
-"""Of the WebP pictures, of 100 (our choice: a picture of 4 × 3 planes takes some 12 kB)."""
+"""Quality of the WebP pictures, of 100 (our choice: a picture of 4 × 3 planes takes 12 kB)."""
 
 BRIGHTEST = 99.5
 """Percentile of the SH average in the mask that is white, the median over predictions."""
 
 BRIGHTEST_ERROR = 99.0
-"""The same of how sure a prediction is, over predictions of one kind."""
+"""The same for the uncertainty of a prediction, over predictions of one kind."""
 
 COLOURS = {"expected error": "inferno", "disagreement": "viridis"}
-"""As the window has them."""
+"""Colour maps, the same as in the window."""
 
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Axial, coronal and sagittal plane of one image, beside each other; nan outside of it.
+    """Axial, coronal and sagittal plane of one image, side by side; 0 outside of it.
 
     `values` are (H, W) numbers, or (H, W, 3) colours in [0, 1].
     """
@@ -57,7 +57,7 @@ class Planes:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """What is drawn of a prediction before contrast is known: nan where nothing is to be white."""
+    """Planes of a prediction before contrast is known, and the values to be white; nan: none."""
 
     planes: tuple[Planes, ...]
     bright: float = float("nan")
@@ -67,7 +67,7 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One prediction's WebP, empty where nothing could be drawn, and the names of what it shows."""
+    """One prediction's WebP, empty if nothing could be drawn, and the names of what it shows."""
 
     image: bytes = b""
     width: int = 0
@@ -91,13 +91,13 @@ def draw_all(
     Parameters
     ----------
     progress
-        Called with an entry's name, how many are done and how many there are.
+        Function called with an entry's name, how many are done and how many there are.
     cancelled
-        Polled between predictions.
+        Function polled between predictions.
 
     Returns
     -------
-    By the entries' keys; where one cannot be drawn its notes say why.
+    Pictures by the entries' keys; if one cannot be drawn, its notes say why.
     """
     cuts: dict[str, Cut] = {}
     for number, entry in enumerate(review.entries):
@@ -114,9 +114,9 @@ def draw_all(
 
 
 def cut_entry(entry: Entry, cancelled: Callable[[], bool] | None = None) -> Cut:
-    """Cut one prediction's maps, which are made where they are missing or stale.
+    """Cut one prediction's maps, which are made if they are missing or stale.
 
-    Of several shells the first is cut; its notes say of which.
+    Of several shells the first is cut; its notes say which.
     """
     try:
         maps, _ = open_review_maps(entry.made_from, cancelled=cancelled)
@@ -151,7 +151,7 @@ Grid = tuple[FloatArray, tuple[int, int]]
 
 
 def _grids(image: ReviewImage) -> list[Grid]:
-    """Lay three planes through the middle of a brain, as a radiologist looks at them."""
+    """Return three planes through the middle of a brain, in radiological view."""
     mask = image.mask if image.mask.any() else np.ones(image.mask.shape, dtype=bool)
     points = scanner_points(mask, image.lattice.affine)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -161,7 +161,7 @@ def _grids(image: ReviewImage) -> list[Grid]:
         (np.arange(round(size / PIXEL)) - (round(size / PIXEL) - 1) / 2) * PIXEL * scale
         for size in FIELD
     )
-    # The patient's right on the left, front on top or to the left.
+    # The patient's right is on the left, front at the top or on the left.
     return [
         _plane(middle, (1, front[::-1]), (0, right[::-1])),
         _plane(middle, (2, top[::-1]), (0, right[::-1])),
@@ -170,7 +170,7 @@ def _grids(image: ReviewImage) -> list[Grid]:
 
 
 def _scale(needed: float) -> float:
-    """Choose a scale from few, so that brains of a cohort have one: slabs are drawn larger.
+    """Choose one of few scales, so that brains of a cohort share one: slabs are drawn larger.
 
     >>> _scale(0.83), _scale(0.2), _scale(1.3)
     (1.0, 0.25, 1.3)
@@ -187,7 +187,7 @@ def _plane(middle: FloatArray, down: tuple[int, FloatArray], along: tuple[int, F
 
 
 def _sampled(values: FloatArray, affine: FloatArray, grids: Sequence[Grid]) -> FloatArray:
-    """Interpolate an image linearly on the planes, and put them beside each other."""
+    """Interpolate an image linearly on the planes, and put them side by side."""
     height = max(rows for _, (rows, _) in grids)
     whole = []
     for points, (rows, columns) in grids:
@@ -213,9 +213,9 @@ def _median(values: Sequence[float]) -> float:
 
 
 def draw(of: Cut, white: float, white_error: float) -> Picture:
-    """Draw a prediction: all that goes with it in one strip.
+    """Draw a prediction: all its planes in one strip.
 
-    `white` and `white_error` end the scales of SH average and of how sure it is; black is 0.
+    `white` and `white_error` end the scales of SH average and uncertainty; black is 0.
     """
     from PIL import Image, ImageDraw
 
@@ -227,7 +227,7 @@ def draw(of: Cut, white: float, white_error: float) -> Picture:
     width = painted[0].shape[1]
     axial = round(FIELD[0] / PIXEL)
     for number in range(len(painted)):
-        for left in (0, axial):  # of axial and coronal planes
+        for left in (0, axial):  # axial and coronal planes
             pen.text((number * width + left + 1, 0), "R", fill=(150, 150, 150))
     stream = io.BytesIO()
     strip.save(stream, "WEBP", quality=QUALITY, method=4)
@@ -236,7 +236,7 @@ def draw(of: Cut, white: float, white_error: float) -> Picture:
 
 
 def _painted(planes: Planes, white: float, white_error: float) -> FloatArray:
-    """(H, W, 3) uint8."""
+    """Return (H, W, 3) uint8 colours."""
     values = planes.values.astype(np.float32)
     if values.ndim == 3:
         shown = values

@@ -1,4 +1,4 @@
-"""The predictions of a folder: whose they are, what is known of each, and what cannot be read.
+"""Predictions in a folder: their subjects, what is known of each, and what cannot be read.
 
 Listing reads names, sidecars and the ends of images, no voxels: hundreds take a second.
 """
@@ -47,17 +47,17 @@ from napari_msp.review.measures import (
 from napari_msp.strict_json import read_json
 
 FOLDER = "review"
-"""Where a folder of predictions keeps ratings, maps and what was measured."""
+"""Folder in which a folder of predictions keeps ratings, maps and measurements."""
 
 MAKE_AGAIN = Advice("make the prediction again")
 
 
 class NoPrediction(UserError):
-    """A folder in which there is no prediction, damaged or whole."""
+    """A folder contains no prediction, neither damaged nor whole."""
 
 
 class NoneReadable(UserError):
-    """A folder all of whose predictions are damaged; the reason names one."""
+    """All predictions of a folder are damaged; the reason names one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,29 +67,29 @@ class Entry:
     Attributes
     ----------
     key
-        Its file without ending, relative to the folder that was opened, with slashes: what ratings
-        call it.
+        File without its ending, relative to the opened folder, with slashes; ratings use it as the
+        prediction's name.
     title, model, model_hash
-        Of the model: such as "MSP", its file's name and SHA-256; empty where it was in memory.
+        Title of the model's kind, such as "MSP", and name and SHA-256 of its file; empty if it was
+        in memory.
     prediction
-        The DWI, or the SH image where there is no DWI.
+        The DWI, or the SH image if there is no DWI.
     prediction_hash
-        Of what is in it: tells one that was made again.
+        Hash of the image's content, which changes if the prediction is made again.
     root
-        The dataset of predictions that it is of: where its small maps lie.
+        Dataset of predictions that it belongs to, with its small maps.
     scan, truth
-        What it was predicted from, and the subject's scan on the target; None where they are not
-        found.
+        Scan that it was predicted from, and the subject's scan on the target; None if not found.
     numbers
-        By the keys of `MEASURES`.
+        Numbers by the keys of `MEASURES`.
     unusual
         The same, as robust standard deviations from the median of predictions of its kind.
     risk
-        What entries are sorted by, see `risk_of`.
+        Number by which entries are sorted, see `risk_of`.
     warnings
-        What its sidecar keeps as doubtful.
+        Warnings kept in its sidecar.
     without
-        Why there is no scan, in words; empty where there is one.
+        Reason why there is no scan, in words; empty if there is one.
     """
 
     key: str
@@ -117,54 +117,54 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Such as "sub-01 ses-ge MSP prisma_st"."""
+        """Name such as "sub-01 ses-ge MSP prisma_st"."""
         return " ".join(filter(None, (self.subject, self.session, self.provenance.name)))
 
     @property
     def stem(self) -> str:
-        """What the names of its files begin with: its small maps, too."""
+        """Beginning of the names of its files, including its small maps."""
         return self.key.rpartition("/")[2]
 
     @property
     def made_from(self) -> MadeFrom:
-        """What its small maps are made from: no scan that this entry does not have."""
+        """Images that its small maps are made from; only a scan that this entry has."""
         if self.scan is None:
             return MadeFrom(self.prediction, Without(self.without), Without(""))
         return MadeFrom(self.prediction, self.scan, self.truth)
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
-        """What predictions have in common that are compared with each other."""
+        """Key shared by predictions that are compared with each other."""
         return self.platform, self.target, self.title, self.model_hash or self.model
 
     @cached_property
     def outlying(self) -> dict[str, float]:
-        """The numbers that are unusual on their bad side, worst first."""
+        """Numbers that are unusual on their bad side, worst first."""
         return outlying(self.unusual)
 
     @property
     def why(self) -> str:
-        """What is unusual, in words; empty where nothing is."""
+        """Unusual numbers in words; empty if there are none."""
         return outlying_text(self.numbers, self.unusual)
 
     @property
     def risk_text(self) -> str:
-        """The risk as it is written; a dash where nothing says anything of it."""
+        """The risk as text; a dash if nothing is known about it."""
         return f"{self.risk:.1f}" if self.unusual or self.warnings else "–"
 
 
 @dataclass(frozen=True, eq=False)
 class Review:
-    """A folder of predictions.
+    """The predictions in a folder.
 
     Attributes
     ----------
     entries
-        Riskiest first.
+        Predictions, riskiest first.
     problems
-        Of predictions that cannot be reviewed: damaged, half-written.
+        Errors of predictions that cannot be reviewed: damaged, half-written.
     foreign
-        DWIs that are no predictions of this package.
+        DWIs that are not predictions of this package.
     """
 
     folder: Path
@@ -176,7 +176,7 @@ class Review:
         return f"<Review of {counted(len(self.entries), 'prediction')} in {self.folder}>"
 
     def __getitem__(self, key: str) -> Entry:
-        """Give the entry of a key."""
+        """Return the entry with this key."""
         return self._by_key[key]
 
     def __contains__(self, key: object) -> bool:
@@ -188,12 +188,12 @@ class Review:
 
     @cached_property
     def kinds(self) -> dict[tuple[str, str, str, str], list[Entry]]:
-        """Entries that are compared with each other."""
+        """Entries by kind; those of a kind are compared with each other."""
         return by_kind(self.entries)
 
     @cached_property
     def kind_names(self) -> dict[tuple[str, str, str, str], str]:
-        """What each kind is called: model and target, and the model's file where that is open."""
+        """Name of each kind: model and target, with the model's file if these are ambiguous."""
         kinds = self.kinds
         short = {kind: f"{kind[2]} {kind[1]}".strip() for kind in kinds}
         names: dict[tuple[str, str, str, str], str] = {}
@@ -204,7 +204,7 @@ class Review:
         return names
 
     def with_numbers(self, numbers: Mapping[str, Mapping[str, float]]) -> "Review":
-        """Give the same with more numbers, by the entries' keys, sorted anew."""
+        """Return the review with more numbers, by the entries' keys, sorted anew."""
         entries = [
             replace(entry, numbers={**entry.numbers, **numbers.get(entry.key, {})})
             for entry in self.entries
@@ -221,7 +221,7 @@ def by_kind(entries: Iterable[Entry]) -> dict[tuple[str, str, str, str], list[En
 
 
 def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Say what is unusual of each entry among those of its kind, and sort them by risk."""
+    """Set what is unusual about each entry among those of its kind, and sort them by risk."""
     found = [
         replace(entry, unusual=unusual, risk=risk_of(unusual, len(entry.warnings)))
         for group in by_kind(entries).values()
@@ -231,12 +231,13 @@ def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def place_in(folder: Path) -> Path:
-    """Give the folder that a review is kept in, made where the predictions' own is still there.
+    """Return the folder of a review; it is made if the predictions' own folder still exists.
 
     Raises
     ------
     UserError
-        When that has gone, as a share does (what is kept elsewhere is lost), or is only read.
+        When that is gone, as a network share may be (files written elsewhere would be lost), or is
+        read-only.
     """
     place = folder / FOLDER
     if not folder.is_dir():
@@ -252,22 +253,22 @@ def place_in(folder: Path) -> Path:
 
 
 def open_review(folder: str | Path) -> Review:
-    """List the predictions of a folder with what is known of each; nothing is computed or written.
+    """List the predictions in a folder with what is known of each; compute and write nothing.
 
     Parameters
     ----------
     folder
-        Where `cohort` or `harmonize` wrote, or any folder above; folders of several models too.
+        Folder that `cohort` or `harmonize` wrote, or any above it, also with several models.
 
     Returns
     -------
     Review
-        What is damaged or foreign is named in it.
+        Includes what is damaged or foreign.
 
     Raises
     ------
     UserError
-        When the folder is missing, or has no prediction.
+        When the folder is missing, or contains no prediction.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -302,9 +303,9 @@ ANOTHER_DATASET = "the scan that it was predicted from is of another dataset tha
 
 
 def _without_strangers(entries: Iterable[Entry]) -> list[Entry]:
-    """Take scans from entries that were made from another dataset than the linked one.
+    """Remove scans from entries that were made from another dataset than the linked one.
 
-    A folder links one dataset; predictions of several in one folder would else be shown beside
+    A folder links one dataset; if it held predictions of several, they would be shown beside
     another person's scan of the same name.
     """
     datasets: dict[Path, set[str]] = {}
@@ -332,7 +333,7 @@ def _is_of(scan: Path, entry: Entry) -> bool:
 
 @dataclass
 class _Files:
-    """What one name has."""
+    """Files of one prediction."""
 
     dwi: Path | None = None
     coefficients: list[Path] = field(default_factory=list)
@@ -340,11 +341,11 @@ class _Files:
 
 
 SKIPPED = {FOLDER, "sourcedata", "code"}
-"""Folders that have no predictions."""
+"""Folders that contain no predictions."""
 
 
 def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
-    """Give all that may be predictions, by their names without endings."""
+    """Return all files that may be predictions, by their paths without endings."""
     found: dict[Path, _Files] = {}
     for here, folders, names in walk(folder):
         folders[:] = [each for each in folders if each not in SKIPPED and not each.startswith(".")]
@@ -370,7 +371,7 @@ def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
 def _entry(
     folder: Path, stem: Path, files: _Files, kept: Mapping[str, Kept], sources: "_Sources"
 ) -> Entry | None:
-    """Give an entry; None where it is no prediction of this package."""
+    """Return an entry; None if it is not a prediction of this package."""
     image = files.dwi or next(iter(sorted(files.coefficients)), None)
     if image is None:
         if files.sidecar is None or _provenance(read_json(files.sidecar, foreign=True)) is None:
@@ -419,14 +420,14 @@ def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
 
 
 class _Sources:
-    """Finds scans and truths by what predictions say of their origin, looking once."""
+    """Search for scans and truths by the predictions' provenance, with each folder read once."""
 
     def __init__(self) -> None:
         self._scans: dict[tuple[Path, str], dict[str, list[Path]]] = {}
         self._roots: dict[Path, Path] = {}
 
     def root(self, image: Path) -> Path:
-        """Give the dataset that a prediction is of, see `review_maps.place_of`."""
+        """Return the dataset that a prediction belongs to, see `review_making.place_of`."""
         if image.parent not in self._roots:
             try:
                 self._roots[image.parent] = place_of(image)[0]
@@ -435,7 +436,7 @@ class _Sources:
         return self._roots[image.parent]
 
     def scan(self, root: Path, made: Provenance) -> Path | None:
-        """Give the scan that a prediction was made from; None where it is not found."""
+        """Return the scan that a prediction was made from; None if it is not found."""
         try:
             found = (source_path(uri, root) for uri in made.sources)
             return next((absolute(path) for path in found if path), None)
@@ -443,7 +444,7 @@ class _Sources:
             return None
 
     def truth(self, scan: Path, target: str) -> Path | None:
-        """Give the subject's scan on the target; None where there is none, or a choice is open."""
+        """Return the subject's scan on the target; None if there is none, or several."""
         root = dataset_root(scan)
         if root is None:
             return None
@@ -457,7 +458,7 @@ class _Sources:
 
 
 def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
-    """Give a subject's scans by platform, by their names alone."""
+    """Return a subject's scans by platform, from their names alone."""
     found: dict[str, list[Path]] = {}
     for path in scans:
         if "desc" in entities(path):

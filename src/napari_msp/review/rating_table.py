@@ -1,7 +1,7 @@
-r"""The table of a rater: what a rating says, its columns, and how text stands in them.
+r"""Table of a rater: the fields of a rating, the columns, and how text is escaped in them.
 
-`review/rater-<label>_ratings.tsv` has a row a prediction and a JSON data dictionary beside it. A
-row is a line: tabs, line ends, backslashes and other control characters of a note are written as
+`review/rater-<label>_ratings.tsv` has a row per prediction and a JSON data dictionary beside it. A
+row is one line: tabs, line ends, backslashes and other control characters in a note are written as
 \t, \n, \\ and \u0007. Fields with quotes are quoted as in CSV, so that spreadsheets, pandas and R
 read them.
 """
@@ -27,10 +27,10 @@ Verdict = Literal["pass", "fail", "doubtful"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 State = Literal["unrated", "pass", "fail", "doubtful", "remade"]
-"""Of an entry to a rater; "remade": the rating is of a prediction that was made again since."""
+"""State of an entry for a rater; "remade": the rated prediction has been made again since."""
 
 LARGEST = 50_000_000
-"""Bytes beyond which no table of ratings is read."""
+"""Largest size in bytes of a table of ratings that is read."""
 
 MISSING = "n/a"
 
@@ -39,20 +39,20 @@ REPAIR = Advice("repair it, or move it away")
 
 @dataclass(frozen=True)
 class Rating:
-    """What one rater says of one prediction.
+    """One rater's rating of one prediction.
 
     Attributes
     ----------
     subject, session, platform, target
-        Whose prediction it is, for whoever reads the table.
+        Origin of the prediction, for readers of the table.
     verdict
-        None: there is a note or a tag only.
+        The verdict; None: there is only a note or a tag.
     time
-        UTC, such as "2026-11-29T14:05:09Z".
+        Time in UTC, such as "2026-11-29T14:05:09Z".
     model, model_hash, prediction_hash
-        Of what was rated.
+        Model and prediction that were rated.
     more
-        Columns that somebody added to the table, and what they say.
+        Columns that people added to the table, and their content.
     """
 
     key: str
@@ -73,11 +73,11 @@ class Rating:
     more: tuple[tuple[str, str], ...] = ()
 
     def is_of(self, entry: Entry) -> bool:
-        """Return whether it is of what the entry's file has in it now."""
+        """Return whether it is of the present content of the entry's file."""
         return self.prediction_hash == entry.prediction_hash
 
     def state(self, entry: Entry) -> State:
-        """Say what an entry is to this rater."""
+        """Return the state of an entry for this rater."""
         if self.verdict is None:
             return "unrated"
         return self.verdict if self.is_of(entry) else "remade"
@@ -96,7 +96,7 @@ FIELDS: Mapping[str, str] = {
     "model_sha256": "model_hash",
     "prediction_hash": "prediction_hash",
 }
-"""Columns that have the text of a field of `Rating`."""
+"""Columns that contain the text of a field of `Rating`."""
 
 COLUMNS: Mapping[str, str] = {
     "prediction": "File without its ending, relative to the folder that was reviewed",
@@ -117,10 +117,10 @@ COLUMNS: Mapping[str, str] = {
     "of the file: a prediction that was made again has another",
     "blind": "Whether names were hidden from the rater",
 }
-"""Of the table, and what each is."""
+"""Columns of the table, with descriptions."""
 
 NEEDED = ("prediction", "verdict")
-"""Columns without which a table is no ratings'."""
+"""Columns that every table of ratings must have."""
 
 LEVELS: Mapping[str, Mapping[str, str]] = {
     "verdict": {
@@ -133,12 +133,12 @@ LEVELS: Mapping[str, Mapping[str, str]] = {
 
 
 def ratings_path(folder: str | Path, rater: str) -> Path:
-    """Give a rater's table."""
+    """Return the path of a rater's table."""
     return Path(folder) / FOLDER / f"rater-{rater}_ratings.tsv"
 
 
 def rater_of(path: Path) -> str:
-    """Give whose table a file is; empty where its name is none's.
+    """Return the rater of a table, by its file name; empty for other files.
 
     >>> rater_of(Path("review/rater-anna_ratings.tsv"))
     'anna'
@@ -148,13 +148,13 @@ def rater_of(path: Path) -> str:
 
 
 def check_rater(folder: str | Path, rater: str) -> None:
-    """Refuse what cannot be a rater's label here.
+    """Refuse an invalid rater's label.
 
     Raises
     ------
     UserError
-        When it has other characters than letters and digits, or differs from another rater's only
-        in capitals, which not every disk tells apart.
+        When it contains other characters than letters and digits, or differs from another rater's
+        only in capitals, which not every disk distinguishes.
     """
     plain = plain_label(rater)
     if not rater or plain != rater:
@@ -175,9 +175,9 @@ def rating_files(folder: str | Path) -> list[Path]:
 
 
 def write_ratings(path: Path, ratings: Iterable[Rating]) -> None:
-    """Write a table whole: a reader, and whoever comes after a crash, finds the old or the new one.
+    """Write a table as a whole: a reader, even after a crash, finds the old or the new one.
 
-    The data dictionary is written where it is not there or says something else.
+    The data dictionary is written if it is missing or differs.
     """
     text = table_of(ratings)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -195,7 +195,7 @@ def write_ratings(path: Path, ratings: Iterable[Rating]) -> None:
 
 
 def table_of(ratings: Iterable[Rating]) -> str:
-    """Give the table's text, sorted by prediction; columns that others added stay."""
+    """Return the table's text, sorted by prediction; columns that others added stay."""
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     ratings = sorted(ratings, key=lambda rating: rating.key)
@@ -217,7 +217,7 @@ def table_of(ratings: Iterable[Rating]) -> str:
 def read_ratings(path: Path) -> dict[str, Rating]:
     """Read a table, by keys; of two rows of one prediction the later one counts.
 
-    Columns may stand in another order, and others beside them, as spreadsheets leave them.
+    Columns may be in another order, with others among them, as spreadsheets leave them.
     """
     content = read_whole(path, LARGEST)
     known: dict[str, Rating] = {}
@@ -256,7 +256,7 @@ def _rating(row: Mapping[str, str], rater: str, number: int) -> Rating:
         tags=() if tags in ("", MISSING) else tuple(_plain(each) for each in tags.split(";")),
         rater=rater,
         blind=text("blind").lower() == "true",
-        # An empty cell says nothing: a rating stays the same where somebody adds a column.
+        # Empty cells are left out: a rating stays the same if someone adds a column.
         more=tuple(
             (name, said)
             for name, cell in row.items()
@@ -271,7 +271,7 @@ LONG = {written[1]: character for character, written in SHORT.items()}
 
 
 def _escaped(text: str) -> str:
-    r"""Write any text on one line.
+    r"""Escape any text to one line.
 
     >>> print(_escaped("a\tb\\c"), _escaped("n/a"))
     a\tb\\c \u006e/a
@@ -290,7 +290,7 @@ def _written(character: str) -> str:
 
 
 def _plain(text: str) -> str:
-    r"""Undo `_escaped`; a backslash that begins nothing stands for itself.
+    r"""Undo `_escaped`; a backslash that begins no escape stands for itself.
 
     >>> _plain(r"a\tb\\c"), _plain("n/a")
     ('a\tb\\c', '')
@@ -306,7 +306,7 @@ def _plain(text: str) -> str:
 
 
 def data_dictionary() -> dict[str, Any]:
-    """Say what the columns are, as BIDS has it."""
+    """Return descriptions of the columns, in BIDS's form."""
     return {
         name: {"Description": said, **({"Levels": dict(LEVELS[name])} if name in LEVELS else {})}
         for name, said in COLUMNS.items()

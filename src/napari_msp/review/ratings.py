@@ -1,9 +1,9 @@
-"""What raters say of predictions: rated, taken back, read of everybody, and merged.
+"""Raters' judgements of predictions: given, undone, read for all raters, and merged.
 
-With the tags to choose from, and how predictions are shown to a rater who is not to know them.
+Also the tags to choose from, and the order and names of predictions in blind rating.
 
-Every rating reads the table again (`rating_table`) before it is written under a lock: two windows
-of one rater lose nothing to each other, and the later rating of a prediction counts.
+Every rating reads the table again (`rating_table`) before it is written under a lock, so that two
+windows of one rater lose nothing of each other's; the later rating of a prediction counts.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from napari_msp.strict_json import read_json
 
 
 def now() -> str:
-    """Give the time in UTC to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -52,21 +52,22 @@ class Ratings:
 
     @classmethod
     def open(cls, folder: str | Path, rater: str, *, blind: bool = False) -> "Ratings":
-        """Open a rater's ratings, or begin them; nothing is written before the first.
+        """Open a rater's ratings, or begin them; nothing is written before the first rating.
 
         Parameters
         ----------
         folder
-            Of the predictions.
+            Folder of the predictions.
         rater
-            Label, letters and digits.
+            Label of the rater, letters and digits.
         blind
-            Whether names are hidden from now on: kept with each rating.
+            Whether names are hidden from now on; stored with each rating.
 
         Raises
         ------
         UserError
-            When the label is none, is another rater's but for capitals, or the table is damaged.
+            When the label is invalid, or differs from another's only in capitals, or the table is
+            damaged.
         """
         check_rater(folder, rater)
         ratings = cls(folder, rater, blind)
@@ -78,11 +79,11 @@ class Ratings:
 
     @property
     def path(self) -> Path:
-        """The table that they are kept in."""
+        """Table in which the ratings are kept."""
         return ratings_path(self.folder, self.rater)
 
     def reload(self) -> None:
-        """Read the table again: another window of the same rater may have written."""
+        """Read the table again, as another window of the same rater may have written it."""
         self._known = read_ratings(self.path) if self.path.exists() else {}
 
     @property
@@ -91,11 +92,11 @@ class Ratings:
         return dict(self._known)
 
     def of(self, entry: Entry) -> Rating | None:
-        """Give the rating of an entry, also where it is of an earlier prediction."""
+        """Return the rating of an entry, even if it is of an earlier prediction."""
         return self._known.get(entry.key)
 
     def state(self, entry: Entry) -> State:
-        """Say whether an entry is rated, and how."""
+        """Return whether an entry is rated, and how."""
         rating = self.of(entry)
         return "unrated" if rating is None else rating.state(entry)
 
@@ -106,19 +107,19 @@ class Ratings:
         note: str | None = None,
         tags: str | Iterable[str] | None = None,
     ) -> Rating:
-        """Rate an entry; on the disk when this returns.
+        """Rate an entry; the rating is on disk when this returns.
 
         Parameters
         ----------
         verdict
-            None takes the verdict back and keeps the rest.
+            The verdict; None removes it and keeps the rest.
         note, tags
-            None: as they are.
+            Note and tags; None keeps them.
 
         Raises
         ------
         UserError
-            When the table cannot be written; the rating then is as before.
+            When the table cannot be written; the rating is then unchanged.
         """
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError(f"{verdict!r} is no verdict")
@@ -157,11 +158,11 @@ class Ratings:
         return self.rate(entry, kept, note, tags)
 
     def undo(self) -> str | None:
-        """Take the last rating back that was given here.
+        """Undo the last rating that was given here.
 
         Returns
         -------
-        The entry's key; None where there is nothing to take back.
+        The entry's key; None if there is nothing to undo.
 
         Raises
         ------
@@ -182,7 +183,7 @@ class Ratings:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Keep other windows of the same rater out while the table is read and written."""
+        """Lock out other windows of the same rater while the table is read and written."""
         with reserved(place_in(self.folder), wait=True):
             self.reload()
             yield
@@ -200,7 +201,7 @@ class Ratings:
 
 @dataclass(frozen=True, eq=False)
 class AllRatings:
-    """What everybody says of a folder."""
+    """The ratings of a folder by all raters."""
 
     by_rater: Mapping[str, Mapping[str, Rating]]
     problems: tuple[UserError, ...] = ()
@@ -211,17 +212,17 @@ class AllRatings:
         return tuple(self.by_rater)
 
     def states(self, rater: str, entries: Iterable[Entry]) -> Counter[State]:
-        """Count what a rater said of entries; those of which nothing was said are left out."""
+        """Count a rater's states of entries; entries without a rating are left out."""
         theirs = self.by_rater[rater]
         return Counter(theirs[each.key].state(each) for each in entries if each.key in theirs)
 
     def of(self, entry: Entry) -> tuple[Rating, ...]:
-        """Give all ratings of an entry."""
+        """Return all ratings of an entry."""
         return tuple(each[entry.key] for each in self.by_rater.values() if entry.key in each)
 
 
 def read_all_ratings(folder: str | Path) -> AllRatings:
-    """Read all raters' tables; one that is damaged hides no other."""
+    """Read all raters' tables; a damaged one does not hide the others."""
     found: dict[str, Mapping[str, Rating]] = {}
     problems: list[UserError] = []
     for path in rating_files(folder):
@@ -233,7 +234,7 @@ def read_all_ratings(folder: str | Path) -> AllRatings:
 
 
 def of_raters(ratings: AllRatings, raters: Sequence[str] | None) -> AllRatings:
-    """Leave some raters' ratings; None: everybody's."""
+    """Keep only some raters' ratings; None: everybody's."""
     if raters is None:
         return ratings
     for rater in raters:
@@ -245,7 +246,7 @@ def of_raters(ratings: AllRatings, raters: Sequence[str] | None) -> AllRatings:
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merged table brought: ratings that are new, later than ours, or older."""
+    """Result of a merge: number of ratings that are new, later than ours, or older."""
 
     rater: str
     new: int
@@ -254,19 +255,19 @@ class Merged:
 
 
 def merge_ratings(folder: str | Path, tables: str | Path | Iterable[str | Path]) -> list[Merged]:
-    """Bring ratings that were made of a copy of a folder into it; the later of two counts.
+    """Merge ratings made on a copy of a folder into it; the later of two counts.
 
     Parameters
     ----------
     folder
-        Of the predictions.
+        Folder of the predictions.
     tables
-        Named `rater-<label>_ratings.tsv`.
+        Tables named `rater-<label>_ratings.tsv`.
 
     Raises
     ------
     UserError
-        Before anything is written, when one of them is no such table.
+        When one of them is no such table; nothing is written then.
     """
     given: list[tuple[str, dict[str, Rating]]] = []
     for table in map(Path, [tables] if isinstance(tables, str | Path) else tables):
@@ -306,16 +307,16 @@ DEFAULT_TAGS: Mapping[str, str] = {
     "intensity": "Too bright, too dark, or a jump in brightness",
     "other": "See the note",
 }
-"""Artefacts of diffusion MRI, and of what is made of it by networks (our choice)."""
+"""Artefacts of diffusion MRI and of network predictions, with their meanings (our choice)."""
 
 
 def tags_path(folder: str | Path) -> Path:
-    """Give where a folder of predictions keeps its own list."""
+    """Return the path of the folder's own list of tags."""
     return Path(folder) / FOLDER / TAGS_FILE
 
 
 def read_tags(folder: str | Path) -> dict[str, str]:
-    """Give the tags to choose from, and what each means: the folder's own, else `DEFAULT_TAGS`."""
+    """Return tags to choose from with their meanings: the folder's own, else `DEFAULT_TAGS`."""
     path = tags_path(folder)
     if not path.is_file():
         return dict(DEFAULT_TAGS)
@@ -337,27 +338,27 @@ Side = Literal["scan", "prediction"]
 
 @dataclass(frozen=True)
 class Blind:
-    """How entries are shown to a rater who is not to know what they are.
+    """Order and names of entries for a rater who is not to know what they are.
 
-    Order, names and sides follow from a seed that is kept for the rater, and from each entry's key
-    alone: what is added later changes nothing that was shown before. With `hide_roles` input and
-    prediction are "A" and "B", in an order of each entry's own.
+    They follow from a seed that is kept for the rater, and from each entry's key alone, so that
+    later entries change nothing that was shown before. With `hide_roles` input and prediction are
+    "A" and "B", in an order of each entry's own.
     """
 
     seed: int
     hide_roles: bool = False
 
     def ordered(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Give entries in the order in which they are shown."""
+        """Return entries in the order in which they are shown."""
         return sorted(entries, key=lambda entry: self._digest(entry.key))
 
     def name(self, entry: Entry) -> str:
-        """Give what an entry is called, such as "3f9c-02ab"; always the same."""
+        """Return an entry's name, such as "3f9c-02ab", which is always the same."""
         digest = self._digest(entry.key)
         return f"{digest[:4]}-{digest[4:8]}"
 
     def sides(self, entry: Entry) -> tuple[Side, Side]:
-        """Say what "A" and "B" are."""
+        """Return what "A" and "B" are."""
         turned = self.hide_roles and int(self._digest(entry.key, "side"), 16) % 2
         return ("prediction", "scan") if turned else ("scan", "prediction")
 
@@ -366,7 +367,7 @@ class Blind:
 
 
 def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> Blind:
-    """Give how a rater is to be shown a folder: as kept from the first time, else a new seed.
+    """Return how a folder is shown to a rater: as kept from the first time, else by a new seed.
 
     A change of `hide_roles` keeps the seed.
     """

@@ -1,4 +1,4 @@
-"""The page of a review: a table with pictures, distributions, ratings; one file, no network.
+"""Page of a review: a table with pictures, distributions, ratings; one file, no network.
 
 Names and notes come from files that anybody may have written: the template escapes them, and the
 page's policy lets no script run but its own, by its digest.
@@ -38,13 +38,13 @@ from napari_msp.review.rating_table import Rating
 from napari_msp.review.ratings import AllRatings, read_all_ratings
 
 REPORT = "report.html"
-"""In the folder `review` of the predictions."""
+"""File in the folder `review` of the predictions."""
 
 MOST_FIRST = 12
-"""Entries that are named at the top of the page, and where raters differ."""
+"""Number of entries named at the top of the page, and of those where raters differ."""
 
 MOST_NAMED = 6
-"""Outliers that are named in one row of a plot: names would lie on each other."""
+"""Number of outliers named in one row of a plot, as more names would overlap."""
 
 
 def review_report(
@@ -62,20 +62,20 @@ def review_report(
     review
         See `open_review`.
     path
-        None: `review/report.html` in its folder.
+        File to write; None: `review/report.html` in its folder.
     ratings
-        That it shows; None: everybody's.
+        Ratings that the page shows; None: everybody's.
     progress, cancelled
         As for `draw_all`.
 
     Returns
     -------
-    The file, which needs no other.
+    The file, which needs no other file.
 
     Raises
     ------
     UserError
-        When it cannot be written; known before anything is drawn.
+        When it cannot be written; this is checked before anything is drawn.
     Cancelled
         When `cancelled` said so.
     """
@@ -88,7 +88,7 @@ def review_report(
 
 
 def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Picture]) -> str:
-    """Fill in the page, report.html beside this file."""
+    """Fill in the page's template, report.html beside this file."""
     here = files(__package__)
     style, script = ((here / f"report.{each}").read_text("utf-8") for each in ("css", "js"))
     page = Environment(
@@ -143,7 +143,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
 
 
 def _policy(style: str, script: str) -> str:
-    """Give the page's policy: nothing from elsewhere, its own style and script alone."""
+    """Return the page's policy: nothing from elsewhere, only its own style and script."""
     styles, scripts = (
         base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()
         for each in (style, script)
@@ -172,7 +172,7 @@ def _lead(review: Review, ratings: AllRatings) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction in the table; `number` is its place by risk from 0."""
+    """One prediction in the table; `number` is its place by risk, from 0."""
 
     number: int
     entry: Entry
@@ -208,7 +208,7 @@ def _row(
 
 
 def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]:
-    """Count what a rater said."""
+    """Count a rater's verdicts and tags."""
     theirs = ratings.by_rater[rater]
     states = ratings.states(rater, review.entries)
     tags = Counter(
@@ -232,7 +232,7 @@ def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]
 # --- Distributions ----------------------------------------------------------------------------
 
 LEFT, RIGHT, ROW, TOP = 8.0, 452.0, 50.0, 0.0
-"""Of a plot, in its own units."""
+"""Edges and row height of a plot, in its own units."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Dot:
 class Strip:
     """The distribution of a number over predictions of one kind.
 
-    Median and what is called unusual, `low` and `high`, are None where there are too few.
+    The median and the limits `low` and `high` of usual values are None for too few values.
     """
 
     name: str
@@ -274,7 +274,7 @@ class Plot:
 
 
 def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -> Plot | None:
-    """Lay out the distribution of a number; None where it is known of nobody."""
+    """Lay out the distribution of a number; None if no prediction has it."""
     key = measure.key
     names = review.kind_names
     known = {
@@ -339,7 +339,7 @@ def _strip(
 def _labels(
     entries: Iterable[Entry], key: str, y: float, place: Callable[[float], float]
 ) -> Iterator[tuple[float, float, str, str]]:
-    """Place names above their dots, in from the nearer edge; those that would collide are left."""
+    """Yield names above their dots, from the nearer edge; those that would collide are left out."""
     taken: list[tuple[float, float]] = []
     for entry in entries:
         x = place(entry.numbers[key])
@@ -356,6 +356,6 @@ def _inside(x: float) -> float | None:
 
 
 def _jitters(count: int) -> list[float]:
-    """Spread dots across a strip evenly and always alike (the golden ratio)."""
+    """Spread dots across a strip, evenly and reproducibly (the golden ratio)."""
     ratio = (math.sqrt(5) - 1) / 2
     return [10 * ((number * ratio) % 1 - 0.5) for number in range(count)]

@@ -19,13 +19,13 @@ ABOUT = {
     "prediction": "key", "subject": "subject", "session": "session", "input": "platform",
     "target": "target", "model": "model", "model_sha256": "model_hash", "risk": "risk",
 }  # fmt: skip
-"""Columns about a prediction itself, by the names of `Entry`."""
+"""Columns about a prediction itself, with their names in `Entry`."""
 
 
 def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
-    """Write a review for a terminal, riskiest first.
+    """Format a review for a terminal, riskiest first.
 
-    What is unusual stands beneath its row, as do warnings.
+    Unusual numbers and warnings stand below their row.
     """
     width = max(width, NARROWEST)
     known = [each for key, each in MEASURES.items() if _has(review, key)]
@@ -80,7 +80,7 @@ def _legend(review: Review) -> str:
 
 
 def summary(review: Review, ratings: AllRatings) -> list[str]:
-    """Say how many there are, what each rater said, how far they agree, and what is missing."""
+    """Return lines on predictions, raters' verdicts and agreement, and other images."""
     lines = ["", f"{counted(len(review.entries), 'prediction')}."]
     for rater in ratings.raters:
         states = ratings.states(rater, review.entries)
@@ -122,7 +122,7 @@ def write_table(path: str | Path, review: Review, ratings: AllRatings) -> None:
 
 
 def _agreement(ratings: AllRatings) -> dict[str, Any]:
-    """Give how far raters agree, each kappa with the ends of its 95 % interval."""
+    """Return the agreement of raters, each kappa with the ends of its 95 % interval."""
 
     def of(kappa: Kappa) -> dict[str, Any]:
         low, high = kappa.interval or (None, None)
@@ -140,7 +140,7 @@ def _agreement(ratings: AllRatings) -> dict[str, Any]:
 
 
 def table_csv(review: Review, ratings: AllRatings) -> str:
-    """Write a row a prediction; a field is empty where there is no number."""
+    """Return CSV with a row per prediction; a field is empty if there is no number."""
     header = [*ABOUT, *MEASURES, *(f"{key}_sd" for key in MEASURES), "warnings"]
     header += [f"verdict_{rater}" for rater in ratings.raters]
     rows = (
@@ -157,7 +157,7 @@ def table_csv(review: Review, ratings: AllRatings) -> str:
 
 
 def _verdict(entry: Entry, rater: str, ratings: AllRatings) -> str:
-    """Give what a rater said of the prediction that is there now."""
+    """Return a rater's verdict on the prediction as it is now."""
     rating = ratings.by_rater[rater].get(entry.key)
     return rating.verdict or "" if rating is not None and rating.is_of(entry) else ""
 
