@@ -331,7 +331,7 @@ def measure_regions(
     Parameters
     ----------
     images
-        DWIs, SH images or maps of one number a voxel, by name or named by their files.
+        DWIs, SH images or maps with one number per voxel, by name or named by their files.
     labels, names
         See `read_regions`; in the space of the images, whatever their voxels.
     truth

@@ -139,9 +139,10 @@ class Pair:
 
     Attributes
     ----------
-    Cohen's kappa, and with linear weights: "doubtful" is half-way.
-        Cohen's, and with linear weights: "doubtful" is half-way.
-    Keys of the predictions with different verdicts, and both verdicts.
+    kappa, weighted
+        Cohen's kappa, and with linear weights: "doubtful" is half-way.
+    differing
+        Keys of the predictions with different verdicts, and both verdicts.
     other_files
         Number of predictions that both rated, but not the same file: made again in between.
     """
@@ -159,13 +160,13 @@ class Agreement:
 
     Attributes
     ----------
-    Each two raters who rated something in common.
-        Each two raters who rated something in common.
-    Fleiss' kappa of all raters, if there are three or more, over what all of them rated.
-        Fleiss' kappa of all, where there are three or more, over what all of them rated.
-    Keys of the predictions with different verdicts, and each rater's verdict; those that some
-    pass and others fail come first.
-        that some pass and others fail first.
+    pairs
+        Every two raters who rated something in common.
+    all_raters
+        Fleiss' kappa of all raters, if there are three or more, over what all of them rated.
+    differing
+        Keys of the predictions with different verdicts, and each rater's verdict; those that some
+        pass and others fail come first.
     """
 
     pairs: tuple[Pair, ...]

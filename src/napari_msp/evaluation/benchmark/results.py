@@ -26,7 +26,7 @@ TARGET_SCAN = "target's own scan"
 
 @dataclass(frozen=True)
 class Sample:
-    """The circumstances of a measurement.
+    """The method, target and subject of a measurement.
 
     Attributes
     ----------

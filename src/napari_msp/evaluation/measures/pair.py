@@ -351,7 +351,7 @@ class Metrics:
         return self.values["sh_mse"]
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain numbers, lists and dictionaries."""
+        """Return plain numbers, lists and dictionaries."""
         return {
             "voxels": self.voxels,
             **{key: value if np.isfinite(value) else None for key, value in self.values.items()},

@@ -34,7 +34,7 @@ SMOOTHED = "smoothed input (trivial)"
 """Row of the blurred input, to show how little a low error of a smooth image means."""
 
 MEAN_OF_OTHERS = "mean of the others (trivial)"
-"""Row of the mean of the other subjects' scans on the target: no site effect, but nobody's own."""
+"""Row of the mean of the other subjects' scans on the target: no site effect, no individual."""
 
 COMBAT_OF_REGIONS = "ComBat of regional means"
 """Row of what most studies do: no image, but a table of regional means without the scanner."""

@@ -158,7 +158,7 @@ def group_difference(
     part = max(2 * SIZE, people // 2)
     if part == people:
         notes.append("intervals do not allow for other people: every study has all there are")
-    # The fewer are left out, the more a part's chance counts: a part gets as many draws.
+    # If few people are left out, chance in a part counts much: each part gets all draws.
     of_part = draws if people < ENOUGH else max(draws // 5, 2)
     rng = np.random.default_rng(0)
     whole = _draw(rng, np.arange(people), draws)
