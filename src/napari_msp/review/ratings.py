@@ -208,7 +208,7 @@ class AllRatings:
 
     @property
     def raters(self) -> tuple[str, ...]:
-        """Everybody who has rated."""
+        """Labels of all raters."""
         return tuple(self.by_rater)
 
     def states(self, rater: str, entries: Iterable[Entry]) -> Counter[State]:

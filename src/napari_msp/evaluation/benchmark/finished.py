@@ -77,7 +77,7 @@ class FinishedPredictions:
 
     @property
     def state(self) -> str:
-        """Digest of the files' names and write times."""
+        """Digest of the files' names, sizes and write times."""
         alone = (paths.values() for paths in self.maps.values())
         return state_of(path for paths in (*self.images.values(), *alone) for path in paths)
 
@@ -139,7 +139,8 @@ def find_predictions(
         Contains `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
         methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
     dataset
-        Dataset whose subjects are predicted; if `folder` has a folder of its name, they lie there.
+        Dataset whose subjects are predicted; if `folder` contains a folder of that name, they lie
+        there.
     alone
         Whether there is no other dataset, so that predictions may lie in `folder` itself.
 

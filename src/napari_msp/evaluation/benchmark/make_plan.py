@@ -245,7 +245,7 @@ def _unlike(
     platforms: Sequence[str],
     rows: Sequence[str],
 ) -> tuple[str, ...]:
-    """Return notes on scans unlike the others of their platform; refuse if none can be learned."""
+    """Return notes on scans unlike others of their platform; refuse the unlearnable ones."""
     parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
     if not folds:
         parts = {

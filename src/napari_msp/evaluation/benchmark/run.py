@@ -141,7 +141,7 @@ class Benchmark:
     def _tune(self, methods: Sequence[str], best: Mapping[Round, Best]) -> list[Trial]:
         """Try every learning rate on the first round of each fold.
 
-        Its scores choose nothing else. Without validation there is nothing to choose by.
+        These trials choose nothing else. Without validation there is nothing to choose by.
         """
         trials: list[Trial] = []
         running: dict[tuple[Round, str, float], tuple[Training, ...]] = {}

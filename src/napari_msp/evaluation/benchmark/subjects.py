@@ -174,8 +174,8 @@ def split_once(
         Subjects that may be measured, and those among them who lack no scan: only the latter are
         chosen to teach and to validate.
     chooses
-        Whether anything is chosen on validation subjects, as a network's weights are. Otherwise
-        there need be no validation if training would have no subject.
+        Whether anything is chosen on validation subjects, as a network's weights are. If not, and
+        subjects are too few for it, those left all teach.
     """
     training, validation, test = asked.train, asked.validation, asked.test
     taken = {*training, *validation, *test}

@@ -259,7 +259,8 @@ def _identified(own: Values, scans: Values) -> Identified | None:
 class Resampled:
     """The bias of a row over several datasets, in percent of the target's mean, with an interval.
 
-    Datasets are resampled, then heads in each; `note` says why there is no interval.
+    If there are enough datasets, these are resampled, then heads in each; `note` says why there is
+    no interval.
     """
 
     column: str
@@ -353,9 +354,8 @@ enough subjects for a test have it: people do not differ that much (our choice).
 def worse_words(each: Scanners) -> Iterator[str]:
     """Yield which regional means each prediction makes worse, as medians hide them.
 
-    For example "MSP lies farther from the target than the input in 2 of 27 means of regions: RISH 4
-    of
-    white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
+    For example "MSP lies farther from the target than the input in 2 of 27 means of regions:
+    RISH 4 of white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
     """
     before = {(e.region, e.quantity): e.found.bias_percent for e in each.of(BEFORE)}
     for row in (row for row in each.rows if role_of(row) == "after"):
