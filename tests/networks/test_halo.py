@@ -140,13 +140,14 @@ class Dilated(SingleNetwork):
         super().__init__(target="t", scales={"t": scale})
         self.hidden = nn.Conv3d(CHANNELS, 4, (3, 3, 11), padding=(1, 1, 5))
         self.final = nn.Conv3d(4, CHANNELS, 3, padding=1)
+        self.gate = nn.Parameter(torch.zeros(1))  # opens when something is learned
         if prediction:
             reach = Reach(scale, ((-prediction, prediction),) * scale)
             self._declare(reach, {"hidden": FeatureMap(4, Reach().convolve(hidden))})
 
     def body(self, x: Tensor) -> SingleOutputs:
         z = self.hidden(x)
-        return SingleOutputs(z, (("t", self.final(z)),))
+        return SingleOutputs(z, (("t", self.gate * self.final(z)),))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,8 @@ def test_a_network_that_declares_something_else_is_refused(wrong: dict[str, int]
     network = Dilated()
     before = [each.clone() for each in network.parameters()]
     check_declared(network)
+    with torch.inference_mode():
+        check_declared(Dilated())
     assert all(map(torch.equal, before, network.parameters()))
     with pytest.raises(UserError, match=said):
         check_declared(Dilated(**wrong))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ class TrainingRun:
                 )
                 restored.check(self.lengths.longest())
         except UserError as useless:
-            if not anew:
+            if not anew or self.processes.count > 1:  # others may be able to go on
                 raise
             self.lengths.course = course
             self._keep_useless(useless)
@@ -236,8 +237,9 @@ class TrainingRun:
 
     def _keep_useless(self, useless: UserError) -> None:
         """Keep a useless checkpoint under another name: days may be in it."""
-        if self.processes.first and self.checkpoint.exists():
-            kept = self.checkpoint.replace(self.checkpoint.with_suffix(".old"))
+        if self.checkpoint.exists():
+            names = (self.checkpoint.with_suffix(f".old{number or ''}") for number in count())
+            kept = self.checkpoint.replace(next(each for each in names if not each.exists()))
             words = f"{useless.problem}: it is kept as {kept.name}, and the training starts anew"
             warnings.warn(Doubt(words, self.checkpoint), stacklevel=2)
 
@@ -325,8 +327,8 @@ class TrainingRun:
                 self.processes.by_first(partial(self._predict, phase, heads))
             paces.append(Pace(phase.unison, step, now() - began, first))
         passed = now() - self.began
-        count = partial(fitted, self.lengths.course, paces, seconds, passed)
-        course = self.lengths.course = self.processes.by_first(count)
+        fitting = partial(fitted, self.lengths.course, paces, seconds, passed)
+        course = self.lengths.course = self.processes.by_first(fitting)
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
 
     def _begun(self, phase: Phase) -> bool:

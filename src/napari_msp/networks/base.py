@@ -368,12 +368,13 @@ def check_declared(network: SingleNetwork) -> None:
     if "_output_reach" not in vars(network):
         remedy = Advice("end its constructor with `self._declare`, see `Reach`")
         raise UserError(f"{kind} does not declare how far it reaches", remedy=remedy)
-    probe = make_transparent(deepcopy(network).eval())
+    with torch.inference_mode(False):  # whoever loads a model may compute without gradients
+        probe = make_transparent(deepcopy(network).eval())
     node = max(network.halo, network.feature_reach.halo) + 2
     for axis in range(3):
         lengths = [2 * node + 1 if each == axis else 5 for each in range(3)]
-        x = torch.full((1, CHANNELS * network.shells, *lengths), 2.0, requires_grad=True)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.full((1, CHANNELS * network.shells, *lengths), 2.0, requires_grad=True)
             prediction, features = probe.forward_features(x)
         for what, found, reach in (
             ("prediction", prediction, network._output_reach),
@@ -384,7 +385,8 @@ def check_declared(network: SingleNetwork) -> None:
             if list(found.shape[2:]) != wanted:
                 problem = f"the {what} of {kind} has {list(found.shape[2:])} voxels, not {wanted}"
                 raise UserError(problem, remedy=Advice("see `lattice_convolution`"))
-            low, high = support(found, x, k * node, k * node + k - 1, axis)
+            with torch.inference_mode(False), torch.enable_grad():
+                low, high = support(found, x, k * node, k * node + k - 1, axis)
             if max(node - low, high - node) > reach.halo:
                 problem = f"the {what} of {kind} reads more than the {reach.halo} voxels around"
                 remedy = Advice("declare the reach of every layer, see `Reach`")
@@ -402,6 +404,9 @@ def make_transparent(network: AnyNetwork) -> AnyNetwork:
                 weight.div_(weight.numel() / module.out_channels)
                 if module.bias is not None:
                     module.bias.fill_(0.1)
+        for parameter in network.parameters():
+            if not parameter.any():  # a gate that is closed until something is learned
+                parameter.fill_(0.1)
     return network
 
 
