@@ -98,7 +98,7 @@ def _in_parts(
 
 
 def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
-    """Return the number of parts in which so many multiply-adds are computed."""
+    """Return the number of parts in which this number of multiply-adds is computed."""
     if module.groups > 1:
         return 1
     return min(module.out_channels, int(work // LARGEST_CONVOLUTION) + 1)

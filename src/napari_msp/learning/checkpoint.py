@@ -79,7 +79,7 @@ class Position(BaseModel):
     falls: int | None = Field(default=None, ge=0)
 
     def check(self, phases: Mapping[str, int]) -> None:
-        """Check that a run with at most so many steps in each phase can be at this position."""
+        """Check that a run whose phases have at most these steps can be at this position."""
         if self.phase >= len(phases):
             raise ValueError(f"phase {self.phase} of {len(phases)}")
         begun = [*phases][: self.phase + 1]

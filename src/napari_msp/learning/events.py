@@ -148,7 +148,7 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Validated(Event):
-    """Subjects that are not learned from were predicted whole.
+    """Whole heads outside the training were predicted.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Validated(Event):
         For each target, the mean squared error of the SH coefficients over in-mask voxels of the
         held-out subjects. Nothing is chosen by it.
     validation
-        The same for the validation subjects, by which weights are chosen and the run is ended.
+        The same for the validation subjects, which decide on weights and the end.
     """
 
     phase: str
@@ -317,7 +317,7 @@ class EventLog(AbstractContextManager["EventLog"]):
         self._every = 1
 
     def write(self, event: Event) -> None:
-        """Append one event; of a long run's steps only every so many."""
+        """Append one event; of a long run's steps only some."""
         if isinstance(event, Started):
             self._every = max(1, event.steps // MOST_STEPS)
         if isinstance(event, Step) and event.step % self._every:

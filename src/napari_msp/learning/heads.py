@@ -72,7 +72,7 @@ class Study:
     heads, held_out
         Training heads, and heads for the final measurement only.
     validation
-        Heads that are not learned from, but end the run and choose the weights.
+        Heads outside the training that decide when the run ends and which weights are kept.
     people
         Identities of the training and validation subjects: none of them shows how the model
         performs on a new person.
@@ -377,7 +377,7 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
 def check_apart(
     dataset: TravellingHeads, settings: TrainingSettings, training: Sequence[str]
 ) -> None:
-    """Refuse one person who is on two sides under two labels."""
+    """Refuse a person who is on two sides of the split under two labels."""
     sides = {"": training, "validation": settings.validation, "held_out": settings.held_out}
     seen: list[tuple[Person, str]] = []
     for name, subjects in sides.items():

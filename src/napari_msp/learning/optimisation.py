@@ -19,7 +19,7 @@ from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.signal.channels import Standardisation
 
 Trained = Network | SharedMSP
-"""What one optimisation trains."""
+"""Network or networks that one optimisation trains."""
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""

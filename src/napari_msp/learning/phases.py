@@ -304,7 +304,7 @@ class Lengths:
         step = self.position.step
         if not self.ends_itself(phase) or self.position.falls is not None:
             return False
-        # The paper trains for at least so many epochs.
+        # The paper's minimum number of epochs.
         least = self.usual(phase) if self.course.stretch > 1 and not self._recipe.dense else 0
         return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
 

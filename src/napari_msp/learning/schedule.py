@@ -296,7 +296,7 @@ VALIDATING = 0.25
 """Share of the time that validation may take, if predicting whole heads is slow."""
 
 TIMED = 5
-"""Number of steps that are timed, after one that is not: the first one allocates."""
+"""Number of timed steps, after an untimed first one that allocates memory."""
 
 LONGEST = 0.02
 """Share of the time that timing a phase may take."""

@@ -73,7 +73,7 @@ class Start:
 
     @property
     def branch_start(self) -> str | None:
-        """What the used branches are added to; None without branches."""
+        """Start of the used branches, see `MSP`; None without branches."""
         return _branch_start(self.model, self.before) if self.branches else None
 
     @property
@@ -179,7 +179,7 @@ def read_start(
     Returns
     -------
     settings
-        The settings with the start's name, its width, and what its branches are added to.
+        The settings with the start's name, its width, and the start of its branches.
     start
         The start, without platforms yet, see `matched`.
 

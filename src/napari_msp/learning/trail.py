@@ -89,7 +89,7 @@ class Trail(BaseModel):
         return not before or last < min(before)
 
     def stalled(self, patience: int) -> bool:
-        """Return whether the validation error has not improved for so many epochs."""
+        """Return whether the validation error has not improved for `patience` epochs."""
         best, since = math.inf, 0
         for error in self._all_errors:
             gained = error < (1 - LEAST_GAIN) * best

@@ -1,4 +1,4 @@
-"""Whole predictions of subjects that are not learned from: their error, and a preview image."""
+"""Whole predictions of subjects outside the training: their error, and a preview image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -54,7 +54,7 @@ Config = dict[str, Any]
 """A network's architecture as plain JSON types."""
 
 Role = Literal["single", "multi-task", "multi-stage"]
-"""What a network predicts: its target alone; the other targets on the way to it; or its target from
+"""Kind of prediction: the target alone; the other targets on the way to it; or the target from
 single networks of all targets.
 """
 

@@ -27,7 +27,7 @@ from napari_msp.networks.layers import (
 )
 
 BranchStart = Literal["nothing", "input", "first stage"]
-"""What a branch's convolutions are added to."""
+"""Start of a branch's output, to which its convolutions are added."""
 
 
 class StageOutputs(NamedTuple):
@@ -117,14 +117,15 @@ class MSP(nn.Module):
     width : "paper" or float
         Width of the connection networks: full, or a fraction in (0, 1].
     branch_start : "nothing", "input" or "first stage"
-        What the convolutions of a branch are added to.
+        Start of a branch's output, to which its convolutions are added.
 
     Attributes
     ----------
     scale : int
         Scale of the target's lattice.
-    Number of shells, and channels of the layers' input and output, as in the single networks. If
-    these process each shell separately, so do the branches.
+    shells, channels : int
+        Number of shells, and channels of the layers' input and output, as in the single networks.
+        If these process each shell separately, so do the branches.
     halo : int
         Input voxels needed around a tile for every output of both stages to be exact.
 
