@@ -1,6 +1,7 @@
 """What the packaged base learns from and how: small pieces of the job that takes an hour."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_the_model_file_predicts_what_was_learned(blocks, tmp_path):
             expected = networks.multi_stage[name](x, 1.0).second
             assert torch.equal(model.single(name)(x, 1.0).second, expected)
     assert model.training["subjects"] == ["block-0000", "block-0001"]
+
+
+def test_a_base_without_a_second_stage_is_a_single_network(blocks, tmp_path):
+    plan = replace(TINY, finer_steps=0, unison_steps=0)
+    networks = BaseNetworks(plan)
+    networks.begin(plan.phases[0])
+    write_model(networks, plan, blocks, tmp_path / "base.safetensors")
+    card = load_model(tmp_path / "base.safetensors").card
+    assert (card.kind, list(card.scales)) == ("shresnet", ["base_st"])
 
 
 def test_later_phases_start_from_what_was_learned():

@@ -59,10 +59,8 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
         targets=plan.targets,
         width=plan.width,
         seed=plan.seed,
-        branch_start=plan.branch_start,
-        first_stages="shared" if unison else "preset",
-        first_stage=dict.fromkeys(plan.targets, "shresnet") if unison else {},
         label=LABEL,
+        **(_multi_stage_settings(plan) if unison else {}),
     )
     directions = [(float(x), float(y), float(z)) for x, y, z in spread_directions(DIRECTIONS, 1)]
     card = ModelCard(
@@ -102,6 +100,15 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
 def _saw(plan: Plan) -> dict[str, list[float]]:
     """Say between what its platforms lay."""
     return {"voxel_size": list(SPACINGS[plan.variety]), "b_value": list(B_VALUES[plan.variety])}
+
+
+def _multi_stage_settings(plan: Plan) -> dict[str, Any]:
+    """Return the settings that only a multi-stage network has."""
+    return {
+        "branch_start": plan.branch_start,
+        "first_stages": "shared",
+        "first_stage": dict.fromkeys(plan.targets, "shresnet"),
+    }
 
 
 def _mean(channels: Sequence[Channels]) -> Statistics:

@@ -227,8 +227,11 @@ class TrainingRun:
                 )
                 restored.check(self.lengths.longest())
         except UserError as useless:
-            if not anew or self.processes.count > 1:  # others may be able to go on
+            if not anew:
                 raise
+            if self.processes.count > 1:  # others may be able to go on
+                remedy = Advice("start anew without resuming")
+                raise UserError(useless.problem, useless.subject, useless.field, remedy) from None
             self.lengths.course = course
             self._keep_useless(useless)
             return None

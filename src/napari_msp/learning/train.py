@@ -65,7 +65,8 @@ def train(
         Whether to continue from the checkpoint beside `out`.
     force
         Whether to replace a model, and to start again if there is a checkpoint; with `resume` only
-        if that cannot be continued, with a warning, and it is moved aside.
+        if that cannot be continued, with a warning, and it is moved aside (several processes
+        refuse instead).
     on_event
         Called with every event.
     stop_requested
