@@ -171,6 +171,10 @@ def test_a_series_that_is_no_scan_is_left_to_others(viewer, tmp_path, scan):
     series = write_plain(tmp_path / "series_DWI.nii.gz", (5, 6, 7, 4))
     assert get_reader(str(series)) is not None
     assert get_reader([str(tmp_path / "sub-01_dwi.nii.gz"), str(plain)]) is None
+    for kind in (np.complex64, [(colour, "u1") for colour in "RGB"]):
+        nib.Nifti1Image(np.zeros((5, 6, 7), kind), np.eye(4)).to_filename(plain)
+        assert get_reader(str(plain)) is None
+    write_plain(plain, (5, 6, 7, 4))
     assert get_reader("https://example.org/sub-01_dwi.nii.gz") is None
     with pytest.raises(ValueError, match=r"'napari-msp' was selected to open .* refused the file"):
         viewer.open(plain, plugin="napari-msp")
@@ -184,7 +188,8 @@ def test_a_volume_lies_where_its_affine_says(viewer, scan, tmp_path):
     values = np.arange(np.prod(shape)).reshape(shape)
     written = {
         "sub-01_T1w": values.astype(np.float32),
-        "sub-01_desc-tissue_dseg": (values % 3).astype(np.uint8),
+        "sub-01_desc-tissue_dseg": (3 * values // values.size).astype(np.uint8),
+        "sub-01_desc-masked_T1w": (values * (values > 9)).astype(np.int16),  # nor is this
         "sub-01_probseg": values / values.max(),  # no labels, whatever it is called
         "trace_dwi": values.astype(np.int16),
     }
@@ -195,7 +200,7 @@ def test_a_volume_lies_where_its_affine_says(viewer, scan, tmp_path):
     rest = [tmp_path / f"{name}.nii.gz" for name in list(written)[1:]]
     viewer.open([*rest, tmp_path / "sub-01_dwi.nii.gz"], plugin="napari-msp")
     kinds = [each._type_string for each in viewer.layers]
-    assert kinds == ["image", "labels", *["image"] * 5]
+    assert kinds == ["image", "labels", *["image"] * 6]
     for name, each in written.items():
         layer = viewer.layers[name]
         lattice = lattice_of(layer)

@@ -275,6 +275,12 @@ def _quiet_nibabel() -> Iterator[None]:
         nibabel_logger.disabled = before
 
 
+def is_real(image: nib.Nifti1Image) -> bool:
+    """Return whether each voxel holds one real number: no colours, no complex number."""
+    kind = image.get_data_dtype()
+    return kind.fields is None and kind.kind != "c"
+
+
 def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> FloatArray:
     """Read all voxels as float32, scaled as the header says.
 
@@ -283,8 +289,8 @@ def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> Float
     UserError
         When the file ends early or its compression is damaged.
     """
-    kind = image.get_data_dtype()
-    if kind.fields is not None or kind.kind == "c":
+    if not is_real(image):
+        kind = image.get_data_dtype()
         raise UserError(
             f"has {kind} voxels, not one real number each", path, remedy=Advice("convert it")
         )

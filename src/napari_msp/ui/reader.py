@@ -20,6 +20,9 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
+    from napari_msp.arrays import IntArray
     from napari_msp.ui.layers import LayerData
     from napari_msp.ui.reading import Control
 
@@ -38,7 +41,7 @@ NOTHING: list[Any] = [(None,)]
 """napari's value for "nothing to add, and nothing is wrong"."""
 
 LABELS = ("seg", "mask", "label", "parc", "atlas")
-"""Parts of file names that mark images of labels (our choice)."""
+"""Parts of file names that images of labels have (our choice); masked intensities have them too."""
 
 LOAD = "Load acquisition"
 """Name of the widget that offers more choices."""
@@ -48,16 +51,16 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Return the reader of scans, SH images and volumes; None leaves a file to others.
 
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
-    MRtrix3's basis, a volume one of three axes, such as a T1-weighted image or labels. An image of
-    four axes that is a DWI by its name or by one of the two tables is taken too: its reader says
-    what it lacks. A folder is read if it holds one scan; of several its reader says where to
-    choose.
+    MRtrix3's basis, a volume one of three axes and real numbers, such as a T1-weighted image or
+    labels. An image of four axes that is a DWI by its name or by one of the two tables is taken
+    too: its reader says what it lacks. A folder is read if it holds one scan; of several its
+    reader says where to choose.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
         scans = scans_in(listed[0])
         return partial(read, scans=scans) if scans else None
-    ours = all(_is_dwi(each) or _is_sh(each) or _axes(each) == 3 for each in listed)
+    ours = all(_is_dwi(each) or _is_sh(each) or _is_volume(each) for each in listed)
     return read if ours else None
 
 
@@ -137,11 +140,25 @@ def _volume_layer(path: Path) -> LayerData:
     name = nifti_stem(path)
     if any(part in name.lower() for part in LABELS):
         with suppress(UserError):
-            return labels_layer(name, read_regions(path))
+            regions = read_regions(path)
+            if _in_pieces(regions.labels):
+                return labels_layer(name, regions)
     image = open_nifti(path)
     values = read_voxels(image, path)
     counted = np.isfinite(values) & (values != 0)  # 0 is the background around the head
     return lattice_layer(name, "b0", values, lattice_of(image), counted)
+
+
+def _in_pieces(labels: IntArray) -> bool:
+    """Return whether most neighbours inside the head have one label, unlike a masked image's."""
+    pairs = equal = 0
+    for axis in range(3):
+        along = labels.swapaxes(0, axis)
+        here, beside = along[:-1], along[1:]
+        inside = (here > 0) & (beside > 0)
+        pairs += int(inside.sum())
+        equal += int((inside & (here == beside)).sum())
+    return 2 * equal >= pairs
 
 
 def _shell(path: Path) -> float | None:
@@ -233,12 +250,26 @@ def _is_dwi(path: Path) -> bool:
 
 def _axes(path: Path) -> int:
     """Return the number of an image's axes; 0 if it is no image or cannot be opened."""
+    image = _opened(path)
+    return 0 if image is None else len(image.shape)
+
+
+def _is_volume(path: Path) -> bool:
+    """Return whether an image has three axes and is neither of colours nor complex."""
+    from napari_msp.data.nifti import is_real
+
+    image = _opened(path)
+    return image is not None and len(image.shape) == 3 and is_real(image)
+
+
+def _opened(path: Path) -> Nifti1Image | None:
+    """Open an image; None if it is none or cannot be opened."""
     from napari_msp.data.nifti import open_nifti
 
     try:
-        return len(open_nifti(path).shape) if _is_image(path) else 0
+        return open_nifti(path) if _is_image(path) else None
     except UserError:
-        return 0
+        return None
 
 
 def _is_sh(path: Path) -> bool:
