@@ -21,7 +21,7 @@ BIDS_VERSION = "1.10.0"
 """Version of the standard that all written files follow."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-"""Endings of images that are written; images of other formats are named as if they had these."""
+"""Endings of the images that are written, and the names by which others are known."""
 
 MRTRIX_SUFFIXES = (".mif.gz", ".mif", ".mih")
 """Endings of MRtrix3's images, which its own `mrconvert` reads."""

@@ -32,10 +32,11 @@ from napari_msp.formatting import shown
 from napari_msp.signal.noise import SAMPLE, Group, contrast_to_noise, groups_of, noise_of
 
 LEAST_MOVE = 0.5
-"""Displacement in mm above which a volume has moved (our choice), if it also exceeds ..."""
+"""Displacement in mm above which a volume has moved (our choice), if it exceeds the following, too,
+and its measurement error by far (`motion.SURE`)."""
 
 LEAST_MOVE_VOXELS = 0.25
-"""... this displacement in voxels (our choice)."""
+"""The same displacement in voxels (our choice)."""
 
 ALONG_ANOTHER = 0.25
 """Share of signal that a plane must lack to show that slices are stacked along another axis than

@@ -145,7 +145,7 @@ def check_alike(
     known = parameter if learned else dict.fromkeys((*dataset.subjects, *parameter))
     first = next((part for part in parts.values() if part), ()) if learned else ()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # doubts about a scan are told when it is read
+        warnings.simplefilter("ignore")  # doubts about a scan are reported when it is read
         found = [
             each
             for platform in platforms
@@ -324,7 +324,7 @@ def common_shells(
     known = inputs[0]
     shared = [shell for shell in known if all(_has(scan, shell) for scan in scans.values())]
     if len(known) == 1:
-        shared = known  # which scan lacks it is said when it is read
+        shared = known  # which scan lacks it is reported when it is read
     if not shared:
         problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
         names = tuple(shell.name for shell in known)

@@ -210,7 +210,7 @@ def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Itera
     """Compare with all other tables in the folder, except those of other images."""
     try:
         used = find_gradients(path)
-    except UserError:  # several apply, which is said where one is looked for
+    except UserError:  # several apply, which is reported where one is looked for
         return
     if used.missing or used.bvec.name.lower().endswith(ROTATED):  # reported elsewhere
         return

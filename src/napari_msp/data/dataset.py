@@ -163,7 +163,7 @@ class TravellingHeads:
         """
         found = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # doubts are told where the scans are used
+            warnings.simplefilter("ignore")  # doubts are reported where scans are used
             for subject in subjects:
                 for platform in (each for each in platforms if self.has(subject, each)):
                     parts = files_read(self.acquisition(subject, platform), digest)

@@ -345,13 +345,13 @@ def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
 def _without(series: Series, kinds: Sequence[Sequence[_File]]) -> str:
     """Return a text on volumes of a DWI that are missing by their files' numbers; else empty.
 
-    It is known only where each file is one volume.
+    Known only if each file is one volume.
     """
     if series.flaw or len(kinds) != 1 or len(kinds[0]) != series.shape[3]:
         return ""
     numbers = {each.image for each in kinds[0]}
     missing = sorted({*range(min(numbers), max(numbers))} - numbers)
-    if not 0 < len(missing) < len(numbers):  # else they are not counted one by one
+    if not 0 < len(missing) < len(numbers):  # otherwise they are not numbered one by one
         return ""
     lost = counted(len(missing), "file")
     return f"{series.name}: {lost} missing or broken (number {span(missing)})"

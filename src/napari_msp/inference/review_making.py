@@ -161,7 +161,7 @@ def _file(scan: str | Path | Without | None) -> Path | None:
 
 
 def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
-    """Open the target platform's scan of the same head; None without one, or the reason."""
+    """Open the target platform's scan of the same head; None or a text without one."""
     path = None if scan is None else scan.siblings.get(target)
     notes: list[str] = []
     return _opened(path, notes) or (notes[0] if notes else None)

@@ -154,7 +154,7 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     stages, singles = settings.first_stages, settings.singles_first
     both = any(given) and any(given_unison)  # a given length is obeyed
     singles_first = preset.singles_first or both if singles == "preset" else singles == "yes"
-    # Without single networks beforehand their steps are added.
+    # Without single networks beforehand, the unison phase has their length.
     usual = preset.unison_length if singles_first else preset.length
     return replace(
         preset,

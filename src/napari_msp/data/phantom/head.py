@@ -320,7 +320,7 @@ def _fibres(
         voxels, strength, along = found
         new = np.stack([strength, *along, np.full(len(voxels), bundle.coherence, "f4")])
         for slot in strongest:
-            # What is displaced moves one slot down.
+            # The displaced bundle moves one slot down.
             old = slot[:, voxels]
             stronger = new[0] > old[0]
             slot[:, voxels] = np.where(stronger, new, old)
