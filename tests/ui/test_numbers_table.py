@@ -81,6 +81,10 @@ def test_better_and_worse_have_colours_of_the_theme(panel):
     panel.setStyleSheet("QWidget { background-color: #f0f0f0; color: #202020; }")
     assert panel.table.item(1, 2).foreground().color() != dark
     assert isinstance(dark, QColor)
+    panel.setStyleSheet("QWidget { color: #202020; } QWidget:disabled { color: #40202020; }")
+    panel.setEnabled(False)  # as behind another tab
+    panel.restyle()
+    assert panel.table.item(2, 2).foreground().color() == QColor("#202020")
 
 
 def test_tooltips_say_what_is_meant(panel):

@@ -48,9 +48,13 @@ class Colours:
 
 
 def colours_of(widget: QWidget) -> Colours:
-    """Return the colours that fit a widget's palette."""
+    """Return the colours that fit a widget's palette, those of an enabled one.
+
+    A widget behind another tab is disabled and would be pale: what it writes is read afterwards.
+    """
     palette: Any = widget.palette()
-    ground, text = palette.color(QPalette.Window), palette.color(QPalette.WindowText)
+    roles = QPalette.Window, QPalette.WindowText
+    ground, text = (palette.color(QPalette.Active, role) for role in roles)
     dark = ground.lightness() < text.lightness()
     series = _ON_DARK if dark else _ON_LIGHT
     return Colours(
