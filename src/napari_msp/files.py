@@ -153,8 +153,9 @@ def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
         try:
             yield hidden
         except OSError as error:
-            # Other errors while something is written name a file of their own.
-            if error.errno in FULL and _is_about(error.filename, hidden):
+            # Other errors while something is written name a file of their own; an error of copying
+            # names the copy second.
+            if error.errno in FULL and _is_about(error.filename2 or error.filename, hidden):
                 raise _unwritable(wanted or folder, error) from error
             raise
         except UserError as error:  # about something inside, under a temporary name

@@ -14,8 +14,8 @@ import numpy as np
 from napari_msp.signal import maps
 
 entry = maps.Map(
-    "coherence", "coherence", "1", "MSE", "1", "sh", "coherence",
-    lambda maps: np.abs(maps.image.coefficients[..., 1]),
+    "coherence", "coherence", "1", "coherence",
+    lambda maps: np.abs(maps.image.coefficients[..., 1]), model="sh",
 )
 maps.MAPS = {**maps.MAPS, entry.name: entry}  # before anything else has looked
 
