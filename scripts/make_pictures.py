@@ -343,10 +343,10 @@ PARTS = ("tour", "review", "site_effect", "align", "train")
 def main() -> None:
     """Make all pictures, or those of some parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART")
+    parser.add_argument("parts", nargs="*", choices=(*PARTS, "all"), default="all", metavar="PART")
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="in a small window, too")
     given = parser.parse_args()
-    parts, folder = given.parts or PARTS, given.all or PICTURES
+    parts, folder = PARTS if "all" in given.parts else given.parts, given.all or PICTURES
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as cache:
         tour = Tour(folder, (WINDOW, SMALL) if given.all else (WINDOW,))
