@@ -50,7 +50,7 @@ MONAI averages windows, so no overlap makes it exact; TorchIO's is exact from an
 the network's halo, 18 for SHResNet, but for the MSP with DIQT, which reads 26 voxels around, no
 window of 32³ is. *A patch a voxel* is the paper's way: 11³ voxels are read for each. For a target
 of half the edge half a second and more may lie around a network, as its image is eight times as
-large: networks that take little longer than that miss the goal.
+large: networks that take little longer than that may miss the goal.
 """
 
 
