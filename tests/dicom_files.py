@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -45,16 +46,9 @@ def write_series(
     for volume in range(values.shape[3]):
         for z in sorted({*range(values.shape[2])} - {*lost}):
             instance = volume * values.shape[2] + z + 1
-            meta = FileMetaDataset()
-            meta.MediaStorageSOPClassUID = MRImageStorage
-            meta.MediaStorageSOPInstanceUID = generate_uid()
-            meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            ds = Dataset()
-            ds.file_meta = meta
-            ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
+            ds = _begun(MRImageStorage, study, series, values)
             ds.FrameOfReferenceUID = frame
-            ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "MR", "Philips", "Test"
+            ds.Manufacturer, ds.ManufacturerModelName = "Philips", "Test"
             ds.PatientName, ds.PatientID, ds.PatientPosition = "Doe^Jane", "secret", "HFS"
             ds.StudyDate, ds.StudyTime = "20200131", "101010"
             ds.AcquisitionTime = f"10{volume // 60:02d}{volume % 60:02d}"
@@ -69,10 +63,6 @@ def write_series(
             ds.PixelSpacing = [VOXEL[1], VOXEL[0]]
             ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
             ds.ImagePositionPatient = [-9.0, -7.0, -5 + z * VOXEL[2]]
-            ds.Columns, ds.Rows = values.shape[:2]
-            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-            ds.BitsAllocated = ds.BitsStored = 16
-            ds.HighBit, ds.PixelRepresentation = 15, 0
             ds.PixelData = np.ascontiguousarray(values[:, :, z, volume].T.astype("<u2")).tobytes()
             if b_values is not None:
                 ds.DiffusionBValue = float(b_values[volume])
@@ -90,22 +80,12 @@ def write_enhanced(
     series, study = generate_uid(), generate_uid()
     kept = sorted({*range(values.shape[2])} - {*lost})
     for volume, b_value in enumerate(b_values):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds = Dataset()
-        ds.file_meta = meta
-        ds.SOPClassUID, ds.SOPInstanceUID = EnhancedMRImageStorage, meta.MediaStorageSOPInstanceUID
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
-        ds.Modality, ds.Manufacturer, ds.SoftwareVersions = "MR", "Siemens", "syngo MR XA30"
+        ds = _begun(EnhancedMRImageStorage, study, series, values)
+        ds.Manufacturer, ds.SoftwareVersions = "Siemens", "syngo MR XA30"
         ds.SeriesNumber, ds.SeriesDescription = number, "DTI"
         ds.InstanceNumber = ds.AcquisitionNumber = volume + 1
         ds.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
-        ds.Columns, ds.Rows = values.shape[:2]
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated = ds.BitsStored = 16
-        ds.HighBit, ds.PixelRepresentation, ds.NumberOfFrames = 15, 0, len(kept)
+        ds.NumberOfFrames = len(kept)
         frames = np.moveaxis(values[:, :, kept, volume], (0, 1), (2, 1))
         ds.PixelData = np.ascontiguousarray(frames.astype("<u2")).tobytes()
         measures = _group(SliceThickness=VOXEL[2], PixelSpacing=[VOXEL[1], VOXEL[0]])
@@ -128,6 +108,23 @@ def write_enhanced(
             for z in kept
         ]
         pydicom.dcmwrite(folder / f"V{volume:03d}.dcm", ds, enforce_file_format=True)
+
+
+def _begun(kind: UID, study: UID, series: UID, values: np.ndarray) -> Dataset:
+    """Make what every MR image has: its identity, and planes of 16-bit whole numbers."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds = Dataset()
+    ds.file_meta = meta
+    ds.SOPClassUID, ds.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "MR"
+    ds.Columns, ds.Rows = values.shape[:2]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit, ds.PixelRepresentation = 15, 0
+    return ds
 
 
 def _group(**values: object) -> list[Dataset]:

@@ -88,14 +88,15 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
     if found is None:
         return
     if found.correlation < SURE:
-        less = "" if found.correlation < LEAST_CORRELATION else " less than scans of one head do"
-        problem = f"{'resembles' if less else 'hardly resembles'} {platform}{less}"
-        problem += f" (correlation {found.correlation:.2f} when aligned)"
+        how = f"resembles {platform} less than scans of one head do"
+        if found.correlation < LEAST_CORRELATION:
+            how = f"hardly resembles {platform}"
+        problem = f"{how} (correlation {found.correlation:.2f} when aligned)"
         remedy = Advice(
             "make sure that both are of one subject, corrected alike, and the masks of the brain"
         )
         yield Finding("warning", where, problem, remedy, "unlike input")
-    if comparison.too_far and found.correlation >= LEAST_CORRELATION:
+    if comparison.too_far:
         accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
         problem = (
             f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "

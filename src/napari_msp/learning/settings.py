@@ -84,8 +84,13 @@ below it.
 """
 
 OF_AN_MSP = (
-    *("first_stage", "first_stages", "singles_first", "features"),
-    *("unison_steps", "unison_epochs", "branch_start"),
+    "first_stage",
+    "first_stages",
+    "singles_first",
+    "features",
+    "unison_steps",
+    "unison_epochs",
+    "branch_start",
 )
 """Settings that only an MSP has."""
 
@@ -371,7 +376,8 @@ class TrainingSettings(BaseModel):
     @field_validator(*ONLY_FOR)
     @classmethod
     def _counts(cls, value: Any, others: ValidationInfo) -> Any:
-        by, those = ONLY_FOR[name := str(others.field_name)]
+        name = str(others.field_name)
+        by, those = ONLY_FOR[name]
         usual = cls.model_fields[name].get_default(call_default_factory=True)
         if value != usual and others.data.get(by, those[0]) not in those:
             raise ValueError(f"belongs to {by} {' or '.join(those)}")

@@ -298,6 +298,8 @@ class Map:
         Function from a prediction's map, the truth's and a mask to an (X, Y, Z) error, 0 outside.
     error_title
         Name of the error in figures and tables.
+    other_unit
+        Unit of `error` where it is not the square of `unit`.
     """
 
     name: str
@@ -309,13 +311,13 @@ class Map:
     model: Literal["sh", "tensor"] = "tensor"
     error: Callable[[FloatArray, FloatArray, MaskArray], FloatArray] = squared_error
     error_title: str = "MSE"
+    other_unit: str = ""
 
     @property
     def error_unit(self) -> str:
         """Unit of `error`, such as "FA²"."""
-        if self.error is angle_between:
-            return "degrees"
-        return f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
+        squared = f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
+        return self.other_unit or squared
 
     def shown(self, values: FloatArray) -> FloatArray:
         """Return the values to paint: without sign for directions, where it has no meaning."""
@@ -361,6 +363,7 @@ MAPS: Mapping[str, Map] = {
             coloured=True,
             error=angle_between,
             error_title="angle",
+            other_unit="degrees",
         ),
     )
 }

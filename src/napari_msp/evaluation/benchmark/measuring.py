@@ -418,8 +418,7 @@ def doubts_of_place(
     """
     others = {who: each.correlation for who, (each, _) in heads.items() if each.correlation < SURE}
     said = [f"{who} on {target} {unlike(source, least)}" for who, least in others.items()]
-    far = {who: each for who, each in heads.items() if each[0].too_far(each[1])}
-    far = {who: each for who, each in far.items() if who not in others}
+    far = {w: (of, at) for w, (of, at) in heads.items() if w not in others and of.too_far(at)}
     if not far:
         return said
     farthest = max(far, key=lambda subject: far[subject][0].mean)
