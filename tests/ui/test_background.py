@@ -5,15 +5,18 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 import pytest
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
 from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, _Waiting, wait_for
 from napari_msp.ui.reading import Step, abandonable
+from napari_msp.ui.widgets.form import stacked
+from napari_msp.ui.widgets.message import MessageLine
 
 
 @pytest.fixture
@@ -271,19 +274,31 @@ def test_work_is_abandoned_while_it_goes_on():
 # --- A row that shows a job --------------------------------------------------------------------
 
 
+class Form:
+    """A form that starts work, as `JobRow` knows it."""
+
+    def __init__(self):
+        self.button, self.switched = QPushButton("Load"), []
+
+    def set_running(self, running):
+        self.switched.append(running)
+
+
 @pytest.fixture
 def row(qtbot):
-    made = JobRow()
-    made.heard = []
-    for name, signal in (
-        ("reported", made.reported),
-        ("done", made.job.done),
-        ("failed", made.job.failed),
-    ):
-        signal.connect(lambda value, name=name: made.heard.append((name, value)))
-    made.job.cancelled.connect(lambda: made.heard.append(("cancelled", None)))
-    qtbot.addWidget(made)
-    made.show()
+    form, place, message = Form(), QWidget(), MessageLine()
+    made = JobRow(form, message)
+    made.form, made.place, made.message, made.heard = form, place, message, []
+    made.begin = partial(
+        made.run,
+        done=lambda result: made.heard.append(("done", result, form.switched)),
+        failed=lambda error: made.heard.append(("failed", error, form.switched)),
+        cancelled=lambda: "Cancelled; nothing was loaded.",
+    )
+    made.reported.connect(lambda report: made.heard.append(("reported", report)))
+    stacked(place, form.button, made.message, made)
+    qtbot.addWidget(place)
+    place.show()
     return made
 
 
@@ -293,29 +308,39 @@ def test_steps_are_shown_and_other_reports_passed_on(row, qtbot):
     def work(control):
         control.report(Step("tile 1 of 4", 1, 4))
         control.report("a picture")
+        warnings.warn(DoubtfulScan("has an odd header"), stacklevel=1)
         assert go.wait(5)
         return 42
 
-    row.run(work, "Starting")
+    row.message.show_message("error", "of the work before")
+    row.begin(work, "Starting")
     assert row.job.running
+    assert row.form.switched == [True]
+    assert not row.message.text
     assert row.words.text() == "Starting"
     qtbot.wait_until(lambda: row.words.text() == "tile 1 of 4")
     assert row.bar.value() == 1
     with qtbot.wait_signal(row.job.ended):
         go.set()
-    assert row.heard == [("reported", "a picture"), ("done", 42)]
+    assert row.heard == [("reported", "a picture"), ("done", 42, [True, False])]
+    assert row.warnings == ["has an odd header"]
+    assert row.state == "idle"
     assert not row.job.running
 
 
-def test_the_button_cancels_the_work(row, qtbot):
+def test_the_button_cancels_the_work_and_gives_the_focus_back(row, qtbot):
     def work(control):
         while True:
             control.check()
 
-    row.run(work)
+    row.begin(work)
+    assert row.window().focusWidget() is row.cancel
     with qtbot.wait_signal(row.job.ended):
         row.cancel.click()
-    assert row.heard == [("cancelled", None)]
+    assert row.message.text == "Cancelled; nothing was loaded."
+    assert row.heard == []
+    assert row.form.switched == [True, False]
+    assert row.window().focusWidget() is row.form.button
 
 
 def test_an_error_arrives_as_it_was_raised(row, qtbot):
@@ -325,9 +350,9 @@ def test_an_error_arrives_as_it_was_raised(row, qtbot):
         raise error
 
     with qtbot.wait_signal(row.job.ended):
-        row.run(work)
-    assert row.heard == [("failed", error)]
-    row.end()
+        row.begin(work)
+    assert row.heard == [("failed", error, [True, False])]
+    assert row.state == "idle"
     assert row.state == "idle"
 
 

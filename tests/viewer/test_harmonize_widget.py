@@ -489,7 +489,7 @@ def test_cancelled_in_the_middle_there_are_no_layers(viewer, harmonize, qtbot, f
         assert harmonize.progress.state == "cancelling"
         go.set()
         finish(harmonize)
-        assert harmonize.progress.words.text() == "Cancelled."
+        assert harmonize.message.text == "Cancelled."
         assert predicted(viewer) == []
     press(qtbot, harmonize.form.button)
     finish(harmonize)

@@ -13,15 +13,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from qtpy.QtCore import QEventLoop, QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 from superqt.utils import FunctionWorker
 
-from napari_msp.errors import Cancelled, Unexpected
+from napari_msp.errors import Cancelled, Unexpected, UserError
 from napari_msp.foreign_errors import explain
 from napari_msp.ui.reading import Control, Result, Step, Work
+from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
 BREATH = 20
@@ -59,6 +60,11 @@ class Job(QObject):
     ----------
     parent
         Owner; when it is destroyed the work is cancelled, and nothing is emitted.
+
+    Attributes
+    ----------
+    outcome
+        How the latest work ended: "done", "failed" or "cancelled", and its result or error.
     """
 
     progressed = Signal(object)
@@ -71,6 +77,7 @@ class Job(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._worker: Any = None
+        self.outcome: tuple[str, Any] = "cancelled", None
 
     @property
     def running(self) -> bool:
@@ -108,6 +115,7 @@ class Job(QObject):
 
     def _end(self, ending: str, result: object) -> None:
         self.destroyed.disconnect(self._worker.quit)
+        self.outcome = ending, result
         if ending == "cancelled":
             self._tell(self.cancelled)
         else:
@@ -208,30 +216,92 @@ class Latest(Job):
             self.run(work)
 
 
+class Starter(Protocol):
+    """A form whose button starts work; nothing in it is changed while the work runs."""
+
+    button: Any
+
+    def set_running(self, running: bool) -> None:
+        """Switch the form off or on."""
+
+
 class JobRow(ProgressRow):
-    """A progress row that runs a job, shows its `Step` reports, and cancels it.
+    """A progress row that runs a form's work, shows its `Step` reports, and cancels it.
+
+    Parameters
+    ----------
+    form
+        Form that starts the work. Its button gets the focus back from Cancel.
+    message
+        Line that tells how work ended; what it says is removed when work begins.
 
     Attributes
     ----------
     job
-        The job, whose signals tell how the work ended; their receiver then calls `end` on the row.
+        The job that does the work.
+    warnings
+        Warnings of the latest work, in words.
     reported : object
         A report of the work that is no `Step`.
     """
 
     reported = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, form: Starter | None, message: MessageLine) -> None:
         super().__init__()
-        self.job = Job(self)
+        self.job, self.warnings = Job(self), list[str]()
+        self._form, self._message = form, message
         self.job.progressed.connect(self._take)
+        self.job.warned.connect(lambda words: self.warnings.append(words))
+        self.job.ended.connect(self._finish)
         self.cancel_wanted.connect(self.job.cancel)
 
-    def run(self, work: Work, words: str = "Starting") -> None:
-        """Begin work; `words` stand for its first report."""
+    def run(
+        self,
+        work: Work,
+        words: str = "Starting",
+        *,
+        done: Callable[[Any], object],
+        failed: Callable[[UserError], object],
+        cancelled: Callable[[], str] = lambda: "Cancelled.",
+    ) -> None:
+        """Begin work; one of the functions is called when it has ended and the form is on again.
+
+        Parameters
+        ----------
+        work, words
+            The work, which must not touch Qt, and the text that stands for its first report.
+        done, failed
+            Called with its result, or with its error.
+        cancelled
+            Returns what to say when it was cancelled.
+        """
+        self._done, self._failed, self._cancelled = done, failed, cancelled
+        self.warnings = []
+        self._message.clear()
+        self._switch_form(off=True)
         self.start(words)
         self.cancel.setFocus()  # the pressed button lost the focus, and Escape would do nothing
         self.job.run(work)
+
+    def _finish(self) -> None:
+        # Pressing Cancel switches it off, so it loses the focus.
+        held = self.cancel.hasFocus() or self.state == "cancelling"
+        self.end()
+        self._switch_form(off=False)
+        if held and self._form is not None:
+            self._form.button.setFocus()
+        ending, result = self.job.outcome
+        if ending == "done":
+            self._done(result)
+        elif ending == "failed":
+            self._failed(result)
+        else:
+            self._message.show_message("warning", self._cancelled())
+
+    def _switch_form(self, *, off: bool) -> None:
+        if self._form is not None:
+            self._form.set_running(off)
 
     def _take(self, report: object) -> None:
         if isinstance(report, Step):

@@ -54,14 +54,13 @@ class Align(Docked):
         super().__init__(napari_viewer)
         self.form = AlignForm()
         self.what = Section("What to align", self.form, unfolded=True)
-        self.progress = JobRow()
         self.message = MessageLine()
+        self.progress = JobRow(self.form, self.message)
         self.moves = Moves()
         self.reading = ProgressRow()
         self.heads = HeadLayers(napari_viewer, self)
         self.alignment: Alignment | None = None
         self._choice, self._aligned = Choice(), Choice()
-        self._warned: list[str] = []
         self._look = Latest(self)
         self._read = Latest(self)
         pane = Pane(self.heading, self.what, self.moves)
@@ -106,10 +105,8 @@ class Align(Docked):
         self.form.act_wanted.connect(self.align)
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._say)
-        self.progress.job.warned.connect(self._warned_of)
-        self.progress.job.done.connect(self._take)
-        self.progress.job.failed.connect(self._fail)
-        self.progress.job.cancelled.connect(self._say_cancelled)
+        # There may be an alignment in the output folder now.
+        self.progress.job.ended.connect(lambda: self._look_at(self.form.choice))
         self.message.action.connect(lambda _: self.replace())
         self.moves.chosen.connect(self._read_heads)
         self.moves.view_changed.connect(self._change_view)
@@ -138,44 +135,31 @@ class Align(Docked):
     # --- Aligning -----------------------------------------------------------------------------
 
     def _begin(self, force: bool) -> None:
-        self._warned = []
-        self.message.clear()
-        self.form.set_running(True)
         self.heading.hint.hide()  # whoever aligns heads is no newcomer
-        self.progress.run(partial(align_heads, self._choice, force))
-
-    def _warned_of(self, text: str) -> None:
-        self._warned.append(text)
+        self.progress.run(
+            partial(align_heads, self._choice, force),
+            done=self._take,
+            failed=self._fail,
+            cancelled=lambda: "Cancelled; nothing was written.",
+        )
 
     def _take(self, alignment: Alignment) -> None:
         self.alignment, self._aligned = alignment, self._choice
-        self._rest()
         self.what.unfold(False)
         complete = all(scan.image is not None for scan in alignment.scans)
         self.message.show_message("ok" if complete else "warning", summary(alignment))
         dataset = self._aligned.dataset
         assert dataset is not None
-        self.moves.show_alignment(alignment, remarks(alignment, self._warned, dataset))
+        self.moves.show_alignment(alignment, remarks(alignment, self.progress.warnings, dataset))
         self.moves.table.setFocus()
         reveal(self.moves.table)
 
     def _fail(self, error: UserError) -> None:
-        self._rest()
         if isinstance(error.remedy, Overwrite):
             words = sentence(said(error, WORDS, remedy=False))
             self.message.show_message("warning", words, [REPLACE])
         else:
             self._say(error)
-
-    def _say_cancelled(self) -> None:
-        self._rest()
-        self.message.show_message("warning", "Cancelled; nothing was written.")
-        self.form.button.setFocus()  # the pressed Cancel button lost the focus
-
-    def _rest(self) -> None:
-        self.form.set_running(False)
-        self.progress.end()
-        self._look_at(self.form.choice)  # there may be an alignment in the output folder now
 
     # --- Looking ------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Saving(QWidget):
         super().__init__()
         self._layers = layers
         self._listed: list[Prediction] = []
+        self._running = False
         self._asked: partial[tuple[Path, ...]] | None = None
         self._written: list[Path] = []
         self.names = CheckList()
@@ -53,8 +54,9 @@ class Saving(QWidget):
         offer(self.table, TABLES)
         fit_into_form(self.table)
         self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
-        self.message, self.progress = MessageLine(), JobRow()
         self.button, self.close_button = QPushButton("Save"), QPushButton("Close")
+        self.message = MessageLine()
+        self.progress = JobRow(self, self.message)
         self._lay_out()
         self._connect()
         self._refresh()
@@ -125,36 +127,37 @@ class Saving(QWidget):
         self.close_button.clicked.connect(self.close_form)
         self.message.action.connect(lambda _: self.replace())
         self.progress.reported.connect(lambda path: self._written.append(path))
-        self.progress.job.done.connect(self._say_written)
-        self.progress.job.failed.connect(self._fail)
-        self.progress.job.cancelled.connect(self._say_cancelled)
-        self.progress.job.ended.connect(self._rest)
 
     def _change(self) -> None:
         """Withdraw messages and questions about the choice before."""
         self.message.clear()
         self._refresh()
 
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while files are written."""
+        self._running = running
+        self._refresh()
+
     def _refresh(self) -> None:
-        running = self.progress.job.running
         self.bvec.setVisible(self.table.currentData() == "file")
         complete = all((self.names.checked, self.folder.path, self.gradients))
-        self.rows.setEnabled(not running)
-        self.button.setEnabled(complete and not running)
+        self.rows.setEnabled(not self._running)
+        self.button.setEnabled(complete and not self._running)
 
     def _write(self, force: bool) -> None:
         assert self._asked is not None
         self._written = []
-        self.message.clear()
-        self.progress.run(partial(self._asked, force), "Writing")
-        self._refresh()
+        self.progress.run(
+            partial(self._asked, force),
+            "Writing",
+            done=self._say_written,
+            failed=self._fail,
+            cancelled=lambda: f"Cancelled.{self._before}",
+        )
 
     def _say_written(self, written: Sequence[Path]) -> None:
         words = f"{counted(len(written), 'prediction')} written to {self.folder.path}."
         self.message.show_message("ok", words)
-
-    def _say_cancelled(self) -> None:
-        self.message.show_message("warning", f"Cancelled.{self._before}")
 
     def _fail(self, error: UserError) -> None:
         if isinstance(error.remedy, Overwrite):
@@ -169,10 +172,6 @@ class Saving(QWidget):
         """Text about files that were written before the work stopped."""
         done = counted(len(self._written), "prediction")
         return f" {done} written before." if self._written else ""
-
-    def _rest(self) -> None:
-        self.progress.end()
-        self._refresh()
 
 
 def save_all(

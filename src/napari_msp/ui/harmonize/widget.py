@@ -68,8 +68,8 @@ class Harmonize(Docked):
         super().__init__(napari_viewer)
         self.form = HarmonizeForm()
         self.form.advanced.maps.set_names(MAP_TITLES, FIRST_MAPS)
-        self.progress = JobRow()
         self.message = MessageLine()
+        self.progress = JobRow(self.form, self.message)
         self.layers = ResultLayers(napari_viewer, self)
         self.saving = Saving(self.layers)
         self.results = Results(self.saving)
@@ -126,10 +126,7 @@ class Harmonize(Docked):
         self.form.load.clicked.connect(lambda: open_widget(self.viewer, "Load acquisition"))
         self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self.progress.reported.connect(self._take)
-        self.progress.job.done.connect(self._say_done)
-        self.progress.job.failed.connect(self._fail)
-        self.progress.job.cancelled.connect(self._say_cancelled)
-        self.progress.job.ended.connect(self._rest)
+        self.progress.job.ended.connect(self._list_scans)
         self.message.action.connect(self._act)
         self.results.compare.clicked.connect(self.compare)
         self.results.save.clicked.connect(self.saving.open)
@@ -185,13 +182,14 @@ class Harmonize(Docked):
     def _start(self, request: Request) -> None:
         self._request, self._done = request, 0
         self._began = time.monotonic()
-        self.message.clear()
-        self.form.set_running(True)
         listed = self.shelf.models
         if not all(each.is_current for each in listed):
             self.shelf.read()  # their texts are about their files, too
         self.progress.run(
-            lambda control: harmonize_all(with_models_of_now(request, listed), control)
+            lambda control: harmonize_all(with_models_of_now(request, listed), control),
+            done=lambda _: self._say_done(),
+            failed=self._fail,
+            cancelled=self._words_of_cancel,
         )
 
     def _take(self, result: Predicted) -> None:
@@ -201,7 +199,6 @@ class Harmonize(Docked):
 
     def _fail(self, error: UserError) -> None:
         assert self._request is not None
-        self.progress.end()
         kinds = {each.name: each.kind for each in self.shelf.devices}
         options = self._request.options
         self._offers = offers(error, options, kinds.get(options.device, ""))
@@ -216,14 +213,9 @@ class Harmonize(Docked):
         whose = f"{counted(self._done, 'prediction')} of {scan.owner}{apart(scan)}"
         self.progress.end(f"{whose} in {duration(seconds)}.")
 
-    def _say_cancelled(self) -> None:
+    def _words_of_cancel(self) -> str:
         kept = f" {counted(self._done, 'prediction')} made before kept." if self._done else ""
-        self.progress.end(f"Cancelled.{kept}")
-
-    def _rest(self) -> None:
-        self.form.set_running(False)
-        self.form.button.setFocus()
-        self._list_scans()
+        return f"Cancelled.{kept}"
 
     def _act(self, text: str) -> None:
         """Do what a button of the message says: an offer changes how the rest is done."""

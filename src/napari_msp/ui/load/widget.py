@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import load_acquisition
@@ -32,7 +32,7 @@ from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.reading import Control, read_scan
+from napari_msp.ui.reading import Control, Work, read_scan
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
 
@@ -86,8 +86,8 @@ class LoadAcquisition(Docked):
         super().__init__(napari_viewer)
         self.form = AcquisitionForm()
         self.form.maps.set_names(MAP_TITLES, FIRST_MAPS)
-        self.progress = JobRow()
         self.message = MessageLine()
+        self.progress = JobRow(self.form, self.message)
         self._inspection: Inspection | None = None
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
@@ -105,16 +105,16 @@ class LoadAcquisition(Docked):
         """Load the scan that the form describes."""
         findings, maps = self.form.findings, self.form.maps.checked
         with_mask = self.form.show_mask.isChecked()
-        self.message.clear()
-        self.form.set_running(True)
-        self.progress.run(lambda control: _load(findings, maps, with_mask, control))
+        self._run(lambda control: _load(findings, maps, with_mask, control), self._insert)
 
     def inspect(self) -> None:
         """Measure the quality of the scan, and show it."""
         findings = self.form.findings
-        self.message.clear()
-        self.form.set_running(True)
-        self.progress.run(lambda control: _inspect(findings, control))
+        self._run(lambda control: _inspect(findings, control), self._show_quality)
+
+    def _run(self, work: Work, done: Callable[[Any], object]) -> None:
+        cancelled = "Cancelled; nothing was loaded."
+        self.progress.run(work, done=done, failed=self._fail, cancelled=lambda: cancelled)
 
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
@@ -124,9 +124,6 @@ class LoadAcquisition(Docked):
         self._look.failed.connect(self._fail)
         self.form.quality.clicked.connect(self.inspect)
         self.message.action.connect(lambda _: self._show_carpet())
-        self.progress.job.done.connect(self._take)
-        self.progress.job.failed.connect(self._fail)
-        self.progress.job.cancelled.connect(self._say_cancelled)
         self.on_escape(self.progress.request_cancel)
 
     def _examine(self, choice: Choice) -> None:
@@ -135,13 +132,10 @@ class LoadAcquisition(Docked):
         known, cache = self.form.known, preferences().cache
         self._look.ask(lambda control: examine(choice, known, cache))
 
-    def _take(self, result: list[LayerData] | Inspection) -> None:
-        """Show what was loaded or measured."""
-        if isinstance(result, Inspection):
-            self._inspection = result
-            self._rest("warning" if result.faults else "ok", result.words, (CARPET,))
-        else:
-            self._insert(result)
+    def _show_quality(self, found: Inspection) -> None:
+        self._inspection = found
+        severity: Severity = "warning" if found.faults else "ok"
+        self.message.show_message(severity, found.words, (CARPET,))
 
     def _show_carpet(self) -> None:
         assert self._inspection is not None
@@ -173,23 +167,11 @@ class LoadAcquisition(Docked):
             words.append(f"Note: {'; '.join(doubts)}.")
         if owner := shared_by(self.viewer).owner:  # it hides layers that are added meanwhile
             words.append(f"Leave {owner} to see it.")
-        self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
+        self.message.show_message("warning" if len(words) > 1 else "ok", " ".join(words))
 
     def _fail(self, error: UserError) -> None:
-        self._rest(
-            "error", NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
-        )
-
-    def _say_cancelled(self) -> None:
-        self._rest("warning", "Cancelled; nothing was loaded.")
-        self.form.button.setFocus()  # the pressed Cancel button lost the focus
-
-    def _rest(self, severity: Severity, words: str, actions: Sequence[str] = ()) -> None:
-        self.form.set_running(False)
-        if self.progress.cancel.hasFocus():
-            self.form.button.setFocus()
-        self.progress.end()
-        self.message.show_message(severity, words, actions)
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
+        self.message.show_message("error", words)
 
 
 def _load(

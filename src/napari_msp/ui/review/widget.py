@@ -66,7 +66,7 @@ class Review(Docked):
         self.what = Section("What to review", self.form, *beside, unfolded=True)
         self.list, self.judging = EntryList(), Judging(TITLES, list(ORDERS))
         self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
-        self.reporting = JobRow()
+        self.reporting = JobRow(None, self.message)
         self.session: Session | None = None
         self._opening = Latest(self)
         self._shared, self._refusal = shared_by(napari_viewer), ""
@@ -349,7 +349,8 @@ class Review(Docked):
         if session.blind is not None:
             self._warn("A report tells names. Open the folder without hiding them first.")
             return
-        self.reporting.run(partial(_write_report, session.review), "Writing the report")
+        work = partial(_write_report, session.review)
+        self.reporting.run(work, "Writing the report", done=self._open_report, failed=self._say)
 
     def show_site_effect(self) -> None:
         """Open the widget of the site effect with this folder."""
@@ -360,7 +361,6 @@ class Review(Docked):
         open_widget(self.viewer, "Site effect").look_at(session.review.folder)
 
     def _open_report(self, page: Path) -> None:
-        self.reporting.end()
         opened = open_page(page)
         more = "" if opened else " No program opens pages here."
         self.message.show_message("ok" if opened else "warning", f"Saved {page}.{more}")
@@ -462,9 +462,6 @@ class Review(Docked):
         self.canvas.look_changed.connect(self._show_look)
         self.canvas.ahead.maps_made.connect(self._maps_made)
         self.making.cancel_wanted.connect(self.canvas.ahead.make_no_more)
-        self.reporting.job.done.connect(self._open_report)
-        self.reporting.job.failed.connect(self._say)
-        self.reporting.job.ended.connect(lambda: self.reporting.end())
         self.list.chosen.connect(self._choose)
         self.list.narrowed.connect(self._narrow)
         self.list.sorted.connect(self._sort)

@@ -52,10 +52,10 @@ class SiteEffect(Docked):
         super().__init__(napari_viewer)
         self.form, self.panel = SiteEffectForm(), SiteEffectPanel()
         self.what = Section("What to compare", self.form, unfolded=True)
-        self.progress, self.message = JobRow(), MessageLine()
+        self.message = MessageLine()
+        self.progress = JobRow(self.form, self.message)
         self.report = push_button("Open &report", "<p>Show all tables and figures, as a page.</p>")
         self.written: Path | None = None
-        self._warned: list[str] = []
         self._looking = Latest(self)
         pane = Pane(self.heading, self.what, self.panel, self.report)
         with_messages(self, pane, self.message, self.progress, self.form.notices)
@@ -81,12 +81,14 @@ class SiteEffect(Docked):
         folder, heads = self.form.folder.path, self.form.heads.path
         assert folder is not None and heads is not None
         self.form.check()  # removes texts about questions that are answered
-        self.message.clear()
-        self._warned.clear()
         self._looking.stop()
-        self.form.set_running(True)
-        work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.answers)
-        self.progress.run(work, "Looking at the predictions")
+        self.progress.run(
+            partial(_compare, folder, heads, self.form.chosen_regions, self.form.answers),
+            "Looking at the predictions",
+            done=self._take_compared,
+            failed=self._refuse,
+            cancelled=self._look_again,
+        )
 
     def _look(self) -> None:
         self.message.clear()
@@ -99,14 +101,15 @@ class SiteEffect(Docked):
     def _take(self, known: Known) -> None:
         self.form.show_heads(known.heads)
         self._show(known)
-        self.message.show_message("warning", known.doubt)
+        if known.doubt:  # else it may say that a comparison was cancelled
+            self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
-        self.progress.end()
         self._show(known)
         folder, heads = self.form.folder.path, self.form.heads.path
         opened = [name for each in (folder, heads) if each for name in (each, each.resolve())]
-        told = [sentence(without_folder(each, *opened)) for each in dict.fromkeys(self._warned)]
+        warnings = dict.fromkeys(self.progress.warnings)
+        told = [sentence(without_folder(each, *opened)) for each in warnings]
         more = len(told) - MOST_TOLD
         told = [*told[:MOST_TOLD], f"And {more} more: see the report."] if more > 0 else told
         self.message.show_message("warning", "\n".join(told))
@@ -119,7 +122,6 @@ class SiteEffect(Docked):
         self.report.setVisible(page is not None and page.is_file())
 
     def _refuse(self, error: UserError) -> None:
-        self.progress.end()
         self.message.clear()
         words = sentence(said(error, WORDS))
         if error.field in self.form.asked and (choice := choice_in(error.remedy)):
@@ -130,9 +132,9 @@ class SiteEffect(Docked):
         else:
             self.message.show_message("error", words)
 
-    def _say_cancelled(self) -> None:
+    def _look_again(self) -> str:
         self._look()
-        self.progress.end("Cancelled.")
+        return "Cancelled."
 
     def _open_report(self) -> None:
         assert self.written is not None
@@ -145,12 +147,6 @@ class SiteEffect(Docked):
         self.form.compare_wanted.connect(self.compare)
         self._looking.done.connect(self._take)
         self._looking.failed.connect(self._refuse)
-        job = self.progress.job
-        job.warned.connect(self._warned.append)
-        job.done.connect(self._take_compared)
-        job.cancelled.connect(self._say_cancelled)
-        job.ended.connect(partial(self.form.set_running, False))
-        job.failed.connect(self._refuse)
         self.report.clicked.connect(lambda _: self._open_report())
 
 
