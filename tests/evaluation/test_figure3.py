@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.figures.layout import round_length, write_figure
+from napari_msp.evaluation.figures.layout import FORMATS, round_length, write_figure
 from napari_msp.evaluation.figures.paper import figure3 as draw
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.line_up import as_maps, doubt_maps, line_up
@@ -376,8 +376,10 @@ def test_long_names_do_not_run_into_each_other(pair):
     assert f"{A} · {names[0]} · image" in labels(figure)
 
 
-def test_the_same_figure_is_the_same_file_with_the_figures_pixels(pair, tmp_path):
+def test_the_same_figure_is_the_same_file_with_the_figures_pixels(pair, tmp_path, monkeypatch):
     truth, predictions = pair
+    for kind in ("pdf", "svg"):  # 600 takes seconds
+        monkeypatch.setitem(FORMATS[kind], "dpi", 100)
     for name in ("a", "b"):
         figure = figure3(truth, {"DIQT": predictions["DIQT"]})
         for kind in ("png", "pdf", "svg"):

@@ -1,6 +1,7 @@
 """Drawn studies find what Student's t test is known to find."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,13 @@ def test_tables_tell_false_alarms_first_and_the_spread_beside_the_literature(shi
 # --- The page --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Draw a tenth of the studies, which is enough to see which rows raise false alarms."""
+    drawn = partial(group_difference, draws=100)
+    monkeypatch.setattr("napari_msp.evaluation.proof.two_groups.group_difference", drawn)
+
+
 def measured(people, taught=0):
     """FA of a study whose input adds 1.5 deviations, and of people who teach."""
     rng = np.random.default_rng(8)
@@ -225,7 +233,7 @@ def measured(people, taught=0):
     return with_derived(Study(Results(rows), "ge_st", "made up"))
 
 
-def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
+def test_a_page_is_made_of_enough_people_and_says_false_alarms_first(few_draws):
     page = group_page(measured(24, taught=3))
     assert "FA on prisma_st, groups confounded with scanners: false alarms" in page.lead[0]
     rows = page.files["group_difference"].rows
@@ -240,7 +248,7 @@ def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
     assert group_page(measured(19)) is None
 
 
-def test_what_is_known_of_biology_is_what_a_row_keeps_of_the_effect():
+def test_what_is_known_of_biology_is_what_a_row_keeps_of_the_effect(few_draws):
     effects = [
         EffectResult(
             row, "prisma_st", "heads", 0, f"sub-{n}", "noise-free", "weaker bundle", -0.02,
@@ -262,7 +270,7 @@ def test_what_is_known_of_biology_is_what_a_row_keeps_of_the_effect():
     )
 
 
-def test_what_one_person_lacks_leaves_out_as_little_as_can_be_and_is_said():
+def test_what_one_person_lacks_leaves_out_as_little_as_can_be_and_is_said(few_draws):
     whole = measured(24)
 
     def without(*lacking):
