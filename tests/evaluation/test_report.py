@@ -13,9 +13,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import UserError
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.evaluation.benchmark.analysis import (
     MethodTest,
     Summaries,
@@ -24,6 +25,7 @@ from napari_msp.evaluation.benchmark.analysis import (
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
 from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.proof.pages import Drawing, Page
 from napari_msp.evaluation.report.description import _scans, _trained
 from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
@@ -286,6 +288,23 @@ def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
         write_report(evaluation[0], evaluation[1], replace(RUN, tested="CPM"), {}, out, described)
     with pytest.raises(UserError, match="nothing was measured"):
         write_report(Results([]), Results([]), RUN, {}, out, described)
+    assert not out.exists()
+
+
+def test_it_is_cancelled_between_two_figures(tmp_path, evaluation, described):
+    out, asked = tmp_path / "out", []
+
+    def go_on():
+        asked.append(True)
+        if len(asked) == 2:
+            raise Cancelled
+
+    page = Page("Site effect", drawings=[Drawing(each, "Bias", Figure()) for each in "abc"])
+    with pytest.raises(Cancelled):
+        write_report(
+            evaluation[0], evaluation[1], RUN, {}, out, described, pages=[page], go_on=go_on
+        )
+    assert len(asked) == 2
     assert not out.exists()
 
 

@@ -7,6 +7,7 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_msp.bids import dataset_description
 from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
@@ -147,7 +148,10 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     widget.look_at(predictions.parent)
     assert "Cancel it" in widget.message.text
     assert widget.form.folder.path == predictions
-    widget.progress.request_cancel()
+    with qtbot.waitActive(widget.window()):
+        widget.window().activateWindow()
+    qtbot.keyClick(widget.progress.cancel, Qt.Key_Escape)
+    assert widget.progress.state == "cancelling"
     qtbot.wait(3 * round(1000 * POLL))
     assert widget.running  # or another one would write beside it
     assert not widget.form.button.isEnabled()

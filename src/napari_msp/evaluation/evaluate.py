@@ -137,6 +137,7 @@ def _evaluate(
             MEASURES,
             outcome.effects,
             pages,
+            go_on,
         )
         benchmark.progress.end("wrote the report")
         return [*written, *figures.values()]

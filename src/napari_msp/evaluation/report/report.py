@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -80,6 +80,7 @@ def write_report(
     measures: Measures,
     effects: Results[EffectResult] = NO_EFFECTS,
     pages: Sequence[Page] = (),
+    go_on: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Write report.html, table1.csv, table1.md, pvalues.csv, methods.txt and their data.
 
@@ -98,6 +99,8 @@ def write_report(
     pages
         Pages of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data
         dictionary, and their figures are written too.
+    go_on
+        Called before each figure is drawn; whatever it raises ends the work.
 
     Raises
     ------
@@ -129,6 +132,7 @@ def write_report(
     drawn = [drawing for page in pages for drawing in page.drawings]
     with staged_folder(Path(out)) as stage:
         for drawing in drawn:
+            go_on()
             write_figure(stage / f"{drawing.name}.png", drawing.figure)
         drawings = {each.name: (stage / f"{each.name}.png").read_bytes() for each in drawn}
         environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True)

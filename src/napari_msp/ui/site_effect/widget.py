@@ -148,6 +148,7 @@ class SiteEffect(Docked):
         self._looking.done.connect(self._take)
         self._looking.failed.connect(self._refuse)
         self.report.clicked.connect(lambda _: self._open_report())
+        self.on_escape(self.progress.request_cancel)
 
 
 @dataclass(frozen=True)
