@@ -9,7 +9,7 @@ import pytest
 from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.spherical_harmonics import signal_profile
 from napari_msp.ui.compare.voxel_plots import Scale, rounded_up
-from napari_msp.ui.compare.voxel_tab import NOTHING, Trace, VoxelPanel
+from napari_msp.ui.compare.voxel_tab import LOW, NOTHING, Trace, VoxelPanel
 from napari_msp.ui.widgets.colours import colours_of
 
 
@@ -151,6 +151,7 @@ def test_values_and_profile_are_seen_at_once_where_it_is_low(panel, qtbot):
     panel.show_voxel("R 63.6 · P 57.6 · S 18.0 mm  (voxel 59 24 7)", images, "axial", "FA")
     qtbot.wait(1)
     assert panel.profile.y() > panel.bars.geometry().bottom()
+    assert panel.minimumSizeHint().height() + panel.fontMetrics().height() + 10 < LOW  # and Hold
     for low in (True, False, True):
         panel.arrange(low=low)
         qtbot.wait(1)

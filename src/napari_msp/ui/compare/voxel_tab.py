@@ -33,7 +33,7 @@ NOTHING = "Move the mouse over a brain to see what its voxels hold."
 
 OUTSIDE = "Outside the brain."
 
-LOW = 420
+LOW = 560
 """Pixels of height below which plots stand closer, and the profile beside the legend."""
 
 ROWS, LOW_ROWS = (0, 210, 170), (100, 160, 0)
@@ -139,7 +139,7 @@ class VoxelPanel(Themed):
         self._parts.addWidget(self.profile, 0 if low else 2, 1 if low else 0, 1, 1 if low else 2)
         for row, height in enumerate(LOW_ROWS if low else ROWS):
             self._parts.setRowMinimumHeight(row, height)
-            self._parts.setRowStretch(row, int(row > 0 and height > 0))
+            self._parts.setRowStretch(row, int(height > 0))
 
     def restyle(self) -> None:
         """Assign every trace a colour of the theme, and draw."""
