@@ -15,7 +15,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Change, UserError, every
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results, write_results
-from napari_msp.evaluation.benchmark.settings import QUICK, Subjects
+from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects
 from napari_msp.identity import Person
 from napari_msp.learning.heads import finished_model
 from napari_msp.learning.settings import TrainingSettings
@@ -185,13 +185,12 @@ def test_a_card_with_a_made_up_value_is_refused_or_complete(model, tmp_path, val
 @pytest.fixture
 def plan(heads) -> Plan:
     return Plan(
+        asked=EvaluationSettings(),
         datasets=(heads,),
-        source="ge_st",
+        input="ge_st",
         targets=("prisma_st",),
         subjects=Subjects(("sub-01",), ("sub-02",), ("sub-03",)),
         methods=("IQT",),
-        models=(),
-        seeds=(0,),
         budget=QUICK,
         b_values=(1200.0,),
     )

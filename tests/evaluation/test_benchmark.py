@@ -241,7 +241,8 @@ def test_settings_are_plain_or_keywords(heads, tmp_path):
 
 
 def test_rounds_are_a_cross(plan, tmp_path):
-    crossed = replace(plan, datasets=(tmp_path / "a", tmp_path / "b"), seeds=(3, 4))
+    crossed = replace(plan, datasets=(tmp_path / "a", tmp_path / "b"))
+    crossed = replace(crossed, asked=replace(plan.asked, seeds=(3, 4, 3)))
     assert [r.name for r in crossed.rounds] == ["a seed 3", "a seed 4", "b seed 3"]
 
 
@@ -266,7 +267,7 @@ def test_a_model_for_simulated_heads_is_planned_with_a_word(heads):
 def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"before")
-    given = replace(plan, models=(file,))
+    given = replace(plan, asked=replace(plan.asked, models=(file,)))
     keep_plan(given, tmp_path / "plan.json")
     keep_plan(given, tmp_path / "plan.json")
     file.write_bytes(b"after")
@@ -288,7 +289,7 @@ def test_a_corrected_scan_is_another_evaluation(plan, heads, tmp_path, monkeypat
     shutil.copytree(heads, own)
     here = replace(plan, datasets=(own,))
     keep_plan(here, tmp_path / "plan.json")
-    assert len(read) >= len(here.subjects.all) * len((here.source, *here.targets))
+    assert len(read) >= len(here.subjects.all) * len((here.input, *here.targets))
     read.clear()
     keep_plan(here, tmp_path / "plan.json")
     assert not read, "what has not changed is not read again"

@@ -142,11 +142,12 @@ def test_every_shell_is_measured_against_its_own_truth(heads, tmp_path):
         (tmp_path / "m" / f"{name}.csv").rename(tmp_path / "away")
         assert there and not job.finished  # what is lost is measured anew
         (tmp_path / "away").rename(tmp_path / "m" / f"{name}.csv")
-    for name, asked in (
-        ("regions", {"regions": "tissue"}),
-        ("biology", {"biology": True}),
+    asked = replace(plan.asked, biology=True)
+    for name, other in (
+        ("regions", replace(plan, regions="tissue")),
+        ("biology", replace(plan, asked=asked)),
     ):
-        more = replace(job, plan=replace(plan, **asked))
+        more = replace(job, plan=other)
         assert not more.finished
         assert replace(more, repeated=True).finished  # another seed is measured by SH errors alone
         (tmp_path / "m" / f"{name}.csv").touch()

@@ -311,9 +311,10 @@ def test_a_name_alone_among_the_bases_people_is_told(
         plan = make_plan([four], methods=["SHResNet, from base"], test=["sub-04"])
     assert len(plan.doubts) == 1
     assert "doubts" not in plan.to_json()
-    run = EvaluationRun("", {four.name: plan.subjects}, "a", ("b",), True, (0,), None)
-    assert "may have learned from" not in methods_paragraph(run)
-    assert plan.doubts[0] in methods_paragraph(replace(run, doubts=plan.doubts))
+    run = EvaluationRun(plan, "", True, None, {four.name: plan.subjects})
+    assert plan.doubts[0] in methods_paragraph(run)
+    certain = replace(run, plan=replace(plan, doubts=()))
+    assert "may have learned from" not in methods_paragraph(certain)
 
 
 def test_the_others_of_some_folds_are_told(four: Path) -> None:

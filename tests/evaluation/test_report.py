@@ -23,8 +23,10 @@ from napari_msp.evaluation.benchmark.analysis import (
     compare_methods,
     summarise,
 )
+from napari_msp.evaluation.benchmark.methods import Method
+from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
-from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects
 from napari_msp.evaluation.proof.pages import Drawing, Page
 from napari_msp.evaluation.report.description import _scans, _trained
 from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
@@ -34,21 +36,27 @@ from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
-RUN = EvaluationRun(
-    command="napari-msp evaluate heads-1 --out table & <more>",
-    splits={f"heads-{i}": Subjects(("sub-90", "sub-91"), ("sub-92",), NAMES) for i in (1, 2, 3)},
+PLAN = Plan(
+    asked=EvaluationSettings(seeds=(0, 1, 2)),
+    datasets=(),
     input="ge_st",
     targets=("prisma_st", "connectom_sa"),
+    subjects=Subjects(("sub-90", "sub-91"), ("sub-92",), NAMES),
+    methods=("SHResNet", "MSP"),
+    budget=QUICK,
+    b_values=(1200.0,),
+)
+RUN = EvaluationRun(
+    PLAN,
+    command="napari-msp evaluate heads-1 --out table & <more>",
+    splits={f"heads-{i}": PLAN.subjects for i in (1, 2, 3)},
     simulated=True,
-    seeds=(0, 1, 2),
     tested="MSP",
-    methods={"SHResNet": "one residual path an order", "MSP": "Multi-Stage Prediction"},
-    terms={
-        "ComBat": ("travelling heads, 2 or more", "image"),
-        "MSP": ("travelling heads", "image"),
+    methods={
+        "ComBat": Method("ComBat", "Each coefficient's shift.", "travelling heads, 2 or more"),
+        "MSP": Method("MSP", "Multi-Stage Prediction."),
     },
     training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25, "rate": 12345.6}],
-    b_value=1200,
     versions={"torch": "2.13.0"},
 )
 
@@ -197,8 +205,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
         RUN,
         simulated=False,
         splits={"mine": Subjects(("a",), (), ("b",))},
-        seeds=(0,),
-        b_value=None,
+        plan=replace(PLAN, asked=EvaluationSettings()),
     )
     text = methods_paragraph(plain)
     assert "without intervals: fewer than 3 subjects do not" in text
@@ -208,7 +215,8 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "1 for training and 1 for test; 1 for validation was not used" in (
         methods_paragraph(baselines)
     )
-    left_out = replace(baselines, folds=[Subjects(("a",), ("v",), ("b",))] * 3)
+    folds = (Subjects(("a",), ("v",), ("b",)),) * 3
+    left_out = replace(baselines, plan=replace(plain.plan, folds=folds))
     assert "every choice" not in methods_paragraph(baselines) + methods_paragraph(left_out)
     assert "every choice" in methods_paragraph(replace(left_out, training=RUN.training))
     few = replace(plain, splits={"mine": Subjects(("a",), (), ("b", "c", "d"))})
@@ -218,7 +226,10 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "averaged over training seeds" not in text  # of one seed, or where nothing is trained
     assert "each first averaged over training seeds" in methods_paragraph(RUN)
     alone = Subjects((), (), NAMES)
-    some = replace(RUN, splits={"study": alone}, lacking=["sub-90"] * 10, training=())
+    asked = replace(
+        PLAN, subjects=replace(alone, test=NAMES + tuple(f"sub-9{n}" for n in range(10)))
+    )
+    some = replace(RUN, plan=asked, splits={"study": alone}, training=())
     assert "6 of 16 subjects, who have a scan on prisma_st or connectom_sa, were measured" in (
         methods_paragraph(some)
     )
@@ -237,7 +248,7 @@ def test_scans_are_described_from_the_least_to_the_most_of_all(make_heads, tmp_p
     nib.save(image, path)
     next(path.parent.glob("*.bval")).unlink()
     plan: Any = SimpleNamespace(
-        source="ge_st",
+        input="ge_st",
         targets=("prisma_st", "nowhere"),
         subjects=Subjects(("sub-01",), (), ("sub-02", "sub-09")),
         b_values=(1200.0,),
@@ -319,7 +330,7 @@ def test_numbers_are_scaled_to_be_read(values, text):
 def test_folds_that_overlap_give_values_and_no_tests(tmp_path, evaluation, described):
     folds = tuple(Subjects(tuple(n for n in NAMES if n != each), (), (each,)) for each in NAMES)
     splits = dict.fromkeys(RUN.splits, Subjects((), (), NAMES))
-    run = replace(RUN, splits=splits, folds=folds)
+    run = replace(RUN, splits=splits, plan=replace(PLAN, folds=folds))
     write_report(evaluation[0], evaluation[1], run, {}, tmp_path, described)
     results = evaluation[0]
     for row in rows(tmp_path / "table1.csv"):
@@ -355,13 +366,9 @@ def test_a_doubt_stands_on_top_and_in_the_limits(evaluation, described, tmp_path
     results, patches = (part.select(dataset="heads-2") for part in evaluation)
     nobody = {"heads-2": Subjects((), (), NAMES)}
     notes = ["b1000, sub-01: has b = 1000", "another"]
-    doubtful = replace(
-        RUN,
-        doubts=["MSP: it knows sub-01"],
-        unfit=["m is for simulated heads only"],
-        splits=nobody,
-        notes=notes,
-    )
+    known, unfit = ("MSP: it knows sub-01",), ("m is for simulated heads only",)
+    plan = replace(PLAN, doubts=known, unfit=unfit)
+    doubtful = replace(RUN, plan=plan, splits=nobody, notes=notes)
     write_report(results, patches, doubtful, {}, tmp_path, described)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("<b>MSP: it knows sub-01.</b>") < page.index("<h2")

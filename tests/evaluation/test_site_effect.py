@@ -499,7 +499,7 @@ def test_what_predictions_say_they_were_made_from_is_the_input(predicted, tmp_pa
         made = Provenance(target="prisma_st", input="ge_st", stage="last", title="MSP")
         sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
         sidecar.write_text(json.dumps(made.to_sidecar()))
-    assert make_plan([heads], predictions={"copy": copies}).source == "ge_st"
+    assert make_plan([heads], predictions={"copy": copies}).input == "ge_st"
 
 
 def test_a_region_without_a_measured_voxel_is_told_of(predicted, tmp_path):
@@ -543,8 +543,8 @@ def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
     dataset = open_dataset(tmp_path / "heads")
     target = next(each for each in dataset.platforms if each.startswith("prisma"))
     plan = SimpleNamespace(
-        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None,
-        finished=lambda root: [], subjects=Subjects((), (), ("sub-01",)),
+        input="ge_st", shells={None: 1200.0}, regions="tissue",
+        finished={dataset.root: []}, subjects=Subjects((), (), ("sub-01",)),
     )  # fmt: skip
     regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
     regional.add_taught("sub-01")

@@ -150,7 +150,7 @@ FIGURES, PAGES, REPORT = "drawing figures", "writing pages of proof", "writing t
 def _parts_of_report(plan: Plan) -> dict[str, float]:
     """Return the approximate duration of each step as a job's weight, see `A_SECOND`."""
     columns = len(plan.targets) * len(plan.b_values)
-    predicted = 20.0 * min(len(plan.models), SHOWN) * len(plan.targets)
+    predicted = 20.0 * min(len(plan.asked.models), SHOWN) * len(plan.targets)
     proof = {PAGES: 15.0 * columns} if plan.regions else {}
     return {FIGURES: 10 * columns + predicted, **proof, REPORT: 5 + sum(proof.values())}
 
@@ -226,7 +226,7 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
     selected = plan.regions == TISSUE and not clear
     return Study(
         outcome.values,
-        plan.source,
+        plan.input,
         where,
         frozenset(overlapping),
         selected=selected,
@@ -244,8 +244,10 @@ def _figures(
     dataset = plan.open(plan.datasets[0])
     subject = plan.rounds[0].subjects.test[0]
     scans = {
-        name: load_scan(dataset.scans[subject, name], plan.b_value, b0_threshold=plan.b0_threshold)
-        for name in (plan.source, *plan.targets)
+        name: load_scan(
+            dataset.scans[subject, name], plan.b_value, b0_threshold=plan.asked.b0_threshold
+        )
+        for name in (plan.input, *plan.targets)
         if dataset.has(subject, name)
     }
     shells = plan.shells.items()
@@ -268,7 +270,7 @@ def _figures(
         shown = _shown(plan, outcome, target)
         if target not in scans:
             continue
-        source = scans[plan.source]
+        source = scans[plan.input]
         # This was reported when it was planned.
         with warnings.catch_warnings(action="ignore", category=NotForScans):
             predicted: dict[str, Scan] = {
@@ -276,7 +278,7 @@ def _figures(
                 for name, path in shown.items()
             }
         measured = outcome.results.select(subject=subject, target=target).methods
-        for each in plan.finished(plan.datasets[0]):
+        for each in plan.finished[plan.datasets[0]]:
             if len(predicted) < SHOWN and each.name in measured:  # so it can be opened
                 predicted[each.name] = load_scan(each.images[subject, target])
         if not predicted:
@@ -310,7 +312,7 @@ def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
     }
     wanted = [*(name for name in (title("diqt"), MSP) if name in models), *models]
     chosen = {name: models[name] for name in dict.fromkeys(wanted)}
-    given = {path.stem: path for path in plan.models if target in load_model(path).targets}
+    given = {path.stem: path for path in plan.asked.models if target in load_model(path).targets}
     return dict(list((chosen | given).items())[:SHOWN])
 
 

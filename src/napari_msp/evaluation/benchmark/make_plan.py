@@ -123,22 +123,16 @@ def make_plan(
     unlike = _unlike(opened, subjects, folds, (source, *targets), rows)
     scales = lattice_scales(opened[0], source, targets, subjects) if starting else {}
     return Plan(
+        asked=asked,
         datasets=paths,
-        source=source,
+        input=source,
         targets=targets,
         subjects=subjects,
         methods=_possible(rows, asked, scales, folds or (subjects,)),
-        models=asked.models,
-        seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_values=_b_values(opened, subjects, source, targets, loaded, asked.b_value),
-        b0_threshold=asked.b0_threshold,
-        run=asked.run,
         folds=folds,
         base=base,
-        fibres=asked.fibres,
-        bundle=asked.bundle,
-        biology=asked.biology,
         unfit=tuple(
             said
             for model, each in product(loaded, opened)
@@ -159,7 +153,6 @@ def make_plan(
             ),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
-        predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
         regions=_regions(asked),
     )
 

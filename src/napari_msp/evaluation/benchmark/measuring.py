@@ -118,7 +118,7 @@ class Measurement:
     def weight(self) -> float:
         """Cost in steps of a SHResNet; a prediction with its measures takes about 20 (measured)."""
         cost = 4.0 if self.repeated else 20.0
-        cost *= 1 + len(EFFECTS) * (self.plan.biology and not self.repeated)
+        cost *= 1 + len(EFFECTS) * (self.plan.asked.biology and not self.repeated)
         learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
         return cost * images * len(self.round.subjects.test) * len(self.plan.b_values)
@@ -132,7 +132,9 @@ class Measurement:
         """Whether the results exist."""
         kinds: list[type] = [Result, PatchResult]
         if not self.repeated:
-            kinds += [RegionValue] * bool(self.plan.regions) + [EffectResult] * self.plan.biology
+            kinds += [RegionValue] * bool(self.plan.regions) + [
+                EffectResult
+            ] * self.plan.asked.biology
         return all((self.folder / FILES[kind]).exists() for kind in kinds)
 
     def results(self, kind: type[Row]) -> Results[Row]:
@@ -172,7 +174,7 @@ class Measurement:
         regional = None
         if plan.regions and not self.repeated:
             regional = InRegions(plan, self.target, self.round.seed, dataset)
-        finished = plan.finished(self.round.dataset)
+        finished = plan.finished[self.round.dataset]
         elsewhere = FinishedOnTarget(finished, self.target, dataset)
         heads = [s for s in self.round.subjects.test if dataset.has(s, self.target)]
         beside: dict[str, tuple[Displacement, Lattice]] = {}
@@ -191,7 +193,7 @@ class Measurement:
                         apart = find_displacement(source, truth.image)
                         if apart is not None:
                             beside[subject] = apart, source.lattice
-                    if plan.biology:
+                    if plan.asked.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
                     asked = UNHARMONIZED in predicted or not finished
                     given = None if asked else head.given(b)
@@ -211,7 +213,7 @@ class Measurement:
                     patches += [
                         PatchResult(*where, reference, *each, shell=shell) for each in patch
                     ]
-        notes = [*elsewhere.notes, *doubts_of_place(beside, plan.source, self.target)]
+        notes = [*elsewhere.notes, *doubts_of_place(beside, plan.input, self.target)]
         if regional is not None:
             for subject in () if plan.folds else self.round.subjects.training:
                 regional.add_taught(subject)
@@ -223,7 +225,7 @@ class Measurement:
             self.folder / "notes.json", {"Notes": said, "Interpolated": elsewhere.interpolated}
         )
         self._write(rows, Result)
-        if plan.biology and not self.repeated:
+        if plan.asked.biology and not self.repeated:
             self._write(effects, EffectResult)
         self._write(patches, PatchResult)
 
@@ -233,14 +235,14 @@ class Measurement:
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
         """Fit the baselines to a shell of the training subjects."""
         learned = [s for s in self.round.subjects.training if dataset.has(s, self.target)]
-        inputs = [_fit(dataset.acquisition(s, self.plan.source), b) for s in learned]
+        inputs = [_fit(dataset.acquisition(s, self.plan.input), b) for s in learned]
         targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
     @property
     def with_fibres(self) -> bool:
         """Whether fibres are measured."""
-        return (self.plan.fibres or self.plan.bundle) and not self.repeated
+        return (self.plan.asked.fibres or self.plan.asked.bundle) and not self.repeated
 
     def _response(self, dataset: TravellingHeads, b: float) -> FloatArray | None:
         """Measure a single fibre's signal on the target, of training or else of test subjects.
@@ -272,7 +274,7 @@ class Measurement:
         scan = {TARGET_SCAN: truths["scan"].mapped} if kind == "noise-free" else {}
         before = line_up(truth, {**predicted, **scan})
         for effect in EFFECTS.values():
-            platforms = (self.plan.source, self.target)
+            platforms = (self.plan.input, self.target)
             with changed_head(recipe, number, effect.change(number), platforms) as changed:
                 again = _Head(self, changed, subject)
                 changes = again.truths(b)
@@ -307,7 +309,7 @@ class Measurement:
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
         keys: tuple[str, ...] = SH_ERRORS
         if not self.repeated:
-            keys = IN_TABLE + FIBRES * self.plan.fibres + (BUNDLE,) * self.plan.bundle
+            keys = IN_TABLE + FIBRES * self.plan.asked.fibres + (BUNDLE,) * self.plan.asked.bundle
         for (reference, truth), (method, prediction) in product(truths.items(), predicted.items()):
             if method == FLOOR and reference == "noise-free":
                 continue
@@ -325,7 +327,7 @@ class _Head:
 
     def __init__(self, job: Measurement, dataset: TravellingHeads, subject: str) -> None:
         self.job, self.dataset, self.subject = job, dataset, subject
-        self._input = dataset.acquisition(subject, job.plan.source)
+        self._input = dataset.acquisition(subject, job.plan.input)
         self._harmonized: dict[Path, Prediction] = {}
         self._given: dict[float, SHImage] = {}
 
@@ -383,7 +385,7 @@ class _Head:
         tissue = None if job.repeated else clear.tissue
         of_scan = Truth(scan, tissue, response=response, fibres_in=where)
         truths = {"scan": of_scan, "noise-free": clear}
-        if response is not None and job.plan.fibres:
+        if response is not None and job.plan.asked.fibres:
             known = self._known_fibres(clear, response)
             if known is not None:
                 truths[SIMULATED] = replace(truths["scan"], given_fibres=known)

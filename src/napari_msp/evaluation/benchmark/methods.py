@@ -5,7 +5,6 @@ Predictions made elsewhere are rows too, see `finished`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from napari_msp import packaged
 from napari_msp.errors import Change, Choose, Give, UserError, either
@@ -21,8 +20,6 @@ from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, kept_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
 
-Role = Literal["baseline", "network", "control"]
-
 
 @dataclass(frozen=True)
 class Method:
@@ -30,15 +27,11 @@ class Method:
 
     Attributes
     ----------
-    role
-        "baseline": learned in closed form; "network": trained; "control": trained to find out what
-        an MSP's advantage comes from.
     needs, gives
         Inputs and outputs in a few words for the report.
     """
 
     name: str
-    role: Role
     explanation: str
     needs: str = TRAVELLING
     gives: str = "image"
@@ -55,27 +48,23 @@ FIRST_STAGE = "first stage alone"
 MORE_WEIGHTS = "single, as many weights"
 MEAN_OF_SINGLES = "mean of singles"
 
-_CONTROLS = (
+_CONTROLS = (  # trained to find out what an MSP's advantage comes from
     Method(
         FIRST_STAGE,
-        "control",
         "The best single network's kind after only the steps that an MSP's first stage gets before "
         "its unison phase.",
     ),
     Method(
         BEST_SINGLE,
-        "control",
         "For each target the single network that does best on validation subjects, trained as "
         "long as the MSP.",
     ),
     Method(
         MORE_WEIGHTS,
-        "control",
         "The best single network's kind, as wide as gives it the MSP's number of weights.",
     ),
     Method(
         MEAN_OF_SINGLES,
-        "control",
         "Plain mean of as many best single networks as the MSP has terms, each trained as long as "
         "the MSP from other random weights.",
     ),
@@ -144,12 +133,11 @@ def all_methods() -> dict[str, Method]:
     networks = [kind for kind in kinds() if kind != MULTI_STAGE]
     methods = (
         *(_of_baseline(baseline_class(name)) for name in baseline_names()),
-        *(Method(title(kind), "network", network_class(kind).summary) for kind in networks),
+        *(Method(title(kind), network_class(kind).summary) for kind in networks),
         *_CONTROLS,
-        Method(MSP, "network", network_class(MULTI_STAGE).summary),
+        Method(MSP, network_class(MULTI_STAGE).summary),
         Method(
             SHARED_MSP,
-            "network",
             f"The {MSP}s of all targets on one set of single networks, trained together from the "
             "first step: what this package trains by default.",
         ),
@@ -161,7 +149,7 @@ def all_methods() -> dict[str, Method]:
 def _of_baseline(baseline: type[Baseline]) -> Method:
     least = baseline.least_heads
     needs = f"{baseline.needs}, {least} or more" if least > 1 else baseline.needs
-    return Method(baseline.name, "baseline", baseline.summary, needs, baseline.gives)
+    return Method(baseline.name, baseline.summary, needs, baseline.gives)
 
 
 def _of_base(name: str, kind: str) -> Method:
@@ -170,12 +158,12 @@ def _of_base(name: str, kind: str) -> Method:
             "The packaged base without a step of training; each platform's mean and spread are the "
             "training subjects', who need not have travelled for that."
         )
-        return Method(name, "network", explanation, COHORTS)
+        return Method(name, explanation, COHORTS)
     explanation = (
         f"{title(kind)} as wide as the packaged base, whose weights it begins with; its statistics "
         "are the training subjects'"
     )
-    return Method(name, "network", explanation)
+    return Method(name, explanation)
 
 
 def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
 from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base
-from napari_msp.evaluation.benchmark.settings import Budget, Subjects
+from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
 from napari_msp.files import sha256, version_of, write_json
 from napari_msp.learning.schedule import FAST
@@ -47,7 +49,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole benchmark: what `EvaluationSettings` asks for, with everything chosen.
+    """A whole benchmark: the settings asked for, with everything chosen that they left open.
 
     Attributes
     ----------
@@ -64,51 +66,48 @@ class Plan:
     regions
         Source of the regions of pages of proof: "tissue", a label image or a folder of them; empty
         for no such pages.
+    doubts
+        Reasons why errors may be too low, or not of the method, in words.
+    unfit
+        Models for simulated heads only that are run on measured scans, in words.
     """
 
+    asked: EvaluationSettings
     datasets: tuple[Path, ...]
-    source: str
+    input: str
     targets: tuple[str, ...]
     subjects: Subjects
     methods: tuple[str, ...]
-    models: tuple[Path, ...]
-    seeds: tuple[int, ...]
     budget: Budget
     b_values: tuple[float, ...]
-    b0_threshold: float | None = None
-    run: int | None = None
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
-    fibres: bool = False
-    bundle: bool = False
-    biology: bool = False
+    regions: str = ""
     doubts: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
-    predictions: tuple[tuple[str, Path], ...] = ()
-    regions: str = ""
 
     def open(self, dataset: Path) -> TravellingHeads:
         """Open a dataset with the runs and b=0 volumes that were asked for."""
-        who = self.subjects.all
-        return open_dataset(dataset, run=self.run, b0_threshold=self.b0_threshold, only=who)
+        asked, who = self.asked, self.subjects.all
+        return open_dataset(dataset, run=asked.run, b0_threshold=asked.b0_threshold, only=who)
 
-    def finished(self, dataset: Path) -> list[FinishedPredictions]:
-        """Find the finished predictions of a dataset's test subjects."""
-        alone = len(self.datasets) == 1
-        return [
-            find_predictions(name, each, dataset, self.targets, self.subjects.test, alone=alone)
-            for name, each in self.predictions
-        ]
+    @cached_property
+    def finished(self) -> dict[Path, list[FinishedPredictions]]:
+        """Finished predictions of the test subjects by dataset, as found when first asked for."""
+        alone, test = len(self.datasets) == 1, self.subjects.test
+        return {
+            dataset: [
+                find_predictions(name, folder, dataset, self.targets, test, alone=alone)
+                for name, folder in self.asked.predictions.items()
+            ]
+            for dataset in self.datasets
+        }
 
     @property
     def made_in_folds(self) -> set[str]:
         """Finished predictions whose subjects were predicted by models that the others taught."""
-        return {
-            each.name
-            for dataset in self.datasets
-            for each in self.finished(dataset)
-            if each.overlapping(self.subjects.test)
-        }
+        every = chain.from_iterable(self.finished.values())
+        return {each.name for each in every if each.overlapping(self.subjects.test)}
 
     @property
     def b_value(self) -> float | tuple[float, ...]:
@@ -127,8 +126,8 @@ class Plan:
         """Rounds of each fold: every seed on the first dataset, the first seed on the others."""
         first, *others = self.datasets
         cross = (
-            *((first, seed) for seed in self.seeds),
-            *((dataset, self.seeds[0]) for dataset in others),
+            *((first, seed) for seed in self.asked.seeds),
+            *((dataset, self.asked.seeds[0]) for dataset in others),
         )
         if not self.folds:
             return tuple(Round(*each, self.subjects) for each in cross)
@@ -157,9 +156,8 @@ class Plan:
         for name in (MSP, SHARED_MSP, from_base(MSP)):
             if name in self.methods:
                 return name
-        if self.models:
-            return self.models[0].stem
-        return self.predictions[0][0] if self.predictions else None
+        rows = (*(path.stem for path in self.asked.models), *self.asked.predictions)
+        return next(iter(rows), None)
 
     def to_json(self, digest: Callable[[Path], str] = sha256) -> dict[str, Any]:
         """Return plain types by which plans can be compared; models and scans by their content.
@@ -169,28 +167,38 @@ class Plan:
         digest
             Function that returns a file's digest, see `KeptDigests`.
         """
-        kept = replace(self, datasets=(), models=(), base=None, doubts=(), unfit=(), predictions=())
-        content = asdict(kept)
-        content["b_values"] = self.b_value  # a list only if there are several
-        content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
-        content["datasets"] = [str(path.resolve()) for path in self.datasets]
-        content["scans"] = self._scans(digest)
-        content["models"] = [[str(path.resolve()), digest(path)] for path in self.models]
-        content["base"] = None if self.base is None else digest(self.base)
-        content["predictions"] = [
-            [each.name, str(each.folder.resolve()), each.state]
-            for dataset in self.datasets * bool(self.predictions)
-            for each in self.finished(dataset)
-        ]
-        if self.regions not in ("", TISSUE):
-            content["regions"] = [self.regions, *regions_state(self.regions)]
-        optional = {"folds", "base", "fibres", "bundle", "biology", "doubts", "unfit"}
-        optional |= {"predictions", "regions"}
-        return {name: each for name, each in content.items() if each or name not in optional}
+        asked, regions = self.asked, self.regions
+        always = {
+            "datasets": [str(path.resolve()) for path in self.datasets],
+            "source": self.input,
+            "targets": self.targets,
+            "subjects": asdict(self.subjects),
+            "methods": self.methods,
+            "models": [[str(path.resolve()), digest(path)] for path in asked.models],
+            "seeds": asked.seeds,
+            "budget": asdict(self.budget),
+            "b_value": self.b_value,  # a list only if there are several
+            "b0_threshold": asked.b0_threshold,
+            "run": asked.run,
+        }
+        where_asked = {
+            "folds": [asdict(fold) for fold in self.folds],
+            "base": self.base and digest(self.base),
+            "fibres": asked.fibres,
+            "bundle": asked.bundle,
+            "biology": asked.biology,
+            "predictions": [
+                [each.name, str(each.folder.resolve()), each.state]
+                for each in chain.from_iterable(self.finished.values())
+            ],
+            "regions": regions if regions in ("", TISSUE) else [regions, *regions_state(regions)],
+        }
+        known = {name: each for name, each in where_asked.items() if each}
+        return {**always, **known, "scans": self._scans(digest)}
 
     def _scans(self, digest: Callable[[Path], str]) -> dict[str, str]:
         """Return digests of all scans' files by scan, as results are of exactly these."""
-        platforms = (self.source, *self.targets)
+        platforms = (self.input, *self.targets)
         found: dict[str, str] = {}
         for path in self.datasets:
             dataset = self.open(path)

@@ -78,9 +78,9 @@ class Benchmark:
         later: float = 0.0,
     ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
-        self.models = {path: load_model(path) for path in plan.models}
+        self.models = {path: load_model(path) for path in plan.asked.models}
         first = plan.open(plan.datasets[0])
-        self.scales = lattice_scales(first, plan.source, plan.targets, plan.subjects)
+        self.scales = lattice_scales(first, plan.input, plan.targets, plan.subjects)
         self.later, self.progress = later, Progress(on_progress, 1.0)
 
     def run(self) -> Outcome:
@@ -198,7 +198,7 @@ class Benchmark:
             for method in self.plan.methods
             if target in trainings.get(method, {})
         }
-        repeated = round_.seed != self.plan.seeds[0]
+        repeated = round_.seed != self.plan.asked.seeds[0]
         for path, model in self.models.items():
             if target in model.targets and not repeated:  # another seed would not change it
                 answers[path.stem] = (path,)

@@ -169,6 +169,7 @@ class EvaluationSettings:
                 several = (given,) if isinstance(given, str | Path) else tuple(given)
                 object.__setattr__(self, each.name, several)
         object.__setattr__(self, "models", tuple(Path(each) for each in self.models))
+        object.__setattr__(self, "seeds", tuple(dict.fromkeys(self.seeds)))
 
     @property
     def budget(self) -> Budget:

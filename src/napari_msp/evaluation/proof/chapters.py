@@ -104,7 +104,7 @@ class InRegions:
         self.values: list[RegionValue] = []
         self.notes: list[str] = []
         self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
-        self._maps_alone = any(each.maps for each in plan.finished(dataset.root))
+        self._maps_alone = any(each.maps for each in plan.finished[dataset.root])
         who = plan.subjects.all
         everything = open_dataset(dataset.root, first_run=True, only=who, undecided=[])
         self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
@@ -121,7 +121,7 @@ class InRegions:
         """Measure a predicted subject, with rows of no harmonization and of the best possible."""
         before = predicted.get(BEFORE)
         if before is None:
-            source = _fitted(self._dataset.acquisition(subject, self._plan.source), b)
+            source = _fitted(self._dataset.acquisition(subject, self._plan.input), b)
             before = Maps(on_lattice(source, truth.image.lattice))
         images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
         repeat = self._of_repeat(subject, lambda scan: Maps(_fitted(scan, b)))
@@ -146,7 +146,7 @@ class InRegions:
         on, lattice = self._dataset.acquisition, truth.lattice
         found = {
             row: _signal_maps(on(subject, platform), b, lattice)
-            for row, platform in ((TARGET, self._target), (BEFORE, self._plan.source))
+            for row, platform in ((TARGET, self._target), (BEFORE, self._plan.input))
         }
         mask = found[BEFORE]["md"] > 0
         found[SMOOTHED] = {
@@ -163,7 +163,7 @@ class InRegions:
         for shell, b in plan.shells.items():
             tissue = None if twin is None else Truth(_fitted(twin, b)).tissue
             truth = Truth(_fitted(dataset.acquisition(subject, self._target), b), tissue)
-            source = Maps(_fitted(dataset.acquisition(subject, plan.source), b))
+            source = Maps(_fitted(dataset.acquisition(subject, plan.input), b))
             of_signal = self._of_signal(subject, b, truth.image)
             taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
             self._measure(subject, shell, "training", truth, {BEFORE: source}, {}, taught)
@@ -215,7 +215,7 @@ class InRegions:
         if other is None:
             return None
         try:
-            return compute(load_acquisition(other, b0_threshold=self._plan.b0_threshold))
+            return compute(load_acquisition(other, b0_threshold=self._plan.asked.b0_threshold))
         except UserError as error:
             self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
             return None

@@ -12,20 +12,16 @@ from pathlib import Path
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.methods import all_methods
+from napari_msp.evaluation.benchmark.methods import Method, all_methods
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
 from napari_msp.evaluation.benchmark.run import Outcome
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
-from napari_msp.evaluation.biology import EFFECTS
-from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
-from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted, listed, shown, span
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
-from napari_msp.signal.spherical_harmonics import ORDER
 
 
 def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
@@ -39,45 +35,22 @@ def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
 
 def describe(plan: Plan, outcome: Outcome, command: str, device: str) -> EvaluationRun:
     """Collect the facts about a finished benchmark for its readers."""
-    training = _training_rows(plan, outcome)
-    methods = all_methods()
     opened = [plan.open(each) for each in plan.datasets]
-    there = {each.root.name: _scanned(each, plan) for each in opened}
     return EvaluationRun(
-        command=command,
-        splits={name: replace(plan.subjects, test=who) for name, who in there.items()},
-        input=plan.source,
-        targets=plan.targets,
+        plan,
+        command,
         simulated="noise-free" in outcome.results.references,
-        seeds=plan.seeds,
         tested=row_to_test(plan, outcome.results),
-        methods={
-            name: methods[name].explanation.rstrip(".")
-            if name in methods and name not in dict(plan.predictions)
-            else _given(plan, name)
-            for name in outcome.results.methods
-            if name != FLOOR
+        splits={
+            each.root.name: replace(plan.subjects, test=_scanned(each, plan)) for each in opened
         },
-        terms={
-            name: (methods[name].needs, methods[name].gives) if name in methods else GIVEN
-            for name in outcome.results.methods
-            if name != FLOOR
-        },
-        training=training,
-        settings=_settings(plan) if training else {},
-        b_value=plan.b_value,
+        methods={name: _method(plan, name) for name in outcome.results.methods if name != FLOOR},
+        training=_training_rows(plan, outcome),
+        ended=_ended(plan, outcome),
+        scans=_scans(opened, plan),
+        notes=outcome.notes,
         versions=versions_of("torch", "numpy", "scipy", "dipy"),
         machine=f"{platform.machine()}, {choose_device(device)}",
-        folds=plan.folds,
-        ended=_ended(plan, outcome),
-        doubts=plan.doubts,
-        unfit=plan.unfit,
-        notes=outcome.notes,
-        also_measured=_also_measured(plan),
-        scans=_scans(opened, plan),
-        lacking=[
-            each for each in plan.subjects.test if not any(each in who for who in there.values())
-        ],
     )
 
 
@@ -93,7 +66,7 @@ def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
     Headers and tables are read, as scanned; scans that lack a shell or are gone are left out.
     """
     found = {}
-    for name in (plan.source, *plan.targets):
+    for name in (plan.input, *plan.targets):
         voxels: dict[str, float] = {}
         counts: list[list[int]] = []
         for dataset, who in product(datasets, plan.subjects.all):
@@ -110,53 +83,28 @@ def _scans(datasets: Sequence[TravellingHeads], plan: Plan) -> dict[str, str]:
     return found
 
 
-GIVEN = ("nothing: it is trained", "image")
-"""Inputs and outputs of a trained model, in words."""
-
-
-def _also_measured(plan: Plan) -> list[str]:
-    """Describe what was measured besides errors, in a methods section's words."""
-    sentences = []
-    if plan.fibres or plan.bundle:
-        whose = "training" if plan.subjects.training else "test"
-        sentences.append(
-            "Fibre distributions are of constrained spherical deconvolution (Tournier 2007, "
-            f"DIPY) of the SH series, of order {ORDER}, with one response a target, measured in "
-            f"the voxels of highest FA in the {whose} subjects' scans on it."
-        )
-    if plan.fibres:
-        sentences.append(
-            f"Peaks from {COUNTED:.0%} of a voxel's largest were matched within "
-            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head"
-            + (", all in the regions." if plan.regions not in ("", TISSUE) else ".")
-        )
-    if plan.bundle:
-        sentences.append(
-            f"Left-right fibres were tracked deterministically from up to {SEEDS} seeds of truth, "
-            "and the voxels visited compared by Dice's overlap."
-        )
-    if plan.biology:
-        sentences.append(
-            f"Effects ({', '.join(EFFECTS)}) were put into the simulated test heads, which were "
-            "scanned again with the same noise and predicted again; the part of each that is left "
-            "is the mean recovered over the mean true effect."
-        )
-    return sentences
+def _method(plan: Plan, name: str) -> Method:
+    """Describe a row, which may be a given model or finished predictions."""
+    methods = all_methods()
+    own = methods.get(name, Method(name, "", needs="nothing: it is trained"))
+    if name in methods and name not in plan.asked.predictions:
+        return own
+    return replace(own, explanation=_given(plan, name))
 
 
 def _given(plan: Plan, name: str) -> str:
     """Describe a given model, or finished predictions."""
-    if name in dict(plan.predictions):
+    if name in plan.asked.predictions:
         made = {
             each.title or each.kind
             for dataset in plan.datasets
-            for finished in plan.finished(dataset)
+            for finished in plan.finished[dataset]
             if finished.name == name
             for each in finished.provenance.values()
         }
         told = made and made != {name}
         return "finished predictions" + (f" of {', '.join(sorted(made))}" if told else "")
-    [path] = [each for each in plan.models if each.stem == name]
+    [path] = [each for each in plan.asked.models if each.stem == name]
     return _trained(load_model(path))
 
 
@@ -180,45 +128,6 @@ def _trained(model: Model) -> str:
     digest = f"SHA-256 {model.sha256[:12]}…" if model.sha256 else ""
     said = [f"a trained {title(model.kind)}", shared, learned and f"learned{learned}"]
     return ", ".join(filter(None, [*said, *facts, digest]))
-
-
-def _settings(plan: Plan) -> dict[str, str]:
-    """Describe the training of all networks."""
-    budget = plan.budget
-    tried = list(dict.fromkeys(plan.rates_in(each) for each in plan.rounds))
-    rates = "; or ".join(
-        f"{_list(rates)} tried for every network on validation subjects, "
-        f"{budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; controls of the single "
-        "networks' own width have theirs"
-        if len(rates) > 1
-        else f"{rates[0]:g} for every network, none tried"
-        for rates in tried
-    )
-    ending = (
-        f"at most {budget.steps} a target, fewer where nothing was gained on the validation "
-        f"subjects for {budget.patience} times {budget.epoch} steps: the best averaged weights "
-        "are kept"
-        if plan.rounds[0].subjects.validation
-        else f"{budget.steps} a target, fixed beforehand"
-    )
-    of_base = (
-        "; from base as wide as the base, an MSP tuned as a whole from the first step"
-        if plan.base is not None
-        else ""
-    )
-    return {
-        "Steps": f"{ending}; for an MSP {budget.first_steps} of its first stage "
-        f"(each target's own) and {budget.steps - budget.first_steps} in unison, all in unison "
-        "where first stages are shared",
-        "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
-        + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
-        "Width": f"{budget.width:g} of the full one{of_base}",
-        "Learning rates": rates,
-    }
-
-
-def _list(things: Sequence[object]) -> str:
-    return ", ".join(map(str, things))
 
 
 def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:

@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
+from napari_msp.evaluation.benchmark.methods import Method
+from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.biology import EFFECTS
+from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
 from napari_msp.evaluation.measures.pair import FLUID_MD, GREY_FA, LARGEST_TISSUE_MD, WHITE_FA
+from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.statistics import FOR_BOOTSTRAP, FOR_INTERVAL, RESAMPLES
 from napari_msp.formatting import counted, listed, span
 from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
@@ -26,62 +31,45 @@ WORKS = (
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """A run of the evaluation.
+    """A plan that was carried out, with what only its models, scans and results tell.
 
     Attributes
     ----------
     tested
         Method that is tested against the others, chosen beforehand; None: no tests.
-    b_value
-        b-values of the shell or shells, in s/mm²; None where platforms differ.
-    seeds
-        Seeds of the training, if any; the first dataset was run with each, the others with the
-        first one.
-    scans
-        Description of each platform's scans, in a few words.
-    lacking
-        Subjects who were to be measured but have no scan on any target; `splits` lack them.
+    splits
+        Subjects by dataset; only those are for test who have a scan on a target.
     methods
-        Description of each method by name, half a sentence.
-    terms
-        Inputs and outputs of each method by name, in a few words.
+        Description of each row, by name.
     training
         Rows of the training table, such as method, parameters, steps, learning rate, trials and
         seconds; the heading is the key. All rows have the first one's keys.
-    folds
-        Split of each fold where each subject was tested once, the same in every dataset.
-    doubts
-        Measured subjects whom a model may have learned from, in words.
-    unfit
-        Models for simulated heads only that were run on measured scans, in words.
-    also_measured
-        Measurements besides errors, a sentence each.
+    ended
+        How each training ended, by method and phase.
+    scans
+        Description of each platform's scans, in a few words.
     notes
         Limits of the numbers that come from single heads, in words.
     """
 
+    plan: Plan
     command: str
-    splits: Mapping[str, Subjects]
-    input: str
-    targets: Sequence[str]
     simulated: bool
-    seeds: Sequence[int]
     tested: str | None
-    methods: Mapping[str, str] = field(default_factory=dict)
-    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    splits: Mapping[str, Subjects]
+    methods: Mapping[str, Method] = field(default_factory=dict)
     training: Sequence[Mapping[str, object]] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-    b_value: float | Sequence[float] | None = None
+    ended: Mapping[str, str] = field(default_factory=dict)
+    scans: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
-    folds: Sequence[Subjects] = ()
-    ended: Mapping[str, str] = field(default_factory=dict)
-    doubts: Sequence[str] = ()
-    unfit: Sequence[str] = ()
-    also_measured: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    scans: Mapping[str, str] = field(default_factory=dict)
-    lacking: Sequence[str] = ()
+
+    @property
+    def lacking(self) -> list[str]:
+        """Subjects who were to be measured but have no scan on any target."""
+        measured = {who for split in self.splits.values() for who in split.test}
+        return [who for who in self.plan.subjects.test if who not in measured]
 
     @property
     def software(self) -> str:
@@ -107,14 +95,14 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
     -------
     Plain text, ready to paste.
     """
-    doubts = " ".join(f"{each}." for each in (*run.doubts, *run.unfit))
+    doubts = " ".join(f"{each}." for each in (*run.plan.doubts, *run.plan.unfit))
     parts = (
         _data(run),
         _split(run),
         doubts,
         _networks(run),
         _measures(run),
-        *run.also_measured,
+        *_also_measured(run.plan),
         _statistics(run, tests),
     )
     return " ".join(part for part in parts if part)
@@ -124,23 +112,21 @@ def _data(run: EvaluationRun) -> str:
     heads = "simulated travelling heads" if run.simulated else "travelling heads"
     count = len(run.splits)
     source = f"{count} datasets of {heads}" if count > 1 else heads
-    known = () if run.b_value is None else run.b_value
-    shells = [f"{b:.0f}" for b in ([known] if isinstance(known, int | float) else known)]
-    b_value = f" (b = {listed(shells)} s/mm²)" if shells else ""
+    shells = listed([f"{b:.0f}" for b in run.plan.b_values])
     scans = [f"{platform} {what}" for platform, what in run.scans.items()]
     scanned = f" Scans were of {'; '.join(scans)}." if scans else ""
     return (
-        f"We used {source}. From the scan of {run.input}, each method predicted the image of "
-        f"{listed(run.targets)}{b_value}, with {run.software} (Multi-Stage Prediction: Blumberg "
-        f"2019).{scanned} Images were real symmetric spherical-harmonic (SH) series of order "
-        f"{ORDER} in MRtrix3's basis and scanner axes, fitted to the b0-normalised signal with "
-        f"Laplace-Beltrami regularisation (Descoteaux 2007; λ = {REGULARISATION_AT_30:g} N / 30 "
-        "for N directions)."
+        f"We used {source}. From the scan of {run.plan.input}, each method predicted the image of "
+        f"{listed(run.plan.targets)} (b = {shells} s/mm²), with {run.software} (Multi-Stage "
+        f"Prediction: Blumberg 2019).{scanned} Images were real symmetric spherical-harmonic (SH) "
+        f"series of order {ORDER} in MRtrix3's basis and scanner axes, fitted to the b0-normalised "
+        "signal with Laplace-Beltrami regularisation (Descoteaux 2007; λ = "
+        f"{REGULARISATION_AT_30:g} N / 30 for N directions)."
     )
 
 
 def _split(run: EvaluationRun) -> str:
-    if run.folds:
+    if run.plan.folds:
         return _left_out(run)
     sizes = {
         (len(split.training), len(split.validation), len(split.test))
@@ -157,7 +143,7 @@ def _split(run: EvaluationRun) -> str:
         where = " of each dataset" if len(run.splits) > 1 else ""
         who = counted(test, "subject")
         if run.lacking:
-            scan = f"{'has' if test == 1 else 'have'} a scan on {' or '.join(run.targets)}"
+            scan = f"{'has' if test == 1 else 'have'} a scan on {' or '.join(run.plan.targets)}"
             who = f"{test} of {test + len(run.lacking)} subjects{where}, who {scan},"
             where = ""
         return f"{who}{where} {_be(test)} measured; nobody was learned from here."
@@ -178,19 +164,19 @@ def _be(count: int) -> str:
 
 def _left_out(run: EvaluationRun) -> str:
     """Describe the roles of subjects when each of them was tested once."""
-    sizes = span([len(fold.training) for fold in run.folds])
+    sizes = span([len(fold.training) for fold in run.plan.folds])
     always = next(iter(run.splits.values())).training
     validating = (
         "nothing was chosen"
         if not run.training
         else "another one, the next in the list, validated: every choice was made on it"
-        if any(fold.validation for fold in run.folds)
+        if any(fold.validation for fold in run.plan.folds)
         else "none validated, so nothing was chosen: learning rates and the single networks of an "
         "MSP were the presets'"
     )
     each = "In each dataset, each" if len(run.splits) > 1 else "Each"
     sentences = [
-        f"{each} of {len(run.folds)} subjects was test once (leave-one-out).",
+        f"{each} of {len(run.plan.folds)} subjects was test once (leave-one-out).",
         f"Everything that is learned was learned anew from {sizes} others each time; {validating}.",
     ]
     if always:
@@ -202,17 +188,52 @@ def _networks(run: EvaluationRun) -> str:
     sentences = []
     if run.methods:
         described = "; ".join(
-            f"{name} ({what})" if what else name for name, what in run.methods.items()
+            f"{name} ({each.explanation.rstrip('.')})" for name, each in run.methods.items()
         )
         sentences.append(f"Methods were: {described}.")
-    sentences += [f"{name}: {value}." for name, value in run.settings.items()]
-    if len(run.seeds) > 1:
-        repeats = f"Training was repeated with {len(run.seeds)} seeds"
+    sentences += _of_training(run.plan) if run.training else []
+    if len(run.plan.asked.seeds) > 1:
+        repeats = f"Training was repeated with {len(run.plan.asked.seeds)} seeds"
         if len(run.splits) > 1:
             repeats += " on the first dataset and run with the first seed on the others"
         alone = "all but the errors of the SH coefficients was measured with the first seed alone"
         sentences.append(f"{repeats}; {alone}.")
     return " ".join(sentences)
+
+
+def _of_training(plan: Plan) -> list[str]:
+    """Describe the training of all networks."""
+    budget = plan.budget
+    tried = list(dict.fromkeys(plan.rates_in(each) for each in plan.rounds))
+    rates = "; or ".join(
+        f"{', '.join(map(str, rates))} tried for every network on validation subjects, "
+        f"{budget.tuning_steps} steps each on {', '.join(plan.tuning_targets)}; controls of the "
+        "single networks' own width have theirs"
+        if len(rates) > 1
+        else f"{rates[0]:g} for every network, none tried"
+        for rates in tried
+    )
+    ending = (
+        f"at most {budget.steps} a target, fewer where nothing was gained on the validation "
+        f"subjects for {budget.patience} times {budget.epoch} steps: the best averaged weights "
+        "are kept"
+        if plan.rounds[0].subjects.validation
+        else f"{budget.steps} a target, fixed beforehand"
+    )
+    of_base = (
+        "; from base as wide as the base, an MSP tuned as a whole from the first step"
+        if plan.base is not None
+        else ""
+    )
+    turned = "turned by grid symmetries" if budget.augment else "never turned, as in the paper"
+    return [
+        f"Steps: {ending}; for an MSP {budget.first_steps} of its first stage "
+        f"(each target's own) and {budget.steps - budget.first_steps} in unison, all in unison "
+        "where first stages are shared.",
+        f"Crops: {budget.batch} a step of {budget.crop} voxels an axis, {turned}.",
+        f"Width: {budget.width:g} of the full one{of_base}.",
+        f"Learning rates: {rates}.",
+    ]
 
 
 def _measures(run: EvaluationRun) -> str:
@@ -229,6 +250,36 @@ def _measures(run: EvaluationRun) -> str:
     )
 
 
+def _also_measured(plan: Plan) -> list[str]:
+    """Describe what was measured besides errors, in a methods section's words."""
+    sentences = []
+    if plan.asked.fibres or plan.asked.bundle:
+        whose = "training" if plan.subjects.training else "test"
+        sentences.append(
+            "Fibre distributions are of constrained spherical deconvolution (Tournier 2007, "
+            f"DIPY) of the SH series, of order {ORDER}, with one response a target, measured in "
+            f"the voxels of highest FA in the {whose} subjects' scans on it."
+        )
+    if plan.asked.fibres:
+        sentences.append(
+            f"Peaks from {COUNTED:.0%} of a voxel's largest were matched within "
+            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head"
+            + (", all in the regions." if plan.regions not in ("", TISSUE) else ".")
+        )
+    if plan.asked.bundle:
+        sentences.append(
+            f"Left-right fibres were tracked deterministically from up to {SEEDS} seeds of truth, "
+            "and the voxels visited compared by Dice's overlap."
+        )
+    if plan.asked.biology:
+        sentences.append(
+            f"Effects ({', '.join(EFFECTS)}) were put into the simulated test heads, which were "
+            "scanned again with the same noise and predicted again; the part of each that is left "
+            "is the mean recovered over the mean true effect."
+        )
+    return sentences
+
+
 def _intervals(subjects: int) -> str:
     """Describe the intervals of means over this number of subjects."""
     if subjects < FOR_INTERVAL:
@@ -242,8 +293,8 @@ def _intervals(subjects: int) -> str:
 
 
 def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
-    averaged = ", each first averaged over training seeds" * (len(run.seeds) > 1)
-    if run.folds:
+    averaged = ", each first averaged over training seeds" * (len(run.plan.asked.seeds) > 1)
+    if run.plan.folds:
         return (
             f"Values are means over test subjects{averaged}, with "
             "the value of each subject. Folds overlap: almost the same subjects taught in each, so "

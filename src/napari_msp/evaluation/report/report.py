@@ -112,7 +112,7 @@ def write_report(
             "nothing was measured", remedy=Advice("give a method and a subject that is held out")
         )
     pictures = {caption: path.read_bytes() for caption, path in figures.items()}
-    found = analyse(results, patches, run.tested, effects, overlapping=bool(run.folds))
+    found = analyse(results, patches, run.tested, effects, overlapping=bool(run.plan.folds))
     tables = Tables.of(found, measures)
     paragraph = methods_paragraph(run, found.tests)
     contents = {
@@ -212,12 +212,19 @@ def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[obje
 
 def _limits(run: EvaluationRun) -> list[str]:
     doubts = [
-        f"{each}. Measure only people whom the model has not learned from." for each in run.doubts
+        f"{each}. Measure only people whom the model has not learned from."
+        for each in run.plan.doubts
     ]
     unfit = [
-        f"{each}. Measure a model that learned from scans of these scanners." for each in run.unfit
+        f"{each}. Measure a model that learned from scans of these scanners."
+        for each in run.plan.unfit
     ]
-    return [*run.notes, *doubts, *unfit, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
+    return [
+        *run.notes,
+        *doubts,
+        *unfit,
+        *((OVERLAPPING, *LIMITS[1:]) if run.plan.folds else LIMITS),
+    ]
 
 
 def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:
@@ -279,9 +286,9 @@ def _beside(test: MethodTest) -> str:
 
 def _terms(run: EvaluationRun) -> Table | None:
     """Tabulate the inputs and outputs of each method."""
-    if not run.terms:
+    if not run.methods:
         return None
-    rows = [[Cell(name), *map(Cell, terms)] for name, terms in run.terms.items()]
+    rows = [[Cell(name), Cell(each.needs), Cell(each.gives)] for name, each in run.methods.items()]
     return Table("What each method learns from, and what it gives back.", TERMS, rows)
 
 
@@ -290,7 +297,7 @@ def _training(run: EvaluationRun) -> Table | None:
         return None
     columns = list(run.training[0])
     rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in run.training]
-    where = f", in {len(run.folds)} folds together" if run.folds else ""
+    where = f", in {len(run.plan.folds)} folds together" if run.plan.folds else ""
     return Table(f"What each method was given and took{where}.", columns, rows)
 
 
@@ -308,7 +315,7 @@ def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
     return {
         **({"Training seeds": ", ".join(map(str, results.names("seed")))} if run.training else {}),
         **(
-            {f"Fold of {fold.test[0]}": _parts(fold) for fold in run.folds}
+            {f"Fold of {fold.test[0]}": _parts(fold) for fold in run.plan.folds}
             or {f"Subjects of {name}": _parts(split) for name, split in run.splits.items()}
         ),
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
