@@ -29,7 +29,7 @@ TREES = {
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arrays", "foreign_errors", "formatting", "options", "plugins", "strict_json"),
-    ("device", "files"),
+    ("device", "files", "processes"),
     ("bids", "provenance"),
     ("data", "identity"),
     ("signal",),

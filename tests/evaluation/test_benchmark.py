@@ -21,15 +21,6 @@ from threadpoolctl import ThreadpoolController
 
 from napari_msp.data.companions import PassedOver
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
-from napari_msp.evaluation.benchmark.jobs import (
-    NEARLY,
-    Finished,
-    OnPart,
-    Progress,
-    _work,
-    do_all,
-    without_script,
-)
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
@@ -54,6 +45,15 @@ from napari_msp.model_file import kept_model, load_model
 from napari_msp.networks import msp as networks
 from napari_msp.networks.registry import build_single
 from napari_msp.packaged import packaged_model
+from napari_msp.processes import (
+    NEARLY,
+    Finished,
+    OnPart,
+    Progress,
+    _work,
+    do_all,
+    without_script,
+)
 
 TARGETS = ("prisma_st", "connectom_sa")
 SCALES = {"prisma_st": 1, "connectom_sa": 2}

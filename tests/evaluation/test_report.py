@@ -38,7 +38,7 @@ from napari_msp.packaged import packaged_model
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 PLAN = Plan(
     asked=EvaluationSettings(seeds=(0, 1, 2)),
-    datasets=(),
+    datasets=(Path("heads-1"), Path("heads-2"), Path("heads-3")),
     input="ge_st",
     targets=("prisma_st", "connectom_sa"),
     subjects=Subjects(("sub-90", "sub-91"), ("sub-92",), NAMES),

@@ -11,12 +11,12 @@ from qtpy.QtCore import Qt
 
 from napari_msp.bids import dataset_description
 from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
-from napari_msp.evaluation.benchmark.jobs import Finished
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import new_folder, write_json
+from napari_msp.processes import Finished
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.reading import POLL, Step
 from napari_msp.ui.site_effect.widget import WORDS

@@ -24,10 +24,10 @@ from typing import Any
 
 from napari_msp.cohort.jobs import CohortResult, Poll, Task, run_task
 from napari_msp.errors import Advice, Give, Install, UserError, either, stop_if
-from napari_msp.evaluation.benchmark.jobs import without_script
 from napari_msp.foreign_errors import explain, shortened
 from napari_msp.formatting import counted
 from napari_msp.options import Options
+from napari_msp.processes import without_script
 
 SCHEDULER_PATIENCE = 10.0
 """Seconds within which a scheduler must answer."""

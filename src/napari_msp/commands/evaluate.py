@@ -12,7 +12,7 @@ from napari_msp.options import Topic
 from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
-    from napari_msp.evaluation.benchmark.jobs import Finished
+    from napari_msp.processes import Finished
 
 SUMMARY = "Make Table 1: methods and models on held-out heads"
 EXAMPLE = (

@@ -9,7 +9,6 @@ from typing import Any
 
 from napari_msp.device import choose_device
 from napari_msp.errors import Advice, Doubt, UserError
-from napari_msp.evaluation.benchmark.jobs import OnProgress
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
@@ -32,6 +31,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import load_model
 from napari_msp.networks.registry import title
+from napari_msp.processes import OnProgress
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 

@@ -20,7 +20,6 @@ from napari_msp.data.phantom.simulate import Recipe, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
-from napari_msp.evaluation.benchmark.jobs import OnPart
 from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
@@ -64,6 +63,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, NotPredicted
 from napari_msp.model_file import kept_model
+from napari_msp.processes import OnPart
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from napari_msp.evaluation.benchmark.jobs import Job, OnProgress, Progress, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     MORE_WEIGHTS,
@@ -34,6 +33,7 @@ from napari_msp.evaluation.benchmark.trainings import (
 )
 from napari_msp.evaluation.measures.pair import PATCH_SIZE
 from napari_msp.model_file import load_model
+from napari_msp.processes import Job, OnProgress, Progress, do_all
 
 FINE_PATCH = 19
 """Edge of a patch on a lattice that is finer than the input's (paper)."""

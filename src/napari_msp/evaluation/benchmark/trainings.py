@@ -14,7 +14,6 @@ from typing import Any, cast
 from torch import nn
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.benchmark.jobs import OnPart
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
     FIRST_STAGE,
@@ -36,6 +35,7 @@ from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
 from napari_msp.learning.trail import mean_error
 from napari_msp.networks import msp
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
+from napari_msp.processes import OnPart
 
 Rates = Mapping[str, float]
 """Learning rates by method; controls take their network's, but for the one with more weights."""

@@ -24,7 +24,7 @@ from napari_msp.ui.widgets.message import MessageLine
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.evaluation.benchmark.jobs import Finished
+    from napari_msp.processes import Finished
 
 WORDS = FormWords(LABELS, otherwise=PlainWords())
 """Words without those of Load acquisition: scans are read as they lie, so it cannot help."""

@@ -59,7 +59,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """Progress of a benchmark; `job` is done, or begins now; `share` is of all work, 0 to 1."""
+    """Progress of many jobs; `job` is done, or begins now; `share` is of all work, 0 to 1."""
 
     job: str
     share: float
@@ -80,7 +80,7 @@ OnPart = Callable[[str, float], None]
 
 @dataclass
 class Progress:
-    """Counter of a benchmark's jobs; `total` is the weight of all, including later ones."""
+    """Counter of jobs; `total` is the weight of all, including later ones."""
 
     on_progress: OnProgress
     total: float
