@@ -87,6 +87,7 @@ def test_a_scan_that_is_the_same_on_two_platforms_is_told(heads: Path, tmp_path:
     assert "same image as the scan on ge_st" in found.problem
     with pytest.warns(CopiedScan, match="sub-02 has the same scan on prisma_st as on ge_st"):
         prepare_study(dataset, TrainingSettings())
+    prepare_study(dataset, TrainingSettings(input="ge_st", targets=("connectom_sa",)))  # no doubt
 
 
 def test_shells_and_parts_of_one_scan_are_no_copies(tmp_path: Path) -> None:

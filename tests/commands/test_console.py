@@ -2,13 +2,14 @@
 
 import io
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from napari_msp.cli import main
 from napari_msp.commands import console as console_module
-from napari_msp.commands.console import Console
+from napari_msp.commands.console import Console, warnings_on
 from napari_msp.commands.train import _reporter
 from napari_msp.learning.events import Finished
 
@@ -56,9 +57,11 @@ def test_quiet_says_results_and_warnings_only(screen, capsys):
         console.progress("tile", 1, 3)
         console.say("training")
         console.report("epoch 1")
-        console.warn("warning: odd")
+        with warnings_on(console), warnings.catch_warnings(action="always"):
+            for words in ("odd", "odd", "even"):
+                warnings.warn(words, stacklevel=1)
         console.result("written")
-    assert terminal.getvalue() == "napari-msp: warning: odd\n"
+    assert terminal.getvalue() == "napari-msp: warning: odd\nnapari-msp: warning: even\n"
     assert capsys.readouterr().out == "written\n"
 
 

@@ -36,10 +36,11 @@ def heads_of_both(
 
 
 def with_shells(root: Path, wanted: Mapping[str, tuple[float, ...]]) -> None:
-    """Give platforms other b-values, by writing their tables anew."""
-    for platform, (low, high) in wanted.items():
+    """Give platforms, or one subject's scans on them, other b-values in their tables."""
+    for where, (low, high) in wanted.items():
+        platform, subject = where.split()[0], where.split()[1:] or ["*"]
         session, protocol = platform.split("_")
-        for path in root.glob(f"*/ses-{session}/dwi/*_acq-{protocol}_dwi.bval"):
+        for path in root.glob(f"{subject[0]}/ses-{session}/dwi/*_acq-{protocol}_dwi.bval"):
             values = np.loadtxt(path)
             np.savetxt(path, np.select([values == 1200, values == 3000], [low, high], 0)[None])
 
@@ -97,10 +98,23 @@ def test_settings_of_no_shell_are_refused(given: Any, words: str) -> None:
             (1200.0,),
             r"b = 3000 is not learned.* \(prisma_st, connectom_sa\)",
         ),
+        (  # one scan lacks it, not its platform
+            {"prisma_st sub-02": (1200.0, 1200.0)},
+            None,
+            (1200.0,),
+            r"b = 3000 .* every scan .* \(sub-02 on prisma_st\): leave out sub-02 to learn it$",
+        ),
+        (  # nobody is left without them
+            {"prisma_st sub-02": (1200.0, 1200.0), "ge_st sub-01": (1200.0, 1200.0)},
+            None,
+            (1200.0,),
+            r"b = 3000 .* every scan .* \(sub-01 on ge_st, sub-02 on prisma_st\)$",
+        ),
         ({"prisma_st": (1200.0, 5000.0)}, 1200, (1200.0,), ""),
     ],
 )
 @pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
+@pytest.mark.filterwarnings("ignore::napari_msp.data.consistency.UnlikeOthers")
 def test_shells_that_all_platforms_have_are_learned(
     make_heads: Callable[..., Path],
     tmp_path: Path,
@@ -133,11 +147,17 @@ def test_shells_that_all_platforms_have_are_learned(
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 5000), "no shell near b = 5000"),
         ({}, (1200, 2000), "no shell near b = 2000"),
         ({"prisma_st": (700.0, 5000.0)}, None, "no shell of ge_st is one of"),
+        (
+            {"prisma_st": (700.0, 3000.0), "connectom_sa sub-02": (1200.0, 1200.0)},
+            None,
+            r"no shell of ge_st .* 1200 .* \(prisma_st\); b = 3000 .* \(sub-02 on connectom_sa\)",
+        ),
         ({"prisma_st": (1200.0, 5000.0)}, None, "prisma_st has b = 5000, which ge_st lacks"),
         ({"connectom_sa": (700.0, 3000.0)}, None, "connectom_sa has b = 700, which ge_st lacks"),
         ({"ge_st": (1200.0, 1200.0)}, None, "prisma_st has b = 3000, which ge_st lacks"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::napari_msp.data.consistency.UnlikeOthers")
 def test_what_cannot_be_predicted_is_an_error(
     make_heads: Callable[..., Path],
     tmp_path: Path,

@@ -317,7 +317,7 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
     for copy, subject in copies(people):
         problem = f"has the same image as {subject}: the same scan under two names"
         yield Finding("error", copy, problem, Advice("find out whose it is, and remove the other"))
-    for subject, platform, other in dataset.copied():
+    for subject, platform, other in dataset.copied(dataset.subjects, dataset.platforms):
         problem = f"is the same image as the scan on {other}: one scan on two platforms"
         remedy = Advice("find out on which it was made, and put the other's scan in its place")
         yield Finding("error", f"{subject} {platform}", problem, remedy)

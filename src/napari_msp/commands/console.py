@@ -169,10 +169,17 @@ class Console:
 
 @contextmanager
 def warnings_on(console: Console) -> Iterator[None]:
-    """Show Python's warnings as lines of the console while the block runs."""
+    """Show Python's warnings as lines of the console while the block runs, each line once.
+
+    Python alone would repeat a doubt about a scan whenever the scan is read again.
+    """
+    shown = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        console.warn("warning: " + " ".join(str(message).split()))
+        line = "warning: " + " ".join(str(message).split())
+        if line not in shown:
+            shown.add(line)
+            console.warn(line)
 
     before = warnings.showwarning
     warnings.showwarning = show

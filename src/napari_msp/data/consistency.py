@@ -19,7 +19,7 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, together
-from napari_msp.formatting import counted, span
+from napari_msp.formatting import counted, listed, span
 
 UNLIKE_DIRECTIONS = 0.25
 """Share by which numbers of directions may differ on a platform unreported (our choice)."""
@@ -327,6 +327,7 @@ def common_shells(
         shared = known  # which scan lacks it is reported when it is read
     if not shared:
         problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
+        problem = ": ".join((problem, "; ".join(_left_out(scans, known))))
         names = tuple(shell.name for shell in known)
         raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
     by_platform = {
@@ -335,24 +336,37 @@ def common_shells(
     }
     for target in targets:
         _check_predictable(dataset.root, source, target, by_platform, shared)
-    left_out = {
-        shell.name: shell
+    left_out = (
+        shell
         for scan in scans.values()
         for shell in scan.given_gradients.shells
         if not any(same_shell(shell.b_value, other.b_value) for other in shared)
-    }
-    if left_out:
-        lacking = [
-            platform
-            for platform, own in by_platform.items()
-            if not all(_has(scan, shell) for scan in own for shell in left_out.values())
-        ]
-        said = (
-            f"b = {', '.join(map(str, sorted(left_out)))} is not learned, as not every platform "
-            f"has it with {FEWEST_DIRECTIONS} directions ({', '.join(lacking)})"
-        )
-        warnings.warn(LeftOut(said, dataset.root), stacklevel=2)
+    )
+    for words in _left_out(scans, left_out):
+        warnings.warn(LeftOut(words, dataset.root), stacklevel=2)
     return tuple(common_b_value(dataset, subjects, source, shell.b_value) for shell in shared)
+
+
+def _left_out(
+    scans: Mapping[tuple[str, str], Acquisition], shells: Iterable[Shell]
+) -> Iterator[str]:
+    """Write which shells are not learned, and why: whole platforms lack them, or single scans."""
+    names: dict[str, list[str]] = {}
+    for name, shell in sorted({shell.name: shell for shell in shells}.items()):
+        having = [place for place, scan in scans.items() if _has(scan, shell)]
+        platforms = {platform for _, platform in having}
+        where = list(dict.fromkeys(each for _, each in scans if each not in platforms))
+        lacking, helps = "platform", ""
+        if not where:
+            incomplete = [place for place in scans if place not in having]
+            people = {subject for subject, _ in incomplete}
+            lacking, where = "scan", [f"{subject} on {each}" for subject, each in incomplete]
+            if {each for subject, each in having if subject not in people} == platforms:
+                helps = f": leave out {listed(sorted(people))} to learn it"
+        enough = f"has it with {FEWEST_DIRECTIONS} directions ({', '.join(where)}){helps}"
+        names.setdefault(f"not every {lacking} {enough}", []).append(str(name))
+    for why, those in names.items():
+        yield f"b = {', '.join(those)} is not learned, as {why}"
 
 
 def _check_predictable(

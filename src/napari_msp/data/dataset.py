@@ -128,10 +128,13 @@ class TravellingHeads:
             raise UserError(f"has no scan of {subject}", self.root, remedy=remedy)
         return person_of(scans[0], scans[1:])
 
-    def copied(self, subjects: Iterable[str] | None = None) -> Iterator[tuple[str, str, str]]:
-        """Yield a subject and two platforms with the same scan, among some subjects or all."""
-        for subject in self.subjects if subjects is None else subjects:
-            own = [each for each in self.platforms if self.has(subject, each)]
+    def copied(
+        self, subjects: Iterable[str], platforms: Iterable[str]
+    ) -> Iterator[tuple[str, str, str]]:
+        """Yield a subject and two platforms with the same scan, among these."""
+        platforms = list(platforms)
+        for subject in subjects:
+            own = [each for each in platforms if self.has(subject, each)]
             for one, other in combinations(own, 2):
                 if same_scan(self.scans[subject, one], self.scans[subject, other]):
                     yield subject, other, one

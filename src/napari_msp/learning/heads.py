@@ -206,7 +206,7 @@ def prepare_study(
     for copy, subject in copies(taught):
         problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
         warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
-    for subject, platform, other in dataset.copied(training):
+    for subject, platform, other in dataset.copied(training, (settings.input, *targets)):
         problem = f"{subject} has the same scan on {platform} as on {other}: its copy is learned"
         warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     learned = [heads[subject] for subject in training]

@@ -144,7 +144,7 @@ def make_plan(
         ),
         doubts=(
             *tell_doubts(teachers, opened, subjects.test),
-            *_copied(opened, subjects.test),
+            *_copied(opened, subjects.test, (source, *targets)),
             *unlike,
             *(
                 said
@@ -253,11 +253,13 @@ def _unlike(
     )
 
 
-def _copied(datasets: Sequence[TravellingHeads], subjects: Sequence[str]) -> Iterator[str]:
+def _copied(
+    datasets: Sequence[TravellingHeads], subjects: Sequence[str], platforms: Sequence[str]
+) -> Iterator[str]:
     """Warn of, and yield, scans that are equal on two platforms, which show no scanner effect."""
     for dataset in datasets:
         there = [each for each in subjects if each in dataset.subjects]
-        for subject, platform, other in dataset.copied(there):
+        for subject, platform, other in dataset.copied(there, platforms):
             said = f"{dataset.root.name}: {subject} has the same scan on {platform} as on {other}"
             warnings.warn(said, CopiedScan, stacklevel=3)
             yield said
