@@ -26,9 +26,10 @@ os.environ["NAPARI_CONFIG"] = ""  # nobody's settings are read or written
 import numpy as np
 from responsiveness import Heartbeat
 
-from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
+from napari_msp.image_files import ImageFile
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
 from napari_msp.provenance import Provenance
 
@@ -88,7 +89,7 @@ def make_prediction(
     )
     place = folder / subject / "ses-ge" / "dwi"
     place.mkdir(parents=True)
-    stem = prediction_stem(scan, made.target, made.kind)
+    stem = ImageFile.predicted(scan, made.target, made.kind).stem
     stub = rng.random((4, 5, 6, 3)).astype(np.float32)  # a review looks at its maps alone
     write_nifti(place / f"{stem}_dwi.nii.gz", stub, AFFINE)
     maps = head(rng, shape, broken=number % 7 == 3)

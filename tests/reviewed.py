@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
+from napari_msp.image_files import ImageFile
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
 from napari_msp.provenance import Provenance
 
@@ -67,7 +68,7 @@ def write_prediction(
     provenance = replace(MADE, sources=(f"bids:source:{scan}",), **made)
     folder = root / f"sub-{subject}" / "ses-ge" / "dwi"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = prediction_stem(scan, provenance.target, provenance.kind)
+    stem = ImageFile.predicted(scan, provenance.target, provenance.kind).stem
     values = np.random.default_rng(seed).random((*shape, 3)).astype(np.float32)
     write_nifti(folder / f"{stem}_dwi.nii.gz", values, AFFINE)
     content = {**provenance.to_sidecar(), "Measures": dict(numbers or {})}

@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arrays", "foreign_errors", "formatting", "options", "plugins", "strict_json"),
     ("device", "files", "processes"),
-    ("bids", "provenance"),
+    ("bids", "image_files", "provenance"),
     ("data", "identity"),
     ("signal",),
     ("scan", "scan_sources"),
@@ -76,8 +76,8 @@ FEATURES: dict[str, set[str]] = {
 """Folders of the window, and which others each may know."""
 
 WITHOUT_TORCH = (
-    "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged",
-    "provenance", "review", "signal",
+    "alignment", "bids", "checking", "data", "errors", "identity", "image_files", "options",
+    "packaged", "provenance", "review", "signal",
 )  # fmt: skip
 
 MOST_FILES = 275

@@ -11,7 +11,6 @@ from napari_msp.bids import (
     DESCRIPTION,
     dataset_description,
     dataset_root,
-    map_beside,
     marked_input,
     nifti_stem,
     study_root,
@@ -19,6 +18,7 @@ from napari_msp.bids import (
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, UserError
 from napari_msp.files import write_json
+from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
 from napari_msp.provenance import Provenance
 
 MADE = Provenance(
@@ -88,6 +88,39 @@ def test_roots() -> None:
     assert study_root(scan) == Path("/study")
     assert study_root("/study/sub-01/dwi/sub-01_dwi.nii.gz") == Path("/study")
     assert study_root("/study/sub-01_dwi.nii.gz") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "meant"),
+    [
+        ("sub-01_desc-saMsp_dwi.nii.gz", "sub-01_desc-saMsp", ImageFile("sub-01_desc-saMsp")),
+        (
+            "sub-01_desc-saMspFirstStageB3000_model-sh_param-coefficients_dwimap.json",
+            "sub-01_desc-saMspFirstStage",
+            ImageFile("sub-01_desc-saMsp", COEFFICIENTS, 3000, first_stage=True, suffix=".json"),
+        ),
+        (
+            "sub-01_acq-xB1000_desc-b1200_model-tensor_param-fa_dwimap.nii.gz",
+            "sub-01_acq-xB1000",
+            ImageFile("sub-01_acq-xB1000", "fa", 1200, model="tensor"),
+        ),
+        (
+            "sub-01_desc-saMspB700Scan_dwiref.nii.gz",
+            "sub-01_desc-saMspScan",
+            ImageFile("sub-01_desc-saMsp", "dwiref", 700, beside="Scan"),
+        ),
+        (
+            "sub-01_desc-brain_mask.nii.gz",
+            "sub-01_desc-brain",
+            ImageFile("sub-01_desc-brain", "mask"),
+        ),
+        ("sub-01_T1w.nii.gz", "sub-01_T1w", None),
+    ],
+)
+def test_names_of_image_files_are_read_as_they_are_written(name, stem, meant) -> None:
+    assert ImageFile.parse(f"out/{name}") == meant
+    assert meant is None or str(meant) == name
+    assert stem_of(Path("out", name)) == stem
 
 
 def test_maps_beside_an_sh_image() -> None:

@@ -175,61 +175,6 @@ def undescribed_stem(path: str | Path) -> str:
     return re.sub(r"_desc-[A-Za-z0-9]+", "", bare_stem(path))
 
 
-def prediction_stem(dwi: str | Path, target: str, kind: str) -> str:
-    """Return the stem of predictions made from a scan.
-
-    >>> prediction_stem("sub-01_ses-ge_acq-st_dwi.nii.gz", "connectom_sa", "msp")
-    'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
-    """
-    return f"{undescribed_stem(dwi)}_desc-{plain_label(target)}{plain_label(kind).capitalize()}"
-
-
-def map_name(stem: str, model: str, parameter: str) -> str:
-    """Name a map after BEP016, the draft for diffusion derivatives.
-
-    >>> map_name("sub-01", "tensor", "fa")
-    'sub-01_model-tensor_param-fa_dwimap.nii.gz'
-    """
-    return f"{stem}_model-{model}_param-{parameter}_dwimap.nii.gz"
-
-
-COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
-"""Ending of the names of SH images."""
-
-
-def shell_stem(stem: str, shell: int) -> str:
-    """Distinguish the files of one of several shells by their `desc`.
-
-    BIDS has no entity for a b-value, and BEP016 none yet.
-
-    >>> shell_stem("sub-01_ses-ge_acq-st", 1200)
-    'sub-01_ses-ge_acq-st_desc-b1200'
-    >>> shell_stem("sub-01_desc-prismastMsp", 3000)
-    'sub-01_desc-prismastMspB3000'
-    """
-    if "desc" in entities(f"{stem}.nii"):
-        return f"{stem}B{shell}"
-    return f"{stem}_desc-b{shell}"
-
-
-def without_shell(stem: str) -> str:
-    """Undo `shell_stem`.
-
-    >>> without_shell("sub-01_desc-prismastMspB3000")
-    'sub-01_desc-prismastMsp'
-    """
-    return re.sub(r"(_desc-b|(?<=[A-Za-z0-9])B)\d+$", "", stem)
-
-
-def map_beside(coefficients: Path, parameter: str) -> Path | None:
-    """Return the file of another map of an SH image; None if the name is not an SH image's."""
-    if "param-coefficients" not in nifti_stem(coefficients):
-        return None
-    return coefficients.with_name(
-        coefficients.name.replace("param-coefficients", f"param-{parameter}")
-    )
-
-
 def dataset_root(path: str | Path) -> Path | None:
     """Return the root of the BIDS dataset that contains `path`: its `sub-` folder's parent."""
     for folder in absolute(path).parents:

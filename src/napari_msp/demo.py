@@ -3,15 +3,15 @@
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_msp.bids import prediction_stem
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom.platforms import INPUT_PLATFORM
 from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import write_json
+from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
 from napari_msp.packaged import TEACHING, packaged_model, packaged_models
@@ -108,8 +108,8 @@ def _compared(
 
 
 def _sh_image(scan: Path, target: str, name: str, out: Path) -> Path:
-    stem = prediction_stem(scan, target, name.lower())
-    return out / "harmonized" / f"{stem}_model-sh_param-coefficients_dwimap.nii.gz"
+    file = ImageFile.predicted(scan, target, name.lower())
+    return replace(file, what=COEFFICIENTS).at(out / "harmonized")
 
 
 def _summary(result: DemoTarget) -> str:

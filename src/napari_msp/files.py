@@ -11,13 +11,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -86,7 +85,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_folder(
-    folder: str | Path, last: str = "", replaced: re.Pattern[str] | None = None
+    folder: str | Path, last: str = "", replaced: Callable[[str], bool] | None = None
 ) -> Iterator[Path]:
     """Yield a temporary folder whose files move into `folder` together when the block succeeds.
 
@@ -100,7 +99,7 @@ def staged_folder(
         Ending of files that move after all others, older ones of their names being removed first:
         if one exists, so do the others, even if the process is killed while files move.
     replaced
-        Pattern of the whole names of older files to remove, even if nothing replaces them.
+        Whether an older file of this name is removed, even if nothing replaces it.
     """
     folder = Path(folder)
     with _stage(folder, folder) as stage:
@@ -113,7 +112,7 @@ def staged_folder(
             (folder / path.name).unlink(missing_ok=True)
         if replaced is not None:
             for path in [*folder.iterdir()]:
-                if replaced.fullmatch(path.name) and path.is_file():
+                if replaced(path.name) and path.is_file():
                     path.unlink()
         for path in files:
             path.replace(folder / path.name)

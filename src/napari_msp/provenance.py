@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,55 +202,6 @@ def provenance_of(path: Path) -> Provenance | None:
         return Provenance.from_sidecar(read_sidecar(path))
     except UserError:  # an unreadable sidecar states nothing
         return None
-
-
-FILES = "Files"
-"""Field of a predicted DWI's sidecar: the size in bytes of each file written with it, by name."""
-
-
-def sizes_of(folder: Path, stem: str) -> dict[str, int]:
-    """Return the sizes in bytes of all images and tables of a prediction in a folder, by name."""
-    names = sorted(folder.glob(f"{escape(stem)}*"))
-    return {each.name: each.stat().st_size for each in names if each.suffix != ".json"}
-
-
-def lost_files(dwi: Path) -> list[str]:
-    """Return the tables and mask that a predicted DWI lacks; empty if its sidecar lists none.
-
-    Maps and SH images, which are large, may have been deleted to save space.
-    """
-    own = bare_stem(dwi)
-    needed = tuple(f"{own}_{ending}." for ending in ("dwi", "mask"))
-    return [
-        name
-        for name in _noted_files(dwi)
-        if name.startswith(needed) and not (dwi.parent / name).exists()
-    ]
-
-
-def changed_files(dwi: Path) -> list[str]:
-    """Return the files written with a predicted DWI whose size has changed since.
-
-    Copies and full disks can truncate a file.
-    """
-    return [
-        name
-        for name, size in _noted_files(dwi).items()
-        if (dwi.parent / name).exists() and (dwi.parent / name).stat().st_size != size
-    ]
-
-
-def _noted_files(dwi: Path) -> dict[str, int]:
-    try:
-        noted = _mapping(read_sidecar(dwi).get(FILES))
-    except UserError:
-        return {}
-    # Names only: a note must not lead to another folder.
-    return {
-        name: size
-        for name, size in noted.items()
-        if isinstance(size, int) and Path(name).name == name
-    }
 
 
 # --- Corrections of a measured scan ------------------------------------------------------------

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_msp.bids import (
-    COEFFICIENTS,
     absolute,
     bare_stem,
     dataset_root,
     describe_derivative,
     entities,
-    map_name,
     platform_of,
-    shell_stem,
     subject_and_platform,
-    without_shell,
 )
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
@@ -29,6 +24,7 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
+from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.provenance import Provenance, source_path
 from napari_msp.signal.fitting import (
     fit_sh,
@@ -334,7 +330,7 @@ class Scan:
         """Write the SH image and every map as `<entities>_model-<m>_param-<p>_dwimap.nii.gz`.
 
         FA and related maps are computed from the measured signal if there is one. Each of several
-        shells has files of its own, distinguished by their `desc` entity, see `shell_stem`.
+        shells has files of its own, distinguished by their `desc` entity, see `ImageFile`.
 
         Parameters
         ----------
@@ -354,12 +350,10 @@ class Scan:
             When a file cannot be written; nothing is written then.
         """
         out, stem = Path(folder), self.file_stem
-        several = len(self.shells) > 1
-        parts = {
-            shell_stem(stem, shell) if several else stem: one
-            for shell, one in (self._by_shell if several else {0: self}).items()
-        }
-        names = [name for part in parts for name in _file_names(part)]
+        parts: list[tuple[int | None, Scan]] = [(None, self)]
+        if len(self.shells) > 1:
+            parts = [*self._by_shell.items()]
+        names = [name for shell, _ in parts for name in _file_names(stem, shell)]
         for name in names:
             if (out / name).exists() and not force:
                 raise UserError("exists already", out / name, remedy=Overwrite())
@@ -368,21 +362,27 @@ class Scan:
         with staged_folder(out, replaced=self._older(out) if force else None) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
-            for part, one in parts.items():
-                one._write(stage, _file_names(part), self._left_out)
+            for shell, one in parts:
+                one._write(stage, _file_names(stem, shell), self._left_out)
             if self.acquisition is not None:
                 self.acquisition.save_estimated_mask(stage, stem)
         return [out / name for name in names]
 
-    def _older(self, out: Path) -> re.Pattern[str] | None:
-        """Return a pattern of all maps that an earlier run may have made of it, of any shell."""
+    def _older(self, out: Path) -> Callable[[str], bool] | None:
+        """Return which maps an earlier run may have made of it, of any shell."""
         place = None if self.path is None else absolute(self.path).parent
         if self.provenance is not None and absolute(out) == place:
             return None  # SH images there are what `harmonize` predicted
-        stem = self.file_stem
-        shells = r"B\d+" if "desc" in entities(f"{stem}.nii") else r"_desc-b\d+"
-        endings = "|".join(re.escape(each.removesuffix(".nii.gz")) for each in _file_names(""))
-        return re.compile(rf"{re.escape(stem)}({shells})?({endings})\.(nii\.gz|json)")
+        names = _file_names(self.file_stem)
+
+        def is_older(name: str) -> bool:
+            file = ImageFile.parse(name)
+            if file is None or file.suffix not in (".nii.gz", ".json"):
+                return False
+            file = replace(file, suffix=".nii.gz")
+            return str(file) in names or str(replace(file, shell=None)) in names
+
+        return is_older
 
     def _write(self, folder: Path, names: Sequence[str], doubts: Sequence[str]) -> None:
         """Write the files of one shell; the sidecar contains the doubts about the whole scan."""
@@ -425,8 +425,11 @@ class Scan:
             When it was made in memory and has no name.
         """
         if self.path is not None:
-            stem = bare_stem(self.path).removesuffix(COEFFICIENTS)
-            return without_shell(stem) if isinstance(self.given_sh, Mapping) else stem
+            file = ImageFile.parse(self.path)
+            if file is None or not file.is_sh:
+                return bare_stem(self.path)
+            several = isinstance(self.given_sh, Mapping)
+            return (replace(file, shell=None) if several else file).beginning
         if self.given_subject:
             return self.given_subject
         remedy = Advice("write it to a file and load it from there, or name its subject")
@@ -446,7 +449,8 @@ def _scanned_elsewhere(path: Path) -> dict[str, Path]:
     return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}
 
 
-def _file_names(stem: str) -> list[str]:
+def _file_names(stem: str, shell: int | None = None) -> list[str]:
     """Return the names of the SH image and all maps."""
-    named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
-    return [map_name(stem, "sh", "coefficients"), *named]
+    maps = ((each.parameter, each.model) for each in MAPS.values())
+    files = [ImageFile(stem, what, shell, model=model) for what, model in maps]
+    return [*map(str, (ImageFile(stem, COEFFICIENTS, shell), *files))]

@@ -19,7 +19,6 @@ import pytest
 from dask_jobs import means
 
 from napari_msp import cohort
-from napari_msp.bids import prediction_stem
 from napari_msp.cli import main
 from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
 from napari_msp.cohort.cluster import Cluster
@@ -27,6 +26,7 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.device import free_memory
 from napari_msp.errors import Cancelled, Doubt, Overwrite, UserError, Words
 from napari_msp.files import sha256
+from napari_msp.image_files import ImageFile
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import Model, ModelNetwork, load_model, save_model
@@ -106,7 +106,7 @@ class Recorder:
             raise self.failures[subject]
         out.mkdir(parents=True, exist_ok=True)
         for target in targets:
-            stem = f"{prediction_stem(dwi, target, 'shresnet')}_dwi"
+            stem = f"{ImageFile.predicted(dwi, target, 'shresnet').stem}_dwi"
             (out / f"{stem}.nii.gz").write_bytes(b"image")
             made = Provenance(
                 target,

@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.bids import map_name
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
@@ -57,6 +56,7 @@ from napari_msp.evaluation.proof.values import QUANTITIES, measured_in_regions
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.formatting import csv_text
+from napari_msp.image_files import ImageFile
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
@@ -654,7 +654,7 @@ def write_maps(scan, folder, subject, factor=1.0):
     folder.mkdir(parents=True)
     maps = Scan(acquisition=scan).maps("signal")
     stem = f"{subject}_ses-prisma_acq-st"
-    paths = {key: folder / map_name(stem, "tensor", key) for key in ("fa", "md")}
+    paths = {key: ImageFile(stem, key, model="tensor").at(folder) for key in ("fa", "md")}
     for key, path in paths.items():
         write_nifti(path, (factor if key == "fa" else 1) * maps[key], scan.affine)
     return paths["md"]

@@ -11,9 +11,11 @@ import pytest
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
 from napari_msp.files import sha256
+from napari_msp.image_files import UNCERTAINTY, ImageFile, Uncertainty, changed_files
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import Rescaled, UnlikeTraining
+from napari_msp.inference.review_making import place_of
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
@@ -295,6 +297,27 @@ def test_a_forced_save_leaves_nothing_of_the_earlier_prediction(dwi, saved_model
             (out / name).touch()
         again()
         assert files() == plain | theirs
+
+
+def test_one_more_map_of_a_prediction_is_known_wherever_its_files_are(
+    dwi, saved_model, tmp_path, monkeypatch
+):
+    model, out, stem = load_model(saved_model), tmp_path / "out", f"{STEM}_desc-prismastMsp"
+    prediction = harmonize(model, load_acquisition(dwi), "prisma_st")
+    with monkeypatch.context() as patch:
+        patch.setitem(UNCERTAINTY, "twice", Uncertainty("disagreement", "SH units", "Once more"))
+        (image, *_) = prediction.save(out)
+        file = ImageFile(stem, "twice")
+        assert file.at(out).name in read_json(out / f"{stem}_dwi.json")["Files"]
+        assert file.in_shells(out) == {None: file.at(out)}
+        assert place_of(file.at(out)) == place_of(image) == (out, stem)
+        file.at(out).write_bytes(b"half")
+        assert changed_files(image) == [str(file)]
+        of_shell = replace(file, shell=3000).at(out)
+        of_shell.touch()
+        replace(prediction, disagreement_by_order=None).save(out, force=True)
+        assert not (of_shell.exists() or file.at(out).exists())
+        assert not changed_files(image)
 
 
 def _disk_full(*_: object, **__: object) -> None:

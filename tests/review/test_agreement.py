@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from napari_msp.review.agreement import agreement, cohens_kappa, fleiss_kappa
+from napari_msp.evaluation.statistics import cohens_kappa, fleiss_kappa
 from napari_msp.review.predictions import Review
 from napari_msp.review.rating_table import Rating
-from napari_msp.review.ratings import AllRatings
+from napari_msp.review.ratings import AllRatings, agreement
 from napari_msp.review.table import summary, write_table
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
+from napari_msp.image_files import ImageFile
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.provenance import Provenance
 from napari_msp.review.measures import MEASURES
@@ -34,7 +35,7 @@ def write(root: Path, number: int, snr: float, target: str = "prisma_st", seed: 
     )
     place = root / name / "ses-ge" / "dwi"
     place.mkdir(parents=True, exist_ok=True)
-    stem = place / f"{prediction_stem(scan, target, 'msp')}_dwi"
+    stem = place / f"{ImageFile.predicted(scan, target, 'msp').stem}_dwi"
     values = np.random.default_rng([number, seed]).random((2, 3, 4, 2)).astype(np.float32)
     write_nifti(stem.with_name(f"{stem.name}.nii.gz"), values, np.diag([2.0, 2.0, 2.0, 1.0]))
     write_json(stem.with_name(f"{stem.name}.json"), {**made.to_sidecar(), "Measures": {"SNR": snr}})

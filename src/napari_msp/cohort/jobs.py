@@ -10,12 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import is_dwi, prediction_stem, read_sidecar
+from napari_msp.bids import is_dwi, read_sidecar
 from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, UserError, Words, every
 from napari_msp.files import sha256, version_of
 from napari_msp.foreign_errors import explain
+from napari_msp.image_files import ImageFile, changed_files, lost_files
 from napari_msp.options import Options
-from napari_msp.provenance import Provenance, changed_files, lost_files
+from napari_msp.provenance import Provenance
 
 Poll = Callable[[], bool]
 
@@ -226,7 +227,7 @@ def has_predictions(task: Task) -> bool:
 
 def _prediction(task: Task, target: str) -> tuple[Path, Provenance] | None:
     """Return a target's prediction and its provenance; None if it is not complete."""
-    image = task.out / f"{prediction_stem(task.dwi, target, task.kind)}_dwi.nii.gz"
+    image = ImageFile.predicted(task.dwi, target, task.kind).at(task.out)
     if not image.exists() or lost_files(image):
         return None
     try:

@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_msp.alignment.registration import SURE, find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import map_beside
 from napari_msp.data.gradients import same_shell
 from napari_msp.data.lattice import (
     Lattice,
@@ -23,6 +22,7 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.formatting import listed
 from napari_msp.identity import may_be_same
+from napari_msp.image_files import map_beside
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.maps import Maps

@@ -1,9 +1,11 @@
-"""Statistics of errors: paired tests as in the paper, permutations, effect sizes, intervals.
+"""Statistics: paired tests as in the paper, permutations, effect sizes, intervals, agreement.
 
 Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals are over subjects:
 Student's t for a few, else a bootstrap with fixed random numbers, so that a table's stay the same.
+Raters agree by Cohen's kappa of each two, Fleiss' of three or more: 0 by chance, 1 fully.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -355,3 +357,101 @@ def _t(sums: FloatArray, d: FloatArray, counts: FloatArray) -> FloatArray:
     left = 1 - np.square(sums) / (counts * squares)
     # All differences equal and of one sign: the clearest case, without a division by 0.
     return np.asarray(np.sqrt((counts - 1) * (1 / np.maximum(left, ROUNDING) - 1)))
+
+
+# --- Agreement of raters -------------------------------------------------------------------------
+
+CONFIDENT = 1.959964
+"""Half-width of a 95 % interval in standard errors."""
+
+NO_ERROR = 1e-6
+"""Error below which it is 0 but for rounding, and means nothing."""
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Agreement beyond chance, with its large-sample error (Fleiss, Cohen and Everitt 1969).
+
+    `value` is None if nothing is rated, or all verdicts are the same; `error` if it is unknown.
+    `observed` and `expected` are the shares of agreement, seen and by chance.
+    """
+
+    value: float | None
+    error: float | None
+    observed: float
+    expected: float
+    count: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval, within [-1, 1].
+
+        Without disagreement the large-sample error is 0, for two ratings as for a thousand: the low
+        end is then that of the share of agreement (Clopper and Pearson), at the same chance. There
+        is none with full disagreement, nor for two predictions with some.
+        """
+        if self.value is None or self.error is None:
+            return None
+        if math.isclose(self.observed, 1):
+            share = (0.05 / 2) ** (1 / self.count)
+            return max(-1.0, (share - self.expected) / (1 - self.expected)), 1.0
+        if self.error < NO_ERROR or self.count < FOR_INTERVAL:
+            return None
+        low, high = (self.value + sign * CONFIDENT * self.error for sign in (-1, 1))
+        return max(-1.0, low), min(1.0, high)
+
+
+def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool = False) -> Kappa:
+    """Return the kappa of two raters (Cohen 1960).
+
+    Parameters
+    ----------
+    table
+        (C, C) counts: the first rater chose the row's and the second the column's category.
+    weighted
+        Whether half-way apart counts half (linear weights), for ordered categories.
+
+    Examples
+    --------
+    >>> round(cohens_kappa([[20, 5], [10, 15]]).value, 3)
+    0.4
+    """
+    counts = np.asarray(table, dtype=float)
+    total, size = counts.sum(), len(counts)
+    if total == 0:
+        return Kappa(None, None, 0.0, 0.0, 0)
+    shares = counts / total
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    places = np.arange(size)
+    weights = 1 - np.abs(places[:, None] - places) / max(1, size - 1) if weighted else np.eye(size)
+    observed = float((weights * shares).sum())
+    expected = float((weights * np.outer(rows, columns)).sum())
+    if math.isclose(expected, 1):
+        return Kappa(None, None, observed, expected, int(total))
+    value = (observed - expected) / (1 - expected)
+    # Fleiss, Cohen and Everitt 1969: weights' means over the other rater's categories.
+    of_rows, of_columns = weights @ columns, rows @ weights
+    deviations = weights - (of_rows[:, None] + of_columns) * (1 - value)
+    variance = (shares * deviations**2).sum() - (value - expected * (1 - value)) ** 2
+    error = math.sqrt(max(0.0, float(variance)) / total) / (1 - expected)
+    return Kappa(value, error, observed, expected, int(total))
+
+
+def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
+    """Return the kappa of several raters (Fleiss 1971).
+
+    (N, C) counts: how many raters, the same number for each, put each item into each category.
+    """
+    given = np.asarray(counts, dtype=float)
+    if given.size == 0:
+        return Kappa(None, None, 0.0, 0.0, 0)
+    raters = given.sum(axis=1)
+    if raters.min() != raters.max() or raters[0] < 2:
+        raise ValueError("each must be rated by the same number of raters, two or more")
+    number = float(raters[0])
+    observed = float(((given**2).sum(axis=1) - number).mean() / (number * (number - 1)))
+    expected = float(np.square(given.sum(axis=0) / given.sum()).sum())
+    if math.isclose(expected, 1):
+        return Kappa(None, None, observed, expected, len(given))
+    value = (observed - expected) / (1 - expected)
+    return Kappa(value, None, observed, expected, len(given))

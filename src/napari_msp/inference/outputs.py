@@ -1,9 +1,9 @@
 """Writing of predictions as files that keep the input's BIDS entities."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Unpack
@@ -18,11 +18,9 @@ from napari_msp.bids import (
     absolute,
     dataset_root,
     describe_derivative,
-    map_name,
+    gradient_files,
     mask_sidecar,
-    prediction_stem,
     refuse_among_scans,
-    shell_stem,
     sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
@@ -32,6 +30,15 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import refuse_unwritable_folder, sha256, staged_folder, write_json
 from napari_msp.identity import files_read, taught_by
+from napari_msp.image_files import (
+    COEFFICIENTS,
+    FILES,
+    UNCERTAINTY,
+    ImageFile,
+    is_of_prediction,
+    lost_files,
+    sizes_of,
+)
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import fitting_shells, prepare_input
@@ -43,11 +50,11 @@ from napari_msp.inference.review_making import (
     place_of,
     truth_of,
 )
-from napari_msp.inference.review_maps import older, sidecar_of, write_review_maps
+from napari_msp.inference.review_maps import is_review_map, sidecar_of, write_review_maps
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings, with_settings
-from napari_msp.provenance import FILES, Provenance, lost_files, sizes_of
+from napari_msp.provenance import Provenance
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
@@ -116,7 +123,7 @@ def harmonize_to_folder(
     stems: dict[str, str] = {}
     wrong: list[UserError] = []  # reported together with those of `fitting_shells`
     for target in list(targets) or model.targets:
-        stem = prediction_stem(acquisition.path or "", target, model.kind)
+        stem = ImageFile.predicted(acquisition.path or "", target, model.kind).stem
         try:
             model.single(target)  # an unknown target is an error before the first one is computed
             stems[target] = _free(out, stem, force)
@@ -131,10 +138,10 @@ def harmonize_to_folder(
         fitting_shells(model, acquisition, options, *wrong)
     prepared = prepare_input(model, scan, options)
     with (
-        _review_stage(out, stems.values(), describe)
+        _review_stage(out, [*stems.values()], describe)
         if review_maps
         else nullcontext() as for_review,
-        _staged(out, describe, acquisition, stems.values(), force) as stage,
+        _staged(out, describe, acquisition, [*stems.values()], force) as stage,
     ):
         for prediction in predict_targets(
             model, prepared, list(stems), options, progress=progress, cancelled=cancelled
@@ -143,7 +150,7 @@ def harmonize_to_folder(
             made = _write(stage, stem, prediction, table_of, acquisition, gradients)
             if for_review is not None:
                 for_review(stage, stem, prediction, made, cancelled)
-    return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
+    return [ImageFile(stem).at(out) for stem in stems.values()]
 
 
 def save_prediction(
@@ -185,7 +192,7 @@ def save_prediction(
         made = _write(stage, stem, prediction, table_of, acquisition, gradients)
         for_review(stage, stem, prediction, made, None)
         names = [path.name for path in stage.iterdir()]
-    dwi = f"{stem}_dwi.nii.gz"
+    dwi = str(ImageFile(stem))
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
 
@@ -283,7 +290,7 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
 
 def _free(out: Path, stem: str, force: bool) -> str:
     """Refuse an existing name unless forced; a prediction without its table or mask is redone."""
-    written = out / f"{stem}_dwi.nii.gz"
+    written = ImageFile(stem).at(out)
     if written.exists() and not force and not lost_files(written):
         raise UserError("exists already", written, remedy=Overwrite())
     return stem
@@ -291,17 +298,14 @@ def _free(out: Path, stem: str, force: bool) -> str:
 
 @contextmanager
 def _staged(
-    out: Path, describe: bool, source: Acquisition, stems: Iterable[str], force: bool
+    out: Path, describe: bool, source: Acquisition, stems: Collection[str], force: bool
 ) -> Iterator[Path]:
     """Yield a folder whose files move into `out` together, described if `out` is not yet.
 
     All files of older predictions with the same stems are removed: an expected error that the new
     one lacks would be taken for its own.
     """
-    stems = list(stems)
-    written = rf"dwi|mask|model-sh_param-(coefficients|{'|'.join(_SURE)})_dwimap"
-    names = "|".join(map(re.escape, stems))
-    older = re.compile(rf"({names})(FirstStage)?(B\d+)?_({written})\..+")
+    older = partial(is_of_prediction, stems=stems)
     # A DWI last: if it exists, the whole prediction does, even if the process was killed.
     with staged_folder(out, last="_dwi.nii.gz", replaced=older) as stage:
         yield stage
@@ -317,15 +321,15 @@ ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 
 @contextmanager
-def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[ForReview]:
+def _review_stage(out: Path, stems: Sequence[str], describe: bool) -> Iterator[ForReview]:
     """Yield a function that makes the review maps of a prediction; they move to their place last.
 
     The root is that of `place_of`, or `out` itself if it is about to be described.
     """
     refuse_unwritable_folder(out)  # else an error would name the maps' folder
-    stems = list(stems)
-    root = out if describe else place_of(out / f"{stems[0]}_dwi.nii.gz")[0]
-    with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older(stems)) as stage:
+    root = out if describe else place_of(ImageFile(stems[0]).at(out))[0]
+    older = partial(is_review_map, stems=stems)
+    with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older) as stage:
 
         def write(
             folder: Path,
@@ -336,11 +340,7 @@ def _review_stage(out: Path, stems: Iterable[str], describe: bool) -> Iterator[F
         ) -> None:
             truth = truth_of(prediction.source, prediction.target)
             maps = maps_of_prediction(prediction, truth, cancelled)
-            sources = {
-                shell: folder
-                / map_name(stem if shell is None else shell_stem(stem, shell), "sh", "coefficients")
-                for shell in maps
-            }
+            sources = {shell: ImageFile(stem, COEFFICIENTS, shell).at(folder) for shell in maps}
             source = prediction.source
             beside = {
                 "scan": None if source is None else source.path,
@@ -428,7 +428,7 @@ def _write(
     # One b=0 image for all shells.
     volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
     affine = next(iter(parts.values())).image.affine
-    dwi = folder / f"{stem}_dwi.nii.gz"
+    dwi, mask = ImageFile(stem).at(folder), ImageFile(stem, "mask").at(folder)
     acquisition.save_estimated_mask(folder, stem.partition("_desc-")[0])
     write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
     b0 = round(next(iter(parts.values())).image.b0_weighting, 1)
@@ -438,48 +438,31 @@ def _write(
         np.concatenate([[b0], *(table.b_values for table in tables.values())]),
         np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
     )
-    write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
-    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.mask, affine, like=like)
+    write_gradients(with_b0, *gradient_files(dwi), affine)
+    write_nifti(mask, prediction.mask, affine, like=like)
     about_mask = mask_sidecar("The input's mask on the prediction's lattice", made.sources)
-    write_json(folder / f"{stem}_mask.json", about_mask)
+    write_json(sidecar_path(mask), about_mask)
     for shell, part in parts.items():
         own = shell if len(parts) > 1 else None
-        _write_shell(folder, stem, own, part, made, like)
-    write_json(folder / f"{stem}_dwi.json", {**sidecar, FILES: sizes_of(folder, stem)})
+        _write_shell(folder, ImageFile(stem, COEFFICIENTS, own), part, made, like)
+    write_json(sidecar_path(dwi), {**sidecar, FILES: sizes_of(folder, stem)})
     return made
 
 
-_SURE = {
-    "disagreement": ("SH units", "How far the terms of equation (1) differ"),
-    "disagreement0": ("SH units", "How far the terms of equation (1) differ in order 0"),
-    "expectederror": ("SH units²", "Squared error to expect, as the model was calibrated"),
-}
-"""Units and meanings of uncertainty maps, by the `param` in their names."""
-
-
 def _write_shell(
-    folder: Path,
-    stem: str,
-    shell: int | None,
-    prediction: Prediction,
-    made: Provenance,
-    like: nib.Nifti1Image,
+    folder: Path, image: ImageFile, prediction: Prediction, made: Provenance, like: nib.Nifti1Image
 ) -> None:
-    """Write the SH images of one shell; with several shells, names contain the shell's."""
-
-    def name(what: str, stem: str = stem) -> Path:
-        return folder / map_name(stem if shell is None else shell_stem(stem, shell), "sh", what)
-
+    """Write the SH images and the uncertainty of one shell, named like its SH image."""
     affine = prediction.image.affine
-    write_sh(name("coefficients"), prediction.image, made.to_sidecar(), like=like)
+    write_sh(image.at(folder), prediction.image, made.to_sidecar(), like=like)
     if prediction.first_stage is not None:
-        first = replace(made, stage="first").to_sidecar()
-        write_sh(
-            name("coefficients", f"{stem}FirstStage"), prediction.first_stage, first, like=like
-        )
-    sure = prediction.disagreement, prediction.order_0_disagreement, prediction.expected_error
-    for (what, (unit, meaning)), values in zip(_SURE.items(), sure, strict=True):
+        first = replace(image, first_stage=True).at(folder)
+        about_first = replace(made, stage="first").to_sidecar()
+        write_sh(first, prediction.first_stage, about_first, like=like)
+    for parameter, each in UNCERTAINTY.items():
+        values: FloatArray | None = getattr(prediction, each.attribute)
         if values is not None:
-            write_nifti(name(what), values, affine, like=like)
-            about = {"Description": meaning, "Units": unit, "Sources": list(made.sources)}
-            write_json(sidecar_path(name(what)), about)
+            path = replace(image, what=parameter).at(folder)
+            write_nifti(path, values, affine, like=like)
+            about = {"Description": each.meaning, "Units": each.units}
+            write_json(sidecar_path(path), {**about, "Sources": list(made.sources)})

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import prediction_stem, shell_stem
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, RunJob, UserError
 from napari_msp.identity import Person
+from napari_msp.image_files import ImageFile
 from napari_msp.networks.equation import contribution, second_stage
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
@@ -98,9 +98,9 @@ class Prediction(Scan):
         if self.model is None or self.source is None:
             return super().file_stem
         scan = self.source.path or f"{self.source.file_stem}.nii.gz"
-        stem = prediction_stem(scan, self.target, self.model.kind)
+        file = ImageFile.predicted(scan, self.target, self.model.kind)
         alone = len(self.model.card.sh.b_values) > 1 and not self.parts
-        return shell_stem(stem, self.shells[0]) if alone else stem
+        return (replace(file, shell=self.shells[0]) if alone else file).beginning
 
     @cached_property
     def person(self) -> Person:

@@ -5,7 +5,6 @@ Maps are made from memory during writing, or from files later; `review_maps` sto
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import DESCRIPTION, absolute, map_beside, map_name, nifti_stem
+from napari_msp.bids import DESCRIPTION, absolute
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError, stop_if
+from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
 from napari_msp.inference.review_maps import (
     MadeFrom,
     ReviewImage,
@@ -25,8 +25,8 @@ from napari_msp.inference.review_maps import (
     UncertaintyName,
     Without,
     has_review_maps,
+    parameter_of,
     read_review_maps,
-    sh_images,
     write_review_maps,
 )
 from napari_msp.provenance import Provenance, source_path
@@ -102,10 +102,11 @@ def make_review_maps(
     """
     path = Path(prediction)
     folder, stem = place_of(path)
-    sources = sh_images(path.parent, stem)
+    image = ImageFile(stem, COEFFICIENTS)
+    sources = image.in_shells(path.parent)
     if not sources:
-        alone = path.with_name(map_name(stem, "sh", "coefficients"))
-        raise UserError("there is no such file", alone, remedy=Advice("give a prediction"))
+        remedy = Advice("give a prediction")
+        raise UserError("there is no such file", image.at(path.parent), remedy=remedy)
     first = load_scan(next(iter(sources.values())))
     made_by = first.provenance
     if scan is None:
@@ -180,8 +181,7 @@ def place_of(prediction: str | Path) -> tuple[Path, str]:
             kind = read_json(folder / DESCRIPTION, foreign=True).get("DatasetType")
             root = folder if kind == "derivative" else root
             break
-    ending = r"(_dwi|(B\d+)?_model-[A-Za-z]+_param-[A-Za-z0-9]+_dwimap)$"
-    return root, re.sub(ending, "", nifti_stem(path))
+    return root, stem_of(path)
 
 
 def _opened(path: str | Path | Without | None, notes: list[str]) -> Scan | None:
@@ -200,7 +200,7 @@ def _opened(path: str | Path | Without | None, notes: list[str]) -> Scan | None:
 def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | None:
     names: tuple[UncertaintyName, ...] = ("expected error", "disagreement")
     for name in names:
-        path = map_beside(coefficients, name.replace(" ", ""))
+        path = map_beside(coefficients, parameter_of(name))
         if path is not None and path.exists():
             return name, read_voxels(open_nifti(path), path)
     return None

@@ -9,16 +9,15 @@ series, so that the images are comparable. `review_making` makes them.
 
 from __future__ import annotations
 
-import glob
 import gzip
 import hashlib
 import importlib.metadata
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -29,11 +28,12 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import absolute, entities, gradient_files, map_name, shell_stem
+from napari_msp.bids import absolute, entities, gradient_files
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import staged_folder, stamp_of, write_json
+from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.strict_json import read_json
 
 MAPS_FOLDER = Path("review", "maps")
@@ -194,7 +194,7 @@ def write_review_maps(
     with (
         nullcontext(stage)
         if stage is not None
-        else staged_folder(sidecar.parent, replaced=older([stem])) as made_in
+        else staged_folder(sidecar.parent, replaced=partial(is_review_map, stems=[stem])) as made_in
     ):
         for shell, each in maps.items():
             noted = None
@@ -206,26 +206,25 @@ def write_review_maps(
     return sidecar
 
 
-def older(stems: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of all maps, by the predictions' stems, that new ones replace."""
-    names = "|".join(map(re.escape, stems))
-    return re.compile(rf"({names})(B\d+)?(Scan|Truth)?_(mask|dwiref|review|model-.+_dwimap)\..+")
+def is_review_map(name: str, stems: Collection[str]) -> bool:
+    """Return whether a file in a folder of maps is one of these predictions'."""
+    file = ImageFile.parse(name)
+    return file is not None and bool({file.stem, replace(file, beside="").beginning} & {*stems})
 
 
 def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) -> dict[str, Any]:
     """Write the maps of one shell; return their part of the sidecar."""
-    part = stem if shell is None else shell_stem(stem, shell)
     images = {name: image for name in _IMAGES if (image := getattr(maps, name)) is not None}
     for name, image in images.items():
-        files, affine = _files(part + _IMAGES[name]), image.lattice.affine
-        _write(stage / files["average"], image.average, affine, AVERAGE_STEP)
-        _write(stage / files["colour"], image.colour / np.float32(255), affine, COLOUR_STEP)
-        _write(stage / files["mask"], image.mask, affine, 1.0)
+        files, affine = _files(stem, shell, name), image.lattice.affine
+        _write(files["average"].at(stage), image.average, affine, AVERAGE_STEP)
+        _write(files["colour"].at(stage), image.colour / np.float32(255), affine, COLOUR_STEP)
+        _write(files["mask"].at(stage), image.mask, affine, 1.0)
     if maps.uncertainty is not None:
-        path = stage / _uncertainty_file(part, maps.uncertainty_name)
+        path = ImageFile(stem, parameter_of(maps.uncertainty_name), shell).at(stage)
         _write(path, maps.uncertainty, maps.prediction.lattice.affine)
     if maps.scan is not None and maps.b0 is not None:
-        _write(stage / _b0_file(part), maps.b0, maps.scan.lattice.affine)
+        _write(_b0_file(stem, shell).at(stage), maps.b0, maps.scan.lattice.affine)
     return {
         "Shell": shell,
         "Images": list(images),
@@ -269,20 +268,18 @@ def read_review_maps(
         if len(shells) > 1:  # shells that were not seen must not be judged by this one
             every = ", ".join(str(each) for each in shells)
             said = (f"b = {notes['Shell']} of {every} s/mm²", *said)
-        part = stem if notes["Shell"] is None else shell_stem(stem, int(notes["Shell"]))
+        own = None if notes["Shell"] is None else int(notes["Shell"])
         wanted = {
-            (name, what): file
-            for name in names
-            for what, file in _files(part + _IMAGES[name]).items()
+            (name, what): file for name in names for what, file in _files(stem, own, name).items()
         }
         if named is not None:
-            wanted["prediction", "uncertainty"] = _uncertainty_file(part, named)
+            wanted["prediction", "uncertainty"] = ImageFile(stem, parameter_of(named), own)
         if notes["B0"]:
-            wanted["scan", "b0"] = _b0_file(part)
+            wanted["scan", "b0"] = _b0_file(stem, own)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError("is no sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
     with ThreadPoolExecutor(len(wanted)) as pool:  # zlib and NumPy release Python's lock
-        paths = [sidecar.parent / file for file in wanted.values()]
+        paths = [file.at(sidecar.parent) for file in wanted.values()]
         read = dict(zip(wanted, pool.map(_read, paths), strict=True))
     values, images = {what: of for what, (of, _) in read.items()}, {}
     for name in names:
@@ -341,25 +338,11 @@ def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path
     parts = aside.parts[: aside.parts.index(subject)] if subject in aside.parts else aside.parts
     if ".." in parts:  # it is outside the folder
         parts = ()
-    return Path(folder, MAPS_FOLDER, *parts, subject, f"{stem}_review.json")
+    return ImageFile(stem, "review", suffix=".json").at(Path(folder, MAPS_FOLDER, *parts, subject))
 
 
 def _place(files: MadeFrom | None) -> Path | None:
     return None if files is None else files.prediction.parent
-
-
-def sh_images(folder: Path, stem: str) -> dict[int | None, Path]:
-    """Find the SH images of a prediction's shells; the key is None for a single shell."""
-    alone = folder / map_name(stem, "sh", "coefficients")
-    if alone.exists():
-        return {None: alone}
-    ending = alone.name.removeprefix(stem)
-    found = {
-        int(match[1]): path
-        for path in folder.glob(f"{glob.escape(stem)}B*{ending}")
-        if (match := re.fullmatch(rf"{re.escape(stem)}B(\d+){re.escape(ending)}", path.name))
-    }
-    return dict(sorted(found.items()))
 
 
 def quick_digest(path: str | Path) -> str:
@@ -404,7 +387,7 @@ def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom 
     if files is None:
         return ""
     place = absolute(files.prediction.parent)
-    there = {place / path.name for path in sh_images(place, stem).values()}
+    there = {place / path.name for path in ImageFile(stem, COEFFICIENTS).in_shells(place).values()}
     of = {absolute(path) for path in made}
     if of and (of != there if there else any(path.parent != place for path in of)):
         return "prediction"
@@ -438,20 +421,23 @@ def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
     return bool(noted["Stamps"] == stamps or noted["Digests"] == _state(path)["Digests"])
 
 
-def _files(part: str) -> dict[str, str]:
+def _files(stem: str, shell: int | None, image: str) -> dict[str, ImageFile]:
+    """Return the files of one image: prediction, scan or truth."""
+    average = ImageFile(stem, "average", shell, beside=_IMAGES[image])
     return {
-        "average": map_name(part, "sh", "average"),
-        "colour": map_name(part, "tensor", "colourfa"),
-        "mask": f"{part}_mask.nii.gz",
+        "average": average,
+        "colour": replace(average, what="colourfa", model="tensor"),
+        "mask": replace(average, what="mask"),
     }
 
 
-def _uncertainty_file(part: str, name: str | None) -> str:
-    return map_name(part, "sh", (name or "uncertainty").replace(" ", ""))
+def parameter_of(uncertainty: str | None) -> str:
+    """Return the `param` of an uncertainty in the names of files."""
+    return (uncertainty or "uncertainty").replace(" ", "")
 
 
-def _b0_file(part: str) -> str:
-    return f"{part}{_IMAGES['scan']}_dwiref.nii.gz"
+def _b0_file(stem: str, shell: int | None) -> ImageFile:
+    return ImageFile(stem, "dwiref", shell, beside=_IMAGES["scan"])
 
 
 def _write(

@@ -13,7 +13,6 @@ import numpy as np
 
 from napari_msp.alignment.registration import brain_image, estimate_displacement
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import map_name, shell_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import look_for_mask
 from napari_msp.data.masks import volume_of
@@ -21,6 +20,7 @@ from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import reserved, stamp_of, write_json
+from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.measures import MEASURED, Kept, nothing_of, read_kept, still_known
 from napari_msp.review.predictions import FOLDER, Entry, Review, place_in
@@ -150,7 +150,7 @@ def _snr(entry: Entry, opened: Opened, _: object) -> float | None:
 
 
 def _mask_file(entry: Entry) -> Path:
-    return entry.prediction.with_name(f"{entry.stem}_mask.nii.gz")
+    return ImageFile(entry.stem, "mask").at(entry.prediction.parent)
 
 
 def _mask(entry: Entry) -> tuple[MaskArray, FloatArray]:
@@ -162,11 +162,7 @@ def _mask(entry: Entry) -> tuple[MaskArray, FloatArray]:
 
 def _maps(entry: Entry, parameter: str) -> list[Path]:
     """Return the files of a map, one for each shell."""
-    alone = entry.prediction.with_name(map_name(entry.stem, "sh", parameter))
-    if alone.is_file():
-        return [alone]
-    pattern = map_name(shell_stem(entry.stem, 0)[:-1] + "*", "sh", parameter)
-    return sorted(entry.prediction.parent.glob(pattern))
+    return [*ImageFile(entry.stem, parameter).in_shells(entry.prediction.parent).values()]
 
 
 def _largest(entry: Entry, parameter: str, middle: Callable[[FloatArray], float]) -> float:
@@ -181,7 +177,7 @@ def _error(entry: Entry, opened: Opened, poll: Callable[[], None]) -> float:
     """Return the mean squared error of SH coefficients, for the worst shell."""
     assert entry.truth is not None
     truth, errors = load_scan(entry.truth), []
-    for path in _maps(entry, "coefficients"):
+    for path in _maps(entry, COEFFICIENTS):
         poll()
         prediction = load_scan(path)
         true = truth.at_shell(prediction.b_value)
@@ -222,6 +218,6 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
         lambda entry: entry.scan is not None and entry.truth is not None,
         _displacement,
     ),
-    "error": (lambda entry: entry.truth is not None and bool(_maps(entry, "coefficients")), _error),
+    "error": (lambda entry: entry.truth is not None and bool(_maps(entry, COEFFICIENTS)), _error),
 }
 """By measure: whether an entry has the necessary files, and the function that measures it."""

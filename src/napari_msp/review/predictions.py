@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.bids import (
-    COEFFICIENTS,
+    NIFTI_SUFFIXES,
     absolute,
-    bare_stem,
     dataset_root,
     entities,
     is_dwi,
@@ -21,7 +20,6 @@ from napari_msp.bids import (
     platform_of,
     sidecar_path,
     study_root,
-    without_shell,
 )
 from napari_msp.data.dataset import scans_in
 from napari_msp.data.nifti import content_hash
@@ -29,6 +27,7 @@ from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import stamp_of, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
+from napari_msp.image_files import ImageFile
 from napari_msp.inference.review_making import not_there, place_of
 from napari_msp.inference.review_maps import MadeFrom, Without
 from napari_msp.provenance import Provenance, source_path
@@ -350,21 +349,20 @@ def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
     for here, folders, names in walk(folder):
         folders[:] = [each for each in folders if each not in SKIPPED and not each.startswith(".")]
         for name in names:
-            if name.startswith("."):
+            file = ImageFile.parse(name)
+            if file is None or name.startswith("."):
                 continue
-            if name.endswith(("_dwi.nii.gz", "_dwi.nii")):
-                path = here / name
-                if "_desc-" in name and is_dwi(path):
-                    found.setdefault(here / bare_stem(path), _Files()).dwi = path
+            path, is_image = here / name, file.suffix in NIFTI_SUFFIXES
+            described = "_desc-" in file.beginning
+            if file.what == "dwi" and is_image:
+                if described and is_dwi(path):
+                    found.setdefault(here / file.beginning, _Files()).dwi = path
                 else:
                     foreign.append(path)
-            elif name.endswith((f"{COEFFICIENTS}.nii.gz", f"{COEFFICIENTS}.nii")):
-                stem = without_shell(name.partition(COEFFICIENTS)[0])
-                if "_desc-" in stem and not stem.endswith("FirstStage"):
-                    found.setdefault(here / stem, _Files()).coefficients.append(here / name)
-            elif name.endswith("_dwi.json") and "_desc-" in name:
-                stem = name.removesuffix("_dwi.json")
-                found.setdefault(here / stem, _Files()).sidecar = here / name
+            elif file.is_sh and is_image and not file.first_stage and "_desc-" in file.stem:
+                found.setdefault(here / file.stem, _Files()).coefficients.append(path)
+            elif file.what == "dwi" and file.suffix == ".json" and described:
+                found.setdefault(here / file.beginning, _Files()).sidecar = path
     return found
 
 

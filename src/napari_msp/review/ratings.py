@@ -1,6 +1,7 @@
 """Raters' judgements of predictions: given, undone, read for all raters, and merged.
 
-Also the tags to choose from, and the order and names of predictions in blind rating.
+Also the tags to choose from, the order and names of predictions in blind rating, and how far raters
+agree. Only ratings of the same prediction are compared: one that was made again is another.
 
 Every rating reads the table again (`rating_table`) before it is written under a lock, so that two
 windows of one rater lose nothing of each other's; the later rating of a prediction counts.
@@ -14,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.evaluation.statistics import Kappa, cohens_kappa, fleiss_kappa
 from napari_msp.files import reserved, write_json
 from napari_msp.formatting import counted
 from napari_msp.options import several
@@ -384,3 +387,105 @@ def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> B
     if kept is not hide_roles:
         write_json(path, {"Seed": seed, "HideRoles": hide_roles})
     return Blind(seed, hide_roles)
+
+
+# --- Agreement of raters -------------------------------------------------------------------------
+
+ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
+"""Verdicts from good to bad: "doubtful" is nearer to both than they are to each other."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Agreement of two raters.
+
+    Attributes
+    ----------
+    kappa, weighted
+        Cohen's kappa, and with linear weights: "doubtful" is half-way.
+    differing
+        Keys of the predictions with different verdicts, and both verdicts.
+    other_files
+        Number of predictions that both rated, but not the same file: made again in between.
+    """
+
+    raters: tuple[str, str]
+    kappa: Kappa
+    weighted: Kappa
+    differing: dict[str, tuple[Verdict, Verdict]]
+    other_files: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of all raters.
+
+    Attributes
+    ----------
+    pairs
+        Every two raters who rated something in common.
+    all_raters
+        Fleiss' kappa of all raters, if there are three or more, over what all of them rated.
+    differing
+        Keys of the predictions with different verdicts, and each rater's verdict; those that some
+        pass and others fail come first.
+    """
+
+    pairs: tuple[Pair, ...]
+    all_raters: Kappa | None
+    differing: dict[str, dict[str, Verdict]]
+
+
+def agreement(ratings: AllRatings) -> Agreement:
+    """Compare all raters of a folder; a rating without verdict does not count."""
+    given: dict[str, Given] = {
+        rater: {
+            (key, each.prediction_hash): each.verdict
+            for key, each in theirs.items()
+            if each.verdict is not None
+        }
+        for rater, theirs in ratings.by_rater.items()
+    }
+    pairs = [_pair((one, other), given[one], given[other]) for one, other in combinations(given, 2)]
+    differing: dict[str, dict[str, Verdict]] = {}
+    for pair in pairs:
+        for key, verdicts in pair.differing.items():
+            differing.setdefault(key, {}).update(zip(pair.raters, verdicts, strict=True))
+    return Agreement(
+        tuple(pair for pair in pairs if pair.kappa.count or pair.other_files),
+        _of_all(list(given.values())) if len(given) > 2 else None,
+        dict(sorted(differing.items(), key=lambda each: (-_apart(each[1].values()), each[0]))),
+    )
+
+
+Given = dict[tuple[str, str], Verdict]
+"""A rater's verdicts by key and hash of the rated prediction."""
+
+
+def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
+    said = {
+        key: (verdict, other[key, made])
+        for (key, made), verdict in one.items()
+        if (key, made) in other
+    }
+    both = {key for key, _ in one} & {key for key, _ in other}
+    counts = Counter(said.values())
+    table = [[counts[row, column] for column in ORDER] for row in ORDER]
+    return Pair(
+        raters,
+        cohens_kappa(table),
+        cohens_kappa(table, weighted=True),
+        {key: verdicts for key, verdicts in said.items() if verdicts[0] != verdicts[1]},
+        len(both) - len(said),
+    )
+
+
+def _of_all(given: list[Given]) -> Kappa:
+    rated_by_all = sorted(set.intersection(*map(set, given)))
+    said = [Counter(each[rated] for each in given) for rated in rated_by_all]
+    return fleiss_kappa([[counts[verdict] for verdict in ORDER] for counts in said])
+
+
+def _apart(verdicts: Iterable[Verdict]) -> int:
+    places = [ORDER.index(each) for each in verdicts]
+    return max(places) - min(places)

@@ -21,7 +21,6 @@ from markupsafe import Markup
 
 from napari_msp.files import refuse_unwritable, write_text
 from napari_msp.formatting import counted, listed
-from napari_msp.review.agreement import ORDER, Agreement, agreement, kappa_text
 from napari_msp.review.measures import (
     FEWEST,
     MEASURES,
@@ -35,7 +34,8 @@ from napari_msp.review.measures import (
 from napari_msp.review.pictures import Picture, draw_all
 from napari_msp.review.predictions import Entry, Review, place_in
 from napari_msp.review.rating_table import Rating
-from napari_msp.review.ratings import AllRatings, read_all_ratings
+from napari_msp.review.ratings import ORDER, Agreement, AllRatings, agreement, read_all_ratings
+from napari_msp.review.table import kappa_text
 
 REPORT = "report.html"
 """File in the folder `review` of the predictions."""

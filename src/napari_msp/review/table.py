@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
+from napari_msp.evaluation.statistics import Kappa
 from napari_msp.files import write_json, write_text
 from napari_msp.formatting import aligned, counted, csv_text
-from napari_msp.review.agreement import ORDER, Kappa, agreement, kappa_text
 from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL
 from napari_msp.review.predictions import Entry, Review
-from napari_msp.review.ratings import AllRatings
+from napari_msp.review.ratings import ORDER, AllRatings, agreement
 
 SIGNS = {"pass": "pass", "fail": "FAIL", "doubtful": "?", "remade": "made again", "unrated": "–"}
 
@@ -77,6 +77,23 @@ def _legend(review: Review) -> str:
         f"{said}Nothing is called unusual: it takes {FEWEST} or more predictions of one model, "
         "target and input with a number to say what is usual."
     )
+
+
+def kappa_text(kappa: Kappa) -> str:
+    """Format kappa with its interval, or say why there is none.
+
+    >>> kappa_text(Kappa(0.4, 0.1, 0.7, 0.5, 50))
+    '0.40 (0.20 to 0.60)'
+    """
+    if not kappa.count:
+        return "– (nothing in common)"
+    if kappa.value is None:
+        return "– (all said the same of everything)"
+    interval = kappa.interval
+    text = f"{kappa.value:.2f}" + (
+        "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    )
+    return text.replace("-", "−")
 
 
 def summary(review: Review, ratings: AllRatings) -> list[str]:

@@ -9,8 +9,6 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
-    COEFFICIENTS,
-    bare_stem,
     entities,
     image_suffix,
     is_dwi,
@@ -18,7 +16,6 @@ from napari_msp.bids import (
     plain_label,
     platform_of,
     read_sidecar,
-    without_shell,
 )
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice
@@ -38,6 +35,7 @@ from napari_msp.evaluation.line_up import (
 from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
+from napari_msp.image_files import ImageFile
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
@@ -163,13 +161,12 @@ def find_predictions(
     maps: dict[tuple[str, str], dict[str, Path]] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
     for subject in sorted(subjects):
-        for path in _images_of(folder, subject):
+        for file, path in _images_of(folder, subject):
             made = Provenance.from_sidecar(read_sidecar(path))
             target = _predicted(path, made, targets)
             if target is None:
                 continue
-            stem = without_shell(bare_stem(path).removesuffix(COEFFICIENTS))
-            found.setdefault((subject, target), {}).setdefault(stem, []).append(path)
+            found.setdefault((subject, target), {}).setdefault(file.stem, []).append(path)
             if made is not None:
                 provenance[subject, target] = made
         for key, path in _maps(folder, subject):
@@ -207,18 +204,19 @@ def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> s
         made = (
             Provenance.from_sidecar(read_sidecar(path))
             for subject in dataset.subjects
-            for path in _images_of(place, subject)
+            for _, path in _images_of(place, subject)
         )
         first = next((each for each in made if each is not None), None)
         said |= {first.input} if first is not None and first.input in dataset.platforms else set()
     return said.pop() if len(said) == 1 else ""
 
 
-def _images_of(folder: Path, subject: str) -> Iterator[Path]:
+def _images_of(folder: Path, subject: str) -> Iterator[tuple[ImageFile, Path]]:
     """Yield files that may be predictions of a subject: DWIs and SH images."""
     for path in _files_of(folder, f"{subject}_*"):
-        if image_suffix(path) and (is_dwi(path) or nifti_stem(path).endswith(COEFFICIENTS)):
-            yield path
+        file = ImageFile.parse(path)
+        if file is not None and image_suffix(path) and (is_dwi(path) or file.is_sh):
+            yield file, path
 
 
 def _files_of(folder: Path, pattern: str) -> list[Path]:
