@@ -310,7 +310,7 @@ class Scan:
         if len(self.shells) > 1:
             return (*found, *(note for one in self._by_shell.values() for note in one.notes))
         if self.acquisition is not None:
-            found += [f"{name}: {doubt}" for doubt in self.acquisition.doubts]
+            found += [f"{name}: {doubt}" for doubt in self.acquisition.said()]
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
             (shell,) = self._chosen
             supported = supported_order(self.acquisition.directions(shell))
@@ -358,7 +358,7 @@ class Scan:
             if (out / name).exists() and not force:
                 raise UserError("exists already", out / name, remedy=Overwrite())
         if self.acquisition is not None:
-            self.acquisition.tell_notes()
+            self.acquisition.tell(self.acquisition.doubts)
         with staged_folder(out, replaced=self._older(out) if force else None) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
@@ -409,7 +409,7 @@ class Scan:
             return {}
         directions = (scan.directions(shell) for shell in self._chosen)
         doubts = (
-            *scan.doubts,
+            *scan.said(),
             *of_whole,
             *(scheme_doubt(each, self.sh.order) for each in directions),
         )

@@ -184,10 +184,9 @@ class TestScans:
     def doubts(self, path, **options):
         with pytest.warns(DoubtfulScan) as warned:
             acquisition = load_acquisition(path, **options)
-        assert [str(each.message) for each in warned] == [
-            f"{path}: {doubt}" for doubt in acquisition.header_doubts
-        ]
-        return acquisition.header_doubts
+        assert [each.message for each in warned] == list(acquisition.first_doubts)
+        assert {each.subject for each in acquisition.first_doubts} == {str(path)}
+        return tuple(each.words for each in acquisition.first_doubts)
 
     def test_an_empty_sform(self, path):
         image = nib.load(path)
@@ -233,7 +232,7 @@ class TestScans:
         others = [path.with_name(name) for name in names]
         for one, other in zip(given, others, strict=True):
             other.write_bytes(one.read_bytes())
-        assert load_acquisition(path).header_doubts == ()  # it says the same
+        assert load_acquisition(path).first_doubts == ()  # it says the same
         others[0].write_text(given[0].read_text().replace("1200", "2400", 1))
         (doubt,) = self.doubts(path)
         assert doubt == (
@@ -246,7 +245,7 @@ class TestScans:
         (doubt,) = self.doubts(path)
         assert "directions by up to 10°" in doubt
         # A table that was named is meant.
-        assert load_acquisition(path, bval=given[0], bvec=given[1]).header_doubts == ()
+        assert load_acquisition(path, bval=given[0], bvec=given[1]).first_doubts == ()
 
     @pytest.mark.parametrize(
         ("name", "whose"),
@@ -268,7 +267,7 @@ class TestScans:
             np.savetxt(other, scanner_to_image_axes(turned, known.affine).T)
         if whose == "another's":
             path.with_name("sub-02_dwi.nii.gz").write_bytes(path.read_bytes())
-            assert load_acquisition(path).header_doubts == ()
+            assert load_acquisition(path).first_doubts == ()
             return
         (doubt,) = self.doubts(path)
         assert doubt.startswith(f"{name} says otherwise (directions by up to 15°); sub-01_dwi.b")
@@ -291,7 +290,7 @@ class TestScans:
         content = content.tolist() if isinstance(content, np.ndarray) else content
         path.with_name("sub-01_dwi.json").write_text(json.dumps({field: content}))
         if says is None:
-            assert load_acquisition(path).header_doubts == ()
+            assert load_acquisition(path).first_doubts == ()
             return
         (doubt,) = self.doubts(path)
         assert doubt.startswith(f"{field} of its sidecar says otherwise ({says}")

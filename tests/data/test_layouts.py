@@ -17,7 +17,7 @@ import pytest
 from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.commands.shared import OptionWords
-from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, OtherMask, TableFound, load_acquisition
 from napari_msp.data.companions import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
@@ -364,10 +364,10 @@ class TestSaid:
     def test_the_table_that_was_taken(self, lay: Callable[..., Path]) -> None:
         files = {"e.nii.gz": "dwi", "e.bval": "bval", "e.bvec": "bvec"}
         root = lay(files | {"e.eddy_rotated_bvecs": "turned"})
-        [note] = load_acquisition(root / "e.nii.gz").notes
+        [note] = load_acquisition(root / "e.nii.gz").said(TableFound)
         assert "e.eddy_rotated_bvecs" in note and "not e.bvec" in note
         assert "eddy turned" in examine(Choice(path=root / "e.nii.gz")).doubts["bvec"]
-        assert load_acquisition(root / "e.nii.gz", bvec=root / "e.bvec").notes == ()
+        assert load_acquisition(root / "e.nii.gz", bvec=root / "e.bvec").first_doubts == ()
         shutil.copy(lay({"m.nii.gz": "mask"}) / "m.nii.gz", root / "e_mask.nii.gz")
         with pytest.warns(TableFound, match="e.eddy_rotated_bvecs, which eddy turned"):
             written = load_scan(root / "e.nii.gz").save(root / "maps")
@@ -376,9 +376,9 @@ class TestSaid:
 
     def test_masks_that_were_not_taken(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"brain_mask.nii.gz": "mask elsewhere"})
-        assert load_acquisition(root / "dwi.nii.gz").other_masks == (
-            "brain_mask.nii.gz lies on another lattice",
-        )
+        [doubt] = load_acquisition(root / "dwi.nii.gz").first_doubts
+        assert isinstance(doubt, OtherMask)
+        assert doubt.words == "brain_mask.nii.gz lies on another lattice"
         assert "another lattice" in examine(Choice(path=root / "dwi.nii.gz")).doubts["mask"]
 
     def test_several_masks_that_fit_equally(self, lay: Callable[..., Path]) -> None:

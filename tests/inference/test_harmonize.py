@@ -414,9 +414,7 @@ class TestUnlikeTheTrainingScans:
             prepare_input(at_0, acquisition)
         assert [each.card.b0_weighting for each in (older, at_0, at_50)] == [None, 0, 50]
         for model in (older, at_50):
-            assert prepare_input(model, acquisition).warnings == (
-                f"{acquisition.name}: {acquisition.header_doubts[0]}",
-            )
+            assert prepare_input(model, acquisition).warnings == (str(acquisition.first_doubts[0]),)
 
     def test_a_scan_of_a_slice_or_three_is_told(self, make_model, small_scan, tmp_path):
         for slices, words in ((1, "it is 1 slice thick"), (3, "it is 3 slices thick"), (4, "")):

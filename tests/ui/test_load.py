@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
 from napari_msp.checking.summary import Finding
-from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import Provenance
@@ -378,7 +377,6 @@ def test_a_path_that_looks_like_an_option_is_shown_as_it_is(tmp_path):
 
 def test_a_mask_that_was_made_is_told_of(path):
     path.with_name("sub-01_mask.nii.gz").unlink()
-    with pytest.warns(EstimatedMask):
-        [said] = mask_made(load_scan(path))
+    [said] = mask_made(load_scan(path))
     assert said.startswith("It has no brain mask, so one was made: ")
     assert "% of the field" in said

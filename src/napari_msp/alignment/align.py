@@ -267,6 +267,7 @@ class _Reference:
         if job.voxel_size is not None:
             lattice = lattice.scaled_to(edge_of(lattice, job.voxel_size), covering=True)
         shell = _lowest_shell(scan)
+        scan.tell()
         return cls(scan, shell, brain_image(scan, shell), lattice)
 
     def lattice_for(self, scan: Lattice) -> Lattice:
@@ -294,7 +295,9 @@ def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
 
 def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) -> AlignedScan:
     scan = job.dataset.acquisition(subject, platform)
-    brain = brain_image(scan, _lowest_shell(scan, reference.shell.b_value))
+    shell = _lowest_shell(scan, reference.shell.b_value)
+    scan.tell()
+    brain = brain_image(scan, shell)
     freedom: Freedom = "affine" if job.affine else "rigid"
     found = estimate_displacement(reference.brain, brain, freedom, job.poll)
     if job.resample:

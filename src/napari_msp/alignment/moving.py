@@ -74,18 +74,16 @@ class Placed:
 
     @cached_property
     def acquisition(self) -> Acquisition:
-        """The scan as an acquisition in memory, named after its file.
-
-        Oddities of its volumes were reported when the file was read, and are not reported again.
-        """
-        return Acquisition(
+        """The scan as an acquisition in memory, named after its file."""
+        made = Acquisition(
             self.image,
             self.gradients,
             given_mask=self.mask,
             every_volume=True,
             given_name=self.name,
-            told=True,
         )
+        made.told.update(map(str, made.doubts))  # as those of the scan that it is
+        return made
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:
         """Write the DWI with its gradient table, and the mask if wanted."""
@@ -235,8 +233,8 @@ def write_scan(
         ALIGNMENT: _about(job, placed, found),
         **carry_deviation(job.stage / image, scan, placed),
     }
-    if placed.clipped is not None and scan.doubts:
-        about["Warnings"] = list(scan.doubts)
+    if placed.clipped is not None and scan.said():
+        about["Warnings"] = list(scan.said())
     write_json(sidecar_path(job.stage / image), about)
     said, uri = f"{scan.brain.origin}, moved with its scan", f"bids::{image.as_posix()}"
     about_mask = mask_sidecar(said, [uri], **scan.brain.sidecar)
@@ -260,13 +258,13 @@ def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str,
     if source is None:
         return {}
     if placed.clipped is not None:
-        said = (scan.unused_deviation, "left behind, as the scan was interpolated")
+        said = (scan.reading.deviation, "left behind, as the scan was interpolated")
         return deviation_note(None, "; ".join(filter(None, said)))
     known = open_nifti(source)
     fits = len(known.shape) == 4 and scan.lattice.matches(lattice_of(known))
     affine = placed.image.affine if fits else known.affine
     nib.Nifti1Image(known.dataobj, affine, known.header).to_filename(deviation_path(image))
-    return deviation_note(deviation_path(image), scan.unused_deviation)
+    return deviation_note(deviation_path(image), scan.reading.deviation)
 
 
 OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDirection")

@@ -1,7 +1,6 @@
 """The check of one scan alone: its files, voxels, mask and signal."""
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -28,7 +27,7 @@ from napari_msp.checking.summary import (
     place_of,
 )
 from napari_msp.checking.turns import determine_tensors, quick_tensors
-from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan
 from napari_msp.data.companions import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.cubes import MAKE_CUBES
@@ -95,7 +94,8 @@ def check_scan(
     findings += check_voxel_sizes(where, acquisition.lattice)
     images = voxels = size = quality = table = None
     gradients = acquisition.given_gradients
-    findings += check_contradictions(where, acquisition.header_doubts)
+    header = [each.words for each in acquisition.first_doubts if isinstance(each, DoubtfulScan)]
+    findings += check_contradictions(where, header)
     readable = _readable(acquisition, root, where, findings)
     if readable is not None:
         acquisition = readable
@@ -148,13 +148,12 @@ def _open(
     """Open the parts of a scan one by one, so that problems of each are added."""
     where = place_of(path, root)
     image = mask_path = None
-    notes: tuple[str, ...] = ()
     with errors_as_findings(findings, root, where):
         image = open_nifti(path)
     with errors_as_findings(findings, root, where):
         found = look_for_mask(path)
-        mask_path, notes = found.path, found.passed_over
-        findings += check_mask_given(where, mask_path, notes)
+        mask_path = found.path
+        findings += check_mask_given(where, mask_path, found.passed_over)
     # Without an image its table is still checked; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
     gradients = None
@@ -172,36 +171,32 @@ def _open(
         return None
     with errors_as_findings(findings, root, where):
         check_four_axes(image, str(path))
-        doubts = (*header_doubts(image), *table_doubts(gradients))
+        said = [*header_doubts(image), *table_doubts(gradients)]
         # An unreadable sidecar is a finding of its own.
-        doubts += tuple(file_doubts(path, gradients, image.affine, given=False, unread=False))
-        return Acquisition(
-            image, gradients, mask_path, path, other_masks=notes, header_doubts=doubts
-        )
+        said += file_doubts(path, gradients, image.affine, given=False, unread=False)
+        doubts = tuple(DoubtfulScan(each, str(path)) for each in said)
+        return Acquisition(image, gradients, mask_path, path, first_doubts=doubts)
     return None
 
 
 def _readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
 ) -> Acquisition | None:
-    """Read voxels and mask, which the acquisition keeps; its warnings become findings.
+    """Read voxels and mask, which the acquisition keeps.
 
     Returns
     -------
     The acquisition; with all volumes if it is refused for odd ones, but its rows are merely
     misplaced. None if it cannot be used.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DoubtfulScan)
-        warnings.simplefilter("ignore", EstimatedMask)
-        try:
-            _ = acquisition.voxels, acquisition.mask
-            return acquisition
-        except UserError as error:
-            whole = replace(acquisition, every_volume=True)
-            if error.field == "bval" and _rows_slipped(whole):
-                return whole
-            findings.append(finding_from(error, root, where))
+    try:
+        _ = acquisition.voxels, acquisition.mask
+        return acquisition
+    except UserError as error:
+        whole = replace(acquisition, every_volume=True)
+        if error.field == "bval" and _rows_slipped(whole):
+            return whole
+        findings.append(finding_from(error, root, where))
     return None
 
 
@@ -274,16 +269,16 @@ def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]
 
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Report the volumes that are not what the table says, and are left out."""
-    for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
-        if doubt not in (acquisition.unused_deviation, *acquisition.about_mask):
-            yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
+    for doubt in acquisition.reading.doubts:
+        if doubt.words != acquisition.reading.deviation:
+            yield Finding("warning", where, doubt.words, Advice("look at them"), "volumes")
 
 
 def check_deviation(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Report that gradients differ from voxel to voxel, and by how much."""
-    if acquisition.unused_deviation:
+    if deviation := acquisition.reading.deviation:
         advice = Advice("trust voxels far from the magnet's centre less")
-        yield Finding("warning", where, acquisition.unused_deviation, advice, "grad_dev")
+        yield Finding("warning", where, deviation, advice, "grad_dev")
 
 
 def check_mask_given(
@@ -323,7 +318,7 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Compare the weighted signal inside the mask with that of b=0."""
     inside, b0 = acquisition.mask, acquisition.b0
-    if acquisition.without_signal in acquisition.about_mask:
+    if acquisition.without_signal in acquisition.said():
         advice = Advice("make the mask tighter, or look what became of them")
         yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:

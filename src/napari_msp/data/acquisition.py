@@ -1,8 +1,8 @@
 """One diffusion-weighted acquisition: image, gradient table and brain mask."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +62,37 @@ class EstimatedMask(Doubt):
     """A brain mask was made from the image, as none was found."""
 
 
+class OtherMask(Doubt):
+    """A mask that may be the scan's was not taken."""
+
+
 class TableFound(Doubt):
     """The gradient table that was found may not be the one that the user expects."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The voxels as read, without the volumes that are not what the table says.
+
+    Attributes
+    ----------
+    voxels
+        (X, Y, Z, N) float32 signal of the volumes in use, in scanner units.
+    gradients
+        Their table.
+    left_out
+        The other volumes.
+    doubts
+        Doubts about the volumes.
+    deviation
+        Text on an unused `grad_dev` (HCP) beside the image; empty if there is none.
+    """
+
+    voxels: FloatArray
+    gradients: GradientTable
+    left_out: tuple[OddVolume, ...]
+    doubts: tuple[Doubt, ...]
+    deviation: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +101,9 @@ class Acquisition:
 
     A volume that is not what the table says (a trace image with b = 0, say) is left out: only
     `image` and `given_gradients` contain it. Which these are is known once the voxels are read.
+
+    What is doubtful is collected in `doubts`, and nothing warns when it is read. Functions that
+    compute with a scan, such as `fit_sh`, have it `tell` them.
 
     Attributes
     ----------
@@ -85,18 +117,16 @@ class Acquisition:
         The image's file; None for an acquisition made in memory.
     given_mask
         (X, Y, Z) mask that is in no file.
-    notes
-        Texts that say where the gradient table was found, if the user might expect another.
-    other_masks
-        Texts on masks that were passed over, and why.
-    header_doubts
-        Contradictions in header and table, in words.
+    first_doubts
+        Doubts from before the voxels are read: about header, table and other files.
     every_volume
         Whether to keep all volumes, whatever they look like; odd ones are still reported.
     given_name
         Name for messages if there is no path.
+    known
+        What reading it gave and its mask, if it was read before.
     told
-        Whether its doubts were reported before (with the scan it was made from): no warning then.
+        Doubts that were told; shared with the acquisitions made from it.
     """
 
     image: nib.Nifti1Image
@@ -104,12 +134,11 @@ class Acquisition:
     mask_path: Path | None = None
     path: Path | None = None
     given_mask: MaskArray | None = None
-    notes: tuple[str, ...] = ()
-    other_masks: tuple[str, ...] = ()
-    header_doubts: tuple[str, ...] = ()
+    first_doubts: tuple[Doubt, ...] = ()
     every_volume: bool = False
     given_name: str = "acquisition"
-    told: bool = False
+    known: tuple[Reading, BrainMask] | None = None
+    told: set[str] = field(default_factory=set)
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.image.shape[:3])
@@ -122,8 +151,7 @@ class Acquisition:
             remedy = Advice("give a 4-D image and its own table")
             raise UserError(problem, self.name, "bval", remedy)
         if self.given_mask is not None:
-            inside = check_mask(np.asarray(self.given_mask), self.lattice, "mask").inside
-            vars(self)["given_mask"] = inside
+            check_mask(np.asarray(self.given_mask), self.lattice, "mask")
         if len(table.b0_volumes) == 0:
             raise no_b0(table, self.name)
 
@@ -155,7 +183,7 @@ class Acquisition:
         Voxels that are not finite count as 0 outside a given mask, where some tools write them,
         and are refused elsewhere.
         """
-        return self._read.voxels
+        return self.reading.voxels
 
     @property
     def gradients(self) -> GradientTable:
@@ -164,7 +192,7 @@ class Acquisition:
         It is the table as given if they cannot be read.
         """
         try:
-            return self._read.gradients
+            return self.reading.gradients
         except UserError as error:
             if error.field is None:  # asking for the voxels raises it
                 return self.given_gradients
@@ -179,21 +207,38 @@ class Acquisition:
     @property
     def left_out(self) -> tuple[OddVolume, ...]:
         """Volumes that are not what the table says; reads the voxels."""
-        return self._read.left_out
+        return self.reading.left_out
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """Doubts and omissions, in words; reads voxels and mask."""
-        return (*self.header_doubts, *self._read.doubts, *self.about_mask)
+    def doubts(self) -> tuple[Doubt, ...]:
+        """All doubts and omissions; reads voxels and mask."""
+        return (*self.first_doubts, *self.reading.doubts, *self.about_mask)
 
-    @property
-    def unused_deviation(self) -> str:
-        """Text on an unused `grad_dev` (HCP) beside the image; empty if there is none."""
-        return self._read.deviation
+    def said(self, kind: type[Doubt] = DoubtfulScan) -> tuple[str, ...]:
+        """Return its doubts of a kind, in words; reads voxels and mask."""
+        return tuple(each.words for each in self.doubts if isinstance(each, kind))
+
+    def tell(self, doubts: Iterable[Doubt] | None = None) -> None:
+        """Warn of doubts, each once however often the scan is used.
+
+        Parameters
+        ----------
+        doubts
+            Some of its doubts; None: all except where its table was found, which matters to those
+            who choose the table for one scan.
+        """
+        if doubts is None:
+            doubts = (each for each in self.doubts if not isinstance(each, TableFound))
+        for doubt in doubts:
+            if str(doubt) not in self.told:
+                self.told.add(str(doubt))
+                warnings.warn(doubt, stacklevel=3)
 
     @cached_property
-    def _read(self) -> "_Read":
-        """Voxels and table without the volumes that are not what the table says."""
+    def reading(self) -> Reading:
+        """The voxels with their table, read once."""
+        if self.known is not None:
+            return self.known[0]
         table = self.given_gradients
         voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
@@ -227,22 +272,19 @@ class Acquisition:
             brain = self.brain.inside if self.has_mask else voxels[..., b0].mean(axis=-1) > 0
             deviation = deviation_doubt(path, self.lattice, brain, table)
         doubts += [deviation] if deviation else []
-        for doubt in () if self.told else doubts:
-            warnings.warn(DoubtfulScan(doubt, self.name), stacklevel=2)
-        return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
+        doubtful = tuple(DoubtfulScan(doubt, self.name) for doubt in doubts)
+        return Reading(voxels, table, tuple(odd), doubtful, deviation)
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Return the same voxels and mask with another table for the volumes in use."""
-        return self._with(replace(self._read, gradients=table))
+        return replace(self, known=(replace(self.reading, gradients=table), self.brain))
 
     def doubted(self, doubts: Sequence[str]) -> "Acquisition":
-        """Return the same acquisition with more doubts, which are reported like its own."""
-        return self._with(replace(self._read, doubts=(*self._read.doubts, *doubts)))
-
-    def _with(self, read: "_Read") -> "Acquisition":
-        other = replace(self)
-        vars(other).update(_read=read, brain=self.brain, mask=self.mask)
-        return other
+        """Return the same voxels and mask with more doubts, which count as told."""
+        more = tuple(DoubtfulScan(doubt, self.name) for doubt in doubts)
+        self.told.update(map(str, more))
+        reading = replace(self.reading, doubts=(*self.reading.doubts, *more))
+        return replace(self, known=(reading, self.brain))
 
     @cached_property
     def b0(self) -> FloatArray:
@@ -252,33 +294,17 @@ class Acquisition:
 
     @cached_property
     def brain(self) -> BrainMask:
-        """The brain mask and its origin: given, found, or else estimated.
-
-        Warns
-        -----
-        EstimatedMask
-            When it is estimated, with its size and anything odd about it.
-        """
+        """The brain mask and its origin: given, found, or else estimated."""
         if self.given_mask is not None:
-            return BrainMask(self.given_mask, "given in memory")
+            inside = check_mask(np.asarray(self.given_mask), self.lattice, "mask").inside
+            return BrainMask(inside, "given in memory")
+        if self.known is not None:
+            return self.known[1]
         if self.mask_path is not None:
             return read_mask(self.mask_path, self.lattice)
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
-        brain = estimate_mask(images, self.affine, self.name)
-        warnings.warn(EstimatedMask(self._made(brain), self.name), stacklevel=2)
-        return brain
-
-    @property
-    def mask_made(self) -> str:
-        """Text on an estimated mask: its size and anything odd about it; empty without one."""
-        return self._made(self.brain) if self.brain.estimated else ""
-
-    def _made(self, brain: BrainMask) -> str:
-        said = [f"has no brain mask, so one was {brain.origin}"]
-        said.append(coverage(brain.inside, self.affine))
-        said += [f"it {doubt}" for doubt in brain.doubts]
-        return "; ".join([*said, *self.other_masks])
+        return estimate_mask(images, self.affine, self.name)
 
     @cached_property
     def mask(self) -> MaskArray:
@@ -290,11 +316,6 @@ class Acquisition:
         ------
         UserError
             When no voxel is left.
-
-        Warns
-        -----
-        DoubtfulScan
-            When more than a few stray voxels have no signal.
         """
         inside, table = self.brain.inside, self.gradients
         bright = inside & (self.b0 > 0)
@@ -309,19 +330,23 @@ class Acquisition:
             images = "weighted images are" if bright.any() else "b=0 image is"
             problem = f"its {images} nowhere above 0 inside the mask"
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
-        vars(self)["mask"] = mask  # `about_mask` asks for it
-        for doubt in () if self.told else self.about_mask:
-            warnings.warn(DoubtfulScan(doubt, self.name), stacklevel=2)
         return mask
 
     @cached_property
-    def about_mask(self) -> tuple[str, ...]:
-        """Doubts about the mask, in words; those of an estimated one are in `mask_made`."""
-        lacking = 1 - float(self.mask.sum() / self.brain.inside.sum())
-        said = [self.without_signal] if lacking > MOST_WITHOUT_SIGNAL else []
-        if not self.brain.estimated and (background := background_inside(self.mask, self.b0)):
-            said.append(f"the mask {background}: is it the brain's?")
-        return tuple(said)
+    def about_mask(self) -> tuple[Doubt, ...]:
+        """Doubts about the mask; an estimated one is always doubtful."""
+        brain, name = self.brain, self.name
+        lacking = 1 - float(self.mask.sum() / brain.inside.sum())
+        silent = self.without_signal if lacking > MOST_WITHOUT_SIGNAL else ""
+        found = [DoubtfulScan(silent, name)] if silent else []
+        if brain.estimated:
+            made = [f"has no brain mask, so one was {brain.origin}"]
+            made.append(coverage(brain.inside, self.affine))
+            made += [f"it {doubt}" for doubt in brain.doubts]
+            return (EstimatedMask("; ".join(made), name), *found)
+        if background := background_inside(self.mask, self.b0):
+            found.append(DoubtfulScan(f"the mask {background}: is it the brain's?", name))
+        return tuple(found)
 
     @property
     def without_signal(self) -> str:
@@ -351,12 +376,7 @@ class Acquisition:
         brain = self.brain
         mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
         silent = (self.without_signal,) if self.without_signal else ()
-        return (mask, *silent, *self.other_masks, *self.notes)
-
-    def tell_notes(self) -> None:
-        """Warn if the gradient table that will be used may not be the one that is expected."""
-        for note in self.notes:
-            warnings.warn(TableFound(note, self.name), stacklevel=3)
+        return (mask, *silent, *self.said(OtherMask), *self.said(TableFound))
 
     def shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell.
@@ -401,17 +421,6 @@ class Acquisition:
         return self.gradients.directions[shell.volumes]
 
 
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """Result of reading the voxels: signal and table of the volumes in use, and those left out."""
-
-    voxels: FloatArray
-    gradients: GradientTable
-    left_out: tuple[OddVolume, ...]
-    doubts: tuple[str, ...]
-    deviation: str = ""
-
-
 def load_acquisition(
     dwi: str | Path | nib.Nifti1Image,
     bval: Table | None = None,
@@ -453,8 +462,8 @@ def load_acquisition(
     Warns
     -----
     DoubtfulScan
-        When header or table contradict themselves; later, when the voxels are read, about volumes
-        left out because they are not what the table says.
+        When header or table contradict themselves. What the voxels show is told where they are
+        used, such as by `fit_sh`.
     """
     path = Path(dwi) if isinstance(dwi, str | Path) else None
     name = "acquisition" if path is None else str(path)
@@ -476,17 +485,20 @@ def load_acquisition(
         image.shape[3],
         b0_threshold,
     )
-    doubts = [*header_doubts(image), *table_doubts(table)]
+    said = [*header_doubts(image), *table_doubts(table)]
     if path is not None:
-        doubts += [said] if (said := misplaced(path)) else []
-        doubts += file_doubts(path, table, image.affine, given=bval is not None)
-    for doubt in doubts:
-        warnings.warn(DoubtfulScan(doubt, name), stacklevel=2)
-    notes = () if files is None or bvec is not None or not files.note else (files.note,)
-    made = Acquisition(image, table, path=path, notes=notes, header_doubts=tuple(doubts))
+        said += [wrong] if (wrong := misplaced(path)) else []
+        said += file_doubts(path, table, image.affine, given=bval is not None)
+    doubts: list[Doubt] = [DoubtfulScan(each, name) for each in said]
+    made = Acquisition(image, table, path=path, first_doubts=tuple(doubts))
+    made.tell(doubts)
+    if files is not None and files.note and bvec is None:
+        doubts.append(TableFound(files.note, name))
     if mask is None and path is not None:
         found = look_for_mask(path, made.lattice)
-        return replace(made, mask_path=found.path, other_masks=found.passed_over)
+        doubts += [OtherMask(each, name) for each in found.passed_over]
+        mask = found.path
+    made = replace(made, first_doubts=tuple(doubts))
     if mask is None or isinstance(mask, str | Path):
         return replace(made, mask_path=None if mask is None else Path(mask))
     if isinstance(mask, nib.spatialimages.SpatialImage):

@@ -6,7 +6,6 @@ scan becomes a cube unchanged. Their edge is the voxel's smallest unless another
 does interpolating back lose nothing (`benchmarks/cubes.md`).
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import Acquisition, DoubtfulScan
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.lattice import Lattice, interpolate, resample_mask
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Doubt, Give, RunJob, UserError, either
@@ -126,10 +125,8 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
     dwi, mask
         NIfTI files to write, with sform and qform as in the scan.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DoubtfulScan)  # reported when the scan was first read
-        whole = replace(acquisition, every_volume=True)
-        voxels, _ = interpolated_voxels(whole, acquisition.lattice, target)
+    whole = replace(acquisition, every_volume=True)
+    voxels, _ = interpolated_voxels(whole, acquisition.lattice, target)
     write_nifti(dwi, voxels, target.affine, like=acquisition.image)
     if mask is not None:
         inside = resample_mask(acquisition.mask, acquisition.lattice, target)

@@ -203,7 +203,7 @@ def _open(scan: ImportedScan) -> Acquisition:
 def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedScan:
     """Open a scan with its table and mask, reading its voxels once; return it with findings."""
     acquisition = _open(scan)
-    _ = acquisition.voxels
+    acquisition.tell(acquisition.reading.doubts)
     if scan.mask is not None:
         _ = acquisition.brain
     if not acquisition.given_gradients.shells:
@@ -215,7 +215,7 @@ def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedSca
         scan,
         interpolated=None if cubes is None else (acquisition.lattice, cubes),
         deviation=find_deviation(scan.source),
-        deviation_doubt=acquisition.unused_deviation,
+        deviation_doubt=acquisition.reading.deviation,
     )
 
 

@@ -133,8 +133,8 @@ def prepare_input(
         raise UserError(
             "is a prediction itself", scan.path or scan.owner or "SH image", "scan", remedy
         )
-    acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
+    acquisition.tell(acquisition.doubts)
     said: tuple[str, ...] = ()
     said_of_shells = _left_out(acquisition, chosen)
     for left_out in said_of_shells:
@@ -166,11 +166,9 @@ def prepare_input(
     unfit = unfit_for(model, acquisition.path)
     for doubt in unfit:
         warnings.warn(doubt, NotForScans, stacklevel=3)
-    # Doubts about the scan itself were reported when it was read.
     schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
-    of_it = (*acquisition.notes, *said_of_shells, acquisition.mask_made, *acquisition.doubts)
-    of_scan = (f"{acquisition.name}: {each}" for each in (*of_it, *schemes) if each)
-    doubts = (*of_scan, *doubts, *unfit)
+    of_scan = (f"{acquisition.name}: {each}" for each in (*said_of_shells, *schemes) if each)
+    doubts = (*map(str, acquisition.doubts), *of_scan, *doubts, *unfit)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
     done = said + resampling

@@ -291,6 +291,8 @@ def fit_sh(
 
     Warns
     -----
+    DoubtfulScan, EstimatedMask
+        When there are doubts about the scan that were not told yet.
     IllConditionedScheme
         When the scheme does not determine the higher orders.
     LowerOrder
@@ -305,6 +307,7 @@ def fit_sh(
         )
     choose = acquisition.shells if order is not None else partial(shells_for_maps, acquisition)
     shells = choose(b_value)
+    acquisition.tell()
     one = len(shells) == 1 if b_value is None else np.ndim(b_value) == 0
     images = {
         shell.name: _fit_shell(acquisition, shell, order, regularisation, rescale_to)

@@ -128,6 +128,7 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
         problem = f"{type(source).__name__} is neither an acquisition nor an SH image"
         raise TypeError(f"{problem}: give load_acquisition(path), or a scan's .acquisition or .sh")
     shell = source.shell(b_value)
+    source.tell()
     known = _of_scans.setdefault(source, {})
     if shell.name not in known:
         known[shell.name] = _of_signal(source, shell)

@@ -254,7 +254,7 @@ class Harmonize(Docked):
 
 def row_of(title: str, scan: Scan) -> ScanRow:
     """Return what the form lists of a scan."""
-    doubts = () if scan.acquisition is None else scan.acquisition.doubts
+    doubts = () if scan.acquisition is None else scan.acquisition.said()
     path = "" if scan.path is None else str(scan.path)
     return ScanRow(title, scan.platform, frozenset(scan.siblings), doubts, path)
 

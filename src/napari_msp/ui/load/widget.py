@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.checking.b_vectors import doubts_of
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import Scan
@@ -161,7 +161,8 @@ class LoadAcquisition(Docked):
     def _say_loaded(self, scan: Scan) -> None:
         known = scan.acquisition
         # Doubts about the header are shown above already.
-        doubts = () if known is None else known.doubts[len(known.header_doubts) :]
+        found = () if known is None else (*known.reading.doubts, *known.about_mask)
+        doubts = [each.words for each in found if isinstance(each, DoubtfulScan)]
         words = [f"{scan.owner}{apart(scan)} is loaded.", *mask_made(scan)]
         if doubts:
             words.append(f"Note: {'; '.join(doubts)}.")
