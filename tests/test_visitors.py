@@ -60,7 +60,7 @@ def test_lists_of_the_code_are_where_it_is_told_that_they_are():
         "src/napari_msp/signal/maps.py": "MAPS",
         "src/napari_msp/ui/glossary.py": "TERMS",
         "src/napari_msp/evaluation/measures/catalogue.py": "_by_tissue(",
-        "src/napari_msp/evaluation/proof/chapters.py": "DERIVED",
+        "src/napari_msp/evaluation/proof/make_pages.py": "DERIVED",
         "src/napari_msp/cli.py": "COMMANDS",
         "src/napari_msp/commands/shared.py": "class Command",
         "src/napari_msp/napari.yaml": "widgets:",

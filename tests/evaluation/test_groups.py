@@ -11,7 +11,7 @@ from scipy.stats import t as t_distribution
 
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, RegionValue, Results
-from napari_msp.evaluation.proof.chapters import with_derived
+from napari_msp.evaluation.proof.make_pages import with_derived
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     COMBAT_OF_REGIONS,

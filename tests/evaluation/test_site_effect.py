@@ -30,11 +30,7 @@ from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.compare import compare
 from napari_msp.evaluation.evaluate import HeadNoted, evaluate
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.chapters import (
-    InRegions,
-    make_pages,
-    with_derived,
-)
+from napari_msp.evaluation.proof.make_pages import make_pages, with_derived
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -49,10 +45,10 @@ from napari_msp.evaluation.proof.site_effect_files import effects_table, read_si
 from napari_msp.evaluation.proof.site_effect_numbers import (
     effect_words,
     resampled,
-    scanners,
+    site_effects,
     worse_words,
 )
-from napari_msp.evaluation.proof.values import QUANTITIES, measured_in_regions
+from napari_msp.evaluation.proof.values import QUANTITIES, InRegions, measured_in_regions
 from napari_msp.evaluation.regions import read_regions
 from napari_msp.evaluation.report.description import row_to_test
 from napari_msp.formatting import csv_text
@@ -102,7 +98,7 @@ def lines(table):
 
 def effects(values, **changes):
     """The tidy table, without drawing a page."""
-    found = scanners(with_derived(study(values, **changes)))
+    found = site_effects(with_derived(study(values, **changes)))
     return lines(effects_table(found, resampled(found)))
 
 
@@ -131,14 +127,14 @@ def test_a_site_effect_is_found_before_and_not_after(page):
 
 
 def test_what_a_prediction_makes_worse_is_said():
-    (found,) = scanners(study(made_up()))
+    (found,) = site_effects(study(made_up()))
     assert not list(worse_words(found))
     worse = ("MSP", "left", "fa")
     values = [
         replace(v, value=1.5 * v.value) if (v.method, v.region, v.quantity) == worse else v
         for v in made_up()
     ]
-    (found,) = scanners(study(Results(values)))
+    (found,) = site_effects(study(Results(values)))
     farther, varied = worse_words(found)
     compared = len(REGIONS) * len(KEYS)
     assert farther.startswith(f"MSP lies farther from the target than the input in 1 of {compared}")
@@ -175,7 +171,7 @@ def test_whom_one_learned_from_is_the_mean_where_there_is_somebody():
         replace(row, subject=f"{row.subject}-taught", reference="training", value=row.value + 1)
         for row in values.select(method=TARGET)
     ]
-    (found,) = scanners(with_derived(study(Results([*values, *taught]))))
+    (found,) = site_effects(with_derived(study(Results([*values, *taught]))))
     own = [row.value for row in values.select(method=TARGET, region="left", quantity="fa")]
     predicted = found.values[MEAN_OF_OTHERS]["left", "fa"].values()
     assert list(predicted) == pytest.approx([np.mean(own) + 1] * 8)
@@ -318,7 +314,7 @@ def test_every_value_is_in_a_tidy_table(page):
 def test_what_was_written_is_read_back(page, tmp_path):
     for name, table in page.files.items():
         (tmp_path / f"{name}.csv").write_text(table.csv())
-    (written,) = scanners(with_derived(study(made_up())))
+    (written,) = site_effects(with_derived(study(made_up())))
     (read,) = read_site_effect(tmp_path)
     assert read.effects == written.effects
     assert read.identified == written.identified
@@ -366,18 +362,18 @@ def test_the_site_effect_in_words():
         replace(row, value=values[row.method][int(row.subject[-1])])
         for row in rows.select(region="left", quantity="fa")
     ]
-    (found,) = scanners(study(Results(few)))
+    (found,) = site_effects(study(Results(few)))
     assert effect_words(found, "left", "fa") == (
         "FA of left, 2 subjects: 20.0 % lower than on prisma before; as high after (MSP). "
         "Two scans of one subject on prisma differ by 2.5 %."
     )
     alone = [r for r in few if r.method in (TARGET, BEFORE) or r.subject == "sub-00"]
-    (found,) = scanners(study(Results(alone)))
+    (found,) = site_effects(study(Results(alone)))
     assert "; as high after (MSP, 1 subject). Two scans" in effect_words(found, "left", "fa")
     assert effect_words(found, "left", "fa").endswith("differ by 2.0 % in 1 subject.")
     page = site_effect_page(study(Results(alone)))
     assert any("not all rows are of the same 2 subjects" in each for each in page.limits)
-    (found,) = scanners(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
+    (found,) = site_effects(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
     assert effect_words(found, "left", "fa").endswith(
         "than on prisma before. Nobody was scanned on prisma twice."
     )

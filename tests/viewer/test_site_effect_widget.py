@@ -13,7 +13,7 @@ from napari_msp.bids import dataset_description
 from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import REPORT
-from napari_msp.evaluation.proof.chapters import make_pages
+from napari_msp.evaluation.proof.make_pages import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import new_folder, write_json
 from napari_msp.processes import Finished

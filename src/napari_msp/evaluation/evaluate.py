@@ -19,7 +19,7 @@ from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.figures.paper import figure2, figure3
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
-from napari_msp.evaluation.proof.chapters import make_pages
+from napari_msp.evaluation.proof.make_pages import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, Study
 from napari_msp.evaluation.proof.site_effect_files import PROOF
 from napari_msp.evaluation.regions import TISSUE

@@ -57,7 +57,7 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
 )
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
-from napari_msp.evaluation.proof.chapters import InRegions
+from napari_msp.evaluation.proof.values import InRegions
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prediction import Prediction

@@ -1,4 +1,4 @@
-"""Inputs and contents of a page of proof; `chapters` lists the pages there are.
+"""Inputs and contents of a page of proof; `make_pages` lists the pages there are.
 
 A page answers one question that a reviewer asks. It is written once all heads are measured: tables
 and figures for the report, tidy tables with a data dictionary, and its part of the methods section.

@@ -19,22 +19,22 @@ from napari_msp.evaluation.proof.site_effect_files import (
 from napari_msp.evaluation.proof.site_effect_numbers import (
     MOST_REGIONS,
     Resampled,
-    Scanners,
     SiteEffect,
+    SiteEffects,
     effect_words,
     rank,
     resampled,
     role_of,
-    scanners,
+    site_effects,
     worse_words,
 )
 from napari_msp.evaluation.proof.values import (
     ERRORS,
     MEANS,
-    OF_SIGNAL,
     QUANTITIES,
     SMOOTHING,
     VOXELS,
+    quantity_key,
 )
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import (
@@ -47,6 +47,7 @@ from napari_msp.evaluation.statistics import (
 )
 from napari_msp.files import versions_of
 from napari_msp.formatting import NumberFormat, counted, ends, listed, number, p_text, span
+from napari_msp.signal.maps import SIGNAL
 
 
 def site_effect_page(study: Study) -> Page:
@@ -57,7 +58,7 @@ def site_effect_page(study: Study) -> Page:
     UserError
         When no row was measured beside a target's scan.
     """
-    compared = [each for each in scanners(study) if {*each.rows} - {MEAN_OF_OTHERS}]
+    compared = [each for each in site_effects(study) if {*each.rows} - {MEAN_OF_OTHERS}]
     found = [each for each in compared if each.effects]
     if not found:
         raise UserError(
@@ -72,7 +73,7 @@ def site_effect_page(study: Study) -> Page:
     more: list[Table] = []
     for each in found:
         lead.append(_sentence(each, several))
-        fa = f"fa{OF_SIGNAL * each.of_signal}"  # in the largest region, which readers can picture
+        fa = quantity_key("fa", each.through)  # in the largest region, which readers can picture
         lead += [effect_words(each, region, fa) for region in each.largest(fa, 1)]
         lead += worse_words(each)
         tables.append(_essence(each, several))
@@ -109,7 +110,7 @@ def _kept(variance: float | None) -> str:
     return "> 1000 %" if variance is not None and variance > 1000 else _percent(variance, 0)
 
 
-def _sentence(each: Scanners, several: bool) -> str:
+def _sentence(each: SiteEffects, several: bool) -> str:
     """Describe the results on one target."""
 
     def bias(row: str) -> str:
@@ -140,7 +141,7 @@ def _sentence(each: Scanners, several: bool) -> str:
     return said + "."
 
 
-def _essence(each: Scanners, several: bool) -> Table:
+def _essence(each: SiteEffects, several: bool) -> Table:
     columns = (
         "row", "|bias|", "CV between scanners", "ICC(A,1)", "|effect|, Glass's Δ",
         "variance kept", "told right", "told right, bias taken away", "p < 0.05, corrected",
@@ -177,7 +178,7 @@ def _essence(each: Scanners, several: bool) -> Table:
     )
 
 
-def _by_region(each: Scanners, key: str, several: bool) -> Table:
+def _by_region(each: SiteEffects, key: str, several: bool) -> Table:
     quantity = QUANTITIES[key]
     by_place = {
         (effect.region, effect.row): effect for effect in each.effects if effect.quantity == key
@@ -214,7 +215,7 @@ def _by_region(each: Scanners, key: str, several: bool) -> Table:
 def _cell(effect: SiteEffect | None) -> Cell:
     if effect is None:
         return EMPTY
-    found = effect.found
+    found = effect.agreement
     bias = found.bias_percent
     if bias is None:
         return Cell("–", "its mean is not above 0")
@@ -230,7 +231,7 @@ def _cell(effect: SiteEffect | None) -> Cell:
     return Cell(said, ", ".join(parts), clear)
 
 
-def _individual(each: Scanners, key: str, several: bool) -> Table:
+def _individual(each: SiteEffects, key: str, several: bool) -> Table:
     quantity = QUANTITIES[key]
     regions = [region for region, of in each.values[TARGET] if of == key]
     rows = [TARGET, *each.rows]
@@ -260,7 +261,7 @@ def _individual(each: Scanners, key: str, several: bool) -> Table:
     )
 
 
-def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
+def _voxelwise(each: SiteEffects, several: bool) -> Iterator[Table]:
     """Yield a table for each region, with quantities in rows."""
     rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
     places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
@@ -319,7 +320,7 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
 # --- Words ------------------------------------------------------------------------------------
 
 
-def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
+def _limits(study: Study, found: Sequence[SiteEffects]) -> list[str]:
     said = [
         "A bias near 0 is no proof of harmonization by itself: look at the variance kept, at who "
         "is told right, and at the trivial predictors.",
@@ -339,7 +340,7 @@ def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
         )
     for each in found:
         counts = {
-            row: max((e.found.subjects for e in each.of(row)), default=0) for row in each.rows
+            row: max((e.agreement.subjects for e in each.of(row)), default=0) for row in each.rows
         }
         few = {row: n for row, n in counts.items() if n < len(each.subjects)}
         if few:
@@ -356,7 +357,7 @@ def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
     return [*said, *study.notes]
 
 
-def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled]) -> str:
+def _methods(study: Study, found: Sequence[SiteEffects], over: Sequence[Resampled]) -> str:
     heads = span([len(each.subjects) for each in found])
     rows = list(dict.fromkeys(row for each in found for row in each.rows))
     after = [row for row in rows if role_of(row) == "after"]
@@ -373,7 +374,7 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         "series of all images alike"
         + (
             ", and for methods that give maps to the signal of the scans themselves."
-            if any(each.of_signal for each in found)
+            if any(each.through == SIGNAL for each in found)
             else "."
         ),
         "We report bias and 95 % limits of agreement (Bland 1986), the coefficient of variation "

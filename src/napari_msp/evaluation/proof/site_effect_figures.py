@@ -12,8 +12,8 @@ from napari_msp.evaluation.figures.curves import COLOURS
 from napari_msp.evaluation.figures.layout import INK, PAPER, SOFT_INK, plain_figure, tidy
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.proof.pages import Drawing
-from napari_msp.evaluation.proof.site_effect_numbers import Scanners, role_of
-from napari_msp.evaluation.proof.values import OF_SIGNAL, QUANTITIES
+from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects, role_of
+from napari_msp.evaluation.proof.values import QUANTITIES, quantity_key
 from napari_msp.evaluation.statistics import FOR_INTERVAL, Interval
 from napari_msp.formatting import NumberFormat, number
 
@@ -41,11 +41,11 @@ MOST_BIASES = 12
 """Number of regions in a figure of biases, the largest ones."""
 
 
-def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
+def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[Drawing]:
     """Draw every figure of the page; if there are `several` datasets, figures name them."""
     for each in found:
         end = f"{each.dataset}_{each.column}" if several else each.column
-        end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
+        end = quantity_key(end.replace(" ", "_"), each.through)
         named, enough = each.named(several), len(each.subjects) >= FOR_INTERVAL
         points = {
             row: (bias, known.right_unbiased / known.subjects)
@@ -79,22 +79,22 @@ def drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
             }
             if any(len(pair) > 1 for pair in pairs.values()):
                 yield Drawing(
-                    f"bland_altman_{key.removesuffix(OF_SIGNAL)}_{end}",
+                    f"bland_altman_{QUANTITIES[key].map}_{end}",
                     f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
                     f"lines are the bias{' and the 95 % limits of agreement' * enough}.",
                     _bland_altman_figure(pairs, key),
                 )
 
 
-def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
+def _biases(each: SiteEffects, key: str) -> dict[str, dict[str, Bias]]:
     """Return the biases of a quantity by region and row, in percent."""
     found: dict[str, dict[str, Bias]] = {}
     shown = each.largest(key, MOST_BIASES)
     for effect in each.effects:
-        bias = effect.found.bias_percent
+        bias = effect.agreement.bias_percent
         if effect.quantity != key or effect.region not in shown or bias is None:
             continue
-        found.setdefault(effect.region, {})[effect.row] = (bias, effect.found.interval_percent)
+        found.setdefault(effect.region, {})[effect.row] = (bias, effect.agreement.interval_percent)
     return found
 
 

@@ -16,14 +16,13 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
     ROLE_WORDS,
     Place,
     Resampled,
-    Scanners,
     SiteEffect,
+    SiteEffects,
     role_of,
 )
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
 from napari_msp.foreign_errors import first_reason
-from napari_msp.signal.maps import SH_SERIES, SIGNAL
 from napari_msp.strict_json import read_whole
 
 T = TypeVar("T")
@@ -136,7 +135,7 @@ def values_table(values: Results[RegionValue]) -> TidyTable:
     )  # fmt: skip
 
 
-def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:
+def effects_table(found: Sequence[SiteEffects], over: Sequence[Resampled]) -> TidyTable:
     """Return all results as a tidy table, one row, region and quantity per line."""
     records = [effect_record(effect) for one in found for effect in one.effects]
     for one in over:
@@ -167,7 +166,7 @@ INTERVALS = {"bias": "bias_interval", "limit": "limits", "icc": "icc_interval"}
 
 def effect_record(effect: SiteEffect) -> dict[str, object]:
     """Return a result for a row's quantity in a region, by column; None is unknown."""
-    found, test = effect.found, effect.test
+    found, test = effect.agreement, effect.test
     intervals = {column: getattr(found, name) for column, name in INTERVALS.items()}
     intervals |= {"bias_percent": found.interval_percent, "change": effect.change_interval}
     known = {
@@ -185,14 +184,14 @@ def effect_record(effect: SiteEffect) -> dict[str, object]:
     return {column.name: known[column.name] for column in EFFECTS}
 
 
-def people_table(found: Sequence[Scanners]) -> TidyTable:
+def people_table(found: Sequence[SiteEffects]) -> TidyTable:
     """Return how well subjects are identified as a tidy table."""
     return TidyTable(
         PEOPLE,
         [
             [
                 each.dataset, each.column, row, role_of(row),
-                SIGNAL if each.of_signal else SH_SERIES, known.subjects, known.quantities,
+                each.through, known.subjects, known.quantities,
                 known.right, known.right / known.subjects,
                 known.right_unbiased, known.right_unbiased / known.subjects, 1 / known.subjects,
             ]
@@ -206,7 +205,7 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
 # --- Reading ----------------------------------------------------------------------------------
 
 
-def read_site_effect(folder: str | Path) -> list[Scanners]:
+def read_site_effect(folder: str | Path) -> list[SiteEffects]:
     """Read back what `evaluate` measured and found, dataset by dataset, target by target."""
     folder = Path(folder)
     values: dict[Where, dict[str, dict[Place, dict[str, float]]]] = {}
@@ -224,7 +223,7 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
         # A row of both images and maps of the signal counts by its images, which come first.
         people.setdefault(_where(line), {}).setdefault(line["row"], found)
     return [
-        Scanners(*where, of, effects[where], people.get(where, {}))
+        SiteEffects(*where, of, effects[where], people.get(where, {}))
         for where, of in values.items()
         if TARGET in of and where in effects
     ]

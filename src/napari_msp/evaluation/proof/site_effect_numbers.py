@@ -30,6 +30,7 @@ from napari_msp.evaluation.statistics import (
     relative_change,
 )
 from napari_msp.formatting import counted, listed, number
+from napari_msp.signal.maps import SH_SERIES, SIGNAL
 
 SAME = 0.05
 """Bias in percent below which it counts as none: it would be written as 0.0."""
@@ -84,7 +85,7 @@ class SiteEffect:
     row: str
     region: str
     quantity: str
-    found: Agreement
+    agreement: Agreement
     test: PermutationTest | None
     change: float | None
     change_interval: Interval | None
@@ -104,11 +105,11 @@ Values = Mapping[Place, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Scanners:
+class SiteEffects:
     """The site effects of one dataset in one column, see `SiteEffect`.
 
-    `of_signal`: whether maps of the scans' own signal are compared; else all come through the SH
-    series. `identified` is by row; None where it cannot be computed.
+    `through` is what tensors are fitted to, see `Quantity`. `identified` is by row; None where it
+    cannot be computed.
     """
 
     dataset: str
@@ -116,12 +117,12 @@ class Scanners:
     values: Mapping[str, Values]
     effects: Sequence[SiteEffect]
     identified: Mapping[str, Identified | None]
-    of_signal: bool = False
+    through: str = SH_SERIES
 
     def named(self, several: bool) -> str:
         """Return its name for captions, with its dataset if there are several."""
         name = f"{self.dataset}, {self.column}" if several else self.column
-        return f"{name}, maps of the signal" if self.of_signal else name
+        return f"{name}, maps of the signal" if self.through == SIGNAL else name
 
     @property
     def subjects(self) -> list[str]:
@@ -162,7 +163,7 @@ class Scanners:
 
     def middle(self, row: str, name: str, *, signed: bool = False) -> float | None:
         """Return the median over regions and quantities of a number, or of its absolute value."""
-        found = [getattr(each.found, name) for each in self.of(row)]
+        found = [getattr(each.agreement, name) for each in self.of(row)]
         known = [value if signed else abs(value) for value in found if value is not None]
         return float(np.median(known)) if known else None
 
@@ -172,15 +173,17 @@ def rank(row: str) -> int:
     return PLACES[role_of(row)]
 
 
-def scanners(study: Study) -> list[Scanners]:
+def site_effects(study: Study) -> list[SiteEffects]:
     """Compare every row with the target's scans, dataset by dataset, target by target.
 
     Finished maps are compared with maps of the scans' own signal, separately from all images.
     """
     found = []
     places = study.measured.groups("dataset", "column").items()
-    for ((dataset, column), part), of_signal in product(places, (False, True)):
-        alike = (row for row in part if _is_of(row.quantity, of_signal))
+    for ((dataset, column), part), through in product(places, (SH_SERIES, SIGNAL)):
+        alike = (
+            v for v in part if v.quantity == VOXELS or QUANTITIES[v.quantity].through == through
+        )
         of_rows = Results(alike).groups("method").items()
         values = {row: _values(of_row) for (row,), of_row in of_rows}
         if not {*values} - {TARGET} or TARGET not in values:
@@ -192,12 +195,8 @@ def scanners(study: Study) -> list[Scanners]:
             untested = DEPENDENT if row == MEAN_OF_OTHERS else untested
             effects += _effects((dataset, column, row), values, untested)
             identified[row] = _identified(values[row], values[TARGET])
-        found.append(Scanners(dataset, column, values, effects, identified, of_signal))
+        found.append(SiteEffects(dataset, column, values, effects, identified, through))
     return found
-
-
-def _is_of(quantity: str, of_signal: bool) -> bool:
-    return quantity == VOXELS or QUANTITIES[quantity].of_signal == of_signal
 
 
 def _values(part: Results[RegionValue]) -> Values:
@@ -274,7 +273,7 @@ class Resampled:
     note: str
 
 
-def resampled(found: Sequence[Scanners]) -> list[Resampled]:
+def resampled(found: Sequence[SiteEffects]) -> list[Resampled]:
     """Combine datasets; empty for one."""
     gathered: dict[tuple[str, str, str, str], list[list[float]]] = {}
     untested: dict[tuple[str, str, str, str], str] = {}
@@ -282,7 +281,7 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
         scans = each.values[TARGET]
         for effect in each.effects:
             place = (effect.region, effect.quantity)
-            if effect.found.truth_mean <= 0:
+            if effect.agreement.truth_mean <= 0:
                 continue
             own = each.values[effect.row][place]
             key = (each.column, effect.row, *place)
@@ -290,7 +289,7 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
                 untested[key] = effect.note
             gathered.setdefault(key, []).append(
                 [
-                    100 * (own[who] - scans[place][who]) / effect.found.truth_mean
+                    100 * (own[who] - scans[place][who]) / effect.agreement.truth_mean
                     for who in own
                     if who in scans[place]
                 ]
@@ -312,14 +311,14 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
 # --- Words ------------------------------------------------------------------------------------
 
 
-def effect_words(each: Scanners, region: str, quantity: str) -> str:
+def effect_words(each: SiteEffects, region: str, quantity: str) -> str:
     """Describe the site effect in a region: before, after, and between scans on one scanner.
 
     For example "FA of white matter, 7 subjects: 22.1 % lower than on prisma_st before; 2.0 % lower
     after (MSP). Two scans of one subject on prisma_st differ by 1.1 %." Biases are of means over
     subjects; the difference of two scans is the mean of the subjects' absolute differences.
     """
-    rows = {e.row: e.found for e in each.of_place(region, quantity)}
+    rows = {e.row: e.agreement for e in each.of_place(region, quantity)}
     label = f"{QUANTITIES[quantity].label} of {region}"
     if not rows:
         return f"{label}: not measured."
@@ -351,27 +350,27 @@ MUCH = 200.0
 enough subjects for a test have it: people do not differ that much (our choice)."""
 
 
-def worse_words(each: Scanners) -> Iterator[str]:
+def worse_words(each: SiteEffects) -> Iterator[str]:
     """Yield which regional means each prediction makes worse, as medians hide them.
 
     For example "MSP lies farther from the target than the input in 2 of 27 means of regions:
     RISH 4 of white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
     """
-    before = {(e.region, e.quantity): e.found.bias_percent for e in each.of(BEFORE)}
+    before = {(e.region, e.quantity): e.agreement.bias_percent for e in each.of(BEFORE)}
     for row in (row for row in each.rows if role_of(row) == "after"):
         farther: dict[str, float] = {}
         varied: dict[str, float] = {}
         compared = 0
         for effect in each.of(row):
-            then, now = before.get((effect.region, effect.quantity)), effect.found.bias_percent
+            then, now = before.get((effect.region, effect.quantity)), effect.agreement.bias_percent
             where = f"{QUANTITIES[effect.quantity].label} of {effect.region}"
             if then is not None and now is not None:
                 compared += 1
                 if abs(now) - abs(then) >= SAME:
                     ends = " → ".join(number(bias, 1, signed=True) for bias in (then, now))
                     farther[f"{where} {ends} %"] = abs(now) - abs(then)
-            kept = effect.found.variance_kept
-            if kept is not None and kept > MUCH and effect.found.subjects >= FEWEST:
+            kept = effect.agreement.variance_kept
+            if kept is not None and kept > MUCH and effect.agreement.subjects >= FEWEST:
                 varied[f"{where} {number(kept, 0)} %"] = kept
         if farther:
             yield (

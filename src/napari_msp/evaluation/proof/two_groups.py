@@ -30,16 +30,18 @@ from napari_msp.evaluation.proof.two_groups_numbers import (
     Studies,
     group_difference,
 )
-from napari_msp.evaluation.proof.values import OF_SIGNAL
+from napari_msp.evaluation.proof.values import QUANTITIES, quantity_key
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import LEVEL
 from napari_msp.formatting import ends, listed, number
+from napari_msp.signal.maps import SH_SERIES, SIGNAL
 
 FALSE = 2 * LEVEL
 """Rate of false alarms above which findings are not called power (our choice)."""
 
 LITERATURE = {"fa": 10.0, "md": 8.0}
-"""Upper limit of the spread between people in percent, in tracts of 8 adults (Heiervang 2006)."""
+"""Quantities in which groups are compared, as such studies do (our choice), with the upper limit of
+the spread between people in percent, in tracts of 8 adults (Heiervang 2006)."""
 
 
 def group_tables(found: GroupDifference, what: str, literature: float | None = None) -> list[Table]:
@@ -146,10 +148,7 @@ TITLE = "Two groups"
 ABSENT = 0.1
 """Share of people without a value above which a row is left out; else the people are (ours)."""
 
-QUANTITIES = {"fa": "FA", "md": "MD"}
-"""Quantities in which groups are compared (our choice): those that such studies report."""
-
-LIMITS = (
+ASSUMED = (
     "Patients differ from controls in nothing but the effect, which is put into their values; each "
     "prediction is taken to keep it whole where what it keeps was not measured as biology.",
 )
@@ -163,19 +162,20 @@ def group_page(study: Study) -> Page | None:
     tables: list[Table] = []
     rows: list[Sequence[object]] = []
     columns: Sequence[Column] = ()
-    leads, limits = [], list(LIMITS)
+    leads, limits = [], list(ASSUMED)
     left: list[str] = []
     if len(datasets := study.measured.names("dataset")) > 1:
         limits.append(f"People of {len(datasets)} datasets are drawn together, as if of one.")
     if study.overlapping:
         limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
     for values in study.measured.groups("target", "shell").values():
-        for (key, label), end in product(QUANTITIES.items(), ("", OF_SIGNAL)):
-            of_quantity = values.select(quantity=key + end)
-            if end and not len(of_quantity):
+        for key, through in product(LITERATURE, (SH_SERIES, SIGNAL)):
+            quantity, column = quantity_key(key, through), values.rows[0].column
+            of_quantity = values.select(quantity=quantity)
+            if through == SIGNAL and not len(of_quantity):
                 continue
-            name = f"{label}{' of the signal' if end else ''} on {values.rows[0].column}"
-            kept = _kept(study, values.rows[0].column) if key == "fa" and not end else {}
+            name = f"{QUANTITIES[quantity].label} on {column}"
+            kept = _kept(study, column) if quantity == "fa" else {}
             drawn, said = _drawn_of(of_quantity, name, kept)
             if drawn is not None and kept:
                 parts = listed([f"{row} {number(part, 2)}" for row, part in kept.items()])
@@ -221,6 +221,10 @@ def _kept(study: Study, column: str) -> dict[str, float]:
     }
 
 
+ByPerson = Mapping[str, Mapping[str, float]]
+"""Values by person, then by region."""
+
+
 def _drawn_of(
     values: Results[RegionValue], name: str, known: Mapping[str, float]
 ) -> tuple[GroupDifference | None, list[str]]:
@@ -229,52 +233,58 @@ def _drawn_of(
     for each in values:
         of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
         of[each.region] = each.value
-    everyone = list(by.get(TARGET, {}))
-    if len(everyone) < 2 * SIZE or BEFORE not in by:
+    if len(by.get(TARGET, {})) < 2 * SIZE or BEFORE not in by:
         return None, []
+    people, rows, said = _comparable(by)
+    regions = values.names("region") if len(people) >= 2 * SIZE else []
+    for row in (TARGET, BEFORE):
+        regions, gone = _had(by[row], people, regions)
+        said += [f"{each} is left out (no value of {row} in {who})" for each, who in gone]
+    # Rows of fewer regions are drawn apart, with the same people and random numbers.
+    parts: dict[tuple[str, ...], dict[str, FloatArray]] = {tuple(regions): {}}
+    for row in rows:
+        own, gone = _had(by[row], people, regions)
+        said += [f"{each} of {row} is left out (no value in {who})" for each, who in gone]
+        if own:
+            parts.setdefault(tuple(own), {})[row] = _table(by[row], people, own)
+    notes = [f"{name}: {each}." for each in said]
+    if not regions:
+        return None, notes
+    # The mean of others is independent of the person, an effect included.
+    kept = {**known, MEAN_OF_OTHERS: 0.0}
+    found = []
+    for part, predicted in parts.items():
+        source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
+        found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
+    more = [each for other, of in found[1:] for each in other.studies if each.row in of]
+    return replace(found[0][0], studies=[*found[0][0].studies, *more]), notes
+
+
+def _comparable(by: Mapping[str, ByPerson]) -> tuple[list[str], list[str], list[str]]:
+    """Return the people that all rows have, the predicted rows, and notes on what is left out.
+
+    A row that too many people lack is left out; else the people who lack it are.
+    """
+    everyone = list(by[TARGET])
     people, rows, said = everyone, list[str](), list[str]()
     for row in (BEFORE, *(each for each in by if each not in (TARGET, BEFORE))):
         rest = [who for who in people if who in by[row]]
         lacking = _some([who for who in people if who not in by[row]])
         if row != BEFORE and len(rest) < max(2 * SIZE, (1 - ABSENT) * len(everyone)):
-            said.append(f"{name}: {row} is left out (no value of it in {lacking}).")
+            said.append(f"{row} is left out (no value of it in {lacking})")
             continue
         if lacking:
-            said.append(f"{name}: left out of all rows: {lacking} (no value of {row}).")
-        people, rows = rest, [*rows, row]
-    if len(people) < 2 * SIZE:
-        return None, said
-    regions = list(dict.fromkeys(each.region for each in values))
-    for row in (TARGET, BEFORE):
-        regions, gone = _had(by[row], people, regions)
-        said += [f"{name}: {each} is left out (no value of {row} in {of})." for each, of in gone]
-    if not regions:
-        return None, said
-    parts: dict[tuple[str, ...], dict[str, FloatArray]] = {tuple(regions): {}}
-    for row in rows[1:]:
-        own, gone = _had(by[row], people, regions)
-        said += [f"{name}: {each} of {row} is left out (no value in {of})." for each, of in gone]
-        if own:
-            parts.setdefault(tuple(own), {})[row] = _table(by[row], people, own)
-    found = []
-    for part, predicted in parts.items():  # people and random numbers are the same in each
-        source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
-        # The mean of others is independent of the person, an effect included.
-        kept = {**known, MEAN_OF_OTHERS: 0.0}
-        found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
-    more = [each for other, of in found[1:] for each in other.studies if each.row in of]
-    return replace(found[0][0], studies=[*found[0][0].studies, *more]), said
+            said.append(f"left out of all rows: {lacking} (no value of {row})")
+        people, rows = rest, rows if row == BEFORE else [*rows, row]
+    return people, rows, said
 
 
 NAMED = 3
 """Number of people that a note names."""
 
-Values = Mapping[str, Mapping[str, float]]
-"""Values by person, then by region."""
-
 
 def _had(
-    of: Values, people: Sequence[str], regions: Sequence[str]
+    of: ByPerson, people: Sequence[str], regions: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the regions that all people have and, for each other one, who lacks it."""
     lacking = {each: [who for who in people if each not in of[who]] for each in regions}
@@ -282,7 +292,7 @@ def _had(
     return [each for each, names in lacking.items() if not names], gone
 
 
-def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
+def _table(of: ByPerson, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
     """Return (S, R) values."""
     return np.array([[of[who][each] for each in regions] for who in people])
 

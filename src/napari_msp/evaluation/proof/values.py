@@ -1,31 +1,38 @@
-"""Measurements of every image in every region, and rows of trivial predictors."""
+"""Measurements of every image in every region of a head."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
-from napari_msp.evaluation.line_up import line_up
+from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue
+from napari_msp.evaluation.line_up import line_up, map_onto, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.pages import (
-    BEFORE,
-    COMBAT_OF_REGIONS,
-    MEAN_OF_OTHERS,
-    TARGET,
+from napari_msp.evaluation.proof.pages import BEFORE, REPEAT, SMOOTHED, TARGET
+from napari_msp.evaluation.regions import (
+    TISSUE,
+    Regions,
+    RegionVoxels,
+    regions_of,
+    tissue_regions,
 )
-from napari_msp.evaluation.regions import Regions, RegionVoxels
-from napari_msp.formatting import listed
-from napari_msp.signal.maps import Maps
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import SH_SERIES, SIGNAL, Maps, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices
+
+if TYPE_CHECKING:
+    from napari_msp.evaluation.benchmark.plan import Plan
+
+T = TypeVar("T")
 
 SMOOTHING = 6.0
 """Full width at half maximum of the trivial smoother in mm (our choice)."""
@@ -35,9 +42,6 @@ FWHM = 2 * np.sqrt(2 * np.log(2))
 
 SH_UNITS = "SH units"
 
-OF_SIGNAL = "_signal"
-"""Ending of the keys of quantities computed from the scans' own signal."""
-
 
 @dataclass(frozen=True)
 class Quantity:
@@ -45,46 +49,33 @@ class Quantity:
 
     Attributes
     ----------
-    of
+    map
         Map of `MAPS` that it is taken from; empty if it needs the SH image.
     compute
-        Function of an image's maps that returns (X, Y, Z) or (X, Y, Z, C); if `of` names a map,
-        any mapping with that map will do.
-    of_signal
-        Whether tensors are fitted to the scans' own signal, as other programs do; else they come
-        through the SH series, for all images alike.
+        Function of an image's maps that returns (X, Y, Z) or (X, Y, Z, C); if `map` names one, any
+        mapping with that map will do.
     kind
         "mean": the region's mean, a number of the image alone, on which scanners agree or not.
         "error": root mean square over the region's voxels (and channels) of the difference from
         the target's scan.
+    through
+        Data that tensors are fitted to: the SH series, for all images alike, or the scans' own
+        signal, as other programs do; see `Maps.through`.
     """
 
     key: str
     label: str
     unit: str
     explanation: str
-    of: str
+    map: str
     compute: Callable[[Any], FloatArray]
     kind: Literal["mean", "error"] = "mean"
-    of_signal: bool = False
+    through: str = SH_SERIES
 
-    @property
-    def twin(self) -> "Quantity":
-        """The same quantity of the scans' own signal."""
-        return replace(
-            self,
-            key=f"{self.key}{OF_SIGNAL}",
-            label=f"{self.label} of the signal",
-            explanation=f"{self.explanation[:-1]}, of the scan's own signal.",
-            of_signal=True,
-        )
 
-    @property
-    def explained(self) -> "Quantity":
-        """The quantity with a note that its tensors come through the SH series, if it has any."""
-        if not self.of:
-            return self
-        return replace(self, explanation=f"{self.explanation[:-1]}, through the SH series.")
+def quantity_key(name: str, through: str) -> str:
+    """Return the key of a quantity; of the scans' own signal it has an ending, as in files."""
+    return name if through == SH_SERIES else f"{name}_signal"
 
 
 def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
@@ -101,14 +92,14 @@ def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
 
 
 _ALL = (
-    Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
-    Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
+    Quantity("fa", "FA", "", "Fractional anisotropy", "fa", lambda maps: maps["fa"]),
+    Quantity("md", "MD", "mm²/s", "Mean diffusivity", "md", lambda maps: maps["md"]),
     *(
         Quantity(
             f"colour_fa_{axis}",
             f"colour FA {colour}",
             "",
-            f"FA times the principal direction's share {along}, without its sign.",
+            f"FA times the principal direction's share {along}, without its sign",
             "colour_fa",
             _colour(channel),
         )
@@ -121,7 +112,7 @@ _ALL = (
             f"rish{order}",
             f"RISH {order}",
             f"{SH_UNITS}²",
-            f"Energy of the SH coefficients of order {order}.",
+            f"Energy of the SH coefficients of order {order}",
             "",
             _rish_of(order),
         )
@@ -132,31 +123,45 @@ _ALL = (
             f"sh{order}_error",
             f"SH order {order}",
             SH_UNITS,
-            f"Error of the SH coefficients of order {order}, voxel by voxel.",
+            f"Error of the SH coefficients of order {order}, voxel by voxel",
             "",
             _coefficients(order),
             "error",
         )
         for order in even_orders(ORDER)
     ),
-    Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
-    Quantity("md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"),
+    Quantity("fa_error", "FA", "", "Error of FA", "fa", lambda maps: maps["fa"], "error"),
+    Quantity("md_error", "MD", "mm²/s", "Error of MD", "md", lambda maps: maps["md"], "error"),
     Quantity(
         "colour_fa_error",
         "colour FA",
         "",
-        "Error of the three colours of FA.",
+        "Error of the three colours of FA",
         "colour_fa",
         lambda maps: maps["colour_fa"],
         "error",
     ),
 )
 
+
+def _through(through: str) -> Iterator[Quantity]:
+    """Yield the quantities with all explained; through the signal only those that have a map."""
+    for each in _ALL:
+        if through == SH_SERIES:
+            where = ", through the SH series" if each.map else ""
+            yield replace(each, explanation=f"{each.explanation}{where}.")
+        elif each.map:
+            yield replace(
+                each,
+                key=quantity_key(each.key, through),
+                label=f"{each.label} of the signal",
+                explanation=f"{each.explanation}, of the scan's own signal.",
+                through=through,
+            )
+
+
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
-    {
-        each.key: each
-        for each in (*(each.explained for each in _ALL), *(each.twin for each in _ALL if each.of))
-    }
+    {each.key: each for through in (SH_SERIES, SIGNAL) for each in _through(through)}
 )
 """All quantities by key, in the order of tables; those of the scans' own signal come last."""
 
@@ -222,17 +227,17 @@ def _measured(
     voxels: RegionVoxels, of_images: Mapping[str, Maps], of_maps: MapsByRow
 ) -> Iterator[Measured]:
     """Measure images, then maps, which like their reference are computed from the signal."""
-    rows: list[tuple[bool, str, Any]] = [(False, *each) for each in of_images.items()]
-    rows += [(True, *each) for each in of_maps.items()]
+    rows: list[tuple[str, str, Any]] = [(SH_SERIES, *each) for each in of_images.items()]
+    rows += [(SIGNAL, *each) for each in of_maps.items()]
     true = of_images[TARGET]
-    for of_signal, row, maps in rows:
+    for through, row, maps in rows:
         for each in QUANTITIES.values():
-            if each.of_signal != of_signal or (of_signal and each.of not in maps):
+            if each.through != through or (through == SIGNAL and each.map not in maps):
                 continue
             wrong = each.kind == "error"
             if wrong and row == TARGET:
                 continue
-            truth = (each.compute(of_maps[TARGET] if of_signal else true),) if wrong else ()
+            truth = (each.compute(of_maps[TARGET] if through == SIGNAL else true),) if wrong else ()
             for _, region, (found, *scan) in voxels.of(each.compute(maps), *truth):
                 if not len(found):
                     continue
@@ -245,7 +250,7 @@ def _measured(
         yield TARGET, region, VOXELS, float(len(found))
 
 
-# --- Trivial predictors -----------------------------------------------------------------------
+# --- The trivial smoother -----------------------------------------------------------------------
 
 
 def smoothed(image: SHImage) -> SHImage:
@@ -263,77 +268,146 @@ def blurred(values: FloatArray, mask: MaskArray, lattice: Lattice) -> FloatArray
     return np.where(inside > 0, means, 0).astype(np.float32).reshape(values.shape)
 
 
-def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
-    """Predict each person as the average of the other people's scans on the target.
+# --- Heads ------------------------------------------------------------------------------------
 
-    The average is over the people whom models learned from, if any, else over all measured people
-    but the one predicted.
+
+class InRegions:
+    """Measurement of heads by region for the pages of proof.
+
+    Problems with one head are noted, and the others are measured all the same.
     """
-    scans = values.select(method=TARGET)
-    places = ("target", "shell", "dataset", "seed", "region", "quantity")
-    taught = scans.select(reference="training").groups(*places)
-    for place, part in scans.select(reference="scan").groups(*places).items():
-        if part.rows[0].quantity not in MEANS:
-            continue
-        teachers = taught.get(place)
-        for row in part:
-            others = [o.value for o in teachers or part if o.subject != row.subject]
-            if others:
-                yield replace(row, method=MEAN_OF_OTHERS, value=float(np.mean(others)))
 
+    def __init__(self, plan: "Plan", target: str, seed: int, dataset: TravellingHeads) -> None:
+        self.values: list[RegionValue] = []
+        self.notes: list[str] = []
+        self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
+        self._maps_alone = any(each.maps for each in plan.finished[dataset.root])
+        who = plan.subjects.all
+        everything = open_dataset(dataset.root, first_run=True, only=who, undecided=[])
+        self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
 
-# --- Tables alone -----------------------------------------------------------------------------
+    def add(
+        self,
+        subject: str,
+        shell: int | None,
+        b: float,
+        truth: Truth,
+        predicted: Mapping[str, Maps],
+        maps_alone: MapsByRow,
+    ) -> None:
+        """Measure a predicted subject, with rows of no harmonization and of the best possible."""
+        before = predicted.get(BEFORE)
+        if before is None:
+            source = _fitted(self._dataset.acquisition(subject, self._plan.input), b)
+            before = Maps(on_lattice(source, truth.image.lattice))
+        images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
+        repeat = self._of_repeat(subject, lambda scan: Maps(_fitted(scan, b)))
+        if repeat is not None:
+            images[REPEAT] = repeat
+        of_signal = self._of_signal(subject, b, truth.image)
+        if FLOOR in predicted and of_signal:
+            twin = self._dataset.noise_free(subject, self._target)
+            assert twin is not None
+            of_signal[FLOOR] = _signal_maps(twin, b, truth.image.lattice)
+        self._measure(subject, shell, "scan", truth, images, maps_alone, of_signal)
 
+    def _of_signal(
+        self, subject: str, b: float, truth: SHImage
+    ) -> dict[str, dict[str, FloatArray]]:
+        """Return the references of finished maps: maps of both scans' own signal.
 
-def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | str]:
-    """Harmonize the input's regional means as most studies do: ComBat, each quantity over regions.
+        It is empty if no method gives only maps.
+        """
+        if not self._maps_alone:
+            return {}
+        on, lattice = self._dataset.acquisition, truth.lattice
+        found = {
+            row: _signal_maps(on(subject, platform), b, lattice)
+            for row, platform in ((TARGET, self._target), (BEFORE, self._plan.input))
+        }
+        mask = found[BEFORE]["md"] > 0
+        found[SMOOTHED] = {
+            key: blurred(values, mask, lattice) for key, values in found[BEFORE].items()
+        }
+        repeat = self._of_repeat(subject, lambda scan: _signal_maps(scan, b, lattice))
+        return found if repeat is None else {**found, REPEAT: repeat}
 
-    It learns from the pairs of the training people, in the regions that all of them have, and only
-    if ComBat is a row. Strings in between say what could not be computed of a dataset and quantity.
-    """
-    if not len(values.select(method=ComBat.name)):
-        return
-    problems: dict[tuple[str, str], list[str]] = {}
-    for place, part in values.groups("target", "shell", "dataset", "seed", "quantity").items():
-        if place[-1] not in MEANS:
-            continue
+    def add_taught(self, subject: str) -> None:
+        """Measure both scans of a training subject, which rows of tables need."""
+        plan, dataset = self._plan, self._dataset
+        # As for predicted subjects: tissue is found best without noise.
+        twin = dataset.noise_free(subject, self._target) if plan.regions == TISSUE else None
+        for shell, b in plan.shells.items():
+            tissue = None if twin is None else Truth(_fitted(twin, b)).tissue
+            truth = Truth(_fitted(dataset.acquisition(subject, self._target), b), tissue)
+            source = Maps(_fitted(dataset.acquisition(subject, plan.input), b))
+            of_signal = self._of_signal(subject, b, truth.image)
+            taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
+            self._measure(subject, shell, "training", truth, {BEFORE: source}, {}, taught)
 
-        def tell(problem: str, of: RegionValue = part.rows[0]) -> None:
-            where = f"{COMBAT_OF_REGIONS}, {of.dataset} on {of.column}"
-            problems.setdefault((where, problem), []).append(QUANTITIES[of.quantity].label)
-
-        taught = part.select(reference="training")
-        pairs = [_by_subject(taught.select(method=row)) for row in (BEFORE, TARGET)]
-        people = sorted(pairs[0].keys() & pairs[1].keys())
-        known = [each[who].keys() for each in pairs for who in people]
-        regions = [name for name in part.names("region") if all(name in each for each in known)]
-        if not people or len(regions) < 2:
-            few = "fewer than two regions have values in everybody who was learned from"
-            tell(few if people else "nobody who was learned from has both scans measured")
-            continue
-        gone = [name for name in part.names("region") if name not in regions]
-        if gone:
-            tell(f"{listed(gone)} left out, as somebody who was learned from has no value there")
-        source, target = (
-            np.array([[each[who][name] for name in regions] for who in people]) for each in pairs
-        )
+    def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
+        """Return the (X, Y, Z) voxels of all regions; None if tissue classes replace regions."""
+        if self._plan.regions == TISSUE:
+            return None
         try:
-            effect = learn_scanner_effect(source, target, paired=True)
+            return regions_of(self._plan.regions, subject, self._target).on(lattice).labels > 0
+        except UserError:  # noted when the regions are measured
+            return np.zeros(lattice.shape, dtype=bool)
+
+    def _measure(
+        self,
+        subject: str,
+        shell: int | None,
+        reference: str,
+        truth: Truth,
+        images: Mapping[str, Maps],
+        maps_alone: MapsByRow,
+        signal_maps: MapsByRow,
+    ) -> None:
+        target = self._target
+        where = (target, self._dataset.root.name, self._seed, subject, reference)
+        try:
+            regions = self._regions(subject, truth)
+            found, notes = measured_in_regions(truth, images, regions, maps_alone, signal_maps)
         except UserError as error:
-            tell(error.phrase())
-            continue
-        for row in part.select(reference="scan", method=BEFORE):
-            if row.region in regions:
-                index = regions.index(row.region)
-                value = effect.gain[index] * row.value + effect.offset[index]
-                yield replace(row, method=COMBAT_OF_REGIONS, value=float(value))
-    for (where, problem), quantities in problems.items():
-        yield f"{where}, {listed(quantities)}: {problem}"
+            self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
+            return
+        self.notes += [f"{subject} on {target}: {note}" for note in notes]
+        self.values += [
+            RegionValue(row, *where, region, quantity, value, shell=shell)
+            for row, region, quantity, value in found
+            if np.isfinite(value)
+        ]
+
+    def _regions(self, subject: str, truth: Truth) -> Regions:
+        if self._plan.regions == TISSUE:
+            return tissue_regions(truth.tissue, truth.image.affine)
+        return regions_of(self._plan.regions, subject, self._target)
+
+    def _of_repeat(self, subject: str, compute: Callable[[Acquisition], T]) -> T | None:
+        """Compute something from another run of the target's scan; None if that is impossible."""
+        where = (subject, self._target)
+        taken = self._dataset.scans[where]
+        other = next((path for path in self._runs.get(where, ()) if path != taken), None)
+        if other is None:
+            return None
+        try:
+            return compute(load_acquisition(other, b0_threshold=self._plan.asked.b0_threshold))
+        except UserError as error:
+            self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
+            return None
 
 
-def _by_subject(part: Results[RegionValue]) -> dict[str, dict[str, float]]:
-    """Return each person's values by region."""
-    found: dict[str, dict[str, float]] = {}
-    for row in part:
-        found.setdefault(row.subject, {})[row.region] = row.value
+def _fitted(scan: Acquisition, b: float) -> SHImage:
+    return fit_sh(scan, b_value=b, order=ORDER)
+
+
+def _signal_maps(scan: Acquisition, b: float, lattice: Lattice) -> dict[str, FloatArray]:
+    """Return the maps of a scan's own signal on a lattice, interpolated linearly in its mask."""
+    tensors = tensor_maps(scan, b)
+    found = {}
+    for key, values in (("fa", tensors.fa), ("md", tensors.md), ("colour_fa", tensors.colour)):
+        found[key] = values
+        if not scan.lattice.matches(lattice):
+            found[key], _ = map_onto(values, scan.mask, scan.lattice, lattice)
     return found

@@ -16,8 +16,8 @@ from napari_msp.evaluation.proof.pages import COMBAT_OF_REGIONS, MEAN_OF_OTHERS,
 from napari_msp.evaluation.proof.site_effect_files import effect_record
 from napari_msp.evaluation.proof.site_effect_numbers import (
     ROLE_WORDS,
-    Scanners,
     SiteEffect,
+    SiteEffects,
     effect_words,
     role_of,
 )
@@ -69,7 +69,7 @@ class SiteEffectPanel(Themed):
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: Sequence[Scanners] = ()
+        self._found: Sequence[SiteEffects] = ()
         self._effects: Sequence[SiteEffect] = ()
         self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
         self.words = Sentences()
@@ -90,7 +90,7 @@ class SiteEffectPanel(Themed):
         self.table.itemSelectionChanged.connect(self._draw)
         self.show_found(())
 
-    def show_found(self, found: Sequence[Scanners]) -> None:
+    def show_found(self, found: Sequence[SiteEffects]) -> None:
         """Show the first target's FA in its first region; hide everything if nothing was found."""
         self._found = found
         several = len({each.dataset for each in found}) > 1
@@ -114,7 +114,7 @@ class SiteEffectPanel(Themed):
         self._draw()
 
     @property
-    def _shown(self) -> Scanners | None:
+    def _shown(self) -> SiteEffects | None:
         at = self.scanners.currentIndex()
         return self._found[at] if 0 <= at < len(self._found) else None
 
@@ -180,9 +180,9 @@ class SiteEffectPanel(Themed):
                 name=each.row,
             )
             level = pg.mkPen(colour, width=1.6)
-            self.plot.addItem(pg.InfiniteLine(each.found.bias / scale, angle=0, pen=level))
+            self.plot.addItem(pg.InfiniteLine(each.agreement.bias / scale, angle=0, pen=level))
             limit = pg.mkPen(colour, width=1, dash=[4, 4])
-            for end in each.found.limits or ():
+            for end in each.agreement.limits or ():
                 self.plot.addItem(pg.InfiniteLine(end / scale, angle=0, pen=limit))
         quantity = QUANTITIES[effect.quantity]
         unit = display.unit(quantity.unit)
@@ -212,9 +212,9 @@ class SiteEffectPanel(Themed):
         self.restyle()
 
 
-def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
+def _texts(each: SiteEffects, effect: SiteEffect) -> list[Text]:
     """Return a row of the table."""
-    found, known = effect.found, each.identified.get(effect.row)
+    found, known = effect.agreement, each.identified.get(effect.row)
     unit = QUANTITIES[effect.quantity].unit
     p = "" if effect.test is None else p_text(effect.test.corrected_p_value)
     told = [

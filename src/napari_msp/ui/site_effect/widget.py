@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_msp.errors import UserError, choice_in
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
-from napari_msp.evaluation.proof.site_effect_numbers import Scanners
+from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
@@ -169,7 +169,7 @@ class Known:
 
     heads: Path | None = None
     written: Path | None = None
-    found: Sequence[Scanners] = ()
+    found: Sequence[SiteEffects] = ()
     doubt: str = ""
 
 
