@@ -57,7 +57,10 @@ def test_two_datasets_have_a_sub_01_each(
 
 
 @pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")  # a teaching model
-def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path) -> None:
+def test_a_subject_that_is_a_copy_of_another_is_told(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_msp.cohort.harmonize_scan", lambda *_, **__: None)
     root = tmp_path / "heads"
     shutil.copytree(heads, root)
     for session, protocol in (("ge", "st"), ("prisma", "st"), ("connectom", "sa")):
@@ -72,7 +75,7 @@ def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path
     with pytest.raises(UserError, match="they share a scan"):
         prepare_study(dataset, TrainingSettings(held_out=("sub-03",)))
     with pytest.warns(CopiedScan, match=r"sub-03/.* is the same image as sub-01/"):
-        run_cohort(root, tmp_path / "out", packaged_model("DIQT"), "all", job=lambda *_, **__: None)
+        run_cohort(root, tmp_path / "out", packaged_model("DIQT"), "all")
 
 
 def test_a_scan_that_is_the_same_on_two_platforms_is_told(heads: Path, tmp_path: Path) -> None:

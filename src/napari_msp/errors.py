@@ -44,6 +44,26 @@ JOBS = {"import": "import_tree", "cohort": "run_cohort"}
 PYTHON = Words()
 
 
+class PlainWords(Words):
+    """Words where nothing can be chosen, such as in a table: parameters and jobs by their names."""
+
+    def offers(self, name: str) -> bool:
+        """Return False: a remedy names no parameter."""
+        return False
+
+    def parameter(self, name: str) -> str:
+        """Return the name as words."""
+        return name.replace("_", " ")
+
+    def setting(self, name: str, value: Any) -> str:
+        """Return name and value as words."""
+        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
+
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
+        """Return the command's name."""
+        return f"napari-msp {name}"
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A remedy. Subclasses carry the values that a front end may offer to press or to type."""

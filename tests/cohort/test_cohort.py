@@ -17,14 +17,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dask_jobs import means
+from with_job import run_cohort
 
 from napari_msp import cohort
 from napari_msp.cli import main
-from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
+from napari_msp.cohort import CohortResult, summarise_cohort
 from napari_msp.cohort.cluster import Cluster
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.device import free_memory
-from napari_msp.errors import Cancelled, Doubt, Overwrite, UserError, Words
+from napari_msp.errors import Cancelled, Doubt, Overwrite, RunJob, UserError, either
 from napari_msp.files import sha256
 from napari_msp.image_files import ImageFile
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
@@ -231,7 +232,7 @@ class TestWithAStub:
             "sub-02": "failed",
             "sub-03": "done",
         }
-        assert rows["sub-01"]["message"] == "scan: is odd; replace it with force=True"
+        assert rows["sub-01"]["message"] == "scan: is odd; replace it"
         assert told == [("sub-01", 1, 3), ("sub-02", 2, 3), ("sub-03", 3, 3)]
 
     def test_a_second_run_does_only_what_is_left(self, bids, model, tmp_path):
@@ -428,15 +429,14 @@ class TestWithAStub:
             run_cohort(bids, out, model, TARGET, sessions=["nowhere"], job=job)
         assert refusal.value.field == "sessions"
 
-    def test_reasons_are_said_in_a_front_ends_words(self, bids, model, tmp_path):
-        class Shouting(Words):
-            def setting(self, name, value):
-                return f"{name.upper()}!"
-
+    def test_reasons_are_said_in_words_of_every_front_end(self, bids, model, tmp_path):
         out = tmp_path / "out"
-        job = Recorder({"sub-02": UserError("is there", remedy=Overwrite())})
-        run_cohort(bids, out, model, TARGET, job=job, words=Shouting())
-        assert table_of(out)["sub-02"]["message"] == "is there; replace it with FORCE!"
+        remedy = either(Overwrite(), RunJob("cohort", "begin again"))
+        job = Recorder({"sub-02": UserError("is there", remedy=remedy)})
+        (_, result, _) = run_cohort(bids, out, model, TARGET, job=job)
+        said = table_of(out)["sub-02"]["message"]
+        assert said == "is there; begin again with `napari-msp cohort`"
+        assert "replace it with force=True, or" in result.message()
 
     def test_scans_without_session(self, tmp_path, model, scan):
         folder = tmp_path / "bids/sub-7/dwi"

@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from dask_jobs import bad_at_two, deadly, endless, killed_once, means, record
+from with_job import run_cohort
 
 from napari_msp.cli import main
-from napari_msp.cohort import cluster, run_cohort
+from napari_msp.cohort import cluster
 from napari_msp.cohort.jobs import CohortResult, Task
 from napari_msp.errors import UserError
 from napari_msp.options import Options

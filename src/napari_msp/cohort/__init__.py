@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_msp.bids import (
     HARMONIZED,
@@ -21,7 +21,6 @@ from napari_msp.bids import (
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
-    Job,
     Poll,
     Task,
     harmonize_scan,
@@ -32,7 +31,7 @@ from napari_msp.cohort.table import CohortSummary, CohortTable, summarise_cohort
 from napari_msp.data import dataset
 from napari_msp.data.companions import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
-from napari_msp.errors import PYTHON, Advice, Change, Choose, UserError, Words, stop_if
+from napari_msp.errors import Advice, Change, Choose, UserError, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several, with_settings
 from napari_msp.packaged import model_path
@@ -62,8 +61,6 @@ def run_cohort(
     progress: Callable[[CohortResult, int, int], None] | None = None,
     tell: Callable[[str], None] = lambda _: None,
     cancelled: Poll | None = None,
-    job: Job | None = None,
-    words: Words = PYTHON,
     **settings: Unpack[OptionSettings],
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
@@ -112,11 +109,6 @@ def run_cohort(
         Function that is given messages about workers on Dask: who they are, where to watch them.
     cancelled
         Function polled between scans; without Dask also inside the job.
-    job
-        Replacement for `harmonize_to_folder`, called in the same way, with the path of the model;
-        its output counts as finished if it has the names and sidecars that this would give.
-    words
-        Words in which the table says why a scan failed.
 
     Returns
     -------
@@ -141,56 +133,56 @@ def run_cohort(
     with ExitStack() as stack:
         cluster: Cluster | None = None
         if scheduler is not None:  # before all else, as it may not be there
-            seen = (bids_dir, model)
-            cluster = stack.enter_context(connected(scheduler, seen, tell))
+            cluster = stack.enter_context(connected(scheduler, (bids_dir, model), tell))
         found = {
             subject: _by_platform(subject, paths, run)
             for subject, paths in _find_scans(bids_dir, participants, sessions).items()
         }
         from napari_msp.device import choose_device
-        from napari_msp.inference.outputs import check_gradients
         from napari_msp.inference.prepare import tell_unfit
         from napari_msp.model_file import kept_model
 
         known = kept_model(model)
         targets = _targets(known, target)
-        if platform is None and any(len(scans) > 1 for scans in found.values()):
-            platform = known.card.input
-        scans, without = _choose_scans(bids_dir, found, platform, targets)
-        check_gradients(gradients)
+        scans, without = _choose_scans(bids_dir, found, platform, known.card.input, targets)
         if scheduler is None:  # the scheduler's workers may have other devices
             choose_device(options.device)
         passed = {
             "options": options,
             "gradients": gradients,
             "force": force,
-            "describe": False,  # the derivative is one dataset, described once at its root
             "review_maps": review_maps,
+            "describe": False,  # the derivative is one dataset, described once at its root
         }
-
-        def task(subject: str, dwi: Path) -> Task:
-            scan = dwi.relative_to(bids_dir)
-            what = (job or harmonize_scan, subject, scan.as_posix(), dwi, model, targets)
-            return Task(*what, out_dir / scan.parent, passed, known.kind)
-
-        tasks = [task(*each) for each in scans.items()]
+        tasks = _tasks(scans, targets, model, bids_dir, out_dir, passed)
         if cluster is None and workers > 1 and tasks:
             cluster = stack.enter_context(own_workers(min(workers, len(tasks)), tell))
         _tell_copies(tasks)
         tell_unfit(known, scans.values(), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
-        table, results = CohortTable(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
-        try:
-            for result in chain(without, running):
-                results.append(result)
-                table.add(result)
-                if progress is not None:
-                    progress(result, len(results), len(found))
-        finally:
-            if results:
-                table.write()
+        results = _recorded(chain(without, running), len(found), CohortTable(out_dir), progress)
     return sorted(results, key=lambda result: result.subject)
+
+
+def _recorded(
+    results: Iterable[CohortResult],
+    total: int,
+    table: CohortTable,
+    progress: Callable[[CohortResult, int, int], None] | None,
+) -> list[CohortResult]:
+    """Write the table and report each result as they come; the table is kept if the run ends."""
+    done = list[CohortResult]()
+    try:
+        for result in results:
+            done.append(result)
+            table.add(result)
+            if progress is not None:
+                progress(result, len(done), total)
+    finally:
+        if done:
+            table.write()
+    return done
 
 
 def _file_of(model: "Model | str | Path") -> Path:
@@ -204,6 +196,37 @@ def _file_of(model: "Model | str | Path") -> Path:
     if not path.is_file():
         raise UserError("there is no such file", path, "model", Advice("give a model"))
     return path
+
+
+def _tasks(
+    scans: Mapping[str, Path],
+    targets: tuple[str, ...],
+    model: Path,
+    bids_dir: Path,
+    out_dir: Path,
+    passed: dict[str, Any],
+) -> list[Task]:
+    """Make the task of each subject's scan; its predictions go to the same place in `out_dir`."""
+    from napari_msp.inference.outputs import check_gradients
+    from napari_msp.model_file import kept_model
+
+    check_gradients(passed["gradients"])
+    kind = kept_model(model).kind
+    places = {subject: dwi.relative_to(bids_dir) for subject, dwi in scans.items()}
+    return [
+        Task(
+            job=harmonize_scan,
+            subject=subject,
+            scan=place.as_posix(),
+            dwi=scans[subject],
+            model=model,
+            targets=targets,
+            out=out_dir / place.parent,
+            options=passed,
+            kind=kind,
+        )
+        for subject, place in places.items()
+    ]
 
 
 def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
@@ -300,15 +323,26 @@ def _targets(model: "Model", asked: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _choose_scans(
-    bids_dir: Path, found: Mapping[str, Found], platform: str | None, targets: tuple[str, ...]
+    bids_dir: Path,
+    found: Mapping[str, Found],
+    platform: str | None,
+    usual: str,
+    targets: tuple[str, ...],
 ) -> tuple[dict[str, Path], list[CohortResult]]:
     """Return the scan to use of each subject, and results for subjects without one.
+
+    Parameters
+    ----------
+    platform, usual
+        The platform, or None; then `usual` is chosen if a subject has scans on several.
 
     Raises
     ------
     UserError
         When no subject was scanned on the platform.
     """
+    if platform is None and any(len(scans) > 1 for scans in found.values()):
+        platform = usual
     known = sorted({each for scans in found.values() for each in scans})
     if platform is not None and platform not in known:
         choice = Choose("platform", tuple(known))

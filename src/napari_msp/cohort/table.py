@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from napari_msp.cohort.jobs import CohortResult
-from napari_msp.errors import Doubt, RunJob, UserError, Words
+from napari_msp.errors import Doubt, PlainWords, RunJob, UserError
 from napari_msp.files import reserved, write_text
 from napari_msp.formatting import counted
 
@@ -33,8 +33,8 @@ Rows = dict[tuple[str, ...], tuple[str, ...]]
 class CohortTable:
     """Table of a running cohort, perhaps beside others with other subjects or targets."""
 
-    def __init__(self, out_dir: Path, words: Words) -> None:
-        self.path, self._words = out_dir / TABLE, words
+    def __init__(self, out_dir: Path) -> None:
+        self.path = out_dir / TABLE
         self._rows: Rows = {}
         self._due = 0.0
 
@@ -42,7 +42,7 @@ class CohortTable:
         """Add a result; write the table if that is due."""
         for target in result.targets:
             each = result.on(target)
-            said = each.message(self._words)
+            said = each.message(PlainWords())  # whoever reads it
             row = (each.subject, each.scan, target, each.status, f"{each.seconds:.1f}", said)
             written = tuple(value or NONE for value in row)
             self._rows[written[:3]] = written

@@ -100,7 +100,6 @@ def run(options: Namespace, console: Console) -> int:
         run_cohort,
         options,
         options=shared.inference_options(options),
-        words=words,
         progress=tell,
         tell=console.say,
     )

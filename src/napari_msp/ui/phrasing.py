@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.commands.shared import as_typed
-from napari_msp.errors import PYTHON, UserError, Words
+from napari_msp.errors import PYTHON, PlainWords, UserError, Words
 
 LOAD_LABELS: Mapping[str, str] = {
     "path": "Sc&an",
@@ -37,20 +37,8 @@ HARMONIZE_LABELS: Mapping[str, str] = {
 """Harmonize's labels of parameters of `napari_msp.harmonize` and of saving."""
 
 
-class PlainWords(Words):
+class CommandWords(PlainWords):
     """Words where there is no form: parameters by their names, jobs by their commands."""
-
-    def offers(self, name: str) -> bool:
-        """Return False: a parameter without a field cannot be chosen."""
-        return False
-
-    def parameter(self, name: str) -> str:
-        """Return the name as words."""
-        return name.replace("_", " ")
-
-    def setting(self, name: str, value: Any) -> str:
-        """Return name and value as words."""
-        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
         """Return the command that runs a job."""
@@ -103,7 +91,7 @@ class FormWords(Words):
         return self._otherwise.job(name, parameter, value)
 
 
-LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
+LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", CommandWords())
 """Words for problems of scans that are read where Load acquisition's form is not."""
 
 LOAD_WORDS, HARMONIZE_WORDS = FormWords(LOAD_LABELS), FormWords(HARMONIZE_LABELS)

@@ -14,7 +14,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
-from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence, without_folder
+from napari_msp.ui.phrasing import CommandWords, FormWords, said, sentence, without_folder
 from napari_msp.ui.reading import Control, Step
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_msp.processes import Finished
 
-WORDS = FormWords(LABELS, otherwise=PlainWords())
+WORDS = FormWords(LABELS, otherwise=CommandWords())
 """Words without those of Load acquisition: scans are read as they lie, so it cannot help."""
 
 MOST_TOLD = 3
