@@ -12,7 +12,7 @@ import torch
 from base.learning import channels_last
 from napari_msp.data.dataset import open_dataset
 from napari_msp.learning.heads import Study, prepare_study
-from napari_msp.learning.optimisation import LARGEST_GRADIENT, sh_unit_weights, training_loss
+from napari_msp.learning.optimisation import sh_unit_weights, training_loss
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -161,7 +161,7 @@ def tuned_error(study: Study, network: Network, target: str, tuning: Tuning) -> 
             network, batch, 1.0, recipe.branch_losses, weights, recipe.second_weight
         )
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.largest_gradient)
         optimiser.step()
     seconds = time.perf_counter() - began
     after = validate(study, network, device)[target].error if tuning.steps else before

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from base.pairs import INPUTS, TARGETS, Block, Channels, Variety, make_blocks
 from napari_msp.files import atomic_path
-from napari_msp.learning.optimisation import LARGEST_GRADIENT
 from napari_msp.learning.sampling import Symmetry
 from napari_msp.learning.schedule import FAST, learning_rate
 from napari_msp.networks.base import SingleNetwork
@@ -286,7 +285,7 @@ def _run(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = torch.stack(list(networks.losses(batch, phase))).sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(networks.trained(phase), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(networks.trained(phase), FAST.largest_gradient)
         optimiser.step()
         mean += (float(loss.detach()) - mean) / min(step - done + 1, 100)
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == phase.steps:

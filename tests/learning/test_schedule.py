@@ -1,5 +1,7 @@
 """Learning rates and α by hand, and what the presets stand for."""
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
@@ -21,6 +23,7 @@ def test_paper_recipe_is_the_papers():
     assert (recipe.unison_length.epochs or 0) >= 50
     assert recipe.decay_every in (15, 25)
     assert not (recipe.augment or recipe.branch_losses or recipe.per_order or recipe.dense)
+    assert (recipe.largest_gradient, recipe.averages, recipe.fall) == (math.inf, False, 0)
 
 
 @pytest.mark.parametrize(("epoch", "halvings"), [(0, 0), (14, 0), (15, 0.5), (44, 1), (45, 1.5)])

@@ -457,7 +457,7 @@ class TrainingRun:
         """Average weights where validation chooses them; the paper's stay as they are."""
         if phase.name not in self.lengths.validated:
             return None
-        return AveragedWeights(network, self.lengths.course.epoch if self.recipe.dense else 1)
+        return AveragedWeights(network, self.lengths.course.epoch if self.recipe.averages else 1)
 
     def _ended(self) -> dict[str, str]:
         """Return how each phase ended, in words."""

@@ -21,9 +21,6 @@ from napari_msp.signal.channels import Standardisation
 Trained = Network | SharedMSP
 """Network or networks that one optimisation trains."""
 
-LARGEST_GRADIENT = 1.0
-"""Norm to which the fast preset clips gradients (our choice)."""
-
 
 class Optimisation:
     """Performs the steps of one phase.
@@ -96,14 +93,13 @@ class Optimisation:
             )
         loss.backward()  # type: ignore[no-untyped-call]
         value = self._processes.add_up(self.network, loss)
-        if self._recipe.dense:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.largest_gradient)
         self.adam.step()
         return value, int(input_voxels)
 
     def _precision(self) -> Any:
-        """Return a context of mixed precision if the device has it and the recipe is ours."""
-        if self._recipe.dense and self._device.type == "cuda":
+        """Return a context of mixed precision if the recipe wants it and the device has it."""
+        if self._recipe.mixed_precision and self._device.type == "cuda":
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 

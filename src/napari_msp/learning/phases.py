@@ -16,7 +16,7 @@ from napari_msp.learning.checkpoint import Position
 from napari_msp.learning.events import Started, phase_name
 from napari_msp.learning.heads import Study
 from napari_msp.learning.optimisation import Trained
-from napari_msp.learning.schedule import FALL, WARM_UP, Course, Recipe, recipe_for
+from napari_msp.learning.schedule import WARM_UP, Course, Recipe, recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
@@ -115,7 +115,7 @@ class TrainedNetworks(nn.Module):
         for network in self.finished().values():
             if isinstance(network, MSP):
                 begun.connect(network)
-        if recipe.dense and recipe.batch * recipe.patch**3 <= SMALL_BATCH:
+        if recipe.keeps_activations and recipe.batch * recipe.patch**3 <= SMALL_BATCH:
             keep_activations(self)
 
         self._fresh = [target for target in kinds if target not in begun.platforms]
@@ -304,9 +304,9 @@ class Lengths:
         step = self.position.step
         if not self.ends_itself(phase) or self.position.falls is not None:
             return False
-        # The paper's minimum number of epochs.
-        least = self.usual(phase) if self.course.stretch > 1 and not self._recipe.dense else 0
-        return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
+        as_given = self.course.stretch > 1 and not self._recipe.may_be_shorter
+        least = self.usual(phase) if as_given else 0  # the paper's minimum number of epochs
+        return least <= step < self.most(phase) * (1 - self._recipe.fall)
 
     def hold(self, phase: Phase) -> tuple[int, int] | None:
         """Return the steps at which warm-up ends and the fall begins, for `learning_rate`.
@@ -316,5 +316,5 @@ class Lengths:
         if not self.ends_itself(phase):
             return None
         falls = self.position.falls
-        last = round((1 - FALL) * self.most(phase))
+        last = round((1 - self._recipe.fall) * self.most(phase))
         return round(WARM_UP * self.usual(phase)), last if falls is None else falls

@@ -61,6 +61,18 @@ class Recipe:
         it.
     dense
         Crops with the loss over all their in-mask voxels, instead of a patch per voxel.
+    largest_gradient
+        Norm to which gradients are clipped; inf: they are not.
+    mixed_precision
+        Whether a CUDA GPU computes in bfloat16 where it can.
+    keeps_activations
+        Whether those of a small batch are kept, not computed again in the backward pass.
+    averages
+        Whether the weights that validation subjects choose among are averages over an epoch.
+    may_be_shorter
+        Whether validation subjects may end a phase before the preset's length.
+    fall
+        Share of a phase that they end in which the learning rate falls to 0; 0: it just ends.
     """
 
     patch: int
@@ -80,6 +92,12 @@ class Recipe:
     sh_units: bool
     input_skip: bool
     dense: bool
+    largest_gradient: float
+    mixed_precision: bool
+    keeps_activations: bool
+    averages: bool
+    may_be_shorter: bool
+    fall: float
     least_warm_up: int = 0
 
 
@@ -101,6 +119,12 @@ PAPER = Recipe(
     sh_units=False,
     input_skip=False,
     dense=False,
+    largest_gradient=math.inf,
+    mixed_precision=False,
+    keeps_activations=False,
+    averages=False,
+    may_be_shorter=False,
+    fall=0.0,
 )
 
 FAST = Recipe(
@@ -121,6 +145,12 @@ FAST = Recipe(
     sh_units=True,
     input_skip=True,
     dense=True,
+    largest_gradient=1.0,
+    mixed_precision=True,
+    keeps_activations=True,
+    averages=True,
+    may_be_shorter=True,
+    fall=0.2,
 )
 
 TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0, "least_warm_up": 30}
@@ -138,7 +168,7 @@ WARM_UP = 0.1
 def recipe_for(settings: TrainingSettings) -> Recipe:
     """Return the preset's recipe with the settings' own values.
 
-    In the fast preset the branches' start follows the augmentation. Few examples let networks
+    The branches' start follows the augmentation. Few examples let networks
     learn their noise: branches that must make the whole image out of z_i, each with a loss
     of its own, learn less of it. With examples enough, branches that only correct the first
     stage get further in few steps; wide and trained for longer, the others are ahead again (all
@@ -146,7 +176,7 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     """
     preset = PAPER if settings.preset == "paper" else FAST
     augment = preset.augment and settings.augmentation != "none"
-    start = preset.branch_start if augment or not preset.dense else "nothing"
+    start = preset.branch_start if augment else "nothing"
     if settings.branch_start != "preset":
         start = settings.branch_start
     given = Length(settings.steps, settings.epochs)
@@ -212,9 +242,6 @@ PATIENCE = 5
 STRETCH = 3
 """Multiple of a preset's length that a phase may last if it can end early (our choice)."""
 
-FALL = 0.2
-"""Share of such a phase in which the learning rate falls (our choice)."""
-
 
 def course_for(
     settings: TrainingSettings, recipe: Recipe, pass_: int, unison: Collection[bool] = (False, True)
@@ -245,9 +272,7 @@ def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
 
     In the fast preset its learning rate first falls to 0; the paper's is small by then.
     """
-    if not recipe.dense:
-        return step
-    epochs = math.ceil(FALL / (1 - FALL) * step / epoch)
+    epochs = math.ceil(recipe.fall / (1 - recipe.fall) * step / epoch)
     return min(most, step + epochs * epoch)
 
 
