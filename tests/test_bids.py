@@ -150,7 +150,7 @@ class TestInputPlatform:
         assert input_platform(open_dataset(dataset), "prisma_st") == "prisma_st"
 
     def test_an_unknown_one_is_refused_with_a_list(self, dataset: Path) -> None:
-        with pytest.raises(UserError, match="no scan is on trio_st") as error:
+        with pytest.raises(UserError, match="has no scan on trio_st") as error:
             input_platform(open_dataset(dataset), "trio_st")
         assert (error.value.field, error.value.remedy) == ("input", Choose("input", self.PLATFORMS))
 
@@ -171,12 +171,12 @@ class TestInputPlatform:
         assert found == "prisma_st"
 
     def test_nothing_decides(self, dataset: Path) -> None:
-        with pytest.raises(UserError, match="nothing says") as error:
+        with pytest.raises(UserError, match="does not state which platform") as error:
             input_platform(open_dataset(dataset))
         assert error.value.remedy == Choose("input", self.PLATFORMS)
 
     @pytest.mark.parametrize("mark", [None, 3, {"InputPlatform": 3}, {"InputPlatform": "gone_st"}])
     def test_an_odd_mark_is_none(self, dataset: Path, mark: Any) -> None:
         write_json(dataset / DESCRIPTION, {"Name": "x", "NapariMSP": mark})
-        with pytest.raises(UserError, match="nothing says"):
+        with pytest.raises(UserError, match="does not state which platform"):
             input_platform(open_dataset(dataset))

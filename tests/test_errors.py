@@ -185,8 +185,8 @@ def test_what_is_wrong_begins_with_the_file_or_the_parameter() -> None:
 
 def test_a_path_that_looks_like_an_option_is_shown_unchanged() -> None:
     path = "/data/--mask/rigid--resample/my  scan/dwi.nii.gz"
-    error = UserError("has voxels that are not finite", path, remedy=Advice("repair the image"))
-    assert error.phrase(Buttons()) == f"{path}: has voxels that are not finite; repair the image"
+    error = UserError("has NaN or infinite voxels", path, remedy=Advice("repair the image"))
+    assert error.phrase(Buttons()) == f"{path}: has NaN or infinite voxels; repair the image"
     assert not any(isinstance(each, Resample) for each in every(error.remedy))
 
 

@@ -177,7 +177,10 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
     deviation = nib.Nifti1Image(matrices, nib.load(path).affine)
     deviation.to_filename(path.with_name("grad_dev.nii.gz"))
     acquisition = load_acquisition(path)
-    assert "grad_dev.nii.gz is not used: b is off by 4.0 %" in acquisition.reading.deviation
+    assert (
+        "grad_dev.nii.gz is not used: without it, b is off by 4.0 %"
+        in acquisition.reading.deviation
+    )
     placed = moved(acquisition, true_motion("prisma_st"))
     out = tmp_path / "out" / path.name
     out.parent.mkdir()
@@ -185,7 +188,7 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
     note = carry_deviation(out, acquisition, placed)["GradientDeviation"]
     assert (note["File"], note["Used"]) == ("sub-01_grad_dev.nii.gz", False)
     said = load_acquisition(out).reading.deviation
-    assert "sub-01_grad_dev.nii.gz is not used: b is off by 4.0 %" in said
+    assert "sub-01_grad_dev.nii.gz is not used: without it, b is off by 4.0 %" in said
     interpolated = replace(placed, clipped=0.0)
     note = carry_deviation(out, acquisition, interpolated)["GradientDeviation"]
     assert note["File"] is None
@@ -201,14 +204,14 @@ def test_a_grad_dev_of_another_image_does_not_become_its_own(tmp_path, scan, vol
     values = np.zeros((*nib.load(path).shape[:3], volumes), dtype=np.float32)
     nib.Nifti1Image(values, affine).to_filename(path.with_name("grad_dev.nii.gz"))
     acquisition = load_acquisition(path)
-    assert "cannot be read either" in acquisition.reading.deviation
+    assert "is not used, and cannot be read" in acquisition.reading.deviation
     out = tmp_path / "out" / path.name
     out.parent.mkdir()
     placed = moved(acquisition, true_motion("prisma_st"))
     placed.write(out)
     carry_deviation(out, acquisition, placed)
     np.testing.assert_allclose(nib.load(out.parent / "sub-01_grad_dev.nii.gz").affine, affine)
-    assert "cannot be read either" in load_acquisition(out).reading.deviation
+    assert "is not used, and cannot be read" in load_acquisition(out).reading.deviation
 
 
 def test_of_a_grad_dev_without_numbers_it_is_said_that_it_stays(tmp_path, scan):
@@ -509,7 +512,7 @@ def test_what_cannot_be(travelled, tmp_path):
     with pytest.raises(UserError) as refusal:
         msp.align(travelled, tmp_path / "out", subjects=["sub-09"])
     assert refusal.value.remedy == Choose("subjects", ("sub-01",))
-    with pytest.raises(UserError, match="no edge of a voxel"):
+    with pytest.raises(UserError, match="not a valid voxel size"):
         msp.align(travelled, tmp_path / "out", voxel_size=-1)
     alone = tmp_path / "alone"
     shutil.copytree(travelled, alone, ignore=shutil.ignore_patterns("ses-prisma", "ses-connectom"))
@@ -520,7 +523,7 @@ def test_what_cannot_be(travelled, tmp_path):
         copy = tmp_path / "unnamed/sub-01/dwi" / path.name.replace("_ses-ge_acq-st", "")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    with pytest.raises(UserError, match="as each says neither session") as refusal:
+    with pytest.raises(UserError, match="as each names neither session") as refusal:
         msp.align(tmp_path / "unnamed", tmp_path / "out")
     assert isinstance(refusal.value.remedy, RunJob)
     assert refusal.value.remedy.job == "import"

@@ -222,8 +222,8 @@ def test_b_values_that_are_nearly_the_inputs():
     scans += [scan_at(1, "prisma", 0, 1250, 1250), scan_at(1, "philips", 0, 1205, 2900, 2000)]
     near, high = check_near_b_values(scans, "ge")
     assert (near.severity, near.where) == ("note", "prisma")
-    assert near.problem.startswith("b = 1250 s/mm² where ge has 1199: for that alone S/S0 differs")
-    assert "some 4 % in tissue" in near.problem
+    assert near.problem.startswith("b = 1250 s/mm² where ge has 1199: this alone changes S/S0")
+    assert "about 4 % in tissue" in near.problem
     assert high.problem.startswith("b = 2900 s/mm² where ge has 3000")
 
 

@@ -127,7 +127,7 @@ class TestScans:
     def test_badly_named(self, dataset):
         other = path_of(dataset).with_name("sub-02_ses_prisma_dwi.nii.gz")
         other.write_bytes(path_of(dataset).read_bytes())
-        only(dataset, "warning", other.name, "is passed over")
+        only(dataset, "warning", other.name, "is left out")
 
     def test_cut_short(self, dataset):
         path = path_of(dataset)
@@ -140,7 +140,7 @@ class TestScans:
         voxels = image.get_fdata()
         voxels[4, 4, 4, 5] = np.nan
         nib.Nifti1Image(voxels.astype(np.float32), image.affine).to_filename(path)
-        only(dataset, "error", path.name, "not finite")
+        only(dataset, "error", path.name, "NaN or infinite")
 
     def test_echo_time_not_stated(self, dataset):
         path_of(dataset, ending="json").write_text(json.dumps({"RepetitionTime": 7.2}))
@@ -290,7 +290,7 @@ class TestMasks:
         path = path_of(dataset)
         path = path.with_name(path.name.replace("_dwi", "_mask"))
         nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.eye(4)).to_filename(path)
-        only(dataset, "error", "its voxels are not the image's")
+        only(dataset, "error", "its voxel grid is not the image's")
 
     def test_several(self, dataset):
         path = path_of(dataset)
@@ -303,7 +303,7 @@ class TestMasks:
             target = inside / path.name.replace("_dwi", "_desc-brain_mask")
             target.write_bytes(beside.read_bytes())
         beside.unlink()
-        only(dataset, "error", "several masks may be its brain's")
+        only(dataset, "error", "several files may be its brain mask")
 
 
 class TestIntensities:
@@ -365,7 +365,7 @@ class TestContradictions:
             return voxels, affine
 
         self.change(dataset, blank)
-        only(dataset, "error", "b=0 image is nowhere above 0 (volumes 0 and 1, b = 0 but empty)")
+        only(dataset, "error", "b=0 image has no value above 0 (volumes 0 and 1, b = 0 but empty)")
 
     def test_a_header_that_contradicts_itself(self, dataset):
         image = nib.load(path_of(dataset))

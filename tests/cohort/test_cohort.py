@@ -626,7 +626,7 @@ class TestChosenScans:
         reversed_ = root / "sub-1/dwi/sub-1_dir-PA_dwi.nii.gz"
         nib.save(nib.load(reversed_).slicer[..., :2], reversed_)
         (root / "sub-1/dwi/sub-1_dir-PA_dwi.bval").write_text("0 0")
-        with pytest.warns(UserWarning, match="dir-PA_dwi.nii.gz: passed over, as it has b=0"):
+        with pytest.warns(UserWarning, match="dir-PA_dwi.nii.gz: left out, as it has only b=0"):
             assert self.chosen(root, model, tmp_path)[0] == ["sub-1_dir-AP_dwi.nii.gz"]
 
     def test_runs_are_chosen(self, write, model, tmp_path):
@@ -649,7 +649,7 @@ class TestChosenScans:
 
     def test_a_dataset_without_the_models_platform_says_what_there_is(self, write, model, tmp_path):
         root = write("sub-1/ses-01/dwi/sub-1_ses-01", "sub-1/ses-02/dwi/sub-1_ses-02")
-        with pytest.raises(UserError, match="no scan is on ge_st; choose from 01, 02") as error:
+        with pytest.raises(UserError, match="has no scan on ge_st; choose from 01, 02") as error:
             self.chosen(root, model, tmp_path)
         assert error.value.field == "platform"
         names, _ = self.chosen(root, model, tmp_path, platform="02")

@@ -109,20 +109,20 @@ BAD_SCANS: dict[str, tuple[Spoil, str]] = {
     "three axes": (_voxels(lambda values: values[..., 0]), "has 3 axes"),
     "five axes": (_voxels(lambda values: values[..., None]), "has 5 axes"),
     "volume missing": (_voxels(lambda values: values[..., :-1]), "b-values"),
-    "nan": (_voxels(_at((4, 4, 3, 5), np.nan)), "not finite"),
-    "infinite": (_voxels(_at((4, 4, 3, 5), np.inf)), "not finite"),
-    "too large for float32": (_voxels(lambda values: values * 1e300), "not finite"),
-    "all zero": (_voxels(np.zeros_like), "b=0 image is nowhere above 0"),
-    "no b=0 signal": (_voxels(_at((..., slice(0, 2)), 0)), "b=0 image is nowhere above 0"),
-    "negative": (_voxels(np.negative), "b=0 image is nowhere above 0"),
+    "nan": (_voxels(_at((4, 4, 3, 5), np.nan)), "NaN or infinite"),
+    "infinite": (_voxels(_at((4, 4, 3, 5), np.inf)), "NaN or infinite"),
+    "too large for float32": (_voxels(lambda values: values * 1e300), "NaN or infinite"),
+    "all zero": (_voxels(np.zeros_like), "b=0 image has no value above 0"),
+    "no b=0 signal": (_voxels(_at((..., slice(0, 2)), 0)), "b=0 image has no value above 0"),
+    "negative": (_voxels(np.negative), "b=0 image has no value above 0"),
     "b-value missing": (_beside(".bval", lambda text: text.rsplit(" ", 1)[0]), "31 b-values"),
     "b0 missing": (_beside(".bval", lambda text: text.replace("0", "900", 2)), ".bvec: volume 0"),
     "only b0": (_beside(".bval", _few(0)), "no diffusion-weighted volume"),
     "b-vectors ragged": (_beside(".bvec", lambda text: text.rstrip()[:-12]), ".bvec"),
     "b-vectors alike": (_beside(".bvec", lambda _: _rows("1", "0", "0")), "hardly differ"),
     "mask empty": (_mask(np.zeros_like), "no voxel is inside"),
-    "mask shifted": (_mask(np.asarray, 1.2), "voxels are not the image's"),
-    "mask cropped": (_mask(lambda values: values[1:]), "voxels are not the image's"),
+    "mask shifted": (_mask(np.asarray, 1.2), "voxel grid is not the image's"),
+    "mask cropped": (_mask(lambda values: values[1:]), "voxel grid is not the image's"),
 }  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_sidecar_that_lies(field, value, complaint, study, harmonized, tmp_path)
     [
         (lambda values: values * 1e20, "divide the signal"),
         (lambda values: values * 0, "overlaps"),
-        (lambda values: values * np.nan, "not finite"),
+        (lambda values: values * np.nan, "NaN or infinite"),
         (lambda values: values[..., :27], "28 volumes"),
     ],
 )

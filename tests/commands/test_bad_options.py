@@ -74,7 +74,7 @@ def test_out_that_cannot_be_written(out, study, model, tmp_path):
         (["--held-out", "sub-01", "sub-02", "sub-03"], "use fewer --held-out"),
         (["--targets", "nowhere"], "no platform nowhere"),
         (["--input", "ge_st", "--targets", "ge_st"], "ge_st is the input"),
-        (["--input", "nowhere"], "no scan is on nowhere"),
+        (["--input", "nowhere"], "has no scan on nowhere"),
         (["--steps", 5], "--epochs: the length is given in steps already"),
         (["--minutes", 2], "--minutes: the length is given in epochs already"),
         (["--patience", 2], "--patience: needs validation subjects"),
@@ -131,7 +131,7 @@ def _rename_b(folder: Path, subject: str, b_value: str) -> None:
     [
         (lambda study: _shift(study, "ge", 0, stretch=1.3), "import --voxel-size auto"),
         (lambda study: _shift(study, "prisma", 0, stretch=0.7), "whole number"),
-        (lambda study: _shift(study, "prisma", 500), "its brain overlaps by 0 %"),
+        (lambda study: _shift(study, "prisma", 500), "its brain overlaps only 0 %"),
         (lambda study: next(study.glob("sub-01/ses-ge/dwi/*.bvec")).unlink(), "bvec"),
         (_without_ge, "ge_st"),
         (shutil.rmtree, "no such folder"),

@@ -98,7 +98,7 @@ class TestNormalisation:
         np.testing.assert_array_equal(self.normalised([b0, 5, 7], [0, 1000, 1000]), [0, 0])
 
     def test_voxels_that_are_not_finite_are_refused(self):
-        with pytest.raises(UserError, match=r"not finite: 1 .*\(the first is 0, 0, 0\)"):
+        with pytest.raises(UserError, match=r"infinite voxels: 1 .*\(the first is 0, 0, 0\)"):
             self.normalised([100, np.nan, 7], [0, 1000, 1000])
 
     def test_voxels_that_are_not_finite_outside_a_given_mask_are_0(self, scan, tmp_path):
@@ -176,7 +176,7 @@ class TestMask:
     def test_two_in_derivatives_are_the_users_choice(self, dataset):
         chosen = self.derive(dataset, "brainmask")
         self.derive(dataset, "another")
-        with pytest.raises(UserError, match="several masks") as error:
+        with pytest.raises(UserError, match="several files may be its brain mask") as error:
             load_acquisition(dataset)
         assert load_acquisition(dataset, mask=chosen).mask_path == chosen
         assert error.value.subject == str(dataset)
@@ -218,7 +218,7 @@ class TestRefused:
         with pytest.raises(UserError, match="is missing") as error:
             load_acquisition(path)
         assert error.value.subject == str(path.parent / f"sub-01_dwi.{gone}")
-        beside = either(Advice("put it beside the image"), Give(gone))
+        beside = either(Advice("put it next to the image"), Give(gone))
         assert (error.value.field, error.value.remedy) == (gone, beside)
 
     def test_no_b0(self, path):
@@ -298,7 +298,7 @@ class TestInMemory:
 
     def test_a_mask_of_another_image_is_refused(self, path):
         bvals, bvecs = self.table(path)
-        with pytest.raises(UserError, match="voxels are not the image's") as error:
+        with pytest.raises(UserError, match="voxel grid is not the image's") as error:
             load_acquisition(nib.load(path), bvals, bvecs, mask=np.ones((3, 3, 3), dtype=bool))
         assert error.value.field == "mask"
 
@@ -354,7 +354,7 @@ class TestImagesOfNibabels:
             read = load_acquisition(microns, *given)
         np.testing.assert_allclose(read.affine[:3, :3], made.image.affine[:3, :3], rtol=1e-5)
         assert microns.header.get_xyzt_units()[0] == "micron"  # the given one stays as it is
-        with pytest.raises(UserError, match="is a ndarray, which does not say where"):
+        with pytest.raises(UserError, match="is a ndarray, which does not state where"):
             load_acquisition(voxels, *given)
 
     def test_b_tensors_that_are_not_linear(self, scan, tmp_path):
@@ -366,5 +366,5 @@ class TestImagesOfNibabels:
         assert len(load_acquisition(made.image, gradients=linear).given_gradients.shells) == 1
         with pytest.raises(UserError, match="planar, spherical"):
             load_acquisition(made.image, gradients=planar)
-        with pytest.raises(UserError, match="beside its b-values"):
+        with pytest.raises(UserError, match="both a gradient table and b-values"):
             load_acquisition(made.image, bval=made.b_values, gradients=linear)

@@ -25,7 +25,7 @@ from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 
-NAMED = "has voxels of {} mm where {} of its platform {} {} mm, and a network knows one size"
+NAMED = "has voxels of {} mm where {} of its platform {} {} mm, and a network needs one size"
 
 
 def header(
@@ -49,7 +49,7 @@ def header(
         (header(EchoTime=None), None),
         (header(1.0, (100, 120, 80)), "has voxels of 1.00 mm where 2 others of its platform have"),
         (header((2, 2, 4), (50, 60, 20)), "has voxels of 2.00 × 2.00 × 4.00 mm where"),
-        (header(b_value=1255), "has b = 1255 s/mm² where 2 others of its platform have 1200: for "),
+        (header(b_value=1255), "has b = 1255 s/mm² where 2 others of its platform have 1200: "),
         (header(directions=60), "has 60 directions at b = 1200 where 2 others of its platform h"),
         (header(b0=50), "has b=0 images of b = 50 s/mm² on average where 2 others"),
         (header(shape=(50, 60, 6)), "has a field of view of 100 × 120 × 12 mm where 2 others of"),
@@ -189,6 +189,6 @@ def test_what_two_platforms_share_is_said_once(heads, tmp_path):
     dataset = open_dataset(root)
     with pytest.warns(UnlikeOthers) as caught:
         said = check_alike(dataset, dataset.platforms, {"subjects": dataset.subjects})
-    others = "2 others of its platform have 0.089 s by their sidecars"
+    others = "2 others of its platform have 0.089 s according to their sidecars"
     assert said == (f"swapped: sub-02 on ge_st, prisma_st has EchoTime 0.07 s where {others}",)
     assert [str(each.message) for each in caught] == list(said)

@@ -84,13 +84,13 @@ TABLE = {
     "forms that differ in spacing": (
         lambda i: i.set_sform(GOOD @ np.diag([1, 1, 1.2, 1]), 1),
         (),
-        ["voxels 2 × 2 × 3 against 2 × 2 × 2.5 mm", "2 × 2 × 2.5 mm by pixdim and 2 × 2 × 3"],
+        ["voxels 2 × 2 × 3 against 2 × 2 × 2.5 mm", "2 × 2 × 2.5 mm in pixdim but 2 × 2 × 3"],
         GOOD @ np.diag([1, 1, 1.2, 1]),
     ),
     "forms that are mirror images": (
         lambda i: i.set_sform(np.diag([-1.0, 1, 1, 1]) @ GOOD, 1),
         (),
-        ["sform and qform are mirror images, left and right differ; the sform is used"],
+        ["sform and qform disagree about left and right; the sform is used"],
         np.diag([-1.0, 1, 1, 1]) @ GOOD,
     ),
     "no orientation": (
@@ -108,7 +108,7 @@ TABLE = {
     "voxels of 2 m": (
         lambda i: (i.set_sform(np.diag([-2000.0, 2000, 2000, 1]), 1), i.set_qform(None, 0)),
         [("pixdim", [2000, 2000, 2000])],
-        ["voxels of 2000 × 2000 × 2000 mm are no brain scan's"],
+        ["voxels of 2000 × 2000 × 2000 mm do not fit a brain scan"],
         np.diag([-2000.0, 2000, 2000, 1]),
     ),
     "micrometres": (
@@ -134,7 +134,7 @@ TABLE = {
     "micrometres that are mm": (
         lambda i: i.header.set_xyzt_units("micron", "sec"),
         (),
-        ["lengths are in microns; 2 × 2 × 2.5 is taken as mm"],
+        ["lengths in microns, but 2 × 2 × 2.5 is read as mm"],
         GOOD,
     ),
     "no unit": (lambda i: i.header.set_xyzt_units("unknown", "unknown"), (), [], GOOD),
@@ -154,7 +154,7 @@ def test_what_contradicts_itself_in_a_header(tmp_path, case):
     image = open_nifti(write(tmp_path / "i.nii", change, raw))
     doubts = list(header_doubts(image))
     assert len(doubts) == len(said), doubts
-    for words, doubt in zip(said, sorted(doubts, key=lambda d: "by pixdim" in d), strict=True):
+    for words, doubt in zip(said, sorted(doubts, key=lambda d: "in pixdim" in d), strict=True):
         assert words in doubt
     if affine is not None:
         np.testing.assert_allclose(image.affine, affine, atol=1e-4)
@@ -209,7 +209,7 @@ class TestScans:
         image = nib.load(path)
         values = np.expand_dims(np.asarray(image.dataobj), where)
         nib.Nifti1Image(values, image.affine).to_filename(path)
-        with pytest.raises(UserError, match=r"has 5 axes.*drop those of length 1 \(8 × 7 × 6 ×"):
+        with pytest.raises(UserError, match=r"has 5 axes.*remove axes of length 1 \(8 × 7 × 6 ×"):
             load_acquisition(path)
 
     def test_volumes_behind_one_another(self, path):
@@ -220,7 +220,9 @@ class TestScans:
         with pytest.raises(UserError, match=r"3 axes.*stacked along the third"):
             load_acquisition(path)
 
-    @pytest.mark.parametrize(("rows", "says"), [(31, "append a trace"), (33, "was taken out")])
+    @pytest.mark.parametrize(
+        ("rows", "says"), [(31, "append a trace"), (33, "was removed or lost")]
+    )
     def test_one_row_too_few_or_too_many(self, path, rows, says):
         path.with_name("sub-01_dwi.bval").write_text("0 " + "1000 " * (rows - 1))
         with pytest.raises(UserError, match=says):
@@ -236,7 +238,7 @@ class TestScans:
         others[0].write_text(given[0].read_text().replace("1200", "2400", 1))
         (doubt,) = self.doubts(path)
         assert doubt == (
-            f"{names[0]} and {names[1]} say otherwise (volume 2 b = 2400 for 1200); "
+            f"{names[0]} and {names[1]} disagree (volume 2 b = 2400 instead of 1200); "
             "sub-01_dwi.bval is used"
         )
         turned = Rotation.from_euler("x", 10, degrees=True).apply(np.loadtxt(given[1]).T)
@@ -270,17 +272,17 @@ class TestScans:
             assert load_acquisition(path).first_doubts == ()
             return
         (doubt,) = self.doubts(path)
-        assert doubt.startswith(f"{name} says otherwise (directions by up to 15°); sub-01_dwi.b")
+        assert doubt.startswith(f"{name} disagrees (directions by up to 15°); sub-01_dwi.b")
 
     @pytest.mark.parametrize(
         ("field", "change", "says"),
         [
             ("dw_scheme", lambda rows: rows, None),
-            ("dw_scheme", lambda rows: rows * [1, 1, 1, 2], "volume 2 b = 2400 for 1200"),
+            ("dw_scheme", lambda rows: rows * [1, 1, 1, 2], "volume 2 b = 2400 instead of 1200"),
             ("DiffusionScheme", lambda rows: rows[:, [1, 0, 2, 3]], "directions by up to"),
             ("DiffusionScheme", lambda rows: "Bipolar", None),
             ("bvals", lambda rows: rows[:, 3], None),
-            ("BValues", lambda rows: rows[1:, 3], "31 rows for 32"),
+            ("BValues", lambda rows: rows[1:, 3], "31 rows instead of 32"),
         ],
     )
     def test_a_sidecar_that_says_otherwise(self, path, field, change, says):
@@ -293,7 +295,7 @@ class TestScans:
             assert load_acquisition(path).first_doubts == ()
             return
         (doubt,) = self.doubts(path)
-        assert doubt.startswith(f"{field} of its sidecar says otherwise ({says}")
+        assert doubt.startswith(f"{field} in its sidecar disagrees ({says}")
 
     def test_a_sidecar_that_cannot_be_read(self, path):
         path.with_name("sub-01_dwi.json").write_bytes(b"")

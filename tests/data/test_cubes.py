@@ -173,11 +173,11 @@ def test_what_the_cubes_are(sizes, wanted, shape):
 
 @pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf"), 11, "small"])
 def test_no_edge(wrong, tree, tmp_path, capsys):
-    with pytest.raises(UserError, match="is no edge of a voxel"):
+    with pytest.raises(UserError, match="is not a valid voxel size"):
         check_voxel_size(wrong)
     arguments = ["import", tree, tmp_path / "bids", "--pattern", PATTERN, "--voxel-size", wrong]
     assert main([str(each) for each in arguments]) == 2
-    assert "is no edge of a voxel; give auto or up to 10 mm" in capsys.readouterr().err
+    assert "is not a valid voxel size; give auto or a size up to 10 mm" in capsys.readouterr().err
     assert not (tmp_path / "bids").exists()
 
 

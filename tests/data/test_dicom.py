@@ -85,7 +85,7 @@ def test_series_are_told_apart(session, tmp_path):
     assert list(flaws) == [1, 5, 6, 7]
     assert flaws[5] == ""
     assert flaws[1] == "one volume"
-    assert flaws[6].startswith("no b-values: no diffusion, or b=0 alone")
+    assert flaws[6].startswith("no b-values: not diffusion, or only b=0")
     assert "the scanner computed (ADC)" in flaws[7]
     assert str(made.usable[0]) == (
         "5 DTI b1200/3000: 2 × 2 × 2.5 mm, 14 volumes, 2 at b = 0, 8 at b = 1200, 4 at b = 3000"
@@ -119,10 +119,10 @@ def test_a_series_is_chosen(wanted, two, tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
-        (1, "series 1 localizer is no DWI that can be used: one volume"),
-        ("local", "series 1 localizer is no DWI that can be used: one volume"),
+        (1, "series 1 localizer is not a usable DWI: one volume"),
+        ("local", "series 1 localizer is not a usable DWI: one volume"),
         (3, "has no series 3"),
-        ("dti", "has several series that fit"),
+        ("dti", "has several matching series"),
         ("T1", "has no series T1"),
     ],
 )
@@ -141,9 +141,9 @@ def test_which_series_a_folder_gives():
     assert series_of(folders, ["a=none"]) == {Path("t/b/x"): None}
     with pytest.raises(UserError, match="leaves out every folder"):
         series_of(folders, "none")
-    with pytest.raises(UserError, match="5, 6: is several series of every folder"):
+    with pytest.raises(UserError, match="5, 6: name several series for every folder"):
         series_of(folders, [5, 6])
-    with pytest.raises(UserError, match="c/x=6: is for c/x, no folder") as error:
+    with pytest.raises(UserError, match="c/x=6: is for c/x, which is not a folder") as error:
         series_of(folders, "c/x=6")
     assert error.value.remedy == Choose("series", ("b/x=6",))
 
@@ -159,7 +159,7 @@ def test_a_tree_of_sessions(tmp_path):
         (tmp_path / "tree" / subject / "GE" / "st").mkdir(parents=True)
     out = tmp_path / "heads"
     tree = tmp_path / "tree", out, "{subject}/{scanner}/{protocol}"
-    shown = r"several series that fit.*cleo/GE/st: has no.*dora/GE/st: contains no DICOM.*; and 1 "
+    shown = r"several matching series.*cleo/GE/st: has no.*dora/GE/st: contains no DICOM.*; and 1 "
     told = pytest.warns(DicomWarning, match="eve/GE/st: contains no DICOM")
     with told, pytest.raises(UserError, match=shown) as error:
         import_dicom(*tree)
@@ -168,7 +168,7 @@ def test_a_tree_of_sessions(tmp_path):
         Give("series", "ben/GE/st=none"),
         Advice("give a folder with a DWI"),
         Give("series", "cleo/GE/st=none"),
-        Advice("give the folder that the scanner or the archive wrote"),
+        Advice("give the folder of DICOM files from the scanner or archive"),
         Give("series", "dora/GE/st=none"),
     ]
     reported = []
@@ -224,8 +224,8 @@ def truncated(folder: Path) -> None:
     [
         (empty, "contains no DICOM image"),
         (text, "contains no DICOM image"),
-        (localiser, "has no series that is a DWI"),
-        (b0_alone, "has no series that is a DWI"),
+        (localiser, "has no DWI series"),
+        (b0_alone, "has no DWI series"),
         (truncated, ""),
     ],
 )
@@ -272,7 +272,7 @@ def test_an_old_dcm2niix_on_the_path_is_told_of_once(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.warns(Doubt, match="is version 1.0.20220505, and 1.0.20260416 or later is needed"):
+    with pytest.warns(Doubt, match="is version 1.0.20220505, but 1.0.20260416 or later is needed"):
         assert dicom._program() == str(program)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -302,7 +302,7 @@ def test_a_slice_lost_inside_every_volume_is_no_scan(tmp_path):
         import_dicom(
             tmp_path / "in", tmp_path / "out", subject="1", session="a", protocol="b", series=5
         )
-    assert "slices are missing inside it: export it anew" in error.value.problem
+    assert "slices are missing inside it: export it again" in error.value.problem
     assert not (tmp_path / "out").exists()
     first, again = (kept_conversion(tmp_path / "in", tmp_path / "cache") for _ in range(2))
     assert first == again
@@ -327,7 +327,7 @@ def test_a_slice_lost_in_files_of_a_volume_each_is_no_scan_either(tmp_path):
     assert "5 DTI: 1 file missing or broken (number 8)" in made.warnings
     write_enhanced(tmp_path / "in", 5, voxels(), B_VALUES, lost=(2,))
     (series,) = kept_conversion(tmp_path / "in", tmp_path / "cache").series
-    assert series.flaw == "slices are missing inside it: export it anew"
+    assert series.flaw == "slices are missing inside it: export it again"
 
 
 @pytest.mark.parametrize("lost", [(0,), (5,)])
@@ -350,7 +350,7 @@ def test_a_file_that_ends_early_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=rf"File not large enough.*{path.name}") as error:
         convert(tmp_path / "in", tmp_path)
-    assert "copy it once more" in str(error.value.remedy)
+    assert "copy it again" in str(error.value.remedy)
     # Beside a whole DWI dcm2niix makes no image of it, so that the whole one seems to be the only.
     write_series(tmp_path / "in", 9, "whole", voxels(seed=1), B_VALUES)
     for _ in range(2):
@@ -380,16 +380,16 @@ def test_slices_are_missed_though_another_session_has_a_series_of_that_number(tm
     write_series(tmp_path / "in" / "b", 5, "T2", voxels(1))
     made = convert(tmp_path / "in", tmp_path)
     flaws = {each.description: each.flaw for each in made.series}
-    assert flaws["DTI"] == "slices are missing inside it: export it anew"
+    assert flaws["DTI"] == "slices are missing inside it: export it again"
     with pytest.raises(UserError) as error:
         made.choose()
-    assert "export the DWI anew" in str(error.value.remedy)
+    assert "export the DWI again" in str(error.value.remedy)
 
 
 def test_b_values_that_were_removed_with_the_names_are_thought_of(tmp_path):
     write_series(tmp_path / "in", 5, "DTI", voxels())
     (series,) = convert(tmp_path / "in", tmp_path).series
-    assert "whose b-values (private fields) were removed with the names" in series.flaw
+    assert "whose b-values (private fields) anonymisation removed" in series.flaw
 
 
 def test_a_full_disk_is_named(session, tmp_path, monkeypatch):
@@ -420,7 +420,7 @@ def test_series_of_one_number_go_by_their_images(tmp_path):
     for seed in (0, 1):
         write_series(tmp_path / "in", 5, "DTI", voxels(seed=seed), B_VALUES, suffix=f"s{seed}")
     made = convert(tmp_path / "in", tmp_path)
-    with pytest.raises(UserError, match="are they all of one session") as error:
+    with pytest.raises(UserError, match="are they all from one session") as error:
         made.choose()
     choices = error.value.remedy.choices
     assert len(set(choices)) == 2

@@ -74,7 +74,7 @@ class TestBesideAScan:
             acquisition.tell()
         assert len(warned) == 1
         assert (
-            f"{name} is not used: b is off by {b:.1f} % and directions by {angle:.1f}°"
+            f"{name} is not used: without it, b is off by {b:.1f} % and directions by {angle:.1f}°"
             in acquisition.doubts[0].words
         )
 

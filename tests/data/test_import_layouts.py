@@ -136,7 +136,7 @@ def test_an_image_of_b0_alone_is_passed_over(tree: Path, put: Callable[..., Path
     nib.save(image, tree / f"{stem}PA_dwi.nii.gz")
     (tree / f"{stem}PA_dwi.bval").write_text("0 0")
     (tree / f"{stem}PA_dwi.bvec").write_text("0 0\n0 0\n0 0")
-    with pytest.warns(PassedOver, match=r"dir-PA_dwi.nii.gz: is passed over, it has b=0 volumes"):
+    with pytest.warns(PassedOver, match=r"dir-PA_dwi.nii.gz: is left out: it has only b=0 volumes"):
         found = imported(tree, "{subject}/{session}/dwi/*_dwi.nii.gz")
     assert list(found) == [("sub-1", "a")]
 
@@ -242,7 +242,9 @@ def test_tables_of_another_folder_have_patterns(
     assert gives == [moved[0]]
     fields = {"b": "bval"}
     given = {fields.get(each, each): f"{{subject}}/Eddy/{{subject}}__*.{each}" for each in patterns}
-    with pytest.raises(UserError, match=r"no files of b-vectors fit s1/none\.bvec, one is needed"):
+    with pytest.raises(
+        UserError, match=r"no files of b-vectors fit s1/none\.bvec, but exactly one is needed"
+    ):
         import_tree(tree, tree.parent / "bids", pattern, session="a", bvec="{subject}/none.bvec")
     [made] = imported(tree, pattern, session="ge", **given).values()
     found = load_acquisition(tree.parent / "bids" / made).gradients
@@ -306,7 +308,7 @@ class TestGradDev:
         out = self.imported(tree)
         copied = out / self.IMAGE.with_name("sub-100307_ses-hcp_grad_dev.nii.gz")
         assert copied.read_bytes() == of_hcp.with_name("grad_dev.nii.gz").read_bytes()
-        said = f"{copied.name} is not used: b is off by 4.0 %"  # 1.02² − 1
+        said = f"{copied.name} is not used: without it, b is off by 4.0 %"  # 1.02² − 1
         assert said in load_acquisition(out / self.IMAGE).reading.deviation
         assert "b is off by 4.0 %" in str(
             [each.message() for each in check(out, input="hcp").findings]
@@ -315,7 +317,7 @@ class TestGradDev:
         assert known["GradientDeviation"]["Used"] is False
         assert "b is off by 4.0 %" in known["GradientDeviation"]["Description"]
         assert "grad_dev" in (out / ".bidsignore").read_text()
-        assert "grad_dev lies beside 1 scan;" in (out / "README").read_text()
+        assert "grad_dev is next to 1 scan;" in (out / "README").read_text()
 
     def test_of_scans_that_become_cubes_it_becomes_cubes_too(
         self, tree: Path, of_hcp: Path
@@ -327,7 +329,7 @@ class TestGradDev:
         with pytest.warns(Interpolated):
             out = self.imported(tree, voxel_size="auto")
         said = load_acquisition(out / self.IMAGE).reading.deviation
-        assert "not used: b is off by 4.0 %" in said
+        assert "not used: without it, b is off by 4.0 %" in said
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,7 @@ def test_maps_that_dcm2niix_writes_beside_a_scan_are_passed_over(
 ) -> None:
     path = put("5_DTI.nii.gz", "5_DTI.bval", "5_DTI.bvec", "5_DTI_mask.nii.gz")
     nib.save(nib.load(path).slicer[..., 0], tree / "5_DTI_ADC.nii.gz")
-    with pytest.warns(PassedOver, match=r"5_DTI_ADC.nii.gz: is passed over, it is one volume"):
+    with pytest.warns(PassedOver, match=r"5_DTI_ADC.nii.gz: is left out: it is one volume"):
         found = imported(tree, "*DTI*.nii.gz", subject="1", session="x", mask="*_mask.nii.gz")
     assert list(found) == [("sub-1", "x")]
 

@@ -191,9 +191,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("pattern", "problem", "offered"),
         [
-            ("{scanner}/{protocol}/dwi.nii.gz", "lacks {subject}", ["subject"]),
-            ("{subject}/dwi.nii.gz", "lacks {scanner} or {protocol}", ["session", "protocol"]),
-            ("{subject}/{scanner}/{sequence}.nii.gz", "{sequence} is not known", []),
+            ("{scanner}/{protocol}/dwi.nii.gz", "has no {subject}", ["subject"]),
+            ("{subject}/dwi.nii.gz", "has no {scanner} or {protocol}", ["session", "protocol"]),
+            ("{subject}/{scanner}/{sequence}.nii.gz", "{sequence} is not a known name", []),
             ("{subject}/{scanner}/{protocol}", "must end in .nii or .nii.gz", []),
         ],
     )
@@ -207,7 +207,7 @@ class TestRefusals:
     def test_missing_gradients(self, tree, ending):
         missing = tree / f"B-02/GE/ST/dwi_B-02_GE_ST_b1200.{ending}"
         missing.unlink()
-        refused(tree, str(missing), "is missing", "put the gradient files beside")
+        refused(tree, str(missing), "is missing", "put the gradient files next to")
 
     def test_b_vectors_that_are_no_unit_vectors(self, tree):
         bvec = tree / "B-02/GE/ST/dwi_B-02_GE_ST_b1200.bvec"
@@ -217,7 +217,7 @@ class TestRefusals:
     def test_a_mask_on_another_lattice(self, tree):
         mask = tree / "B-02/GE/ST/mask.nii.gz"
         nib.Nifti1Image(np.ones((8, 7, 5), np.uint8), np.eye(4)).to_filename(mask)
-        error = refused(tree, mask.name, "lies on another lattice", "resample it to the image")
+        error = refused(tree, mask.name, "has another voxel grid", "resample it to the image")
         assert (error.subject, error.field) == (
             str(mask.with_name("dwi_B-02_GE_ST_b1200.nii.gz")),
             "mask",
@@ -226,7 +226,7 @@ class TestRefusals:
     def test_several_masks(self, tree):
         folder = tree / "B-02/Connectom/SA"
         shutil.copy(folder / "brain_mask.nii.gz", folder / "nodif_brain_mask.nii.gz")
-        error = refused(tree, "several masks", "brain_mask.nii.gz, nodif_brain_mask.nii.gz")
+        error = refused(tree, "several files may be", "brain_mask.nii.gz, nodif_brain_mask.nii.gz")
         assert error.field == "mask"
         assert isinstance(error.remedy, Give)
 
@@ -245,7 +245,7 @@ class TestRefusals:
         refused(tree, "dwi_A_01_GE_ST", "sub-A01_ses-ge_acq-st_dwi", str(twin), "rename")
 
     def test_an_input_platform_that_was_not_scanned_on(self, tree):
-        error = refused(tree, "no scan is of this platform", input="prisma_st")
+        error = refused(tree, "no scan is from this platform", input="prisma_st")
         assert (error.subject, error.field) == ("prisma_st", "input")
         assert error.remedy == Choose("input", ("connectom_sa", "ge_st"))
 

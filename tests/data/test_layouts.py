@@ -318,7 +318,7 @@ LAYOUTS: dict[str, tuple[dict[str, str], str, str, str, str | None]] = {
         "dwi.bvec",
         "nodif_brain_mask.nii.gz",
     ),
-    "a mask that may be another scan's": (
+    "a mask that may belong to another scan": (
         DWI | {"b.nii.gz": "dwi", "b.bval": "bval", "b.bvec": "bvec", "brain_mask.nii.gz": "mask"},
         "dwi.nii.gz",
         "dwi.bval",
@@ -378,19 +378,19 @@ class TestSaid:
         root = lay(DWI | {"brain_mask.nii.gz": "mask elsewhere"})
         [doubt] = load_acquisition(root / "dwi.nii.gz").first_doubts
         assert isinstance(doubt, OtherMask)
-        assert doubt.words == "brain_mask.nii.gz lies on another lattice"
-        assert "another lattice" in examine(Choice(path=root / "dwi.nii.gz")).doubts["mask"]
+        assert doubt.words == "brain_mask.nii.gz has another voxel grid"
+        assert "another voxel grid" in examine(Choice(path=root / "dwi.nii.gz")).doubts["mask"]
 
     def test_several_masks_that_fit_equally(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"nodif_brain_mask.nii.gz": "mask", "bet_brain_mask.nii.gz": "mask"})
-        with pytest.raises(UserError, match=r"several masks .*bet_brain.*nodif_brain") as error:
+        with pytest.raises(UserError, match=r"several files .*bet_brain.*nodif_brain") as error:
             load_acquisition(root / "dwi.nii.gz")
         assert (error.value.field, error.value.remedy) == ("mask", Give("mask", "one"))
         assert "mask" in examine(Choice(path=root / "dwi.nii.gz")).problems
 
     def test_a_mask_of_the_scans_own_name_must_lie_on_it(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"dwi_mask.nii.gz": "mask elsewhere", "brain_mask.nii.gz": "mask"})
-        with pytest.raises(UserError, match=r"dwi_mask.nii.gz: its voxels are not the image's"):
+        with pytest.raises(UserError, match=r"dwi_mask.nii.gz: its voxel grid is not the image's"):
             _ = load_acquisition(root / "dwi.nii.gz").mask
 
     def test_two_tables_of_one_level(self, lay: Callable[..., Path]) -> None:
@@ -466,7 +466,7 @@ def test_a_table_of_mrtrix3_given_by_either_name(lay: Callable[..., Path]) -> No
         found = load_acquisition(root / "dwi.nii.gz", **given)
         np.testing.assert_allclose(found.gradients.directions, expected.directions, atol=1e-8)
     (root / "elsewhere/other.b").write_text("1 2 3")
-    with pytest.raises(UserError, match="no table of x, y, z and b"):
+    with pytest.raises(UserError, match="not a table with x, y, z and b"):
         load_acquisition(root / "dwi.nii.gz", root / "elsewhere/other.b")
 
 
@@ -485,7 +485,7 @@ def test_nifti_in_two_files(lay: Callable[..., Path], ending: str) -> None:
 def test_analyze_is_refused_as_nobody_knows_its_left(lay: Callable[..., Path]) -> None:
     root = lay(DWI)
     nib.Spm99AnalyzeImage(np.zeros((4, 3, 5, 2), np.int16), np.eye(4)).to_filename(root / "a.img")
-    with pytest.raises(UserError, match="does not say where left is"):
+    with pytest.raises(UserError, match="does not state left and right"):
         load_acquisition(root / "a.img", root / "dwi.bval", root / "dwi.bvec")
 
 
@@ -543,7 +543,7 @@ class TestMRtrixImages:
 
     def test_a_damaged_one(self, root: Path) -> None:
         (root / "odd.mif").write_bytes(b"mrtrix image\ndim: 3\n")
-        with pytest.raises(UserError, match=r"odd.mif: is not a readable image of MRtrix3"):
+        with pytest.raises(UserError, match=r"odd.mif: is not a readable MRtrix3 image"):
             load_acquisition(root / "odd.mif", root / "dwi.bval", root / "dwi.bvec")
 
 
@@ -676,11 +676,11 @@ def test_what_was_passed_over_is_said(lay: Callable[..., Path]) -> None:
     root = lay(pair)
     [note] = open_dataset(root).notes
     first = root / "sub-1/ses-a/dwi/sub-1_ses-a_dir-PA_dwi.nii.gz"
-    assert note.startswith(f"{first} and 1 more: passed over, as it has b=0 volumes alone")
-    with pytest.warns(PassedOver, match="passed over"):
+    assert note.startswith(f"{first} and 1 more: left out, as it has only b=0 volumes")
+    with pytest.warns(PassedOver, match="left out"):
         open_dataset(root).tell()
     found = [each.message() for each in check(root, input="a", alignment=False).findings]
-    assert sum("b=0 volumes alone" in each for each in found) == 2
+    assert sum("only b=0 volumes" in each for each in found) == 2
 
 
 def test_a_scan_in_other_units_is_refused_and_not_passed_over(lay: Callable[..., Path]) -> None:
@@ -690,11 +690,11 @@ def test_a_scan_in_other_units_is_refused_and_not_passed_over(lay: Callable[...,
     np.savetxt(bval, np.loadtxt(bval)[None] / 1000, fmt="%g")
     findings = check(root, input="a", alignment=False).findings
     errors = [each.message() for each in findings if each.severity == "error"]
-    assert sum("as in ms/µm²" in each for each in errors) == 1
-    assert not any("passed over" in each.message() for each in findings)
+    assert sum("looks like ms/µm²" in each for each in errors) == 1
+    assert not any("left out" in each.message() for each in findings)
     assert open_dataset(root).has("sub-2", "b")
     settings = TrainingSettings(kind="shresnet", input="a", targets=("b",), held_out=())
-    with pytest.raises(UserError, match="as in ms/µm²"):
+    with pytest.raises(UserError, match="looks like ms/µm²"):
         prepare_study(open_dataset(root), settings)
 
 
@@ -724,7 +724,7 @@ class TestChoices:
         with pytest.raises(UserError, match="has runs 1, 2 whose gradient tables differ") as error:
             open_dataset(root)
         join, choose = every(error.value.remedy)
-        assert "together first" in join.phrase()
+        assert "first join the parts" in join.phrase()
         assert choose == Choose("run", ("1", "2"))
         first = open_dataset(root, first_run=True)
         assert list(first.runs["sub-1", "a"]) == ["1", "2"]
@@ -760,7 +760,7 @@ class TestChoices:
         assert set(dataset.scans) == {("sub-1", "a"), ("sub-02", "a")}
         assert set(dataset.passed_over) == {root / f"{each}_dwi.nii.gz" for each in wrong}
         findings = check(root, input="a", alignment=False).findings
-        told = [each for each in findings if "passed over" in each.problem]
+        told = [each for each in findings if "left out" in each.problem]
         assert [each.severity for each in told] == ["error", "error"]
         assert sorted(each.problem.partition("(")[2] for each in told) == [
             "lies in the folder ses-a and is named ses-c)",
@@ -800,7 +800,7 @@ class TestChoices:
         findings = check(root, input="b", alignment=False).findings
         [error] = [each for each in findings if "several scans" in each.problem]
         assert error.severity == "error"
-        assert not [each for each in findings if "passed over" in each.problem]
+        assert not [each for each in findings if "left out" in each.problem]
         assert not [each for each in findings if "has no scan" in each.problem]
 
     def test_one_platform_without_a_choice_does_not_hide_the_others(
@@ -825,7 +825,7 @@ class TestChoices:
     def test_a_subjects_folder_is_told_of_its_dataset(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a"))
         for inside in ("sub-1", "sub-1/ses-a/dwi"):
-            with pytest.raises(UserError, match="the dataset that it lies in") as error:
+            with pytest.raises(UserError, match="the dataset that contains it") as error:
                 open_dataset(root / inside)
             assert str(root) in str(error.value.remedy)
 
@@ -841,8 +841,8 @@ class TestChoices:
         dataset = open_dataset(root)
         assert sorted(dataset.scans) == [("sub-1", "unnamed"), ("sub-2", "unnamed")]
         [note] = dataset.notes
-        assert "one platform, unnamed, as each says neither session (ses-)" in note
-        with pytest.raises(UserError, match="as each says neither session") as refusal:
+        assert "one platform, unnamed, as each names neither session (ses-)" in note
+        with pytest.raises(UserError, match="as each names neither session") as refusal:
             with_platforms(dataset, TrainingSettings(input="unnamed"))
         assert "name the platform" in str(refusal.value)
         checked = check(root)
@@ -858,7 +858,7 @@ class TestChoices:
         dataset = open_dataset(root)
         assert list(dataset.scans) == [("sub-2", "a")]
         [note] = dataset.notes
-        assert "sub-1_dwi.nii.gz: passed over, as it says neither session (ses-)" in note
+        assert "sub-1_dwi.nii.gz: left out, as it names neither session (ses-)" in note
 
     def test_scans_in_derivatives_are_named(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("derivatives/qsiprep/sub-1/ses-a/dwi/sub-1_ses-a_desc-preproc"))

@@ -129,13 +129,13 @@ def test_voxels_stored_in_another_order(codes: str) -> None:
 @pytest.mark.parametrize(
     ("odd", "problem"),
     [
-        (np.where(INSIDE, 1, np.nan), "not finite"),
-        (np.where(INSIDE, np.inf, 0), "not finite"),
+        (np.where(INSIDE, 1, np.nan), "has NaN or infinite voxels"),
+        (np.where(INSIDE, np.inf, 0), "has NaN or infinite voxels"),
         (np.where(INSIDE, 1, -1), "negative values"),
         (np.zeros(INSIDE.shape), "no voxel is inside"),
         (np.full(INSIDE.shape, 0.2) + 0.1 * INSIDE, "no voxel is inside"),
         (np.where(INSIDE, 312.7, 0.4), "neither labels nor probabilities"),
-        (np.repeat(INSIDE[..., None], 2, axis=3).astype(float), "this has 4"),
+        (np.repeat(INSIDE[..., None], 2, axis=3).astype(float), "this one has 4"),
         (INSIDE + 1.0, "values from 1 to 2 and no 0"),
         (INSIDE[:4].astype(float), r"not the image's \(4 × 4 × 3 against 5 × 4 × 3\)"),
     ],
@@ -172,13 +172,15 @@ def test_a_mask_whose_header_is_not_the_images_is_not_to_be_resampled(tmp_path: 
     """As tools write that know an image's qform only: the same voxels, turned by 20°."""
     turned = OBLIQUE.copy()
     turned[:3] = Rotation.from_euler("z", 20, degrees=True).as_matrix() @ OBLIQUE[:3]
-    with pytest.raises(UserError, match=r"as many, .* up to 3\.1 mm and 20\.0° away") as error:
+    with pytest.raises(
+        UserError, match=r"its header puts it up to 3\.1 mm and 20\.0° away"
+    ) as error:
         check_mask(values("0 and 1"), LATTICE, "m", turned)
-    assert "copy the image's header to it, else resample" in str(error.value)
+    assert "copy the image's header to it, otherwise resample" in str(error.value)
     corner = np.linalg.norm((turned - OBLIQUE)[:3] @ [0, 0, 2, 1])  # farthest from the axis
     assert f"up to {corner:.1f} mm" in str(error.value)
     other_order = turned[:, [1, 0, 2, 3]]  # voxels that a header cannot put right
-    with pytest.raises(UserError, match="mirror image elsewhere; resample it"):
+    with pytest.raises(UserError, match="mirrors and moves it; resample it"):
         check_mask(values("0 and 1"), Lattice((5, 4, 3), OBLIQUE), "m", other_order)
 
 
@@ -244,7 +246,7 @@ def test_nothing_bright_is_no_brain() -> None:
     flat = np.full((10, 10, 10), 7, np.float32)
     with pytest.raises(UserError, match="no brain was found") as error:
         estimate_mask([flat, flat], np.eye(4), "dwi.nii.gz")
-    assert (error.value.subject, error.value.remedy) == ("dwi.nii.gz", Give("mask", "one"))
+    assert (error.value.subject, error.value.remedy) == ("dwi.nii.gz", Give("mask", "a brain mask"))
 
 
 # --- Doubts -----------------------------------------------------------------------------------
@@ -281,11 +283,17 @@ def test_slabs_and_small_fields_raise_no_false_alarm(whole: Whole) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda brain: brain & (np.indices(brain.shape)[0] < 30), "leaves out b=0 signal"),
-        (lambda brain: brain & (np.indices(brain.shape)[0] < 22), r"an adult's brain 600 to 2,200"),
+        (
+            lambda brain: brain & (np.indices(brain.shape)[0] < 30),
+            "leaves out a region as bright at b=0",
+        ),
+        (
+            lambda brain: brain & (np.indices(brain.shape)[0] < 22),
+            r"an adult brain has 600 to 2,200",
+        ),
         (lambda brain: np.ones_like(brain), r"5,832 ml"),
-        (lambda brain: np.ones_like(brain), r"touches 100 % of a side"),
-        (lambda brain: np.ones_like(brain), "next to no b=0 signal"),
+        (lambda brain: np.ones_like(brain), r"touches 100 % of one side"),
+        (lambda brain: np.ones_like(brain), "almost no b=0 signal"),
     ],
 )
 def test_an_odd_mask_is_doubted(
@@ -305,7 +313,9 @@ def test_the_neck_may_leave_the_field_below(whole: Whole) -> None:
 
 def test_an_estimate_says_that_it_is_odd() -> None:
     acquisition, _ = head((60, 60, 60), 3.0, 40.0)  # 268 ml in the field of a whole head
-    with pytest.warns(EstimatedMask, match=r"; it has 2\d\d ml, an adult's brain 600 to 2,200"):
+    with pytest.warns(
+        EstimatedMask, match=r"; it has 2\d\d ml, but an adult brain has 600 to 2,200"
+    ):
         acquisition.tell()
 
 
@@ -414,7 +424,9 @@ def test_a_given_mask_of_background_is_told_of_once(
     image = nib.Nifti1Image(voxels, made.image.affine)
     files = gradient_files(made.write(tmp_path))
     inverted = load_acquisition(image, *files, mask=np.ones_like(brain))
-    with pytest.warns(DoubtfulScan, match=r"the mask contains \d\d % of .* is it the brain's\?"):
+    with pytest.warns(
+        DoubtfulScan, match=r"the mask has almost no .* is it this scan's brain mask\?"
+    ):
         inverted.tell()
     inverted.tell()  # warns of nothing
     assert sum("no b=0 signal" in doubt for doubt in inverted.said()) == 1
@@ -468,7 +480,7 @@ def test_folders_that_may_not_be_listed_do_not_pass_for_empty(
     scan().image.to_filename(tmp_path / "sub-02/dwi/sub-02_dwi.nii.gz")
     heads = open_dataset(tmp_path, only=["sub-02"])
     assert heads.subjects == ["sub-02"]
-    assert any("sub-01: passed over, as it cannot be read" in each for each in heads.notes)
+    assert any("sub-01: left out, as it cannot be read" in each for each in heads.notes)
 
 
 def test_what_one_may_not_read_is_not_called_damaged(

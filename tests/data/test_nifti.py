@@ -177,11 +177,15 @@ def test_a_unit_that_nifti_does_not_know_is_none(tmp_path, affine):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.nii", gzip.compress(bytes(400)), "is compressed, and .* name it \\.nii\\.gz"),
-        ("a.nii.gz", (348).to_bytes(4, "little") + bytes(400), "is not compressed, .* name it"),
-        ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1", "not there; fetch it"),
-        ("a.nii.gz", b"/annex/objects/MD5E-s1--a.nii.gz", "not there; fetch it"),
-        ("a.nii.gz", None, "is a link to a file that is not there; fetch it"),
+        ("a.nii", gzip.compress(bytes(400)), "is compressed, but .* rename it to \\.nii\\.gz"),
+        (
+            "a.nii.gz",
+            (348).to_bytes(4, "little") + bytes(400),
+            "is not compressed, .* rename it to",
+        ),
+        ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1", "not downloaded; fetch it"),
+        ("a.nii.gz", b"/annex/objects/MD5E-s1--a.nii.gz", "not downloaded; fetch it"),
+        ("a.nii.gz", None, "is a link to a missing file; fetch it"),
         ("a.nii.gz", b"nothing", "is not a readable NIfTI image"),
     ],
 )

@@ -314,8 +314,11 @@ class TestLeftOut:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            (lambda m: m.labelled(0, 1000, (0.6, 0, 0.8)).labelled(9, 0, (0, 0, 0)), "no b=0 is"),
-            (lambda m: m.with_changed(0, np.zeros_like(m.signal[..., 0])), "nowhere above 0"),
+            (
+                lambda m: m.labelled(0, 1000, (0.6, 0, 0.8)).labelled(9, 0, (0, 0, 0)),
+                "no b=0 volume is",
+            ),
+            (lambda m: m.with_changed(0, np.zeros_like(m.signal[..., 0])), "no value above 0"),
             (lambda m: m.with_changed(0, m.signal[..., 4]), "no brighter than the weighted"),
             (
                 lambda m: (
@@ -323,7 +326,7 @@ class TestLeftOut:
                     .with_volume(m.signal[..., 0] + 1, 1000, (0.6, 0, 0.8))
                     .labelled(9, 0, (0, 0, 0))
                 ),
-                "out of step",
+                "rows do not match the volumes",
             ),
             (
                 lambda m: (
@@ -331,7 +334,7 @@ class TestLeftOut:
                     .with_changed(4, 0 * m.signal[..., 3])
                     .with_changed(5, 0 * m.signal[..., 3])
                 ),
-                "27 directions, SH order 6 needs 28",
+                "27 directions, but SH order 6 needs 28",
             ),
         ],
     )
@@ -347,7 +350,7 @@ class TestLeftOut:
         made = make(b0s=2, directions=30)
         b_values, directions = made.b_values.copy(), made.directions.copy()
         b_values[20:], directions[20:] = 0, 0
-        with pytest.raises(UserError, match="12 of 14 volumes called b=0 are none"):
+        with pytest.raises(UserError, match="12 of 14 volumes listed as b=0 are not"):
             _ = replace(made, b_values=b_values, directions=directions).acquisition().voxels
 
     def test_a_table_that_is_shifted_by_a_row(self, make):

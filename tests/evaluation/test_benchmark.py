@@ -128,7 +128,7 @@ def test_folders_of_whom_nobody_asked_for_need_not_be_readable(heads, monkeypatc
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     untrained: dict[str, Any] = {"methods": ["no harmonization"]}
-    with pytest.warns(PassedOver, match=r"sub-02: passed over, as it cannot be read"):
+    with pytest.warns(PassedOver, match=r"sub-02: left out, as it cannot be read"):
         plan = make_plan([heads], **untrained, test=["sub-01", "sub-03"])
     assert plan.open(heads).subjects == ["sub-01", "sub-03"]
     teaching = {"methods": ["IQT"], "test": ["sub-01"]}  # by all others
@@ -146,7 +146,7 @@ def test_folders_of_whom_nobody_asked_for_need_not_be_readable(heads, monkeypatc
         ({"methods": ["MSP"], "test": ["sub-01"], "train": ["sub-01"]}, "test", "name it once"),
         ({"methods": ["MSP"], "targets": ["ge_st"], "input": "ge_st"}, "targets", "choose from"),
         ({"methods": ["MSP"], "targets": ["ge_st"]}, "input", "choose from connectom_sa"),
-        ({"methods": ["MSP"], "input": "old_st"}, "input", "no scan is on old_st"),
+        ({"methods": ["MSP"], "input": "old_st"}, "input", "has no scan on old_st"),
         ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, None, "no subject is left"),
         ({"methods": ["MSP"], "seeds": [0, 1000]}, "seeds", "1000"),
         ({"methods": ["MSP"], "seeds": [-1]}, "seeds", "-1"),

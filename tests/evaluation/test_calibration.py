@@ -124,7 +124,7 @@ def test_a_displaced_head_does_not_pass_for_the_models_error(model, make_heads, 
         affine[0, 3] += shift
         nib.save(nib.Nifti1Image(image.get_fdata(), affine), path)
     if shift > 50:
-        with pytest.raises(UserError, match="overlaps by 0 % with") as error:
+        with pytest.raises(UserError, match="overlaps only 0 % with") as error:
             calibrate(model, root, ["sub-02"])
         assert error.value.subject == "sub-02 on prisma_st"
     else:
@@ -163,7 +163,7 @@ def test_nobody_is_fitted_on_who_must_not_be(model, heads, subjects, complaint):
 
 
 def test_a_run_is_chosen_where_the_dataset_is_opened(model, heads):
-    with pytest.raises(UserError, match="chosen already; choose the run where") as refused:
+    with pytest.raises(UserError, match="already chosen; choose the run when") as refused:
         calibrate(model, heads, run=2)
     assert refused.value.field == "run"
 

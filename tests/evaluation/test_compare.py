@@ -210,7 +210,7 @@ def spoil_volumes(images, paths):
     [
         (spoil_b_value, r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*harmonize"),
         (spoil_sidecar, r"msp_dwimap.*add BValue to .*msp_dwimap\.json"),
-        (spoil_position, r"MSP: its brain overlaps by 0 % with .*; give scans of one head"),
+        (spoil_position, r"MSP: its brain overlaps only 0 % with .*; give scans of one head"),
         (spoil_subject, r"sub-02_msp.*is of sub-02 but .* is of sub-01; give images of one head"),
         (spoil_existence, r"gone_dwimap\.nii\.gz: there is no such file"),
         (spoil_volumes, r"msp_dwimap.* is no SH image's"),

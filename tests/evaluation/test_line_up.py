@@ -83,7 +83,7 @@ def test_a_brain_elsewhere_is_refused_by_name(head):
     with pytest.raises(UserError, match="MSP: its brain overlaps"):
         line_up(truth, {"MSP": prediction})
     far = replace(head(), affine=truth.affine + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3))
-    with pytest.raises(UserError, match="overlaps by 0 % with"):
+    with pytest.raises(UserError, match="overlaps only 0 % with"):
         line_up(truth, {"far": far})
 
 
@@ -105,7 +105,7 @@ def test_of_slabs_what_both_scans_saw_must_agree(head, lattice):
     assert line_up(loose, {"whole": whole}).mask.sum() == seen.sum()
     beside = replace(head(low), mask=np.zeros(low.shape, dtype=bool))
     beside.mask[:5] = True
-    with pytest.raises(UserError, match="overlaps by 3 % with"):
+    with pytest.raises(UserError, match="overlaps only 3 % with"):
         line_up(whole, {"slab": beside})
 
 

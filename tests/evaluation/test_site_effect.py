@@ -489,7 +489,7 @@ def test_what_predictions_say_they_were_made_from_is_the_input(predicted, tmp_pa
     (heads / "dataset_description.json").write_text('{"Name": "heads", "BIDSVersion": "1.9.0"}')
     copies = tmp_path / "copies"
     shutil.copytree(predicted / "copies", copies)
-    with pytest.raises(UserError, match="nothing says which platform to predict from"):
+    with pytest.raises(UserError, match="it does not state which platform is the input"):
         make_plan([heads], predictions={"copy": copies})
     for image in copies.rglob("sub-*_dwi.nii.gz"):
         made = Provenance(target="prisma_st", input="ge_st", stage="last", title="MSP")

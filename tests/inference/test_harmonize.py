@@ -436,13 +436,13 @@ class TestUnlikeTheTrainingScans:
             with pytest.raises(UserError, match="is a prediction itself") as error:
                 harmonize(make_model(), each, "prisma_st")
             assert error.value.field == "scan"
-        with pytest.raises(UserError, match="out: holds predictions, and no scan; give the data"):
+        with pytest.raises(UserError, match="out: contains predictions but no scan; give the data"):
             open_dataset(tmp_path / "out")
         # Why a scan beside them is none is what helps.
         beside = tmp_path / "out/sub-07/dwi"
         beside.mkdir(parents=True)
         shutil.copy(path, beside / "sub-08_ses-ge_acq-st_dwi.nii.gz")
-        with pytest.raises(UserError, match=r"has no scan: sub-08_ses-ge_acq-st_dwi.* lies in"):
+        with pytest.raises(UserError, match=r"has no scan: sub-08_ses-ge_acq-st_dwi.* is in"):
             open_dataset(tmp_path / "out")
 
     def test_whatever_is_written_of_a_prediction_says_so(self, make_model, small_scan, tmp_path):

@@ -227,7 +227,9 @@ def test_brains_that_hardly_overlap_teach_nothing(make_heads, tmp_path, shift, s
     root = shifted(make_heads(tmp_path, subjects=1), shift)
     for platform in ("ge", "prisma"):
         changed(root, platform, with_air)
-    with pytest.raises(UserError, match=rf"its brain overlaps by {share} % with the one on ge_st"):
+    with pytest.raises(
+        UserError, match=rf"its brain overlaps only {share} % with the one on ge_st"
+    ):
         load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], [1200.0])
 
 

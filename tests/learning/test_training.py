@@ -254,7 +254,7 @@ def test_the_input_platform_is_not_guessed(make_heads, tmp_path, quick, run):
     root = make_heads(tmp_path / "heads")
     (root / "dataset_description.json").unlink()
     settings = quick(input="", targets=("prisma_st",), epochs=1)
-    with pytest.raises(UserError, match="nothing says") as caught:
+    with pytest.raises(UserError, match="does not state which platform") as caught:
         run(root, settings)
     assert caught.value.field == "input"
     out, _ = run(root, settings.model_copy(update={"targets": ("prisma_st", "connectom_sa")}))

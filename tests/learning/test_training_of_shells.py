@@ -90,13 +90,23 @@ def test_settings_of_no_shell_are_refused(given: Any, words: str) -> None:
         ({}, 3000, (3000.0,), ""),
         ({}, (3000.0, 1200.0), BOTH, ""),
         ({"prisma_st": (1210.0, 2950.0)}, None, BOTH, ""),
-        ({"prisma_st": (1200.0, 1200.0)}, None, (1200.0,), r"b = 3000 is .* \(prisma_st\)"),
-        ({"connectom_sa": (3000.0, 3000.0)}, None, (3000.0,), r"b = 1200 is .* \(connectom_sa\)"),
+        (
+            {"prisma_st": (1200.0, 1200.0)},
+            None,
+            (1200.0,),
+            r"b = 3000 is .* \(prisma_st\)",
+        ),
+        (
+            {"connectom_sa": (3000.0, 3000.0)},
+            None,
+            (3000.0,),
+            r"b = 1200 is .* \(connectom_sa\)",
+        ),
         (  # no target has the input's
             {"prisma_st": (1200.0, 1200.0), "connectom_sa": (1200.0, 1200.0)},
             None,
             (1200.0,),
-            r"b = 3000 is not learned.* \(prisma_st, connectom_sa\)",
+            r"b = 3000 is left out of training.* \(prisma_st, connectom_sa\)",
         ),
         (  # one scan lacks it, not its platform
             {"prisma_st sub-02": (1200.0, 1200.0)},
@@ -146,15 +156,23 @@ def test_shells_that_all_platforms_have_are_learned(
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 3000), "no shell near b = 3000"),
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 5000), "no shell near b = 5000"),
         ({}, (1200, 2000), "no shell near b = 2000"),
-        ({"prisma_st": (700.0, 5000.0)}, None, "no shell of ge_st is one of"),
+        ({"prisma_st": (700.0, 5000.0)}, None, "no shell of ge_st is also in"),
         (
             {"prisma_st": (700.0, 3000.0), "connectom_sa sub-02": (1200.0, 1200.0)},
             None,
             r"no shell of ge_st .* 1200 .* \(prisma_st\); b = 3000 .* \(sub-02 on connectom_sa\)",
         ),
-        ({"prisma_st": (1200.0, 5000.0)}, None, "prisma_st has b = 5000, which ge_st lacks"),
-        ({"connectom_sa": (700.0, 3000.0)}, None, "connectom_sa has b = 700, which ge_st lacks"),
-        ({"ge_st": (1200.0, 1200.0)}, None, "prisma_st has b = 3000, which ge_st lacks"),
+        (
+            {"prisma_st": (1200.0, 5000.0)},
+            None,
+            "prisma_st has b = 5000, which ge_st does not have",
+        ),
+        (
+            {"connectom_sa": (700.0, 3000.0)},
+            None,
+            "connectom_sa has b = 700, which ge_st does not have",
+        ),
+        ({"ge_st": (1200.0, 1200.0)}, None, "prisma_st has b = 3000, which ge_st does not have"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::napari_msp.data.consistency.UnlikeOthers")
@@ -182,7 +200,7 @@ def test_a_shell_of_which_the_input_has_too_few_directions_says_so(
         values = np.loadtxt(path)
         values[np.flatnonzero(values == 3000)[6:]] = 1200
         np.savetxt(path, values[None])
-    words = r"prisma_st has b = 3000, which ge_st has with 6 directions, not 28: it cannot be"
+    words = r"prisma_st has b = 3000, which ge_st has with only 6 directions \(28 needed\): it"
     with pytest.raises(UserError, match=words):
         prepare_study(open_dataset(root), quick())
 

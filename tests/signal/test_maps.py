@@ -58,7 +58,7 @@ def test_images_that_count_as_b0_have_their_own_b_values(tmp_path, scan, mrtrix)
     signal = np.broadcast_to(1000 * np.exp(-made.b_values * along), made.image.shape)
     image = nib.Nifti1Image(signal.astype(np.float32), made.image.affine)
     path = replace(made, image=image).write(tmp_path)
-    with pytest.warns(DoubtfulScan, match="those of b less 25") as warned:
+    with pytest.warns(DoubtfulScan, match="a b-value 25 s/mm² lower") as warned:
         acquisition = load_acquisition(path)
     assert len(warned) == 1
     maps = tensor_maps(acquisition)

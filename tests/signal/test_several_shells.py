@@ -247,7 +247,7 @@ def test_a_scan_of_such_shells_alone_is_refused(spread_out, few, many, words):
 
 def test_chained_b_values_beside_a_shell_are_left_out_of_its_maps(spread_out):
     acquisition = acquisition_of([0, *range(500, 1501, 50), *[3000] * 30], spread_out)
-    with pytest.warns(ShellLeftOut, match="b-values run from 500 to 1500 .* are no shell"):
+    with pytest.warns(ShellLeftOut, match="b-values run from 500 to 1500 .* form no shell"):
         assert fit_sh(acquisition).b_value == 3000
 
 

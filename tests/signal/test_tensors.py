@@ -144,7 +144,9 @@ class TestOddVoxels:
     def test_nan_in_an_sh_image_is_refused(self):
         image = fit_sh(acquisition_of(made(27), (3, 3, 3)))
         image.coefficients[1, 1, 1, 4] = np.nan
-        with pytest.raises(UserError, match=r"not finite in 1 voxel \(the first is 1, 1, 1\)"):
+        with pytest.raises(
+            UserError, match=r"infinite coefficients in 1 voxel \(the first is 1, 1, 1\)"
+        ):
             fractional_anisotropy(image)
 
     def test_none_at_all_and_one_alone(self):

@@ -65,8 +65,8 @@ def test_stretch_is_undone_in_images_alone(form, heads):
     [
         ("auto", "auto", ""),
         ("2,5", 2.5, ""),
-        ("wide", "wide", "wide is no edge of a voxel"),
-        ("-1", -1.0, "-1 mm is no edge"),
+        ("wide", "wide", "wide is not a valid voxel size"),
+        ("-1", -1.0, "-1 mm is not a valid"),
     ],
 )
 def test_cubes(form, heads, qtbot, typed, value, problem):

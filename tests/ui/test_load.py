@@ -222,7 +222,7 @@ def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
     ("b_values", "said"),
     [
         ([700] * 5, "B = 700 has 5 directions, and maps need 6, as many as SH order 2"),
-        ([*range(500, 1500, 50)], "B-values run from 500 to 1450 s/mm² without a gap and are no"),
+        ([*range(500, 1500, 50)], "B-values run from 500 to 1450 s/mm² without a gap and form no"),
     ],
 )
 def test_what_is_no_shell_for_maps_is_refused_where_it_is_chosen(scan, tmp_path, b_values, said):
@@ -307,7 +307,7 @@ def test_a_mask_of_another_lattice_is_told_at_the_mask(path, tmp_path):
     other = tmp_path / "other_mask.nii.gz"
     nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)).to_filename(other)
     words = problems_of(path, mask=other)["mask"]
-    assert words.startswith("other_mask.nii.gz: its voxels are not the image's")
+    assert words.startswith("other_mask.nii.gz: its voxel grid is not the image's")
 
 
 def test_a_mask_can_be_empty_or_missing(path, tmp_path):

@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said_at_the_path(cache, tmp_path):
     write_series(tmp_path / "in", 1, "localizer", voxels(1))
     found = examine(Choice(tmp_path / "in"), cache=cache)
     assert found.scan is None
-    assert "no series that is a DWI" in found.problems["series"]
+    assert "has no DWI series" in found.problems["series"]
     (tmp_path / "file").touch()
     problem = examine(Choice(tmp_path / "in"), cache=tmp_path / "file").problems["path"]
     assert problem.endswith("choose a cache folder in File > Preferences > MSP Harmonization")

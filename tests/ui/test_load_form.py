@@ -102,13 +102,13 @@ def test_a_mask_that_is_passed_over_is_told_of(form, path):
     form.path.choose(path)
     look(form)
     assert form.rows.said("mask") == (
-        "None is taken, so one is made from the image: brain_mask.nii.gz lies on another lattice"
+        "None is taken, so one is made from the image: brain_mask.nii.gz has another voxel grid"
     )
     own.rename(path.with_name("b0_mask.nii.gz"))
     form.path.choose(path)
     look(form)
     assert form.rows.said("mask") == (
-        "b0_mask.nii.gz is taken: brain_mask.nii.gz lies on another lattice"
+        "b0_mask.nii.gz is taken: brain_mask.nii.gz has another voxel grid"
     )
 
 

@@ -215,7 +215,7 @@ def test_a_volume_lies_where_its_affine_says(viewer, scan, tmp_path):
 def test_of_a_scan_that_lacks_a_table_its_reader_says_so(viewer, missing, scan, tmp_path):
     path = scan().write(tmp_path)
     path.with_name(f"sub-01_dwi.{missing}").unlink()
-    said = r"^Is missing; put it beside the image, or give it with .* in Load acquisition"
+    said = r"^Is missing; put it next to the image, or give it with .* in Load acquisition"
     with pytest.raises(UserError, match=said):
         viewer.open(path, plugin="napari-msp")
     assert not viewer.layers

@@ -72,7 +72,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
 
     def prove(heads, folder, *, regions, run, input, on_progress):
         if run is None:
-            remedy = either(Advice("put parts together first"), Choose("run", ("1", "2")))
+            remedy = either(Advice("first join the parts"), Choose("run", ("1", "2")))
             raise UserError("was scanned twice", field="run", remedy=remedy)
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))

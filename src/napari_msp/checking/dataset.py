@@ -296,7 +296,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     for path, why in dataset.passed_over.items():
         if why == UNDECIDED:  # reported as an error
             continue
-        problem, place = f"is passed over: it {why}", place_of(path, dataset.root)
+        problem, place = f"is left out: it {why}", place_of(path, dataset.root)
         if why == MISPLACED:
             yield Finding("error", place, f"{problem} ({misplaced(path)})", RENAME)
             continue
@@ -306,7 +306,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     folders = sorted(each for each in dataset.root.glob("sub-*") if each.is_dir())
     for path in (path for each in folders for path in files_under(each, "*_dwi.nii*")):
         if path not in known and not path.name.startswith("."):
-            problem = f"is passed over: scans are named {SCAN_NAMES}"
+            problem = f"is left out: scans are named {SCAN_NAMES}"
             advice = Advice("rename or remove it")
             yield Finding("warning", place_of(path, dataset.root), problem, advice)
 

@@ -108,13 +108,13 @@ def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> It
             own = float(np.median(near)) if near else known
             if abs(own / known - 1) > NOTABLE_B_VALUE:
                 problem = (
-                    f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}: for that alone "
-                    f"S/S0 differs by some {in_tissue(own - known)}"
+                    f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}: this alone "
+                    f"changes S/S0 by about {in_tissue(own - known)}"
                 )
                 yield Finding("note", platform, problem, NO_SCANNER, "b-value")
 
 
-NO_SCANNER = Advice("count that as no scanner's effect; FA and diffusivity are free of it")
+NO_SCANNER = Advice("do not take this for a scanner effect; FA and diffusivity are not affected")
 
 
 def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
@@ -127,8 +127,9 @@ def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Find
     for platform, own in usual.items():
         if known is not None and abs(own - known) > WEAK_B0:
             problem = (
-                f"b=0 images have b = {own:.0f} s/mm² on average, those of {input_platform} "
-                f"{known:.0f}: for that alone S/S0 differs by some {in_tissue(own - known)}"
+                f"b=0 images have b = {own:.0f} s/mm² on average, but those of "
+                f"{input_platform} have {known:.0f}: this alone changes S/S0 by about "
+                f"{in_tissue(own - known)}"
             )
             yield Finding("note", platform, problem, NO_SCANNER, "b=0")
 

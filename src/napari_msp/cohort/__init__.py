@@ -307,7 +307,7 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
             found[platform] = error
         else:
             for path, why in others.items():
-                warnings.warn(PassedOver(f"passed over, as it {why}", path), stacklevel=3)
+                warnings.warn(PassedOver(f"left out, as it {why}", path), stacklevel=3)
             if scan is not None:
                 found[platform] = scan
     return found
@@ -346,7 +346,7 @@ def _choose_scans(
     known = sorted({each for scans in found.values() for each in scans})
     if platform is not None and platform not in known:
         choice = Choose("platform", tuple(known))
-        raise UserError(f"no scan is on {platform}", bids_dir, "platform", choice)
+        raise UserError(f"has no scan on {platform}", bids_dir, "platform", choice)
     scans, without = dict[str, Path](), list[CohortResult]()
     for subject, by_platform in found.items():
         try:

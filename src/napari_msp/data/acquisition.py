@@ -148,7 +148,7 @@ class Acquisition:
         table = self.given_gradients
         if len(self.image.shape) != 4 or self.image.shape[3] != len(table.b_values):
             problem = f"has shape {self.image.shape} but the gradient table has {len(table)} rows"
-            remedy = Advice("give a 4-D image and its own table")
+            remedy = Advice("give a 4-D image and the gradient table that belongs to it")
             raise UserError(problem, self.name, "bval", remedy)
         if self.given_mask is not None:
             check_mask(np.asarray(self.given_mask), self.lattice, "mask")
@@ -259,8 +259,8 @@ class Acquisition:
             within = not_finite & self.brain.inside if self.has_mask else not_finite
             if within.any():
                 first = ", ".join(map(str, np.argwhere(within)[0]))
-                where = "of the mask " if self.has_mask else ""
-                problem = f"has voxels that are not finite: {int(within.sum()):,} {where}(the first"
+                where = "in the mask " if self.has_mask else ""
+                problem = f"has NaN or infinite voxels: {int(within.sum()):,} {where}(the first"
                 remedy = Advice("repair the image, or give a mask that leaves them out")
                 raise UserError(f"{problem} is {first})", self.name, remedy=remedy)
             voxels[not_finite] = 0
@@ -327,8 +327,8 @@ class Acquisition:
                 break
         mask: MaskArray = bright & ~silent if len(weighted) else bright
         if not mask.any():
-            images = "weighted images are" if bright.any() else "b=0 image is"
-            problem = f"its {images} nowhere above 0 inside the mask"
+            images = "weighted images have" if bright.any() else "b=0 image has"
+            problem = f"its {images} no value above 0 inside the mask"
             raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
         return mask
 
@@ -345,7 +345,9 @@ class Acquisition:
             made += [f"it {doubt}" for doubt in brain.doubts]
             return (EstimatedMask("; ".join(made), name), *found)
         if background := background_inside(self.mask, self.b0):
-            found.append(DoubtfulScan(f"the mask {background}: is it the brain's?", name))
+            found.append(
+                DoubtfulScan(f"the mask {background}: is it this scan's brain mask?", name)
+            )
         return tuple(found)
 
     @property
@@ -471,8 +473,8 @@ def load_acquisition(
     check_four_axes(image, name)
     if gradients is not None:
         if bval is not None or bvec is not None:
-            remedy = Advice("give one of the two")
-            raise UserError("has a gradient table beside its b-values", name, remedy=remedy)
+            remedy = Advice("give only one of them")
+            raise UserError("has both a gradient table and b-values", name, remedy=remedy)
         bval, bvec = from_dipy(gradients, name)
     files = None if path is None else find_gradients(path, image)
     bval, bvec = one_table(bval, bvec)

@@ -253,7 +253,9 @@ def _mrtrix_header(image: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({error})", image, remedy=Advice("check it")) from error
+        raise UserError(
+            f"cannot be read ({error})", image, remedy=Advice("check the file")
+        ) from error
 
 
 def _shape(image: Path) -> tuple[int, ...]:
@@ -330,7 +332,10 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
             if len(fitting) > 1:
                 listed = ", ".join(_short(path, dwi) for path in fitting)
                 raise UserError(
-                    f"several masks may be its brain's ({listed})", dwi, "mask", Give("mask", "one")
+                    f"several files may be its brain mask ({listed})",
+                    dwi,
+                    "mask",
+                    Give("mask", "one"),
                 )
             if fit.certain or (fitting and not closed):
                 passed_over += [f"{each.subject} {each.problem}" for each in closed]
@@ -338,12 +343,12 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
                 return FoundMask((fitting or place[fit])[0], tuple(passed_over))
             if fitting:
                 raise closed[0]
-            passed_over += [f"{_short(path, dwi)} lies on another lattice" for path in place[fit]]
+            passed_over += [f"{_short(path, dwi)} has another voxel grid" for path in place[fit]]
     if closed:
         raise closed[0]
     if not _is_alone(dwi):
         others = [path for path in _masks_in(dwi.parent, dwi) if _word_fit(dwi, path)]
-        passed_over += [f"{path.name} may be another scan's" for path in others]
+        passed_over += [f"{path.name} may belong to another scan" for path in others]
     return FoundMask(None, tuple(passed_over))
 
 

@@ -193,7 +193,7 @@ def _voxel_sizes(own: ScanHeader, other: ScanHeader) -> Difference | None:
     one, two = own.lattice.canonical, other.lattice.canonical
     if one.has_voxels_of(two.voxel_sizes):
         return None
-    return f"voxels of {_edges(one)}", _edges(two), ", and a network knows one size"
+    return f"voxels of {_edges(one)}", _edges(two), ", and a network needs one size"
 
 
 def _edges(lattice: Lattice) -> str:
@@ -203,7 +203,7 @@ def _edges(lattice: Lattice) -> str:
 def _b_values(own: ScanHeader, other: ScanHeader) -> Difference | None:
     for one, two in _same_shells(own, other):
         if abs(one.b_value / two.b_value - 1) > NOTABLE_B_VALUE:
-            why = f": for that alone S/S0 differs by some {in_tissue(one.b_value - two.b_value)}"
+            why = f": this alone changes S/S0 by about {in_tissue(one.b_value - two.b_value)}"
             return f"b = {one.b_value:.0f} s/mm²", f"{two.b_value:.0f}", why
     return None
 
@@ -213,7 +213,7 @@ def _directions(own: ScanHeader, other: ScanHeader) -> Difference | None:
         count, usual = len(one.volumes), len(two.volumes)
         if abs(count / usual - 1) > UNLIKE_DIRECTIONS:
             has = f"{counted(count, 'direction')} at b = {one.b_value:.0f}"
-            return has, str(usual), ": their SH coefficients are not of one noise"
+            return has, str(usual), ": their SH coefficients differ in noise"
     return None
 
 
@@ -228,7 +228,7 @@ def _b0(own: ScanHeader, other: ScanHeader) -> Difference | None:
     one, two = own.gradients.b0_weighting, other.gradients.b0_weighting
     if abs(one - two) <= WEAK_B0:
         return None
-    why = f": for that alone S/S0 differs by some {in_tissue(one - two)}"
+    why = f": this alone changes S/S0 by about {in_tissue(one - two)}"
     return f"b=0 images of b = {one:.0f} s/mm² on average", f"{two:.0f}", why
 
 
@@ -237,7 +237,7 @@ def _fields(own: ScanHeader, other: ScanHeader) -> Difference | None:
     if (np.minimum(one, two) >= LEAST_FIELD * np.maximum(one, two)).all():
         return None
     has, usual = (" × ".join(f"{each:.0f}" for each in of) for of in (one, two))
-    return f"a field of view of {has} mm", usual, ": they show unlike parts of a head"
+    return f"a field of view of {has} mm", usual, ": they show different parts of a head"
 
 
 def _extent(lattice: Lattice) -> FloatArray:
@@ -249,7 +249,7 @@ def _stated(own: ScanHeader, other: ScanHeader) -> Difference | None:
     for name, unit in STATED.items():
         one, two = own.stated.get(name), other.stated.get(name)
         if one is not None and two is not None and not _agree(one, two):
-            return f"{name} {one}{unit}", f"{two}{unit}", " by their sidecars"
+            return f"{name} {one}{unit}", f"{two}{unit}", " according to their sidecars"
     return None
 
 
@@ -326,7 +326,7 @@ def common_shells(
     if len(known) == 1:
         shared = known  # which scan lacks it is reported when it is read
     if not shared:
-        problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
+        problem = f"no shell of {source} is also in {', '.join(targets)} with enough directions"
         problem = ": ".join((problem, "; ".join(_left_out(scans, known))))
         names = tuple(shell.name for shell in known)
         raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
@@ -366,7 +366,7 @@ def _left_out(
         enough = f"has it with {FEWEST_DIRECTIONS} directions ({', '.join(where)}){helps}"
         names.setdefault(f"not every {lacking} {enough}", []).append(str(name))
     for why, those in names.items():
-        yield f"b = {', '.join(those)} is not learned, as {why}"
+        yield f"b = {', '.join(those)} is left out of training, as {why}"
 
 
 def _check_predictable(
@@ -388,9 +388,9 @@ def _check_predictable(
         return
     listed = ", ".join(map(str, sorted(lacked)))
     counts = [_directions_of(scan, each) for scan in scans[source] for each in lacked.values()]
-    lacks = f"{source} lacks"
+    lacks = f"{source} does not have"
     if any(counts):
-        lacks = f"{source} has with {span(counts)} directions, not {FEWEST_DIRECTIONS}"
+        lacks = f"{source} has with only {span(counts)} directions ({FEWEST_DIRECTIONS} needed)"
     problem = f"{target} has b = {listed}, which {lacks}: it cannot be predicted"
     learned = Give("b_value", " ".join(str(shell.name) for shell in shared))
     raise UserError(problem, root, "b_value", learned)
@@ -430,7 +430,7 @@ def common_b_value(
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):
         if not same_shell(value, usual):
-            problem = f"has b = {value:.0f}, the other subjects {usual:.0f}"
-            remedy = Advice(f"take {subject} out of the dataset")
+            problem = f"has b = {value:.0f}, but the other subjects have {usual:.0f}"
+            remedy = Advice(f"remove {subject} from the dataset")
             raise UserError(problem, dataset.scans[subject, source], field="b_value", remedy=remedy)
     return usual

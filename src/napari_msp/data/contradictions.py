@@ -91,16 +91,16 @@ def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
     sizes = voxel_sizes(image.affine)
     written = sizes_text(sizes)
     if sizes.max() > LARGEST_VOXEL or sizes.min() < SMALLEST_VOXEL:
-        yield f"voxels of {written} mm are no brain scan's: is the header's unit wrong?"
+        yield f"voxels of {written} mm do not fit a brain scan: is the unit in the header wrong?"
     stated = np.abs(np.array(image.header.get_zooms()[:3], dtype=float))
     if np.abs(stated / sizes - 1).max() > SIZES_DIFFER:
         other = sizes_text(stated)
-        yield f"voxels are {other} mm by pixdim and {written} mm by the affine, as used"
+        yield f"voxels are {other} mm in pixdim but {written} mm in the affine, which is used"
     tilt = shear(image.affine)
     if tilt > SHEAR:
         yield (
-            f"its affine is sheared by {tilt:.1f}°: b-vectors are taken along the nearest axes at "
-            "right angles"
+            f"its affine is sheared by {tilt:.1f}°: b-vectors are read along the nearest "
+            "perpendicular axes"
         )
 
 
@@ -115,7 +115,7 @@ def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
     except (OSError, EOFError, ValueError):  # it was readable a moment ago
         return
     if not np.isfinite(header["scl_slope"]):
-        yield "its slope is not a number: voxels are taken as they are stored"
+        yield "its scaling slope is not a number: voxel values are used as stored"
 
 
 def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
         codes = "".join(aff2axcodes(image.affine))
         yield (
             f"its header states no orientation (sform and qform codes are 0): {codes} is assumed, "
-            "left and right may be exchanged"
+            "so left and right may be swapped"
         )
     other = qform_of(image)
     if not sform or other is None:
@@ -136,7 +136,7 @@ def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
         return
     apart = how_far_apart(used, second)
     if not apart:
-        yield "sform and qform are mirror images, left and right differ; the sform is used"
+        yield "sform and qform disagree about left and right; the sform is used"
         return
     yield f"sform and qform differ by {apart}; the sform is used"
 
@@ -161,15 +161,15 @@ def table_doubts(table: GradientTable) -> Iterator[str]:
     if table.scaled is not None:
         low, high = table.scaled
         yield (
-            f"its b-vectors are not of unit length: b-values were multiplied by their squared "
+            f"its b-vectors do not have unit length: b-values were multiplied by their squared "
             f"lengths ({low:.2g} to {high:.2g}), as MRtrix3 does; give unit b-vectors if their "
-            "lengths mean nothing"
+            "lengths have no meaning"
         )
     if table.uneven is not None:
         low, high = table.uneven
         yield (
-            f"its b-vectors are {low:.3g} to {high:.3g} long, which are no parts of b-values or "
-            "would make no shells of them: they are taken for unit vectors"
+            f"its b-vectors have lengths of {low:.3g} to {high:.3g}, which cannot code b-values: "
+            "they are used as unit vectors"
         )
     mean = table.b0_weighting
     if mean <= WEAK_B0:
@@ -177,9 +177,9 @@ def table_doubts(table: GradientTable) -> Iterator[str]:
     b0 = table.b_values[table.b0_volumes]
     range_ = f"{b0.max():g}" if np.ptp(b0) == 0 else f"{b0.min():g} to {b0.max():g}"
     yield (
-        f"b = {range_} counts as b=0, and has decayed itself: S/S0 and SH are those of b less "
-        f"{mean:.0f} s/mm², so compare them with scans of like b=0 only (FA and diffusivity take "
-        "account of it)"
+        f"b = {range_} counts as b=0 but is itself weighted: S/S0 and SH are those of a b-value "
+        f"{mean:.0f} s/mm² lower, so compare them only with scans of similar b=0 (FA and "
+        "diffusivity account for it)"
     )
 
 
@@ -201,7 +201,7 @@ def file_doubts(
         sidecar = read_sidecar(path)
     except UserError as error:
         if unread:
-            yield f"its sidecar {error.problem}: what it says of the table and of b=0 is not known"
+            yield f"its sidecar {error.problem}: what it states about gradients and b=0 is unknown"
         return
     yield from _sidecar_table(sidecar, table)
 
@@ -220,10 +220,10 @@ def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Itera
         except UserError:
             continue
         names = dict.fromkeys(each.name for each in (bval, bvec) if each not in used)
-        say = "say" if len(names) > 1 else "says"
+        say = "disagree" if len(names) > 1 else "disagrees"
         own = used.bvec if bval in used else used.bval
         for difference in _differences(table, other.b_values, other.directions):
-            yield f"{listed([*names])} {say} otherwise ({difference}); {own.name} is used"
+            yield f"{listed([*names])} {say} ({difference}); {own.name} is used"
 
 
 def _left_aside(image: Path, used: GradientFiles) -> Iterator[tuple[Path, Path]]:
@@ -258,12 +258,12 @@ def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator
             scales = length_scales(rows[:, :3], rows[:, 3], table.b0_threshold)
             b_values = rows[:, 3] if scales is None else rows[:, 3] * scales
             for difference in _differences(table, b_values, units):
-                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
+                yield f"{field} in its sidecar disagrees ({difference}); the .bval is used"
     for field in B_VALUES:
         values = _array(sidecar.get(field))
         if values is not None and values.ndim == 1 and len(values) > 1:
             for difference in _differences(table, values, None):
-                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
+                yield f"{field} in its sidecar disagrees ({difference}); the .bval is used"
 
 
 def _differences(
@@ -271,12 +271,12 @@ def _differences(
 ) -> Iterator[str]:
     """Yield, in words, the first way in which another table differs."""
     if len(b_values) != len(table):
-        yield f"{len(b_values)} rows for {len(table)}"
+        yield f"{len(b_values)} rows instead of {len(table)}"
         return
     apart = np.abs(b_values - table.b_values)
     first = int(np.argmax(apart))
     if apart[first] > max(B_VALUES_DIFFER, 0.05 * table.b_values[first]):
-        yield f"volume {first} b = {b_values[first]:g} for {table.b_values[first]:g}"
+        yield f"volume {first} b = {b_values[first]:g} instead of {table.b_values[first]:g}"
         return
     if directions is None:
         return
@@ -349,15 +349,15 @@ def refuse_too_few(
     its_own = Advice("give the table that belongs to this image, in the order of its volumes")
     said = in_words(odd, table)
     if len(left.b0_volumes) == 0 and kinds == {"blank"}:
-        problem = f"its b=0 image is nowhere above 0 ({said})"
+        problem = f"its b=0 image has no value above 0 ({said})"
         raise UserError(problem, name, "bval", Advice("check the image"))
     if len(left.b0_volumes) == 0:
-        raise UserError(f"{said}: no b=0 is left", name, "bval", its_own)
+        raise UserError(f"{said}: no b=0 volume is left", name, "bval", its_own)
     if "unweighted" in kinds and kinds & {"weighted", "derived"}:
-        raise UserError(f"{said}: rows and volumes are out of step", name, "bval", its_own)
+        raise UserError(f"{said}: the table's rows do not match the volumes", name, "bval", its_own)
     lost = len(table.b0_volumes) - len(left.b0_volumes)
     if lost > max(MOST_APPENDED, len(left.b0_volumes)):
-        problem = f"{said}: {lost} of {len(table.b0_volumes)} volumes called b=0 are none"
+        problem = f"{said}: {lost} of {len(table.b0_volumes)} volumes listed as b=0 are not"
         raise UserError(problem, name, "bval", its_own)
     repair = Advice("repair these volumes, or leave the scan out")
     for shell in table.shells:
@@ -372,8 +372,8 @@ def refuse_too_few(
             )
         if after < FEWEST_DIRECTIONS <= before:
             problem = (
-                f"{said}: without them b = {shell.b_value:.0f} has {after} directions, SH order 6 "
-                f"needs {FEWEST_DIRECTIONS}"
+                f"{said}: without them b = {shell.b_value:.0f} has {after} directions, but SH "
+                f"order 6 needs {FEWEST_DIRECTIONS}"
             )
             raise UserError(problem, name, "bval", repair)
 
@@ -420,9 +420,13 @@ def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     image = open_nifti(path)
     if len(image.shape) != 4 or image.shape[3] != 9:
         shape = " × ".join(map(str, image.shape))
-        raise UserError(f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's"))
+        raise UserError(
+            f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's file")
+        )
     if not lattice.matches(lattice_of(image)):
-        raise UserError("its voxels are not the image's", path, remedy=Advice("resample it"))
+        raise UserError(
+            "its voxel grid is not the image's", path, remedy=Advice("resample it to the image")
+        )
     inside = np.argwhere(mask)
     chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_VOXELS)).astype(int)]
     values: FloatArray = read_voxels(image, path)[tuple(chosen.T)].astype(float)
@@ -460,12 +464,12 @@ def deviation_doubt(path: Path, lattice: Lattice, mask: MaskArray, table: Gradie
     try:
         matrices = read_deviation(path, lattice, mask)
     except UserError as error:
-        return f"{path.name} is not used; it cannot be read either ({error.problem})"
+        return f"{path.name} is not used, and cannot be read ({error.problem})"
     if not (len(matrices) and len(weighted)):
         return ""
     of_b, angles = measure_deviation(matrices, scanner_to_image_axes(weighted, lattice.affine))
     return (
-        f"{path.name} is not used: b is off by {of_b.mean():.1f} % and directions by "
+        f"{path.name} is not used: without it, b is off by {of_b.mean():.1f} % and directions by "
         f"{angles.mean():.1f}° on average, in 5 % of voxels by over {np.percentile(of_b, 95):.1f} "
         f"% or {np.percentile(angles, 95):.1f}°"
     )

@@ -30,15 +30,15 @@ LARGEST_EDGE = 10.0
 """Largest edge in mm; a larger number is a mistake (our choice)."""
 
 EFFECT = (
-    "cubes show no more than was scanned: detail along the long edge stays blurred, neighbouring "
-    "cubes share noise, and against a scan in such cubes SH coefficients and FA are less exact"
+    "cubes add no detail: the image stays blurred along the long edge, neighbouring cubes share "
+    "noise, and SH coefficients and FA are less exact than in a scan acquired with such cubes"
 )
 """Text on the effect of interpolating to cubes, shown wherever that is done."""
 
 
 MAKE_CUBES = either(
-    RunJob("import", "interpolate the scans to cubes", "voxel_size", "auto"),
-    RunJob("align", "do so while heads are aligned", "voxel_size", "auto"),
+    RunJob("import", "interpolate the scans to cubic voxels", "voxel_size", "auto"),
+    RunJob("align", "do so while aligning the heads", "voxel_size", "auto"),
 )
 """Remedy where cubes are needed."""
 
@@ -78,8 +78,8 @@ def check_voxel_size(voxel_size: float | Auto) -> None:
         fine = 0 < voxel_size <= LARGEST_EDGE
     if not fine:
         given = voxel_size if isinstance(voxel_size, str) else f"{voxel_size:g} mm"
-        remedy = Give("voxel_size", f"auto or up to {LARGEST_EDGE:g} mm")
-        raise UserError(f"{given} is no edge of a voxel", field="voxel_size", remedy=remedy)
+        remedy = Give("voxel_size", f"auto or a size up to {LARGEST_EDGE:g} mm")
+        raise UserError(f"{given} is not a valid voxel size", field="voxel_size", remedy=remedy)
 
 
 def interpolated_voxels(

@@ -35,7 +35,7 @@ SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
 UNNAMED = "unnamed"
 """Platform of all scans of a dataset in which no name states one."""
 
-NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
+NO_PLATFORM = "names neither session (ses-) nor protocol (acq-), so no platform"
 
 NAME_PLATFORMS = RunJob("import", "name the platform")
 """Remedy for names without platform."""
@@ -43,12 +43,12 @@ NAME_PLATFORMS = RunJob("import", "name the platform")
 A_PREDICTION = "is a prediction"
 """Reason for passing over predictions when scans are looked for."""
 
-MISPLACED = "lies in the folder of another subject or session than its name says"
+MISPLACED = "is in the folder of another subject or session than its name states"
 
-RENAME = Advice("find out whose it is, and rename it or move it")
+RENAME = Advice("find out whose scan it is, then rename or move it")
 """Remedy for an image whose folder and name disagree."""
 
-UNDECIDED = "is one of several, of which none is chosen"
+UNDECIDED = "is one of several possible scans, none of which was chosen"
 
 VERSIONS = {"desc", "space", "res"}
 """Entities that distinguish versions of one scan."""
@@ -107,11 +107,11 @@ class TravellingHeads:
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
         more = {why: f" and {len(paths) - 1} more" for why, paths in reasons.items() if paths[1:]}
-        unnamed = f"{self.root}: all its scans are taken as one platform, {UNNAMED}"
+        unnamed = f"{self.root}: all its scans are treated as one platform, {UNNAMED}"
         return [
             *([f"{unnamed}{why_alone(self)}"] if self.platforms == [UNNAMED] else []),
             *(
-                f"{paths[0]}{more.get(why, '')}: passed over, as it {why}"
+                f"{paths[0]}{more.get(why, '')}: left out, as it {why}"
                 for why, paths in reasons.items()
             ),
         ]
@@ -142,7 +142,7 @@ class TravellingHeads:
     def acquisition(self, subject: str, platform: str) -> Acquisition:
         """Open one scan."""
         if not self.has(subject, platform):
-            remedy = RunJob("check", "see what there is")
+            remedy = RunJob("check", "see what it contains")
             raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
         path = self.scans[subject, platform]
         return load_acquisition(path, b0_threshold=self.b0_threshold)
@@ -300,8 +300,8 @@ def as_dataset(
     if not isinstance(dataset, TravellingHeads):
         return open_dataset(dataset, run=run, b0_threshold=b0_threshold, only=only)
     if run is not None:
-        remedy = Advice("choose the run where the dataset is opened")
-        raise UserError("its scans are chosen already", dataset.root, "run", remedy)
+        remedy = Advice("choose the run when opening the dataset")
+        raise UserError("its scans were already chosen", dataset.root, "run", remedy)
     return dataset if b0_threshold is None else replace(dataset, b0_threshold=b0_threshold)
 
 
@@ -374,13 +374,13 @@ def choose_scan(
     keep([path for path in left if not misplaced(path)], MISPLACED)
     keep([path for path in left if not is_prediction(path)], A_PREDICTION)
     magnitude = [path for path in left if entities(path).get("part", "mag") == "mag"]
-    keep(magnitude, "shows phase or a part of a complex signal, no magnitude")
+    keep(magnitude, "shows phase or part of a complex signal, not magnitude")
     usual = {nifti_stem(path): path for path in sorted(left, key=_format, reverse=True)}
     keep(sorted(usual.values()), "is the same scan in another format")
-    keep([path for path in left if not b0_only(path)], "has b=0 volumes alone, and is no scan")
+    keep([path for path in left if not b0_only(path)], "has only b=0 volumes")
     if len(left) > 1:
         with_table = [path for path in left if is_scan(path)]
-        keep(with_table or left, "has no gradient table, as its neighbour has")
+        keep(with_table or left, "has no gradient table, unlike an image next to it")
     runs = _runs(left)
     if run is not None:
         wanted = str(run).lstrip("0")
@@ -390,9 +390,7 @@ def choose_scan(
         choose, named = Choose("run", choices), ", ".join(choices)
         if are_parts(left):
             problem = f"{what} has runs {named} whose gradient tables differ"
-            join = Advice(
-                "put parts of one acquisition together first (dwicat of MRtrix3, or eddy)"
-            )
+            join = Advice("first join the parts of one acquisition (dwicat of MRtrix3, or eddy)")
             raise UserError(problem, left[0].parent, "run", either(join, choose))
         problem = f"{what} was scanned {len(choices)} times (runs {named})"
         raise UserError(problem, left[0].parent, "run", choose)
@@ -404,8 +402,8 @@ def choose_scan(
     if len(left) > 1:
         names = ", ".join(path.name for path in left)
         remedy = either(
-            Advice("give what a pipeline (QSIPrep, eddy) made of them"),
-            RunJob("import", "take the one that is meant"),
+            Advice("give the output of a pipeline (QSIPrep, eddy)"),
+            RunJob("import", "import the right one"),
         )
         raise UserError(f"{what} has several scans ({names})", left[0].parent, remedy=remedy)
     return (left[0] if left else None), passed_over
@@ -441,17 +439,17 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     if scans:
         first, why = next(iter(scans.items()))
         problem = f"has no scan: {first.name} {why}"
-        remedy = RENAME if why == MISPLACED else Advice("give another")
+        remedy = RENAME if why == MISPLACED else Advice("give another dataset")
     elif predictions:
-        problem = "holds predictions, and no scan"
-        remedy = Advice("give the dataset of the scans that they were made from")
+        problem = "contains predictions but no scan"
+        remedy = Advice("give the dataset of the scans they were made from")
     else:
         problem = f"has no scan named {SCAN_NAMES}"
         remedy = RunJob("import", "bring the data into that form")
     if whole is not None and not predictions:
-        remedy = Advice(f"give {whole}, the dataset that it lies in")
+        remedy = Advice(f"give {whole}, the dataset that contains it")
     if derived:
-        remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)
+        remedy = either(Advice(f"give {derived[0]}, which has scans"), remedy)
     return UserError(problem, root, "dataset", remedy)
 
 
@@ -482,7 +480,7 @@ def input_platform(
     if given:
         if given not in platforms:
             raise UserError(
-                f"no scan is on {given}", dataset.root, "input", Choose("input", tuple(platforms))
+                f"has no scan on {given}", dataset.root, "input", Choose("input", tuple(platforms))
             )
         return given
     marked = marked_input(dataset.root)
@@ -491,9 +489,9 @@ def input_platform(
     left = [each for each in platforms if each not in targets]
     if len(left) == 1:
         return left[0]
-    said = f"{marked} is the platform to predict from and cannot be a target, too"
+    said = f"{marked} is the input platform and cannot also be a target"
     raise UserError(
-        said if marked in targets else "nothing says which platform to predict from",
+        said if marked in targets else "it does not state which platform is the input",
         dataset.root,
         "input",
         Choose("input", tuple(left)),

@@ -78,7 +78,7 @@ READ_AS = 5
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words in an image's DICOM type that mark it as computed from the DWI."""
 
-ANEW = "export it anew"
+ANEW = "export it again"
 """Ending of the flaw of a DWI with missing images."""
 
 NO_MAGNITUDE = {"PHASE": "phase", "REAL": "the real part", "IMAGINARY": "the imaginary part"}
@@ -183,11 +183,11 @@ class Converted:
             usable = f"{counted(len(fitting), 'usable DWI')} ({fit})"
             problem = f"has {usable} and {counted(len(broken), 'broken one')} ({'; '.join(broken)})"
         elif len(fitting) == 1:
-            problem = f"series {fitting[0].name} is no DWI that can be used: {fitting[0].flaw}"
+            problem = f"series {fitting[0].name} is not a usable DWI: {fitting[0].flaw}"
         elif fitting:
-            problem = f"has several series that fit ({fit})"
+            problem = f"has several matching series ({fit})"
         elif wanted is None:
-            problem = f"has no series that is a DWI ({listed})"
+            problem = f"has no DWI series ({listed})"
         else:
             problem = f"has no series {wanted} ({listed})"
         grave = [e for e in self.warnings if e.startswith("Error") or "Expected" in e]
@@ -196,14 +196,14 @@ class Converted:
         weighted = any(value > 0 for each in self.series for value, _ in each.b_values)
         nothing = "give a folder with a DWI"
         if weighted:
-            nothing = "export the DWI anew, with all of its images"
+            nothing = "export the DWI again, with all of its images"
         choices = tuple(str(each.number) for each in self.usable)
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
-            problem += ", and some share a number: are they all of one session?"
+            problem += ", and some share a number: are they all from one session?"
             choices = tuple(each.stem for each in self.usable)
         remedy: Remedy = Choose("series", choices) if choices else Advice(nothing)
         if choices and broken:
-            remedy = either(remedy, Advice("export the folder anew"))
+            remedy = either(remedy, Advice("export the folder again"))
         raise UserError(problem, self.folder, "series", remedy)
 
     def _named(self, wanted: str) -> tuple[Series, ...]:
@@ -252,16 +252,16 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
     failed = any(line.startswith("Error") or "disk full" in line for line in said)
     if failed and shutil.disk_usage(into).free < LEAST_ROOM:
         seen = next(each for each in into.absolute().parents if not each.name.startswith(HIDDEN))
-        remedy = Advice("make room, or let TMPDIR name a folder on another disk")
+        remedy = Advice("free some space, or set TMPDIR to a folder on another disk")
         raise UserError("the disk is full", seen, "source", remedy)
     if not any(into.glob("*.nii.gz")):
         kinds = ("Error", DOUBTS)  # it only warns of a truncated file
         doubts = [line for kind in kinds for line in said if line.startswith(kind)]
         errors = [re.sub("^(Error|Warning): *", "", line) for line in doubts]
         if not errors or "Unable to find any DICOM" in errors[0]:
-            remedy = Advice("give the folder that the scanner or the archive wrote")
+            remedy = Advice("give the folder of DICOM files from the scanner or archive")
             raise UserError("contains no DICOM image", folder, "source", remedy)
-        remedy = Advice("copy it once more, or export it anew")
+        remedy = Advice("copy it again, or export it again")
         raise UserError(f"cannot be converted ({errors[0]})", folder, "source", remedy)
     warned = (line for line in said if line.startswith(DOUBTS))
     files = [_File.of(match) for match in FILE.finditer(done.stdout)]
@@ -442,7 +442,7 @@ def _program() -> str:
     beside = shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("dcm2niix")
     if found is None:
-        remedy = either(Install("dicom"), Advice("put dcm2niix on the path"))
+        remedy = either(Install("dicom"), Advice("put dcm2niix on the PATH"))
         raise UserError("DICOM needs dcm2niix, which is not installed", remedy=remedy)
     if beside is None:  # pip sees to the version of the optional package's
         _doubt_version(found)
@@ -456,7 +456,7 @@ def _doubt_version(program: str) -> None:
     version = re.search(r"v1\.0\.(\d{8})", done.stdout)
     if version and version[1] < LEAST_VERSION:
         said = (
-            f"is version 1.0.{version[1]}, and 1.0.{LEAST_VERSION} or later is needed; upgrade it"
+            f"is version 1.0.{version[1]}, but 1.0.{LEAST_VERSION} or later is needed; upgrade it"
         )
         warnings.warn(Doubt(said, program), stacklevel=4)
 
@@ -508,16 +508,14 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
         return "one volume"
     private = ""
     if shape[3] > MANY:
-        private = ", or a DWI whose b-values (private fields) were removed with the names"
+        private = ", or a DWI whose b-values (private fields) anonymisation removed"
     if len(table) == 0:
-        return (
-            f"no b-values: no diffusion, or b=0 alone as for the correction of distortions{private}"
-        )
+        return f"no b-values: not diffusion, or only b=0 as for distortion correction{private}"
     if len(table) != shape[3]:
         volumes = counted(shape[3], "volume")
         return f"{counted(len(table), 'b-value')} for {volumes}: images are missing, {ANEW}"
     if table.max() <= B0_MAXIMUM:
-        return f"b=0 alone, as for the correction of distortions{private}"
+        return f"only b=0, as for distortion correction{private}"
     if table.min() > LARGEST_B0:  # below it the threshold decides
         return "no b=0 volume"
     return ""

@@ -105,8 +105,8 @@ def read_gradients(
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
     if unit := other_unit(b_values):
-        problem = f"b-values reach {b_values.max():g}, as in {unit}; they are read in s/mm²"
-        remedy = Advice(f"{OTHER_UNITS[unit]}, if so")
+        problem = f"b-values go up to {b_values.max():g}, which looks like {unit} instead of s/mm²"
+        remedy = Advice(f"if so, {OTHER_UNITS[unit]}")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     scales = length_scales(vectors, b_values, threshold)
     scaled, uneven = None, _uneven(vectors, b_values, threshold) if scales is None else None
@@ -175,11 +175,11 @@ def _wrong_count(name: str, count: int, volumes: int) -> UserError:
     problem = f"has {counted(count, 'b-value')} but the image has {counted(volumes, 'volume')}"
     remedy = "give the table that belongs to this image"
     if volumes == count + 1:
-        remedy += ", or take out the volume too many: scanners append a trace or ADC image"
+        remedy += ", or remove the extra volume: scanners append a trace or ADC image"
     elif count == 3 * volumes:
-        remedy += ": these are as many as b-vectors have, are the two exchanged?"
+        remedy += ": that many numbers are in its b-vectors, were the two files swapped?"
     elif volumes == count - 1:
-        remedy += ": a volume was taken out, or lost, and its row was not"
+        remedy += ": a volume was removed or lost, but its row was not"
     return UserError(problem, name, "bval", Advice(remedy))
 
 
@@ -208,8 +208,10 @@ def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArr
         remedy = Advice("give the b-values: one number for each volume")
         raise UserError(_has_rows(table), _name(path, "table"), "bval", remedy)
     if columns < 4:
-        problem = "is no table of x, y, z and b in each row"
-        raise UserError(problem, _name(path, "table"), "bval", Advice("give FSL's two files"))
+        problem = "is not a table with x, y, z and b in each row"
+        raise UserError(
+            problem, _name(path, "table"), "bval", Advice("give FSL's .bval and .bvec files")
+        )
     return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
 
 
@@ -222,7 +224,7 @@ def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
         try:
             return np.asarray(table, dtype=float)
         except (ValueError, TypeError) as error:
-            remedy = Advice("correct it")
+            remedy = Advice("correct the file")
             raise UserError(f"is not a table of numbers ({error})", field, field, remedy) from error
     try:
         raw = Path(table).read_bytes()
@@ -230,21 +232,21 @@ def _numbers(table: Table, field: str, *, in_rows: bool = True) -> FloatArray:
         text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
         apart = text.replace(";", " ").split()
         if len(apart) > 1 and "," in text and all(map(DECIMAL_COMMA.fullmatch, apart)):
-            raise ValueError("its numbers have decimal commas: write points")
+            raise ValueError("its numbers have decimal commas: use points")
         lines = text.translate(str.maketrans(",;", "  ")).splitlines()
         if not in_rows:
             lines = [" ".join(line.partition("#")[0] for line in lines)]
         rows = filter(None, (line.partition("#")[0].split() for line in lines))
         for number, (before, own) in enumerate(pairwise(map(len, rows)), start=2):
             if own != before:
-                raise ValueError(f"row {number} has {own} numbers, the one before {before}")
+                raise ValueError(f"row {number} has {own} numbers, the row before {before}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about an empty file: its wrong count is reported
             return np.loadtxt(lines, ndmin=1)
     except OSError as error:
         raise unreadable(table, error, field) from error
     except ValueError as error:
-        remedy = Advice("correct it")
+        remedy = Advice("correct the file")
         raise UserError(f"is not a table of numbers ({error})", table, field, remedy) from error
 
 
@@ -290,7 +292,7 @@ def from_dipy(table: "DipyGradientTable", name: str) -> tuple[FloatArray, FloatA
     several = int((np.abs(weights[:, 1]) > LINEAR * weights[:, 2]).sum())
     if several:
         problem = f"has {several} volumes of planar, spherical or other b-tensors"
-        remedy = Advice("give those of linear encoding alone, and their table")
+        remedy = Advice("give only the volumes of linear encoding, and their table")
         raise UserError(problem, name, remedy=remedy)
     return table.bvals, table.bvecs
 
@@ -301,7 +303,7 @@ def existing_table(given: Table | None, beside: Path | None, field: str, name: s
     if table is None:
         raise UserError(f"has no {field}", name, field, Give(field))
     if isinstance(table, str | Path) and not Path(table).exists():
-        remedy = either(Advice("put it beside the image"), Give(field))
+        remedy = either(Advice("put it next to the image"), Give(field))
         raise UserError("is missing", table, field, remedy)
     return table
 
@@ -379,8 +381,8 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
         if np.isnan(lengths[volume]):
-            problem = f"volume {volume} has b = {b_values[volume]:g} and no direction that is known"
-            remedy = Advice("take the volume out of image and table")
+            problem = f"volume {volume} has b = {b_values[volume]:g} but no known direction"
+            remedy = Advice("remove the volume from image and table")
             raise UserError(problem, name, "bvec", remedy)
         problem = (
             f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
@@ -408,7 +410,7 @@ def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
     by = _shift(lengths, weighted)
     if not by:
         return Advice(
-            "b-vectors must have unit length; where their lengths code b-values, give b·|g|² and "
+            "b-vectors must have unit length; if their lengths code b-values, give b·|g|² and "
             "unit vectors, as MRtrix3's mrconvert -export_grad_fsl writes them"
         )
     count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"

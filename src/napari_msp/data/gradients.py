@@ -63,7 +63,7 @@ class Shell:
         reach = max(self.b_value - low, high - self.b_value)
         if reach <= max(SHELL_GAP, SHELL_REACH * self.b_value):
             return ""
-        return f"b-values run from {low:.0f} to {high:.0f} s/mm² without a gap and are no shell"
+        return f"b-values run from {low:.0f} to {high:.0f} s/mm² without a gap and form no shell"
 
 
 def shell_name(b_value: float) -> int:
@@ -254,7 +254,7 @@ def _a_shell(shell: Shell, table: GradientTable, name: str) -> Shell:
     if shell.chained:
         remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
         if table.scaled is not None:
-            scaled = "the lengths of its b-vectors made them so"
-            remedy = Advice(f"{scaled}: if they mean nothing, give unit b-vectors")
+            scaled = "this comes from the lengths of its b-vectors"
+            remedy = Advice(f"{scaled}: if those have no meaning, give unit b-vectors")
         raise UserError(f"its {shell.chained}", name, "bval", remedy)
     return shell

@@ -169,7 +169,7 @@ def import_tree(
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input is not None and input not in platforms:
         remedy = Choose("input", platforms)
-        raise UserError("no scan is of this platform", input, "input", remedy)
+        raise UserError("no scan is from this platform", input, "input", remedy)
     for done, scan in enumerate(scans):
         scans[done] = _checked(scan, voxel_size)
         if progress is not None:
@@ -336,8 +336,8 @@ def _treatment(scans: Sequence[ImportedScan], converted: bool) -> Iterator[str]:
     doubtful = [scan for scan in scans if scan.deviation is not None]
     if doubtful:
         yield (
-            f"HCP's grad_dev lies beside {counted(len(doubtful), 'scan')}; nothing here uses it, "
-            "and each scan's JSON says what error that makes."
+            f"HCP's grad_dev is next to {counted(len(doubtful), 'scan')}; it is not used, "
+            "and each scan's JSON states the error that this makes."
         )
 
 

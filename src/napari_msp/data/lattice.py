@@ -202,8 +202,10 @@ def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
     scale = round(float(ratios.mean()))
     if scale < 1 or np.abs(ratios / max(scale, 1) - 1).max() > SIZE_TOLERANCE:
         given = " × ".join(f"{r:.2f}" for r in ratios)
-        problem = f"voxel sizes differ by {given}, not by one whole number"
-        remedy = Advice("resample one of them to an isotropic whole fraction of the other first")
+        problem = f"voxel sizes differ by factors of {given}, not by one whole number"
+        remedy = Advice(
+            "first resample one of them to isotropic voxels that fit a whole number of times"
+        )
         raise UserError(problem, what, remedy=remedy)
     return scale
 

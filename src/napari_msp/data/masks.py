@@ -148,7 +148,10 @@ def check_mask(
         values = values[..., 0]
     if values.ndim != 3:
         raise UserError(
-            f"a mask has three axes, this has {values.ndim}", name, "mask", Advice("give another")
+            f"a mask has three axes, but this one has {values.ndim}",
+            name,
+            "mask",
+            Advice("give another mask"),
         )
     x, y, z = values.shape
     own = Lattice((x, y, z), lattice.affine if affine is None else affine)
@@ -172,13 +175,15 @@ def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
     remedy = "resample it to the image"
     if mask.shape != image.shape:
         shapes = (" × ".join(map(str, each.shape)) for each in (mask, image))
-        problem = f"its voxels are not the image's ({' against '.join(shapes)})"
+        problem = f"its voxel grid is not the image's ({' against '.join(shapes)})"
     elif apart := how_far_apart(mask, image):
-        problem = f"its voxels are not the image's: as many, but by its header {apart} away"
+        problem = f"its voxel grid is not the image's: its header puts it {apart} away"
         if aff2axcodes(mask.affine) == aff2axcodes(image.affine):
-            remedy = f"if it was drawn on this image, copy the image's header to it, else {remedy}"
+            remedy = (
+                f"if it was drawn on this image, copy the image's header to it, otherwise {remedy}"
+            )
     else:
-        problem = "its voxels are not the image's: by its header they are a mirror image elsewhere"
+        problem = "its voxel grid is not the image's: its header mirrors and moves it"
     return UserError(problem, name, "mask", Advice(remedy))
 
 
@@ -201,7 +206,7 @@ def orientation_to(mask: Lattice, image: Lattice) -> FloatArray | None:
 def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
     """Return which voxels are inside, and in words how values were read; empty for 0 and 1."""
     if not np.isfinite(values).all():
-        problem = "has voxels that are not finite"
+        problem = "has NaN or infinite voxels"
         raise UserError(problem, name, "mask", Advice("write 0 where there is no brain"))
     if values.min() < -ROUNDING:
         problem = f"has negative values (down to {values.min():g})"
@@ -211,7 +216,9 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
         scaled = above.size and ROUNDING < above[0] < PROBABLE
         return values > ROUNDING, f" (0 and {above[0]:g}, which is inside)" if scaled else ""
     if above.size == values.size and above.min() >= 1:
-        problem = f"has values from {above.min():g} to {above.max():g} and no 0, so nothing outside"
+        problem = (
+            f"has values from {above.min():g} to {above.max():g} and no 0, so nothing is outside"
+        )
         raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
     if (above == np.round(above)).all():
         distinct = np.unique(above).size
@@ -254,7 +261,7 @@ def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -
     found = binary_dilation(core, iterations=CLEANING + 1, mask=found) if core.any() else found
     found = binary_fill_holes(largest_piece(found))
     if not found.any():
-        raise UserError("no brain was found in it", name, "mask", Give("mask", "one"))
+        raise UserError("no brain was found in it", name, "mask", Give("mask", "a brain mask"))
     doubts = tuple(mask_doubts(found, images[0], affine))
     return BrainMask(found, ESTIMATED, estimated=True, doubts=doubts)
 
@@ -311,7 +318,7 @@ def common_mask(
     seen = resample_mask(np.ones(source.shape, dtype=bool), source, lattice)
     share = inside.sum() / max(1, min(int((mask & seen).sum()), int(moved.sum())))
     if share < SMALLEST_OVERLAP:
-        problem = f"its brain overlaps by {100 * share:.0f} % with {other}"
+        problem = f"its brain overlaps only {100 * share:.0f} % with {other}"
         remedy = Advice("give scans of one head, registered to each other")
         raise UserError(problem, whose, field, remedy)
     return inside
@@ -342,21 +349,21 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
     if (field >= HEAD_FIELD).all():
         low, high = BRAIN_VOLUMES
         if not low <= volume <= high:
-            yield f"has {volume:,.0f} ml, an adult's brain {low:,.0f} to {high:,.0f}"
+            yield f"has {volume:,.0f} ml, but an adult brain has {low:,.0f} to {high:,.0f}"
         at_a_side = max(
             float(np.take(mask, end, axis=axis).mean())
             for axis in np.argsort(np.abs(affine[2, :3]))[:2]  # the neck may leave below
             for end in (0, -1)
         )
         if at_a_side > MOST_AT_A_SIDE:
-            yield f"touches {100 * at_a_side:.0f} % of a side of the field"
+            yield f"touches {100 * at_a_side:.0f} % of one side of the field of view"
     usual = float(np.median(b0[mask]))
     if usual <= 0:
         return  # a scan without b=0 signal is refused elsewhere
     outside = int((b0[~mask] > usual / 2).sum()) / int(mask.sum())
     # If the field of view shows no air at all, what else it shows is not known.
     if outside > MOST_SIGNAL_OUTSIDE and (b0 < NEXT_TO_NONE * usual).mean() > LEAST_AIR:
-        yield f"leaves out b=0 signal as strong as inside, {100 * outside:.0f} % of its own size"
+        yield f"leaves out a region as bright at b=0 as inside ({100 * outside:.0f} % of its size)"
     if background := background_inside(mask, b0):
         yield background
 
@@ -366,7 +373,7 @@ def background_inside(mask: MaskArray, b0: FloatArray) -> str:
     bright = float(np.percentile(b0[mask], 95))
     share = float((b0[mask] < NEXT_TO_NONE * bright).mean())
     few = share <= MOST_BACKGROUND_INSIDE
-    return "" if few else f"contains {100 * share:.0f} % of voxels with next to no b=0 signal"
+    return "" if few else f"has almost no b=0 signal in {100 * share:.0f} % of its voxels"
 
 
 # --- Smoothing -------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     except FileNotFoundError as error:
         nifti_stem(path)  # a wrong kind of name is the likelier mistake
         if path.is_symlink():
-            raise UserError("is a link to a file that is not there", path, remedy=FETCH) from error
+            raise UserError("is a link to a missing file", path, remedy=FETCH) from error
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         nifti_stem(path)
@@ -87,12 +87,12 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     if isinstance(image, nib.Nifti1Pair) and not isinstance(image, nib.Nifti1Image):
         image = nib.Nifti1Image(image.dataobj, image.affine, image.header)
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
-        problem = "is an ANALYZE image, which does not say where left is"
+        problem = "is an ANALYZE image, which does not state left and right"
         raise UserError(problem, path, remedy=Advice("convert the original data to .nii.gz"))
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
-        raise UserError(f"has shape {image.shape}, so no voxel", path, remedy=REPLACE)
+        raise UserError(f"has shape {image.shape}, so no voxels", path, remedy=REPLACE)
     return _put_right(image, path)
 
 
@@ -114,11 +114,11 @@ def _looks_like(path: Path) -> tuple[str, Remedy] | None:
         return None
     named = path.suffix.lower() == ".gz"
     if first.startswith(b"version https://git-lfs") or b"/annex/objects/" in first:
-        return "stands for a file that is not there", FETCH
+        return "is a placeholder for a file that was not downloaded", FETCH
     if first.startswith(b"\x1f\x8b") and not named:
-        return "is compressed, and its name does not say so", Advice("name it .nii.gz")
+        return "is compressed, but its name does not end in .gz", Advice("rename it to .nii.gz")
     if named and first[:4] in HEADERS:
-        return "is not compressed, though its name says so", Advice("name it .nii")
+        return "is not compressed, but its name ends in .gz", Advice("rename it to .nii")
     return None
 
 
@@ -133,8 +133,8 @@ def as_nifti(image: Any, name: str) -> nib.Nifti1Image:
     nifti = isinstance(image, nib.Nifti1Pair)
     known = nifti or not isinstance(image, nib.AnalyzeImage)
     if not isinstance(image, nib.spatialimages.SpatialImage) or not known:
-        problem = f"is a {type(image).__name__}, which does not say where its voxels lie"
-        raise UserError(problem, name, remedy=Advice("give a NIfTI image of nibabel's"))
+        problem = f"is a {type(image).__name__}, which does not state where its voxels are"
+        raise UserError(problem, name, remedy=Advice("give a nibabel NIfTI image"))
     if not isinstance(image, nib.Nifti1Image):
         image = nib.Nifti1Image(image.dataobj, image.affine, image.header if nifti else None)
     elif _unit(image) in UNITS or not usable(image.affine):
@@ -199,7 +199,7 @@ def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     written = " × ".join(f"{size:g}" for size in sizes.round(4))
     if not (sizes * factor >= SMALLEST_VOXEL).all() or not (sizes * factor <= LARGEST_VOXEL).all():
-        yield f"its header says that lengths are in {unit}s; {written} is taken as mm"
+        yield f"its header states lengths in {unit}s, but {written} is read as mm"
         return
     scaled, qform = np.diag([factor] * 3 + [1.0]) @ affine, qform_of(image)
     codes = int(image.header["sform_code"]), int(image.header["qform_code"])
@@ -218,10 +218,10 @@ def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
     if len(shape) == 4:
         return
     if len(shape) == 3 and shape[2] > 3 * max(shape[:2]):
-        remedy = "its volumes seem to be stacked along the third: split them"
+        remedy = "its volumes seem to be stacked along the third axis: split them"
     elif len(shape) > 4 and sum(length > 1 for length in shape[3:]) == 1:
-        remedy = f"drop those of length 1 ({' × '.join(map(str, shape))})"
-    problem = f"has {len(shape)} axes, a DWI has four"
+        remedy = f"remove axes of length 1 ({' × '.join(map(str, shape))})"
+    problem = f"has {len(shape)} axes, but a DWI has four"
     raise UserError(problem, name, "path", Advice(remedy))
 
 
@@ -238,8 +238,8 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
     if known is not None:
         return known
     if shutil.which("mrconvert") is None:
-        remedy = Advice("install MRtrix3, or convert it where MRtrix3 is")
-        raise UserError("is an image of MRtrix3, which only MRtrix3 reads", path, remedy=remedy)
+        remedy = Advice("install MRtrix3, or convert it where MRtrix3 is installed")
+        raise UserError("is an MRtrix3 image, which only MRtrix3 reads", path, remedy=remedy)
     kept = ExitStack()
     folder = kept.enter_context(scratch_folder())
     try:
@@ -250,7 +250,7 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
         image = open_nifti(made)
     except UserError as error:
         kept.close()
-        raise UserError("is not a readable image of MRtrix3", path, error.field, REPLACE) from error
+        raise UserError("is not a readable MRtrix3 image", path, error.field, REPLACE) from error
     weakref.finalize(image, kept.close)
     _CONVERTED[key] = image
     return image
@@ -292,7 +292,9 @@ def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> Float
     if not is_real(image):
         kind = image.get_data_dtype()
         raise UserError(
-            f"has {kind} voxels, not one real number each", path, remedy=Advice("convert it")
+            f"has {kind} voxels, not one real number each",
+            path,
+            remedy=Advice("convert it to real numbers"),
         )
     try:
         with np.errstate(over="ignore"):  # too large values become infinite, and are found
@@ -415,7 +417,7 @@ def content_hash(image: Path, remedy: Remedy) -> str:
                 return f"crc32:{checksum:08x}:{wanted}"
         found = _read_length(image)
         if found < wanted:
-            problem = f"has {found:,} of its {wanted:,} bytes"
+            problem = f"is incomplete: {found:,} of its {wanted:,} bytes"
             raise UserError(problem, image, remedy=remedy)
         return f"sha256:{sha256(image)}"
     except OSError as error:

@@ -118,7 +118,7 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
     }
     unknown = sorted(names - set(_FIELDS))
     if unknown or "{}" in pattern:
-        problem = f"{{{', '.join(unknown)}}} is not known"
+        problem = f"{{{', '.join(unknown)}}} is not a known name"
         raise UserError(
             problem,
             pattern,
@@ -131,7 +131,7 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
             if any(each in constants for each in needed):
                 remedy = either(remedy, *(Give(each) for each in needed if each in constants))
             listed = " or ".join(f"{{{each}}}" for each in needed if each != "session")
-            raise UserError(f"lacks {listed}", pattern, "pattern", remedy)
+            raise UserError(f"has no {listed}", pattern, "pattern", remedy)
     suffix = image_suffix(pattern)
     alike = next((group for group in ALIKE if suffix.lower() in group), ())
     if not alike:
@@ -168,7 +168,9 @@ def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
         inside = path.is_relative_to(source.absolute())
         rest = path.relative_to(source.absolute()).as_posix() if inside else ""
         remedy = Give(field, f"{rest or 'a path'} relative to {source}")
-        raise UserError("is an absolute path, a pattern starts in the tree", pattern, field, remedy)
+        raise UserError(
+            "is an absolute path, but a pattern starts inside the tree", pattern, field, remedy
+        )
 
 
 def find_scans(
@@ -200,7 +202,7 @@ def _fitting(
     for path, match in fitting.items():
         if path in single and len(single) < len(fitting):
             if "mask" not in path.name.lower():
-                said = "is passed over, it is one volume without a gradient table"
+                said = "is left out: it is one volume without a gradient table"
                 warnings.warn(PassedOver(said, path), stacklevel=4)
             continue
         values = {**constants, **match.groupdict()}
@@ -238,7 +240,7 @@ def _describe_scan(
     named = {each for each in given if values.get(each) is not None}
     made = dict(zip(given, (subject, session, session, protocol, run), strict=True))
     if not all(made[each] for each in named) or not (run or "0").isdigit():
-        problem = "subject, scanner or protocol has no letter or digit, or the run is no number"
+        problem = "subject, scanner or protocol has no letter or digit, or the run is not a number"
         raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
     suffix = image_suffix(path).lower()
     labels = {"ses": session, "acq": protocol, "run": run}
@@ -275,9 +277,9 @@ def _gradient_files(image: Path, given: Mapping[str, Path]) -> tuple[Path, Path]
     for path, field in zip(found, ("bval", "bvec"), strict=True):
         if not path.is_file():
             remedy = either(
-                Advice(f"put the gradient files beside {image.name}"),
-                Give(field, "the pattern of its place"),
-                Advice("make the images' pattern narrower if that is no DWI"),
+                Advice(f"put the gradient files next to {image.name}"),
+                Give(field, "a pattern that finds it"),
+                Advice("narrow the images' pattern if this is not a DWI"),
             )
             raise UserError("is missing", path, "pattern", remedy)
     return found
@@ -286,7 +288,9 @@ def _gradient_files(image: Path, given: Mapping[str, Path]) -> tuple[Path, Path]
 def _mask_beside(image: Path) -> Path | None:
     found = look_for_mask(image)
     if found.path is None and found.passed_over:
-        remedy = either(Advice("resample it to the image"), Give("mask", "the right one's pattern"))
+        remedy = either(
+            Advice("resample it to the image"), Give("mask", "a pattern for the right one")
+        )
         raise UserError("; ".join(found.passed_over), image, "mask", remedy)
     return found.path
 
@@ -312,9 +316,11 @@ def _by_pattern(
     try:
         found = sorted({path for ending in alike for path in source.glob(stem + ending)})
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"is no pattern ({error})", pattern, field, Advice("correct it")) from error
+        raise UserError(
+            f"is not a valid pattern ({error})", pattern, field, Advice("correct it")
+        ) from error
     if len(found) != 1:
-        problem = f"{len(found) or 'no'} {OTHERS[field]} fit {wanted}, one is needed"
+        problem = f"{len(found) or 'no'} {OTHERS[field]} fit {wanted}, but exactly one is needed"
         raise UserError(problem, image, field, Change(field, "another"))
     return found[0]
 
@@ -330,7 +336,7 @@ def _with_directions(scans: list[ImportedScan]) -> list[ImportedScan]:
     kept = []
     for scan in scans:
         if counts[_key(scan)] > 1 and b0_only(scan.source):
-            said = "is passed over, it has b=0 volumes alone"
+            said = "is left out: it has only b=0 volumes"
             warnings.warn(PassedOver(said, scan.source), stacklevel=4)
         else:
             kept.append(scan)
@@ -342,8 +348,8 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
     for scan in scans:
         key = _key(scan)
         if key in seen:
-            problem = f"would become {scan.image}, as {seen[key].source} does"
-            remedy = Advice("rename one or make the pattern narrower")
+            problem = f"would become {scan.image}, but so would {seen[key].source}"
+            remedy = Advice("rename one, or narrow the pattern")
             raise UserError(problem, scan.source, "pattern", remedy)
         seen[key] = scan
 
@@ -365,7 +371,7 @@ def folders_of(source: Path, pattern: str, labels: Mapping[str, str | None]) -> 
         lacking = [name for name in ("subject", "session") if not labels[name]]
         lacking = [each for each in lacking if each != "session" or not labels["protocol"]]
         if lacking:
-            problem = f"nothing names its {' and '.join(lacking)}"
+            problem = f"the pattern does not name its {' and '.join(lacking)}"
             helps = either(Give(lacking[0]), Give("pattern", "folders that do"))
             raise UserError(problem, source, lacking[0], helps)
     pattern_expression(images_of(pattern), labels)
@@ -410,13 +416,15 @@ def series_of(
             if "/" in folder or (folder and choice == LEFT_OUT):  # not a series description
                 alike = get_close_matches(folder, folders)
                 remedy = Choose("series", tuple(f"{known}={choice}" for known in alike))
-                raise UserError(f"is for {folder}, no folder of the tree", each, "series", remedy)
+                raise UserError(
+                    f"is for {folder}, which is not a folder of the tree", each, "series", remedy
+                )
             shared.append(each)
         else:
             alone[name] = each.removeprefix(f"{name}=")
     if len(shared) > 1:
         advice = Advice("give one for every folder, and others as FOLDER=SERIES")
-        raise UserError("is several series of every folder", ", ".join(shared), "series", advice)
+        raise UserError("name several series for every folder", ", ".join(shared), "series", advice)
     everywhere = shared[0] if shared else None
     wanted_of = {path: alone.get(name, everywhere) for name, path in folders.items()}
     kept = {path: wanted for path, wanted in wanted_of.items() if wanted != LEFT_OUT}

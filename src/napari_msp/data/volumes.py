@@ -303,8 +303,8 @@ class _Judgement:
         elif len(b0) and shells and shells[-1].b_value >= NOTABLE_WEIGHTING and not self.shapeless:
             most = f"b = {shells[-1].b_value:.0f}"
             self.doubts.append(
-                f"no diffusion is seen at {most}: all volumes are as bright as b=0 (are they this "
-                "table's?)"
+                f"no diffusion is seen at {most}: all volumes are as bright as b=0 (does the table "
+                "belong to this image?)"
             )
         odd = tuple(self.odd[volume] for volume in sorted(self.odd))
         return Verdict(odd, tuple(self.doubts))
@@ -333,7 +333,7 @@ class _Judgement:
             return False
         self.doubts.append(
             f"the volumes at b = {fit.shell.b_value:.0f} differ in brightness by a factor of "
-            f"{np.exp(2 * spread):.1f}, more than direction explains: is the table this image's?"
+            f"{np.exp(2 * spread):.1f}, more than direction explains: does the table fit?"
         )
         return True
 
@@ -411,7 +411,7 @@ class _Judgement:
             factor = np.exp(highest[1] - lowest[1])
             self.doubts.append(
                 f"b=0 volume {highest[0]} is {factor:.2f} times as bright as volume {lowest[0]}: "
-                "were runs of different scale put together?"
+                "were runs with different scaling joined?"
             )
 
     def _judge_shell(self, fit: _ShellFit, reference: FloatArray) -> None:
@@ -429,11 +429,11 @@ class _Judgement:
                 slope = _slope(reference, fit)
                 b_value = float(self.table.b_values[volume])
                 like = max(round((b_value - excess / slope) / 50) * 50, 0) if slope > 0 else 0
-                how = f"{100 * np.expm1(excess):+.0f} % from its shell"
-                guess = f", rather like b = {like}" if like and like != round(b_value) else ""
-                self._mark(volume, "b-value", f"{how} in brightness{guess}")
+                how = f"{100 * np.expm1(excess):+.0f} % from its shell in brightness"
+                guess = f", as if b = {like}" if like and like != round(b_value) else ""
+                self._mark(volume, "b-value", f"{how}{guess}")
             elif fit.contrast[index] > contrast:
-                self._mark(volume, "unlike", "unlike the others of its shell")
+                self._mark(volume, "unlike", "unlike the others in its shell")
 
     def _find_copies(self, fit: _ShellFit) -> None:
         """Find volumes that are copies of others: noise never repeats itself."""
@@ -444,16 +444,16 @@ class _Judgement:
             by_content.setdefault(self.means[:, volume].tobytes(), []).append(int(volume))
         repeated = [same for same in by_content.values() if len(same) > 1]
         if sum(len(same) - 1 for same in repeated) > MOST_ODD * len(fit.shell.volumes):
-            self.doubts.append(f"many volumes at b = {fit.shell.b_value:.0f} are others once more")
+            self.doubts.append(f"many volumes at b = {fit.shell.b_value:.0f} are copies of others")
             return
         for first, *others in repeated:
             directions = self.table.directions[[first, *others]]
             one = bool((np.abs(directions @ directions[0]) > 0.999).all())
             if not one:  # it is not known which direction is right
-                self._mark(first, "copy", f"volume {others[0]} once more, with another direction")
+                self._mark(first, "copy", f"the same as volume {others[0]}, with another direction")
             for other in others:
                 why = "" if one else ", with another direction"
-                self._mark(other, "copy", f"volume {first} once more{why}")
+                self._mark(other, "copy", f"the same as volume {first}{why}")
 
 
 def _slope(reference: FloatArray, fit: _ShellFit) -> float:

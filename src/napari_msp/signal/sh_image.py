@@ -235,7 +235,7 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
     broken = ~np.isfinite(coefficients).all(axis=-1)
     if broken.any():
         first = ", ".join(map(str, np.argwhere(broken)[0]))
-        problem = f"has coefficients that are not finite in {counted(int(broken.sum()), 'voxel')}"
+        problem = f"has NaN or infinite coefficients in {counted(int(broken.sum()), 'voxel')}"
         remedy = Advice("repair the image")
         raise UserError(f"{problem} (the first is {first})", name, remedy=remedy)
     problem = f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image"

@@ -37,7 +37,7 @@ class WeakerBundle:
     def __post_init__(self) -> None:
         bundle_named(self.name)
         if not 0 <= self.factor <= 1:
-            problem = f"{self.factor} is no factor for the FA of a bundle"
+            problem = f"{self.factor} is not a valid factor for a bundle's FA"
             raise UserError(problem, self.name, "factor", Give("factor", "a number from 0 to 1"))
 
 

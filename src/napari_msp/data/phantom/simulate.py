@@ -124,7 +124,7 @@ def simulate(
     _check(subjects, size, seed, misalignment)
     if not 1 <= repeats <= MOST_REPEATS:
         remedy = Give("repeats", f"1 to {MOST_REPEATS}")
-        raise UserError(f"{repeats} scans of a head are none", field="repeats", remedy=remedy)
+        raise UserError(f"{repeats} is not a valid number of scans", field="repeats", remedy=remedy)
     b_values = _shells(b_value)
     scanners = _scanners(None if targets is None else several(targets))
     again = tuple(each for each in scanners if each.name != INPUT_PLATFORM)
@@ -251,14 +251,16 @@ def write_scan(
 def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
     if not 1 <= subjects <= MOST_SUBJECTS:
         remedy = Give("subjects", f"1 to {MOST_SUBJECTS}")
-        raise UserError(f"{subjects} heads cannot travel", field="subjects", remedy=remedy)
+        raise UserError(
+            f"{subjects} is not a valid number of subjects", field="subjects", remedy=remedy
+        )
     if not 0 <= seed < 2**64:
         remedy = Give("seed", "a whole number from 0, below 2^64")
-        raise UserError(f"{seed} is no seed", field="seed", remedy=remedy)
+        raise UserError(f"{seed} is not a valid seed", field="seed", remedy=remedy)
     if size not in SIZES:
         raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
     if not 0 <= misalignment <= 10:
-        problem = f"{misalignment} mm are no misalignment"
+        problem = f"{misalignment} mm is not a valid misalignment"
         remedy = Give("misalignment", "from 0 to 10 mm")
         raise UserError(problem, field="misalignment", remedy=remedy)
 
@@ -273,7 +275,7 @@ def _shells(b_value: float | Sequence[float]) -> tuple[float, ...]:
     remedy = Give("b_value", f"from 100 to {LARGEST_B_VALUE} s/mm²")
     for each in given:
         if not 100 <= each <= LARGEST_B_VALUE:  # also refuses nan
-            raise UserError(f"b = {each:g} is no shell", field="b_value", remedy=remedy)
+            raise UserError(f"b = {each:g} is not a valid shell", field="b_value", remedy=remedy)
     shells = tuple(sorted(float(each) for each in given))
     if any(high - low <= SHELL_GAP for low, high in pairwise(shells)):
         problem = f"shells of b = {', '.join(f'{each:g}' for each in shells)} cannot be told apart"
