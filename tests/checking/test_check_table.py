@@ -232,7 +232,7 @@ def test_platforms_whose_b0_images_are_unlike_the_inputs():
     scans += [scan_at(1, "prisma", 0, 10), scan_at(1, "philips", 60 / 2, 50)]
     (platform,) = check_b0(scans, "ge")
     assert (platform.severity, platform.where) == ("note", "philips")
-    assert "b = 40 s/mm² on average, those of ge 2: " in platform.problem
+    assert "b = 40 s/mm² on average, but those of ge have 2: " in platform.problem
 
 
 def test_scans_unlike_the_others_of_their_platform(heads):

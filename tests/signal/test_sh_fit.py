@@ -414,7 +414,7 @@ class TestFiles:
         assert isinstance(replace(image, b_value=np.float32(1200)).b_value, float)
 
     @pytest.mark.parametrize(
-        ("wrong", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1e3, "up to 1e")]
+        ("wrong", "said"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (1e3, "up to 1e")]
     )
     def test_coefficients_that_nothing_follows_from_are_refused_wherever_one_is_taken(
         self, tmp_path, scan, wrong, said
@@ -456,7 +456,7 @@ class TestFiles:
         for each in taken:
             assert np.array_equal(each.sh.coefficients, image.coefficients)
         write_sh(tmp_path / "whole.nii", outside)  # nobody knows a file's mask
-        with pytest.raises(UserError, match="not finite"):
+        with pytest.raises(UserError, match="NaN or infinite"):
             load_sh(tmp_path / "whole.nii")
 
 
