@@ -414,7 +414,7 @@ class TestFiles:
         assert isinstance(replace(image, b_value=np.float32(1200)).b_value, float)
 
     @pytest.mark.parametrize(
-        ("wrong", "said"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (1e3, "up to 1e")]
+        ("wrong", "said"), [(np.nan, "NaN or inf"), (np.inf, "NaN or inf"), (1e3, "up to 1e")]
     )
     def test_coefficients_that_nothing_follows_from_are_refused_wherever_one_is_taken(
         self, tmp_path, scan, wrong, said
