@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -285,7 +286,18 @@ def together(errors: Sequence[UserError]) -> UserError:
     problem = "; ".join(dict.fromkeys(problems))
     remedies = tuple(dict.fromkeys(each.remedy for each in errors if each.remedy is not None))
     remedy = remedies[0] if len(remedies) == 1 else All(remedies)
-    return UserError(problem, first.subject, first.field, remedy)
+    combined = UserError(problem, first.subject, first.field, remedy)
+    combined.parts = tuple(errors)
+    return combined
+
+
+@contextmanager
+def collected(errors: list[UserError]) -> Iterator[None]:
+    """Add an error to `errors` and leave the block: one mistake must not hide the next."""
+    try:
+        yield
+    except UserError as error:
+        errors.append(error)
 
 
 def every(remedy: Remedy | None) -> Iterable[Remedy]:
@@ -325,6 +337,11 @@ class UserError(Exception):
     remedy
         Remedy to offer.
 
+    Attributes
+    ----------
+    parts
+        The errors that it combines, see `together`; of which each may concern another parameter.
+
     Examples
     --------
     >>> shells = Choose("b_value", (1000, 2000))
@@ -340,6 +357,7 @@ class UserError(Exception):
         remedy: Remedy | None = None,
     ) -> None:
         super().__init__(problem)
+        self.parts: tuple[UserError, ...] = ()
         self.problem = problem
         self.subject = None if subject is None else os.fspath(subject)
         self.field = field
@@ -427,7 +445,7 @@ class Doubt(UserWarning):
     ----------
     words
         What is doubtful, in words that follow "dwi.nii.gz: ".
-    subject
+    subject, field
         As in a `UserError`.
 
     Examples
@@ -436,13 +454,16 @@ class Doubt(UserWarning):
     'dwi.nii.gz: is passed over'
     """
 
-    def __init__(self, words: str, subject: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, words: str, subject: str | os.PathLike[str] | None = None, field: str | None = None
+    ) -> None:
         super().__init__(words if subject is None else f"{os.fspath(subject)}: {words}")
         self.words = words
         self.subject = None if subject is None else os.fspath(subject)
+        self.field = field
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.words, self.subject)
+        return type(self), (self.words, self.subject, self.field)
 
 
 class Cancelled(Exception):

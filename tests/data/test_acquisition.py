@@ -294,7 +294,7 @@ class TestInMemory:
     def test_a_table_is_wanted(self, path):
         with pytest.raises(UserError, match="has no bval") as error:
             load_acquisition(nib.load(path))
-        assert error.value.remedy == Give("bval")
+        assert [each.remedy for each in error.value.parts] == [Give("bval"), Give("bvec")]
 
     def test_a_mask_of_another_image_is_refused(self, path):
         bvals, bvecs = self.table(path)

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import sidecar_path
 from napari_msp.checking.summary import Finding
+from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import Provenance
@@ -258,9 +259,24 @@ def problems_of(path, **choice):
 
 def test_missing_gradient_files_are_missed_each_at_its_field(path):
     path.with_name("sub-01_dwi.bvec").unlink()
-    assert problems_of(path) == {"bvec": "sub-01_dwi.bvec: is missing; give it with “b-vectors”"}
+    said = "sub-01_dwi.bvec: is missing; put it next to the image, or give it with “b-vectors”"
+    assert problems_of(path) == {"bvec": said}
     path.with_name("sub-01_dwi.bval").unlink()
     assert list(problems_of(path)) == ["bval", "bvec"]
+    with pytest.raises(UserError, match=r"bval: is missing; .*bvec: is missing; put it next to"):
+        load_scan(path, bval=path.with_name("sub-01_dwi.bval"))
+
+
+def test_the_form_doubts_what_loading_doubts(scan, tmp_path):
+    path = scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")
+    folder = tmp_path / "sub-02/dwi"
+    folder.mkdir(parents=True)
+    for each in tmp_path.glob("sub-01*"):
+        each.rename(folder / each.name)
+    with pytest.warns(DoubtfulScan, match="lies in the folder sub-02") as told:
+        load_scan(folder / path.name)
+    [doubt] = told
+    assert examine(Choice(folder / path.name)).doubts == {"path": doubt.message.words}
 
 
 def test_b_values_chosen_as_b_vectors_are_told_there(path):

@@ -40,10 +40,11 @@ from napari_msp.data.masks import (
     coverage,
     estimate_mask,
     read_mask,
+    with_signal,
 )
 from napari_msp.data.nifti import as_nifti, check_four_axes, open_nifti, read_voxels, write_nifti
 from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
-from napari_msp.errors import Advice, Doubt, UserError
+from napari_msp.errors import Advice, Doubt, UserError, collected, together
 from napari_msp.files import write_json
 from napari_msp.provenance import source_uri
 
@@ -77,11 +78,10 @@ class Reading:
     Attributes
     ----------
     voxels
-        (X, Y, Z, N) float32 signal of the volumes in use, in scanner units.
-    gradients
-        Their table.
-    left_out
-        The other volumes.
+        (X, Y, Z, N) float32 signal of the volumes in use, in scanner units. Voxels that are not
+        finite count as 0 outside a given mask, where some tools write them.
+    gradients, left_out
+        Their table, and the other volumes.
     doubts
         Doubts about the volumes.
     deviation
@@ -102,8 +102,8 @@ class Acquisition:
     A volume that is not what the table says (a trace image with b = 0, say) is left out: only
     `image` and `given_gradients` contain it. Which these are is known once the voxels are read.
 
-    What is doubtful is collected in `doubts`, and nothing warns when it is read. Functions that
-    compute with a scan, such as `fit_sh`, have it `tell` them.
+    What is doubtful is collected in `doubts`; reading warns of nothing. Functions that compute with
+    a scan, such as `fit_sh`, have it `tell` them.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Acquisition:
     told: set[str] = field(default_factory=set)
 
     def __repr__(self) -> str:
-        size = " × ".join(str(each) for each in self.image.shape[:3])
+        size = " × ".join(map(str, self.image.shape[:3]))
         return f"<Acquisition {self.name}: {size} voxels, {self.given_gradients!r}>"
 
     def __post_init__(self) -> None:
@@ -173,16 +173,12 @@ class Acquisition:
 
     @property
     def has_mask(self) -> bool:
-        """Whether a mask was given or found, so that none has to be made."""
+        """Whether a mask was given or found."""
         return self.mask_path is not None or self.given_mask is not None
 
     @property
     def voxels(self) -> FloatArray:
-        """(X, Y, Z, N) float32 signal of the volumes in use, in scanner units.
-
-        Voxels that are not finite count as 0 outside a given mask, where some tools write them,
-        and are refused elsewhere.
-        """
+        """(X, Y, Z, N) float32 signal of the volumes in use, in scanner units."""
         return self.reading.voxels
 
     @property
@@ -224,8 +220,7 @@ class Acquisition:
         Parameters
         ----------
         doubts
-            Some of its doubts; None: all except where its table was found, which matters to those
-            who choose the table for one scan.
+            Some of its doubts; None: all except where its table was found.
         """
         if doubts is None:
             doubts = (each for each in self.doubts if not isinstance(each, TableFound))
@@ -289,8 +284,7 @@ class Acquisition:
     @cached_property
     def b0(self) -> FloatArray:
         """(X, Y, Z) mean of the b=0 volumes, in scanner units."""
-        mean: FloatArray = self.voxels[..., self.gradients.b0_volumes].mean(axis=-1)
-        return mean
+        return np.asarray(self.voxels[..., self.gradients.b0_volumes].mean(axis=-1))
 
     @cached_property
     def brain(self) -> BrainMask:
@@ -317,20 +311,9 @@ class Acquisition:
         UserError
             When no voxel is left.
         """
-        inside, table = self.brain.inside, self.gradients
-        bright = inside & (self.b0 > 0)
-        silent = bright.copy()
+        table = self.gradients
         weighted = np.setdiff1d(np.arange(len(table)), table.b0_volumes)
-        for volume in weighted:
-            silent &= ~(self.voxels[..., volume] > 0)
-            if not silent.any():
-                break
-        mask: MaskArray = bright & ~silent if len(weighted) else bright
-        if not mask.any():
-            images = "weighted images have" if bright.any() else "b=0 image has"
-            problem = f"its {images} no value above 0 inside the mask"
-            raise UserError(problem, self.name, "mask", Advice("check the image and its mask"))
-        return mask
+        return with_signal(self.brain.inside, self.b0, self.voxels, weighted, self.name)
 
     @cached_property
     def about_mask(self) -> tuple[Doubt, ...]:
@@ -345,9 +328,8 @@ class Acquisition:
             made += [f"it {doubt}" for doubt in brain.doubts]
             return (EstimatedMask("; ".join(made), name), *found)
         if background := background_inside(self.mask, self.b0):
-            found.append(
-                DoubtfulScan(f"the mask {background}: is it this scan's brain mask?", name)
-            )
+            whose = "is it this scan's brain mask?"
+            found.append(DoubtfulScan(f"the mask {background}: {whose}", name))
         return tuple(found)
 
     @property
@@ -363,30 +345,23 @@ class Acquisition:
 
         A given or found mask is not written.
         """
-        if not self.brain.estimated:
-            return
-        path = folder / f"{stem}_desc-brain_mask.nii.gz"
-        inside = self.brain.inside
-        write_nifti(path, inside, self.affine, like=self.image)
-        said = f"{self.brain.origin}: {coverage(inside, self.affine)}"
-        about = mask_sidecar(said, [source_uri(self.path)], **self.brain.sidecar)
-        write_json(sidecar_path(path), about)
+        if self.brain.estimated:
+            path = folder / f"{stem}_desc-brain_mask.nii.gz"
+            write_nifti(path, self.brain.inside, self.affine, like=self.image)
+            said = f"{self.brain.origin}: {coverage(self.brain.inside, self.affine)}"
+            about = mask_sidecar(said, [source_uri(self.path)], **self.brain.sidecar)
+            write_json(sidecar_path(path), about)
 
     @property
     def provenance(self) -> tuple[str, ...]:
         """Texts for a sidecar on the mask and gradient table that were used."""
         brain = self.brain
         mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
-        silent = (self.without_signal,) if self.without_signal else ()
-        return (mask, *silent, *self.said(OtherMask), *self.said(TableFound))
+        said = (mask, self.without_signal, *self.said(OtherMask), *self.said(TableFound))
+        return tuple(filter(None, said))
 
     def shell(self, b_value: float | None = None) -> Shell:
-        """Choose a shell.
-
-        Parameters
-        ----------
-        b_value
-            b-value in s/mm², to within 5 %; None: the only shell.
+        """Choose a shell, to within 5 % of a b-value in s/mm²; None: the only shell.
 
         Raises
         ------
@@ -396,18 +371,7 @@ class Acquisition:
         return chosen_shell(self.gradients, b_value, self.name)
 
     def shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
-        """Choose shells, lowest b-value first.
-
-        Parameters
-        ----------
-        b_values
-            One or several b-values in s/mm², each to within 5 %; None: all shells.
-
-        Raises
-        ------
-        UserError
-            As `shell`, or when two b-values belong to one shell.
-        """
+        """Choose shells, lowest b-value first, like `shell`, but no two the same; None: all."""
         return chosen_shells(self.gradients, b_values, self.name)
 
     def given_shell(self, b_value: float | None = None) -> Shell:
@@ -467,6 +431,21 @@ def load_acquisition(
         When header or table contradict themselves. What the voxels show is told where they are
         used, such as by `fit_sh`.
     """
+    opened = open_unmasked(dwi, bval, bvec, gradients=gradients, b0_threshold=b0_threshold)
+    made = with_mask(opened, mask)
+    made.tell(each for each in made.first_doubts if isinstance(each, DoubtfulScan))
+    return made
+
+
+def open_unmasked(
+    dwi: str | Path | nib.Nifti1Image,
+    bval: Table | None = None,
+    bvec: Table | None = None,
+    *,
+    gradients: "DipyGradientTable | None" = None,
+    b0_threshold: float | None = None,
+) -> Acquisition:
+    """Open a scan as `load_acquisition` does, but look for no mask and warn of nothing."""
     path = Path(dwi) if isinstance(dwi, str | Path) else None
     name = "acquisition" if path is None else str(path)
     image = as_nifti(dwi, name) if path is None else open_nifti(path)
@@ -478,32 +457,41 @@ def load_acquisition(
         bval, bvec = from_dipy(gradients, name)
     files = None if path is None else find_gradients(path, image)
     bval, bvec = one_table(bval, bvec)
+    found = (None, None) if files is None else (files.bval, files.bvec)
+    tables: list[Table] = []
+    missing: list[UserError] = []
+    for given, beside, parameter in zip((bval, bvec), found, ("bval", "bvec"), strict=True):
+        with collected(missing):
+            tables.append(existing_table(given, beside, parameter, name))
+    if missing:
+        raise together(missing)
+    bval_table, bvec_table = tables
     if b0_threshold is None and path is not None:
         b0_threshold = stated_b0(path)
-    table = read_gradients(
-        existing_table(bval, None if files is None else files.bval, "bval", name),
-        existing_table(bvec, None if files is None else files.bvec, "bvec", name),
-        image.affine,
-        image.shape[3],
-        b0_threshold,
-    )
-    said = [*header_doubts(image), *table_doubts(table)]
+    table = read_gradients(bval_table, bvec_table, image.affine, image.shape[3], b0_threshold)
+    of_image, of_table = [*header_doubts(image)], [*table_doubts(table)]
     if path is not None:
-        said += [wrong] if (wrong := misplaced(path)) else []
-        said += file_doubts(path, table, image.affine, given=bval is not None)
-    doubts: list[Doubt] = [DoubtfulScan(each, name) for each in said]
-    made = Acquisition(image, table, path=path, first_doubts=tuple(doubts))
-    made.tell(doubts)
+        of_image += [wrong] if (wrong := misplaced(path)) else []
+        of_table += file_doubts(path, table, image.affine, given=bval is not None)
+    doubts: list[Doubt] = [DoubtfulScan(each, name, "path") for each in of_image]
+    doubts += [DoubtfulScan(each, name, "bval") for each in of_table]
     if files is not None and files.note and bvec is None:
-        doubts.append(TableFound(files.note, name))
-    if mask is None and path is not None:
-        found = look_for_mask(path, made.lattice)
-        doubts += [OtherMask(each, name) for each in found.passed_over]
-        mask = found.path
-    made = replace(made, first_doubts=tuple(doubts))
-    if mask is None or isinstance(mask, str | Path):
-        return replace(made, mask_path=None if mask is None else Path(mask))
+        doubts.append(TableFound(files.note, name, "bvec"))
+    return Acquisition(image, table, path=path, first_doubts=tuple(doubts))
+
+
+def with_mask(
+    acquisition: Acquisition, mask: str | Path | MaskArray | nib.Nifti1Image | None = None
+) -> Acquisition:
+    """Return an acquisition with a mask, given or searched as by `load_acquisition`."""
+    if mask is None and acquisition.path is not None:
+        found = look_for_mask(acquisition.path, acquisition.lattice)
+        others = (OtherMask(each, acquisition.name, "mask") for each in found.passed_over)
+        doubts = (*acquisition.first_doubts, *others)
+        return replace(acquisition, mask_path=found.path, first_doubts=doubts)
+    if isinstance(mask, str | Path):
+        return replace(acquisition, mask_path=Path(mask))
     if isinstance(mask, nib.spatialimages.SpatialImage):
         voxels = np.asarray(mask.dataobj)
-        mask = check_mask(voxels, made.lattice, "mask", mask.affine).inside
-    return replace(made, given_mask=mask)
+        mask = check_mask(voxels, acquisition.lattice, "mask", mask.affine).inside
+    return replace(acquisition, given_mask=mask)

@@ -17,7 +17,7 @@ from scipy.ndimage import (
     median_filter,
 )
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.data.lattice import Lattice, how_far_apart, resample_mask, scanner_points
 from napari_msp.data.nifti import open_nifti, read_voxels
@@ -276,6 +276,37 @@ def largest_piece(mask: MaskArray) -> MaskArray:
 
 
 # --- Doubting ---------------------------------------------------------------------------------
+
+
+def with_signal(
+    inside: MaskArray, b0: FloatArray, voxels: FloatArray, weighted: IntArray, name: str
+) -> MaskArray:
+    """Return a mask without the voxels that have no signal at b=0, or in all weighted volumes.
+
+    Parameters
+    ----------
+    b0, voxels, weighted
+        (X, Y, Z) mean b=0 image, (X, Y, Z, N) signal, and the indices of its weighted volumes.
+    name
+        Name of the scan, for messages.
+
+    Raises
+    ------
+    UserError
+        When no voxel is left.
+    """
+    bright = inside & (b0 > 0)
+    silent = bright.copy()
+    for volume in weighted:
+        silent &= ~(voxels[..., volume] > 0)
+        if not silent.any():
+            break
+    mask: MaskArray = bright & ~silent if len(weighted) else bright
+    if not mask.any():
+        images = "weighted images have" if bright.any() else "b=0 image has"
+        problem = f"its {images} no value above 0 inside the mask"
+        raise UserError(problem, name, "mask", Advice("check the image and its mask"))
+    return mask
 
 
 def volume_of(mask: MaskArray, affine: FloatArray) -> float:

@@ -12,7 +12,16 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import is_scan
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.data.gradients import Shell, same_shell, shell_name
-from napari_msp.errors import Advice, Change, Doubt, Resample, RescaleBValue, UserError, together
+from napari_msp.errors import (
+    Advice,
+    Change,
+    Doubt,
+    Resample,
+    RescaleBValue,
+    UserError,
+    collected,
+    together,
+)
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
 from napari_msp.options import Options, OptionSettings, with_settings
@@ -225,14 +234,10 @@ def fitting_shells(
     """
     problems: list[UserError] = []
     chosen: dict[float, Shell] = {}
-    try:
+    with collected(problems):
         chosen = _shells(model, acquisition, options)
-    except UserError as error:
-        problems.append(error)
-    try:
+    with collected(problems):
         _check_voxels(model, acquisition, options)
-    except UserError as error:
-        problems.append(error)
     if problems or others:
         raise together([*problems, *others])
     return chosen

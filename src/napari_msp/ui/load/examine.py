@@ -8,23 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import nibabel as nib
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import dataset_root, marked_input
-from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.companions import find_gradients, look_for_mask
-from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
+from napari_msp.data.acquisition import Acquisition, open_unmasked, with_mask
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom
-from napari_msp.data.gradient_files import one_table, read_gradients, stated_b0
-from napari_msp.data.gradients import GradientTable, shell_name
+from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import direction_cosines
-from napari_msp.data.masks import read_mask
-from napari_msp.data.nifti import check_four_axes, open_nifti
-from napari_msp.errors import Advice, Give, Remedy, UserError, either
+from napari_msp.errors import Advice, Remedy, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import poor_directions, supported_order, unfit_for_sh
@@ -199,8 +193,7 @@ class _Examination:
             if runs:
                 run = self.choice.run if self.choice.run in runs else next(iter(runs))
                 self.choice, scan = replace(self.choice, run=run), runs[run]
-        image = self._try("path", lambda: _open(scan))
-        acquisition = None if image is None else self._acquisition(scan, image)
+        acquisition = self._acquisition(scan)
         if acquisition is None:
             return Findings(self.choice, dataset, series, tuple(runs), problems=self.problems)
         shells = shells_of(acquisition)
@@ -212,7 +205,7 @@ class _Examination:
             runs=tuple(runs),
             scan=scan,
             shells=shells,
-            mask=self._mask(acquisition),
+            mask=acquisition.mask_path,
             description=describe(acquisition),
             problems=self.problems,
             doubts=self.doubts,
@@ -236,43 +229,32 @@ class _Examination:
         try:
             return act()
         except UserError as error:
-            at = error.field if error.field in LOAD_LABELS else None
-            self.problems[at or name] = said(error, LOAD_WORDS)
+            for each in error.parts or (error,):
+                at = each.field if each.field in LOAD_LABELS else None
+                self.problems[at or name] = said(each, LOAD_WORDS)
             return None
 
-    def _acquisition(self, path: Path, image: nib.Nifti1Image) -> Acquisition | None:
-        table = self._gradients(path, image)
-        if table is None:
+    def _acquisition(self, path: Path) -> Acquisition | None:
+        """Open the scan with its mask, as far as they are right."""
+        choice = self.choice
+        if not path.exists():
+            check = Advice("check the path")
+            missing = UserError("there is no such file or folder", path, "path", check)
+            self.problems["path"] = said(missing, LOAD_WORDS)
             return None
-        self._doubt(path, image, table)
-        return self._try("bval", lambda: Acquisition(image, table, path=path))
-
-    def _doubt(self, path: Path, image: nib.Nifti1Image, table: GradientTable) -> None:
-        """Report contradictions, at the fields that they are about."""
-        given = self.choice.bval is not None
-        in_table = (*table_doubts(table), *file_doubts(path, table, image.affine, given))
-        for name, doubts in (("path", tuple(header_doubts(image))), ("bval", in_table)):
-            if doubts:
-                known = [self.doubts[name]] if name in self.doubts else []
-                self.doubts[name] = "; ".join([*known, *doubts])
-
-    def _gradients(self, path: Path, image: nib.Nifti1Image) -> GradientTable | None:
-        files = self._try("bval", lambda: find_gradients(path, image))
-        if files is None:
+        opened = self._try(
+            "path",
+            lambda: open_unmasked(path, choice.bval, choice.bvec, b0_threshold=choice.b0_threshold),
+        )
+        if opened is None:
             return None
-        given = one_table(self.choice.bval, self.choice.bvec)
-        bval, bvec = given[0] or files.bval, given[1] or files.bvec
-        for name, file in (("bval", bval), ("bvec", bvec)):
-            if not file.is_file():
-                missing = UserError("is missing", file, name, Give(name))
-                self.problems[name] = said(missing, LOAD_WORDS)
-        if self.problems:
-            return None
-        if files.note and given[1] is None:
-            self.doubts["bvec"] = _sentence(files.note)
-        count, threshold = image.shape[3], self.choice.b0_threshold
-        threshold = stated_b0(path) if threshold is None else threshold
-        return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, count, threshold))
+        masked = self._try("mask", lambda: with_mask(opened, choice.mask)) or opened
+        if masked.mask_path is not None:
+            self._try("mask", lambda: masked.brain)
+        for doubt in masked.first_doubts:
+            known = [self.doubts[doubt.field]] if doubt.field in self.doubts else []
+            self.doubts[doubt.field or "path"] = "; ".join([*known, doubt.words])
+        return masked
 
     def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
         """Take the chosen shell, else the usual one, and check whether it will do."""
@@ -303,21 +285,6 @@ class _Examination:
                 "that comes mostly from its regularisation"
             )
 
-    def _mask(self, acquisition: Acquisition) -> Path | None:
-        path = acquisition.path
-        assert path is not None
-        mask = self.choice.mask
-        if mask is None:
-            found = self._try("mask", lambda: look_for_mask(path, acquisition.lattice))
-            mask = None if found is None else found.path
-            if found is not None and found.passed_over:
-                why = "; ".join(found.passed_over)
-                made = "None is taken, so one is made from the image"
-                self.doubts["mask"] = f"{made if mask is None else f'{mask.name} is taken'}: {why}"
-        if mask is not None:
-            self._try("mask", lambda: read_mask(mask, acquisition.lattice))
-        return mask
-
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
@@ -342,16 +309,6 @@ def describe(acquisition: Acquisition) -> dict[str, str]:
     }
     others = ", ".join(scan.siblings)
     return described | ({"Also scanned on": others} if others else {})
-
-
-def _open(path: Path) -> nib.Nifti1Image:
-    if not path.exists():
-        raise UserError(
-            "there is no such file or folder", path, "path", remedy=Advice("check the path")
-        )
-    image = open_nifti(path)
-    check_four_axes(image, str(path))
-    return image
 
 
 def _only_scan_in(folder: Path) -> Path | None:
