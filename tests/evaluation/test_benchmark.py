@@ -26,11 +26,14 @@ from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
     FIRST_STAGE,
+    KEYS,
     MEAN_OF_SINGLES,
     MORE_WEIGHTS,
     MSP,
     all_methods,
     chosen_methods,
+    from_base,
+    key_of,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result
@@ -332,6 +335,26 @@ def test_a_model_that_was_trained_anew_is_read_anew(tmp_path):
     (tmp_path / "other").replace(path)  # as large, and as old by its own word
     os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
     assert kept_model(path) is not before
+
+
+def test_files_call_a_row_by_its_key_whatever_its_title(heads, tmp_path, monkeypatch):
+    """So that an evaluation goes on after a title was worded anew."""
+    monkeypatch.setitem(KEYS, "IQT", "patches")
+    plan = make_plan([heads], methods=["IQT"], targets=["prisma_st"])
+    keep_plan(plan, tmp_path / "plan.json")
+    assert json.loads((tmp_path / "plan.json").read_text())["methods"] == ["patches"]
+    job = Measurement(plan, plan.rounds[0], "prisma_st", {}, False, 5, tmp_path, "cpu")
+    job.run()
+    lines = (tmp_path / "measures.csv").read_text().splitlines()[1:]
+    assert {line.partition(",")[0] for line in lines} == {"patches"}
+    assert job.results(Result).methods == job.results(PatchResult).methods == ["IQT"]
+    # Evaluations were begun with these names: they are not to change.
+    assert key_of(from_base("IQT")) == "patches, from base"
+    assert {*KEYS.values()} == {
+        "patches", "first stage alone", "best single", "single, as many weights", "mean of singles",
+        "MSP, shared first stages", "base, statistics only", "noise-free twin (floor)",
+        "target's own scan", "target's scan", "repeated scan (floor)", "smoothed input (trivial)",
+    }  # fmt: skip
 
 
 # --- Equal terms -----------------------------------------------------------------------------

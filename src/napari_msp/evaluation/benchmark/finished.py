@@ -22,7 +22,6 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import MOST_APART, NOT_REGISTERED, centres_apart
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.line_up import (
     LEAST_SHARED,
@@ -32,6 +31,7 @@ from napari_msp.evaluation.line_up import (
     line_up,
     map_onto,
 )
+from napari_msp.evaluation.proof.pages import BEFORE
 from napari_msp.files import files_under, state_of
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
@@ -365,7 +365,7 @@ class FinishedOnTarget:
         seen = {of_target: truth, **known}
         if given is not None and given.lattice.matches(truth.lattice):
             seen[of_input] = given
-        unpredicted = {of_target, of_input, f'the row "{UNHARMONIZED}"'}
+        unpredicted = {of_target, of_input, f'the row "{BEFORE}"'}
         for name, each in compared.items():
             image = each.predictions[name].image
             for what, other in seen.items():

@@ -25,7 +25,6 @@ from napari_msp.evaluation.benchmark.finished import (
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
     SHARED_MSP,
-    UNHARMONIZED,
     all_methods,
     begun_from_base,
     chosen_methods,
@@ -49,7 +48,7 @@ from napari_msp.evaluation.benchmark.subjects import (
     tell_doubts,
     with_all,
 )
-from napari_msp.evaluation.proof.pages import RESERVED
+from napari_msp.evaluation.proof.pages import BEFORE, RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan
@@ -88,7 +87,7 @@ def make_plan(
     # The report names datasets by their folders' names, which "." and ".." do not contain.
     paths = tuple(Path(each).resolve() for each in datasets)
     _check_asked(asked, paths)
-    rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
+    rows = chosen_methods(asked.methods) or (BEFORE,)
     starting = [name for name in rows if name in rows_from_base()]
     base = packaged.base_model() if starting else None
     _check_names(asked, rows)
@@ -197,7 +196,7 @@ def _named(asked: EvaluationSettings, rows: Sequence[str]) -> Sequence[str]:
 
 def _learns(rows: Sequence[str]) -> bool:
     """Return whether a row learns anything here."""
-    return any(name != UNHARMONIZED for name in rows)
+    return any(name != BEFORE for name in rows)
 
 
 def _check_msp(rows: Sequence[str], targets: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from napari_msp.data.phantom.simulate import Recipe, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
-from napari_msp.evaluation.benchmark.methods import UNHARMONIZED
+from napari_msp.evaluation.benchmark.methods import KEYS, key_of
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
@@ -57,6 +57,7 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
 )
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
+from napari_msp.evaluation.proof.pages import BEFORE
 from napari_msp.evaluation.proof.values import InRegions
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
@@ -140,7 +141,10 @@ class Measurement:
     def results(self, kind: type[Row]) -> Results[Row]:
         """Read the rows of a kind; empty if they were not asked for."""
         path = self.folder / FILES[kind]
-        return read_results(path, kind) if path.exists() else Results(())
+        if not path.exists():
+            return Results(())
+        titles = {key_of(each): each for each in (*KEYS, *self.plan.methods)}
+        return read_results(path, kind).renamed(titles)
 
     def notes(self) -> list[str]:
         """Return notes on problems with single heads."""
@@ -195,7 +199,7 @@ class Measurement:
                             beside[subject] = apart, source.lattice
                     if plan.asked.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
-                    asked = UNHARMONIZED in predicted or not finished
+                    asked = BEFORE in predicted or not finished
                     given = None if asked else head.given(b)
                     predicted |= elsewhere.images(subject, truth, b, predicted, given)
                     maps_alone = elsewhere.maps(subject, lattice)
@@ -230,7 +234,9 @@ class Measurement:
         self._write(patches, PatchResult)
 
     def _write(self, rows: Sequence[Row], kind: type[Row]) -> None:
-        write_results(self.folder / FILES[kind], Results(rows), kind)
+        found = Results(rows)
+        keys = {each: key_of(each) for each in found.methods}
+        write_results(self.folder / FILES[kind], found.renamed(keys), kind)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
         """Fit the baselines to a shell of the training subjects."""

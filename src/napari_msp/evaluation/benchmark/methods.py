@@ -12,10 +12,11 @@ from napari_msp.evaluation.baselines.base import (
     COHORTS,
     TRAVELLING,
     Baseline,
-    Interpolation,
     baseline_class,
     baseline_names,
 )
+from napari_msp.evaluation.benchmark.results import FLOOR, TARGET_SCAN
+from napari_msp.evaluation.proof.pages import REPEAT, SMOOTHED, TARGET
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, kept_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
@@ -37,8 +38,6 @@ class Method:
     gives: str = "image"
 
 
-UNHARMONIZED = Interpolation.name
-
 MSP: str = title(MULTI_STAGE)
 SHARED_MSP = f"{MSP}, shared first stages"
 STATISTICS_ONLY = "base, statistics only"
@@ -47,6 +46,32 @@ BEST_SINGLE = "best single"
 FIRST_STAGE = "first stage alone"
 MORE_WEIGHTS = "single, as many weights"
 MEAN_OF_SINGLES = "mean of singles"
+
+FROM_BASE = ", from base"
+"""Ending of the rows of networks that start from the base."""
+
+KEYS = {
+    FIRST_STAGE: "first stage alone",
+    BEST_SINGLE: "best single",
+    MORE_WEIGHTS: "single, as many weights",
+    MEAN_OF_SINGLES: "mean of singles",
+    SHARED_MSP: "MSP, shared first stages",
+    STATISTICS_ONLY: "base, statistics only",
+    FLOOR: "noise-free twin (floor)",
+    TARGET_SCAN: "target's own scan",
+    TARGET: "target's scan",
+    REPEAT: "repeated scan (floor)",
+    SMOOTHED: "smoothed input (trivial)",
+}
+"""Names of rows in the files of an evaluation under way, by title. They stay as they are when a
+title is worded anew, so that it goes on. Baselines and networks have their entry points' names."""
+
+
+def key_of(row: str) -> str:
+    """Return the name of a row in the files of an evaluation under way, from its title."""
+    own = row.removesuffix(FROM_BASE)
+    return KEYS.get(own, own) + ", from base" * (own != row)
+
 
 _CONTROLS = (  # trained to find out what an MSP's advantage comes from
     Method(
@@ -86,7 +111,7 @@ def multi_task_networks() -> dict[str, str]:
 
 def from_base(name: str) -> str:
     """Return the name of the row of a network that starts from the base."""
-    return f"{name}, from base"
+    return name + FROM_BASE
 
 
 def networks_from_base() -> dict[str, str]:

@@ -15,7 +15,7 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
-from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base
+from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base, key_of
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.regions import TISSUE, regions_state
 from napari_msp.files import sha256, version_of, write_json
@@ -173,7 +173,7 @@ class Plan:
             "source": self.input,
             "targets": self.targets,
             "subjects": asdict(self.subjects),
-            "methods": self.methods,
+            "methods": [key_of(each) for each in self.methods],
             "models": [[str(path.resolve()), digest(path)] for path in asked.models],
             "seeds": asked.seeds,
             "budget": asdict(self.budget),

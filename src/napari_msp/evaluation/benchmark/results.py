@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -177,6 +177,10 @@ class Results(Generic[Row]):
             key: float(np.mean([row.value for row in part]))
             for key, part in self.groups(*names).items()
         }
+
+    def renamed(self, names: Mapping[str, str]) -> "Results[Row]":
+        """Return the same rows, with other names of these methods."""
+        return self._part(replace(row, method=names.get(row.method, row.method)) for row in self)
 
     def _part(self, rows: Iterable[Row]) -> "Results[Row]":
         part = object.__new__(Results)

@@ -23,6 +23,7 @@ from napari_msp.evaluation.benchmark.methods import (
     SHARED_MSP,
     STATISTICS_ONLY,
     begun_from_base,
+    key_of,
     multi_task_networks,
     networks_from_base,
     single_networks,
@@ -213,7 +214,7 @@ class TrainingList:
                 targets, changes["first_steps"] = self.plan.targets, 0
             else:
                 targets = begun_from_base(kind, self.scales)[: len(targets)]
-        training = self._training(what or name, kind, rate, targets, steps=steps, **changes)
+        training = self._training(what or key_of(name), kind, rate, targets, steps=steps, **changes)
         return dict.fromkeys(targets, (training,))
 
     def built(
@@ -221,6 +222,7 @@ class TrainingList:
     ) -> dict[str, Trainings]:
         """Return the trainings that rest on the best single networks, by method."""
         first_steps, seed = self.plan.budget.first_steps, self.round.seed
+        first, more = key_of(FIRST_STAGE), key_of(MORE_WEIGHTS)
 
         def again(what: str, target: str, **changes: Any) -> Training:
             """Train a target's best single network anew, with the targets that have the same."""
@@ -228,11 +230,9 @@ class TrainingList:
             return self._training(what, _kind(best[target]), rates[best[target]], alike, **changes)
 
         builders: dict[str, Callable[[str], tuple[Training, ...]]] = {
-            FIRST_STAGE: lambda t: (again(f"{FIRST_STAGE} {best[t]}", t, steps=first_steps),),
+            FIRST_STAGE: lambda t: (again(f"{first} {best[t]}", t, steps=first_steps),),
             BEST_SINGLE: lambda t: networks[best[t]][t],
-            MORE_WEIGHTS: lambda t: (
-                self._wide(f"{MORE_WEIGHTS} {t}", t, best, rates[MORE_WEIGHTS]),
-            ),
+            MORE_WEIGHTS: lambda t: (self._wide(f"{more} {t}", t, best, rates[MORE_WEIGHTS]),),
             MEAN_OF_SINGLES: lambda t: (
                 *networks[best[t]][t],
                 *(
@@ -255,7 +255,7 @@ class TrainingList:
         `best` is used by methods built on single networks.
         """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
-        what = f"trial {method} {rate:g}"
+        what = f"trial {key_of(method)} {rate:g}"
         if method not in (MSP, SHARED_MSP, MORE_WEIGHTS):
             return tuple(trainings_of([self._network(method, targets, rate, what, steps)]))
         assert best is not None
@@ -278,7 +278,7 @@ class TrainingList:
             start_from=BASE,
             steps=0,
         )
-        return self._named(STATISTICS_ONLY, settings)
+        return self._named(key_of(STATISTICS_ONLY), settings)
 
     def _msp(
         self, method: str, best: Best, rate: float, what: str = "", steps: int | None = None
@@ -289,7 +289,7 @@ class TrainingList:
         if steps is not None:  # a trial's first stage gets the same share of them
             first_steps = max(budget.epoch, round(first_steps / budget.steps * steps))
         return self._training(
-            what or method,
+            what or key_of(method),
             MULTI_STAGE,
             rate,
             tuple(best),

@@ -137,9 +137,7 @@ def with_derived(study: Study) -> Study:
 
     Table 1's floor is no floor for regional means, so it gets another name.
     """
-    values = Results(
-        [replace(v, method=NOISE_FREE) if v.method == FLOOR else v for v in study.values]
-    )
+    values = study.values.renamed({FLOOR: NOISE_FREE})
     derived: list[RegionValue] = []
     notes = list(study.notes)
     for derive in DERIVED:
