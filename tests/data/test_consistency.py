@@ -70,7 +70,7 @@ def test_most_of_those_who_teach_say_what_is_usual():
     one, two = header(2.0), header(2.4, (42, 50, 33))
     scans = {"sub-01": one, "sub-02": two, "sub-03": one, "sub-04": one}
     assert [each.subject for each in unlike("ge", scans)] == ["sub-02"]
-    taught_by = ["sub-02"], ["sub-01", "sub-02"], ["sub-09"]
+    taught_by = ["sub-02"], ["sub-02", "sub-01"], ["sub-09"]
     found = [[each.subject for each in unlike("ge", scans, those)] for those in taught_by]
     assert found == [["sub-01", "sub-03", "sub-04"], ["sub-02"], ["sub-02"]]
 

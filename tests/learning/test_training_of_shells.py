@@ -156,11 +156,25 @@ def test_shells_that_all_platforms_have_are_learned(
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 3000), "no shell near b = 3000"),
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 5000), "no shell near b = 5000"),
         ({}, (1200, 2000), "no shell near b = 2000"),
-        ({"prisma_st": (700.0, 5000.0)}, None, "no shell of ge_st is also in"),
+        (
+            {"prisma_st": (700.0, 5000.0)},
+            None,
+            r"no shell of ge_st is in all scans: .* \(prisma_st",
+        ),
+        (  # one odd scan, of which no b-value to learn would make one that is like the others
+            {
+                "ge_st": (1250.0, 1250.0),
+                "connectom_sa": (1200.0, 1200.0),
+                "prisma_st sub-01": (1200.0, 1200.0),
+                "prisma_st sub-02": (1150.0, 1150.0),
+            },
+            None,
+            r"in all scans: b = 1250 .* \(sub-02 on prisma_st\): leave out sub-02 to learn it",
+        ),
         (
             {"prisma_st": (700.0, 3000.0), "connectom_sa sub-02": (1200.0, 1200.0)},
             None,
-            r"no shell of ge_st .* 1200 .* \(prisma_st\); b = 3000 .* \(sub-02 on connectom_sa\)",
+            r"in all scans: b = 1200 .*\(prisma_st\); b = 3000 .*\(sub-02 on connectom_sa\): leave",
         ),
         (
             {"prisma_st": (1200.0, 5000.0)},
@@ -188,7 +202,7 @@ def test_what_cannot_be_predicted_is_an_error(
     with_shells(root, shells)
     with pytest.raises(UserError, match=words) as error:
         prepare_study(open_dataset(root), quick(b_value=asked))
-    assert error.value.field == "b_value"
+    assert error.value.field == ("targets" if "in all scans" in words else "b_value")
     assert error.value.remedy is not None
 
 

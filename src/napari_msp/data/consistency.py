@@ -18,7 +18,7 @@ from napari_msp.data.contradictions import FEWEST_DIRECTIONS, NOTABLE_B_VALUE, W
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, Shell, same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, together
+from napari_msp.errors import Advice, Change, Doubt, Give, UserError, either, together
 from napari_msp.formatting import counted, listed, span
 
 UNLIKE_DIRECTIONS = 0.25
@@ -84,7 +84,8 @@ def unlike(
     scans
         Headers by subject.
     usual_among
-        Subjects whose scans define what is usual; empty: all. On a tie, the first kind counts.
+        Subjects whose scans define what is usual; empty: all.
+        Where they are of two minds, all scans decide.
     """
     known = [each for each in usual_among if each in scans] or list(scans)
     for what, (differ, refused) in _DIFFERENCES.items():
@@ -96,7 +97,11 @@ def unlike(
                     break
             else:
                 alike.append([subject])
-        usual = max(alike, key=len, default=[])
+        equal = {
+            kind[0]: [differ(each, scans[kind[0]]) for each in scans.values()].count(None)
+            for kind in alike
+        }
+        usual = max(alike, key=lambda kind: (len(kind), equal[kind[0]]), default=[])
         for subject in scans if usual else ():
             difference = differ(scans[subject], scans[usual[0]])
             if difference is not None and subject not in usual:
@@ -323,13 +328,13 @@ def common_shells(
         common_b_value(dataset, subjects, source)  # the odd one out among the inputs is named
     known = inputs[0]
     shared = [shell for shell in known if all(_has(scan, shell) for scan in scans.values())]
-    if len(known) == 1:
-        shared = known  # which scan lacks it is reported when it is read
+    if len(known) == 1 and all(_directions_of(scan, known[0]) for scan in scans.values()):
+        shared = known  # which scan has too few directions is reported when it is read
     if not shared:
-        problem = f"no shell of {source} is also in {', '.join(targets)} with enough directions"
-        problem = ": ".join((problem, "; ".join(_left_out(scans, known))))
-        names = tuple(shell.name for shell in known)
-        raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
+        why = "; ".join(_left_out(scans, known))
+        remedy = either(Change("targets", "other"), Change("subjects", "fewer"))
+        problem = f"no shell of {source} is in all scans: {why}"
+        raise UserError(problem, dataset.root, "targets", remedy)
     by_platform = {
         platform: [scan for (_, on), scan in scans.items() if on == platform]
         for platform in (source, *targets)
