@@ -1,9 +1,10 @@
 """The form of Compare, without a viewer."""
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 
 from napari_msp.ui.compare.form import CompareForm
+from napari_msp.ui.widgets.form import CheckList
 
 TRUTHS = ("sub-01 ge_st", "sub-01 prisma_st (on disk)")
 PREDICTIONS = ("sub-01 DIQT prisma_st", "sub-01 MSP prisma_st", "sub-01 ge_st", "a", "b")
@@ -153,3 +154,19 @@ def test_a_shell_is_chosen_only_where_there_are_several(offered, qtbot):
         offered.shells.activated.emit(0)
     offered.offer(TRUTHS, PREDICTIONS, (), (1200,))
     assert offered.shell is None
+
+
+def test_a_click_on_a_name_ticks_it_as_one_on_its_box_does(qtbot):
+    names = CheckList()
+    qtbot.addWidget(names)
+    names.resize(200, 60)
+    names.show()
+    names.set_names(["prisma_st", "connectom_sa"], ["prisma_st"])
+    place = names.visualItemRect(names.item(1))
+    on_the_box = QPoint(place.left() + place.height() // 2, place.center().y())
+    for where in (place.center(), on_the_box):
+        for ticked in (["prisma_st", "connectom_sa"], ["prisma_st"]):
+            qtbot.mouseClick(names.viewport(), Qt.LeftButton, pos=where)
+            assert names.checked == ticked, where
+    qtbot.keyClick(names, Qt.Key_Space)
+    assert names.checked == ["prisma_st", "connectom_sa"]

@@ -242,7 +242,7 @@ class ExaminedForm(FileForm):
 
 
 class CheckList(QListWidget):
-    """A list with a check box before each name; Space ticks it.
+    """A list with a check box before each name; a click on the name, or Space, ticks it.
 
     It is as high as its names need, up to a few rows.
     """
@@ -256,6 +256,9 @@ class CheckList(QListWidget):
         self.setTextElideMode(Qt.ElideMiddle)  # names differ at either end
         self.setStyleSheet(UNTICKED)
         self.itemChanged.connect(self.changed)
+        self._pressed: tuple[Any, Any] = None, None
+        self.itemPressed.connect(self._press)
+        self.itemClicked.connect(self._click)
         self.set_names(())
 
     def set_names(self, names: Sequence[str], checked: Sequence[str] = ()) -> None:
@@ -268,6 +271,15 @@ class CheckList(QListWidget):
                 item.setCheckState(Qt.Checked if name in checked else Qt.Unchecked)
         self.setFixedHeight(self.sizeHint().height())
         self.changed.emit()
+
+    def _press(self, item: QListWidgetItem) -> None:
+        self._pressed = item, item.checkState()
+
+    def _click(self, item: QListWidgetItem) -> None:
+        """Tick or untick what was clicked, unless Qt has done so as the click hit the box."""
+        if self._pressed == (item, item.checkState()):
+            item.setCheckState(Qt.Unchecked if item.checkState() == Qt.Checked else Qt.Checked)
+        self._pressed = None, None
 
     @property
     def names(self) -> list[str]:
