@@ -10,8 +10,9 @@ from typing import TypeVar
 
 Thing = TypeVar("Thing")
 
-SH_MSE_EXPONENT = -5
-"""Squared errors in SH units are written in units of 1e-5, as in the paper's table."""
+SQUARED_ERROR, SH_MSE_EXPONENT = "SH units²", -5
+"""Unit of squared errors, and the power of ten in which they are written everywhere, as in the
+paper's table."""
 
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
@@ -77,8 +78,20 @@ def sh_mse(value: float) -> str:
     >>> sh_mse(0.000247)
     '24.7 × 10⁻⁵'
     """
-    display = NumberFormat.of([value], SH_MSE_EXPONENT)
+    display = NumberFormat.of([value], SQUARED_ERROR)
     return f"{display.text(value)} × {power_of_ten(SH_MSE_EXPONENT)}"
+
+
+def rounded(value: float, unit: str = "") -> str:
+    """Write a number with two digits, in the power of ten of its unit.
+
+    >>> rounded(0.0019, SQUARED_ERROR), rounded(0.364, "SH units")
+    ('190 × 10⁻⁵', '0.36')
+    """
+    if unit != SQUARED_ERROR or value == 0:
+        return f"{value:.2g}"
+    scaled = float(f"{value / 10.0**SH_MSE_EXPONENT:.2g}")
+    return f"{scaled:g} × {power_of_ten(SH_MSE_EXPONENT)}"
 
 
 def p_text(value: float | None) -> str:
@@ -165,14 +178,17 @@ class NumberFormat:
     decimals: int
 
     @classmethod
-    def of(cls, values: Iterable[float], exponent: int | None = None) -> "NumberFormat":
+    def of(cls, values: Iterable[float], unit: str = "") -> "NumberFormat":
         """Choose a format in which the middle value is easily read.
 
-        `exponent` None: 0, or for values below 0.1 the one that makes them 1 to 10.
+        Squared errors have their own power of ten; others 10⁰, or if they are below 0.1 the one
+        that makes them 1 to 10.
         """
         sizes = [abs(value) for value in values if value != 0]
         middle = median(sizes) if sizes else 1.0
-        if exponent is None:
+        if unit == SQUARED_ERROR:
+            exponent = SH_MSE_EXPONENT
+        else:
             exponent = 0 if middle >= 0.1 else math.floor(math.log10(middle))
         scaled = middle / 10.0**exponent
         return cls(exponent, 1 if scaled >= 10 else 2 if scaled >= 1 else 3)

@@ -190,16 +190,16 @@ def test_titles_and_bars_give_the_measured_numbers_in_units(pair):
     figure = figure3(truth, predictions)
     mse = measure(predictions["DIQT"], truth).values["sh_average_mse"]
     assert mse == pytest.approx((0.2 / 6) ** 2, rel=1e-4)
-    assert "MSE 1.11 × 10⁻³" in texts(figure)
-    assert "MSE 0.278 × 10⁻³" in texts(figure)
+    assert "MSE 111 × 10⁻⁵" in texts(figure)
+    assert "MSE 27.8 × 10⁻⁵" in texts(figure)
     colour = measure(predictions["MSP"], truth).values["colour_fa_mse"]
     digits = [text.split()[1] for text in texts(figure) if text.startswith("MSE")]
     assert any(f"{colour:.2e}".startswith(digit[:3]) for digit in digits)
 
     bar = axes_of(figure, f"{A} · map · bar")
     assert "SH units²" in bar.get_ylabel()
-    assert "10⁻³" in bar.get_ylabel()
-    assert bar.get_ylim() == pytest.approx((0, 1.111), rel=1e-3)
+    assert "10⁻⁵" in bar.get_ylabel()  # as in all tables
+    assert bar.get_ylim() == pytest.approx((0, 111.1), rel=1e-3)
     assert "FA²" in axes_of(figure, f"{B} · map · bar").get_ylabel()
     image = render(figure)
     box = bar.get_window_extent()
@@ -396,7 +396,7 @@ def test_the_same_figure_is_the_same_file_with_the_figures_pixels(pair, tmp_path
     # Text is text, and pictures are inside.
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     words = {"".join(each.itertext()).strip() for each in root.iter(f"{SVG}text")}
-    assert {A, B, "ground truth", "DIQT", "10 mm", "R", "A–P", "MSE 1.11 × 10⁻³"} <= words
+    assert {A, B, "ground truth", "DIQT", "10 mm", "R", "A–P", "MSE 111 × 10⁻⁵"} <= words
     pictures = [each.get(f"{XLINK}href") for each in root.iter(f"{SVG}image")]
     assert len(pictures) >= sum(len(axes.images) for axes in figure.axes)
     assert all(each.startswith("data:image/png;base64,") for each in pictures)

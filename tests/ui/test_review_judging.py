@@ -368,7 +368,7 @@ def test_hidden_sides_are_not_told_by_what_is_missing(tmp_path):
     scales = legend.splitlines()[0].split(SPACE)
     assert [each.rpartition(": ")[2].split(" ", 3)[3] for each in scales] == [
         "SH units",
-        "SH units²",
+        "× 10⁻⁵ SH units²",
     ]
     assert "input" not in names
 

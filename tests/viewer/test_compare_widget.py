@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
 from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST
+from napari_msp.ui.grid_fit import LEGEND
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.shared import shared_by
 
@@ -382,6 +383,10 @@ def test_of_several_shells_one_is_compared_and_another_a_choice_away(
         shown = compare.comparing.compared
         assert list(shown.predictions.values()) == images
         assert shown.truth is true
+        legend = " ".join(viewer.canvas.overlays[LEGEND].text.split())
+        assert f"b = {shell} s/mm²" in legend
+        assert f"b = {shell} s/mm²" in shown.caption("axial", 3)
+        assert "× 10⁻⁵ SH units²" in legend  # as in the table
         for image, metrics in zip(images, compare.comparing.numbers.values(), strict=True):
             inside = image.mask & true.mask
             error = np.square(image.sh.coefficients[inside] - true.sh.coefficients[inside]).mean()

@@ -17,7 +17,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import gradient_files
 from napari_msp.errors import UserError
 from napari_msp.files import stamp_of
-from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, number, power_of_ten
+from napari_msp.formatting import SH_MSE_EXPONENT, SQUARED_ERROR, NumberFormat, number, power_of_ten
 from napari_msp.inference.review_making import MEASURES_FIELD
 from napari_msp.strict_json import read_json
 
@@ -41,7 +41,7 @@ WARNING_WEIGHT = 3.0
 """Weight of a warning in the sidecar, in robust standard deviations (our choice)."""
 
 
-SQUARED = f"{power_of_ten(SH_MSE_EXPONENT)} SH units²"
+SQUARED = f"{power_of_ten(SH_MSE_EXPONENT)} {SQUARED_ERROR}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Measure:
         if value is None:
             return "–"
         if self.unit == SQUARED:
-            return NumberFormat.of([value], SH_MSE_EXPONENT).text(value)
+            return NumberFormat.of([value], SQUARED_ERROR).text(value)
         if self.decimals is not None:
             return number(round(value, self.decimals) + 0.0, self.decimals)
         return f"{value:#.2g}".rstrip(".").replace("-", "−")

@@ -229,17 +229,19 @@ class ColourBar(CanvasOverlay):
     """The colour bar of a layer, with the numbers at its ends, at the lower right of the canvas."""
 
     layer: Any
+    unit: str = ""
     font_size: float = BAR_NUMBERS
     visible: bool = True
 
 
-def show_colour_bar(viewer: Viewer, layer: Layer | None) -> None:
+def show_colour_bar(viewer: Viewer, layer: Layer | None, unit: str = "") -> None:
     """Show the colour bar of a layer, in place of another's; None: show none."""
     overlays = viewer.canvas.overlays
+    known = overlays.get(COLOUR_BAR)
     if layer is None:
         overlays.pop(COLOUR_BAR, None)
-    elif COLOUR_BAR not in overlays or overlays[COLOUR_BAR].layer is not layer:
-        overlays[COLOUR_BAR] = ColourBar(layer=layer)
+    elif known is None or known.layer is not layer or known.unit != unit:
+        overlays[COLOUR_BAR] = ColourBar(layer=layer, unit=unit)
 
 
 class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
@@ -274,7 +276,9 @@ class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         shades = layer.colormap.map(np.linspace(0, 1, wide) ** layer.gamma)
         self._colours.set_data(np.repeat(shades[None], high, axis=0).astype(np.float32))
         self._rim.set_data(color=ink)
-        for end, text in zip(self._ends, bar_ends(*layer.contrast_limits), strict=True):
+        least, most = layer.contrast_limits
+        texts = bar_ends(least, most, self.overlay.unit)
+        for end, text in zip(self._ends, texts, strict=True):
             end.text, end.color = text, ink
 
 

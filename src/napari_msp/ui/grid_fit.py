@@ -13,6 +13,7 @@ from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
+from napari_msp.formatting import rounded
 from napari_msp.ui.layers import is_ours
 from napari_msp.ui.shared import OfViewer, shared_by
 from napari_msp.ui.viewer_axes import in_mm, is_upright, spatial, to_shown
@@ -400,15 +401,15 @@ def extent_of(text: str, size: float) -> tuple[float, float]:
     return size * max(map(width_of, lines), default=0.0), len(lines) * size * LINE_HEIGHT
 
 
-def bar_ends(low: float, high: float) -> tuple[str, str]:
+def bar_ends(low: float, high: float, unit: str) -> tuple[str, str]:
     """Return the labels at a colour bar's ends; with 0 in its middle there is room for one number.
 
-    >>> bar_ends(0, 0.0015), bar_ends(-0.0074, 0.0074)
-    (('0', '0.0015'), ('−', '+0.0074'))
+    >>> bar_ends(0, 0.0015, "SH units²"), bar_ends(-0.0074, 0.0074, "SH units")
+    (('0', '150 × 10⁻⁵'), ('−', '+0.0074'))
     """
     if low == -high:
-        return "−", f"+{high:.2g}"
-    return f"{low:.2g}".replace("-", "−"), f"{high:.2g}"
+        return "−", f"+{rounded(high, unit)}"
+    return rounded(low, unit).replace("-", "−"), rounded(high, unit)
 
 
 def fit_legend(viewer: Viewer) -> None:

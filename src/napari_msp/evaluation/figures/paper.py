@@ -33,7 +33,7 @@ from napari_msp.evaluation.figures.grid import (
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
-from napari_msp.formatting import power_of_ten
+from napari_msp.formatting import SH_MSE_EXPONENT, SQUARED_ERROR, power_of_ten
 from napari_msp.options import several
 from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 from napari_msp.signal.sh_image import SHImage
@@ -202,12 +202,14 @@ def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> 
 
 @dataclass(frozen=True)
 class _Power:
-    """The power of ten that titles, bar and maps share, so that their numbers compare easily."""
+    """The power of ten that titles, bar and maps share; squared errors have that of all tables."""
 
     exponent: int
 
     @classmethod
     def of(cls, shown: Cells) -> "_Power":
+        if shown.map_unit == SQUARED_ERROR:
+            return cls(SH_MSE_EXPONENT)
         largest = max(cell.mean for cell in shown.maps if cell.mean is not None)
         exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
         return cls(0 if -1 <= exponent <= 2 else exponent)
@@ -223,7 +225,9 @@ class _Power:
 
     def text(self, cell: Cell) -> str:
         assert cell.mean is not None
-        return f"{cell.mean / self.unit:#.3g}" + (f" × {self.symbol}" if self.symbol else "")
+        mean = cell.mean / self.unit
+        decimals = 2 - int(np.floor(np.log10(mean))) if mean > 0 else 2
+        return f"{mean:.{max(0, decimals)}f}" + (f" × {self.symbol}" if self.symbol else "")
 
     def scale(self, shown: Cells, what: str) -> Scale:
         label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"

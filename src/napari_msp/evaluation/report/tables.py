@@ -18,7 +18,7 @@ from napari_msp.evaluation.biology import EFFECTS, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.evaluation.statistics import interval_name
 from napari_msp.formatting import (
-    SH_MSE_EXPONENT,
+    SQUARED_ERROR,
     NumberFormat,
     counted,
     ends,
@@ -150,7 +150,7 @@ def _of_subjects(part: Results[Result], measures: Measures, reference: str, colu
     }
     who = sorted({each for values in by_method.values() for each in values})
     display = NumberFormat.of(
-        (each for values in by_method.values() for each in values.values()), SH_MSE_EXPONENT
+        (each for values in by_method.values() for each in values.values()), SQUARED_ERROR
     )
     measure = measures[TESTED_MEASURE]
     return Table(
@@ -222,8 +222,7 @@ def rows_of(results: Results[Result]) -> list[str]:
 
 
 def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> NumberFormat:
-    squared = TESTED_MEASURE in measures and measures[key].unit == measures[TESTED_MEASURE].unit
-    return NumberFormat.of((each.mean for each in shown), SH_MSE_EXPONENT if squared else None)
+    return NumberFormat.of((each.mean for each in shown), measures[key].unit)
 
 
 def _headline(

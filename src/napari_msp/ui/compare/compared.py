@@ -178,12 +178,14 @@ class Compared:
 
     @property
     def scans_in_words(self) -> list[str]:
-        """Names of the measured scans, such as "ground truth: sub-01 prisma_st"."""
+        """Names of the measured scans, as "ground truth: sub-01 prisma_st", and the b-value."""
         roles = (("ground truth", self.truth), ("input", self.scan))
         scans = [f"{role}: {scan.owner}{apart(scan)}" for role, scan in roles if scan is not None]
+        made = next(iter(self.predictions.values())).b_value
         if self.input_b_value:
-            made = next(iter(self.predictions.values())).b_value
             scans[-1] += f", {self.input_b_value} s/mm² (predictions: b = {made:.0f})"
+        elif made is not None:
+            scans.append(f"b = {made:.0f} s/mm²")
         return scans
 
     @cached_property

@@ -21,6 +21,7 @@ from napari_msp.evaluation.figures.grid import (
     differences,
     doubt_shown,
 )
+from napari_msp.formatting import rounded
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.ui.compare.compared import Compared, Part, part_of
@@ -58,6 +59,8 @@ class GridCells:
         Numbers of the cells with a prediction's image and map, by prediction.
     truth, source
         Numbers of the cells with the ground truth and the input scan; None: none has it.
+    unit
+        Unit of the bar's numbers.
     """
 
     layers: Sequence[LayerData]
@@ -68,6 +71,7 @@ class GridCells:
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     truth: int | None = None
     source: int | None = None
+    unit: str = ""
 
 
 def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
@@ -108,6 +112,7 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
         },
         truth=None if truth is None else 0,
         source=None if source is None else columns if truth is not None else 0,
+        unit=shown.map_unit,
     )
 
 
@@ -143,7 +148,8 @@ def signed_cells(compared: Compared, shown: Cells, layout: GridCells) -> GridCel
             colormap=_diverging(),
         )
     scale = f"minus truth: ±{limit:.2g} {shown.unit}, blue below, orange above"
-    return replace(layout, layers=layers, legend=legend(compared, shown, scale))
+    told = legend(compared, shown, scale)
+    return replace(layout, layers=layers, legend=told, unit=shown.unit)
 
 
 def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cells) -> GridCells:
@@ -229,7 +235,8 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
             kind += " (not all models are calibrated)"
         elif kind == EXPECTED:
             kind += " (for scans like those of its calibration)"
-        scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
+        most = rounded(shown.limit, shown.map_unit)
+        scales.append(f"{kind}: 0 to {most} {shown.map_unit}")
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
 

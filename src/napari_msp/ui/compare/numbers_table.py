@@ -11,7 +11,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
 
 from napari_msp.evaluation.measures.metrics import change
-from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, power_of_ten
+from napari_msp.formatting import NumberFormat, power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.message import Sentences
@@ -69,8 +69,7 @@ class ErrorColumn:
     @property
     def display(self) -> NumberFormat:
         """Number format, the same for all values of one unit."""
-        squared = self.unit == "SH units²"
-        return NumberFormat.of(self.values, SH_MSE_EXPONENT if squared else None)
+        return NumberFormat.of(self.values, self.unit)
 
     def change(self, number: int) -> float | None:
         """Return by how many percent an error differs from the first one; None for the first."""

@@ -10,6 +10,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
+from napari_msp.formatting import rounded
 from napari_msp.ui.compare.grid_cells import BLANK, GridCells
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import (
@@ -72,7 +73,7 @@ class ViewerGrid:
         self.fit = GridFit(viewer)
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
-        self._legend = self._remark = ""
+        self._legend = self._remark = self._unit = ""
         self._bar: tuple[Any, ...] | None = None
         self._linking = False
         self._hidden: list[Layer] = []
@@ -182,6 +183,7 @@ class ViewerGrid:
                 viewer.dims.set_point(axis + self._extra, at)
         self._linking = True
         self._bar = None if cells.bar is None else _scale(cells.layers[cells.bar])
+        self._unit = cells.unit
         self._show_bar()
         self._legend = cells.legend
         self.write(self._words())
@@ -392,7 +394,7 @@ class ViewerGrid:
             for layer, cell in zip(self.layers, self._cells, strict=True)
             if layer in self.viewer.layers and layer.visible and _scale(cell) == self._bar
         ]
-        show_colour_bar(self.viewer, seen[-1] if seen and self._bar else None)
+        show_colour_bar(self.viewer, seen[-1] if seen and self._bar else None, self._unit)
 
     def _cells_changed(self, event: Any = None) -> None:
         """Follow the user who deletes or hides a cell."""
@@ -416,7 +418,8 @@ class ViewerGrid:
                 layer.contrast_limits = limits
         known = self._cells[place][1]["metadata"].get(KEY)
         quantity = "contrast" if known is None else known.quantity
-        now = f"{quantity} now {limits[0]:.2g} to {limits[1]:.2g}"
+        unit = self._unit if scale == self._bar else ""
+        now = f"{quantity} now {rounded(limits[0], unit)} to {rounded(limits[1], unit)}"
         self.write(SPACE.join((self._words(), now)))
         fit_legend(self.viewer)
         self._linking = True

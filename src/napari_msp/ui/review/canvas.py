@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_msp.errors import UserError
+from napari_msp.formatting import rounded
 from napari_msp.review.predictions import Entry
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
@@ -353,9 +354,15 @@ def cells_of(
             options["contrast_limits"] = contrast.limits(picture.quantity)
         layers.append((values, options, kind))
     # In the last column, where it leaves room for the legend, which gives the other scale.
-    bar = None if by_role[order[-1]].missing else len(order) - 1
-    told = scales(pictures, contrast)
-    return GridCells(layers, pictures.columns, bar, pictures.maps.prediction, told)
+    last = by_role[order[-1]]
+    return GridCells(
+        layers,
+        pictures.columns,
+        None if last.missing else len(order) - 1,
+        pictures.maps.prediction,
+        scales(pictures, contrast),
+        unit=UNITS.get(last.quantity, ""),
+    )
 
 
 def scales(pictures: Pictures, contrast: Contrast) -> str:
@@ -366,8 +373,8 @@ def scales(pictures: Pictures, contrast: Contrast) -> str:
     for each in pictures.cells:
         if each.role in ("doubt", "error") and not each.missing:
             name = each.quantity if each.role == "doubt" else "MSE"
-            most = contrast.limits(each.quantity)[1]
-            told.append(f"{name}: 0 to {most:.2g} {UNITS[each.quantity]}")
+            unit, most = UNITS[each.quantity], contrast.limits(each.quantity)[1]
+            told.append(f"{name}: 0 to {rounded(most, unit)} {unit}")
     many = len(contrast.found)
     whose = f"contrast of {many} predictions" if many > 1 else "contrast of this one alone"
     of = [shell_words(pictures.maps), whose]

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_msp.errors import UserError
-from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat, counted, duration, listed, sh_mse
+from napari_msp.formatting import SQUARED_ERROR, NumberFormat, counted, duration, listed, sh_mse
 from napari_msp.learning.events import Event, Failed, Finished, Started, StartedFrom, Step, Stopped
 from napari_msp.learning.runs import CHECKPOINT_ENDING, RunFolder, State
 from napari_msp.networks.registry import title
@@ -199,7 +199,7 @@ def against_alignment(history: RunHistory) -> str:
             shown[target] = known
     if not shown:
         return ""
-    display = NumberFormat.of([*shown.values(), *history.aligned.values()], SH_MSE_EXPONENT)
+    display = NumberFormat.of([*shown.values(), *history.aligned.values()], SQUARED_ERROR)
     rows = []
     for target, error in shown.items():
         aligned = history.aligned.get(target)
