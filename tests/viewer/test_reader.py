@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +19,7 @@ from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
-from napari_msp.ui import reader
+from napari_msp.ui import docks, reader
 from napari_msp.ui.layers import REGION_NAMES, lattice_of, scans_of, shown_by, shown_in
 from napari_msp.ui.reader import get_reader, read
 from napari_msp.ui.viewer_axes import from_shown
@@ -267,11 +268,11 @@ def test_being_asked_costs_nothing(scan, tmp_path):
 
 
 def test_a_folder_of_ordinary_images_is_listed_once(monkeypatch, scan, tmp_path):
-    listed: list[str] = []
+    listed: list[Path] = []
 
     def counted(real):
         def call(path):
-            listed.append(path)
+            listed.append(Path(path))
             return real(path)
 
         return call
@@ -281,14 +282,14 @@ def test_a_folder_of_ordinary_images_is_listed_once(monkeypatch, scan, tmp_path)
     for number in range(300):
         (tmp_path / f"sub-{number:03}_T1w.nii.gz").touch()
     assert get_reader(str(tmp_path)) is None
-    assert listed == [tmp_path]
+    assert listed == [tmp_path] * 2  # for scans, then for DICOM
     (tmp_path / "bvals").write_text("0 1000")  # of none of them
     (tmp_path / "bvecs").write_text("0 1")
     assert get_reader(str(tmp_path)) is None
-    assert listed == [tmp_path] * 2
+    assert listed == [tmp_path] * 4
     scan().write(tmp_path, "slice")
     reads = get_reader(str(tmp_path))
-    assert listed == [tmp_path] * 3
+    assert listed == [tmp_path] * 5
     assert reads is not None
     monkeypatch.delattr(reader, "scans_in")  # it is not looked through again
     assert len(reads(str(tmp_path))) == 3
@@ -312,7 +313,7 @@ def test_a_dataset_is_looked_through_until_it_is_known(monkeypatch, scan, tmp_pa
     assert get_reader(str(tmp_path)) is None
 
 
-def test_a_folder_is_read_where_it_holds_one_scan(scan, tmp_path):
+def test_a_folder_is_read_where_it_holds_one_scan(monkeypatch, scan, tmp_path):
     assert get_reader(str(tmp_path)) is None
     path = scan().write(tmp_path)
     assert get_reader(str(tmp_path)) is not None
@@ -321,5 +322,19 @@ def test_a_folder_is_read_where_it_holds_one_scan(scan, tmp_path):
     write_to = tmp_path / "sub-02" / "dwi"
     write_to.mkdir(parents=True)
     scan().write(write_to)
-    with pytest.raises(UserError, match="Holds several scans"):
+    monkeypatch.setattr(docks, "current_viewer", lambda: None)
+    with pytest.raises(UserError, match="Holds several scans"):  # there is no window to choose in
         read(str(tmp_path))
+
+
+def test_a_folder_that_offers_a_choice_opens_the_form_with_it(viewer, qtbot, scan, tmp_path):
+    for name in ("sub-01", "sub-02"):
+        (tmp_path / name / "dwi").mkdir(parents=True)
+        scan().write(tmp_path / name / "dwi")
+    dicom = tmp_path / "dicom"
+    dicom.mkdir()
+    (dicom / "1").write_bytes(bytes(128) + b"DICM")
+    for folder in (tmp_path, dicom):
+        assert viewer.open(str(folder), plugin="napari-msp") == []
+        form = docks.open_widget(viewer, reader.LOAD).form
+        qtbot.waitUntil(lambda wanted=folder, form=form: form.choice.path == wanted)

@@ -53,13 +53,13 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
     MRtrix3's basis, a volume one of three axes and real numbers, such as a T1-weighted image or
     labels. An image of four axes that is a DWI by its name or by one of the two tables is taken
-    too: its reader says what it lacks. A folder is read if it holds one scan; of several its
-    reader says where to choose.
+    too: its reader says what it lacks. A folder is read if it holds one scan; several scans and
+    DICOM are left to `LOAD`, which offers them.
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
         scans = scans_in(listed[0])
-        return partial(read, scans=scans) if scans else None
+        return partial(read, scans=scans) if scans or _is_dicom(listed[0]) else None
     ours = all(_is_dwi(each) or _is_sh(each) or _is_volume(each) for each in listed)
     return read if ours else None
 
@@ -69,7 +69,8 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
     """Return layers of b0 (of a scan), colour FA and SH average, or of a volume.
 
     Of a scan with several shells, the lowest that has enough directions is shown. Layers that the
-    window shows already are not added again: the same file opened twice is one scan.
+    window shows already are not added again: the same file opened twice is one scan. A folder of
+    several scans or of DICOM gives no layers: it opens `LOAD` with the folder chosen.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
     Raises
     ------
     UserError
-        If a file cannot be used.
+        If a file cannot be used, or a folder offers a choice and there is no window to ask in.
 
     Warns
     -----
@@ -90,15 +91,18 @@ def read(path: Paths, scans: Sequence[Path] | None = None) -> list[Any]:
     """
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
-    from napari_msp.ui.docks import current_viewer
+    from napari_msp.ui.docks import current_viewer, open_widget
     from napari_msp.ui.layers import named_apart, not_shown
 
     viewer, paths = current_viewer(), _listed(path)
     if paths[0].is_dir():
         folder, paths = paths[0], scans_in(paths[0]) if scans is None else list(scans)
-        if len(paths) > 1:
-            remedy = Advice(f"drop the folder on {LOAD} (menu Plugins, MSP Harmonization)")
-            raise UserError("holds several scans", folder, remedy=remedy)
+        if len(paths) != 1:
+            if viewer is None:
+                remedy = Advice("give one image of them, as NIfTI with .bval and .bvec beside it")
+                raise UserError("holds several scans, or DICOM", folder, remedy=remedy)
+            open_widget(viewer, LOAD).form.path.choose(folder)
+            return NOTHING
     try:
         volumes, maps = wait_for(lambda control: _layers(paths, control), "Opening")
     except Cancelled:
@@ -127,6 +131,12 @@ def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], l
             scan = load_scan(path)
         maps += scan_layers(scan, check=control.check)
     return volumes, maps
+
+
+def _is_dicom(folder: Path) -> bool:
+    from napari_msp.data.dicom import looks_like_dicom
+
+    return looks_like_dicom(folder)
 
 
 def _volume_layer(path: Path) -> LayerData:
