@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from dataclasses import dataclass, replace
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
@@ -138,6 +139,21 @@ def test_folders_of_whom_nobody_asked_for_need_not_be_readable(heads, monkeypatc
     for asked in (untrained, {**untrained, "test": ["sub-01", "sub-02"]}, teaching):
         with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
             make_plan([heads], **asked)
+
+
+def test_a_run_that_is_the_repeated_scan_is_not_told_as_left_out(make_heads, tmp_path):
+    root = make_heads(tmp_path / "runs", subjects=2, shape=(4, 4, 4))
+    for path in [*root.rglob("sub-*_ses-prisma_*")]:
+        for run in (1, 2):
+            where, end = path.name.rsplit("_", 1)
+            shutil.copy(path, path.with_name(f"{where}_run-{run}_{end}"))
+        path.unlink()
+    asked: dict[str, Any] = {"methods": ["no harmonization"], "targets": ["prisma_st"], "run": 1}
+    with pytest.warns(PassedOver, match=r"run-2_dwi.nii.gz and 1 more: left out, as it is not run"):
+        make_plan([root], **asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PassedOver)
+        make_plan([root], **asked, regions="tissue")
 
 
 @pytest.mark.parametrize(

@@ -373,6 +373,13 @@ def test_the_site_effect_in_words():
     assert effect_words(found, "left", "fa").endswith("differ by 2.0 % in 1 subject.")
     page = site_effect_page(study(Results(alone)))
     assert any("not all rows are of the same 2 subjects" in each for each in page.limits)
+    other = [replace(r, target="skyra") for r in alone if r.subject == "sub-00"]
+    page = site_effect_page(study(Results([*alone, *other])))
+    assert "On skyra nothing was measured of sub-01." in page.limits
+    near = [replace(r, value=0.5001) if r.method == REPEAT else r for r in few]
+    near = [replace(r, value=0.5) if r.method == TARGET else r for r in near]
+    (found,) = site_effects(study(Results(near)))
+    assert effect_words(found, "left", "fa").endswith("on prisma differ by 0.02 %.")
     (found,) = site_effects(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
     assert effect_words(found, "left", "fa").endswith(
         "than on prisma before. Nobody was scanned on prisma twice."

@@ -49,6 +49,7 @@ from napari_msp.evaluation.benchmark.subjects import (
     with_all,
 )
 from napari_msp.evaluation.proof.pages import BEFORE, RESERVED
+from napari_msp.evaluation.proof.values import repeated_scans
 from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan
@@ -97,8 +98,6 @@ def make_plan(
         open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold, only=only)
         for path in paths
     ]
-    for dataset in opened:
-        dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = source or predicted_from(asked.predictions.values(), opened[0])
     source = input_platform(opened[0], source, asked.targets)
@@ -110,6 +109,9 @@ def make_plan(
     learned = learned_from(teachers, opened, names)
     check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
+    regions = _regions(asked)
+    for dataset in opened:
+        _tell(dataset, only, targets if regions else ())
     finished = _finished(asked, opened, targets, names)
     if finished and not loaded and not asked.methods:
         predicted = {target for each in finished for target in each.targets}
@@ -152,8 +154,16 @@ def make_plan(
             ),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
-        regions=_regions(asked),
+        regions=regions,
     )
+
+
+def _tell(dataset: TravellingHeads, only: Sequence[str], repeated: Sequence[str]) -> None:
+    """Warn of images that are passed over, but for repeats on these platforms, which are rows."""
+    repeats = repeated_scans(dataset, only) if repeated and dataset.passed_over else {}
+    used = {path for (_, platform), path in repeats.items() if platform in repeated}
+    passed_over = {path: why for path, why in dataset.passed_over.items() if path not in used}
+    replace(dataset, passed_over=passed_over).tell()
 
 
 def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:

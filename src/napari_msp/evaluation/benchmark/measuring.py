@@ -113,7 +113,12 @@ class Measurement:
     @property
     def name(self) -> str:
         """Description in a few words."""
-        return f"{self.round.name}: measured {self.target}"
+        return f"{self._whose}measured {self.target}"
+
+    @property
+    def _whose(self) -> str:
+        """Dataset and seed, if there are several, before what is done of them."""
+        return f"{self.round.name}: " if len(self.plan.rounds) > 1 else ""
 
     @property
     def weight(self) -> float:
@@ -184,7 +189,10 @@ class Measurement:
         beside: dict[str, tuple[Displacement, Lattice]] = {}
         for done, subject in enumerate(heads):
             if done:
-                tell(f"{self.round.name}: {heads[done - 1]} on {self.target}", done / len(heads))
+                count = f"{done} of {len(heads)}"
+                tell(
+                    f"{self._whose}{heads[done - 1]} on {self.target} ({count})", done / len(heads)
+                )
             head = _Head(self, dataset, subject)
             for shell, b in shells:
                 truths = head.truths(b, responses.get(b), regional)

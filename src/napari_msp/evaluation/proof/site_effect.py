@@ -90,7 +90,7 @@ def site_effect_page(study: Study) -> Page:
         tables=[table for table in tables if table.rows],
         drawings=list(drawings(found, several)),
         more=[table for table in more if table.rows],
-        limits=_limits(study, found),
+        limits=_limits(study, found, several),
         files={
             EFFECTS_FILE: effects_table(found, over),
             PEOPLE_FILE: people_table(found),
@@ -320,7 +320,7 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
 # --- Words ------------------------------------------------------------------------------------
 
 
-def _limits(study: Study, found: Sequence[SiteEffects]) -> list[str]:
+def _limits(study: Study, found: Sequence[SiteEffects], several: bool) -> list[str]:
     said = [
         "A bias near 0 is no proof of harmonization by itself: look at the variance kept, at who "
         "is told right, and at the trivial predictors.",
@@ -339,6 +339,10 @@ def _limits(study: Study, found: Sequence[SiteEffects]) -> list[str]:
             "regions.csv have all."
         )
     for each in found:
+        known = {who for other in found if other.dataset == each.dataset for who in other.subjects}
+        lacking = sorted(known - {*each.subjects})
+        if lacking:
+            said.append(f"On {each.named(several)} nothing was measured of {listed(lacking)}.")
         counts = {
             row: max((e.agreement.subjects for e in each.of(row)), default=0) for row in each.rows
         }

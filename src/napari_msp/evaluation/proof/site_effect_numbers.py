@@ -337,7 +337,10 @@ def effect_words(each: SiteEffects, region: str, quantity: str) -> str:
     if not floors:
         return f"{said}. Nobody was scanned on {each.column} twice."
     apart, mean = floors[0].mean_difference, floors[0].truth_mean
-    by = f"{number(100 * apart / mean, 1)} %" if mean > 0 else f"{apart:.3g}"
+    by = f"{apart:.3g}"
+    if mean > 0:
+        percent = 100 * apart / mean
+        by = f"{number(percent, 1) if percent >= SAME else f'{percent:.1g}'} %"
     by += _of(floors[0], subjects, " in ")
     return f"{said}. Two scans of one subject on {each.column} differ by {by}."
 

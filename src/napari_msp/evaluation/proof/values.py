@@ -1,7 +1,8 @@
 """Measurements of every image in every region of a head."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -175,6 +176,9 @@ VOXELS = "voxels"
 MapsByRow = Mapping[str, Mapping[str, FloatArray]]
 """FA, mean diffusivity or colour FA on the target's lattice, by row and the keys of `MAPS`."""
 
+Scanned = tuple[str, str]
+"""Subject and platform of a scan."""
+
 Measured = tuple[str, str, str, float]
 """Row, region, quantity and value."""
 
@@ -271,6 +275,16 @@ def blurred(values: FloatArray, mask: MaskArray, lattice: Lattice) -> FloatArray
 # --- Heads ------------------------------------------------------------------------------------
 
 
+def repeated_scans(dataset: TravellingHeads, only: Collection[str]) -> dict[Scanned, Path]:
+    """Return another run of each scan that was repeated: the scan that `REPEAT` stands for."""
+    everything = open_dataset(dataset.root, first_run=True, only=only, undecided=[])
+    others = {
+        where: [path for path in runs.values() if path != dataset.scans.get(where)]
+        for where, runs in everything.runs.items()
+    }
+    return {where: paths[0] for where, paths in others.items() if paths}
+
+
 class InRegions:
     """Measurement of heads by region for the pages of proof.
 
@@ -282,9 +296,7 @@ class InRegions:
         self.notes: list[str] = []
         self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
         self._maps_alone = any(each.maps for each in plan.finished[dataset.root])
-        who = plan.subjects.all
-        everything = open_dataset(dataset.root, first_run=True, only=who, undecided=[])
-        self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
+        self._repeats = repeated_scans(dataset, plan.subjects.all)
 
     def add(
         self,
@@ -386,9 +398,7 @@ class InRegions:
 
     def _of_repeat(self, subject: str, compute: Callable[[Acquisition], T]) -> T | None:
         """Compute something from another run of the target's scan; None if that is impossible."""
-        where = (subject, self._target)
-        taken = self._dataset.scans[where]
-        other = next((path for path in self._runs.get(where, ()) if path != taken), None)
+        other = self._repeats.get((subject, self._target))
         if other is None:
             return None
         try:
