@@ -16,7 +16,7 @@ from napari_msp.bids import (
     study_root,
 )
 from napari_msp.data.dataset import input_platform, open_dataset
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import Choose, Doubt, UserError
 from napari_msp.files import write_json
 from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
 from napari_msp.provenance import Provenance
@@ -35,7 +35,7 @@ MADE = Provenance(
     person={"Label": "sub-01", "Dataset": "", "Scans": ["abc"]},
     gradients="target",
     approximations=("interpolated",),
-    warnings=("odd",),
+    warnings=(Doubt("is odd", "in/sub-01_dwi.nii.gz"), Doubt("is late", "other.nii")),
     training_subjects=("sub-02",),
     versions={"torch": "2"},
 )
@@ -45,6 +45,13 @@ def test_provenance_is_read_back_from_a_sidecar() -> None:
     sidecar = json.loads(json.dumps(MADE.to_sidecar()))
     assert Provenance.from_sidecar(sidecar) == MADE
     assert MADE.name == "MSP prisma_st first stage"
+    assert MADE.said == ("is odd", "other.nii: is late")
+
+
+def test_warnings_of_earlier_sidecars_are_texts() -> None:
+    made = Provenance.from_sidecar(MADE.to_sidecar() | {"Warnings": ["a.nii: is odd", 3, {}]})
+    assert made is not None
+    assert made.said == ("a.nii: is odd",)
 
 
 def test_nothing_is_read_out_of_a_sentence() -> None:

@@ -12,14 +12,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 
 class Words:
-    """A front end's names for things; here as in Python.
-
-    The command line and the window each have a subclass.
-    """
+    """A front end's names for things, here as in Python; other front ends have a subclass."""
 
     def offers(self, name: str) -> bool:
         """Return whether the user can set a parameter here."""
@@ -269,13 +267,7 @@ class All(Remedy):
 
 
 def together(errors: Sequence[UserError]) -> UserError:
-    """Combine several errors into one with all of their remedies.
-
-    Parameters
-    ----------
-    errors
-        At least one error; the first determines subject and parameter.
-    """
+    """Combine errors into one with all remedies; the first determines subject and parameter."""
     first = errors[0]
     if len(errors) == 1:
         return first
@@ -465,6 +457,18 @@ class Doubt(UserWarning):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.words, self.subject, self.field)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare words and subject, as files keep no kinds."""
+        return isinstance(other, Doubt) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.words, self.subject))
+
+    def beside(self, file: str | os.PathLike[str]) -> str:
+        """Return it for a reader who sees the name of a file, which is not repeated."""
+        of_it = Path(self.subject or "").name == Path(file).name
+        return self.words if of_it else str(self)
+
 
 class Cancelled(Exception):
     """The caller asked a running job to stop."""
@@ -492,9 +496,7 @@ def _short(value: Any) -> str:
 def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
     if remedy is None:
         return None
-    values: dict[str, Any] = {
-        each.name: getattr(remedy, each.name) for each in dataclasses.fields(remedy)
-    }
+    values = dict(vars(remedy))
     if isinstance(remedy, Either | All):
         values["remedies"] = [_remedy_to_json(each) for each in remedy.remedies]
     return {"kind": type(remedy).__name__, **values}

@@ -6,7 +6,7 @@ Both are read from JSON sidecars.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from napari_msp.bids import (
     read_metadata,
     read_sidecar,
 )
-from napari_msp.errors import UserError
+from napari_msp.errors import Doubt, UserError
 
 
 def source_uri(path: Path | None) -> str:
@@ -88,7 +88,7 @@ class Provenance:
     gradients
         Directions of the written DWI: "target", "input" or a file.
     approximations, warnings
-        Approximations applied to the input, and doubts about it, in words.
+        Approximations applied to the input, in words, and doubts about it.
     training_subjects, versions
         Training subjects and software versions of the model.
     learned_from
@@ -113,7 +113,7 @@ class Provenance:
     person: Mapping[str, Any] | None = None
     gradients: str = ""
     approximations: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
     training_subjects: tuple[str, ...] = ()
     learned_from: bool | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +122,12 @@ class Provenance:
 
     def __repr__(self) -> str:
         return f"<Provenance {self.name}, from {self.input} by {self.model_file or 'a model'}>"
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Doubts in words, for a reader who sees the scan's name."""
+        scan = next(iter(self.sources), "")
+        return tuple(each.beside(scan) for each in self.warnings)
 
     @property
     def name(self) -> str:
@@ -156,7 +162,7 @@ class Provenance:
             "Options": dict(self.options),
             "Checksums": dict(self.checksums),
             "Approximations": list(self.approximations),
-            "Warnings": list(self.warnings),
+            "Warnings": [{"Subject": each.subject, "Words": each.words} for each in self.warnings],
             "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
         }
 
@@ -187,7 +193,7 @@ class Provenance:
             person=person if isinstance(person, Mapping) else None,
             gradients=_text(sidecar.get("Gradients")) or "",
             approximations=_texts(sidecar.get("Approximations")),
-            warnings=_texts(sidecar.get("Warnings")),
+            warnings=tuple(_doubts(sidecar.get("Warnings"))),
             training_subjects=_texts(model.get("TrainingSubjects")),
             learned_from=learned if isinstance(learned, bool) else None,
             versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
@@ -326,3 +332,11 @@ def _share(value: Any) -> float | None:
 def _texts(value: Any) -> tuple[str, ...]:
     known = isinstance(value, Sequence) and not isinstance(value, str)
     return tuple(each for each in value if isinstance(each, str)) if known else ()
+
+
+def _doubts(value: Any) -> Iterator[Doubt]:
+    """Read doubts; those of earlier versions are texts."""
+    for each in value if isinstance(value, list) else ():
+        noted = each if isinstance(each, Mapping) else {"Words": each}
+        if (words := _text(noted.get("Words"))) is not None:
+            yield Doubt(words, _text(noted.get("Subject")))

@@ -140,7 +140,7 @@ def test_a_model_for_simulated_heads_says_so_once(bids, model, tmp_path, monkeyp
     with pytest.warns(NotForScans, match="for simulated heads only, and the scans of bids") as told:
         results = run_cohort(bids, tmp_path / "out", model, TARGET)
     assert len([each for each in told if each.category is NotForScans]) == 1
-    assert [each.doubts for each in results] == 3 * [("of this scan",)]
+    assert [each.doubts for each in results] == 3 * [(Doubt("of this scan"),)]
 
 
 class TestCopies:
@@ -321,7 +321,9 @@ class TestWithAStub:
         assert run([TARGET, SECOND], odd) == ("failed", expected)
         assert [call[2] for call in odd.calls] == [(SECOND,)]
         # A target alone leaves what became of the other.
-        result = CohortResult("sub-01", "a", ("x", "y"), "done", 2.0, earlier={"x": ("odd",)})
+        result = CohortResult(
+            "sub-01", "a", ("x", "y"), "done", 2.0, earlier={"x": (Doubt("odd"),)}
+        )
         assert [result.on(each).seconds for each in ("x", "y")] == [0.0, 2.0]
         job = Recorder()
         assert run(SECOND, job) == ("done", expected | {SECOND: ("done", "n/a")})

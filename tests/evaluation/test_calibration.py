@@ -98,7 +98,7 @@ def test_what_is_unlike_the_calibration_is_told_and_bounded(model, heads):
         card = calibrated.card.model_copy(update={"expected_error": fits})
         with pytest.warns(UnlikeTraining, match="100 % of its voxels"):
             made = harmonize(replace(calibrated, card=card), scan, "prisma_st")
-        assert any("100 % of its voxels" in each for each in made.warnings)
+        assert any("100 % of its voxels" in each.words for each in made.warnings)
         assert made.provenance.warnings == made.warnings
         return float(made.expected_error.max())
 

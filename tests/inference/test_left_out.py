@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
+from napari_msp.errors import Doubt
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
@@ -50,7 +51,7 @@ def test_predictions_are_those_without_it(made, with_trace, saved_model, tmp_pat
     assert [str(each.message) for each in warned] == [f"{traced}: {SAYS}"]
     np.testing.assert_array_equal(found.sh.coefficients, expected.sh.coefficients)
     np.testing.assert_array_equal(found.b0, expected.b0)
-    assert found.warnings == (f"{traced}: {SAYS}", *expected.warnings)
+    assert found.warnings == (Doubt(SAYS, traced), *expected.warnings)
 
     with pytest.warns(DoubtfulScan):
         (dwi,) = harmonize_to_folder(
@@ -60,7 +61,7 @@ def test_predictions_are_those_without_it(made, with_trace, saved_model, tmp_pat
     stem = dwi.name.removesuffix("_dwi.nii.gz")
     for name in (f"{stem}_dwi.json", f"{stem}_model-sh_param-coefficients_dwimap.json"):
         sidecar = json.loads((dwi.parent / name).read_text())
-        assert f"{traced}: {SAYS}" in sidecar["Warnings"]
+        assert {"Subject": str(traced), "Words": SAYS} in sidecar["Warnings"]
 
 
 def test_maps_are_those_without_it(made, with_trace, tmp_path):

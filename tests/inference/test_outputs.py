@@ -17,6 +17,7 @@ from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import Rescaled, UnlikeTraining
 from napari_msp.inference.review_making import place_of
 from napari_msp.model_file import load_model, save_model
+from napari_msp.provenance import Provenance
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import tensor_maps
@@ -381,9 +382,10 @@ def test_all_that_was_warned_of_stands_in_the_sidecar(small_scan, saved_model, t
         warnings.simplefilter("always", UserWarning)
         harmonize_to_folder(dwi, saved_model, ["prisma_st"], tmp_path / "out")
     sidecar = json.loads((tmp_path / "out" / f"{STEM}_desc-prismastMsp_dwi.json").read_text())
-    assert set(sidecar["Warnings"]) == {str(each.message) for each in told}
+    made = Provenance.from_sidecar(sidecar)
+    assert {*made.warnings} == {each.message for each in told}
     for part in ("has no brain mask", "b = 3000 of the scan is not predicted"):
-        assert any(part in each for each in sidecar["Warnings"])
+        assert any(part in each.words for each in made.warnings)
 
 
 def test_every_target_and_the_table_are_among_what_is_said_at_once(

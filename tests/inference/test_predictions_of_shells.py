@@ -318,7 +318,7 @@ def test_a_chosen_shell_may_be_rescaled_though_another_is_nearer(make_model, sma
             make_model(), acquisition, "prisma_st", rescale_b_value=True, b_value=3000
         )
     assert found.image.rescaled_from == 3000
-    assert said in found.warnings[0]
+    assert said in found.warnings[0].words
     assert len(found.approximations) == 1  # the rescaling
 
 

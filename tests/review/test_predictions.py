@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.bids import HARMONIZED, describe_derivative
-from napari_msp.errors import RunJob, UserError
+from napari_msp.errors import Doubt, RunJob, UserError
 from napari_msp.identity import dataset_key
 from napari_msp.inference.review_maps import Without
 from napari_msp.review.measures import MEASURES, read_measures, robust_scores
@@ -73,7 +73,7 @@ def test_the_mean_that_earlier_versions_kept_is_not_read_as_the_median():
 
 
 def test_a_warning_counts(cohort, predict):
-    predict(cohort, "11", {"SNR": 25.5}, warnings=("its mean signal is odd",))
+    predict(cohort, "11", {"SNR": 25.5}, warnings=(Doubt("its mean signal is odd"),))
     entry = next(each for each in open_review(cohort).entries if each.subject == "sub-11")
     assert entry.risk == pytest.approx(np.hypot(3.0, 0), abs=0.5)
     assert entry.warnings == ("its mean signal is odd",)

@@ -53,13 +53,14 @@ class CohortResult:
     status: Status
     seconds: float
     reason: UserError | None = None
-    doubts: tuple[str, ...] = ()
-    earlier: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
+    earlier: Mapping[str, tuple[Doubt, ...]] = field(default_factory=dict)
 
     def message(self, words: Words = PYTHON) -> str:
         """Return reason and doubts on one line, in a front end's words."""
         reasons = [] if self.reason is None else [self.reason.phrase(words)]
-        return " ".join("; ".join([*reasons, *self.doubts]).split())
+        doubts = (each.beside(self.scan) for each in self.doubts)  # its row has the scan
+        return " ".join("; ".join([*reasons, *doubts]).split())
 
     def on(self, target: str) -> "CohortResult":
         """Return the result for one target."""
@@ -93,9 +94,9 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
         left, status, reason = _done(task, cancelled)
     seconds = time.perf_counter() - start
     earlier = _kept_doubts(task, [each for each in task.targets if each not in left])
-    doubts = _doubts(task, caught) if left else chain(*earlier.values())
+    doubts = tuple(dict.fromkeys(_doubts(task, caught) if left else chain(*earlier.values())))
     return CohortResult(
-        task.subject, task.scan, task.targets, status, seconds, reason, _said(task, doubts), earlier
+        task.subject, task.scan, task.targets, status, seconds, reason, doubts, earlier
     )
 
 
@@ -129,27 +130,23 @@ def _finished_meanwhile(task: Task) -> bool:
     return False
 
 
-def _said(task: Task, doubts: Iterable[str]) -> tuple[str, ...]:
-    """Return each doubt once, without the scan's name, which its row has."""
-    return tuple(dict.fromkeys(each.removeprefix(f"{task.dwi}: ") for each in doubts))
-
-
-def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[str]:
+def _doubts(task: Task, caught: Iterable[warnings.WarningMessage]) -> Iterator[Doubt]:
     """Yield a job's warnings about its scan, except what `run_cohort` said once about its model.
 
     Warnings about another scan, such as the target's own for a review's maps, do not count.
     """
     from napari_msp.inference.prepare import NotForScans, Rescaled
 
-    for doubt in (each.message for each in caught):
-        about = doubt.subject if isinstance(doubt, Doubt) else None
+    for warned in (each.message for each in caught if isinstance(each.message, UserWarning)):
+        doubt = warned if isinstance(warned, Doubt) else Doubt(str(warned))
+        about = doubt.subject
         of_another = about is not None and is_dwi(about) and Path(about) != task.dwi
         once = isinstance(doubt, NotForScans | Rescaled)  # the sidecar has the latter
-        if isinstance(doubt, UserWarning) and not once and not of_another:
-            yield str(doubt)
+        if not once and not of_another:
+            yield doubt
 
 
-def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[Doubt, ...]]:
     """Return the warnings given when finished predictions were made, by target, as `_doubts`."""
     if not targets:
         return {}
@@ -159,7 +156,7 @@ def _kept_doubts(task: Task, targets: Sequence[str]) -> dict[str, tuple[str, ...
     said_once = unfit_for(kept_model(task.model), task.dwi)
     kept = {each: _prediction(task, each) for each in targets}
     return {
-        target: _said(task, (each for each in found[1].warnings if each not in said_once))
+        target: tuple(each for each in found[1].warnings if each not in said_once)
         for target, found in kept.items()
         if found is not None
     }

@@ -17,7 +17,7 @@ from napari_msp.data.lattice import (
     resample_mask,
 )
 from napari_msp.device import choose_device, copied_to
-from napari_msp.errors import stop_if
+from napari_msp.errors import Doubt, stop_if
 from napari_msp.inference.prediction import Prediction, of_each
 from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import (
@@ -261,15 +261,16 @@ def _stored(
     )
 
 
-def _doubts(outside: float, name: str) -> tuple[str, ...]:
-    """Warn, and return a text, if too much of a prediction is outside the calibrated range."""
+def _doubts(outside: float, name: str) -> tuple[Doubt, ...]:
+    """Warn, and return the doubt, if too much of a prediction is outside the calibrated range."""
     if outside <= MOST_OUTSIDE:
         return ()
-    doubt = (
-        f"{name}: {100 * outside:.0f} % of its voxels lie outside of what the model's expected "
-        "error was calibrated on; there it is a guess, bounded by the largest that was known"
+    words = (
+        f"{100 * outside:.0f} % of its voxels lie outside of what the model's expected error was "
+        "calibrated on; there it is a guess, bounded by the largest that was known"
     )
-    warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    doubt = UnlikeTraining(words, name)
+    warnings.warn(doubt, stacklevel=3)
     return (doubt,)
 
 

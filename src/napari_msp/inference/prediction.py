@@ -13,7 +13,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Give, RunJob, UserError
+from napari_msp.errors import Advice, Doubt, Give, RunJob, UserError
 from napari_msp.identity import Person
 from napari_msp.image_files import ImageFile
 from napari_msp.networks.equation import contribution, second_stage
@@ -54,7 +54,7 @@ class Prediction(Scan):
     approximations
         Approximations applied to the input, in words.
     warnings
-        Doubts about the input, in words; also warned of as `DoubtfulScan` and `UnlikeTraining`.
+        Doubts about the input; also warned of as `DoubtfulScan` and `UnlikeTraining`.
     alpha
         α of eq. (1) with which `sh` was made; `at_alpha` returns others.
     branches
@@ -75,7 +75,7 @@ class Prediction(Scan):
     b0: FloatArray
     gradients: GradientTable
     approximations: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
     alpha: float = 1.0
     mean_signal: float | None = None
     branches: dict[str, SHImage | Any] = field(default_factory=dict)

@@ -73,8 +73,8 @@ class PreparedInput:
     approximations
         Approximations applied to the input, in words.
     warnings
-        All warnings about it, in words; readers of a prediction's sidecar, such as `cohort`, count
-        them as its warnings.
+        All doubts about it; readers of a prediction's sidecar, such as `cohort`, count them as its
+        warnings.
     goes_back
         Whether predictions are interpolated back to the scan's own voxels.
     mean_signal
@@ -86,7 +86,7 @@ class PreparedInput:
     image: GridImage
     rescaled_from: tuple[float | None, ...]
     approximations: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Doubt, ...]
     goes_back: bool = False
     mean_signal: tuple[float, ...] = ()
     options: Options = field(default_factory=Options)
@@ -144,15 +144,15 @@ def prepare_input(
         )
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
     acquisition.tell(acquisition.doubts)
-    said: tuple[str, ...] = ()
-    said_of_shells = _left_out(acquisition, chosen)
-    for left_out in said_of_shells:
-        warnings.warn(NotPredicted(left_out, acquisition.name), stacklevel=3)
+    name, said = acquisition.name, tuple[str, ...]()
+    of_shells = [NotPredicted(each, name) for each in _left_out(acquisition, chosen)]
+    for left_out in of_shells:
+        warnings.warn(left_out, stacklevel=3)
     for wanted, shell in chosen.items():
         rescaling = _rescaling(shell, wanted, options.rescale_b_value)
         said += rescaling
         for words in rescaling:
-            warnings.warn(Rescaled(words, acquisition.name), stacklevel=3)
+            warnings.warn(Rescaled(words, name), stacklevel=3)
         images[shell_name(wanted)] = fit_sh(
             acquisition,
             b_value=shell.b_value,
@@ -161,37 +161,35 @@ def prepare_input(
             rescale_to=wanted if rescaling else None,
         )
     image, resampling = _on_model_grid(model, into_grid(images), options)
-    mean_signal = _mean_signal(image, model, acquisition.name)
+    mean_signal = _mean_signal(image, model, name)
     unlike = (
         *_platform_doubts(model, scan),
         *(() if options.rescale_b_value else _b_value_doubts(chosen)),
         *_b0_doubts(model, acquisition),
         *_thin(image),
+        *_unlike(mean_signal, model),
     )
-    doubts = tuple(f"{acquisition.name}: {each}" for each in unlike)
-    doubts += _doubts(mean_signal, model, acquisition.name)
-    for doubt in doubts:
-        warnings.warn(doubt, UnlikeTraining, stacklevel=3)
-    unfit = unfit_for(model, acquisition.path)
-    for doubt in unfit:
-        warnings.warn(doubt, NotForScans, stacklevel=3)
+    of_model = [UnlikeTraining(each, name) for each in unlike]
+    of_model += unfit_for(model, acquisition.path)
+    for doubt in of_model:
+        warnings.warn(doubt, stacklevel=3)
     schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
-    of_scan = (f"{acquisition.name}: {each}" for each in (*said_of_shells, *schemes) if each)
-    doubts = (*map(str, acquisition.doubts), *of_scan, *doubts, *unfit)
+    of_schemes = (Doubt(each, name) for each in schemes if each)
+    doubts = (*acquisition.doubts, *of_shells, *of_schemes, *of_model)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
     done = said + resampling
     return PreparedInput(scan, image, rescaled, done, doubts, goes_back, mean_signal, options)
 
 
-def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
-    """Return a text if a model is for simulated heads only and a scan is not known to be simulated.
+def unfit_for(model: Model, scan: Path | None) -> tuple[NotForScans, ...]:
+    """Return a doubt if a model is for simulated heads and a scan is not known to be simulated.
 
     The words are the same for all scans, so that for many it can be reported once.
     """
     if model.card.for_scans or known_simulated(scan):
         return ()
-    return (f"{only_simulated(model)}; this scan is not known to be simulated",)
+    return (NotForScans(f"{only_simulated(model)}; this scan is not known to be simulated"),)
 
 
 def only_simulated(model: Model) -> str:
@@ -407,14 +405,12 @@ def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
         )
 
 
-def _doubts(shifts: tuple[float, ...], model: Model, name: str) -> tuple[str, ...]:
-    found = []
+def _unlike(shifts: tuple[float, ...], model: Model) -> Iterator[str]:
+    """Report shells whose mean signal is far from the training subjects'."""
     for shift, b_value in zip(shifts, model.card.sh.b_values, strict=True):
         if abs(shift) > UNUSUAL_SHIFT:
             at = f" at b = {b_value:.0f}" if len(shifts) > 1 else ""
-            found.append(
-                f"{name}: its mean signal{at} lies {shift:+.1f} deviations from the training "
-                "subjects'; the model may not be valid for this scan (check mask, b-value and "
-                "protocol)"
+            yield (
+                f"its mean signal{at} lies {shift:+.1f} deviations from the training subjects'; "
+                "the model may not be valid for this scan (check mask, b-value and protocol)"
             )
-    return tuple(found)

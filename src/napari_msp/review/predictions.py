@@ -407,7 +407,7 @@ def _entry(
         truth=truth,
         provenance=made,
         numbers={**numbers_in(known.numbers), **read_measures(content)},
-        warnings=made.warnings,
+        warnings=made.said,
         without="" if scan is not None else not_there(made.sources[0] if made.sources else ""),
     )
 

@@ -152,7 +152,7 @@ class Compared:
         of: dict[str, list[str]] = {}
         for name, scan in self.predictions.items():
             made = scan.provenance
-            for words in () if made is None else (*made.approximations, *made.warnings):
+            for words in () if made is None else (*made.approximations, *made.said):
                 of.setdefault(words, []).append(name)
         found += [f"{', '.join(names)}: {words}" for words, names in of.items()]
         doubts = doubts_of_truth(self.truth, self.comparison)

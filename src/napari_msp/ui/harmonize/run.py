@@ -143,7 +143,7 @@ class Predicted:
 def notes_of(prediction: Prediction) -> tuple[str, ...]:
     """Return the notes that a user must know about a prediction."""
     scan, model = prediction.source, prediction.model
-    notes = (*prediction.warnings, *prediction.approximations)
+    notes = (*map(str, prediction.warnings), *prediction.approximations)
     if scan is None or model is None or scan.platform in ("", model.card.input):
         return notes
     doubt = f"{prediction.label} is for scans of {model.card.input}; this is {scan.platform}."
