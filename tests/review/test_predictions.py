@@ -98,6 +98,14 @@ def test_scan_and_truth_are_found_through_the_dataset(cohort, tmp_path):
     entries = {entry.subject: entry for entry in open_review(cohort).entries}
     assert (entries["sub-05"].scan, entries["sub-05"].truth) == (scan, truth)
     assert (entries["sub-06"].scan, entries["sub-06"].truth) == (None, None)
+    runs = [truth.with_name(f"sub-05_ses-prisma_acq-st_run-{n}_dwi.nii.gz") for n in (2, 1)]
+    truth.rename(runs[0])
+    runs[1].touch()
+    [entry] = [each for each in open_review(cohort).entries if each.subject == "sub-05"]
+    assert entry.truth == runs[1]
+    runs[1].rename(truth.with_name("sub-05_ses-prisma_acq-st_dir-AP_dwi.nii.gz"))
+    [entry] = [each for each in open_review(cohort).entries if each.subject == "sub-05"]
+    assert entry.truth is None  # which of two protocols it is, nothing says
 
 
 def test_predictions_of_two_datasets_in_one_folder_keep_their_own_scans(tmp_path, predict):

@@ -442,7 +442,10 @@ class _Sources:
             return None
 
     def truth(self, scan: Path, target: str) -> Path | None:
-        """Return the subject's scan on the target; None if there is none, or several."""
+        """Return the subject's scan on the target; None if there is none, or several protocols.
+
+        Of several runs it is that of the same number as the scan's, else the first.
+        """
         root = dataset_root(scan)
         if root is None:
             return None
@@ -451,8 +454,15 @@ class _Sources:
             self._scans[root, subject] = {}
             with suppress(UserError):  # a folder that may not be listed shows no truth
                 self._scans[root, subject] = _platforms(scans_in(root, subject))
-        found = self._scans[root, subject].get(target, [])
-        return found[0] if len(found) == 1 else None
+        found = sorted(self._scans[root, subject].get(target, []))
+        if len({tuple(_without_run(each).items()) for each in found}) != 1:
+            return None
+        run = entities(scan).get("run")
+        return next((each for each in found if entities(each).get("run") == run), found[0])
+
+
+def _without_run(scan: Path) -> dict[str, str]:
+    return {name: value for name, value in entities(scan).items() if name != "run"}
 
 
 def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
