@@ -384,8 +384,8 @@ def test_of_several_shells_one_is_compared_and_another_a_choice_away(
         assert list(shown.predictions.values()) == images
         assert shown.truth is true
         legend = " ".join(viewer.canvas.overlays[LEGEND].text.split())
-        assert f"b = {shell} s/mm²" in legend
-        assert f"b = {shell} s/mm²" in shown.caption("axial", 3)
+        assert f"b = {shell}" in legend  # of the input at another one, the predictions'
+        assert f"b = {shell}" in shown.caption("axial", 3)
         assert "× 10⁻⁵ SH units²" in legend  # as in the table
         for image, metrics in zip(images, compare.comparing.numbers.values(), strict=True):
             inside = image.mask & true.mask

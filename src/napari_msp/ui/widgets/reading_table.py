@@ -42,8 +42,7 @@ class _Rows(QStyledItemDelegate):
     def initStyleOption(self, option: Any, index: Any) -> None:  # noqa: N802 - Qt's name
         super().initStyleOption(option, index)
         if self.parent().is_high(index.row()):
-            option.displayAlignment = Qt.AlignRight | Qt.AlignBottom
-            option.text = option.text if index.column() else ""
+            option.text = f"\N{LINE SEPARATOR}{option.text}" if index.column() else ""
 
     def paint(self, painter: Any, option: Any, index: Any) -> None:
         super().paint(painter, option, index)
@@ -55,7 +54,7 @@ class _Rows(QStyledItemDelegate):
         left, metrics = table.columnViewportPosition(0) + MARGIN // 4, option.fontMetrics
         room = table.viewport().width() - MARGIN
         high = metrics.lineSpacing()
-        line = QRect(left, option.rect.bottom() - 2 * high, room, high)
+        line = QRect(left, option.rect.center().y() - high, room, high)
         is_chosen = bool(option.state & QStyle.State_Selected)
         painter.save()
         painter.setClipRect(option.rect)
@@ -91,6 +90,7 @@ class ReadingTable(QTableWidget):
         super().__init__()
         self._copy, self._widths, self._most_rows = copy, widths, most_rows
         self._filled: tuple[Sequence[Text], Sequence[Sequence[Text]]] = (), ()
+        self._high: list[int] = []
         self.setAccessibleName(name)
         self.setEditTriggers(QAbstractItemView.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectRows)
@@ -145,15 +145,17 @@ class ReadingTable(QTableWidget):
     def _fit_rows(self, width: int) -> None:
         """Make rows higher whose names do not fit into a column of `width` pixels."""
         metrics, room = self.fontMetrics(), width - MARGIN
-        one = self.verticalHeader().defaultSectionSize()
+        one, self._high = self.verticalHeader().defaultSectionSize(), []
         for number, row in enumerate(self._filled[1]):
             long = len(row) > 1 and metrics.horizontalAdvance(row[0][0]) > room
-            self.setRowHeight(number, one + metrics.lineSpacing() * long)
+            two = max(one, 2 * metrics.lineSpacing() + MARGIN // 2)
+            self.setRowHeight(number, two if long else one)
+            self._high += [number] if long else []
         self.updateGeometry()
 
     def is_high(self, row: int) -> bool:
         """Return whether a row's name has a line of its own."""
-        return bool(self.rowHeight(row) > self.verticalHeader().defaultSectionSize())
+        return row in self._high
 
     def _fill_again(self, before: Sequence[Sequence[Text]]) -> None:
         with signals_blocked(self.model()):  # else columns are measured again for each
