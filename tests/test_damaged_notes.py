@@ -84,8 +84,9 @@ def test_the_same_model_is_the_same_file(model, tmp_path):
 
 
 CARDS: dict[str, tuple[Any, str | None]] = {
-    "deep": (DEEP, "in each other"),
-    "a deep option": (lambda c: c["training"].update(x=json.loads("[" * 99 + "]" * 99)), "in each"),
+    "deep": (DEEP, "objects are nested"),
+    "a deep option": (lambda c: c["training"].update(x=json.loads("[" * 99 + "]" * 99)), "are "
+    "nested"),
     "a huge number": ('{"alpha": ' + "9" * 5000 + "}", "5000 digits"),
     "a list": ("[]", "card is not valid"),
     "two alphas": ('{"alpha": 1, "alpha": 0}', "stands for two values"),
@@ -198,7 +199,7 @@ def plan(heads) -> Plan:
 
 PLANS: dict[str, tuple[Any, str]] = {
     "nothing": (b"", "is damaged"),
-    "deep": (DEEP, "in each other"),
+    "deep": (DEEP, "objects are nested"),
     "a list": ("[]", "is damaged"),
     "empty": ("{}", "an earlier version"),
     "scans as a list": (lambda p: p.update(scans=[]), "scans"),

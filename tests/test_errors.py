@@ -82,7 +82,7 @@ PHRASES: list[tuple[Remedy, str, str]] = [
         "make cubes with `the page import, <voxel_size: auto>`",
     ),
     (Overwrite(), "replace it with force=True", "replace it with <force: True>"),
-    (Resume(), "go on with resume=True", "go on with <resume: True>"),
+    (Resume(), "continue with resume=True", "continue with <resume: True>"),
     (
         Resample(),
         "interpolate the SH image to that size with resample=True",
@@ -90,8 +90,8 @@ PHRASES: list[tuple[Remedy, str, str]] = [
     ),
     (
         RescaleBValue(),
-        "bring the signal there with rescale_b_value=True (an approximation)",
-        "bring the signal there with <rescale_b_value: True> (an approximation)",
+        "rescale the signal with rescale_b_value=True (an approximation)",
+        "rescale the signal with <rescale_b_value: True> (an approximation)",
     ),
     (
         CountAsB0(60.0),
@@ -146,7 +146,7 @@ def test_errors_that_stand_together_are_one_with_all_remedies() -> None:
     assert together([shell]) is shell
     made = together([shell, size, file])
     assert str(made) == (
-        "a.nii: has b = 1; has wide voxels; b.nii: exists already; bring the signal there with "
+        "a.nii: has b = 1; has wide voxels; b.nii: exists already; rescale the signal with "
         "rescale_b_value=True (an approximation), and interpolate the SH image to that size with "
         "resample=True, and replace it with force=True"
     )

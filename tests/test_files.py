@@ -36,10 +36,10 @@ from napari_msp.strict_json import DEEPEST, LARGEST, parse_json, read_json, read
 BAD_JSON: dict[str, tuple[str | bytes, str]] = {
     "nothing": ("", "Expecting value"),
     "half": ('{"a": ', "Expecting value"),
-    "deep lists": ("[" * 100_000, "in each other"),
-    "deep objects": ('{"a":' * 100_000, "in each other"),
-    "closed deep lists": ("[" * 100_000 + "]" * 100_000, "in each other"),
-    "a little too deep": ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "in each other"),
+    "deep lists": ("[" * 100_000, "objects are nested"),
+    "deep objects": ('{"a":' * 100_000, "objects are nested"),
+    "closed deep lists": ("[" * 100_000 + "]" * 100_000, "objects are nested"),
+    "a little too deep": ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "objects are nested"),
     "many digits": ("9" * 5000, "5000 digits"),
     "many negative digits": ("-" + "9" * 5000, "5000 digits"),
     "2**64": (str(2**64), "20 digits"),
@@ -318,7 +318,9 @@ def test_a_full_disk_is_said_of_the_file_that_was_wanted(number, tmp_path):
         raise OSError(number, os.strerror(number), *([str(path)] if path else []))
 
     with (
-        pytest.raises(UserError, match=r"out\.txt: cannot be written \(.*\); make room") as caught,
+        pytest.raises(
+            UserError, match=r"out\.txt: cannot be written \(.*\); free some space"
+        ) as caught,
         atomic_path(tmp_path / "out.txt") as temporary,
     ):
         temporary.write_text("half")
@@ -388,7 +390,7 @@ def test_a_linked_folder_stays_linked(tmp_path):
 
 def test_a_link_that_leads_nowhere_is_told(tmp_path):
     (tmp_path / "out").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is a link that leads nowhere; make what") as error:
+    with pytest.raises(UserError, match="is a broken link; create its") as error:
         write_json(tmp_path / "out/a.json", {})
     assert error.value.subject == str(tmp_path / "out")
 

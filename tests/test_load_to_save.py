@@ -153,7 +153,7 @@ def test_saving_replaces_nothing_unasked(dwi: Path, tmp_path: Path) -> None:
 
 def test_a_name_too_long_for_what_is_made_of_it_is_named(dwi: Path, tmp_path: Path) -> None:
     scan = replace(load_scan(dwi), path=tmp_path / f"sub-{'x' * 235}_dwi.nii.gz")
-    with pytest.raises(UserError, match=r"dwimap\.nii\.gz is too long a name; sh") as e:
+    with pytest.raises(UserError, match=r"dwimap\.nii\.gz is too long; sh") as e:
         scan.save(tmp_path / "maps")
     assert e.value.subject == str(tmp_path / "maps")
     assert not (tmp_path / "maps").exists()

@@ -128,7 +128,7 @@ def misplaced(path: str | Path) -> str:
     for folder in absolute(path).parents:
         key, _, label = folder.name.partition("-")
         if key in {"sub", "ses"} and label.lstrip("0") != named.get(key, label).lstrip("0"):
-            return f"lies in the folder {folder.name} and is named {key}-{named[key]}"
+            return f"is in the folder {folder.name} but named {key}-{named[key]}"
         if key == "sub":
             break
     return ""
@@ -336,7 +336,7 @@ def refuse_among_scans(root: Path, out: Path, field: str) -> None:
     inside = out.relative_to(root).parts if out.is_relative_to(root) else (".",)
     if not inside or inside[0].startswith("sub-"):
         remedy = Advice("give derivatives/NAME in the dataset, or another folder")
-        raise UserError("has the scans that are to be harmonized", out, field, remedy)
+        raise UserError("contains the scans to be harmonized", out, field, remedy)
 
 
 def describe_derivative(

@@ -151,7 +151,7 @@ class Resume(Allow):
     """Continue from a checkpoint."""
 
     parameter: ClassVar[str] = "resume"
-    why: str = "go on"
+    why: str = "continue"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class RescaleBValue(Allow):
     """Rescale the signal to another b-value."""
 
     parameter: ClassVar[str] = "rescale_b_value"
-    why: str = "bring the signal there"
+    why: str = "rescale the signal"
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Write it, and that it is an approximation."""
@@ -442,8 +442,8 @@ class Doubt(UserWarning):
 
     Examples
     --------
-    >>> str(Doubt("is passed over", "dwi.nii.gz"))
-    'dwi.nii.gz: is passed over'
+    >>> str(Doubt("is left out", "dwi.nii.gz"))
+    'dwi.nii.gz: is left out'
     """
 
     def __init__(

@@ -255,7 +255,7 @@ def _refuse_folder(path: Path) -> None:
         raise _unwritable(path, error) from error
     if there:
         raise UserError(
-            "is a folder where a file is to be", path, remedy=Advice("choose another name")
+            "is a folder, but should be a file", path, remedy=Advice("choose another name")
         )
 
 
@@ -264,11 +264,11 @@ def _unwritable(path: Path, error: OSError) -> UserError:
         return no_room(path, error.strerror)
     if error.errno == errno.ENAMETOOLONG:
         remedy = Advice("shorten what it begins with, such as the scan's name")
-        return UserError(f"{path.name} is too long a name", path.parent, remedy=remedy)
+        return UserError(f"the name {path.name} is too long", path.parent, remedy=remedy)
     link = next((each for each in (path, path.parent) if each.is_symlink()), None)
     if error.errno == errno.EEXIST and link is not None:
-        remedy = Advice("make what it leads to, or choose another folder")
-        return UserError("is a link that leads nowhere", link, remedy=remedy)
+        remedy = Advice("create its target, or choose another folder")
+        return UserError("is a broken link", link, remedy=remedy)
     remedy = Advice("choose a folder that you may write to")
     return UserError(f"cannot write here ({error.strerror})", path, remedy=remedy)
 
@@ -278,7 +278,7 @@ def no_room(path: str | Path, reason: str | None) -> UserError:
     return UserError(
         f"cannot be written ({reason})",
         path,
-        remedy=Advice("make room, or choose a folder on another disk"),
+        remedy=Advice("free some space, or choose a folder on another disk"),
     )
 
 
@@ -318,7 +318,7 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
             raise _unwritable(folder, error) from error
         shutil.rmtree(older, ignore_errors=True)
         if older.exists():
-            said = "what was here before could not be removed wholly; remove it yourself"
+            said = "the earlier contents could not be removed completely; remove them yourself"
             warnings.warn(Doubt(said, older), stacklevel=4)
 
 
@@ -386,7 +386,7 @@ def _taken(lock: Path, path: Path, wait: bool) -> int:
                 return file
             os.close(file)
             remedy = Advice("wait, stop it, or choose another name")
-            raise UserError("another process works on it", path, remedy=remedy) from error
+            raise UserError("another process is working on it", path, remedy=remedy) from error
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), lock.stat()):
                 return file

@@ -38,7 +38,7 @@ def explain(error: BaseException) -> UserError:
     if isinstance(error, OSError):
         advice = "check space and permissions"
         if isinstance(error, FileNotFoundError):
-            advice = "see whether it is still there"
+            advice = "check that it still exists"
         elif error.errno == errno.ENAMETOOLONG:
             advice = "choose a shorter name"
         return UserError(
@@ -48,7 +48,7 @@ def explain(error: BaseException) -> UserError:
         )
     if _is_device(error):
         return DeviceLost(
-            f"the GPU failed or is gone ({_line(error)})",
+            f"the GPU failed or disappeared ({_line(error)})",
             remedy=either(ComputeOnCPU(), Advice("start the program again")),
         )
     return Unexpected(f"{type(error).__name__}: {_line(error)}")
@@ -57,7 +57,7 @@ def explain(error: BaseException) -> UserError:
 def unreadable(path: str | Path, error: OSError, field: str | None = None) -> UserError:
     """Return the error for an unreadable file: lacking permission does not mean damage."""
     denied = isinstance(error, PermissionError)
-    remedy = "ask its owner for the right to read it" if denied else "check the path"
+    remedy = "ask its owner for read permission" if denied else "check the path"
     return UserError(f"cannot be read ({error.strerror})", path, field, Advice(remedy))
 
 

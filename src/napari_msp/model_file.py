@@ -273,14 +273,14 @@ def load_model(path: str | Path) -> Model:
         networks[target] = network
     known = {*networks, *([SHARED] if card.first_stages == "shared" else [])}
     if any(name.split("/")[0] not in known for name in weights):
-        raise _unusable("has weights of what is no target", path)
+        raise _unusable("has weights for something that is not a target", path)
     _check_finite(path, weights)
     _check_digest(card, text, weights, path)
     card = card.model_copy(update={"sha256": ""})
     try:
         return Model(card, ModelNetwork(networks, card.alpha), path, digest)
     except KeyError as error:  # torch reserves some names
-        raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
+        raise _unusable(f"a target cannot have this name ({first_reason(error)})", path) from error
 
 
 def kept_model(path: str | Path) -> Model:
@@ -354,7 +354,7 @@ def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
         raise _unusable(f"is not a safetensors file ({error})", path) from error
     text = metadata.get("card", "")
     if not text:
-        raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
+        raise UserError("is not a napari-msp model", path, "model", RunJob("train", "train one"))
     try:
         _check_kin(parse_json(text), path)  # which sees fields that pydantic ignores
         card = ModelCard.model_validate_json(text, strict=True)
@@ -376,15 +376,15 @@ def _check_kin(content: Any, path: Path) -> None:
     sh = content.get("sh")
     order = sh.get("order") if isinstance(sh, dict) else None
     if isinstance(order, int) and order != ORDER:
-        problem = f"its SH images are of order {order}, and here they are of order {ORDER}"
-        raise UserError(problem, path, "model", Advice("take a model of that order"))
+        problem = f"its SH images have order {order}, but this version needs order {ORDER}"
+        raise UserError(problem, path, "model", Advice("use a model of that order"))
 
 
 def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], path: Path) -> None:
     """Check that card and weights are as they were written."""
     said = {"card": text.replace(card.sha256, "", 1)}
     if card.sha256 and card.sha256 != digest_of(said, weights):
-        raise _unusable("is damaged: it is not as it was written", path)
+        raise _unusable("is damaged: its content changed after it was written", path)
 
 
 # --- Tensors in a file ------------------------------------------------------------------------

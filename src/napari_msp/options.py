@@ -116,11 +116,13 @@ class Options:
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
             raise UserError(
-                f"{self.tile} voxels are no tile", field="tile", remedy=Advice("give at least 1")
+                f"{self.tile} is not a valid tile size",
+                field="tile",
+                remedy=Advice("give at least 1"),
             )
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise UserError(
-                f"{self.memory:g} GiB is no memory",
+                f"{self.memory:g} GiB is not a valid amount of memory",
                 field="memory",
                 remedy=Advice("give more than 0"),
             )

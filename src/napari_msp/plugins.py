@@ -41,7 +41,7 @@ def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
             f"cannot be loaded ({type(error).__name__}: {error})", entry.value, remedy=UPDATE
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"is no {base.__name__}", entry.value, remedy=UPDATE)
+        raise UserError(f"is not a {base.__name__}", entry.value, remedy=UPDATE)
     return found
 
 

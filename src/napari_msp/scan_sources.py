@@ -87,12 +87,12 @@ def _joined(scans: Sequence[Scan]) -> Scan:
     for scan in sorted(scans, key=lambda scan: scan.b_value or 0.0):
         path = scan.path or "scan"
         if scan.acquisition is not None:
-            raise UserError("is no SH image", path, remedy=Advice("give a DWI alone"))
+            raise UserError("is not an SH image", path, remedy=Advice("give only the DWI"))
         if scan.shells[0] in images:
-            problem = f"has b = {scan.shells[0]}, as another of them has"
+            problem = f"has b = {scan.shells[0]}, like another of these images"
             raise UserError(problem, path, remedy=Advice("give one SH image for each shell"))
         if not scan.lattice.matches(first.lattice) or scan.subject != first.subject:
-            problem = f"is not of the same scan as {first.path}"
+            problem = f"does not belong to the same scan as {first.path}"
             raise UserError(problem, path, remedy=Advice("give the shells of one scan"))
         images[scan.shells[0]] = scan.image
     return replace(first, given_sh=images)
@@ -144,8 +144,8 @@ def as_scan(
     elif isinstance(scan, SHImage | Mapping):
         known = Scan(given_sh=scan)
     else:
-        remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh gives")
-        raise UserError(f"is a {type(scan).__name__}, and no scan", "scan", remedy=remedy)
+        remedy = Advice("give its file, or what load_acquisition, load_sh or fit_sh returns")
+        raise UserError(f"is a {type(scan).__name__}, not a scan", "scan", remedy=remedy)
     if known.given_sh is not None:
         several = isinstance(known.given_sh, Mapping)
         given = known.given_sh if isinstance(known.given_sh, Mapping) else {0: known.given_sh}
@@ -154,8 +154,8 @@ def as_scan(
             known = replace(known, given_sh=usable if several else usable[0])
     counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
     if counted is not None and b0_threshold not in (None, counted):
-        problem = f"is open already, with b ≤ {counted:g} counted as b=0"
-        remedy = Advice("give the threshold where the scan is opened")
+        problem = f"is already open, with b ≤ {counted:g} counted as b=0"
+        remedy = Advice("give the threshold when opening the scan")
         raise UserError(problem, known.owner, "b0_threshold", remedy)
     one = None if b_value is None or np.ndim(b_value) else wanted_b_values(b_value)[0]
     return known if one is None else known.at_shell(one)

@@ -113,11 +113,11 @@ def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:
         raise ValueError(_TOO_DEEP) from error
     for text in _texts(read):
         if _NO_TEXT.search(text):
-            raise ValueError(f"{_short(text)} has a character that no text has")
+            raise ValueError(f"{_short(text)} has a character that is not allowed")
     return read
 
 
-_TOO_DEEP = f"more than {DEEPEST} lists or objects are in each other"
+_TOO_DEEP = f"more than {DEEPEST} lists or objects are nested"
 
 
 def _whole(text: str) -> int:

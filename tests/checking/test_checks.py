@@ -232,7 +232,7 @@ class TestGradients:
         ("directions", "why"),
         [
             ([(np.cos(a), np.sin(a), 0) for a in np.linspace(0, 3, 45)], "lie in one plane"),
-            ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 45)], "are too much alike"),
+            ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 45)], "are too similar"),
         ],
     )
     def test_directions_that_are_too_poor(self, dataset, scan, directions, why):

@@ -367,11 +367,11 @@ class TestWithAStub:
         (bids / "dataset_description.json").write_text("{}")
         before, job = sorted(bids.rglob("*")), Recorder()
         for out in (bids, bids / "sub-01", bids / "sub-01/ses-ge/new"):
-            with pytest.raises(UserError, match="has the scans that are to be harmon") as refusal:
+            with pytest.raises(UserError, match="contains the scans to be harmon") as refusal:
                 run_cohort(bids, out, model, TARGET, job=job)
             assert refusal.value.field == "out_dir"
             scan = next(bids.rglob("*_dwi.nii.gz"))
-            with pytest.raises(UserError, match="has the scans that are to be harmon"):
+            with pytest.raises(UserError, match="contains the scans to be harmon"):
                 harmonize_to_folder(scan, model, [TARGET], out)
         assert (sorted(bids.rglob("*")), job.calls) == (before, [])
         run_cohort(bids, bids / "derivatives/msp", model, TARGET, participants=["01"], job=job)
@@ -499,11 +499,11 @@ class TestForReal:
         results = run_cohort(bids, out, model, TARGET)
         assert read == [model]  # not for every scan
         assert [result.status for result in results] == ["done", "failed", "done"]
-        assert "deviations from the training subjects" in results[0].message()  # a warning
+        assert "standard deviations from the training subjects" in results[0].message()  # a warning
         assert re.search(message("sub-02_ses-ge_acq-st_dwi.bvec", "missing"), results[1].message())
 
         dwi = bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
-        with pytest.warns(UserWarning, match="deviations from the training"):
+        with pytest.warns(UserWarning, match="standard deviations from the training"):
             [alone] = harmonize_to_folder(dwi, load_model(model), [TARGET], tmp_path / "alone")
         written = out / "sub-01/ses-ge/dwi" / alone.name
         np.testing.assert_array_equal(nib.load(written).get_fdata(), nib.load(alone).get_fdata())
@@ -762,5 +762,5 @@ def test_the_screen_says_what_is_doubtful_of_each_subject(bids, model, tmp_path,
     for subject, line in zip(("sub-01", "sub-03"), said, strict=True):
         scan = f"{subject}/ses-ge/dwi/{subject}_ses-ge_acq-st_dwi.nii.gz"
         assert line.startswith(f"napari-msp: warning: {scan}: ")
-        assert "deviations from the training subjects" in line
+        assert "standard deviations from the training subjects" in line
         assert str(bids) not in line  # the scan is named once

@@ -150,10 +150,10 @@ def test_few_directions_are_enough_for_maps_alone(directions, order, study, mode
         np.savetxt(table, np.atleast_2d(np.loadtxt(table))[:, kept], fmt="%.9g")
     predict = ("harmonize", scan, "--model", model, "--target", "prisma_st")
     line = refused(tmp_path, *predict, "--out", tmp_path / "out")
-    assert f"highest order possible is {order}" in line
+    assert f"highest possible order is {order}" in line
     answer = call("maps", scan, "--out", tmp_path / "maps")
     assert answer.status == 0
-    assert any(f"SH are of order {order}" in line for line in answer.warnings)
+    assert any(f"SH have order {order}" in line for line in answer.warnings)
 
 
 @pytest.mark.parametrize("keep", ["b-value", "mask shape", "one voxel", "one slice"])

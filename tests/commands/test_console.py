@@ -91,8 +91,8 @@ def test_a_log_that_takes_no_more_ends_nothing(capsys):
     said = capsys.readouterr()
     assert said.out == "first\nsecond\n"
     assert said.err == (
-        "napari-msp: warning: /dev/full: takes no more (No space left on device); "
-        "no log from here on\n"
+        "napari-msp: warning: /dev/full: cannot be written (No space left on device); "
+        "logging stops here\n"
     )
 
 

@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_line(command, size, study, model, harmonized, tmp_pa
     assert answer.status == 2, answer
     assert len(complaints) == 1, answer.errors
     assert "File too large" in answer.errors[-1]
-    assert "make room" in answer.errors[-1], answer.errors
+    assert "free some space" in answer.errors[-1], answer.errors
     left = {name.split("/")[1] for name in contents(tmp_path) if name != "out"}
     assert left <= KEPT.get(command, set())
 

@@ -178,7 +178,7 @@ def test_completion_knows_every_command(shell, capsys):
         (
             "harmonize",
             UserError("has b = 2000", "a.nii", None, RescaleBValue()),
-            "a.nii: has b = 2000; bring the signal there with --b-value rescale (an approximation)",
+            "a.nii: has b = 2000; rescale the signal with --b-value rescale (an approximation)",
         ),
         (
             "compare",

@@ -763,10 +763,10 @@ class TestChoices:
         told = [each for each in findings if "left out" in each.problem]
         assert [each.severity for each in told] == ["error", "error"]
         assert sorted(each.problem.partition("(")[2] for each in told) == [
-            "lies in the folder ses-a and is named ses-c)",
-            "lies in the folder sub-2 and is named sub-1)",
+            "is in the folder ses-a but named ses-c)",
+            "is in the folder sub-2 but named sub-1)",
         ]
-        with pytest.warns(DoubtfulScan, match="lies in the folder sub-2 and is named sub-1"):
+        with pytest.warns(DoubtfulScan, match="is in the folder sub-2 but named sub-1"):
             load_acquisition(root / f"{wrong[0]}_dwi.nii.gz")
 
     def test_a_run_that_nobody_has(self, lay: Callable[..., Path]) -> None:

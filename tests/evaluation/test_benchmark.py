@@ -213,7 +213,7 @@ def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
 
 
 def test_one_process_at_a_time(heads, tmp_path):
-    with reserved(tmp_path), pytest.raises(UserError, match="another process works on it"):
+    with reserved(tmp_path), pytest.raises(UserError, match="another process is working on it"):
         evaluate(heads, tmp_path, methods=SHOWN, device="cpu")
 
 

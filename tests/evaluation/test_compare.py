@@ -213,7 +213,7 @@ def spoil_volumes(images, paths):
         (spoil_position, r"MSP: its brain overlaps only 0 % with .*; give scans of one head"),
         (spoil_subject, r"sub-02_msp.*is of sub-02 but .* is of sub-01; give images of one head"),
         (spoil_existence, r"gone_dwimap\.nii\.gz: there is no such file"),
-        (spoil_volumes, r"msp_dwimap.* is no SH image's"),
+        (spoil_volumes, r"msp_dwimap.* is not that of an SH image"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(

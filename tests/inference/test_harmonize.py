@@ -273,7 +273,7 @@ def test_scan_unlike_the_training_is_said_so(make_model, small_scan, tmp_path):
     ge = statistics["ge_st"]
     statistics["ge_st"] = ge.model_copy(update={"mean": [9.0, *ge.mean[1:]]})
     odd = replace(model, card=model.card.model_copy(update={"standardisation": statistics}))
-    with pytest.warns(UnlikeTraining, match="deviations from the training") as warned:
+    with pytest.warns(UnlikeTraining, match="standard deviations from the training") as warned:
         prediction = harmonize(odd, small_scan().load(tmp_path), "prisma_st")
     assert prediction.warnings == (warned[0].message,)
 
@@ -358,11 +358,11 @@ class TestUnlikeTheTrainingScans:
         self, make_model, small_scan, tmp_path, b_value, off
     ):
         acquisition = small_scan(b_values=(b_value,)).load(tmp_path)
-        said = f"b = {b_value:.0f} is taken for the model's 1200 s/mm².* {off} % off"
+        said = f"b = {b_value:.0f} is used as the model's 1200 s/mm².* {off} % off"
         with pytest.warns(UnlikeTraining, match=said):
             near = prepare_input(make_model(), acquisition)
         assert near.approximations == ()
-        assert any("is taken for" in each.words for each in near.warnings)
+        assert any("is used as" in each.words for each in near.warnings)
         with pytest.warns(Rescaled, match=f"b = {b_value:.0f} rescaled to 1200"):
             rescaled = prepare_input(make_model(), acquisition, rescale_b_value=True)
         assert f"b = {b_value:.0f} rescaled to 1200" in rescaled.approximations[0]
@@ -380,9 +380,9 @@ class TestUnlikeTheTrainingScans:
     @pytest.mark.parametrize(
         ("stem", "scanner", "said"),
         [
-            ("sub-01_ses-prisma_acq-st", "", "prisma_st by its name"),
-            ("sub-01_ses-02_acq-prisma", "", "02_prisma by its name: prisma_st is"),
-            ("sub-01_ses-02", "Prisma_fit", "Prisma_fit by its sidecar: prisma_st is"),
+            ("sub-01_ses-prisma_acq-st", "", "prisma_st according to its name"),
+            ("sub-01_ses-02_acq-prisma", "", "02_prisma according to its name: prisma_st is"),
+            ("sub-01_ses-02", "Prisma_fit", "Prisma_fit according to its sidecar: prisma_st is"),
             ("sub-01_ses-mr750_acq-64dir", "Signa HDxt", ""),  # how others call the model's input
             ("sub-01_ses-02_acq-st", "", ""),
             ("sub-01_ses-ge2_acq-sa", "", ""),  # as connectom_sa: a protocol is no scanner
@@ -396,7 +396,7 @@ class TestUnlikeTheTrainingScans:
         if not said:
             assert prepare_input(make_model(), path).warnings == ()
             return
-        with pytest.warns(UnlikeTraining, match=f"is of {said}.* from ge_st") as told:
+        with pytest.warns(UnlikeTraining, match=f"is from {said}.* from ge_st") as told:
             prepared = prepare_input(make_model(), path)
         assert len(told) == len(prepared.warnings) == 1
 
@@ -410,14 +410,14 @@ class TestUnlikeTheTrainingScans:
             replace(older, card=older.card.model_copy(update={"b0_weighting": b}))
             for b in (0.0, 50.0)
         )
-        with pytest.warns(UnlikeTraining, match="have b = 50 .* from 0: .* some 4 % in tissue"):
+        with pytest.warns(UnlikeTraining, match="have b = 50 .* scans 0: .* about 4 % in tissue"):
             prepare_input(at_0, acquisition)
         assert [each.card.b0_weighting for each in (older, at_0, at_50)] == [None, 0, 50]
         for model in (older, at_50):
             assert prepare_input(model, acquisition).warnings == acquisition.first_doubts[:1]
 
     def test_a_scan_of_a_slice_or_three_is_told(self, make_model, small_scan, tmp_path):
-        for slices, words in ((1, "it is 1 slice thick"), (3, "it is 3 slices thick"), (4, "")):
+        for slices, words in ((1, "it has only 1 slice:"), (3, "it has only 3 slices:"), (4, "")):
             acquisition = small_scan(shape=(9, 8, slices)).load(tmp_path)
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")

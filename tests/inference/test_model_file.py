@@ -156,7 +156,7 @@ def test_pickles_and_ruins_are_refused(saved_model, tmp_path):
         with pytest.raises(UserError, match="is not a safetensors file"):
             load_model(path)
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="is no napari-msp model"):
+    with pytest.raises(UserError, match="is not a napari-msp model"):
         load_model(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="there is no such file"):
         load_model(tmp_path / "absent.safetensors")

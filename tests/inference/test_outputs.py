@@ -438,5 +438,5 @@ def test_b0_images_at_60_stay_there(make_model, small_scan, tmp_path):
 
 def test_a_threshold_comes_too_late_for_an_open_scan(small_scan, saved_model, tmp_path):
     acquisition = small_scan().load(tmp_path)
-    with pytest.raises(UserError, match=r"is open already, with b ≤ 50 counted as b=0"):
+    with pytest.raises(UserError, match=r"is already open, with b ≤ 50 counted as b=0"):
         harmonize(load_model(saved_model), acquisition, "connectom_sa", b0_threshold=60)

@@ -127,7 +127,7 @@ def test_a_prediction_made_anew_makes_its_maps_stale(maps, tmp_path):
     assert has_review_maps(tmp_path, OF_SA)
     source.write_bytes(b"prediction.")
     assert not has_review_maps(tmp_path, OF_SA)
-    with pytest.raises(UserError, match="has changed since; make the maps anew"):
+    with pytest.raises(UserError, match="has changed since; make the maps again"):
         read_review_maps(tmp_path, OF_SA)
     source.unlink()  # left on the big disk: what was copied is reviewed
     assert read_review_maps(tmp_path, OF_SA).truth is not None
@@ -224,7 +224,7 @@ def test_one_byte_anywhere_a_digest_looks_changes_it(tmp_path, random):
 )
 def test_damage_is_told(damage, maps, tmp_path):
     damage(write_review_maps(tmp_path, OF_SA, {None: maps}).parent)
-    with pytest.raises(UserError, match="make the maps anew"):
+    with pytest.raises(UserError, match="make the maps again"):
         read_review_maps(tmp_path, OF_SA)
 
 
@@ -315,7 +315,7 @@ class TestHarmonize:
         maps = read_review_maps(*place_of(harmonized))
         assert (maps.scan, maps.truth, maps.b0) == (None, None, None)
         assert maps.notes == (
-            "the scan that it was predicted from is not there (bids:source:sub-01/ses-ge/dwi/"
+            "the scan it was predicted from was not found (bids:source:sub-01/ses-ge/dwi/"
             f"{STEM}_dwi.nii.gz)",
         )
 

@@ -93,7 +93,7 @@ def test_what_is_loaded_shares_them_and_predicts_the_same(make_model, tmp_path):
             ),
             "is not shared",
         ),
-        (None, lambda weights: weights.update({"ge_st/more": torch.zeros(1)}), "no target"),
+        (None, lambda weights: weights.update({"ge_st/more": torch.zeros(1)}), "not a target"),
         (None, lambda weights: weights.update({"first-stages/x": torch.zeros(1)}), "has no"),
     ],
 )

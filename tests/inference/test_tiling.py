@@ -398,5 +398,5 @@ def test_thin_images_are_cut_too():
 
 @pytest.mark.parametrize("memory", [0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_memory_is_refused(memory):
-    with pytest.raises(UserError, match="is no memory; give more than 0"):
+    with pytest.raises(UserError, match="is not a valid amount of memory; give more than 0"):
         Options(memory=memory)

@@ -118,8 +118,8 @@ MADE_UP: dict[str, tuple[dict[str, Any], str]] = {
     "another version": ({"format": "napari-msp checkpoint 99"}, "no checkpoint of this version"),
     "no JSON": ({"position": "{"}, "is damaged"),
     "a list": ({"position": "[]"}, "is damaged"),
-    "too deep": ({"position": DEEP}, "in each other"),
-    "a deep identity": ({"identity": DEEP}, "in each other"),
+    "too deep": ({"position": DEEP}, "objects are nested"),
+    "a deep identity": ({"identity": DEEP}, "objects are nested"),
     "an identity that is none": ({"identity": "5"}, "of which run"),
     "another run": ({"identity": '{"settings": 1, "subjects": []}'}, "other settings, subjects"),
     "a huge number": ({"position": '{"step": ' + DIGITS + "}"}, "5000 digits"),
@@ -367,7 +367,7 @@ def test_one_model_is_trained_by_one_process(heads, quick, run):
 
     def again(event: Event) -> None:
         if event.name == "step":
-            with pytest.raises(UserError, match="another process works on it"):
+            with pytest.raises(UserError, match="another process is working on it"):
                 train(heads, model, chosen, device="cpu", force=True)
             model.write_text("of somebody else")
 
@@ -427,8 +427,8 @@ RUNS: dict[str, tuple[str | bytes, str]] = {
     "nothing in it": ("{}", "is no run of this version"),
     "another version": (RUN.replace("run 1", "run 99") % "", "is no run of this version"),
     "no settings": ('{"format": "napari-msp run 1", "dataset": "x", "device": "cpu"}', "settings"),
-    "deep": (DEEP, "in each other"),
-    "deep settings": (RUN % f'"kind": {"[" * 99}{"]" * 99}', "in each other"),
+    "deep": (DEEP, "objects are nested"),
+    "deep settings": (RUN % f'"kind": {"[" * 99}{"]" * 99}', "objects are nested"),
     "a huge number": (RUN % f'"seed": {DIGITS}', "5000 digits"),
     "nan": (RUN % '"learning_rate": NaN', "not finite"),
     "beyond numbers": (RUN % '"learning_rate": 1e999', "not finite"),

@@ -206,7 +206,7 @@ def test_a_failure_is_a_state_until_it_is_mended(tmp_path, heads, settings):
 
 def test_two_processes_do_not_share_a_folder(new_run):
     folder = new_run()
-    with reserved(folder.path), pytest.raises(UserError, match="another process works on it"):
+    with reserved(folder.path), pytest.raises(UserError, match="another process is working on it"):
         run_in_folder(folder)
     run_in_folder(folder)
 

@@ -299,7 +299,7 @@ def test_who_is_left_says_so_and_the_checkpoint_is_whole(heads, tmp_path, killed
     status, _, said = outputs[1 - killed]
     assert status == 2, outputs
     assert "napari-msp: another process of this run has ended" in said
-    assert "go on with --resume" in said
+    assert "continue with --resume" in said
     assert len(said.splitlines()) == 1
     # A process that is killed leaves the file that it had locked, which the next one takes away.
     left = [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")]

@@ -543,7 +543,7 @@ def test_files_that_are_no_start_are_refused(damage, heads, make_base, tmp_path)
         read_start(TrainingSettings(start_from=path), open_dataset(heads))
     assert (caught.value.subject, caught.value.field) == (str(path), "start_from")
     if damage == "order":
-        assert "of order 8, and here they are of order 6" in str(caught.value)
+        assert "have order 8, but this version needs order 6" in str(caught.value)
 
 
 # --- Several shells --------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_predictions_of_two_datasets_in_one_folder_keep_their_own_scans(tmp_path
 
 def test_a_scan_that_is_not_found_is_said(cohort):
     entry = open_review(cohort).entries[0]
-    assert entry.without.startswith("the scan that it was predicted from is not there (bids:")
+    assert entry.without.startswith("the scan it was predicted from was not found (bids:")
     assert entry.made_from.scan == Without(entry.without)
 
 

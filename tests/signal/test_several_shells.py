@@ -196,7 +196,7 @@ def test_each_shell_has_the_order_that_its_directions_support(spread_out, count,
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", LowerOrder)
         images = fit_sh(acquisition)
-    words = f"b = 1000 has {count} directions, so its SH are of order {order}"
+    words = f"b = 1000 has {count} directions, so its SH have order {order}"
     assert [words in str(each.message) for each in said] == [True] * (order < 6)
     assert {name: image.order for name, image in images.items()} == {1000: order, 2000: 6}
     scan = Scan(acquisition=acquisition, given_subject="sub-01")
@@ -218,7 +218,7 @@ def test_an_order_that_was_asked_for_is_not_lowered(spread_out):
 @pytest.mark.parametrize("few", [2, 5])
 def test_a_shell_of_too_few_directions_is_left_out_and_said(spread_out, few, tmp_path):
     acquisition = replace(of_two_counts(few, 45, spread_out), path=tmp_path / "sub-01_dwi.nii.gz")
-    why = f"b = 1000 has {few} directions, and maps need 6"
+    why = f"b = 1000 has {few} directions, but maps need 6"
     with pytest.warns(ShellLeftOut, match=why):
         image = fit_sh(acquisition)
     np.testing.assert_array_equal(
@@ -313,11 +313,11 @@ def test_shells_of_different_scans_are_not_joined(scan, tmp_path):
         path = scan(kind, b_values=(b_value,)).write(folder, stem=stem)
         files[stem] = load_scan(path).save(folder)[0]
     for other, words in (
-        ("sub-02", "not of the same scan"),
-        ("sub-03", "not of the same scan"),
-        ("sub-04", "as another of them has"),
+        ("sub-02", "not belong to the same scan"),
+        ("sub-03", "not belong to the same scan"),
+        ("sub-04", "like another of these"),
     ):
         with pytest.raises(UserError, match=words):
             load_scan([files["sub-01"], files[other]])
-    with pytest.raises(UserError, match="is no SH image"):
+    with pytest.raises(UserError, match="is not an SH image"):
         load_scan([files["sub-01"], tmp_path / "sub-02" / "sub-02_dwi.nii.gz"])

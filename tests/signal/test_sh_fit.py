@@ -249,9 +249,9 @@ def test_sh2amp_of_the_slabs_image_gives_what_a_series_can_of_the_signal(
     ("directions", "why"),
     [
         ([(0.6, 0, 0.8)] * 30, "hardly differ"),
-        ([*np.eye(3), *-np.eye(3)] * 5, "are 3 alone, each acquired several times"),
+        ([*np.eye(3), *-np.eye(3)] * 5, "are only 3, each acquired several times"),
         ([(np.cos(a), np.sin(a), 0.01) for a in np.linspace(0, 3, 30)], "lie in one plane"),
-        ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 30)], "are too much alike"),
+        ([(np.cos(a), np.sin(a), 1) for a in np.linspace(0, 6, 30)], "are too similar"),
     ],
 )
 def test_in_what_directions_are_too_poor(directions, why):
@@ -302,7 +302,7 @@ class TestScheme:
         self, tmp_path, scan, count, possible
     ):
         acquisition = scan(directions=count).load(tmp_path)
-        says = rf"{count} directions cannot .* 28 .* highest order possible is {possible}"
+        says = rf"{count} directions cannot .* 28 .* highest possible order is {possible}"
         with pytest.raises(UserError, match=says):
             fit_sh(acquisition, order=6)
 
@@ -370,7 +370,7 @@ class TestFiles:
 
     def test_an_image_with_another_number_of_volumes_is_refused(self, tmp_path, scan):
         path = scan(directions=25).write(tmp_path)
-        with pytest.raises(UserError, match="no SH image"):
+        with pytest.raises(UserError, match="not that of an SH image"):
             load_sh(path)
 
     def test_a_mask_of_another_shape_cannot_be_put_together(self):

@@ -352,6 +352,6 @@ def test_what_was_written_before_a_failure_is_said(saving, qtbot, tmp_path):
     saving._layers.results[0].prediction.save = lambda *_, **__: None
     press_and_wait(qtbot, saving, saving.button)
     assert saving.message.text == (
-        "scan.nii.gz: No such file or directory; see whether it is still there. "
+        "scan.nii.gz: No such file or directory; check that it still exists. "
         "1 prediction written before."
     )

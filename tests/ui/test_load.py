@@ -222,7 +222,7 @@ def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
 @pytest.mark.parametrize(
     ("b_values", "said"),
     [
-        ([700] * 5, "B = 700 has 5 directions, and maps need 6, as many as SH order 2"),
+        ([700] * 5, "B = 700 has 5 directions, but maps need 6 for SH order 2"),
         ([*range(500, 1500, 50)], "B-values run from 500 to 1450 s/mm² without a gap and form no"),
     ],
 )

@@ -416,7 +416,7 @@ def check_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
         monkeypatch,
         RuntimeError("CUDA error: device-side assert triggered"),
     )
-    assert "GPU failed or is gone" in harmonize.message.text
+    assert "GPU failed or disappeared" in harmonize.message.text
 
 
 def check_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch):

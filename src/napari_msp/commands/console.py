@@ -97,7 +97,9 @@ class Console:
             log, self._log = self._log, None
             with suppress(OSError):
                 log.close()
-            self.warn(f"warning: {log.name}: takes no more ({error.strerror}); no log from here on")
+            self.warn(
+                f"warning: {log.name}: cannot be written ({error.strerror}); logging stops here"
+            )
 
     def result(self, line: object) -> None:
         """Print a result of the command: a file's name, a table."""

@@ -266,8 +266,8 @@ def _doubts(outside: float, name: str) -> tuple[Doubt, ...]:
     if outside <= MOST_OUTSIDE:
         return ()
     words = (
-        f"{100 * outside:.0f} % of its voxels lie outside of what the model's expected error was "
-        "calibrated on; there it is a guess, bounded by the largest that was known"
+        f"{100 * outside:.0f} % of its voxels lie outside the range in which the model's expected "
+        "error was calibrated; there it is a guess, limited to the largest calibrated value"
     )
     doubt = UnlikeTraining(words, name)
     warnings.warn(doubt, stacklevel=3)

@@ -271,14 +271,14 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
     """Return a table's directions for a shell: its own, or those of the only shell."""
     if not given.shells:
         problem = "has no diffusion direction"
-        raise UserError(problem, bvec, "gradients", Advice("give one with some"))
+        raise UserError(problem, bvec, "gradients", Advice("give a .bvec file with directions"))
     shell = given.nearest_shell(b_value)
     assert shell is not None
     several = len(given.shells) > 1
     if several and not same_shell(shell.b_value, b_value):
         listed = ", ".join(str(each.name) for each in given.shells)
         problem = f"has no directions for b = {b_value:.0f} (it has {listed})"
-        remedy = Advice("give a table of the shells that are predicted, or of one shell for all")
+        remedy = Advice("give a table with the predicted shells, or with one shell for all")
         raise UserError(problem, bvec, "gradients", remedy)
     return given.directions[shell.volumes]
 
@@ -402,7 +402,9 @@ def checksums(
     try:
         found = dict(read) or files_read(acquisition)
     except FileNotFoundError as error:
-        remedy = Advice("put it back: by its content a prediction says what it was made from")
+        remedy = Advice(
+            "put it back: a prediction records the content of the scan it was made from"
+        )
         raise UserError("is no longer there", error.filename, remedy=remedy) from error
     if found and str(gradients) not in ("target", "input"):
         bvec = Path(gradients)

@@ -138,7 +138,7 @@ def prepare_input(
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner or "SH image", "scan", remedy)
     if scan.provenance is not None:
-        remedy = Advice("give the scan that was measured")
+        remedy = Advice("give the measured scan")
         raise UserError(
             "is a prediction itself", scan.path or scan.owner or "SH image", "scan", remedy
         )
@@ -254,7 +254,7 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
     trained = " and ".join(f"{each:.0f}" for each in nearest_to)
     listed = " and ".join(f"{shell.b_value:.0f}" for shell in known)
     if len({shell.name for shell in nearest_to.values()}) < len(nearest_to):
-        problem = f"has b = {listed} s/mm², not a shell for each of the model's ({trained})"
+        problem = f"has b = {listed} s/mm², but the model needs a shell near each of {trained}"
         remedy = Advice("give a scan of all the model's shells, or another model")
         raise UserError(problem, acquisition.name, "model", remedy)
     found: dict[float, Shell] = {}
@@ -262,7 +262,7 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
         found[wanted] = acquisition.shell(nearest.b_value)  # refuses b-values that form no shell
         if _rescaling(nearest, wanted) and not options.rescale_b_value:
             has = listed if len(nearest_to) > 1 else f"{nearest.b_value:.0f}"
-            problem = f"has b = {has} s/mm², the model was trained at {trained}"
+            problem = f"has b = {has} s/mm², but the model was trained at {trained}"
             raise UserError(problem, acquisition.name, "rescale_b_value", RescaleBValue())
     if options.b_value is not None and len(known) > len(found):
         taken = {shell.name for shell in found.values()}
@@ -304,7 +304,7 @@ def _check_voxels(model: Model, acquisition: Acquisition, options: Options) -> N
     wanted, lattice = model.card.voxel_size, acquisition.lattice.canonical
     if options.resample or lattice.has_voxels_of(wanted):
         return
-    problem = f"voxels are {lattice.edges}, the model's {wanted:.2f} mm isotropic"
+    problem = f"its voxels are {lattice.edges}, but the model needs {wanted:.2f} mm isotropic"
     raise UserError(problem, acquisition.name, "resample", Resample())
 
 
@@ -354,8 +354,8 @@ def _platform_doubts(model: Model, scan: Scan) -> Iterator[str]:
         alike = [each for each in model.targets if own & _words(each.partition("_")[0])]
         if named := [given] if given in model.targets else alike:
             yield (
-                f"is of {given} by its {where}: {' and '.join(named)} is what the model predicts, "
-                f"and it learned to do so from {wanted}"
+                f"is from {given} according to its {where}: {' and '.join(named)} is a target of "
+                f"the model, which predicts from {wanted}"
             )
             return
 
@@ -380,8 +380,8 @@ def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
         off = abs(shell.b_value / wanted - 1)
         if off > NOTABLE_B_VALUE and not _rescaling(shell, wanted):
             yield (
-                f"b = {shell.b_value:.0f} is taken for the model's {wanted:.0f} s/mm²: unless it "
-                f"is rescaled, diffusivities come out {100 * off:.0f} % off"
+                f"b = {shell.b_value:.0f} is used as the model's {wanted:.0f} s/mm²: unless it "
+                f"is rescaled, diffusivities are {100 * off:.0f} % off"
             )
 
 
@@ -390,8 +390,8 @@ def _thin(image: GridImage) -> Iterator[str]:
     slices = min(image.mask.shape)
     if slices < FEWEST_SLICES:
         yield (
-            f"it is {counted(slices, 'slice')} thick: networks look at what lies above and below, "
-            "find nothing there, and have not learned from such scans"
+            f"it has only {counted(slices, 'slice')}: networks read the slices above and below, "
+            "too, which are missing here, and were not trained on such scans"
         )
 
 
@@ -400,8 +400,8 @@ def _b0_doubts(model: Model, acquisition: Acquisition) -> Iterator[str]:
     own, known = acquisition.gradients.b0_weighting, model.card.b0_weighting
     if known is not None and abs(own - known) > WEAK_B0:
         yield (
-            f"its b=0 images have b = {own:.0f} s/mm² on average, those that the model learned "
-            f"from {known:.0f}: S/S0 is another by some {in_tissue(own - known)}"
+            f"its b=0 images have b = {own:.0f} s/mm² on average, but those of the training "
+            f"scans {known:.0f}: this alone changes S/S0 by about {in_tissue(own - known)}"
         )
 
 
@@ -411,6 +411,7 @@ def _unlike(shifts: tuple[float, ...], model: Model) -> Iterator[str]:
         if abs(shift) > UNUSUAL_SHIFT:
             at = f" at b = {b_value:.0f}" if len(shifts) > 1 else ""
             yield (
-                f"its mean signal{at} lies {shift:+.1f} deviations from the training subjects'; "
-                "the model may not be valid for this scan (check mask, b-value and protocol)"
+                f"its mean signal{at} is {shift:+.1f} standard deviations from the training "
+                "subjects'; the model may not be valid for this scan (check mask, b-value and "
+                "protocol)"
             )

@@ -154,7 +154,7 @@ def open_review_maps(
 
 def not_there(uri: str) -> str:
     """Return a text that the scan named by a prediction's sidecar is not found."""
-    return f"the scan that it was predicted from is not there ({uri or 'no name'})"
+    return f"the scan it was predicted from was not found ({uri or 'no name'})"
 
 
 def _file(scan: str | Path | Without | None) -> Path | None:

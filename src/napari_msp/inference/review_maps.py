@@ -277,7 +277,7 @@ def read_review_maps(
         if notes["B0"]:
             wanted["scan", "b0"] = _b0_file(stem, own)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError("is no sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
+        raise UserError("is not a sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
     with ThreadPoolExecutor(len(wanted)) as pool:  # zlib and NumPy release Python's lock
         paths = [file.at(sidecar.parent) for file in wanted.values()]
         read = dict(zip(wanted, pool.map(_read, paths), strict=True))
@@ -298,7 +298,7 @@ def read_review_maps(
     )
 
 
-MAKE_ANEW = Advice("make the maps anew")
+MAKE_ANEW = Advice("make the maps again")
 
 
 def shells_of_review_maps(
@@ -369,10 +369,10 @@ def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
     notes = read_json(sidecar)
     try:
         if notes["Format"] != FORMAT:
-            raise UserError("is of another version", sidecar, remedy=MAKE_ANEW)
+            raise UserError("is from another version", sidecar, remedy=MAKE_ANEW)
         changed = _changed(folder, stem, notes, files)
     except (AttributeError, KeyError, TypeError, OSError) as error:
-        raise UserError("is no sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
+        raise UserError("is not a sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
     if changed:
         raise UserError(f"the {changed} has changed since", sidecar, remedy=MAKE_ANEW)
     return notes

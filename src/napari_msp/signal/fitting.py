@@ -99,7 +99,7 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
         possible = max(low for low in range(0, order, 2) if coefficient_count(low) <= count)
         raise UserError(
             f"{counted(count, 'direction')} cannot determine the {needed} coefficients of SH order "
-            f"{order}, the highest order possible is {possible}",
+            f"{order}; the highest possible order is {possible}",
             what,
             "b_value",
             Advice(f"give a shell of {needed} directions or more"),
@@ -131,10 +131,10 @@ def poor_directions(directions: FloatArray, order: int = 2) -> tuple[str, str]:
         return "hardly differ", OWN_VECTORS
     spread = f"a scan of {needed} directions or more that are spread over the sphere"
     if len(distinct) < coefficient_count(2):
-        return f"are {len(distinct)} alone, each acquired several times", spread
+        return f"are only {len(distinct)}, each acquired several times", spread
     if smallest < FLAT:
         return "lie in one plane", spread
-    return "are too much alike", spread
+    return "are too similar", spread
 
 
 def scheme_doubt(directions: FloatArray, order: int) -> str:
@@ -167,9 +167,9 @@ def unfit_for_sh(table: GradientTable) -> dict[int, str]:
         if shell.chained:
             found[shell.name] = shell.chained
         elif len(directions) < coefficient_count(2):
-            needed = f"{coefficient_count(2)}, as many as SH order 2 has coefficients"
+            needed = f"{coefficient_count(2)} for SH order 2"
             count = counted(len(directions), "direction")
-            found[shell.name] = f"b = {shell.name} has {count}, and maps need {needed}"
+            found[shell.name] = f"b = {shell.name} has {count}, but maps need {needed}"
         elif supported_order(directions, 2) == 0:
             why, _ = poor_directions(directions)
             found[shell.name] = f"the directions of b = {shell.name} {why}"
@@ -348,7 +348,7 @@ def _fit_shell(
     check_scheme(directions, wanted, acquisition.name)
     if order is None and wanted < ORDER:
         said = (
-            f"b = {shell.name} has {len(directions)} directions, so its SH are of order {wanted}: "
+            f"b = {shell.name} has {len(directions)} directions, so its SH have order {wanted}: "
             "enough for maps, not for networks"
         )
         warnings.warn(LowerOrder(said, acquisition.name), stacklevel=3)

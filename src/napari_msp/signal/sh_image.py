@@ -166,7 +166,7 @@ def load_sh(path: str | Path) -> SHImage:
     try:
         order_of(coefficients.shape[3] if coefficients.ndim == 4 else -1)
     except ValueError as error:
-        problem = f"shape {coefficients.shape} is no SH image's"
+        problem = f"its shape {coefficients.shape} is not that of an SH image"
         raise UserError(problem, path, remedy=Advice("give one with 28 volumes")) from error
     sidecar = read_sidecar(path)
     encoding = sidecar.get("OrientationEncoding")
@@ -177,11 +177,13 @@ def load_sh(path: str | Path) -> SHImage:
         raise UserError(f"its orientation encoding is {known['Type']}, not sh", path, remedy=remedy)
     if str(basis).lower() != BASIS:
         raise UserError(
-            f"is in the SH basis {basis}", path, remedy=Advice("convert it to MRtrix3's first")
+            f"is in the SH basis {basis}",
+            path,
+            remedy=Advice("first convert it to MRtrix3's basis"),
         )
     if reference not in ("xyz", *FLIPPED):
-        remedy = Advice("turn it into the scanner's (xyz) first")
-        raise UserError(f"its axes are {reference}, which are not known", path, remedy=remedy)
+        remedy = Advice("first turn it to scanner axes (xyz)")
+        raise UserError(f"its axes are {reference}, which is not supported", path, remedy=remedy)
     refuse_unusable(coefficients, str(path))
     if reference != "xyz":
         flips = np.diag([-1.0 if FLIPPED[reference](image.affine) else 1.0, 1.0, 1.0])
@@ -238,8 +240,12 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
         problem = f"has NaN or infinite coefficients in {counted(int(broken.sum()), 'voxel')}"
         remedy = Advice("repair the image")
         raise UserError(f"{problem} (the first is {first})", name, remedy=remedy)
-    problem = f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image"
-    raise UserError(problem, name, remedy=Advice("divide the signal by that before fitting"))
+    problem = (
+        f"has coefficients up to {largest:.3g}, so the signal was not divided by its b=0 image"
+    )
+    raise UserError(
+        problem, name, remedy=Advice("divide the signal by its b=0 image before fitting")
+    )
 
 
 def _largest(coefficients: FloatArray) -> float:
