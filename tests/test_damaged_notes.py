@@ -112,7 +112,7 @@ CARDS: dict[str, tuple[Any, str | None]] = {
     "options of none": (
         lambda c: c["architectures"]["prisma_st"]["singles"][0]["options"].update(x=1),
         "cannot be used"),
-    "another digest": (lambda c: c.update(sha256="0" * 64), "not as it was written"),
+    "another digest": (lambda c: c.update(sha256="0" * 64), "changed after it was written"),
 }  # fmt: skip
 
 

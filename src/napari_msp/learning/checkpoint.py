@@ -273,7 +273,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         if metadata.get("format") != FORMAT:
             raise _useless("is no checkpoint of this version", path)
         if metadata.pop(DIGEST, None) != digest_of(metadata, tensors):
-            raise ValueError("it is not as it was written")
+            raise ValueError("its content changed after it was written")
         before = parse_json(metadata["identity"])
         if not isinstance(before, dict):
             raise ValueError("it does not say of which run")
