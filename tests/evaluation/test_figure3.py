@@ -282,8 +282,10 @@ def test_without_truth_disagreement_is_shown_once_in_a_block_of_its_own(pair):
     assert not any("ground truth" in label for label in labels(figure))
     maps = [label for label in labels(figure) if label.endswith("map")]
     assert maps == [f"{C} · MSP · map"]
-    assert "MSP: 2.00 × 10⁻²" in texts(figure)  # 0.5 lies outside the mask
-    assert "DIQT: no map" in texts(figure)
+    assert "MSP\n2.00 × 10⁻²" in texts(figure)  # 0.5 lies outside the mask
+    assert "DIQT\nno map" in texts(figure)
+    (drawn,) = axes_of(figure, maps[0]).images  # other colours than a squared error's, as on screen
+    assert drawn.get_cmap().name == "viridis"
     assert not any("MSE" in text for text in texts(figure))
     shown, image = (
         axes_of(figure, label).get_position()
@@ -310,8 +312,9 @@ def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
     prediction: Any = SimpleNamespace(disagreement=values, lattice=fine.lattice, path=None)
     placed = doubt_maps({"b": prediction}, comparison, "disagreement")
     figure = draw(comparison, disagreement=placed)
-    drawn = np.asarray(axes_of(figure, f"{C} · b · map").images[0].get_array())
+    drawn = axes_of(figure, f"{C} · b · map").images[0].get_array()
     assert drawn.max() == pytest.approx(3)  # in 10⁻²
+    assert drawn.mask.any()  # outside the brain, where the page is black
 
 
 def test_the_slice_with_the_most_brain_near_the_middle(lattice):

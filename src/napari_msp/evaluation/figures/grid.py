@@ -44,6 +44,10 @@ DISAGREEMENT: Kind = "disagreement"
 DOUBT_UNITS: Mapping[str, str] = {EXPECTED: "SH units²", DISAGREEMENT: "SH units"}
 """Units of the maps shown where there is no truth."""
 
+MAP_COLOURS: Mapping[str, str] = {"error": "inferno", EXPECTED: "inferno", DISAGREEMENT: "viridis"}
+"""Colour maps of errors and doubts: dark at 0, perceptually even, readable without colour vision;
+another one for what is no squared error."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:

@@ -218,6 +218,11 @@ class Row:
     panels: list[Panel | None]
     scale: Scale | None
 
+    @property
+    def room(self) -> float:
+        """Height of the titles, in inches."""
+        return TITLE * max(1 + each.title.count("\n") for each in self.panels if each)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -247,7 +252,7 @@ def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
     panel = (wide, wide * height / width)
     columns = len(blocks[0].rows[0].panels)
     block_width = columns * (panel[0] + GAP) + BAR_SPACE
-    heights = [HEADING + len(block.rows) * (panel[1] + TITLE) for block in blocks]
+    heights = [HEADING + sum(panel[1] + row.room for row in block.rows) for block in blocks]
     edges = 2 * EDGE + (len(blocks) - 1) * BLOCK_GAP
     wide_page = len(blocks) * block_width + edges
     beside = wide_page <= WIDEST_PAGE
@@ -274,7 +279,7 @@ def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Poin
     top += HEADING
     marked = False
     for row in block.rows:
-        top += TITLE
+        top += row.room
         for column, panel in enumerate(row.panels):
             if panel is None:
                 continue
@@ -292,7 +297,7 @@ def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Poin
 
 
 def _draw_panel(page: Page, block: Block, panel: Panel, corner: Point, size: Point) -> Axes | None:
-    middle = (corner[0] + size[0] / 2, corner[1] - TITLE / 2)
+    middle = (corner[0] + size[0] / 2, corner[1] - (1 + panel.title.count("\n")) * TITLE / 2)
     colour = SOFT_INK if panel.pixels is None else INK
     page.write(middle, panel.title, fontsize=9, color=colour, ha="center")
     if panel.pixels is None:

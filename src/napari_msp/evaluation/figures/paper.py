@@ -11,11 +11,12 @@ place, and a last block shows the disagreement of a model's branches, if it is k
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -23,6 +24,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.figures.grid import (
+    MAP_COLOURS,
     SIGNED_COLOURS,
     WINDOW,
     Cell,
@@ -46,16 +48,10 @@ DOUBTS = {"expected error": "expected error", "disagreement": "disagreement of b
 BAR_LABELS = {"MSE": "squared error"}
 """Names on the bar where a voxel's value has another name than the mean in the title."""
 
-ERROR_COLOURS = "inferno"
-"""Colour map that is black at 0, perceptually even, and readable without colour vision."""
-
 SIGNED = LinearSegmentedColormap.from_list("blue-orange", SIGNED_COLOURS)
 
 LONGEST_TITLE = 26
 """Number of characters that fit above a panel."""
-
-VALUE = 14
-"""Number of characters that a value needs beside a name."""
 
 
 def figure3(
@@ -159,7 +155,7 @@ def _errors(shown: Cells, view: Slice, *, signed: bool) -> Row:
             for cell, title in zip(maps, titles, strict=True)
         ]
     else:
-        scale = power.scale(shown, BAR_LABELS.get(error, error))
+        scale = power.scale(shown, BAR_LABELS.get(error, error), "error")
         panels = [
             _map(cell, title, scale, power, view) for cell, title in zip(maps, titles, strict=True)
         ]
@@ -168,14 +164,17 @@ def _errors(shown: Cells, view: Slice, *, signed: bool) -> Row:
 
 def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
     power = _Power.of(shown)
-    scale = power.scale(shown, kind)
+    scale = power.scale(shown, kind, kind)
     panels: list[Panel | None] = [None]
     for cell in shown.maps[1:]:
         if cell.kind == "none":
-            panels.append(Panel(cell.name, f"{_short(cell.name, VALUE)}: no map", None))
+            panels.append(Panel(cell.name, f"{_short(cell.name)}\nno map", None))
         else:
-            title = f"{_short(cell.name, VALUE)}: {power.text(cell)}"
-            panels.append(_map(cell, title, scale, power, view))
+            title = f"{_short(cell.name)}\n{power.text(cell)}"
+            brain = replace(
+                cell, values=np.where(cell.shown, cell.values, np.nan)
+            )  # else not black
+            panels.append(_map(brain, title, scale, power, view))
     return Row("map", panels[_first_column(shown) :], scale)
 
 
@@ -229,16 +228,16 @@ class _Power:
         decimals = 2 - int(np.floor(np.log10(mean))) if mean > 0 else 2
         return f"{mean:.{max(0, decimals)}f}" + (f" × {self.symbol}" if self.symbol else "")
 
-    def scale(self, shown: Cells, what: str) -> Scale:
+    def scale(self, shown: Cells, what: str, kind: str) -> Scale:
         label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"
-        return Scale(0, shown.limit / self.unit, ERROR_COLOURS, label, "max")
+        colours = colormaps[MAP_COLOURS[kind]].with_extremes(bad="black")
+        return Scale(0, shown.limit / self.unit, colours, label, "max")
 
 
-def _short(name: str, room: int = 0) -> str:
-    """Shorten a name in its middle to fit above a panel with `room` characters left free."""
-    most = LONGEST_TITLE - room
-    if len(name) > most:
-        kept = most - 1
+def _short(name: str) -> str:
+    """Shorten a name in its middle to fit above a panel."""
+    if len(name) > LONGEST_TITLE:
+        kept = LONGEST_TITLE - 1
         return f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}"
     return name
 

@@ -1,11 +1,12 @@
 """An evaluation in words: its facts, the methods paragraph, and the works that it cites."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
-from napari_msp.evaluation.benchmark.methods import Method
-from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.biology import EFFECTS
 from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
@@ -14,6 +15,10 @@ from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.statistics import FOR_BOOTSTRAP, FOR_INTERVAL, RESAMPLES
 from napari_msp.formatting import counted, listed, span
 from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
+
+if TYPE_CHECKING:  # they load torch
+    from napari_msp.evaluation.benchmark.methods import Method
+    from napari_msp.evaluation.benchmark.plan import Plan
 
 MSP_PAPER = (
     "Blumberg SB, Palombo M, Khoo CS, Tax CMW, Tanno R, Alexander DC. Multi-Stage Prediction "
