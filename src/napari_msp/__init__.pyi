@@ -4,7 +4,7 @@ from .alignment.align import align
 from .checking.dataset import check
 from .cohort import run_cohort
 from .data.acquisition import Acquisition, load_acquisition
-from .data.importers import import_dicom, import_tree
+from .data.importers import ImportSettings, import_dicom, import_tree
 from .data.phantom.simulate import simulate
 from .errors import UserError
 from .evaluation.baselines.combat import learn_scanner_effect
@@ -33,6 +33,7 @@ __version__: str
 
 __all__ = [
     "Acquisition",
+    "ImportSettings",
     "Model",
     "Options",
     "Prediction",

@@ -244,6 +244,7 @@ def test_folders_without_a_dwi(write: Callable[[Path], None], problem, tmp_path)
     [
         ("", {}, "subject"),
         ("", {"subject": "1"}, "session"),
+        ("", {"mask": "{subject}_mask.nii.gz"}, "mask"),
         ("{subject}", {}, "pattern"),
         ("{subject}/x", {"session": "a", "protocol": "b"}, "pattern"),
         ("/absolute/{subject}", {"session": "a", "protocol": "b"}, "pattern"),
@@ -363,12 +364,12 @@ def test_a_file_that_ends_early_is_named(tmp_path):
 
 
 def test_what_was_told_before_an_error_is_not_lost(session, tmp_path, monkeypatch):
-    def fail(tree, *_, converted_from, **__):
-        (image,) = converted_from
+    def fail(*given):
+        (image,) = given[-1]
         warnings.warn(Doubt("odd", image), stacklevel=2)
         raise UserError("is no scan", image)
 
-    monkeypatch.setattr(importers, "import_tree", fail)
+    monkeypatch.setattr(importers, "_imported", fail)
     said = pytest.warns(UserWarning, match=rf"^{re.escape(str(session))}: odd")
     with said, pytest.raises(UserError) as error:
         import_dicom(session, tmp_path / "out", subject="1", session="a")

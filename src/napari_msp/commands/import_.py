@@ -64,7 +64,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Import the tree, and list the results."""
     from napari_msp.data.dicom import Converted, Series
-    from napari_msp.data.importers import import_dicom, import_tree
+    from napari_msp.data.importers import ImportSettings, import_dicom, import_tree
     from napari_msp.errors import Advice, UserError
 
     def report(converted: Converted, chosen: Series) -> None:
@@ -74,17 +74,14 @@ def run(options: Namespace, console: Console) -> int:
         for lost in converted.lost:
             console.say(f"   {lost}")
 
-    for field in ("mask", "bval", "bvec"):
-        if options.dicom and getattr(options, field) is not None:
-            problem = "is not looked for among DICOM files"
-            raise UserError(problem, getattr(options, field), field, Advice("leave it out"))
     if options.series is not None and not options.dicom:
         problem = "chooses among series of DICOM"
         raise UserError(problem, options.series[0], "series", Advice("leave it out"))
+    given = {"settings": shared.call(ImportSettings, options), "progress": console.progress}
     if options.dicom:
-        scans = shared.call(import_dicom, options, report=report, progress=console.progress)
+        scans = shared.call(import_dicom, options, report=report, **given)
     else:
-        scans = shared.call(import_tree, options, progress=console.progress)
+        scans = shared.call(import_tree, options, **given)
     for scan in scans:
         console.result(f"{scan.source} -> {options.out / scan.image}")
     return 0

@@ -6,9 +6,10 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -58,6 +59,8 @@ from napari_msp.errors import Advice, Choose, Doubt, Give, UserError
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
+Progress = Callable[[str, int, int], None]
+
 README = """\
 Imported travelling heads
 =========================
@@ -72,23 +75,60 @@ settings that the source did not state (such as EchoTime) were not made up.
 """
 
 
+@dataclass(frozen=True)
+class ImportSettings:
+    """Settings of an import.
+
+    Attributes
+    ----------
+    mask, bval, bvec
+        Patterns of masks, b-values and b-vectors in a tree of NIfTI, with the same names as the
+        images' and relative to the source, for files that lie elsewhere. None: searched for each
+        image.
+    subject, session, protocol
+        Labels where the tree does not name them.
+    input
+        Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
+        so that it need not be named again. None: nothing is marked.
+    voxel_size
+        Edge in mm of the cubes to which scans (with their masks) are interpolated whose voxels are
+        not cubes; "auto": each scan's smallest edge. Cubes stay as they are. None: nothing changes.
+    b0_threshold
+        As for `load_acquisition`, for checking the scans; their tables stay as they are.
+    dry_run
+        Whether to check everything and write nothing.
+    """
+
+    mask: str | None = None
+    bval: str | None = None
+    bvec: str | None = None
+    subject: str | None = None
+    session: str | None = None
+    protocol: str | None = None
+    input: str | None = None
+    voxel_size: float | Auto | None = None
+    b0_threshold: float | None = None
+    dry_run: bool = False
+
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """Labels where the tree does not name them, by the names in braces."""
+        return {"subject": self.subject, "session": self.session, "protocol": self.protocol}
+
+    @property
+    def patterns(self) -> dict[str, str | None]:
+        """Patterns of files that lie elsewhere, by the fields' names."""
+        return {"mask": self.mask, "bval": self.bval, "bvec": self.bvec}
+
+
 def import_tree(
     source: str | Path,
     out: str | Path,
     pattern: str,
+    settings: ImportSettings | None = None,
     *,
-    mask: str | None = None,
-    bval: str | None = None,
-    bvec: str | None = None,
-    subject: str | None = None,
-    session: str | None = None,
-    protocol: str | None = None,
-    input: str | None = None,
-    voxel_size: float | Auto | None = None,
-    b0_threshold: float | None = None,
-    converted_from: Mapping[Path, str] | None = None,
-    dry_run: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    **values: Any,
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from a tree of DWI files.
 
@@ -112,24 +152,8 @@ def import_tree(
         name must match the same text; `*` stands for anything within one folder or file name
         (after a name in braces, for what begins with no letter or digit). `.nii` and `.nii.gz`
         stand for each other.
-    mask, bval, bvec
-        Patterns of masks, b-values and b-vectors with the same names, relative to `source`, for
-        files that lie elsewhere. None: searched for each image.
-    subject, session, protocol
-        Labels where the tree does not name them.
-    input
-        Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
-        so that it need not be named again. None: nothing is marked.
-    voxel_size
-        Edge in mm of the cubes to which scans (with their masks) are interpolated whose voxels are
-        not cubes; "auto": each scan's smallest edge. Cubes stay as they are. None: nothing changes.
-    b0_threshold
-        As for `load_acquisition`, for checking the scans; their tables stay as they are.
-    converted_from
-        Origins of the tree's images, such as "series 5 DTI", which are recorded instead of their
-        files; None: the files themselves.
-    dry_run
-        Whether to check everything and write nothing.
+    settings, **values
+        Settings, or fields of `ImportSettings` by their names.
     progress
         Called with a scan's file, the number of scans done and their total, first during checking,
         then during copying.
@@ -155,34 +179,44 @@ def import_tree(
     Interpolated
         When scans are interpolated to cubes.
     """
-    source, out = Path(source), Path(out)
+    settings = replace(settings or ImportSettings(), **values)
+    return _imported(Path(source), Path(out), pattern, settings, progress)
+
+
+def _imported(
+    source: Path,
+    out: Path,
+    pattern: str,
+    settings: ImportSettings,
+    progress: Progress | None,
+    converted_from: Mapping[Path, str] | None = None,
+) -> list[ImportedScan]:
+    """Import a tree; what its images were `converted_from` is recorded instead of their files."""
     if not source.is_dir():
         tree = Give("source", "the tree to import")
         raise UserError("there is no such folder", source, "source", tree)
     refuse_occupied(out)  # before the slow check of all scans
-    if voxel_size is not None:
-        check_voxel_size(voxel_size)
-    others = {"mask": mask, "bval": bval, "bvec": bvec}
-    constants = {"subject": subject, "session": session, "protocol": protocol}
-    found = find_scans(source, pattern, others, constants)
-    scans = [replace(scan, b0_threshold=b0_threshold) for scan in found]
+    if settings.voxel_size is not None:
+        check_voxel_size(settings.voxel_size)
+    found = find_scans(source, pattern, settings.patterns, settings.labels)
+    scans = [replace(scan, b0_threshold=settings.b0_threshold) for scan in found]
     platforms = tuple(sorted({scan.platform for scan in scans}))
-    if input is not None and input not in platforms:
+    if settings.input is not None and settings.input not in platforms:
         remedy = Choose("input", platforms)
-        raise UserError("no scan is from this platform", input, "input", remedy)
+        raise UserError("no scan is from this platform", settings.input, "input", remedy)
     for done, scan in enumerate(scans):
-        scans[done] = _checked(scan, voxel_size)
+        scans[done] = _checked(scan, settings.voxel_size)
         if progress is not None:
             progress(f"checked {scan.source}", done + 1, len(scans))
-    turned = [scan for scan in scans if not bvec and scan.bvec.name.lower().endswith(ROTATED)]
-    for scan in turned[:1]:
+    turned = [scan for scan in scans if scan.bvec.name.lower().endswith(ROTATED)]
+    for scan in turned[: 0 if settings.bvec else 1]:
         more = f", and so for {counted(len(turned) - 1, 'other scan')}" if len(turned) > 1 else ""
         said = f"{find_gradients(scan.source).note}{more}"
-        warnings.warn(TableFound(said, scan.source), stacklevel=2)
+        warnings.warn(TableFound(said, scan.source), stacklevel=3)
     said = interpolation(scan.interpolated for scan in scans)
     if said:
-        warnings.warn(Interpolated(f"{said}: {EFFECT}", out), stacklevel=2)
-    if dry_run:
+        warnings.warn(Interpolated(f"{said}: {EFFECT}", out), stacklevel=3)
+    if settings.dry_run:
         return scans
     with new_folder(out) as folder:
         for done, scan in enumerate(scans, start=1):
@@ -190,7 +224,7 @@ def import_tree(
             if progress is not None:
                 progress(f"copied {scan.source}", done, len(scans))
         name = out.resolve().name  # not the source's, which may be a person's
-        _describe_dataset(source, folder, scans, name, pattern, converted_from, input)
+        _describe_dataset(source, folder, scans, name, pattern, converted_from, settings.input)
     return scans
 
 
@@ -352,17 +386,12 @@ def import_dicom(
     source: str | Path,
     out: str | Path,
     pattern: str = "",
+    settings: ImportSettings | None = None,
     *,
     series: str | int | Sequence[str | int] | None = None,
-    subject: str | None = None,
-    session: str | None = None,
-    protocol: str | None = None,
-    input: str | None = None,
-    voxel_size: float | Auto | None = None,
-    b0_threshold: float | None = None,
-    dry_run: bool = False,
     report: Callable[[Converted, Series], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    **values: Any,
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from folders of DICOM files.
 
@@ -383,9 +412,7 @@ def import_dicom(
         Series to take from each folder, by number or part of the description; None: the only DWI.
         Several: a folder's own series is given after its path relative to `source`, as in
         "B/prisma=6"; "B/prisma=none" leaves that folder out.
-    subject, session, protocol
-        Labels where the tree does not name them.
-    input, voxel_size, b0_threshold, dry_run, progress
+    settings, **values, progress
         As for `import_tree`.
     report
         Called with each folder's content and the series chosen from it.
@@ -406,10 +433,13 @@ def import_dicom(
     DicomWarning
         About what dcm2niix finds odd, and about folders that the error does not show.
     """
-    source = Path(source)
+    source, settings = Path(source), replace(settings or ImportSettings(), **values)
+    for field, elsewhere in settings.patterns.items():
+        if elsewhere is not None:
+            remedy = Advice("leave it out")
+            raise UserError("is not looked for among DICOM files", elsewhere, field, remedy)
     refuse_occupied(out)  # before the long conversion
-    labels = {"subject": subject, "session": session, "protocol": protocol}
-    named = folders_of(source, pattern, labels)
+    named = folders_of(source, pattern, settings.labels)
     wanted = series_of(named, series)
     unclear: list[UserError] = []
     with scratch_folder() as temporary:
@@ -441,18 +471,8 @@ def import_dicom(
         if unclear:
             raise all_open(unclear, source)
         with _said_of_folders(source, tree):
-            scans = import_tree(
-                tree,
-                out,
-                images_of(pattern),
-                **labels,
-                input=input,
-                voxel_size=voxel_size,
-                b0_threshold=b0_threshold,
-                converted_from=came_from,
-                dry_run=dry_run,
-                progress=progress,
-            )
+            images = images_of(pattern)
+            scans = _imported(tree, Path(out), images, settings, progress, came_from)
     return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
 
 
