@@ -41,11 +41,11 @@ USUAL_WIDTH = 370
 
 
 SHARE = 6
-"""A widget's message area takes one part in this many of its height."""
+"""A widget's message area takes one part in this many of its height, and what a form leaves."""
 
-LINES = 7
-"""Minimum height of the message area, in lines: four of text, and buttons. Where a progress row
-stands there too, the text is scrolled in a low window."""
+LINES, ENOUGH = 7, 9
+"""Height of the message area in lines: at least, four of text and buttons; and with a progress row.
+Where there is less than enough, the text is scrolled."""
 
 MARGIN = 9
 """Pixels left and right of messages."""
@@ -208,6 +208,11 @@ class Pane(QScrollArea):
         Panels from top to bottom.
     rest
         Widget below them, which takes the height that they leave, but at least its minimum.
+
+    Attributes
+    ----------
+    takes_rest
+        Whether there is such a widget.
     """
 
     def __init__(self, *parts: QWidget, rest: QWidget | None = None) -> None:
@@ -216,6 +221,7 @@ class Pane(QScrollArea):
         column = QVBoxLayout(inside)
         for part in parts:
             column.addWidget(part)
+        self.takes_rest = rest is not None
         if rest is None:
             column.addStretch(1)
         else:
@@ -324,7 +330,7 @@ def _place_of(widget: QWidget, inside: QWidget) -> QRect:
 class Foot(QWidget):
     """A widget's message area. Its height never depends on the text, so that nothing else moves.
 
-    Progress bars, with Cancel, stand below the text, which can be scrolled.
+    Progress bars, with Cancel, stand above the text, which can be scrolled.
 
     Parameters
     ----------
@@ -344,7 +350,7 @@ class Foot(QWidget):
         for row in rows:
             bars.addWidget(row)
             row.said.connect(partial(self._bring_words, row))
-        column = stacked(self, self._place, bars)
+        column = stacked(self, bars, self._place)
         column.setSpacing(2)
         column.setStretchFactor(self._place, 1)
 
@@ -352,7 +358,9 @@ class Foot(QWidget):
         """Ask for the same height whatever the text."""
         return QSize(1, LINES * self.fontMetrics().lineSpacing())
 
-    sizeHint = minimumSizeHint  # noqa: N815 - Qt's name
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for room for everything that is said at once."""
+        return QSize(1, ENOUGH * self.fontMetrics().lineSpacing())
 
     def _bring_words(self, row: ProgressRow) -> None:
         """Show that work has begun, unless that hides a message; always show how it ended."""
@@ -365,7 +373,8 @@ class Foot(QWidget):
 def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout:
     """Lay out a widget with one message area at its foot.
 
-    The area has its share of the height, whatever it says.
+    What is said stands below the last button of a form, which leaves all room below to it. Its
+    height does not depend on what it says.
 
     Parameters
     ----------
@@ -375,7 +384,11 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
         Messages and progress rows, from top to bottom.
     """
     foot = Foot(*said)
-    upper.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Expanding)  # else napari adds a blank
+    takes_rest = not isinstance(upper, Pane) or upper.takes_rest
+    # Where neither takes the rest, napari adds a blank.
+    enough, rest = QSizePolicy.Maximum, QSizePolicy.Expanding
+    upper.setSizePolicy(QSizePolicy.Preferred, rest if takes_rest else enough)
+    foot.setSizePolicy(QSizePolicy.Preferred, enough if takes_rest else rest)
     column = stacked(owner, upper, foot)
     column.setStretchFactor(upper, SHARE - 1)
     column.setStretchFactor(foot, 1)
