@@ -94,7 +94,8 @@ def test_what_was_compared_is_shown_and_compared_anew(
     assert heads.resolve() == predictions.parent / "heads"
     widget.form.button.click()
     settle(qtbot, widget)
-    assert "choose from 1, 2 with “Run”" in widget.form.rows.said("run")
+    assert "several scans on the target" in widget.form.rows.said("run")
+    assert widget.message.text == ""  # a question is no error
     widget.form.asked["run"].setCurrentText("2")
     told = []
     widget.progress.job.progressed.connect(told.append)

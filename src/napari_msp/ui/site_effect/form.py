@@ -46,6 +46,13 @@ WANTED = {
 }
 """Texts about an empty entry."""
 
+ASKED = {
+    "run": "There are several scans on the target. Choose the one to compare with, and press "
+    "Compare; another one then shows by how much two scans on one scanner differ.",
+    "input": "Choose the scanner that predictions were made from, and press Compare.",
+}
+"""Texts about a question that only some heads raise."""
+
 LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
 
 
@@ -101,9 +108,10 @@ class SiteEffectForm(FileForm):
         return {name: box.currentText() for name, box in self.asked.items() if box.count()}
 
     def ask(self, name: str, choices: Sequence[str]) -> None:
-        """Offer choices, with the first one chosen."""
+        """Ask a question, with the first of the choices chosen."""
         offer(self.asked[name], choices)
         self.rows.show_row(name, True)
+        self.rows.say(name, note=ASKED[name])
 
     def ask_no_more(self) -> None:
         """Hide questions about other scans."""

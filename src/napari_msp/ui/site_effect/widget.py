@@ -125,8 +125,9 @@ class SiteEffect(Docked):
         self.message.clear()
         words = sentence(said(error, WORDS))
         if error.field in self.form.asked and (choice := choice_in(error.remedy)):
+            self.what.unfold(True)
             self.form.ask(error.field, choice.choices)
-        if error.field in LABELS:
+        elif error.field in LABELS:
             self.form.say(error.field, words)
             self.what.unfold(True)
         else:
