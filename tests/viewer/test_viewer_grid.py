@@ -213,6 +213,15 @@ def test_own_names_are_given_back(viewer, grid):
     assert [layer.name for layer in viewer.layers] == ["image 0"]
 
 
+def test_cells_that_were_moved_in_the_list_of_layers_stand_in_their_places_again(viewer, grid):
+    first = grid.show(grid_cells(head(), head()))
+    viewer.layers.move(0, 2)
+    again = grid.show(grid_cells(head(), head()))
+    assert [*viewer.layers] == again
+    assert not set(again) & set(first)
+    grid.leave()
+
+
 def test_names_of_hidden_layers_are_given_to_refilled_cells_too(viewer, grid):
     data, options, _ = map_layer(named(head(), "x"), "SH average", sh_average(head()))
     viewer.add_image(data, **(options | {"name": "other"}))

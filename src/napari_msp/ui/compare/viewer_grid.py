@@ -161,7 +161,8 @@ class ViewerGrid:
         self.come_back()
         self._see(self._hidden, True)
         moved, kept = self.fit.moved, self._looked_at(cells.reference)
-        if not self.refill(cells):
+        in_order = self.there == [each for each in viewer.layers if each in self.layers]
+        if not self.refill(cells) or not in_order:
             self._linking = False
             # In one batch: else the window would be redrawn for each of many small changes.
             with at_once(viewer):
