@@ -99,6 +99,7 @@ def test_map_and_plane_are_told(offered, qtbot):
         qtbot.keyClick(offered.maps, Qt.Key_Down)
     assert told.args == ["colour_fa"]
     assert offered.map_name == "colour_fa"
+    assert not offered.errors.isEnabled()
     offered.show_active(True)
     with qtbot.wait_signal(offered.plane_changed) as told:
         qtbot.keyClick(offered.planes, Qt.Key_Down)

@@ -153,8 +153,10 @@ def test_a_device_that_is_not_there_cannot_be_chosen(filled):
     assert filled.device.itemText(2) == "CUDA: none here"
     filled.set_devices(DEVICES, "cuda")
     assert filled.choices.options.device == "auto"
+    assert filled.doubts.text == "Device: CUDA: none here; auto is taken."
     filled.set_devices(DEVICES, "cpu")
     assert filled.choices.options.device == "cpu"
+    assert filled.doubts.text == ""
 
 
 @pytest.mark.parametrize(

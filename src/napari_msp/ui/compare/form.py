@@ -188,6 +188,10 @@ class CompareForm(QWidget):
             self.what.setChecked(True)
         self._check()
 
+    def _change_map(self) -> None:
+        self.errors.setEnabled(not MAPS[self.map_name].coloured)  # colours have no sign
+        self.map_changed.emit(self.map_name)
+
     def next_glyphs(self) -> None:
         """Choose the next kind of glyphs; none follows the last."""
         self.glyphs.setCurrentIndex((self.glyphs.currentIndex() + 1) % self.glyphs.count())
@@ -270,7 +274,7 @@ class CompareForm(QWidget):
         self.what.toggled.connect(self._fold)
         self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)
-        self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
+        self.maps.currentIndexChanged.connect(lambda _: self._change_map())
         self.errors.currentIndexChanged.connect(lambda _: self.errors_changed.emit())
         self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 

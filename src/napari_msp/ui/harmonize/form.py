@@ -105,7 +105,7 @@ class HarmonizeForm(QWidget):
         super().__init__()
         self._scans: list[ScanRow] = []
         self._allowed: list[str] = []
-        self._running = False
+        self._running, self._no_device = False, ""
         self.empty = QWidget()
         self.load = QPushButton("L&oad acquisition …")
         self.sample = QPushButton("Open sim&ulated heads")
@@ -141,10 +141,13 @@ class HarmonizeForm(QWidget):
             QWidget.setTabOrder(one, other)
 
     def set_devices(self, devices: Sequence[Device], chosen: str) -> None:
-        """List devices; one that this machine lacks cannot be chosen."""
+        """List devices; of those that this machine lacks none can be chosen, which is said."""
         without = [device.name for device in devices if not device.kind]
         titles = {device.name: device.title for device in devices}
-        offer(self.device, titles, "auto" if chosen in without else chosen, without)
+        missing = chosen in without
+        offer(self.device, titles, "auto" if missing else chosen, without)
+        self._no_device = f"Device: {titles[chosen]}; auto is taken." if missing else ""
+        self._refresh()
 
     def set_option(self, name: str, value: Any) -> None:
         """Fill in one of the options."""
@@ -241,6 +244,7 @@ class HarmonizeForm(QWidget):
 
     def _connect(self) -> None:
         self.scan.currentIndexChanged.connect(lambda _: self._refresh())
+        self.device.currentIndexChanged.connect(lambda _: self._refresh())
         self.models.changed.connect(self._refresh)
         self.targets.changed.connect(self._refresh)
         self.button.clicked.connect(self.run)
@@ -257,7 +261,8 @@ class HarmonizeForm(QWidget):
         known = scan.truths & set(self.targets.checked) if scan else set()
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
-        doubts = "\n".join(scan.doubts) if scan else ""
+        of_device = self._no_device if self.device.currentData() == "auto" else ""
+        doubts = "\n".join(filter(None, (*(scan.doubts if scan else ()), of_device)))
         if doubts != self.doubts.text:  # else they would be announced again
             self.doubts.show_message("warning", doubts)
         path = scan.path if scan else ""
