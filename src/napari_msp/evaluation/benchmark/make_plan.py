@@ -4,7 +4,7 @@ What was left open is chosen, and the impossible is refused before hours of trai
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,6 @@ from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, lattice_scales
 from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.subjects import (
-    Learned,
     check_people,
     check_scans,
     check_subjects,
@@ -88,82 +87,7 @@ def make_plan(
     # The report names datasets by their folders' names, which "." and ".." do not contain.
     paths = tuple(Path(each).resolve() for each in datasets)
     _check_asked(asked, paths)
-    rows = chosen_methods(asked.methods) or (BEFORE,)
-    starting = [name for name in rows if name in rows_from_base()]
-    base = packaged.base_model() if starting else None
-    _check_names(asked, rows)
-    loaded = [load_model(path) for path in asked.models]
-    only = _named(asked, rows)
-    opened = [
-        open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold, only=only)
-        for path in paths
-    ]
-    source = asked.input or (loaded[0].card.input if loaded else "")
-    source = source or predicted_from(asked.predictions.values(), opened[0])
-    source = input_platform(opened[0], source, asked.targets)
-    for model in loaded:
-        if model.card.input != source:
-            raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
-    names = common_subjects(opened, source)
-    teachers = loaded if base is None else [*loaded, load_model(base)]
-    learned = learned_from(teachers, opened, names)
-    check_subjects(asked, names, learned)
-    targets = _targets(asked.targets, loaded, opened[0], source)
-    regions = _regions(asked)
-    for dataset in opened:
-        _tell(dataset, only, targets if regions else ())
-    finished = _finished(asked, opened, targets, names)
-    if finished and not loaded and not asked.methods:
-        predicted = {target for each in finished for target in each.targets}
-        targets = tuple(target for target in targets if target in predicted)
-    _check_msp(rows, targets)
-    subjects, folds = _who(asked, opened, names, targets, learned, finished, rows)
-    check_people(opened, subjects)
-    check_scans(opened, subjects, targets)
-    _check_voxel_sizes(opened, subjects, source, loaded)
-    unlike = _unlike(opened, subjects, folds, (source, *targets), rows)
-    scales = lattice_scales(opened[0], source, targets, subjects) if starting else {}
-    return Plan(
-        asked=asked,
-        datasets=paths,
-        input=source,
-        targets=targets,
-        subjects=subjects,
-        methods=_possible(rows, asked, scales, folds or (subjects,)),
-        budget=asked.budget,
-        b_values=_b_values(opened, subjects, source, targets, loaded, asked.b_value),
-        folds=folds,
-        base=base,
-        unfit=tuple(
-            said
-            for model, each in product(loaded, opened)
-            for said in tell_unfit(
-                model,
-                (each.scans[who, source] for who in subjects.test if each.has(who, source)),
-                each.root.name,
-            )
-        ),
-        doubts=(
-            *tell_doubts(teachers, opened, subjects.test),
-            *_copied(opened, subjects.test, (source, *targets)),
-            *unlike,
-            *(
-                said
-                for each in opened
-                for said in _interpolated(each, subjects.test, targets, loaded)
-            ),
-            *(said for each in finished if (said := each.doubt(subjects.test))),
-        ),
-        regions=regions,
-    )
-
-
-def _tell(dataset: TravellingHeads, only: Sequence[str], repeated: Sequence[str]) -> None:
-    """Warn of images that are passed over, but for repeats on these platforms, which are rows."""
-    repeats = repeated_scans(dataset, only) if repeated and dataset.passed_over else {}
-    used = {path for (_, platform), path in repeats.items() if platform in repeated}
-    passed_over = {path: why for path, why in dataset.passed_over.items() if path not in used}
-    replace(dataset, passed_over=passed_over).tell()
+    return _Draft(asked, paths).plan()
 
 
 def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
@@ -196,272 +120,310 @@ def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
 
 
-def _named(asked: EvaluationSettings, rows: Sequence[str]) -> Sequence[str]:
-    """Return the only subjects that take part; empty if others are chosen, or teach."""
-    parts = (asked.train, asked.validation, asked.test) if _learns(rows) else (asked.test,)
-    if asked.leave_one_out or not all(parts):
-        return ()
-    return tuple(subject for part in parts for subject in part)
+class _Draft:
+    """A plan in the making: each step chooses what was left open, or refuses the impossible."""
 
+    def __init__(self, asked: EvaluationSettings, paths: Sequence[Path]) -> None:
+        self.asked = asked
+        self.rows = chosen_methods(asked.methods) or (BEFORE,)
+        self.learns = any(name != BEFORE for name in self.rows)
+        self._check_names()
+        starting = any(name in rows_from_base() for name in self.rows)
+        self.base = packaged.base_model() if starting else None
+        self.models = [load_model(path) for path in asked.models]
+        self.only = self._named()
+        self.datasets = [
+            open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold, only=self.only)
+            for path in paths
+        ]
+        self.input = self._input()
+        self.names = common_subjects(self.datasets, self.input)
+        self.teachers = [*self.models, *([load_model(self.base)] if self.base else [])]
+        self.learned = learned_from(self.teachers, self.datasets, self.names)
+        check_subjects(asked, self.names, self.learned)
+        self.targets = self._targets()
+        self.regions = self._regions()
+        for dataset in self.datasets:
+            self._tell(dataset)
+        self.finished = self._finished()
+        if self.finished and not self.models and not asked.methods:
+            predicted = {target for each in self.finished for target in each.targets}
+            self.targets = tuple(target for target in self.targets if target in predicted)
+        self.platforms = (self.input, *self.targets)
+        self._check_msp()
+        self.subjects, self.folds = self._who()
+        check_people(self.datasets, self.subjects)
+        check_scans(self.datasets, self.subjects, self.targets)
+        self._check_voxel_sizes()
 
-def _learns(rows: Sequence[str]) -> bool:
-    """Return whether a row learns anything here."""
-    return any(name != BEFORE for name in rows)
+    def plan(self) -> Plan:
+        """Return the plan, with what is doubtful about it."""
+        unlike, test = self._unlike(), self.subjects.test
+        return Plan(
+            asked=self.asked,
+            datasets=tuple(each.root for each in self.datasets),
+            input=self.input,
+            targets=self.targets,
+            subjects=self.subjects,
+            methods=self._possible(),
+            budget=self.asked.budget,
+            b_values=self._b_values(),
+            folds=self.folds,
+            base=self.base,
+            unfit=tuple(
+                said
+                for model, each in product(self.models, self.datasets)
+                for said in tell_unfit(
+                    model,
+                    (each.scans[who, self.input] for who in test if each.has(who, self.input)),
+                    each.root.name,
+                )
+            ),
+            doubts=(
+                *tell_doubts(self.teachers, self.datasets, test),
+                *_copied(self.datasets, test, self.platforms),
+                *unlike,
+                *self._interpolated(),
+                *(said for each in self.finished if (said := each.doubt(test))),
+            ),
+            regions=self.regions,
+        )
 
+    def _check_names(self) -> None:
+        """Refuse rows whose names are equal to each other's or to a method's."""
+        seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
+        for path in self.asked.models:
+            if path.stem in seen:
+                problem = f"has the name of {seen[path.stem]}, which names its row"
+                raise UserError(problem, path, "models", Advice("rename one"))
+            seen[path.stem] = path
+        # A method that is no row here may lend its name to its predictions made elsewhere.
+        taken = {*self.rows, *(path.stem for path in self.asked.models), *RESERVED, FLOOR}
+        for name in self.asked.predictions:
+            if name in taken:
+                problem = "is the name of another row"
+                raise UserError(problem, name, "predictions", Advice("choose another name"))
 
-def _check_msp(rows: Sequence[str], targets: Sequence[str]) -> None:
-    if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
-        what = f"the networks of two targets or more, and {targets[0]} is the only one"
-        raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
+    def _named(self) -> Sequence[str]:
+        """Return the only subjects that take part; empty if others are chosen, or teach."""
+        asked = self.asked
+        parts = (asked.train, asked.validation, asked.test) if self.learns else (asked.test,)
+        if asked.leave_one_out or not all(parts):
+            return ()
+        return tuple(subject for part in parts for subject in part)
 
+    def _input(self) -> str:
+        """Return the platform to predict from, which all models must have."""
+        source = self.asked.input or (self.models[0].card.input if self.models else "")
+        source = source or predicted_from(self.asked.predictions.values(), self.datasets[0])
+        source = input_platform(self.datasets[0], source, self.asked.targets)
+        for model in self.models:
+            if model.card.input != source:
+                raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
+        return source
 
-def _who(
-    asked: EvaluationSettings,
-    opened: Sequence[TravellingHeads],
-    names: Sequence[str],
-    targets: Sequence[str],
-    learned: Mapping[str, Learned],
-    finished: Sequence[FinishedPredictions],
-    rows: Sequence[str],
-) -> tuple[Subjects, tuple[Subjects, ...]]:
-    """Choose training, validation and test subjects, and the folds if each is tested once."""
-    if not _learns(rows):
-        subjects = measured_alone(opened[0], names, learned, asked)
-        if finished and not asked.models and not asked.test:  # who taught elsewhere is left out
-            whom = {subject for each in finished for subject in each.subjects}
-            subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
-        return subjects, ()
-    complete = with_all(names, opened, targets)
-    chooses = any(name not in baseline_names() for name in rows)
-    if not asked.leave_one_out:
-        return split_once(names, complete, learned, asked, chooses=chooses), ()
-    seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
-    folds = leave_one_out(opened[0], seen, complete, learned, asked, chooses=chooses)
-    return everyone(folds), folds
+    def _targets(self) -> tuple[str, ...]:
+        asked, dataset, source = self.asked.targets, self.datasets[0], self.input
+        others = tuple(platform for platform in dataset.platforms if platform != source)
+        if not others:
+            remedy = further_platforms(dataset, Advice("give scans of another platform too"))
+            problem = f"has scans of {source} alone, and no target"
+            raise UserError(problem, dataset.root, None, remedy)
+        for target in asked:
+            if target not in others:
+                remedy = Choose("targets", others)
+                raise UserError("is no platform to predict", target, "targets", remedy)
+        predicted = dict.fromkeys(target for model in self.models for target in model.targets)
+        targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
+        for model in self.models:
+            if not {*model.targets} & {*targets}:
+                problem = f"predicts {', '.join(model.targets)}, and none of {', '.join(targets)}"
+                remedy = either(Advice("leave it out"), Change("targets", "other"))
+                raise UserError(problem, model.name, "models", remedy)
+        return targets
 
+    def _tell(self, dataset: TravellingHeads) -> None:
+        """Warn of images that are passed over, but for repeats that are rows of pages of proof."""
+        pages = self.regions and dataset.passed_over
+        repeats = repeated_scans(dataset, self.only) if pages else {}
+        used = {path for (_, platform), path in repeats.items() if platform in self.targets}
+        passed_over = {path: why for path, why in dataset.passed_over.items() if path not in used}
+        replace(dataset, passed_over=passed_over).tell()
 
-def _unlike(
-    datasets: Sequence[TravellingHeads],
-    subjects: Subjects,
-    folds: Sequence[Subjects],
-    platforms: Sequence[str],
-    rows: Sequence[str],
-) -> tuple[str, ...]:
-    """Return notes on scans unlike others of their platform; refuse the unlearnable ones."""
-    parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
-    if not folds:
-        parts = {
-            "train": subjects.training,
-            "validation": subjects.validation,
-            "test": subjects.test,
-        }
-    return tuple(
-        said
-        for dataset in datasets
-        for said in check_alike(dataset, platforms, parts, learned=_learns(rows))
-    )
+    def _finished(self) -> list[FinishedPredictions]:
+        targets, names, alone = self.targets, self.names, len(self.datasets) == 1
+        return [
+            find_predictions(name, folder, each.root, targets, names, alone=alone)
+            for each in self.datasets
+            for name, folder in self.asked.predictions.items()
+        ]
 
+    def _regions(self) -> str:
+        """Return the source of regions, after checking that a file or folder exists."""
+        asked = self.asked.regions
+        if asked is None:
+            return TISSUE if self.asked.predictions else ""
+        if str(asked) == TISSUE:
+            return TISSUE
+        path = Path(asked).resolve()
+        if not path.exists():
+            problem = "there is no such label image"
+            remedy = either(Advice("check the path"), Choose("regions", (TISSUE,)))
+            raise UserError(problem, asked, "regions", remedy)
+        if path.is_file():
+            read_regions(path)
+        return str(path)
 
-def _copied(
-    datasets: Sequence[TravellingHeads], subjects: Sequence[str], platforms: Sequence[str]
-) -> Iterator[str]:
-    """Warn of, and yield, scans that are equal on two platforms, which show no scanner effect."""
-    for dataset in datasets:
-        there = [each for each in subjects if each in dataset.subjects]
-        for subject, platform, other in dataset.copied(there, platforms):
-            said = f"{dataset.root.name}: {subject} has the same scan on {platform} as on {other}"
-            warnings.warn(said, CopiedScan, stacklevel=3)
-            yield said
+    def _check_msp(self) -> None:
+        rows, targets = self.rows, self.targets
+        if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
+            what = f"the networks of two targets or more, and {targets[0]} is the only one"
+            other = Change("methods", "other")
+            raise UserError(f"an {MSP} combines {what}", None, "methods", other)
 
+    def _who(self) -> tuple[Subjects, tuple[Subjects, ...]]:
+        """Choose training, validation and test subjects, and the folds if each is tested once."""
+        asked, datasets, names, learned = self.asked, self.datasets, self.names, self.learned
+        if not self.learns:
+            subjects = measured_alone(datasets[0], names, learned, asked)
+            if self.finished and not asked.models and not asked.test:
+                # Who taught elsewhere is left out.
+                whom = {subject for each in self.finished for subject in each.subjects}
+                subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
+            return subjects, ()
+        complete = with_all(names, datasets, self.targets)
+        chooses = any(name not in baseline_names() for name in self.rows)
+        if not asked.leave_one_out:
+            return split_once(names, complete, learned, asked, chooses=chooses), ()
+        seen = [n for n in names if any(d.has(n, t) for d, t in product(datasets, self.targets))]
+        folds = leave_one_out(datasets[0], seen, complete, learned, asked, chooses=chooses)
+        return everyone(folds), folds
 
-def _finished(
-    asked: EvaluationSettings,
-    opened: Sequence[TravellingHeads],
-    targets: Sequence[str],
-    names: Sequence[str],
-) -> list[FinishedPredictions]:
-    return [
-        find_predictions(name, folder, each.root, targets, names, alone=len(opened) == 1)
-        for each in opened
-        for name, folder in asked.predictions.items()
-    ]
+    def _check_voxel_sizes(self) -> None:
+        """Check that all test subjects' voxels have the size that the models know."""
+        for dataset, subject in product(self.datasets, self.subjects.test):
+            lattice = dataset.acquisition(subject, self.input).lattice
+            for model in self.models:
+                known = model.card.voxel_size
+                if not lattice.has_voxels_of(known):
+                    problem = f"voxels are {lattice.edges}, those of {model.name} {known:.2f} mm"
+                    remedy = Advice("evaluate it on data of its own voxel size")
+                    raise UserError(problem, dataset.scans[subject, self.input], "models", remedy)
 
+    def _unlike(self) -> tuple[str, ...]:
+        """Return notes on scans unlike others of their platform; refuse the unlearnable ones."""
+        subjects = self.subjects
+        parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
+        if not self.folds:
+            parts = {
+                "train": subjects.training,
+                "validation": subjects.validation,
+                "test": subjects.test,
+            }
+        return tuple(
+            said
+            for dataset in self.datasets
+            for said in check_alike(dataset, self.platforms, parts, learned=self.learns)
+        )
 
-def _regions(asked: EvaluationSettings) -> str:
-    """Return the source of regions, after checking that a file or folder exists."""
-    if asked.regions is None:
-        return TISSUE if asked.predictions else ""
-    if str(asked.regions) == TISSUE:
-        return TISSUE
-    path = Path(asked.regions).resolve()
-    if not path.exists():
-        problem = "there is no such label image"
-        remedy = either(Advice("check the path"), Choose("regions", (TISSUE,)))
-        raise UserError(problem, asked.regions, "regions", remedy)
-    if path.is_file():
-        read_regions(path)
-    return str(path)
+    def _possible(self) -> tuple[str, ...]:
+        """Leave out rows that are not possible here, if all were asked for.
 
+        They are networks that the base does not hold, and baselines that need more heads. A row
+        that was asked for by name is an error.
 
-def _possible(
-    rows: Sequence[str],
-    asked: EvaluationSettings,
-    scales: Mapping[str, int],
-    splits: Sequence[Subjects],
-) -> tuple[str, ...]:
-    """Leave out rows that are not possible here, if all were asked for.
+        Warns
+        -----
+        RowLeftOut
+            For each row that is left out.
+        """
+        named = set(map(str.casefold, self.asked.methods))
+        if "all" in named and packaged.base_model() is None:
+            said = "rows that start from the base are left out: this installation has no base model"
+            warnings.warn(said, RowLeftOut, stacklevel=3)
+        starting = any(name in rows_from_base() for name in self.rows)
+        where = (self.datasets[0], self.input, self.targets, self.subjects)
+        scales = lattice_scales(*where) if starting else {}
+        why: dict[str, tuple[str, UserError]] = {}
+        held = rows_from_base() if scales else {}
+        problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
+        for name in self.rows:
+            if name in held and not begun_from_base(held[name], scales):
+                why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))
+        heads = min(len(split.training) for split in self.folds or (self.subjects,))
+        for name in self.rows:
+            hindrance = baseline_class(name).hindrance(heads) if name in baseline_names() else None
+            if hindrance is not None:
+                why[name] = f"it {hindrance.problem}", hindrance
+        for name, (said, error) in why.items():
+            if name.casefold() in named:
+                raise error
+            warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=3)
+        return tuple(name for name in self.rows if name not in why)
 
-    They are networks that the base does not hold, and baselines that need more heads. A row that
-    was asked for by name is an error.
+    def _b_values(self) -> tuple[float, ...]:
+        """Return the shells that were asked for, else the models', else those that platforms share.
 
-    Warns
-    -----
-    RowLeftOut
-        For each row that is left out.
-    """
-    named = set(map(str.casefold, asked.methods))
-    if "all" in named and packaged.base_model() is None:
-        said = "rows that start from the base are left out: this installation has no base model"
-        warnings.warn(said, RowLeftOut, stacklevel=3)
-    why: dict[str, tuple[str, UserError]] = {}
-    held = rows_from_base() if scales else {}
-    problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
-    for name in rows:
-        if name in held and not begun_from_base(held[name], scales):
-            why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))
-    heads = min(len(split.training) for split in splits)
-    for name in rows:
-        hindrance = baseline_class(name).hindrance(heads) if name in baseline_names() else None
-        if hindrance is not None:
-            why[name] = f"it {hindrance.problem}", hindrance
-    for name, (said, error) in why.items():
-        if name.casefold() in named:
-            raise error
-        warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=3)
-    return tuple(name for name in rows if name not in why)
+        All datasets must have them.
+        """
+        asked, everyone = self.asked.b_value, self.subjects.all
+        wanted: list[float] | None = None
+        if asked is not None:
+            wanted = [asked] if isinstance(asked, int | float) else list(asked)
+        for model in self.models:
+            wanted = _known_to(model, wanted, asked is not None)
+        if wanted is None:
+            wanted = self._shared()
+        for dataset in self.datasets:
+            for each in wanted:
+                common_b_value(dataset, everyone, self.input, each)
+            # A shell that is asked for twice, or that a target lacks, is an error before any work.
+            for subject, platform in product(everyone, self.platforms):
+                if dataset.has(subject, platform):
+                    dataset.acquisition(subject, platform).given_shells(wanted)
+        return tuple(sorted(wanted))
 
+    def _shared(self) -> list[float]:
+        """Return the shells that all platforms have; if the input has only one, that one."""
+        dataset, source, everyone = self.datasets[0], self.input, self.subjects.all
+        first = dataset.acquisition(everyone[0], source).given_gradients.shells
+        if len(first) < 2:
+            return [common_b_value(dataset, everyone, source)]
+        return list(common_shells(dataset, everyone, source, self.targets))
 
-def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
-    """Refuse rows whose names are equal to each other's or to a method's."""
-    seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
-    for path in asked.models:
-        if path.stem in seen:
-            problem = f"has the name of {seen[path.stem]}, which names its row"
-            raise UserError(problem, path, "models", Advice("rename one"))
-        seen[path.stem] = path
-    # A method that is no row here may lend its name to its predictions made elsewhere.
-    taken = {*rows, *(path.stem for path in asked.models), *RESERVED, FLOOR}
-    for name in asked.predictions:
-        if name in taken:
-            problem = "is the name of another row"
-            raise UserError(problem, name, "predictions", Advice("choose another name"))
+    def _interpolated(self) -> Iterator[str]:
+        """Warn of, and yield, models that predict other voxels than the targets' scans have."""
+        every = product(self.datasets, self.models, self.targets)
+        for dataset, model, target in every:
+            if target not in model.card.scales:
+                continue
+            wanted = model.card.voxel_size_of(target)
+            lattices = {
+                each: dataset.acquisition(each, target).lattice
+                for each in self.subjects.test
+                if dataset.has(each, target)
+            }
+            others = {
+                each: f"{lattice.voxel_sizes.mean():.2f}"
+                for each, lattice in lattices.items()
+                if not lattice.has_voxels_of(wanted)
+            }
+            if others:
+                few = f" ({', '.join(others)})" if len(others) < len(lattices) else ""
+                have = "has" if len(others) == 1 else "have"
+                sizes = " and ".join(dict.fromkeys(others.values()))
+                said = (
+                    f"{dataset.root.name}: {len(others)} of {counted(len(lattices), 'scan')} on "
+                    f"{target}{few} {have} voxels of {sizes} mm, {Path(model.name).name} predicts "
+                    f"{wanted:.2f} mm: its predictions are interpolated to be measured"
+                )
+                warnings.warn(said, UnlikeTraining, stacklevel=3)
+                yield said
 
 
 def _misfit(model: Model, problem: str) -> UserError:
     """Return the error for a model that was made for other scans."""
     return UserError(problem, model.name, "models", Advice("evaluate it apart"))
-
-
-def _targets(
-    asked: Sequence[str], models: Sequence[Model], dataset: TravellingHeads, source: str
-) -> tuple[str, ...]:
-    others = tuple(platform for platform in dataset.platforms if platform != source)
-    if not others:
-        remedy = further_platforms(dataset, Advice("give scans of another platform too"))
-        raise UserError(f"has scans of {source} alone, and no target", dataset.root, None, remedy)
-    for target in asked:
-        if target not in others:
-            raise UserError(
-                "is no platform to predict", target, "targets", Choose("targets", others)
-            )
-    predicted = dict.fromkeys(target for model in models for target in model.targets)
-    targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
-    for model in models:
-        if not {*model.targets} & {*targets}:
-            raise UserError(
-                f"predicts {', '.join(model.targets)}, and none of {', '.join(targets)}",
-                model.name,
-                "models",
-                either(Advice("leave it out"), Change("targets", "other")),
-            )
-    return targets
-
-
-def _check_voxel_sizes(
-    datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
-) -> None:
-    """Check that all test subjects' voxels have the size that the models know."""
-    for dataset, subject in product(datasets, subjects.test):
-        lattice = dataset.acquisition(subject, source).lattice
-        for model in models:
-            known = model.card.voxel_size
-            if not lattice.has_voxels_of(known):
-                problem = f"voxels are {lattice.edges}, those of {model.name} {known:.2f} mm"
-                remedy = Advice("evaluate it on data of its own voxel size")
-                raise UserError(problem, dataset.scans[subject, source], "models", remedy)
-
-
-def _interpolated(
-    dataset: TravellingHeads,
-    subjects: Sequence[str],
-    targets: Sequence[str],
-    models: Sequence[Model],
-) -> Iterator[str]:
-    """Warn of, and yield, models that predict other voxels than the targets' scans have."""
-    for model, target in product(models, targets):
-        if target not in model.card.scales:
-            continue
-        wanted = model.card.voxel_size_of(target)
-        lattices = {
-            each: dataset.acquisition(each, target).lattice
-            for each in subjects
-            if dataset.has(each, target)
-        }
-        others = {
-            each: f"{lattice.voxel_sizes.mean():.2f}"
-            for each, lattice in lattices.items()
-            if not lattice.has_voxels_of(wanted)
-        }
-        if others:
-            few = f" ({', '.join(others)})" if len(others) < len(lattices) else ""
-            have = "has" if len(others) == 1 else "have"
-            said = (
-                f"{dataset.root.name}: {len(others)} of {counted(len(lattices), 'scan')} on "
-                f"{target}{few} {have} voxels of {' and '.join(dict.fromkeys(others.values()))} "
-                f"mm, {Path(model.name).name} predicts {wanted:.2f} mm: its predictions are "
-                "interpolated to be measured"
-            )
-            warnings.warn(said, UnlikeTraining, stacklevel=3)
-            yield said
-
-
-def _b_values(
-    datasets: Sequence[TravellingHeads],
-    subjects: Subjects,
-    source: str,
-    targets: Sequence[str],
-    models: Sequence[Model],
-    asked: float | Sequence[float] | None,
-) -> tuple[float, ...]:
-    """Return the shells that were asked for, else the models', else those that platforms share.
-
-    All datasets must have them.
-    """
-    wanted: list[float] | None = None
-    if asked is not None:
-        wanted = [asked] if isinstance(asked, int | float) else list(asked)
-    for model in models:
-        wanted = _known_to(model, wanted, asked is not None)
-    if wanted is None:
-        wanted = _shared(datasets[0], subjects, source, targets)
-    for dataset in datasets:
-        for each in wanted:
-            common_b_value(dataset, subjects.all, source, each)
-        # A shell that is asked for twice, or that a target lacks, is an error before any work.
-        for subject, platform in product(subjects.all, (source, *targets)):
-            if dataset.has(subject, platform):
-                dataset.acquisition(subject, platform).given_shells(wanted)
-    return tuple(sorted(wanted))
 
 
 def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[float]:
@@ -484,11 +446,13 @@ def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[flo
     return shared
 
 
-def _shared(
-    dataset: TravellingHeads, subjects: Subjects, source: str, targets: Sequence[str]
-) -> list[float]:
-    """Return the shells that all platforms have; if the input has only one, that one."""
-    first = dataset.acquisition(subjects.all[0], source).given_gradients.shells
-    if len(first) < 2:
-        return [common_b_value(dataset, subjects.all, source)]
-    return list(common_shells(dataset, subjects.all, source, targets))
+def _copied(
+    datasets: Sequence[TravellingHeads], subjects: Sequence[str], platforms: Sequence[str]
+) -> Iterator[str]:
+    """Warn of, and yield, scans that are equal on two platforms, which show no scanner effect."""
+    for dataset in datasets:
+        there = [each for each in subjects if each in dataset.subjects]
+        for subject, platform, other in dataset.copied(there, platforms):
+            said = f"{dataset.root.name}: {subject} has the same scan on {platform} as on {other}"
+            warnings.warn(said, CopiedScan, stacklevel=3)
+            yield said
