@@ -96,7 +96,7 @@ def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_e
     told = next(f for f in checked.findings if f.where == "prisma_st")
     distances = [r["displacement_voxels"] for r in checked.rows if r["platform"] == "prisma_st"]
     assert told.message() == (
-        f"lies {np.median(distances):.1f} voxels from ge_st in median over 3 subjects; "
+        f"is {np.median(distances):.1f} voxels from ge_st (median of 3 subjects); "
         "leave the platform out or register it again"
     )
 

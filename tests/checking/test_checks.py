@@ -149,7 +149,7 @@ class TestScans:
     @pytest.mark.parametrize("stated", ["89", "NaN"])
     def test_echo_time_that_is_none(self, dataset, stated):
         path_of(dataset, ending="json").write_text(f'{{"EchoTime": {stated}}}')
-        only(dataset, "warning", "sub-02_ses-prisma_acq-st_dwi.json", "is no time in seconds")
+        only(dataset, "warning", "sub-02_ses-prisma_acq-st_dwi.json", "is not a time in seconds")
 
     def test_sidecar_that_is_no_json(self, dataset):
         path_of(dataset, ending="json").write_text("{")
@@ -210,7 +210,9 @@ class TestGradients:
         replace_scan(root, both)
         only(root, "warning", "ses-prisma", "b = 3000 s/mm², which the input", "give 1200")
         replace_scan(root, both, platform="ge_st")
-        only(root, "warning", "ses-ge", "b = 3000 s/mm², which other scans lack", "give 1200")
+        only(
+            root, "warning", "ses-ge", "b = 3000 s/mm², which other scans do not have", "give 1200"
+        )
         [finding] = check(root, input="ge_st", alignment=False).findings
         assert finding.remedy == Give("b_value", "1200")
 
@@ -395,7 +397,7 @@ class TestLattices:
         affine = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
         affine[:3, 3] -= 0.6
         replace_scan(dataset, scan(affine, 45, shape=(20, 18, 16)))
-        only(dataset, "warning", "not on the lattice", "20 × 18 × 16 voxels, not 19 × 17 × 15")
+        only(dataset, "warning", "not on the voxel grid", "20 × 18 × 16 voxels, not 19 × 17 × 15")
 
     def test_shifted(self, dataset, scan):
         affine = AFFINE.copy()

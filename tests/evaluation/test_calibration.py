@@ -142,14 +142,14 @@ def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
     training = {key: value for key, value in model.training.items() if key != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": training}))
     assert calibrate(older, other).card.expected_error["prisma_st"].subjects == ["sub-02", "sub-03"]
-    with pytest.raises(UserError, match="does not say of which dataset"):
+    with pytest.raises(UserError, match="without stating the dataset"):
         calibrate(older, other, ["sub-01"])
 
 
 def test_a_name_alone_among_the_ancestors_people_is_told(model, heads):
     training = {**model.training, "start": {"subjects": ["sub-03"]}}
     named = replace(model, card=model.card.model_copy(update={"training": training}))
-    with pytest.warns(MayHaveLearned, match="may have learned from sub-03"):
+    with pytest.warns(MayHaveLearned, match="may have been trained on sub-03"):
         assert calibrate(named, heads, ["sub-03"]).card.expected_error
 
 

@@ -307,14 +307,14 @@ def test_a_name_alone_among_the_bases_people_is_told(
     with_base: Path, four: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(load_model(with_base)), "everyone", [Person("sub-04")])
-    with pytest.warns(MayHaveLearned, match="may have learned from sub-04"):
+    with pytest.warns(MayHaveLearned, match="may have been trained on sub-04"):
         plan = make_plan([four], methods=["SHResNet, from base"], test=["sub-04"])
     assert len(plan.doubts) == 1
     assert "doubts" not in plan.to_json()
     run = EvaluationRun(plan, "", True, None, {four.name: plan.subjects})
     assert plan.doubts[0] in methods_paragraph(run)
     certain = replace(run, plan=replace(plan, doubts=()))
-    assert "may have learned from" not in methods_paragraph(certain)
+    assert "may have been trained on" not in methods_paragraph(certain)
 
 
 def test_the_others_of_some_folds_are_told(four: Path) -> None:

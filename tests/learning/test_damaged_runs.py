@@ -120,7 +120,7 @@ MADE_UP: dict[str, tuple[dict[str, Any], str]] = {
     "a list": ({"position": "[]"}, "is damaged"),
     "too deep": ({"position": DEEP}, "objects are nested"),
     "a deep identity": ({"identity": DEEP}, "objects are nested"),
-    "an identity that is none": ({"identity": "5"}, "of which run"),
+    "an identity that is none": ({"identity": "5"}, "not state its run"),
     "another run": ({"identity": '{"settings": 1, "subjects": []}'}, "other settings, subjects"),
     "a huge number": ({"position": '{"step": ' + DIGITS + "}"}, "5000 digits"),
     "two steps": ({"position": '{"step": 1, "step": 2}'}, "stands for two values"),
@@ -208,7 +208,7 @@ def test_tensors_that_cannot_be_are_refused(name, written, tmp_path):
     with pytest.raises(UserError, match=complaint) as caught:
         restored(path)
     assert (caught.value.subject, caught.value.field) == (str(path), "resume")
-    assert Overwrite("start anew") in every(caught.value.remedy)
+    assert Overwrite("start over") in every(caught.value.remedy)
 
 
 FILES = {
@@ -315,8 +315,8 @@ def test_a_damaged_checkpoint_s_advice_is_followed(heads, quick, run):
         _spoil(checkpoint_path(out))
         with pytest.raises(UserError, match="is damaged") as caught:
             run(heads, chosen, name, resume=True)
-        anew = Advice("delete this file to start anew")
-        assert caught.value.remedy == either(Overwrite("start anew"), anew)
+        anew = Advice("delete this file to start over")
+        assert caught.value.remedy == either(Overwrite("start over"), anew)
         if name == "forced":
             run(heads, chosen, name, force=True)
         else:
@@ -372,7 +372,7 @@ def test_one_model_is_trained_by_one_process(heads, quick, run):
             model.write_text("of somebody else")
 
     model, _ = run(heads, chosen, stop_after=0)
-    with pytest.raises(UserError, match="came up while this was trained") as caught:
+    with pytest.raises(UserError, match="appeared while this was trained") as caught:
         train(heads, model, chosen, device="cpu", resume=True, on_event=again)
     assert (caught.value.subject, model.read_text()) == (str(model), "of somebody else")
     model.unlink()
@@ -401,9 +401,9 @@ def test_each_command_advises_what_it_has():
         parser = ArgumentParser()
         COMMANDS[name].add_options(parser)
         advised[name] = USELESS.phrase(OptionWords(parser))
-    delete = "delete this file to start anew"
+    delete = "delete this file to start over"
     assert advised == {
-        "train": f"start anew with --force, or {delete}",
+        "train": f"start over with --force, or {delete}",
         "run": delete,
         "evaluate": delete,
     }
@@ -414,7 +414,7 @@ def test_a_finished_run_is_not_said_to_need_a_start(heads, quick, run):
     run(heads, chosen)
     with pytest.raises(UserError, match="is finished") as caught:
         run(heads, chosen, resume=True)
-    assert caught.value.remedy == Overwrite("train anew")
+    assert caught.value.remedy == Overwrite("train again")
     run(heads, chosen, resume=True, force=True)
 
 

@@ -61,7 +61,8 @@ def test_it_is_said_who_lacks_what(lacking, quick):
     with pytest.warns(IncompleteHeads) as told:
         study = prepare_study(open_dataset(root), quick(held_out=()))
     assert [str(each.message) for each in told] == [
-        f"{root}: not everybody was scanned everywhere: sub-02 has no scan on connectom_sa, "
+        f"{root}: not every subject was scanned on every platform: sub-02 has no scan on "
+        "connectom_sa, "
         "sub-03 is left out (no scan on ge_st)"
     ]
     assert [head.subject for head in study.heads] == ["sub-01", "sub-02"]
@@ -170,7 +171,7 @@ def test_validation_measures_where_there_is_truth(lacking, quick, run):
         (
             ("sub-03 connectom", "sub-03 prisma"),
             {},
-            "sub-03 has no scan on any target, so no prediction can be judged by it",
+            "sub-03 has no scan on any target, so predictions cannot be measured on it",
             "held_out",
         ),
         (("sub-01 ge", "sub-02 ge"), {}, "no subject is left to train on", "held_out"),

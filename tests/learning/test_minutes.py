@@ -73,7 +73,7 @@ def test_a_slow_job_is_timed_once():
 
 def test_a_run_that_took_longer_says_so():
     tell_if_longer(60, 65)
-    with pytest.warns(TookLonger, match=r"took 1\.5 minutes where 1\.0 were given$"):
+    with pytest.warns(TookLonger, match=r"took 1\.5 minutes instead of the 1\.0 given$"):
         tell_if_longer(60, 90)
 
 

@@ -186,10 +186,10 @@ def test_target_off_the_lattice_is_resampled_and_said_so(make_heads, quick, tmp_
     assert head.targets["prisma_st"].lattice.matches(head.input.lattice)
     study = prepare_study(open_dataset(root), quick(held_out=()))
     (said,) = study.interpolated
-    assert said.startswith("on prisma_st 1 of 1 scan (sub-01) lies beside the input's voxels: ")
+    assert said.startswith("on prisma_st 1 of 1 scan (sub-01) is not on the input's voxel grid: ")
     assert smaller_crops(study, recipe_for(quick(crop=11))) == []
     (said,) = smaller_crops(study, recipe_for(quick(crop=12)))
-    assert said.startswith("crops have an edge of 11 voxels and not of 12, as the image of sub-01")
+    assert said.startswith("crops have an edge of 11 voxels instead of 12, as the image of sub-01")
 
 
 def changed(root, platform, change):

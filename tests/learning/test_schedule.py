@@ -73,12 +73,12 @@ def test_settings_override_the_preset():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"preset": "paper", "crop": 20}, "belongs to preset fast or lecture"),
-        ({"preset": "paper", "augmentation": "none"}, "belongs to preset fast or lecture"),
-        ({"preset": "lecture", "decay_every": 3}, "belongs to preset paper"),
-        ({"voxels_per_head": 3}, "belongs to preset paper"),
-        ({"kind": "shresnet", "branch_start": "input"}, "belongs to kind msp"),
-        ({"kind": "shresnet", "first_stage": {"a": "diqt"}}, "belongs to kind msp"),
+        ({"preset": "paper", "crop": 20}, "applies only to preset fast or lecture"),
+        ({"preset": "paper", "augmentation": "none"}, "applies only to preset fast or lecture"),
+        ({"preset": "lecture", "decay_every": 3}, "applies only to preset paper"),
+        ({"voxels_per_head": 3}, "applies only to preset paper"),
+        ({"kind": "shresnet", "branch_start": "input"}, "applies only to kind msp"),
+        ({"kind": "shresnet", "first_stage": {"a": "diqt"}}, "applies only to kind msp"),
     ],
 )
 def test_a_setting_that_would_not_count_is_refused(given, said):

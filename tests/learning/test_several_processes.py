@@ -245,7 +245,7 @@ def test_other_data_or_settings_are_refused(group, monkeypatch):
     group.check_same(given)
     for other in others:
         monkeypatch.setattr(group, "_of_all", lambda mine, other=other: [mine, other])
-        with pytest.raises(UserError, match="process 2 of 1 was given other data or settings"):
+        with pytest.raises(UserError, match="process 2 of 1 got different data or settings"):
             group.check_same(given)
 
 
@@ -316,7 +316,7 @@ def test_who_is_left_says_so_and_the_checkpoint_is_whole(heads, tmp_path, killed
     [
         ((("--batch", "1"), ("--batch", "1")), 0, "--batch: 1 examples a step are too few for 2"),
         (((), ("--width", "7")), 1, "--width: must lie in (0, 1]"),
-        (((), ("--seed", "1")), 0, "process 2 of 2 was given other data or settings"),
+        (((), ("--seed", "1")), 0, "process 2 of 2 got different data or settings"),
         ((("--bath", "1"), ("--bath", "1")), 0, "unrecognized arguments: --bath 1"),
     ],
 )

@@ -125,7 +125,7 @@ def test_own_first_stages_in_unison_from_the_first_step(heads, quick):
     ("name", "value"), [("first_stages", "shared"), ("singles_first", "no"), ("features", "middle")]
 )
 def test_the_form_of_an_msp_is_refused_for_others(name, value, quick):
-    with pytest.raises(ValidationError, match=f"{name}\n.*belongs to kind msp"):
+    with pytest.raises(ValidationError, match=f"{name}\n.*applies only to kind msp"):
         quick("shresnet", **{name: value})
 
 

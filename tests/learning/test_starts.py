@@ -191,8 +191,8 @@ def test_how_it_was_matched_is_said(heads, study, make_base):
     assert given == "beta_st begins as alpha_st (as asked)"
     assert best.startswith("trio begins as beta_st (SH MSE of the start's MSP before the first ")
     assert "; alpha_st " in best
-    assert only == f"{SA} begins as gamma_sa (the only one of its lattice scale)"
-    assert nothing == "half begins from nothing (there is no network of lattice scale 3)"
+    assert only == f"{SA} begins as gamma_sa (the only one of its scale)"
+    assert nothing == "half begins from nothing (there is no network of scale 3)"
 
 
 @pytest.mark.parametrize("kind", ["shresnet", "msp"])
@@ -441,9 +441,9 @@ def test_branches_read_what_they_learned_to_read(heads, study, make_base):
         ({"branch_start": "input"}, "branch_start", "adds its branches to first stage"),
         ({"features": "middle"}, "features", "its branches read the last features"),
         ({"start_from_target": {ST: "x"}}, "start_from_target", "has no platform x to begin"),
-        ({"start_from_target": {ST: "gamma_sa"}}, "start_from_target", "of lattice scale 2"),
+        ({"start_from_target": {ST: "gamma_sa"}}, "start_from_target", "of scale 2"),
         ({"first_stage": {ST: "diqt"}}, "first_stage", f"has no DIQT that {ST} can begin as"),
-        ({"held_out": ("sub-03",)}, "held_out", "has learned from sub-03"),
+        ({"held_out": ("sub-03",)}, "held_out", "was trained on sub-03"),
     ],
 )
 def test_what_cannot_be_had_is_refused(changes, field, message, heads, study, make_base):
@@ -458,7 +458,7 @@ def test_what_cannot_be_had_is_refused(changes, field, message, heads, study, ma
 def test_platforms_of_no_start_are_refused(changes, heads, monkeypatch):
     monkeypatch.setattr(packaged, "base_model", lambda: None)
     settings = TrainingSettings(**changes, start_from_target={ST: "alpha_st"})
-    with pytest.raises(UserError, match="belongs to a start from a model") as caught:
+    with pytest.raises(UserError, match="needs a model to start from") as caught:
         read_start(settings, open_dataset(heads))
     assert caught.value.field == "start_from_target"
     assert caught.value.remedy == Give("start_from", "a model")
@@ -495,7 +495,7 @@ def test_a_start_that_does_not_fit_is_nothing_unless_it_was_asked_for(
         begun(heads, st, base, targets=(ST,))
     monkeypatch.setattr(packaged, "base_model", lambda: base)
     cases: list[tuple[dict[str, Any], str]] = [
-        ({}, "has no network of any target's lattice scale, only gamma_sa"),
+        ({}, "has no network of any target's scale, only of gamma_sa"),
         ({"width": 0.2}, "has width 0.1, which cannot become 0.2"),
         ({"kind": "diqt"}, "has no DIQT"),
     ]
@@ -677,7 +677,7 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
         "sub-02",
         "sub-03",
     }
-    with pytest.raises(UserError, match=r"again\.safetensors has learned from sub-03"):
+    with pytest.raises(UserError, match=r"again\.safetensors was trained on sub-03"):
         run(
             heads,
             settings.model_copy(update={"start_from": str(again), "held_out": ("sub-03",)}),
@@ -685,7 +685,7 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
         )
     # Older files know names alone, which are nobody's own.
     older = make_base(name="older", people=(Person("sub-03"),))
-    with pytest.warns(StartDoubt, match="older.safetensors may have learned from sub-03"):
+    with pytest.warns(StartDoubt, match="older.safetensors may have been trained on sub-03"):
         read_start(TrainingSettings(start_from=older, held_out=("sub-03",)), dataset)
     named = replace(
         model,
@@ -700,7 +700,9 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
         ),
     )
     assert learned_from([named], [dataset], dataset.subjects).keys() == {"sub-01", "sub-02"}
-    with pytest.warns(MayHaveLearned, match="may have learned from sub-03: what it started from"):
+    with pytest.warns(
+        MayHaveLearned, match="may have been trained on sub-03: what it started from"
+    ):
         assert len(tell_doubts([named], [dataset], dataset.subjects)) == 1
     assert tell_doubts([model], [dataset], dataset.subjects) == ()
     # Another dataset's sub-03 is somebody else.

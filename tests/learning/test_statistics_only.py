@@ -66,7 +66,7 @@ def test_what_cannot_be_known_is_said(unpaired, run):
     with pytest.warns(StartDoubt) as caught:
         run(unpaired, None, kind="msp", start_from=START, steps=0)
     said = [str(each.message) for each in caught]
-    assert "statistics are those of few people (ge_st 2, prisma_st 2)" in said
+    assert "statistics come from few people (ge_st 2, prisma_st 2)" in said
     assert any("on ge_st and prisma_st different people were scanned" in each for each in said)
 
 
@@ -78,7 +78,9 @@ def test_a_measured_person_is_not_held_out_under_another_label(unpaired, run):
     shutil.copytree(unpaired / "sub-03" / "ses-prisma", unpaired / "sub-02" / "ses-prisma")
     for path in (unpaired / "sub-02" / "ses-prisma").rglob("sub-03*"):
         path.rename(path.with_name(path.name.replace("sub-03", "sub-02")))
-    with pytest.raises(UserError, match=r"sub-02 is sub-0[13], who is learned from") as caught:
+    with pytest.raises(
+        UserError, match=r"sub-02 is the same person as sub-0[13], a training"
+    ) as caught:
         run(unpaired, None, kind="msp", start_from=START, steps=0, held_out=("sub-02",))
     assert caught.value.field == "held_out"
 
@@ -135,7 +137,7 @@ def test_without_steps_there_must_be_a_start(unpaired, run):
     assert caught.value.remedy == Give("start_from", "a model")
     for path in sorted(unpaired.rglob("*prisma*"), reverse=True):
         path.rename(path.with_name(path.name.replace("prisma", "trio")))
-    with pytest.raises(UserError, match="so nothing says what it begins as") as caught:
+    with pytest.raises(UserError, match="so it is unknown what it should begin as") as caught:
         run(unpaired, None, steps=0, start_from=START)
     assert caught.value.field == "start_from_target"
     begins = {"trio_st": "prisma_st"}

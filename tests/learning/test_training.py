@@ -161,7 +161,7 @@ def test_another_run_is_not_written_over(heads, quick, run):
     with pytest.raises(UserError, match="a run was stopped here") as caught:
         run(heads, settings)
     assert caught.value.subject == str(checkpoint_path(out))
-    assert caught.value.remedy == either(Resume(), Overwrite("start anew"))
+    assert caught.value.remedy == either(Resume(), Overwrite("start over"))
     assert checkpoint_path(out).read_bytes() == kept
     run(heads, settings, force=True)
     with pytest.raises(UserError, match="exists already") as caught:
@@ -177,7 +177,7 @@ def test_what_is_advised_for_a_useless_checkpoint_goes_on(heads, quick, run):
     with pytest.raises(UserError) as caught:
         run(heads, settings, resume=True)
     *_, advised = every(caught.value.remedy)
-    assert advised == Overwrite("start anew")
+    assert advised == Overwrite("start over")
     kept = checkpoint_path(out).read_bytes()
     with pytest.warns(Doubt, match="made with other .* kept as model.checkpoint.old") as told:
         run(heads, settings, resume=True, **{advised.parameter: advised.value})

@@ -333,6 +333,8 @@ def test_one_person_under_two_labels_is_not_validated_by_herself(make_heads, tmp
     for source in root.rglob("sub-01*.nii.gz"):
         target = root / str(source.relative_to(root)).replace("sub-01", "sub-02")
         target.write_bytes(source.read_bytes())
-    with pytest.raises(UserError, match=r"sub-02 is sub-01, who is learned from") as caught:
+    with pytest.raises(
+        UserError, match=r"sub-02 is the same person as sub-01, a training"
+    ) as caught:
         run(root, chosen())
     assert caught.value.field == "validation"

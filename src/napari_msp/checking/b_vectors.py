@@ -88,14 +88,15 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         b_values, vectors = b_values[order.b_rows], vectors[order.vector_rows]
         stated = stated[order.b_rows]
         problem = (
-            f"{order.name}: put right, tensors leave {100 * verdict.left:.0f} % of the residual "
+            f"{order.name}: when corrected, tensors leave {100 * verdict.left:.0f} % of the "
+            "residual "
             f"({verdict.z:.0f} standard errors)"
         )
         findings.append(Finding("error", where, problem, CORRECT, "table order"))
     elif verdict is not None and not verdict.follows:
         problem = (
-            "the signal does not follow the b-vectors more than chance does, in this order or any "
-            "other that was tried"
+            "the signal does not follow the b-vectors better than by chance, in this order or any "
+            "other order tried"
         )
         remedy = Advice("find the table that belongs to this image")
         findings.append(Finding("warning", where, problem, remedy, "b-vectors unlike signal"))
@@ -384,7 +385,7 @@ def _reasons(
 def _agreement(pair: _Pair, other: ScanSummary) -> str:
     return (
         f"mean squared cosine of its fibres and those on {other.platform} "
-        f"{pair.found.given:.2f}, put right {pair.found.turned:.2f}, to within "
+        f"{pair.found.given:.2f}, when corrected {pair.found.turned:.2f}, to within "
         f"{2 * pair.uncertainty:.1f}°"
     )
 

@@ -76,8 +76,9 @@ def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) ->
     alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
     if alike and len(shifts) == len(targets):
         problem = (
-            f"the scans on all {len(targets)} other platforms lie alike, away from this one: the "
-            "input is off, not they"
+            f"the scans on all {len(targets)} other platforms agree in position but differ from "
+            "this one: the "
+            "input is misaligned, not they"
         )
         remedy = Advice("register it again")
         yield Finding("warning", source.name, problem, remedy, "input misaligned")
@@ -93,14 +94,14 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
             how = f"hardly resembles {platform}"
         problem = f"{how} (correlation {found.correlation:.2f} when aligned)"
         remedy = Advice(
-            "make sure that both are of one subject, corrected alike, and the masks of the brain"
+            "make sure that both show one subject, have the same corrections, and have brain masks"
         )
         yield Finding("warning", where, problem, remedy, "unlike input")
     if comparison.too_far:
         accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
         problem = (
             f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "
-            f"{MISALIGNMENT_LIMIT:g} voxel: a network learns that as if it were the scanner's"
+            f"{MISALIGNMENT_LIMIT:g} voxel: a network learns this as a scanner difference"
         )
         yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
 
@@ -119,7 +120,7 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
         return
     if target.aligned:
         problem = (
-            f"lies on {source.platform} by its affine, on voxels of its own: training interpolates "
+            f"is aligned with {source.platform} but has its own voxel grid: training interpolates "
             "it, measures do not"
         )
         yield Finding("note", target.where, problem)
@@ -130,7 +131,7 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
     else:
         reason = f"its voxels lie up to {found.offset_to(wanted):.2f} voxels away"
     problem = (
-        f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
+        f"is not on the voxel grid that a network of scale {scale} predicts from {source.platform} "
         f"({reason}): training resamples it, which smooths it"
     )
     remedy = Advice("reslice it from the original in one step")
@@ -200,7 +201,7 @@ PROCESSED = "look for motion and artefacts, and for processing that the others d
 NOISY = "look for noise, motion and artefacts"
 OF_ANOTHER = "look for artefacts, and make sure that it is of this subject"
 BOTH_MASKS = "look at its mask and the input's, and at the alignment"
-GHOSTLY = "have the scanner's ghost correction looked at"
+GHOSTLY = "have the scanner's ghost correction checked"
 
 ADULTS = 0.1
 """Share by which adults' brains vary in size."""
@@ -232,8 +233,8 @@ def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterat
         distances = [each for each in map(measured_distance, of_platform) if each is not None]
         if len(distances) >= FEWEST and np.median(distances) > MISALIGNMENT_LIMIT:
             problem = (
-                f"lies {np.median(distances):.1f} voxels from {input_platform} in median over "
-                f"{len(distances)} subjects"
+                f"is {np.median(distances):.1f} voxels from {input_platform} (median of "
+                f"{len(distances)} subjects)"
             )
             remedy = Advice("leave the platform out or register it again")
             yield Finding("warning", platform, problem, remedy, "platform misaligned")

@@ -271,7 +271,7 @@ def _rows(
 def check_descriptions(root: Path) -> Iterator[Finding]:
     """Check the descriptions that BIDS requires, of the dataset and of its derivatives."""
     if not (root / DESCRIPTION).exists():
-        problem = "is missing, without which BIDS tools refuse a dataset"
+        problem = "is missing, but BIDS tools refuse a dataset without it"
         yield Finding("warning", DESCRIPTION, problem, Advice("add it"))
     else:
         try:
@@ -281,7 +281,7 @@ def check_descriptions(root: Path) -> Iterator[Finding]:
     for folder in sorted((root / "derivatives").glob("*/")):
         description = folder / DESCRIPTION
         if not description.exists():
-            problem = "is missing, BIDS asks for one in each derivative"
+            problem = "is missing, but BIDS asks for one in each derivative"
             yield Finding("note", place_of(description, root), problem, Advice("add it"))
 
 
@@ -289,8 +289,8 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     """Report images that look like scans but are not listed, and why."""
     if dataset.platforms == [UNNAMED]:
         problem = (
-            "its scans say neither session (ses-) nor protocol (acq-): they are taken as one "
-            "platform, and there is none to predict"
+            "its scans name neither session (ses-) nor protocol (acq-): they count as one "
+            "platform, so there is no target to predict"
         )
         yield Finding("warning", dataset.root.resolve().name, problem, NAME_PLATFORMS)
     for path, why in dataset.passed_over.items():
@@ -300,7 +300,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
         if why == MISPLACED:
             yield Finding("error", place, f"{problem} ({misplaced(path)})", RENAME)
             continue
-        remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
+        remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("check that this is intended")
         yield Finding("note", place, problem, remedy)
     known = {*dataset.scans.values(), *dataset.passed_over}
     folders = sorted(each for each in dataset.root.glob("sub-*") if each.is_dir())
@@ -316,10 +316,12 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
     people = {subject: dataset.person(subject) for subject in dataset.subjects}
     for copy, subject in copies(people):
         problem = f"has the same image as {subject}: the same scan under two names"
-        yield Finding("error", copy, problem, Advice("find out whose it is, and remove the other"))
+        yield Finding(
+            "error", copy, problem, Advice("find out whose scan it is, and remove the other")
+        )
     for subject, platform, other in dataset.copied(dataset.subjects, dataset.platforms):
         problem = f"is the same image as the scan on {other}: one scan on two platforms"
-        remedy = Advice("find out on which it was made, and put the other's scan in its place")
+        remedy = Advice("find out on which platform it was made, and replace the other")
         yield Finding("error", f"{subject} {platform}", problem, remedy)
 
 

@@ -43,7 +43,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 f"b = {shell.b_value:.0f} has {counted(len(directions), 'direction')}, "
                 f"SH order {ORDER} needs {needed}"
             )
-            remedy = Advice("take another shell" if enough else "leave the scan out")
+            remedy = Advice("use another shell" if enough else "leave the scan out")
             yield Finding("warning" if enough else "error", where, problem, remedy, "directions")
             continue
         condition = condition_number(directions, ORDER)
@@ -57,7 +57,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 f"(condition number {condition:.0f}, it supports order "
                 f"{supported_order(directions)}): higher terms come from the regularisation"
             )
-            yield Finding("warning", where, problem, Advice("distrust them"), "conditioning")
+            yield Finding(
+                "warning", where, problem, Advice("do not trust these terms"), "conditioning"
+            )
 
 
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
@@ -78,15 +80,15 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 f"has b = {listed} s/mm² where the input platform has {common:.0f}: training "
                 "refuses that"
             )
-            remedy = Advice("leave the scan out, or take the shell that the others have")
+            remedy = Advice("leave the scan out, or use the shell that the others have")
             yield Finding("error", scan.where, problem, remedy, "b-value")
             continue
         if scan.platform == input_platform:
             kept = [b for b in values if all(_has(other, b) for other in weighted)]
-            why, told = "other scans lack: training leaves it out", len(values) > 1
+            why, told = "other scans do not have: training leaves it out", len(values) > 1
         else:
             kept = [b for b in values if any(_has(other, b) for other in inputs)]
-            why, told = "the input platform lacks: it cannot be predicted", bool(kept)
+            why, told = "the input platform does not have: it cannot be predicted", bool(kept)
         lacked = [f"{b:.0f}" for b in values if b not in kept]
         if lacked and told:
             problem = f"has b = {', '.join(lacked)} s/mm², which {why}"
@@ -375,8 +377,8 @@ Corrected gradient tables
 =========================
 
 The .bval and .bvec of each scan stand here under its image's own name, in the layout of {dataset}.
-Give them with the image, or put them beside it in place of the table that it had: b-vectors that
-eddy turned (.eddy_rotated_bvecs) come before a .bvec, and must be taken away. Look at the fibres
+Give them with the image, or put them next to it in place of the table that it had: b-vectors that
+eddy turned (.eddy_rotated_bvecs) are preferred to a .bvec, so remove them. Look at the fibres
 with a corrected table before it takes the place of the other, and find out
 which step of the processing went wrong: other scans went through it.
 

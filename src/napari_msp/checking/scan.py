@@ -237,7 +237,7 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
         return
     stated = content["EchoTime"]
     if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 1:
-        problem = f"EchoTime is {shortened(json.dumps(stated))}, which is no time in seconds"
+        problem = f"EchoTime is {shortened(json.dumps(stated))}, which is not a time in seconds"
         advice = Advice("correct it: 89 ms is 0.089")
         yield Finding("warning", where, problem, advice)
 
@@ -245,10 +245,12 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
 def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:
     """Report gradient files that an image lacks, and those that it has from elsewhere."""
     for file in files.missing:
-        advice = Advice("put it beside the image")
+        advice = Advice("put it next to the image")
         yield Finding("error", place_of(file, root), "is missing", advice)
     if files.note:
-        yield Finding("note", place_of(path, root), files.note, Advice("see that it is meant"))
+        yield Finding(
+            "note", place_of(path, root), files.note, Advice("check that this is intended")
+        )
 
 
 # --- Voxels, mask and signal ------------------------------------------------------------------
@@ -257,7 +259,7 @@ def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterat
 def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
     """Check whether voxels are isotropic."""
     if not lattice.isotropic:
-        problem = f"voxels are {lattice.edges}, training needs cubes"
+        problem = f"voxels are {lattice.edges}, but training needs cubic voxels"
         yield Finding("error", where, problem, MAKE_CUBES, "voxel size")
 
 
@@ -301,8 +303,8 @@ def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
     """Check whether a mask is one piece without holes, as a brain is."""
     if mask.all():
-        problem = "the mask contains every voxel, background too"
-        yield Finding("warning", where, problem, Advice("make one of the brain"), "mask full")
+        problem = "the mask contains every voxel, including background"
+        yield Finding("warning", where, problem, Advice("make a mask of the brain"), "mask full")
     holes = int(binary_fill_holes(mask).sum() - mask.sum())
     if holes >= SMALLEST_HOLE:
         problem = f"the mask has holes ({holes} voxels), nothing is computed in them"
@@ -312,14 +314,14 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
         largest = np.bincount(pieces.ravel())[1:].max() / mask.sum()
         if largest < LEAST_CONNECTED:
             problem = f"the mask is in {count} pieces, the largest contains {100 * largest:.0f} %"
-            yield Finding("warning", where, problem, Advice("keep one"), "mask pieces")
+            yield Finding("warning", where, problem, Advice("keep only one"), "mask pieces")
 
 
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Compare the weighted signal inside the mask with that of b=0."""
     inside, b0 = acquisition.mask, acquisition.b0
     if acquisition.without_signal in acquisition.said():
-        advice = Advice("make the mask tighter, or look what became of them")
+        advice = Advice("shrink the mask, or find out why they have no signal")
         yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:
         # One volume at a time: memory may not hold a copy of the whole shell.
@@ -355,10 +357,13 @@ def check_cut(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     share = largest_piece(cut).sum() / inside.sum() if cut.any() else 0.0
     if share > MOST_CUT:
         problem = (
-            f"{100 * share:.0f} % of the mask is 0 in some volumes (where these end after "
+            f"{100 * share:.0f} % of the mask is 0 in some volumes (outside their field of view "
+            "after "
             "motion correction?): S/S0 and SH are wrong there"
         )
-        yield Finding("warning", where, problem, Advice("leave it out of the mask"), "cut volumes")
+        yield Finding(
+            "warning", where, problem, Advice("leave this region out of the mask"), "cut volumes"
+        )
 
 
 # --- Quality ----------------------------------------------------------------------------------
@@ -396,11 +401,11 @@ def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
         along = f"along its {ORDINALS[quality.ghost_axis]} axis"
         if (quality.ghost or 0) > MOST_GHOST:
             problem = f"a ghost of {quality.ghost:.1%} lies half a field of view away {along}"
-            advice = Advice("have the scanner's ghost correction looked at")
+            advice = Advice("have the scanner's ghost correction checked")
             yield Finding("warning", where, problem, advice, "ghost")
         if (quality.wrap or 0) > MOST_WRAP:
             problem = f"{quality.wrap:.0%} of the brain's signal lies at the image's end {along}"
-            advice = Advice("look whether the head wraps round; a larger field of view helps")
+            advice = Advice("check whether the head wraps around; a larger field of view helps")
             yield Finding("warning", where, problem, advice, "wrap")
 
 

@@ -6,7 +6,7 @@ from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 from napari_msp.options import Topic
 
-SUMMARY = "Lay each subject's scans on that subject's scan of the input platform"
+SUMMARY = "Align each subject's scans with that subject's scan on the input platform"
 EXAMPLE = "napari-msp align heads aligned\nnapari-msp align heads aligned --resample --voxel-size 2"
 
 LEFT_OUT = 1
@@ -28,7 +28,7 @@ def add_options(command: ArgumentParser) -> None:
     output.add_argument(
         "--resample",
         action="store_true",
-        help="Interpolate images onto the input's lattice. Default: change affines alone.",
+        help="Interpolate images onto the input's voxel grid. Default: change only affines.",
     )
     shared.add_voxel_size(
         command,

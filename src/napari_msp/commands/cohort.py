@@ -23,7 +23,7 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "level",
         choices=("participant", "group"),
-        help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
+        help="participant: harmonize; group: say which scans in OUT_DIR are done, and write "
         "review/report.html there (with --regions also proof/report.html).",
     )
     scans, machine = shared.section(command, Topic.SCANS), shared.section(command, Topic.MACHINE)
@@ -84,11 +84,11 @@ def run(options: Namespace, console: Console) -> int:
             _write_proof(options, console)
         return SOME_FAILED if summary.failed or not written else 0
     if options.regions is not None:
-        remedy = Advice("give it at the level of the group")
-        raise UserError("predictions are not compared while they are made", None, "regions", remedy)
+        remedy = Advice("give it with group")
+        raise UserError("predictions are compared only once all are made", None, "regions", remedy)
     for parameter in ("model", "target"):
         if getattr(options, parameter) is None:
-            raise UserError("nothing is named", parameter, parameter, Give(parameter))
+            raise UserError("no value is given", parameter, parameter, Give(parameter))
     words = shared.OptionWords(options.parser)
 
     def tell(result: CohortResult, done: int, total: int) -> None:

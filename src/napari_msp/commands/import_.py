@@ -75,7 +75,7 @@ def run(options: Namespace, console: Console) -> int:
             console.say(f"   {lost}")
 
     if options.series is not None and not options.dicom:
-        problem = "chooses among series of DICOM"
+        problem = "applies only to DICOM files"
         raise UserError(problem, options.series[0], "series", Advice("leave it out"))
     given = {"settings": shared.call(ImportSettings, options), "progress": console.progress}
     if options.dicom:

@@ -63,7 +63,7 @@ def run(options: Namespace, console: Console) -> int:
     for merged in merge_ratings(options.folder, options.tables):
         console.report(
             f"{merged.rater}: {merged.new} new ratings, {merged.later} later ones; "
-            f"{merged.older} left out, as later ones are there"
+            f"{merged.older} left out, as newer ones exist"
         )
     ratings = of_raters(read_all_ratings(options.folder), options.rater)
     if options.measure:
@@ -73,7 +73,7 @@ def run(options: Namespace, console: Console) -> int:
     for problem in (*review.problems, *ratings.problems):
         console.warn(problem.phrase(words))
     if missing := unmeasured(review):
-        console.say(f"of {missing} not all numbers are known: --measure computes them, once")
+        console.say(f"predictions without all numbers: {missing}; --measure computes them once")
     if options.table is not None:
         write_table(options.table, review, ratings)
         console.result(options.table)

@@ -27,10 +27,10 @@ FORMAT = "napari-msp checkpoint 4"
 DIGEST = "sha256"
 """Entry of the metadata: digest of everything else in the file."""
 
-START_ANEW = Overwrite("start anew")
+START_ANEW = Overwrite("start over")
 """Remedy if a checkpoint is not to be continued from."""
 
-USELESS = either(START_ANEW, Advice("delete this file to start anew"))
+USELESS = either(START_ANEW, Advice("delete this file to start over"))
 """Remedy if it cannot be: a run in a folder has no option to replace it."""
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
@@ -276,7 +276,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
             raise ValueError("its content changed after it was written")
         before = parse_json(metadata["identity"])
         if not isinstance(before, dict):
-            raise ValueError("it does not say of which run")
+            raise ValueError("it does not state its run")
         position = Position.model_validate(parse_json(metadata["position"], "keep"))
     except FileNotFoundError as error:
         remedy = Advice("train from the start instead")

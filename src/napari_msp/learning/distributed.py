@@ -195,9 +195,9 @@ class SeveralProcesses(OneProcess):
         for number, other in enumerate(everybody):
             if not _alike(everybody[0], other):
                 error = UserError(
-                    f"process {number + 1} of {self.count} was given other data or settings "
+                    f"process {number + 1} of {self.count} got different data or settings "
                     "than the first one",
-                    remedy=Advice("give all the same options, and the same files on all machines"),
+                    remedy=Advice("give every process the same options and the same files"),
                 )
                 raise error if self.first else ToldElsewhere.of(error)
 
@@ -332,7 +332,7 @@ def _in_touch() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch has no narrower error for all backends
-        problem = f"another process of this run has ended or is out of reach ({_brief(error)})"
+        problem = f"another process of this run has ended or cannot be reached ({_brief(error)})"
         raise UserError(problem, remedy=Resume()) from error
 
 

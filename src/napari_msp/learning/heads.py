@@ -138,8 +138,8 @@ class Study:
         }
         return [
             f"on {target} {len(those)} of {counted(len(self.paired(target)), 'scan')} "
-            f"({', '.join(those)}) {'lies' if len(those) == 1 else 'lie'} beside the input's "
-            "voxels: interpolated to be learned from, which smooths"
+            f"({', '.join(those)}) {'is' if len(those) == 1 else 'are'} not on the input's "
+            "voxel grid: interpolated for training, which smooths"
             for target, those in off.items()
             if those
         ]
@@ -204,10 +204,10 @@ def prepare_study(
     _check_taught(dataset, {target: scanned[target] for target in targets})
     taught = {subject: dataset.person(subject) for subject in training}
     for copy, subject in copies(taught):
-        problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
+        problem = f"{copy} has the same scan as {subject}: one head is used twice"
         warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     for subject, platform, other in dataset.copied(training, (settings.input, *targets)):
-        problem = f"{subject} has the same scan on {platform} as on {other}: its copy is learned"
+        problem = f"{subject} has the same scan on {platform} as on {other}: a copy is learned"
         warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
     learned = [heads[subject] for subject in training]
     first = {target: heads[scanned[target][0]] for target in targets}
@@ -324,7 +324,7 @@ def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
             if missing:
                 lacking.append(f"{subject} has no scan on {' and '.join(missing)}")
     if lacking:
-        said = f"not everybody was scanned everywhere: {', '.join(lacking)}"
+        said = f"not every subject was scanned on every platform: {', '.join(lacking)}"
         warnings.warn(IncompleteHeads(said, dataset.root), stacklevel=3)
     return usable
 
@@ -342,7 +342,7 @@ def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[str]]
 def check_isotropic(lattice: Lattice, scan: Path) -> None:
     """Refuse voxels that are not cubes."""
     if not lattice.isotropic:
-        problem = f"voxels are {lattice.edges}, and a network needs cubes"
+        problem = f"its voxels are {lattice.edges}, but a network needs cubic voxels"
         raise UserError(problem, scan, field="input", remedy=MAKE_CUBES)
 
 
@@ -368,10 +368,12 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     for name in ("held_out", "validation"):
         _check_judges(dataset, settings, name, subjects)
     if not settings.targets:
-        further = further_platforms(dataset, RunJob("import", "bring further platforms into it"))
+        further = further_platforms(dataset, RunJob("import", "add further platforms"))
         remedy = either(Change("dataset", "another"), further)
-        problem = f"has no platform but {settings.input}{why_alone(dataset)}"
-        raise UserError(f"{problem}: there is none to predict", dataset.root, "dataset", remedy)
+        problem = f"has only platform {settings.input}{why_alone(dataset)}"
+        raise UserError(
+            f"{problem}: there is no target to predict", dataset.root, "dataset", remedy
+        )
 
 
 def check_apart(
@@ -385,10 +387,11 @@ def check_apart(
         for person in people:
             for other, what in seen:
                 if known_among(person, [other]):
-                    problem = f"{person.label} is {other.label}, who is {what}: they share a scan"
+                    known = f"the same person as {other.label}, {what}"
+                    problem = f"{person.label} is {known}: they share a scan"
                     remedy = Change(name, "another subject in")
                     raise UserError(problem, dataset.root, name, remedy)
-        what = {"": "learned from", "validation": "a validation subject"}.get(name, "")
+        what = {"": "a training subject", "validation": "a validation subject"}.get(name, "")
         seen += [(person, what) for person in people]
 
 
@@ -402,7 +405,9 @@ def _check_judges(
         if not dataset.has(subject, settings.input):
             without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
         elif not any(dataset.has(subject, target) for target in settings.targets):
-            without = f"{subject} has no scan on any target, so no prediction can be judged by it"
+            without = (
+                f"{subject} has no scan on any target, so predictions cannot be measured on it"
+            )
         else:
             continue
         raise UserError(without, dataset.root, name, Change(name, "another subject in"))

@@ -196,7 +196,7 @@ class TrainingRun:
     def _write_model(self) -> None:
         if self.out.exists() and not self.replaces:
             remedy = All((Advice("move it away"), Resume()))
-            raise UserError("came up while this was trained", self.out, "out", remedy)
+            raise UserError("appeared while this was trained", self.out, "out", remedy)
         model = finished_model(
             study=self.study,
             networks=self.networks.finished(),
@@ -230,7 +230,7 @@ class TrainingRun:
             if not anew:
                 raise
             if self.processes.count > 1:  # others may be able to go on
-                remedy = Advice("start anew without resuming")
+                remedy = Advice("start over without resuming")
                 raise UserError(useless.problem, useless.subject, useless.field, remedy) from None
             self.lengths.course = course
             self._keep_useless(useless)
@@ -243,7 +243,7 @@ class TrainingRun:
         if self.checkpoint.exists():
             names = (self.checkpoint.with_suffix(f".old{number or ''}") for number in count())
             kept = self.checkpoint.replace(next(each for each in names if not each.exists()))
-            words = f"{useless.problem}: it is kept as {kept.name}, and the training starts anew"
+            words = f"{useless.problem}: it is kept as {kept.name}, and the training starts over"
             warnings.warn(Doubt(words, self.checkpoint), stacklevel=2)
 
     def _run_phase(

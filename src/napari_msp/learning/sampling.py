@@ -369,8 +369,9 @@ def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
     if not recipe.dense or lengths[smallest] >= recipe.patch:
         return []
     return [
-        f"crops have an edge of {lengths[smallest]} voxels and not of {recipe.patch}, as the image "
-        f"of {smallest} has no more along an axis"
+        f"crops have an edge of {lengths[smallest]} voxels instead of {recipe.patch}, because the "
+        "image "
+        f"of {smallest} is no larger along one axis"
     ]
 
 

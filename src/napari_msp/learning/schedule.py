@@ -341,7 +341,7 @@ class TookLonger(Doubt):
 def tell_if_longer(seconds: float, passed: float) -> None:
     """Warn if a run took noticeably longer (our choice) than the given seconds."""
     if passed > NOTICED * seconds:
-        told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
+        told = f"the run took {passed / 60:.1f} minutes instead of the {seconds / 60:.1f} given"
         warnings.warn(told, TookLonger, stacklevel=2)
 
 

@@ -341,8 +341,8 @@ class TrainingSettings(BaseModel):
         both = [each for each in validation if each in others.data.get("held_out", ())]
         if both:
             raise ValueError(
-                f"{' and '.join(both)} cannot be held out too: a held-out subject touches nothing, "
-                "so leave it out of one of them"
+                f"{' and '.join(both)} cannot be held out too: a held-out subject must not affect "
+                "training, so remove it from one of the two"
             )
         return validation
 
@@ -370,7 +370,7 @@ class TrainingSettings(BaseModel):
     @classmethod
     def _of_a_start(cls, names: dict[str, str], others: ValidationInfo) -> dict[str, str]:
         if names and others.data.get("start_from") == NOTHING:
-            raise ValueError("belongs to a start from a model")
+            raise ValueError("needs a model to start from")
         return names
 
     @field_validator(*ONLY_FOR)
@@ -380,7 +380,7 @@ class TrainingSettings(BaseModel):
         by, those = ONLY_FOR[name]
         usual = cls.model_fields[name].get_default(call_default_factory=True)
         if value != usual and others.data.get(by, those[0]) not in those:
-            raise ValueError(f"belongs to {by} {' or '.join(those)}")
+            raise ValueError(f"applies only to {by} {' or '.join(those)}")
         return value
 
     @field_validator("width")

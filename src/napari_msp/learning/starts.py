@@ -197,7 +197,7 @@ def read_start(
     path = _path_of(settings)
     if path is None:
         if settings.start_from_target:
-            problem, remedy = "belongs to a start from a model", Give("start_from", "a model")
+            problem, remedy = "needs a model to start from", Give("start_from", "a model")
             raise UserError(problem, field="start_from_target", remedy=remedy)
         return from_nothing(settings), Start(settings)
     name = BASE if settings.start_from in (None, BASE) else path.name
@@ -306,13 +306,15 @@ def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) 
             continue  # which is reported where heads are loaded
         person = dataset.person(subject)
         if any(same_person(person, each) for each in start.model.everyone):
-            problem = f"{start.name} has learned from {subject}, who cannot judge what comes of it"
+            problem = (
+                f"{start.name} was trained on {subject}, who therefore cannot judge the result"
+            )
             remedy = either(Change(name, "other"), StartAfresh())
             raise UserError(problem, dataset.root, name, remedy)
         if known_among(person, start.model.everyone):
             doubts.append(
-                f"{start.name} may have learned from {subject}: it knows somebody of that name, "
-                "and does not say of which dataset"
+                f"{start.name} may have been trained on {subject}: it lists a subject of that name "
+                "without stating the dataset"
             )
     return doubts
 

@@ -96,7 +96,7 @@ def write_statistics_only(
     study, start = matched(start, study, device)
     for target in study.scales:
         if target not in start.platforms:
-            problem = f"has nothing that {target} can begin as, and no step is trained"
+            problem = f"has no network that {target} can begin as, and no step is trained"
             remedy = Choose("targets", tuple(start.platforms))
             raise UserError(problem, start.name, "targets", remedy)
     doubts = tuple(_doubts(study))
@@ -160,7 +160,7 @@ def _measured(
     }
     for platform, those in scanned.items():
         if not those:
-            problem = f"nobody whose scans may be measured was scanned on {platform}"
+            problem = f"no usable subject was scanned on {platform}"
             field = "input" if platform == source else "targets"
             raise UserError(problem, dataset.root, field, Change("held_out", "fewer"))
     learned = [each for each in subjects if any(each in those for those in scanned.values())]
@@ -212,10 +212,10 @@ def _doubts(study: Study) -> Iterator[str]:
     scanned, source = study.scanned, study.settings.input
     few = [f"{platform} {len(those)}" for platform, those in scanned.items() if len(those) < FEW]
     if few:
-        yield f"statistics are those of few people ({', '.join(few)})"
+        yield f"statistics come from few people ({', '.join(few)})"
     others = [each for each, those in scanned.items() if set(those) != set(scanned[source])]
     if others:
         yield (
-            f"on {source} and {', '.join(others)} different people were scanned: what differs "
-            "between them is taken for the scanners'"
+            f"different people were scanned on {source} and {', '.join(others)}: differences "
+            "between people count as scanner effects"
         )

@@ -196,7 +196,9 @@ class Gain:
     def __str__(self) -> str:
         what = {"validation": "error on the validation subjects", "loss": "training loss"}[self.by]
         if not self.still:
-            return f"the last tenth of its training hardly lowered the {what}: more gains little"
+            return (
+                f"the last tenth of its training hardly lowered the {what}: more would gain little"
+            )
         fell = f"still lowered the {what} by {100 * self.part:.0f} %"
         return f"the last tenth of its training {fell}: more steps would gain more"
 
@@ -219,7 +221,7 @@ def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> d
         if steps < most:
             words[phase] = (
                 f"ended after {steps:,} of at most {most:,} steps, as the error on the validation "
-                "subjects fell no more"
+                "subjects stopped falling"
             )
         elif (gain := trail.last_tenth()) is not None:
             words[phase] = str(gain)

@@ -173,7 +173,7 @@ def run_in_folder(
                 "the run was stopped",
                 folder.checkpoint_path,
                 "resume",
-                either(Resume(), Advice("delete this file to start anew")),
+                either(Resume(), Advice("delete this file to start over")),
             )
         if not going_on:
             folder.events_path.unlink(missing_ok=True)
@@ -212,7 +212,7 @@ def _refuse_idle(settings: TrainingSettings, processes: int) -> None:
 def _refuse_finished(out: Path) -> None:
     """Refuse to continue a finished model."""
     if out.exists() and not checkpoint_path(out).exists():
-        raise UserError("is finished", out, "resume", Overwrite("train anew"))
+        raise UserError("is finished", out, "resume", Overwrite("train again"))
 
 
 def _refuse_occupied(out: Path) -> None:
