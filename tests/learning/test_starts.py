@@ -701,7 +701,7 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
     )
     assert learned_from([named], [dataset], dataset.subjects).keys() == {"sub-01", "sub-02"}
     with pytest.warns(
-        MayHaveLearned, match="may have been trained on sub-03: what it started from"
+        MayHaveLearned, match="may have been trained on sub-03: the model it started"
     ):
         assert len(tell_doubts([named], [dataset], dataset.subjects)) == 1
     assert tell_doubts([model], [dataset], dataset.subjects) == ()

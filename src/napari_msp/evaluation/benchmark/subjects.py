@@ -132,8 +132,8 @@ def tell_doubts(
     found: dict[str, None] = {}
     for model in models:
         of_name = {
-            subject: f"{model.name} may have learned from {subject}: what it started from knows "
-            "somebody of that name, and does not say of which dataset"
+            subject: f"{model.name} may have been trained on {subject}: the model it started from "
+            "lists a subject of that name without stating the dataset"
             for subject in subjects
             for dataset in datasets
             if known_among(dataset.person(subject), model.everyone)
@@ -151,7 +151,7 @@ def none_left(dataset: TravellingHeads, field: str) -> UserError:
         "every subject was trained on",
         dataset.root,
         field,
-        Advice("train anew and keep subjects out of it"),
+        Advice("train again and keep some subjects out"),
     )
 
 
