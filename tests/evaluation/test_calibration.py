@@ -142,7 +142,7 @@ def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
     training = {key: value for key, value in model.training.items() if key != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": training}))
     assert calibrate(older, other).card.expected_error["prisma_st"].subjects == ["sub-02", "sub-03"]
-    with pytest.raises(UserError, match="without stating the dataset"):
+    with pytest.raises(UserError, match="does not state of which dataset"):
         calibrate(older, other, ["sub-01"])
 
 

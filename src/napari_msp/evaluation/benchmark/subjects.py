@@ -93,7 +93,7 @@ class Learned:
 
     def error(self, field: str) -> UserError:
         """Return the error to raise if the subject was named through a parameter."""
-        of_which = "" if self.certain else ", its file does not say of which dataset"
+        of_which = "" if self.certain else ", but its file does not state of which dataset"
         how = "was chosen by the error on" if self.validated else "was trained on"
         problem = f"{how} {self.subject}{of_which}"
         return UserError(problem, self.model, field, Advice("name subjects held out"))
