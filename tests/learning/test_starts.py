@@ -495,7 +495,7 @@ def test_a_start_that_does_not_fit_is_nothing_unless_it_was_asked_for(
         begun(heads, st, base, targets=(ST,))
     monkeypatch.setattr(packaged, "base_model", lambda: base)
     cases: list[tuple[dict[str, Any], str]] = [
-        ({}, "has no network of any target's scale, only of gamma_sa"),
+        ({}, "has no network of any target's scale, only gamma_sa"),
         ({"width": 0.2}, "has width 0.1, which cannot become 0.2"),
         ({"kind": "diqt"}, "has no DIQT"),
     ]

@@ -116,7 +116,7 @@ def _platforms(
     why |= {t: _compared(found[t], known, of_what) for t, known in errors.items()}
     if not found:
         scales = ", ".join(f"{target} ({scale})" for target, scale in model.card.scales.items())
-        problem = f"has no network of any target's scale, only of {scales}"
+        problem = f"has no network of any target's scale, only {scales}"
         raise UserError(problem, model.name, "start_from", StartAfresh())
     _check_together(model, found, study)
     return {target: found[target] for target in study.scales if target in found}, [
