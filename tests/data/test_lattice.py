@@ -215,3 +215,28 @@ def test_splines_in_a_mask_know_nothing_of_the_background(affine):
     found = interpolate_in_mask(array, mask, lattice, fine, wanted)
     np.testing.assert_allclose(found[wanted], np.tile([5, -2], (wanted.sum(), 1)), rtol=1e-5)
     assert not found[0].any()
+
+
+@pytest.mark.parametrize("order", [[1, 2, 0], [2, 1, 0], [0, 2, 1]])
+def test_splines_in_a_mask_do_not_depend_on_how_it_is_stored(order):
+    """Many voxels outside a ball are equally near to several inside."""
+    affine = np.diag([2.4, 2.4, 2.4, 1.0])
+    lattice = Lattice((9, 8, 7), affine)
+    mask = np.linalg.norm(np.indices(lattice.shape).T - [4, 3.5, 3], axis=-1).T < 3
+    array = np.random.default_rng(0).normal(size=(*lattice.shape, 2)).astype(np.float32)
+    to = lattice.refined(2)
+    wanted = np.ones(to.shape, dtype=bool)
+    expected = interpolate_in_mask(array, mask, lattice, to, wanted)
+
+    def turned(each: Lattice) -> Lattice:
+        x, y, z = (each.shape[axis] for axis in order)
+        return Lattice((x, y, z), each.affine[:, [*order, 3]])
+
+    found = interpolate_in_mask(
+        array.transpose(*order, 3),
+        mask.transpose(order),
+        turned(lattice),
+        turned(to),
+        wanted.transpose(order),
+    )
+    np.testing.assert_allclose(found, expected.transpose(*order, 3), atol=1e-6)

@@ -360,7 +360,8 @@ def interpolate_in_mask(
     """Interpolate by splines from in-mask voxels only, to all wanted voxels.
 
     Voxels outside the mask take the value of the nearest one inside, so that no background leaks
-    in and no wanted voxel stays empty.
+    in and no wanted voxel stays empty. Of several equally near ones it is the first in canonical
+    order, however the image is stored.
 
     Parameters
     ----------
@@ -377,17 +378,20 @@ def interpolate_in_mask(
     -------
     float32 array with the target's shape and the same channels; 0 where nothing was wanted.
     """
+    array, mask = source.to_canonical(array), source.to_canonical(mask)
+    wanted = target.to_canonical(wanted)
+    source, here = source.canonical, target.canonical
     nearest = distance_transform_edt(
         ~mask, sampling=source.voxel_sizes, return_distances=False, return_indices=True
     )
     last = np.array(source.shape)[:, None] - 1
-    points = np.clip(voxel_coordinates(source, target)[:, wanted], 0, last)
+    points = np.clip(voxel_coordinates(source, here)[:, wanted], 0, last)
     channels = array.reshape(*source.shape, -1)
-    result = np.zeros((*target.shape, channels.shape[-1]), dtype=np.float32)
+    result = np.zeros((*here.shape, channels.shape[-1]), dtype=np.float32)
     for channel in range(channels.shape[-1]):
         filled = channels[..., channel][tuple(nearest)]
         result[wanted, channel] = map_coordinates(filled, points, order=order, mode="mirror")
-    return result.reshape(*target.shape, *array.shape[3:])
+    return target.to_stored(result.reshape(*here.shape, *array.shape[3:]))
 
 
 def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
