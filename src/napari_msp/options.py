@@ -5,11 +5,12 @@ Also whether this process runs it alone or as one of several.
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, get_args
+from inspect import cleandoc
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
 from napari_msp.errors import Advice, Choose, UserError
 
@@ -42,41 +43,34 @@ def several(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
+class Topic(StrEnum):
+    """Subjects of settings: sections of the training form and of a command's help, in order."""
+
+    SCANS = "scans and platforms"
+    PEOPLE = "who teaches and who judges"
+    MODELS = "models and networks"
+    START = "what training starts from"
+    LENGTH = "how long"
+    STEP = "how a step learns"
+    MEASURED = "what is measured"
+    UNFIT = "when the scan does not fit the model"
+    MACHINE = "machine"
+    OUTPUT = "output"
+
+
+class About(NamedTuple):
+    """Description of a field of `Options`; one without a topic is no option of a command."""
+
+    text: str
+    topic: Topic | None = None
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings for running a model on a scan.
 
     Whatever is chosen, the prediction is the same but for rounding, unless an approximation is
-    allowed.
-
-    Attributes
-    ----------
-    device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
-    tile
-        Edge of a tile in input voxels; None: as large as memory allows.
-    memory
-        GiB to use besides the input and the prediction; None: half of what is free at the start, by
-        the system and by the limits of a container or batch job; workers of a cohort share their
-        machine's. If the whole volume needs more, it is computed in tiles.
-    precision
-        Precision of the network's convolutions. "float16" is faster on GPUs, and rounds.
-    resample
-        Allow the SH image to be interpolated to the model's voxel size first.
-    lattice
-        Lattice of the prediction of an interpolated image. "scan": back to the scan's own voxels,
-        divided where the target is finer. "model": it stays on the model's cubes.
-    rescale_b_value
-        Allow the signal to be rescaled to the model's b-value by (S/S0)^(b_model/b) first: an
-        approximation.
-    keep_stages
-        Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
-        can be applied without running the network again.
-    b0_threshold
-        Largest b-value in s/mm² that counts as b=0 when a scan is read from its file; None: the
-        usual one.
-    b_value
-        Shells of the scan to predict from, in s/mm²; None: those of the model.
+    allowed. Each field's description is the one that help, tooltips and handbook are made from.
 
     Raises
     ------
@@ -85,16 +79,63 @@ class Options:
         precision.
     """
 
-    device: str = "auto"
-    tile: int | None = None
-    memory: float | None = None
-    precision: Precision = "float32"
-    resample: bool = False
-    lattice: OutputLattice = "scan"
-    rescale_b_value: bool = False
-    keep_stages: bool = False
-    b0_threshold: float | None = None
-    b_value: float | Sequence[float] | None = None
+    device: Annotated[
+        str,
+        "Compute on auto, cpu, cuda, cuda:1 or mps; auto takes CUDA (NVIDIA), else MPS (Apple), "
+        "else the CPU.",
+        Topic.MACHINE,
+    ] = "auto"
+    tile: Annotated[
+        int | None,
+        "Compute in tiles with this edge, in input voxels. Default: as large as memory allows.",
+        Topic.MACHINE,
+    ] = None
+    # Half of what the system, a container or a batch job leaves free at the start; workers of a
+    # cohort share their machine's.
+    memory: Annotated[
+        float | None,
+        "Take at most this much memory, in GiB, beside scan and prediction, by computing in tiles. "
+        "Default: half of what is free.",
+        Topic.MACHINE,
+    ] = None
+    precision: Annotated[
+        Precision,
+        "Run the network in this precision; float16 is quicker on GPUs, and rounds.",
+        Topic.MACHINE,
+    ] = "float32"
+    resample: Annotated[
+        bool,
+        "Interpolate the scan's SH image to the model's voxel size, which smooths it, and the "
+        "prediction back to the scan's voxels.",
+        Topic.UNFIT,
+    ] = False
+    lattice: Annotated[
+        OutputLattice,
+        "After interpolation, bring the prediction back to the scan's voxels (scan), divided where "
+        "the target is finer, or leave it on the model's (model).",
+        Topic.UNFIT,
+    ] = "scan"
+    rescale_b_value: Annotated[
+        bool,
+        "Bring the signal to the model's b-value first, by (S/S0)^(b_model/b): exact for "
+        "mono-exponential decay, approximate in tissue.",
+        Topic.UNFIT,
+    ] = False
+    keep_stages: Annotated[
+        bool,
+        "Keep the branches of an MSP, each as large as the prediction, so that any α of equation "
+        "(1) can be applied without running the network again.",
+    ] = False
+    b0_threshold: Annotated[
+        float | None,
+        "Count volumes up to this b-value, in s/mm², as b=0. Default: 50.",
+        Topic.SCANS,
+    ] = None
+    b_value: Annotated[
+        float | Sequence[float] | None,
+        "Predict from these shells (b-values in s/mm²). Default: those of the model.",
+        Topic.SCANS,
+    ] = None
 
     @property
     def bytes(self) -> float | None:
@@ -133,6 +174,20 @@ class Options:
                 raise UserError(f"there is no {name} {value}", field=name, remedy=remedy)
 
 
+DESCRIBED: Mapping[str, About] = {
+    each.name: About(*get_args(each.type)[1:]) for each in fields(Options)
+}
+"""Descriptions of the fields of `Options`, by name."""
+
+Options.__doc__ = "\n".join(
+    (
+        cleandoc(Options.__doc__ or ""),
+        "\nAttributes\n----------",
+        *(f"{name}\n    {each.text}" for name, each in DESCRIBED.items()),
+    )
+)
+
+
 def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     """Change some options, given as keyword arguments; None: change the defaults.
 
@@ -144,10 +199,10 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     options = Options() if options is None else options
     if not isinstance(options, Options):
         raise TypeError(f"options are Options(…), or each by its name, not a {type(options)}")
-    known = [each.name for each in fields(Options)]
     for name in settings:
-        if name not in known:
-            remedy = Advice(f"choose from {', '.join(get_close_matches(name, known) or known)}")
+        if name not in DESCRIBED:
+            near = get_close_matches(name, DESCRIBED) or DESCRIBED
+            remedy = Advice(f"choose from {', '.join(near)}")
             raise UserError("there is no such option", name, remedy=remedy)
     if "device" in settings:  # a torch.device is accepted, too
         settings = settings | {"device": str(settings["device"])}
@@ -170,18 +225,3 @@ def is_launched() -> bool:
 def is_first() -> bool:
     """Return whether this is the first of them, or was started by itself."""
     return not is_launched() or os.environ["RANK"] == "0"
-
-
-class Topic(StrEnum):
-    """Subjects of settings: sections of the training form and of a command's help, in order."""
-
-    SCANS = "scans and platforms"
-    PEOPLE = "who teaches and who judges"
-    MODELS = "models and networks"
-    START = "what training starts from"
-    LENGTH = "how long"
-    STEP = "how a step learns"
-    MEASURED = "what is measured"
-    UNFIT = "when the scan does not fit the model"
-    MACHINE = "machine"
-    OUTPUT = "output"

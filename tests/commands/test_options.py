@@ -11,9 +11,12 @@ import sys
 import warnings
 from argparse import ArgumentParser
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
@@ -29,7 +32,7 @@ from napari_msp.errors import (
     UserError,
     either,
 )
-from napari_msp.options import Options, Topic
+from napari_msp.options import DESCRIBED, Options, OptionSettings, Topic
 from napari_msp.packaged import model_path, packaged_model
 
 HEAVY = {
@@ -315,6 +318,21 @@ def asked(monkeypatch):
 
     monkeypatch.setattr("napari_msp.learning.train.train", train)
     return calls
+
+
+def test_an_option_of_a_prediction_is_described_in_the_same_words_everywhere():
+    kinds = {name: get_args(kind)[0] for name, kind in Options.__annotations__.items()}
+    assert OptionSettings.__annotations__ == kinds
+    asked = {name: about.text for name, about in DESCRIBED.items() if about.topic is not None}
+    for command in ("harmonize", "cohort"):
+        parser = build_parser(command).parse_args(example_of(command)).parser
+        help_of = {action.dest: str(action.help) for action in parser._actions}
+        assert all(help_of[name].startswith(text) for name, text in asked.items())
+    manifest = yaml.safe_load((files("napari_msp") / "napari.yaml").read_text(encoding="utf-8"))
+    preferences = manifest["contributions"]["configurations"]["machine"]["properties"]
+    known = {name: each["description"] for name, each in preferences.items() if name in asked}
+    assert {*known} == {"device", "tile", "memory", "precision"}
+    assert all(text.startswith(asked[name]) for name, text in known.items())
 
 
 def test_train_has_an_option_for_every_setting(asked):

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_msp.options import Options
+from napari_msp.options import DESCRIBED, Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
 from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.save import REPLACE, Saving
@@ -171,6 +171,8 @@ def test_choices_can_be_filled_in(filled, field, value):
 def test_no_tile_means_as_memory_allows(filled):
     filled.set_option("tile", None)
     assert filled.advanced.tile.text() == "as memory allows"
+    for name, entry in filled.advanced.entries.items():
+        assert DESCRIBED[name].text in entry.toolTip()
 
 
 def test_enter_begins_when_all_is_there(filled, qtbot):

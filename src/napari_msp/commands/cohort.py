@@ -49,7 +49,6 @@ def add_options(command: ArgumentParser) -> None:
     )
     shared.add_run(command)
     shared.add_model(command, required=False)  # the group level needs none
-    shared.add_b0_threshold(command)
     shared.add_inference_options(command)
     shared.add_review_maps(command)
     shared.add_regions(command, "Only with group, and if BIDS_DIR has the target's scans.")

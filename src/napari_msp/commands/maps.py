@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_force, add_scan, add_shells
+from napari_msp.commands.shared import add_b0_threshold, add_force, add_scan, add_shells
 
 SUMMARY = "Write the SH image, SH average, FA and other maps of a scan"
 EXAMPLE = "napari-msp maps sub-01_dwi.nii.gz --out maps"
@@ -12,6 +12,7 @@ EXAMPLE = "napari-msp maps sub-01_dwi.nii.gz --out maps"
 def add_options(command: ArgumentParser) -> None:
     """Add the scan and its shells."""
     add_scan(command)
+    add_b0_threshold(command)
     add_shells(command, "Write maps of these shells (b-values in s/mm²). Default: all.")
     add_force(command, "existing files; the scan's maps of other shells in that folder go, too")
 

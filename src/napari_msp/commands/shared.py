@@ -5,10 +5,10 @@ from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from argparse import _ArgumentGroup as Section
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 from napari_msp.errors import Advice, UserError, Words
-from napari_msp.options import Options, Topic
+from napari_msp.options import DESCRIBED, Options, Topic
 from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
@@ -142,7 +142,6 @@ def add_scan(command: ArgumentParser) -> None:
         "FILE",
         "Use this brain mask. Default: one that is found with the image, or else made.",
     )
-    add_b0_threshold(command)
     add_out(command)
 
 
@@ -197,14 +196,42 @@ def _voxel_size(text: str) -> float | str:
         return text  # anything else is refused where it is used
 
 
+FLAGS = {"b_value": "--shell", "rescale_b_value": "--b-value"}
+"""Options whose names differ from their field's."""
+
+METAVARS = {"b_value": "B", "b0_threshold": "B", "tile": "VOXELS", "memory": "GIB"}
+"""Placeholders of their values in the help."""
+
+RESCALE = "rescale"
+"""Value of `--b-value` that allows rescaling."""
+
+
+def add_option(command: ArgumentParser, name: str) -> None:
+    """Add a field of `Options`: its help, type and choices are the field's."""
+    about, kind = DESCRIBED[name], get_args(Options.__annotations__[name])[0]
+    kinds, default, more = get_args(kind) or (kind,), getattr(Options, name), dict[str, Any]()
+    if name == "rescale_b_value":
+        default, more["choices"] = None, (RESCALE,)
+    elif kind is bool:
+        more["action"] = "store_true"
+    elif get_origin(kind) is Literal:
+        more["choices"] = kinds
+    else:
+        many = any(get_origin(each) is Sequence for each in kinds)
+        more = {"type": kinds[0], "nargs": "+" if many else None, "metavar": METAVARS.get(name)}
+    assert about.topic is not None
+    section(command, about.topic).add_argument(
+        FLAGS.get(name, "--" + name.replace("_", "-")),
+        dest=name,
+        default=default,
+        help=f"{about.text} Default: {default}." if isinstance(default, str) else about.text,
+        **more,
+    )
+
+
 def add_b0_threshold(command: ArgumentParser) -> None:
     """Add the largest b-value that counts as b=0."""
-    section(command, Topic.SCANS).add_argument(
-        "--b0-threshold",
-        type=float,
-        metavar="B",
-        help="Count volumes up to this b-value, in s/mm², as b=0. Default: 50.",
-    )
+    add_option(command, "b0_threshold")
 
 
 def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
@@ -232,12 +259,7 @@ def add_run(command: ArgumentParser) -> None:
 
 def add_device(command: ArgumentParser) -> None:
     """Add the device to compute on."""
-    section(command, Topic.MACHINE).add_argument(
-        "--device",
-        default="auto",
-        help="Compute on auto, cpu, cuda, cuda:1 or mps. Default: auto, which takes CUDA, else "
-        "MPS, else the CPU.",
-    )
+    add_option(command, "device")
 
 
 def add_review_maps(command: ArgumentParser) -> None:
@@ -280,51 +302,10 @@ def add_model(command: ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_inference_options(command: ArgumentParser) -> None:
-    """Add options for running a model, see `Options`."""
-    add_shells(
-        command, "Predict from these shells (b-values in s/mm²). Default: those of the model."
-    )
-    unfit, machine = section(command, Topic.UNFIT), section(command, Topic.MACHINE)
-    unfit.add_argument(
-        "--resample",
-        action="store_true",
-        help="Interpolate the scan to the model's voxel size, and predictions back to the scan's "
-        "voxels.",
-    )
-    unfit.add_argument(
-        "--lattice",
-        choices=("scan", "model"),
-        default="scan",
-        help="After --resample, bring predictions back to the scan's voxels (scan), or leave them "
-        "on the model's (model). Default: scan.",
-    )
-    unfit.add_argument(
-        "--b-value",
-        dest="rescale_b_value",
-        choices=("rescale",),
-        help="rescale: bring the signal to the model's b-value first, which is an approximation.",
-    )
-    add_device(command)
-    machine.add_argument(
-        "--tile",
-        type=int,
-        metavar="VOXELS",
-        help="Compute in tiles with this edge. Default: as large as memory allows.",
-    )
-    machine.add_argument(
-        "--memory",
-        type=float,
-        metavar="GIB",
-        help="Take at most this much memory beside input and result, by computing in tiles. "
-        "Default: half of what is free.",
-    )
-    machine.add_argument(
-        "--precision",
-        choices=("float32", "float16"),
-        default="float32",
-        help="Run the network in this precision; float16 is quicker on GPUs, and rounds. "
-        "Default: float32.",
-    )
+    """Add the options for running a model: all fields of `Options` that have a topic."""
+    for name, about in DESCRIBED.items():
+        if about.topic is not None:
+            add_option(command, name)
     section(command, Topic.OUTPUT).add_argument(
         "--gradients",
         default="target",
@@ -335,7 +316,7 @@ def add_inference_options(command: ArgumentParser) -> None:
 
 def inference_options(options: Namespace) -> Options:
     """Return the options that `add_inference_options` read."""
-    return call(Options, options, rescale_b_value=options.rescale_b_value == "rescale")
+    return call(Options, options, rescale_b_value=options.rescale_b_value == RESCALE)
 
 
 def pairs(texts: Sequence[str], field: str, form: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_msp.options import Options
+from napari_msp.options import DESCRIBED, Options
 from napari_msp.ui.phrasing import HARMONIZE_LABELS as LABELS
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import (
@@ -153,10 +154,8 @@ class HarmonizeForm(QWidget):
         """Fill in one of the options."""
         if name == "device":
             self.device.setCurrentIndex(self.device.findData(value))
-        elif name == "tile":
-            self.advanced.tile.setValue(value or 0)
         else:
-            getattr(self.advanced, name).setChecked(value)
+            self.advanced.set(name, value)
 
     def allow(self, values: Mapping[str, Any]) -> None:
         """Fill in options that the user was asked about, for this scan, and unfold them."""
@@ -198,10 +197,7 @@ class HarmonizeForm(QWidget):
                 if target in wanted
             ),
             options=Options(
-                device=str(self.device.currentData() or "auto"),
-                tile=self.advanced.tile.value() or None,
-                resample=self.advanced.resample.isChecked(),
-                rescale_b_value=self.advanced.rescale_b_value.isChecked(),
+                device=str(self.device.currentData() or "auto"), **self.advanced.values
             ),
             maps=tuple(self.advanced.maps.checked),
         )
@@ -284,7 +280,13 @@ class HarmonizeForm(QWidget):
 
 
 class Advanced(QWidget):
-    """Options with a good default."""
+    """Options with a good default.
+
+    Attributes
+    ----------
+    entries
+        Entries by the names of fields of `Options`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,23 +295,31 @@ class Advanced(QWidget):
         self.tile.setSpecialValueText("as memory allows")
         self.tile.setSuffix(" voxels")
         fit_into_form(self.tile)
-        self.resample = QCheckBox(LABELS["resample"])
-        self.resample.setToolTip(
-            "<p>A model is valid for one voxel size. With this, the SH image of a scan with other "
-            "voxels is interpolated linearly first, which smooths it; predictions go back to the "
-            "scan's voxels.</p>"
-        )
-        self.rescale_b_value = QCheckBox(LABELS["rescale_b_value"])
-        self.rescale_b_value.setToolTip(
-            "<p>A model is valid for one b-value. With this, the signal of a scan with another "
-            "b-value is brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, "
-            "approximate in tissue.</p>"
-        )
+        boxes = {name: QCheckBox(LABELS[name]) for name in ("resample", "rescale_b_value")}
+        self.entries: dict[str, QSpinBox | QCheckBox] = {"tile": self.tile, **boxes}
         self.maps = CheckList()
         tile = labelled(LABELS["tile"], self.tile, "tile", beside=self.tile)
+        for name, entry in self.entries.items():
+            entry.setToolTip(f"<p>{escape(DESCRIBED[name].text, quote=False)}</p>{entry.toolTip()}")
         maps = QLabel("Maps that become layers")
-        column = stacked(self, tile, self.resample, self.rescale_b_value, maps, self.maps)
+        column = stacked(self, tile, *boxes.values(), maps, self.maps)
         column.setContentsMargins(12, 0, 0, 0)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The entries' values, by the names of fields."""
+        return {
+            name: entry.isChecked() if isinstance(entry, QCheckBox) else entry.value() or None
+            for name, entry in self.entries.items()
+        }
+
+    def set(self, name: str, value: Any) -> None:
+        """Fill in an entry."""
+        entry = self.entries[name]
+        if isinstance(entry, QCheckBox):
+            entry.setChecked(value)
+        else:
+            entry.setValue(value or 0)
 
 
 def first_target(names: Sequence[str], platform: str) -> list[str]:
