@@ -94,7 +94,7 @@ def values_of(heads: Iterable[Head], taught: Sequence[Head]) -> dict[str, FloatA
             BEFORE: head.source,
             TARGET: head.target,
             "alignment": alignment.predict(head.source, head.target.lattice),
-            "MSP (teaching)": harmonize(model, head.scan, "prisma_st", device="cpu").image,
+            "MSP (teaching)": harmonize(model, head.scan, "prisma_st", device="cpu").sh,
         }
         for row, image in images.items():
             rows.setdefault(row, []).append(regional(image, head.clear))

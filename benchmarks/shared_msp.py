@@ -178,7 +178,7 @@ def measured(
 
 def error(dataset: TravellingHeads, subject: str, target: str, model: Any) -> float:
     """Give the SH MSE against the noise-free twin, on its own lattice."""
-    prediction = harmonize(model, dataset.acquisition(subject, INPUT), target, device="cpu").image
+    prediction = harmonize(model, dataset.acquisition(subject, INPUT), target, device="cpu").sh
     truth = truth_of(dataset, subject, target)
     moved = on_lattice(prediction, truth.lattice)
     inside = truth.mask & moved.mask

@@ -113,9 +113,9 @@ def error(prediction: Any, twin: Any) -> float:
     from napari_msp import fit_sh
 
     truth = fit_sh(twin, b_value=float(prediction.shells[0]))
-    truth = on_lattice(truth, prediction.image.lattice)
-    inside = truth.mask & prediction.image.mask
-    difference = prediction.image.coefficients[inside] - truth.coefficients[inside]
+    truth = on_lattice(truth, prediction.sh.lattice)
+    inside = truth.mask & prediction.sh.mask
+    difference = prediction.sh.coefficients[inside] - truth.coefficients[inside]
     return float(np.square(difference, dtype=float).mean())
 
 

@@ -182,7 +182,7 @@ def test_an_open_choice_of_shells_is_an_error_before_voxels_are_read(
     path = scan(b_values=(700.0, 1200.0)).write(tmp_path)
     both = load_scan(path)
     assert both.shells == (700, 1200)
-    for ask in (lambda: both.b_value, lambda: both.image, both.at_shell):
+    for ask in (lambda: both.b_value, lambda: both.sh, both.at_shell):
         with pytest.raises(UserError, match="several shells") as error:
             ask()
         assert error.value.field == "b_value"

@@ -327,7 +327,7 @@ def _learned_rule(dataset: TravellingHeads, cell: Cell, method: Method) -> Predi
 def _predicting(model: Model) -> Predict:
     def predict(dataset: TravellingHeads, subject: str, target: str) -> SHImage:
         scan = dataset.acquisition(subject, INPUT)
-        return harmonize(model, scan, target, device="cpu").image
+        return harmonize(model, scan, target, device="cpu").sh
 
     return predict
 

@@ -162,14 +162,18 @@ class Scan:
         return self._at_other_shells.setdefault(shell.name, replace(self, shell=shell.b_value))
 
     @cached_property
-    def sh(self) -> SHImage | Any:
-        """The SH image in stored order, fitted once; for several shells one each, by name.
+    def sh(self) -> SHImage:
+        """The SH image of the only shell in stored order, fitted once.
 
         For a prediction's DWI it is the image that the DWI was written from, as far as its
         directions determine it: it is fitted without regularisation.
+
+        Raises
+        ------
+        UserError
+            When there are several shells; each has its own, see `by_shell` and `at_shell`.
         """
-        if len(self.shells) > 1:
-            return {shell: one.sh for shell, one in self._by_shell.items()}
+        self.at_shell()
         if isinstance(self.given_sh, SHImage):
             return self.given_sh
         if self.given_sh is not None:
@@ -182,29 +186,20 @@ class Scan:
         image = fit_sh(self.acquisition, b_value=b_value, regularisation=0.0)
         return replace(image, regularisation=None)
 
-    @property
-    def image(self) -> SHImage:
-        """The SH image of the only shell.
-
-        Raises
-        ------
-        UserError
-            When there are several shells.
-        """
-        image: SHImage = self.at_shell().sh
-        return image
-
-    def maps(self, route: Route = "sh") -> Maps | Any:
-        """Return all maps, computed on first use and kept; for several shells, by name.
+    def maps(self, route: Route = "sh") -> Maps:
+        """Return all maps of the only shell, computed on first use and kept.
 
         Parameters
         ----------
         route
             "sh": tensors are fitted to the signal of the SH series, for comparisons. "signal": to
             the measured signal, if there is one.
+
+        Raises
+        ------
+        UserError
+            When there are several shells.
         """
-        if len(self.shells) > 1:
-            return {shell: one.maps(route) for shell, one in self._by_shell.items()}
         if route not in self._maps:
             self._maps[route] = Maps(self.sh, self.acquisition if route == "signal" else None)
         return self._maps[route]
@@ -222,10 +217,10 @@ class Scan:
     @cached_property
     def b_value(self) -> float | None:
         """b-value of the SH image's signal in s/mm²; None if the file did not say."""
-        one = self.at_shell()
-        if one.acquisition is None or one.given_sh is not None:
-            return one.image.b_value
-        return one._chosen[0].b_value
+        self.at_shell()
+        if self.acquisition is None or self.given_sh is not None:
+            return self.sh.b_value
+        return self._chosen[0].b_value
 
     @property
     def subject(self) -> str:

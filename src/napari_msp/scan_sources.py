@@ -94,7 +94,7 @@ def _joined(scans: Sequence[Scan]) -> Scan:
         if not scan.lattice.matches(first.lattice) or scan.subject != first.subject:
             problem = f"does not belong to the same scan as {first.path}"
             raise UserError(problem, path, remedy=Advice("give the shells of one scan"))
-        images[scan.shells[0]] = scan.image
+        images[scan.shells[0]] = scan.sh
     return replace(first, given_sh=images)
 
 

@@ -157,7 +157,7 @@ def test_errors_are_expected_evaluated_and_compared_by_shell(heads, joint, tmp_p
     assert "b = 3000" in said
 
     metrics = json.loads((tmp_path / "compared" / "metrics.json").read_text())
-    truth, found = (load_scan(path, 3000).image for path in (heads / TRUTH, out / names(3000)))
+    truth, found = (load_scan(path, 3000).sh for path in (heads / TRUTH, out / names(3000)))
     inside = truth.mask & found.mask
     by_hand = np.square(truth.coefficients[inside] - found.coefficients[inside]).mean()
     assert metrics["predictions"]["A"]["sh_mse"] == pytest.approx(by_hand, rel=1e-4)
@@ -178,9 +178,7 @@ def test_shells_are_compared_each(heads, joint, tmp_path):
     assert set(contents(tmp_path / "compared")) == {*figures, "metrics.json", "numbers.csv"}
     metrics = json.loads((tmp_path / "compared" / "metrics.json").read_text())["shells"]
     for shell in (1200, 3000):
-        truth, found = (
-            load_scan(path, shell).image for path in (heads / TRUTH, out / names(shell))
-        )
+        truth, found = (load_scan(path, shell).sh for path in (heads / TRUTH, out / names(shell)))
         inside = truth.mask & found.mask
         by_hand = np.square(truth.coefficients[inside] - found.coefficients[inside]).mean()
         said = metrics[str(shell)]["predictions"]

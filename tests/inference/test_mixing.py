@@ -78,12 +78,10 @@ def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, t
         prediction.terms  # noqa: B018
     zero: Any = np.float32(0)
     mixed = prediction.at_alpha(zero)
-    assert isinstance(mixed.sh, dict)
     for shell, part in prediction.by_shell().items():
         assert part.first_stage is not None
         first = part.first_stage.coefficients
-        np.testing.assert_array_equal(mixed.by_shell()[shell].image.coefficients, first)
-        np.testing.assert_array_equal(mixed.sh[shell].coefficients, first)
+        np.testing.assert_array_equal(mixed.by_shell()[shell].sh.coefficients, first)
     sidecar = mixed.save(tmp_path / "out")[0].with_name("sub-01_desc-prismastMsp_dwi.json")
     assert json.loads(sidecar.read_text())["Model"]["Alpha"] == 0.0
 
@@ -91,7 +89,7 @@ def test_each_shell_is_mixed_and_what_is_saved_says_so(make_model, small_scan, t
 def test_what_has_no_other_alpha_says_why(make_model, small_scan, tmp_path):
     acquisition = small_scan().load(tmp_path)
     kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
-    expecting = replace(kept, expected_error=np.ones_like(kept.b0))
+    expecting = replace(kept, given_expected_error=np.ones_like(kept.b0))
     assert expecting.at_alpha(0.2).expected_error is None  # it was calibrated at the model's α
     wrong: Any = (-0.1, 1.1, float("nan"), "much", None)
     for alpha in wrong:

@@ -112,7 +112,7 @@ def test_written_images_read_back(dwi, saved_model, tmp_path):
     assert image.b_value == 1200
     assert image.coefficients.dtype == np.float32
     # Its DWI is that image, not one that was shrunk once more; where no signal had to be cut off.
-    again = load_scan(path).image
+    again = load_scan(path).sh
     whole = evaluate_sh(image, back.given_gradients.directions[1:])
     inside = image.mask & (whole > 0).all(axis=-1) & (whole < 1).all(axis=-1)
     assert inside.sum() > 20
@@ -270,7 +270,7 @@ def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_pat
 def test_a_forced_save_leaves_nothing_of_the_earlier_prediction(dwi, saved_model, tmp_path):
     """Whatever the new one lacks would be read as its own: no expected error at another α."""
     kept = harmonize(load_model(saved_model), load_acquisition(dwi), "prisma_st", keep_stages=True)
-    expecting = replace(kept, expected_error=np.ones_like(kept.b0))
+    expecting = replace(kept, given_expected_error=np.ones_like(kept.b0))
     out, stem = tmp_path / "out", f"{STEM}_desc-prismastMsp"
     of_shell = "B3000_model-sh_param-coefficients_dwimap.nii.gz"
 
@@ -316,7 +316,7 @@ def test_one_more_map_of_a_prediction_is_known_wherever_its_files_are(
         assert changed_files(image) == [str(file)]
         of_shell = replace(file, shell=3000).at(out)
         of_shell.touch()
-        replace(prediction, disagreement_by_order=None).save(out, force=True)
+        replace(prediction, given_disagreement=None).save(out, force=True)
         assert not (of_shell.exists() or file.at(out).exists())
         assert not changed_files(image)
 
@@ -423,8 +423,8 @@ def test_b0_images_at_60_stay_there(make_model, small_scan, tmp_path):
         replace(model, card=model.card.model_copy(update={"gradients": gradients})),
     )
     prediction = harmonize(tmp_path / "m.safetensors", dwi, "connectom_sa")
-    md = tensor_maps(prediction.image).md
-    np.testing.assert_allclose(md, tensor_maps(plain.image).md / (1 - 60 / 1200), rtol=1e-4)
+    md = tensor_maps(prediction.sh).md
+    np.testing.assert_allclose(md, tensor_maps(plain.sh).md / (1 - 60 / 1200), rtol=1e-4)
     assert prediction.first_stage is not None
     assert prediction.first_stage.b0_weighting == 60
     path = prediction.save(tmp_path / "out")[0]

@@ -116,7 +116,7 @@ def test_shells_go_back_alike(make_model, small_scan, tmp_path):
     assert prediction.shells == (1200, 3000)
     for part in prediction.by_shell().values():
         assert part.lattice.matches(acquisition.lattice)
-        assert not part.image.coefficients[~acquisition.mask].any()
+        assert not part.sh.coefficients[~acquisition.mask].any()
 
 
 def test_files_lie_on_the_scan_and_say_so(make_model, tall, tmp_path):

@@ -334,7 +334,7 @@ def test_a_model_of_both_shells_is_trained_and_predicts(
     for b_value, part in prediction.by_shell().items():
         wanted = fit_sh(truth, b_value=b_value)
         inside = part.mask & wanted.mask
-        difference = part.image.coefficients[inside] - wanted.coefficients[inside]
+        difference = part.sh.coefficients[inside] - wanted.coefficients[inside]
         squares.append(np.square(difference, dtype=float).mean())
     if "connectom_sa" in last:
         assert np.mean(squares) == pytest.approx(last["connectom_sa"], rel=1e-3)

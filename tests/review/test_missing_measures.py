@@ -26,7 +26,7 @@ def harmonized(heads, tmp_path, predict):
     out = tmp_path / "predictions"
     describe_derivative(out, out, HARMONIZED, heads)
     image = predict(out, "01")
-    truth = load_scan(heads / "sub-01/ses-prisma/dwi/sub-01_ses-prisma_acq-st_dwi.nii.gz").image
+    truth = load_scan(heads / "sub-01/ses-prisma/dwi/sub-01_ses-prisma_acq-st_dwi.nii.gz").sh
     wrong = with_coefficients(truth, truth.coefficients + 0.1)
     told = json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())
     made = Provenance.from_sidecar(told)

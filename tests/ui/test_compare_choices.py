@@ -53,7 +53,7 @@ def test_another_datasets_sub_01_is_no_truth():
 def test_a_truth_that_is_predicted_or_is_the_prediction_itself_is_said():
     truth = measured("prisma_st", HERE)
     values = np.random.default_rng(0).random((2, 2, 2, 28), dtype=np.float32)
-    image = replace(truth.image, coefficients=values, b_value=1200.0)
+    image = replace(truth.sh, coefficients=values, b_value=1200.0)
     truth, other = (
         replace(each, given_sh=image) for each in (truth, predicted(HERE, "connectom_st"))
     )
@@ -105,10 +105,10 @@ def test_a_prediction_on_disk_has_its_truth_its_input_and_its_maps(heads, tmp_pa
     folder.mkdir(parents=True)
     write_json(tmp_path / "out/dataset_description.json", {"DatasetLinks": {"source": str(heads)}})
     stem = "sub-01_ses-ge_acq-st_desc-prismastMsp_model-sh_param"
-    write_sh(folder / f"{stem}-coefficients_dwimap.nii.gz", scan.image, made.to_sidecar())
+    write_sh(folder / f"{stem}-coefficients_dwimap.nii.gz", scan.sh, made.to_sidecar())
     for what in ("disagreement", "expectederror"):
         doubt = np.full(scan.mask.shape, 0.5, dtype=np.float32)
-        write_nifti(folder / f"{stem}-{what}_dwimap.nii.gz", doubt, scan.image.affine)
+        write_nifti(folder / f"{stem}-{what}_dwimap.nii.gz", doubt, scan.sh.affine)
     read = load_scan(folder / f"{stem}-coefficients_dwimap.nii.gz")
     choices = Choices.of([read])
     truth = choices.truths[choices.truth_for([read])]
@@ -173,7 +173,7 @@ def test_of_several_shells_one_is_offered(both):
         # It is fitted once, at the shell that the scan is not shown at.
         assert own is next(iter(Choices.of([*made, loaded], shell).scans.values()))
         found = fit_sh(load_acquisition(loaded.path), b_value=shell).coefficients
-        np.testing.assert_array_equal(own.image.coefficients, found)
+        np.testing.assert_array_equal(own.sh.coefficients, found)
         assert choices.shell_of(made[0]) == 1200
         assert choices.shell_of(made[3]) == 3000
 
@@ -218,7 +218,7 @@ def test_truth_and_input_are_taken_at_the_predictions_shell(both, tmp_path, scan
     measured = compared.measured("sub-01")
     assert measured is not None
     inside = true.mask & high.mask
-    by_hand = np.square(true.coefficients[inside] - high.image.coefficients[inside]).mean()
+    by_hand = np.square(true.coefficients[inside] - high.sh.coefficients[inside]).mean()
     assert measured.sh_mse == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -256,7 +256,7 @@ def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
     assert list(cells) == ["MSP", "MSP (2)"]  # numbered as the form numbers them
     compared = read_and_line_up(Question(None, made, loaded), lambda _: None)
     assert compared.scan is not None
-    np.testing.assert_array_equal(compared.scan.image.coefficients, sh.coefficients)
+    np.testing.assert_array_equal(compared.scan.sh.coefficients, sh.coefficients)
     assert compared.reservations == [f"MSP: {how}"]
     itself = read_and_line_up(Question(made[0], made, None), lambda _: None)
     assert itself.reservations[0] == "MSP is the ground truth itself, to the last bit"
@@ -265,6 +265,6 @@ def test_an_input_is_shown_as_the_network_got_it_and_says_so(scan, tmp_path):
     assert first == "sub-01 · SH average (rescaled from b = 1000 to 1200)"
     assert "input: sub-01, rescaled from b = 1000 to 1200" in layout.legend
     # One that nobody can rescale says at which b-value it is.
-    other = Scan(given_sh=loaded.image, given_subject="sub-01", given_platform="ge_st")
+    other = Scan(given_sh=loaded.sh, given_subject="sub-01", given_platform="ge_st")
     compared = read_and_line_up(Question(None, made, other), lambda _: None)
     assert compared.input_title == "input ge_st (at b = 1000)"

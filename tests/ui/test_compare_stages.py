@@ -43,11 +43,11 @@ def prediction():
         given_sh=SHImage(mean.astype(np.float32), AFFINE, first.mask, 1200.0),
         given_subject="sub-01",
         provenance=Provenance(target="t", input="i", title="MSP"),
-        first_stage=first,
+        given_first_stage=first,
         b0=np.zeros(SHAPE, dtype=np.float32),
         target="t",
         gradients=GradientTable(np.full(1, 1200.0), np.array([[1.0, 0, 0]])),
-        branches=branches,
+        given_branches=branches,
     )
 
 
@@ -87,7 +87,7 @@ def test_what_stands_for_a_prediction_is_a_prediction_and_is_what_is_saved(compa
         changed = compared.with_prediction("MSP", stages.image(0.3), part)
         seen = comparison_cells(changed, changed.cells("sh_average"))
         scan = shown_in(seen.layers[seen.places["MSP"][0]]).scan
-        assert (scan.name, scan.image) == (name, changed.comparison.predictions["MSP"].image)
+        assert (scan.name, scan.sh) == (name, changed.comparison.predictions["MSP"].image)
         assert scan.sidecar()["Target"] == "t"
         assert scan.sidecar()["Model"]["Alpha"] == part.alpha
     back = changed.with_prediction("MSP", prediction.sh, None)

@@ -64,10 +64,10 @@ def test_each_shell_has_layers_and_numbers_of_its_own(predicted):
         before = fit_sh(dataset.acquisition("sub-02", "ge_st"), b_value=shell)
         assert each.errors is not None
         for image, said in (
-            (each.prediction.image, each.errors.sh_mse),
+            (each.prediction.sh, each.errors.sh_mse),
             (before, each.errors.sh_mse_before),
         ):
-            inside = truth.mask & each.prediction.image.mask
+            inside = truth.mask & each.prediction.sh.mask
             by_hand = np.square(image.coefficients[inside] - truth.coefficients[inside]).mean()
             assert said == pytest.approx(by_hand, rel=1e-4)
 
@@ -80,6 +80,6 @@ def test_each_shell_is_saved_beside_the_other(predicted, tmp_path):
     assert [path.name for path in written] == [f"{stem}B{b}_dwi.nii.gz" for b in (1200, 3000)]
     for path, record in zip(written, records, strict=True):
         name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
-        image = load_scan(path.with_name(name)).image
-        np.testing.assert_array_equal(image.coefficients, record.image.coefficients)
+        image = load_scan(path.with_name(name)).sh
+        np.testing.assert_array_equal(image.coefficients, record.sh.coefficients)
         assert load_scan(path).shells == record.shells

@@ -82,7 +82,7 @@ def test_the_shell_is_the_one_that_was_chosen(scan, tmp_path):
     path = scan(b_values=(1000.0, 2500.0)).write(tmp_path)
     assert load_scan(path, 2500).sh.b_value == 2500
     with pytest.raises(UserError, match="several shells"):
-        _ = load_scan(path).image
+        _ = load_scan(path).sh
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
     assert found.doubts["b_value"].startswith(f"Shown at SH order {order}, as {count} directions")
     with pytest.warns(LowerOrder, match=f"order {order}: enough for maps, not for networks"):
         loaded = read_scan(load_scan(path, found.choice.b_value), lambda _: None)
-    assert loaded.image.order == order
+    assert loaded.sh.order == order
     names = [options["name"] for _, options, _ in scan_layers(loaded, ["SH average", "colour FA"])]
     assert names == ["sub-01 · b0", "sub-01 · colour FA", "sub-01 · SH average"]
 

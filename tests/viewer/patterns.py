@@ -87,15 +87,15 @@ def predicted(
         given_sh=SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE),
         given_subject="sub-01",
         provenance=Provenance(target="prisma_st", input="ge_st", title=label),
-        first_stage=first if branches else None,
+        given_first_stage=first if branches else None,
         # As large in every order, so as large over all.
-        disagreement_by_order=np.repeat(spread[..., None], 4, axis=-1).astype(np.float32)
+        given_disagreement=np.repeat(spread[..., None], 4, axis=-1).astype(np.float32)
         if branches
         else None,
         b0=np.zeros(SHAPE, dtype=np.float32),
         target="prisma_st",
         gradients=GradientTable(np.full(60, B_VALUE), spread_directions(60)),
-        branches=outputs,
+        given_branches=outputs,
         model=model,
         source=source,
     )

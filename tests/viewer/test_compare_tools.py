@@ -146,7 +146,7 @@ def test_without_truth_the_expected_error_comes_first(viewer, compare, scan):
     made = predicted("MSP", "front left", scan, branches=branches)
     expected = np.zeros(SHAPE, dtype=np.float32)
     expected[3, 4] = 2e-4
-    calibrated = replace(made, expected_error=expected)
+    calibrated = replace(made, given_expected_error=expected)
     widget = compare([calibrated], scan)
     layer = widget.grid.layers[-1]
     assert layer.name == "sub-01 MSP · expected error"
@@ -161,7 +161,7 @@ def test_without_truth_the_expected_error_comes_first(viewer, compare, scan):
 def test_a_calibrated_model_beside_another_hides_no_disagreement(viewer, compare, scan):
     branches = {"a": "back right", "b": "front right"}
     first, second = (predicted(n, "front left", scan, branches=branches) for n in ("MSP", "older"))
-    calibrated = replace(first, expected_error=np.full(SHAPE, 2e-4, dtype=np.float32))
+    calibrated = replace(first, given_expected_error=np.full(SHAPE, 2e-4, dtype=np.float32))
     widget = compare([calibrated, second], scan)
     names = [layer.name for layer in widget.grid.layers[-2:]]
     assert names == ["sub-01 MSP · disagreement", "sub-01 older · disagreement"]

@@ -109,7 +109,7 @@ def test_it_outlives_entering_and_leaving_a_comparison(viewer, open_widget, qtbo
     scan = measured("ge_st", "front left")
     made = predicted("MSP", "front right", source=scan)
     for each in (scan, made):
-        values = sh_average(each.image)
+        values = sh_average(each.sh)
         viewer.add_layer(make_layer(map_layer(each, "SH average", values)))
     where = (8.0, -10.0, 14.0)
     crosshair_of(viewer).put(where)

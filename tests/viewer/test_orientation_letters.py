@@ -129,7 +129,7 @@ def test_letters_are_right_however_a_head_is_stored(viewer, pixels, numbers):
 @pytest.mark.usefixtures("small")
 def test_letters_follow_a_head_that_is_turned_in_three_dimensions(viewer, pixels, angles):
     cube = named(head(), "ge_st")
-    values = np.zeros(cube.image.mask.shape, dtype=np.float32)
+    values = np.zeros(cube.sh.mask.shape, dtype=np.float32)
     values[:4, -5:, -2:] = 1
     viewer.add_layer(shown(cube, values))
     viewer.dims.ndisplay = 3

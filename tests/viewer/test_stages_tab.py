@@ -163,7 +163,7 @@ def check_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     ]
     for layer in compare.grid.layers[1::2]:  # what is saved from either is what is seen
         shown = shown_in(layer.as_layer_data_tuple())
-        np.testing.assert_allclose(shown.seen.image.coefficients, first(), atol=1e-6)
+        np.testing.assert_allclose(shown.seen.sh.coefficients, first(), atol=1e-6)
         assert shown.seen.sidecar()["Model"]["Alpha"] == 0.0
     # A slice that was computed for an α bears its name, though the slider has gone on.
     compared, cells = compare.comparing.compared, compare.comparing.maps["sh_average"].cells
@@ -260,9 +260,7 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     assert "0.50" in names[4]
     # What is saved from a branch's cell is what is seen in it, and is no measured scan.
     branch = shown_in(compare.grid.layers[2].as_layer_data_tuple()).scan
-    np.testing.assert_allclose(
-        branch.image.coefficients, head("back right").coefficients, atol=1e-6
-    )
+    np.testing.assert_allclose(branch.sh.coefficients, head("back right").coefficients, atol=1e-6)
     assert branch.sidecar()["Target"] == "prisma_st"
     assert branch.name == "MSP branch connectom_st prisma_st"
 

@@ -195,7 +195,7 @@ def _head(
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
     found = {}
     for number, part in enumerate(prediction.by_shell().values()):
-        b_value, image = model.card.sh.b_values[number], part.image
+        b_value, image = model.card.sh.b_values[number], part.sh
         source = prepared.image.by_shell()[number]
         fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
         truth = on_lattice(fitted, image.lattice)

@@ -372,7 +372,7 @@ def _measure(
         )
     before = None
     if scan is not None and (
-        not same_b_value(reference, scan) or scan.image.order != truth.image.order
+        not same_b_value(reference, scan) or scan.sh.order != truth.image.order
     ):
         notes.append(
             f"{_short_name(scan)}: was not measured, its b-value or SH order is not truth's"

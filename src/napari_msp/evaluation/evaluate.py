@@ -260,7 +260,7 @@ def _figures(
         go_on()
 
     for shell, b in shells:
-        images = {name: scan.at_shell(b).image for name, scan in scans.items()}
+        images = {name: scan.at_shell(b).sh for name, scan in scans.items()}
         keep(
             f"figure2{_end(shell)}",
             f"Figure 2. {subject} on each platform{at_shell(shell)}, averaged over directions",

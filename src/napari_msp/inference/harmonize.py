@@ -18,7 +18,7 @@ from napari_msp.data.lattice import (
 )
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import Doubt, stop_if
-from napari_msp.inference.prediction import Prediction, of_each
+from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
@@ -219,9 +219,9 @@ def _stored(
             given_sh=sh,
             given_subject=prepared.scan.subject,
             provenance=replace(_provenance(model, prepared, target), warnings=doubts),
-            first_stage=None if first is None else stored(first, number),
-            disagreement_by_order=spread,
-            expected_error=error,
+            given_first_stage=None if first is None else stored(first, number),
+            given_disagreement=spread,
+            given_expected_error=error,
             b0=b0,
             target=target,
             gradients=tables[number],
@@ -230,7 +230,7 @@ def _stored(
             alpha=model.card.alpha,
             mean_signal=prepared.mean_signal[number] if prepared.mean_signal else None,
             # Each is freed as soon as its stored form exists, as they are large.
-            branches={
+            given_branches={
                 platform: stored(branches.pop(platform) if last else branches[platform], number)
                 for platform in list(branches)
             },
@@ -248,14 +248,7 @@ def _stored(
         parts[0],
         provenance=replace(_provenance(model, prepared, target), warnings=doubts),
         warnings=doubts,
-        given_sh={name: part.image for name, part in by_name.items()},
-        first_stage=of_each(by_name, "first_stage"),
-        disagreement_by_order=of_each(by_name, "disagreement_by_order"),
-        expected_error=of_each(by_name, "expected_error"),
-        branches={
-            platform: {name: part.branches[platform] for name, part in by_name.items()}
-            for platform in parts[0].branches
-        },
+        given_sh={name: part.sh for name, part in by_name.items()},
         gradients=table,
         parts=by_name,
     )
@@ -285,7 +278,7 @@ def _on_scan_lattice(
     If the target is finer than the input, these are divided like the model's, unless they are
     nearly as fine as the target already. Mask and b=0 are the scan's, never interpolated twice.
     """
-    cubes, own = prediction.image.lattice, acquisition.lattice
+    cubes, own = prediction.sh.lattice, acquisition.lattice
     edge = float(np.prod(own.voxel_sizes) ** (1 / 3))
     finer = np.ceil(edge / cubes.voxel_sizes.mean() - NEARLY_AS_FINE)
     lattice = own.refined(int(np.clip(finer, 1, scale)))
@@ -308,12 +301,12 @@ def _on_scan_lattice(
     first = prediction.first_stage
     return replace(
         prediction,
-        given_sh=moved_image(prediction.image),
-        first_stage=None if first is None else moved_image(first),
-        disagreement_by_order=moved_map(prediction.disagreement_by_order),
-        expected_error=moved_map(prediction.expected_error),
+        given_sh=moved_image(prediction.sh),
+        given_first_stage=None if first is None else moved_image(first),
+        given_disagreement=moved_map(prediction.disagreement_by_order),
+        given_expected_error=moved_map(prediction.expected_error),
         b0=np.where(mask, b0, 0).astype(np.float32),
-        branches={name: moved_image(each) for name, each in prediction.branches.items()},
+        given_branches={name: moved_image(each) for name, each in prediction.branches.items()},
     )
 
 

@@ -204,7 +204,7 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
     (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is clipped to
     [0, 1].
     """
-    ratio = np.clip(evaluate_sh(prediction.image, table.directions), 0, 1)
+    ratio = np.clip(evaluate_sh(prediction.sh, table.directions), 0, 1)
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
@@ -261,7 +261,7 @@ def check_gradients(gradients: str | Path) -> None:
 
 
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
-    wanted = prediction.image.rescaled_from or prediction.image.b_value or 0.0
+    wanted = prediction.sh.rescaled_from or prediction.sh.b_value or 0.0
     shell = acquisition.gradients.nearest_shell(wanted)
     assert shell is not None  # otherwise nothing could have been predicted
     return acquisition.directions(shell)
@@ -429,11 +429,11 @@ def _write(
     signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]
     # One b=0 image for all shells.
     volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
-    affine = next(iter(parts.values())).image.affine
+    affine = next(iter(parts.values())).sh.affine
     dwi, mask = ImageFile(stem).at(folder), ImageFile(stem, "mask").at(folder)
     acquisition.save_estimated_mask(folder, stem.partition("_desc-")[0])
     write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
-    b0 = round(next(iter(parts.values())).image.b0_weighting, 1)
+    b0 = round(next(iter(parts.values())).sh.b0_weighting, 1)
     if b0:
         sidecar["BValueOfB0"] = b0  # for readers, which would take b = 60 for a shell
     with_b0 = GradientTable(
@@ -455,8 +455,8 @@ def _write_shell(
     folder: Path, image: ImageFile, prediction: Prediction, made: Provenance, like: nib.Nifti1Image
 ) -> None:
     """Write the SH images and the uncertainty of one shell, named like its SH image."""
-    affine = prediction.image.affine
-    write_sh(image.at(folder), prediction.image, made.to_sidecar(), like=like)
+    affine = prediction.sh.affine
+    write_sh(image.at(folder), prediction.sh, made.to_sidecar(), like=like)
     if prediction.first_stage is not None:
         first = replace(image, first_stage=True).at(folder)
         about_first = replace(made, stage="first").to_sidecar()

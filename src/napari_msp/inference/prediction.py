@@ -30,22 +30,17 @@ if TYPE_CHECKING:
 class Prediction(Scan):
     """A scan predicted by a model, in the stored order of the scan that it was predicted from.
 
-    `sh` is the predicted SH image on the target's lattice. If the model knows several shells, `sh`
-    and its companions (first stage, disagreement, expected error, branches) are mappings by shell,
-    and `by_shell` returns a prediction of each.
+    `sh` is the predicted SH image on the target's lattice. If the model knows several shells,
+    `by_shell` returns a prediction of each, with companions of its own (first stage, disagreement,
+    expected error, branches).
 
     Attributes
     ----------
     target
         Predicted platform.
-    first_stage
-        ŷ¹_T; None for a kind without stages.
-    disagreement_by_order
-        (X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for the orders 0, 2, 4, 6: the
-        root of the variance averaged over an order's coefficients; None without terms.
-    expected_error
-        (X, Y, Z) expected squared error, in SH units squared; None if the model is not calibrated
-        (see `calibrate`).
+    given_first_stage, given_disagreement, given_expected_error, given_branches
+        Companions of the only shell: `first_stage`, `disagreement_by_order`, `expected_error` and
+        `branches`.
     b0
         (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units. It
         is not harmonized: it keeps the input's TE.
@@ -57,8 +52,6 @@ class Prediction(Scan):
         Doubts about the input; also warned of as `DoubtfulScan` and `UnlikeTraining`.
     alpha
         α of eq. (1) with which `sh` was made; `at_alpha` returns others.
-    branches
-        N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
     mean_signal
         Distance of the input's mean signal from the training subjects', in their standard
         deviations.
@@ -69,16 +62,16 @@ class Prediction(Scan):
     """
 
     target: str
-    first_stage: SHImage | Any | None = None
-    disagreement_by_order: FloatArray | Any | None = None
-    expected_error: FloatArray | Any | None = None
+    given_first_stage: SHImage | None = None
+    given_disagreement: FloatArray | None = None
+    given_expected_error: FloatArray | None = None
+    given_branches: Mapping[str, SHImage] = field(default_factory=dict)
     b0: FloatArray
     gradients: GradientTable
     approximations: tuple[str, ...] = ()
     warnings: tuple[Doubt, ...] = ()
     alpha: float = 1.0
     mean_signal: float | None = None
-    branches: dict[str, SHImage | Any] = field(default_factory=dict)
     model: Model | None = None
     source: Scan | None = None
     parts: Mapping[int, Prediction] = field(default_factory=dict)
@@ -86,6 +79,32 @@ class Prediction(Scan):
     @cached_property
     def _by_shell(self) -> dict[int, Self]:
         return cast("dict[int, Self]", dict(self.parts))
+
+    @property
+    def first_stage(self) -> SHImage | None:
+        """ŷ¹_T of the only shell; None for a kind without stages."""
+        return self.at_shell().given_first_stage
+
+    @property
+    def disagreement_by_order(self) -> FloatArray | None:
+        """(X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for orders 0, 2, 4 and 6.
+
+        It is the root of the variance averaged over an order's coefficients; None without terms.
+        """
+        return self.at_shell().given_disagreement
+
+    @property
+    def expected_error(self) -> FloatArray | None:
+        """(X, Y, Z) expected squared error of the only shell, in SH units squared.
+
+        It is None if the model is not calibrated (see `calibrate`).
+        """
+        return self.at_shell().given_expected_error
+
+    @property
+    def branches(self) -> Mapping[str, SHImage]:
+        """N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are any."""
+        return self.at_shell().given_branches
 
     @property
     def platform(self) -> str:
@@ -167,18 +186,15 @@ class Prediction(Scan):
             raise _no_alpha(f"{alpha:g}")
         if alpha == self.alpha:
             return self
-        if self.parts:
-            parts = {shell: part.at_alpha(alpha) for shell, part in self.parts.items()}
-            given: Any = {shell: part.image for shell, part in parts.items()}
-        else:
-            parts, given = {}, self.terms.image(alpha)
+        parts = {shell: part.at_alpha(alpha) for shell, part in self.parts.items()}
+        given = {shell: part.sh for shell, part in parts.items()} or self.terms.image(alpha)
         assert self.provenance is not None
         return replace(
             self,
             given_sh=given,
             parts=parts,
             alpha=alpha,
-            expected_error=None,
+            given_expected_error=None,
             provenance=replace(self.provenance, alpha=alpha),
         )
 
@@ -191,7 +207,6 @@ class Prediction(Scan):
         UserError
             When there are several shells, the kind of model has no stages, or they were not kept.
         """
-        self.at_shell()
         if self.first_stage is None:
             problem = "a prediction of a single network has no stages, and so no α"
             raise UserError(problem, remedy=Advice("predict with an MSP"))
@@ -201,24 +216,20 @@ class Prediction(Scan):
         return Terms(Maps(self.first_stage), {i: Maps(each) for i, each in self.branches.items()})
 
     @property
-    def order_0_disagreement(self) -> FloatArray | Any | None:
+    def order_0_disagreement(self) -> FloatArray | None:
         """(X, Y, Z) disagreement of order 0, in SH units: that of the mean signal."""
-        if self.parts:
-            return of_each(self.parts, "order_0_disagreement")
         by_order = self.disagreement_by_order
         return None if by_order is None else by_order[..., 0]
 
     @cached_property
-    def disagreement(self) -> FloatArray | Any | None:
+    def disagreement(self) -> FloatArray | None:
         """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""
-        if self.parts:
-            return of_each(self.parts, "disagreement")
         if self.disagreement_by_order is None:
             return None
-        orders = order_slices(self.image.order).values()
-        total = np.zeros(self.image.mask.shape, dtype=np.float32)
+        orders = order_slices(self.sh.order).values()
+        total = np.zeros(self.sh.mask.shape, dtype=np.float32)
         for number, part in enumerate(orders):
-            share = (part.stop - part.start) / self.image.coefficients.shape[-1]
+            share = (part.stop - part.start) / self.sh.coefficients.shape[-1]
             total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
         return np.sqrt(total)
 
@@ -226,12 +237,6 @@ class Prediction(Scan):
 def _no_alpha(given: str) -> UserError:
     remedy = Give("alpha", "a number from 0 to 1")
     return UserError(f"α must lie in [0, 1], not {given}", field="alpha", remedy=remedy)
-
-
-def of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
-    """Return an attribute of each shell's prediction by shell; None if they lack it."""
-    found = {shell: getattr(part, name) for shell, part in parts.items()}
-    return None if any(each is None for each in found.values()) else found
 
 
 @dataclass(frozen=True, eq=False)

@@ -290,7 +290,7 @@ def measures(prediction: Prediction) -> dict[str, float]:
     if acquisition is not None:
         found["SNR"] = signal_to_noise(acquisition)
     parts = list(prediction.by_shell().values())
-    image = parts[0].image
+    image = parts[0].sh
     found["MaskVolume"] = volume_of(image.mask, image.affine)
     shifts = [part.mean_signal for part in parts if part.mean_signal is not None]
     found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
@@ -299,9 +299,9 @@ def measures(prediction: Prediction) -> dict[str, float]:
         ("ExpectedErrorMedian", median_of, [part.expected_error for part in parts]),
     ):
         middles = [
-            middle(each[part.image.mask])
+            middle(each[part.sh.mask])
             for each, part in zip(values, parts, strict=True)
-            if each is not None and part.image.mask.any()
+            if each is not None and part.sh.mask.any()
         ]
         found[name] = max(middles, default=None)
     return {

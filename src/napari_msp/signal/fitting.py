@@ -241,7 +241,18 @@ def fit_sh(
 def fit_sh(
     acquisition: Acquisition,
     *,
-    b_value: float | None = None,
+    b_value: float,
+    order: int | None = None,
+    regularisation: float | None = None,
+    rescale_to: float | None = None,
+) -> SHImage: ...
+
+
+@overload
+def fit_sh(
+    acquisition: Acquisition,
+    *,
+    b_value: None = None,
     order: int | None = None,
     regularisation: float | None = None,
     rescale_to: float | None = None,

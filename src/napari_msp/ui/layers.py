@@ -186,8 +186,8 @@ def _is_same_image(scan: Scan, other: Scan) -> bool:
     """Return whether two SH images are identical: the file may have been rewritten since."""
     ones, twos = scan.by_shell() or {0: scan}, other.by_shell() or {0: other}
     return ones.keys() == twos.keys() and all(
-        np.array_equal(ones[each].image.coefficients, twos[each].image.coefficients)
-        and np.array_equal(ones[each].image.mask, twos[each].image.mask)
+        np.array_equal(ones[each].sh.coefficients, twos[each].sh.coefficients)
+        and np.array_equal(ones[each].sh.mask, twos[each].sh.mask)
         for each in ones
     )
 
@@ -312,7 +312,7 @@ def mask_layer(scan: Scan) -> LayerData:
     """Return a Labels layer of a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
 
-    values, options, _ = map_layer(scan, "mask", scan.image.mask.astype(np.uint8))
+    values, options, _ = map_layer(scan, "mask", scan.sh.mask.astype(np.uint8))
     del options["contrast_limits"]  # Labels layers have none
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
@@ -369,8 +369,8 @@ def map_layer(
         layer_name(scan, quantity) if name is None else name,
         quantity,
         values,
-        scan.image.lattice if lattice is None else lattice,
-        scan.image.mask if mask is None else mask,
+        scan.sh.lattice if lattice is None else lattice,
+        scan.sh.mask if mask is None else mask,
         limits=limits,
         visible=visible,
         about={KEY: Shown(scan, quantity, view, alpha)},

@@ -184,5 +184,5 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
         known = _KNOWN.get(key)
         if known is None:
             read = load_scan(path, b_value, b0_threshold=threshold)
-            known = _KNOWN[key] = Scan(given_sh=read.image, path=path)
+            known = _KNOWN[key] = Scan(given_sh=read.sh, path=path)
         return known

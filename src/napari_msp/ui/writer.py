@@ -55,7 +55,7 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
         raise UserError(f"The layers show different SH images ({names})", remedy=remedy)
     scan = next(iter(scans.values())).seen
     target = _with_suffix(path)
-    write_sh(target, scan.image, scan.sidecar(), like=_like(scan))
+    write_sh(target, scan.sh, scan.sidecar(), like=_like(scan))
     return [str(target), str(sidecar_path(target))]
 
 

@@ -306,7 +306,7 @@ class FinishedOnTarget:
             try:
                 scan = self._at_b_value(load_scan(paths), truth.image.b_value or b)
                 lined_up = line_up(truth, {each.name: scan})
-                image = scan.at_shell().image
+                image = scan.at_shell().sh
                 apart = centres_apart(
                     image.mask, image.affine, truth.image.mask, truth.image.affine
                 )

@@ -366,7 +366,7 @@ class _Head:
         source, job = self.given(b), self.job
         images = {name: rule.predict(source, lattice) for name, rule in fitted.items()}
         for method, paths in job.answers.items():
-            images[method] = _mean([self._network(path).at_shell(b).image for path in paths])
+            images[method] = _mean([self._network(path).at_shell(b).sh for path in paths])
         listed = [method for method in job.plan.methods if method in images]
         return {name: Maps(images[name]) for name in dict.fromkeys((*listed, *images))}
 

@@ -164,8 +164,8 @@ class Compared:
         scan, made = self.scan, next(iter(self.predictions.values()))
         if scan is None or scan.b_value is None or made.b_value is None:
             return ""
-        if scan.image.rescaled_from is not None:
-            return f"rescaled from b = {scan.image.rescaled_from:.0f} to {scan.b_value:.0f}"
+        if scan.sh.rescaled_from is not None:
+            return f"rescaled from b = {scan.sh.rescaled_from:.0f} to {scan.b_value:.0f}"
         return "" if same_b_value(made, scan) else f"at b = {scan.b_value:.0f}"
 
     @property
@@ -341,7 +341,7 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
         truth = at_shell_of(truth, b_value)
     if isinstance(scan, OnDisk):
         say(f"Reading {scan.owner}")
-        scan = scan.read(question.predictions[0].image.rescaled_from or b_value)
+        scan = scan.read(question.predictions[0].sh.rescaled_from or b_value)
     elif scan is not None:
         scan = as_networks_got_it(at_shell_of(scan, b_value), question.predictions)
     say("Lining images up")
@@ -373,13 +373,13 @@ def part_of(scan: Scan, part: Part, image: SHImage) -> Scan:
 
 def as_networks_got_it(scan: Scan, predictions: Sequence[Scan]) -> Scan:
     """Rescale an input to the predictions' b-value if they were made from a rescaled signal."""
-    own, made = scan.acquisition, predictions[0].image
+    own, made = scan.acquisition, predictions[0].sh
     before = made.rescaled_from
     if own is None or before is None or scan.b_value is None or made.b_value is None:
         return scan
     if not same_shell(scan.b_value, before):
         return scan
-    sh = fit_sh(own, b_value=scan.b_value, order=scan.image.order, rescale_to=made.b_value)
+    sh = fit_sh(own, b_value=scan.b_value, order=scan.sh.order, rescale_to=made.b_value)
     return replace(scan, given_sh=sh)
 
 
@@ -395,6 +395,6 @@ def _before(truth: Scan | None, scan: Scan | None, comparison: Comparison) -> Ma
     """Return the input's maps on truth's lattice; None where the two cannot be compared."""
     if truth is None or scan is None or not same_b_value(truth, scan):
         return None
-    if scan.image.order != truth.image.order:
+    if scan.sh.order != truth.sh.order:
         return None
-    return Maps(on_lattice(scan.image, comparison.lattice))
+    return Maps(on_lattice(scan.sh, comparison.lattice))

@@ -160,7 +160,7 @@ def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
     if cells.truth is not None and comparison.truth is not None:
         found[cells.truth] = comparison.truth.image
     if cells.source is not None and compared.scan is not None:
-        found[cells.source] = compared.scan.image
+        found[cells.source] = compared.scan.sh
     return found
 
 

@@ -266,7 +266,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
         # In its own voxels, which the layer's position aligns.
         values = shown.map.shown(compared.scan_maps[shown.map.name])
-        inside, lattice = scan.image.mask, scan.image.lattice
+        inside, lattice = scan.sh.mask, scan.sh.lattice
     named = cell.name in compared.predictions
     title = compared.title(cell.name) if named else scan.name or scan.subject
     if not named and title in {compared.title(each) for each in compared.predictions}:

@@ -94,7 +94,7 @@ class ModelOutputs:
             α of equation (1).
         """
         if part == INPUT and self.scan is not None:
-            return on_lattice(self.scan.image, self.image.lattice), Part("input")
+            return on_lattice(self.scan.sh, self.image.lattice), Part("input")
         if self.stages is None:
             return self.image, None
         if part == FIRST:

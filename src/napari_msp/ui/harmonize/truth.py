@@ -87,7 +87,7 @@ def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
         return Truth(truth, None)
     alone = line_up(truth, {scan.owner: scan})
     untouched = alone.predictions[scan.owner].image
-    return Truth(truth, (squared_error(untouched, truth.image, alone.mask), alone.mask))
+    return Truth(truth, (squared_error(untouched, truth.sh, alone.mask), alone.mask))
 
 
 def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
@@ -106,7 +106,7 @@ def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
     both = line_up(truth.scan, {name: prediction})
     placed, mask = both.predictions[name], both.mask
     assert both.truth is not None
-    sh = squared_error(placed.image, truth.scan.image, mask)
+    sh = squared_error(placed.image, truth.scan.sh, mask)
     before = None
     if truth.before is not None:
         error, counted = truth.before

@@ -335,7 +335,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
-        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
+        shown = map_layer(scan, QUANTITY, sh_average(scan.sh))
         limits = shown[1]["contrast_limits"]
     made = provenance_of(Path(event.path))
     scan = Scan(given_sh=image, given_subject=subject, provenance=made)
