@@ -88,6 +88,8 @@ def test_the_input_lies_in_place_in_its_own_voxels(
     wanted = grey(scan.sh, window(fine.sh))
     np.testing.assert_allclose(canvas.seen(1, 0, scan.sh).mean(-1), wanted, atol=0.02)
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text
+    assert "DIQT was interpolated linearly" in compare.comparing.compared.caption("axial", 3)
+    assert "DIQT: interpolated" in viewer.canvas.overlays[LEGEND].text
     compare.form.maps.setCurrentText("FA")
     settle()
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text

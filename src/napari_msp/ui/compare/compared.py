@@ -143,12 +143,7 @@ class Compared:
     @property
     def reservations(self) -> list[str]:
         """Texts about what was done to images, and warnings from their making."""
-        lattice, placements = self.comparison.lattice, self.comparison.placements
-        found = [
-            f"{name} was {placements[name]}"
-            for name, scan in self.predictions.items()
-            if not scan.lattice.canonical.matches(lattice.canonical)
-        ]
+        found = self.comparison.interpolated
         of: dict[str, list[str]] = {}
         for name, scan in self.predictions.items():
             made = scan.provenance
@@ -263,6 +258,7 @@ class Compared:
                 labels.setdefault(scan.provenance.label, []).append(name)
         if self.truth is not None:
             words.append("numbers above errors: means over the whole mask")
+        words += self.comparison.interpolated
         return " · ".join([*words, *(f"{', '.join(of)}: {label}" for label, of in labels.items())])
 
     def save_figure(

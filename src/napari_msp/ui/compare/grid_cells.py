@@ -221,7 +221,10 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
     of_maps
         Description of the second row, where it is not errors or doubts.
     """
-    scans = compared.scans_in_words
+    scans, to = compared.scans_in_words, compared.comparison.lattice.canonical
+    placed = compared.comparison.lattices.items()
+    if moved := [name for name, own in placed if not own.canonical.matches(to)]:
+        scans.append(f"{', '.join(moved)}: interpolated")  # else it looks smooth by itself
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
