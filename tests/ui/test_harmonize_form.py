@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_msp.options import DESCRIBED, Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
@@ -223,15 +223,22 @@ def test_everything_has_a_name_for_screen_readers_and_a_tooltip(filled):
         assert entry.toolTip()
 
 
+ROW = ("MSP → prisma_st", "83.0", "31.0", "▼ −63")
+
+
 def test_results_are_hidden_until_there_are_some(qtbot):
     results = Results(QWidget())
     qtbot.addWidget(results)
     results.show_results("", (), ())
     assert results.isHidden()
-    results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 3e-4"], ["doubtful"])
+    results.show_results("sub-01 ge_st", [ROW], ["doubtful"])
     assert results.scan.text() == "Made from sub-01 ge_st:"
     assert not results.isHidden()
     assert results.notes.text == "doubtful"
+    results.copy()
+    titles, row = QApplication.clipboard().text().splitlines()
+    assert titles.split("\t") == ["prediction", "before", "SH MSE 10⁻⁵ SH units²", "change %"]
+    assert tuple(row.split("\t")) == ROW
     with qtbot.waitSignal(results.compare.clicked):
         results.compare.click()
     with qtbot.waitSignal(results.save.clicked):

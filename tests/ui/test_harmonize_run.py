@@ -206,11 +206,14 @@ def test_the_truth_is_read_once_for_everybody(both, record):
     assert sibling_of(record, "prisma_st", results(both)[0].prediction.b_value) is first
 
 
-def test_a_line_says_how_far_it_is_from_truth(both):
-    with_truth, _, without = (each.summary for each in results(both))
-    assert with_truth.startswith("DIQT → prisma_st: SH MSE ")
-    assert "(before: " in with_truth
-    assert without == "MSP → connectom_sa: no truth to measure against"
+def test_a_row_says_how_far_it_is_from_truth(both):
+    with_truth, _, without = results(both)
+    name, before, error, change = with_truth.row
+    assert name == "DIQT → prisma_st"
+    assert float(before) == pytest.approx(1e5 * with_truth.errors.sh_mse_before, abs=0.05)
+    assert float(error) == pytest.approx(1e5 * with_truth.errors.sh_mse, abs=0.05)
+    assert change[:1] in "▲▼"
+    assert without.row == ("MSP → connectom_sa", "", "no truth", "")
 
 
 def test_steps_go_up_and_name_what_is_done(both):

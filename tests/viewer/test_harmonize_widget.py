@@ -202,6 +202,13 @@ def check_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, t
 # --- A run ------------------------------------------------------------------------------------
 
 
+def rows_of(harmonize):
+    """What the table of results says."""
+    table = harmonize.results.table
+    columns = range(table.columnCount())
+    return [[table.item(row, n).text() for n in columns] for row in range(table.rowCount())]
+
+
 def test_both_models_layers_appear_and_show_something_else(
     viewer, harmonize, qtbot, finish, pixels
 ):
@@ -218,9 +225,9 @@ def test_both_models_layers_appear_and_show_something_else(
     after = pixels()
     assert after.std() > 0.1
     assert np.abs(after - before).mean() > 0.01
-    lines = harmonize.results.lines.text().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["DIQT → prisma_st", "MSP → prisma_st"]
-    assert all("SH MSE" in line and "before" in line for line in lines)
+    rows = rows_of(harmonize)
+    assert [row[0] for row in rows] == ["DIQT → prisma_st", "MSP → prisma_st"]
+    assert all(float(row[1]) > float(row[2]) > 0 and "▼" in row[3] for row in rows)
     assert harmonize.form.scan.currentText() == "sub-01 ge_st"
 
     # Maps that are hidden at first have something to show, and each something else.
@@ -274,7 +281,7 @@ def check_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS
     assert shown_by(layer).scan is not first
-    assert harmonize.results.lines.text().count("\n") == 0
+    assert len(rows_of(harmonize)) == 1
 
 
 def check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_path):
@@ -307,7 +314,7 @@ def check_predictions_are_offered_again_when_the_dock_was_closed(
     viewer.window.remove_dock_widget(harmonize)
     again = open_widget("Harmonize")
     assert again is not harmonize
-    assert again.results.lines.text() == "DIQT → prisma_st: not measured"
+    assert rows_of(again) == [["DIQT → prisma_st", "", "not measured", ""]]
     assert again.results.compare.isVisible()
     press(qtbot, again.results.save)
     assert again.saving.names.checked == ["sub-01 DIQT prisma_st"]

@@ -32,6 +32,7 @@ LONG = (
     "The scan sub-01_ses-ge_acq-st_dwi.nii.gz has voxels of 2.5 mm, the model was trained at "
     "2.4 mm: interpolate to its voxel size, or choose another model."
 )
+ROW = ("MSP → prisma_st", "83.0", "31.0", "▼ −63")
 SIZES = [(1089, 629), (1600, 1000)]
 LOW = 564  # of a dock in the lower one
 INTERACTIVE = (
@@ -95,7 +96,7 @@ def said(widget):
             yield "the end", lambda r=row, w=words: r.end(w)
         yield "at rest", row.end
     for results in widget.findChildren(Results):
-        many = ["MSP → prisma_st: SH MSE 2.5e-4"] * 6
+        many = [ROW] * 6
         yield "results", lambda r=results, m=many: r.show_results("sub-01 ge_st", m, [LONG])
     for judging in widget.findChildren(Judging):
         for number in (3, 0):
@@ -172,7 +173,9 @@ def prepared(name, widget, heads, reviewed, qtbot):
         qtbot.wait_until(lambda: widget.form.findings.ready)
     elif name == "Harmonize":
         qtbot.wait_until(lambda: bool(widget.form.models.checked))
-        widget.results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 2.5e-4"], ())
+        widget.results.show_results(
+            "sub-01 ge_st", [("MSP → prisma_st", "83.0", "31.0", "▼ −63")], ()
+        )
         widget.saving.show()
     elif name == "Review":
         widget.form.folder.choose(reviewed)

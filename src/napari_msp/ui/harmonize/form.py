@@ -493,5 +493,5 @@ class _Row(Themed):
 def _words(text: str) -> QLabel:
     label = Sentences(text)
     label.setTextFormat(Qt.PlainText)
-    label.setContentsMargins(_Row.INDENT, 0, 0, 0)
+    label.setIndent(_Row.INDENT)  # a margin would be lost when a style is set
     return label

@@ -1,4 +1,4 @@
-"""Results of a run: a line for each prediction, and its layers in the viewer."""
+"""Results of a run: a row for each prediction, and its layers in the viewer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_msp.formatting import SH_MSE_EXPONENT, SQUARED_ERROR, power_of_ten
 from napari_msp.ui.background import OneByOne
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.run import Predicted, notes_of
@@ -27,6 +28,7 @@ from napari_msp.ui.layers import (
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 if TYPE_CHECKING:
     import napari
@@ -35,8 +37,18 @@ if TYPE_CHECKING:
     from napari_msp.scan import Scan
 
 
+HEADERS: tuple[Text, ...] = (
+    ("prediction", ""),
+    ("before", "<p>SH MSE of the scan itself, left as it is.</p>"),
+    (f"SH MSE\n{power_of_ten(SH_MSE_EXPONENT)}\n{SQUARED_ERROR}", tooltip("SH MSE")),
+    ("change\n%", "<p>Error above (▲) or below (▼) that of the scan itself. Less is better.</p>"),
+)
+
+SHORTEST_NAME, LONGEST_NAME = "MSP → prisma", "MSP → connectom_sa"
+
+
 class Results(QWidget):
-    """One line for each prediction; hidden while there is none.
+    """One row for each prediction; hidden while there is none.
 
     Parameters
     ----------
@@ -46,26 +58,33 @@ class Results(QWidget):
 
     def __init__(self, saving: QWidget) -> None:
         super().__init__()
-        self.scan, self.lines = readable(), readable()
-        for label in (self.scan, self.lines):
-            label.setTextFormat(Qt.PlainText)
-        self.lines.setToolTip(tooltip("SH MSE"))
+        self.scan = readable()
+        self.scan.setTextFormat(Qt.PlainText)
+        self.table = ReadingTable("Predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME))
         self.notes = MessageLine()
         self.compare = push_button(
             "Compa&re", "Show the predictions beside the truth, as in Fig. 3."
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
-        # Above the lines, which grow with each prediction.
+        # Above the rows, of which each prediction makes one more.
         buttons = in_row(self.compare, self.save)
-        stacked(self, buttons, saving, self.scan, self.lines, self.notes)
+        stacked(self, buttons, saving, self.scan, self.table, self.notes)
+        self._rows: Sequence[Sequence[str]] = ()
         self.show_results("", (), ())
 
-    def show_results(self, scan: str, lines: Sequence[str], notes: Sequence[str]) -> None:
-        """Show the scan that they were made from, a line for each prediction, and notes on them."""
+    def show_results(self, scan: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+        """Show the scan that they were made from, a row for each prediction, and notes on them."""
         self.scan.setText(f"Made from {scan}:")
-        self.lines.setText("\n".join(lines))
+        self._rows = rows
+        self.table.fill(HEADERS, [[(text, "") for text in row] for row in rows])
         self.notes.show_message("warning", "\n".join(notes))
-        self.setVisible(bool(lines))
+        self.setVisible(bool(rows))
+
+    def copy(self) -> None:
+        """Put the selected rows, or all of them, on the clipboard."""
+        chosen = self.table.chosen_rows() or range(len(self._rows))
+        titles = [title.replace("\n", " ") for title, _ in HEADERS]
+        QApplication.clipboard().setText(tabbed([titles, *(self._rows[n] for n in chosen)]))
 
 
 def notes_on(results: Sequence[Predicted]) -> list[str]:

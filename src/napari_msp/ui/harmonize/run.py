@@ -24,7 +24,7 @@ from napari_msp.errors import (
     UserError,
     every,
 )
-from napari_msp.formatting import sh_mse
+from napari_msp.formatting import SH_MSE_EXPONENT, NumberFormat
 from napari_msp.identity import files_read
 from napari_msp.options import Options
 from napari_msp.scan import Scan
@@ -116,17 +116,19 @@ class Predicted:
     notes: tuple[str, ...]
 
     @property
-    def summary(self) -> str:
-        """Line such as "MSP → prisma_st: SH MSE 31.0 × 10⁻⁵ (before: 83.0 × 10⁻⁵, …)"."""
-        prediction = self.prediction
+    def row(self) -> tuple[str, str, str, str]:
+        """Name, SH MSE of the scan itself and of the prediction, or why there is none, and change.
+
+        For example "MSP → prisma_st", "83.0", "31.0" and "▼ −63".
+        """
+        prediction, errors, display = self.prediction, self.errors, NumberFormat(SH_MSE_EXPONENT, 1)
         name = f"{prediction.label} → {prediction.target}"
-        if self.errors is None:
+        if errors is None:
             truth = prediction.target in prediction.siblings
-            return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
-        before, change = self.errors.sh_mse_before, self.errors.change
-        by = "" if change is None else f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
-        beside = "" if before is None else f" (before: {sh_mse(before)}{by})"
-        return f"{name}: SH MSE {sh_mse(self.errors.sh_mse)}{beside}"
+            return name, "", "not measured" if truth else "no truth", ""
+        change = errors.change
+        by = "" if change is None else f"{'▲ +' if change > 0 else '▼ −'}{abs(change):.0f}"
+        return name, display.text(errors.sh_mse_before), display.text(errors.sh_mse), by
 
     @property
     def worse(self) -> str:

@@ -231,7 +231,7 @@ class Harmonize(Docked):
         results = self._of_scan()
         source = source_of(results[0].prediction) if results else None
         scan = f"{source.owner}{apart(source)}" if source is not None else ""
-        self.results.show_results(scan, [each.summary for each in results], notes_on(results))
+        self.results.show_results(scan, [each.row for each in results], notes_on(results))
         if results and self._fresh:
             self._fresh = False
             reveal(self.results)  # in a low window they lie below what is visible
