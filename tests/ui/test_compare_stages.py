@@ -125,7 +125,8 @@ def test_a_saved_figure_says_whose_it_is_and_follows_the_errors(compared, tmp_pa
         found = ElementTree.fromstring(path.read_text()).iter("{http://www.w3.org/2000/svg}text")
         words = " ".join(each.text or "" for each in found)
         # Slices lie 2 mm from each other, the first at 3 mm.
-        assert "ground truth: sub-01 t · axial slice at S 9.0 mm" in words
+        where = "ground truth: sub-01 t · b = 1200 s/mm² · axial slice at S 9.0 mm"
+        assert where in words
         assert "MSP: For teaching only." in words
         assert words.count("minus truth") == (2 if signed else 0)  # SH average, FA; not colours
         assert words.count("squared error") == (1 if signed else 3)
