@@ -222,7 +222,7 @@ def test_of_a_grad_dev_without_numbers_it_is_said_that_it_stays(tmp_path, scan):
     placed = replace(moved(acquisition, None), clipped=0.0)
     note = carry_deviation(tmp_path / "out" / path.name, acquisition, placed)
     said = note["GradientDeviation"]["Description"]
-    assert said == "left behind, as the scan was interpolated"
+    assert said == "not copied, as the scan was interpolated"
 
 
 @pytest.mark.reference("MRtrix3 mrinfo")
@@ -285,7 +285,7 @@ def test_a_twin_that_lies_elsewhere_stays_behind_and_the_scan_goes_on(travelled,
         affine = image.affine.copy()
         affine[0, 3] += 5
         nib.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
-    with pytest.warns(UserWarning, match="desc-noisefree_dwi.nii.gz: does not lie where"):
+    with pytest.warns(UserWarning, match="desc-noisefree_dwi.nii.gz: is not aligned with its scan"):
         made = msp.align(heads, tmp_path / "out")
     assert all(scan.image is not None for scan in made.scans)
     assert not list((tmp_path / "out").glob("derivatives/noisefree/*/*/*/*.nii.gz"))
@@ -516,7 +516,7 @@ def test_what_cannot_be(travelled, tmp_path):
         msp.align(travelled, tmp_path / "out", voxel_size=-1)
     alone = tmp_path / "alone"
     shutil.copytree(travelled, alone, ignore=shutil.ignore_patterns("ses-prisma", "ses-connectom"))
-    with pytest.raises(UserError, match="ge_st alone, which lie where they are"):
+    with pytest.raises(UserError, match="only on ge_st, so there is nothing to align"):
         msp.align(alone, tmp_path / "out")
     [image] = alone.glob("sub-01/ses-ge/dwi/*_dwi.nii.gz")
     for path in image.parent.glob(f"{nifti_stem(image)}.*"):
@@ -530,10 +530,10 @@ def test_what_cannot_be(travelled, tmp_path):
 
 
 def test_a_page_counts_its_scans(aligned):
-    assert "2 scans were laid on their subject's scan on ge_st" in told_on_the_page(aligned)
+    assert "2 scans were aligned with their subject's scan on ge_st" in told_on_the_page(aligned)
     [one] = [scan for scan in aligned.scans if scan.platform == TARGETS[0]]
     page = told_on_the_page(replace(aligned, scans=(one,)))
-    assert "1 scan was laid on its subject's scan on ge_st" in page
+    assert "1 scan was aligned with its subject's scan on ge_st" in page
     assert "in median" not in page
 
 

@@ -296,8 +296,8 @@ class TestWithAStub:
             change(path)
             stale = run()
             assert stale.status == "failed"
-            assert "is there, made " in stale.message()
-            assert f"{how}; make it anew with force=True" in stale.message()
+            assert "exists already, made " in stale.message()
+            assert f"{how}; make it again with force=True" in stale.message()
             path.write_bytes(kept)
             assert run().status == "skipped", how
         assert "with other options (Resample, Lattice)" in run(resample=True).message()
@@ -523,7 +523,7 @@ class TestForReal:
         written.write_bytes(whole[: len(whole) // 2])  # a copy that broke off
         again = run_cohort(bids, out, model, TARGET, participants=["01"])
         assert again[0].message() == (
-            f"{written}: is not as large as it was written; make it anew with force=True"
+            f"{written}: is not as large as when it was written; make it again with force=True"
         )
         assert len(written.read_bytes()) == len(whole) // 2
 
@@ -708,7 +708,7 @@ class TestGroup:
         assert list(table_of(out)) == ["sub-01", "sub-02", "sub-03"]
         assert list(summarise_cohort(out).done) == ["sub-01", "sub-02", "sub-03"]
         (out / "cohort.tsv").write_text("no table")
-        with pytest.warns(UserWarning, match="is no table of a cohort, and is replaced"):
+        with pytest.warns(UserWarning, match="is not a table of a cohort, and is replaced"):
             run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
         assert list(table_of(out)) == ["sub-01"]
 
@@ -734,7 +734,7 @@ class TestGroup:
         if text == "":  # nobody was harmonized: nothing is wrong with that
             assert summarise_cohort(tmp_path).done == {}
             return
-        with pytest.raises(UserError, match="no table of a cohort") as error:
+        with pytest.raises(UserError, match="is not a table of a cohort") as error:
             summarise_cohort(tmp_path)
         assert error.value.field == "out_dir"
 

@@ -187,7 +187,9 @@ class TestProcesses:
             bids, tmp_path / "out", one_target_model, TARGET, scheduler=address, job=deadly
         )
         assert [result.status for result in results] == ["done", "failed", *["done"] * 4]
-        assert "2 workers died of it; give workers more memory" in results[1].message()
+        assert (
+            "2 workers died while processing it; give workers more memory" in results[1].message()
+        )
 
     def test_a_scheduler_that_dies_is_told(
         self, connected, processes, bids, one_target_model, tmp_path
@@ -296,8 +298,8 @@ def test_what_ends_without_a_result_is_tried_again_three_times(tmp_path):
     good = CohortResult("sub-01", "scan", (TARGET,), "done", 1.0)
     for lost, said in (
         (Ended("finished", TimeoutError()), "scan: was done, but its result did not arrive"),
-        (Ended("cancelled", None), "scan: was cancelled by somebody else on the cluster"),
-        (Ended("error", ModuleNotFoundError(name="napari_msp")), "its worker lacks napari_msp"),
+        (Ended("cancelled", None), "scan: was cancelled by someone else on the cluster"),
+        (Ended("error", ModuleNotFoundError(name="napari_msp")), "its worker has no napari_msp"),
     ):
         for ends, expected in (([lost] * 3 + [Ended("finished", good)], ""), ([lost] * 4, said)):
             left = iter(ends)

@@ -128,7 +128,7 @@ def test_a_displaced_head_does_not_pass_for_the_models_error(model, make_heads, 
             calibrate(model, root, ["sub-02"])
         assert error.value.subject == "sub-02 on prisma_st"
     else:
-        with pytest.warns(NotRegistered, match=r"sub-02 on prisma_st: its brain lies 7\.2 mm"):
+        with pytest.warns(NotRegistered, match=r"sub-02 on prisma_st: its brain is 7\.2 mm"):
             calibrate(model, root, ["sub-02"])
 
 

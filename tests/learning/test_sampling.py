@@ -217,7 +217,7 @@ def with_air(data, affine):
 
 def test_a_head_that_lies_elsewhere_on_a_target_is_told(make_heads, tmp_path):
     root = shifted(make_heads(tmp_path, subjects=1), 7.2)
-    words = r"sub-01 on prisma_st: its brain lies 7\.2 mm beside that on ge_st: they are not reg"
+    words = r"sub-01 on prisma_st: its brain is 7\.2 mm from that on ge_st: they are not reg"
     with pytest.warns(NotRegistered, match=words):
         load_head(open_dataset(root), "sub-01", "ge_st", ["prisma_st"], [1200.0])
 

@@ -171,7 +171,7 @@ def test_a_broken_link_is_one_problem_among_others(cohort):
     review = open_review(cohort)
     assert len(review.entries) == 10
     problems = {str(each.subject): each.problem for each in review.problems}
-    assert problems[str(image)] == "is not there, or cannot be read"
+    assert problems[str(image)] == "is missing or cannot be read"
 
 
 def test_an_image_that_is_not_compressed_is_seen_to_be_cut_short(tmp_path, predict):

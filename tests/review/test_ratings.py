@@ -181,7 +181,7 @@ def test_a_damaged_table_is_told_and_left_alone(cohort, entries, content):
     path = cohort / "review/rater-anna_ratings.tsv"
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(UserError, match="is no table of ratings") as told:
+    with pytest.raises(UserError, match="is not a table of ratings") as told:
         Ratings.open(cohort, "anna")
     assert told.value.subject == str(path)
     Ratings.open(cohort, "bea").rate(entries[0], "pass")

@@ -126,11 +126,11 @@ def test_what_is_seen_is_one_of_three(moves, qtbot):
 @pytest.mark.parametrize(
     ("distances", "words"),
     [
-        ((0.01,), "1 scan laid on ge_st, now <0.05 voxels away."),
-        ((0.01, 0.02), "2 scans laid on ge_st, now <0.05 voxels away at most."),
+        ((0.01,), "1 scan aligned with ge_st, now <0.05 voxels away."),
+        ((0.01, 0.02), "2 scans aligned with ge_st, now <0.05 voxels away at most."),
         (
             (0.01, 0.02, 0.4),
-            "3 scans laid on ge_st, now <0.05 voxels away in median, 0.40 at most.",
+            "3 scans aligned with ge_st, now <0.05 voxels away in median, 0.40 at most.",
         ),
     ],
 )

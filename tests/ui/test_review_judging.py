@@ -170,7 +170,7 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
 
     there.add(last.stem)
     made(one)
-    assert review.making.words.text() == "Review maps are made: 1 of 3"
+    assert review.making.words.text() == "Making review maps: 1 of 3"
     made(other)
     assert review.making.state == "idle"
     begin("two")
@@ -211,13 +211,13 @@ def test_what_cannot_be_shown_tells_no_name_while_names_are_hidden(review, begin
     for error in (
         UserError("cannot be read", maps, remedy=Advice("make it again")),
         UserError(f"is of {entry.prediction}", remedy=Advice(f"remove {maps}")),
-        UserError("was rated in another window since", entry.key),
+        UserError("was rated in another window in the meantime", entry.key),
     ):
         review.canvas.cannot_show(entry, error)
         check_nothing_is_told(review.message.text, session)
         check_nothing_is_told(review.judging.known.text(), session)
     assert session.name(entry) in review.message.text
-    assert "was rated in another window since" in review.message.text
+    assert "was rated in another window in the meantime" in review.message.text
 
 
 def test_what_cannot_be_listed_tells_no_name_while_names_are_hidden(review, copy):

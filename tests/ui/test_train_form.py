@@ -271,7 +271,7 @@ def test_missing_scans_are_told(form, tmp_path):
     assert "Of 2 subjects: prisma_st from 1." in form.first.said("targets")
     assert form.request is not None
     form.entries["held_out"].write(["sub-03"])
-    assert "nobody to train on has a scan on prisma_st" in form.first.said("targets")
+    assert "no training subject has a scan on prisma_st" in form.first.said("targets")
     assert form.request is None
     form.entries["targets"].write(["connectom_sa"])
     settings = form.request.settings  # type: ignore[attr-defined]  # there is one now
@@ -282,7 +282,7 @@ def test_without_steps_people_need_not_be_pairs(form, tmp_path):
     missing = [("sub-01", "prisma_st"), ("sub-02", "ge_st"), ("sub-03", "ge_st")]
     form.show_dataset(study(tmp_path, missing, platforms=("ge_st", "prisma_st")))
     form.entries["held_out"].write([])
-    assert "nobody to train on has a scan on prisma_st" in form.first.said("targets")
+    assert "no training subject has a scan on prisma_st" in form.first.said("targets")
     form.entries["steps"].write(0)
     assert form.first.said("targets") == "Of 3 subjects: prisma_st from 2."
     assert form.first.said("dataset") == "3 subjects on 2 platforms."

@@ -56,7 +56,7 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     align()
     assert not widget.heading.hint.isVisible()
     out = moved.with_name("heads-aligned")
-    assert widget.message.text.startswith("1 scan laid on ge_st, now <0.05 voxels away.")
+    assert widget.message.text.startswith("1 scan aligned with ge_st, now <0.05 voxels away.")
     assert not widget.form.isVisible()  # folded away, for the table
     widget.moves.table.setFocus()
     # What the keyboard leads to has a ring, and nothing else.

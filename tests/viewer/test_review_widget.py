@@ -142,7 +142,7 @@ def test_all_are_rated_by_keys_alone(viewer, opened, press, predictions, qtbot):
         press("P" if count < 9 else "D")
         assert len(table(predictions)) == count  # on the disk after every key
     assert opened.progress.text() == "9 of 9 rated"
-    assert "All that are listed are rated" in opened.message.text
+    assert "All listed predictions are rated" in opened.message.text
     press(Qt.Key_Up)
     assert opened.message.text == ""  # of the prediction before
     press(Qt.Key_Backspace)

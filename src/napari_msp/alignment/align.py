@@ -56,7 +56,7 @@ README = """\
 Aligned travelling heads
 ========================
 
-Each subject's scans laid on that subject's head on {source} by napari-msp {version}, from
+Each subject's scans aligned with that subject's head on {source} by napari-msp {version}, from
 
     {dataset}
 
@@ -141,7 +141,7 @@ def align(
     chosen = _subjects(heads, wanted)
     if affine and not (resample or voxel_size is not None):
         raise UserError(
-            "a stretched image cannot be told by its affine alone",
+            "stretch and shear need interpolated images",
             field="affine",
             remedy=Resample(why="interpolate the images"),
         )
@@ -149,7 +149,7 @@ def align(
         check_voxel_size(voxel_size)
     elif len(heads.platforms) == 1:
         raise UserError(
-            f"has scans of {source} alone{why_alone(heads)}, which lie where they are",
+            f"has scans only on {source}{why_alone(heads)}, so there is nothing to align",
             heads.root,
             remedy=further_platforms(heads, Advice("add the scans of another platform")),
         )
@@ -222,7 +222,7 @@ def _align_subject(
     heads = job.dataset
     present = [each for each in platforms if heads.has(subject, each)]
     if job.source not in present:
-        problem = f"has no scan on {job.source}, on whose head the others would be laid: left out"
+        problem = f"has no scan on {job.source}to align the others with: left out"
         for platform in present:
             found = Finding("warning", f"{subject} {platform}", problem, Advice("add one"))
             yield AlignedScan(subject, platform, None), [found]
@@ -333,7 +333,7 @@ def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
     correlation = min(each.correlation for each in found)
     if correlation < LEAST_CORRELATION:
         problem = f"hardly resembles {source} (correlation {correlation:.2f} when aligned)"
-        remedy = Advice("look at its pictures, and whether both are of one subject")
+        remedy = Advice("look at its pictures, and check that both show one subject")
         yield Finding("warning", scan.name, problem, remedy, "unlike input")
     if scan.after.too_far:
         problem = f"still lies {scan.after.distance:.2f} voxels from {source} on average"
@@ -369,8 +369,8 @@ def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Itera
         where = place_of(which[0], heads.root)
         also = f" and {counted(len(which) - 1, 'other')}" if len(which) > 1 else ""
         problem = (
-            f"nothing says that it{also} went through {listed([step.name for step in steps])}, "
-            "which come before aligning and are not done here"
+            f"it is not stated that it{also} went through {listed([step.name for step in steps])}, "
+            "which must come before aligning and are not done here"
         )
         remedy = Advice(f"if they are raw: {advice(steps)}")
         yield Finding("warning", where, problem, remedy, "raw")

@@ -258,7 +258,7 @@ def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str,
     if source is None:
         return {}
     if placed.clipped is not None:
-        said = (scan.reading.deviation, "left behind, as the scan was interpolated")
+        said = (scan.reading.deviation, "not copied, as the scan was interpolated")
         return deviation_note(None, "; ".join(filter(None, said)))
     known = open_nifti(source)
     fits = len(known.shape) == 4 and scan.lattice.matches(lattice_of(known))
@@ -300,7 +300,7 @@ def _write_twin(
     if twin is None or twin.path is None:
         return
     if not twin.lattice.matches(scan.lattice):
-        said = "does not lie where its scan does, and stays behind"
+        said = "is not aligned with its scan, so it is not copied"
         warnings.warn(LeftBehind(said, twin.path.name), stacklevel=2)
         return
     if placed.clipped is None:

@@ -252,12 +252,12 @@ def warn_if_beside(
         apart = centres_apart(fixed.mask, fixed.lattice.affine, moving.mask, moving.lattice.affine)
         if apart <= MOST_APART:
             return
-        said = f"its brain lies {apart:.1f} mm beside that on {other}: {NOT_REGISTERED}"
+        said = f"its brain is {apart:.1f} mm from that on {other}: {NOT_REGISTERED}"
     elif not found.too_far(fixed.lattice):
         return
     else:
         lies = found.lies(other, fixed.lattice)
-        said = f"it {lies}: that is taken for the scanner's, register the scans"
+        said = f"it {lies}: networks learn this as a scanner difference; register the scans"
     warnings.warn(NotRegistered(said, whose), stacklevel=3)
 
 
@@ -381,7 +381,7 @@ class _Pair:
         # The voxels are chosen once: otherwise the cost could fall by losing voxels.
         shared = self._shared(self.points, start)
         if shared.sum() * self.every < LEAST_VOXELS:
-            remedy = Advice("see that both scans are of one head, and their masks of the brain")
+            remedy = Advice("check that both scans show one head and both masks show the brain")
             raise UserError("the brains overlap too little to compare", remedy=remedy)
         points, wanted = self.points[shared], self.wanted[shared]
         deviation = float(wanted.std())

@@ -125,7 +125,7 @@ def _client(dask: Any, address: str) -> Any:
         with ThreadPoolExecutor(1) as pool:  # a notebook has an event loop in this thread
             kind = pool.submit(asyncio.run, _ask_who(dask, address)).result().get("type")
         if kind != "Scheduler":
-            raise UserError(f"is a Dask {kind}, no scheduler", address, "scheduler", remedy)
+            raise UserError(f"is a Dask {kind}, not a scheduler", address, "scheduler", remedy)
         return dask.Client(address, timeout=SCHEDULER_PATIENCE, set_as_default=False)
     except UserError:
         raise
@@ -450,16 +450,19 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
 def _explained(future: Any, task: Task) -> UserError:
     """Return why a job gave no result. Errors inside a job are results, so this is rare."""
     if future.status == "cancelled":
-        return UserError("was cancelled by somebody else on the cluster", task.scan)
+        return UserError("was cancelled by someone else on the cluster", task.scan)
     if future.status != "error":
         return UserError("was done, but its result did not arrive", task.scan)
     lost = future.exception()
     if type(lost).__name__ == "KilledWorker":
         remedy = Advice("give workers more memory, or see in their logs why they died")
         return UserError(
-            f"{counted(lost.allowed_failures + 1, 'worker')} died of it", task.scan, None, remedy
+            f"{counted(lost.allowed_failures + 1, 'worker')} died while processing it",
+            task.scan,
+            None,
+            remedy,
         )
     if isinstance(lost, ModuleNotFoundError):
         install = Advice(f"install {PACKAGE} wherever workers run")
-        return UserError(f"its worker lacks {lost.name}", task.scan, None, install)
+        return UserError(f"its worker has no {lost.name}", task.scan, None, install)
     return explain(lost)

@@ -208,12 +208,14 @@ def unfinished(task: Task) -> Iterator[str]:
             yield target
             continue
         image, made = there
-        again = Overwrite("make it anew")
+        again = Overwrite("make it again")
         for name in changed_files(image):
-            raise UserError("is not as large as it was written", image.with_name(name), None, again)
+            raise UserError(
+                "is not as large as when it was written", image.with_name(name), None, again
+            )
         wanted = wanted or _to_be_made(task)
         if how := _difference(wanted, made):
-            raise UserError(f"is there, made {how}", image, None, again)
+            raise UserError(f"exists already, made {how}", image, None, again)
 
 
 def has_predictions(task: Task) -> bool:

@@ -72,7 +72,7 @@ def _earlier_rows(table: Path) -> Rows:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        warnings.warn(Doubt("is no table of a cohort, and is replaced", table), stacklevel=3)
+        warnings.warn(Doubt("is not a table of a cohort, and is replaced", table), stacklevel=3)
         return {}
 
 
@@ -146,7 +146,7 @@ def summarise_cohort(out_dir: str | Path) -> CohortSummary:
         raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
     except (OSError, ValueError, KeyError) as error:
         remedy = RunJob("cohort", "harmonize the participants again")
-        raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
+        raise UserError("is not a table of a cohort", table, "out_dir", remedy) from error
     several = max(scans.values(), default=1) > 1
     of = "prediction" if max(targets.values(), default=1) > 1 else "scan" if several else "subject"
     return CohortSummary(**statuses, of=of)

@@ -240,13 +240,13 @@ def place_in(folder: Path) -> Path:
     """
     place = folder / FOLDER
     if not folder.is_dir():
-        remedy = Advice("bring it back: nothing is kept while it is away")
+        remedy = Advice("bring it back: ratings cannot be saved without it")
         raise UserError("the folder is no longer there", folder, remedy=remedy)
     try:
         place.mkdir(exist_ok=True)
     except OSError as error:
         problem = f"cannot be written here ({error.strerror})"
-        remedy = Advice("ask for the right to write there, or review a copy")
+        remedy = Advice("ask for write permission there, or review a copy")
         raise UserError(problem, place, remedy=remedy) from error
     return place
 
@@ -298,7 +298,7 @@ def open_review(folder: str | Path) -> Review:
     return Review(folder, ranked(entries), tuple(problems), tuple(sorted(foreign)))
 
 
-ANOTHER_DATASET = "the scan that it was predicted from is of another dataset than this folder links"
+ANOTHER_DATASET = "the scan it was predicted from belongs to another dataset than this folder links"
 
 
 def _without_strangers(entries: Iterable[Entry]) -> list[Entry]:
@@ -384,7 +384,7 @@ def _entry(
         return None
     key = stem.relative_to(folder).as_posix()
     if stamp_of(image) is None:
-        raise UserError("is not there, or cannot be read", image, remedy=MAKE_AGAIN)
+        raise UserError("is missing or cannot be read", image, remedy=MAKE_AGAIN)
     named = entities(image)
     root = sources.root(image)
     scan = sources.scan(root, made)

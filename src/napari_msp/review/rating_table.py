@@ -125,7 +125,7 @@ NEEDED = ("prediction", "verdict")
 LEVELS: Mapping[str, Mapping[str, str]] = {
     "verdict": {
         "pass": "Can be used",
-        "doubtful": "Cannot be decided, or not alone",
+        "doubtful": "Undecided, or needs a second opinion",
         "fail": "Cannot be used",
     },
     "blind": {"true": "Names were hidden", "false": "Names were shown"},
@@ -160,7 +160,7 @@ def check_rater(folder: str | Path, rater: str) -> None:
     if not rater or plain != rater:
         proposal = f", such as {plain}" if plain else ""
         remedy = Give("rater", f"a label of letters and digits{proposal}")
-        raise UserError(f"{rater!r} is no label of a rater", field="rater", remedy=remedy)
+        raise UserError(f"{rater!r} is not a valid rater label", field="rater", remedy=remedy)
     for path in rating_files(folder):
         other = rater_of(path)
         if other != rater and other.casefold() == rater.casefold():
@@ -237,7 +237,7 @@ def read_ratings(path: Path) -> dict[str, Rating]:
             if before is None or before.time <= rating.time:
                 known[rating.key] = rating
     except (ValueError, csv.Error) as error:
-        raise UserError(f"is no table of ratings ({error})", path, remedy=REPAIR) from error
+        raise UserError(f"is not a table of ratings ({error})", path, remedy=REPAIR) from error
     return known
 
 

@@ -179,7 +179,7 @@ class Ratings:
             if self._known.get(key) != after:
                 self._undo.pop()
                 remedy = Advice("rate it again")
-                raise UserError("was rated in another window since", key, remedy=remedy)
+                raise UserError("was rated in another window in the meantime", key, remedy=remedy)
             self._put(key, before)
         self._undo.pop()
         return key
@@ -277,7 +277,7 @@ def merge_ratings(folder: str | Path, tables: str | Path | Iterable[str | Path])
         rater = rater_of(table)
         if not rater:
             remedy = Advice("give a file named rater-<label>_ratings.tsv")
-            raise UserError("does not say whose ratings it has", table, "tables", remedy)
+            raise UserError("does not state whose ratings it contains", table, "tables", remedy)
         check_rater(folder, rater)
         given.append((rater, read_ratings(table)))
     merged = []
@@ -303,9 +303,9 @@ DEFAULT_TAGS: Mapping[str, str] = {
     "motion": "The head moved: blurred or doubled edges, volumes that do not fit",
     "signal dropout": "Dark slices or regions where there is tissue",
     "ghost": "A shifted, weaker copy of the head",
-    "mask": "Brain is cut off, or the mask takes in what is no brain",
-    "misalignment": "Input, prediction or truth do not lie on each other",
-    "hallucinated structure": "The prediction shows anatomy that the input has not",
+    "mask": "Brain is cut off, or the mask contains more than brain",
+    "misalignment": "Input, prediction or truth are not aligned",
+    "hallucinated structure": "The prediction shows anatomy that the input does not have",
     "blurred": "Fine structure of the input is lost",
     "intensity": "Too bright, too dark, or a jump in brightness",
     "other": "See the note",

@@ -71,7 +71,7 @@ def _legend(review: Review) -> str:
         return (
             f"{said}Beneath a row: what lies {UNUSUAL} or more robust standard deviations (sd) "
             "from the median of its model, target and input, on the side that is worse. risk: root "
-            "of the sum of squares of all of these deviations; it sorts, and is no probability."
+            "of the sum of squares of all of these deviations; it sorts, and is not a probability."
         )
     return (
         f"{said}Nothing is called unusual: it takes {FEWEST} or more predictions of one model, "
@@ -88,7 +88,7 @@ def kappa_text(kappa: Kappa) -> str:
     if not kappa.count:
         return "– (nothing in common)"
     if kappa.value is None:
-        return "– (all said the same of everything)"
+        return "– (all gave one and the same verdict)"
     interval = kappa.interval
     text = f"{kappa.value:.2f}" + (
         "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"

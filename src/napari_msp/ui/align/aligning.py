@@ -45,7 +45,7 @@ WORDS = FormWords(LABELS)
 
 NO_DATASET = "Choose a BIDS folder of travelling heads; it is only read."
 
-REPLACED = "It holds an alignment, which is replaced only when you say so."
+REPLACED = "It contains an alignment, which is replaced only if you confirm."
 
 MOST_NAMED = 3
 """Largest number of scans that are named in a message; more are counted."""
@@ -158,7 +158,7 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
         try:
             choice = replace(choice, input=input_platform(heads))
         except UserError:
-            problems["input"] = "Choose the platform on whose heads the others are laid"
+            problems["input"] = "Choose the platform to align the others with"
     subjects = tuple(each for each in choice.subjects if each in heads.subjects)
     choice = replace(choice, subjects=subjects)
     people, platforms = len(heads.subjects), len(heads.platforms)
@@ -168,7 +168,9 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
     if choice.input and lacking:
         notes["input"] = f"{listed(lacking)} will be left out: no scan on {choice.input}."
     if platforms == 1 and choice.voxel_size is None:
-        alone = f"All scans are on {heads.platforms[0]}{why_alone(heads)}: none is to be laid on it"
+        alone = (
+            f"All scans are on {heads.platforms[0]}{why_alone(heads)}: there is nothing to align"
+        )
         remedy = further_platforms(heads, Advice("add those of another, or choose cubes"))
         problems["dataset"] = said(UserError(alone, remedy=remedy), WORDS)
     assert choice.out is not None
@@ -238,7 +240,7 @@ def summary(alignment: Alignment) -> str:
     after = [scan.after.distance for scan in alignment.scans if scan.after is not None]
     away = [each for each in after if each is not None]
     lost = [scan.name for scan in alignment.scans if scan.image is None]
-    words = [f"{counted(len(after), 'scan')} laid on {alignment.input_platform}"]
+    words = [f"{counted(len(after), 'scan')} aligned with {alignment.input_platform}"]
     if len(away) == 1:
         words.append(f"now {distance_text(away[0])} voxels away")
     elif away:
@@ -341,7 +343,7 @@ def head_layers(
     squares = board(lattice)
     named = Scan(acquisition=moved, path=moved.path)
     for quantity, array, source in ((BEFORE, before, old.lattice), (AFTER, values, moved.lattice)):
-        control.say(f"Laying {scan.name} over the input")
+        control.say(f"Comparing {scan.name} with the input")
         shown = resample(array, source, lattice)
         mixed = np.where(squares, under, _scaled(shown, window))
         layers[quantity] = _picture(named, quantity, shown, lattice, window)

@@ -31,11 +31,12 @@ TIPS = {
     "scanned on several platforms. Align only reads it.</p>",
     "out": "<p>New folder for a dataset of the aligned scans, with their motions and a report.</p>",
     "resample": "<p>Without this, Align writes the motion into the scan's affine and touches no "
-    "voxel. With it, Align interpolates images by cubic splines, once, onto the input's lattice, "
-    "for tools that need one lattice.</p>",
+    "voxel. With it, Align interpolates images by cubic splines, once, onto the input's voxel "
+    "grid, "
+    "for tools that need one voxel grid.</p>",
     "affine": "<p>Rigid: shift and turn. Affine: stretch and shear, too, which only interpolated "
     "images can show.</p>",
-    "subjects": "<p>Tick whom to align. If nobody is ticked, all are aligned.</p>",
+    "subjects": "<p>Tick subjects to align. If none is ticked, all are aligned.</p>",
     "voxel_size": "<p>Interpolate the input, too, to cubes of this edge; auto: of its smallest "
     "edge.</p>",
     "run": "<p>Which scan to use if one was repeated.</p>",
@@ -61,7 +62,7 @@ class AlignForm(ExaminedForm):
         self.out = PathField("Choose an output folder")
         self.paths = (self.dataset, self.out)
         self.input = QComboBox()
-        self.resample = QCheckBox("interpolate onto the input's lattice")
+        self.resample = QCheckBox("interpolate onto the input's voxel grid")
         self.affine = QComboBox()
         self.affine.addItems(MOTIONS)
         self.subjects = CheckList()
@@ -70,7 +71,7 @@ class AlignForm(ExaminedForm):
         self.run.setPlaceholderText("the only one")
         self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.button = push_button(
-            "Align", "Lay each subject's scans on that subject's scan of the input (Enter)."
+            "Align", "Align each subject's scans with that subject's scan on the input (Enter)."
         )
         self._lay_out()
         self._connect()

@@ -44,7 +44,7 @@ HEADERS: Sequence[Text] = (
 )
 
 VIEWS: Sequence[tuple[View, str, str]] = (
-    ("input", "Inp&ut", "The b=0 image of the head on which the scan was laid."),
+    ("input", "Inp&ut", "The b=0 image of the input, with which the scan was aligned."),
     ("before", "&Before", "The scan's b=0 image before the alignment."),
     ("after", "&After", "The scan's b=0 image after the alignment."),
 )
@@ -75,7 +75,7 @@ class Moves(Themed):
         self._scans: Sequence[AlignedScan] = ()
         self._source = ""
         self._doubted: dict[str, str] = {}
-        self.table = ReadingTable("Scans that were laid on the input", self.copy, WIDTHS, MOST_ROWS)
+        self.table = ReadingTable("Scans aligned with the input", self.copy, WIDTHS, MOST_ROWS)
         lines = self.table.verticalHeader()
         lines.setMinimumSectionSize(0)
         lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
@@ -154,7 +154,10 @@ class Moves(Themed):
         if scan.image is None:
             return [(scan.name, doubt), ("left out", doubt), *[("–", doubt)] * 3]
         if scan.platform == self._source:
-            return [(scan.name, "The others lie on it."), *[("–", "It stays where it was.")] * 4]
+            return [
+                (scan.name, "Others are aligned with it."),
+                *[("–", "It stays where it was.")] * 4,
+            ]
         texts = [*_moved(scan.before), _away(scan.before), _away(scan.after)]
         return [(scan.name, doubt), *((text, doubt) for text in texts)]
 

@@ -97,7 +97,7 @@ class ViewerGrid:
     def unseen(self, places: Collection[int]) -> str:
         """Return why these cells cannot be seen, and what helps; "" where they can."""
         if not self.holds(places):
-            return "its layers were deleted, and are drawn anew"
+            return "its layers were deleted, and are drawn again"
         if not all(self.layers[place].visible for place in places):
             return "its layers are hidden; open their eyes in the list of layers"
         if not self.viewer.canvas.grid.enabled:

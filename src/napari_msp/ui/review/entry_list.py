@@ -34,7 +34,7 @@ FEWEST_ROWS, USUAL_ROWS = 1, 9
 MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}
 """Sign before the word that says the same."""
 
-NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind do not say what is usual."
+NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind cannot show what is usual."
 
 ALL_STATES, ALL_TARGETS = "all", "all targets"
 

@@ -26,7 +26,7 @@ from napari_msp.ui.widgets.message import MessagePlace, Sentences
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "pass": ("Pass", "Can be used"),
-    "doubtful": ("Doubtful", "Cannot be decided, or not alone"),
+    "doubtful": ("Doubtful", "Undecided, or needs a second opinion"),
     "fail": ("Fail", "Cannot be used"),
 }
 """Text of the button and its meaning, by verdict."""

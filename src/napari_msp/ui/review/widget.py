@@ -224,7 +224,7 @@ class Review(Docked):
     def _go_on(self, following: Entry | None) -> None:
         """Look at the entry to rate next, or say that there is none."""
         if following is None:
-            self.message.show_message("ok", "All that are listed are rated.")
+            self.message.show_message("ok", "All listed predictions are rated.")
         else:
             self.go_to(following)
 
@@ -329,7 +329,7 @@ class Review(Docked):
             return
         worst = self.canvas.go_to_worst()
         if worst is None:
-            self._warn("Nothing says where it may be wrong: no expected error, no truth.")
+            self._warn("Where it may be wrong is not known: no expected error, no truth.")
         else:
             self.message.show_message("ok", f"Largest {worst.words}.")
 
@@ -347,7 +347,7 @@ class Review(Docked):
         """Write the page of the review, which gives all names, and open it."""
         session = self._session
         if session.blind is not None:
-            self._warn("A report tells names. Open the folder without hiding them first.")
+            self._warn("A report shows names. Open the folder without hiding them first.")
             return
         work = partial(_write_report, session.review)
         self.reporting.run(work, "Writing the report", done=self._open_report, failed=self._say)
@@ -356,7 +356,7 @@ class Review(Docked):
         """Open the widget of the site effect with this folder."""
         session = self._session
         if session.blind is not None:
-            self._warn("The site effect says how good all are. Open the folder without hiding.")
+            self._warn("The site effect reveals how good all are. Open the folder without hiding.")
             return
         open_widget(self.viewer, "Site effect").look_at(session.review.folder)
 
@@ -442,7 +442,7 @@ class Review(Docked):
         if done < total:
             if self.making.state != "running":
                 self.making.start("")
-            self.making.report(done, total, f"Review maps are made: {done} of {total}")
+            self.making.report(done, total, f"Making review maps: {done} of {total}")
         else:
             self.making.end()
 

@@ -231,7 +231,7 @@ def _texts(each: SiteEffects, effect: SiteEffect) -> list[Text]:
     return [
         (SHORT.get(effect.row, effect.row), f"<b>{escape(effect.row)}</b>: {_meaning(effect.row)}"),
         (_written(found.bias_percent, 1, signed=True), "<br>".join(filter(None, told))),
-        ("–", "It depends on the number of people alone.")
+        ("–", "It depends only on the number of people.")
         if effect.row == MEAN_OF_OTHERS
         else (_written(found.icc, 2), _between("95 % interval", found.icc_interval)),
         (_written(found.effect, 1, signed=True), ""),

@@ -32,9 +32,9 @@ WORDS = FormWords(LABELS, otherwise=CommandWords())
 MOST_TOLD = 3
 """Number of warnings that are shown; the report has all."""
 
-BUSY = "A comparison goes on. Cancel it to look at another folder."
+BUSY = "A comparison is running. Cancel it to look at another folder."
 
-NEWER = "There are newer predictions than this comparison: compare anew."
+NEWER = "There are newer predictions than this comparison: compare again."
 
 
 class SiteEffect(Docked):

@@ -453,7 +453,7 @@ def _about_scans(
         notes["targets"] = f"Of {counted(len(learned), 'subject')}: {', '.join(fewer)}."
     untaught = [target for target, those in taught.items() if not those]
     if untaught and learned:
-        problems["targets"] = f"nobody to train on has a scan on {' or '.join(untaught)}"
+        problems["targets"] = f"no training subject has a scan on {' or '.join(untaught)}"
     if not targets:
         problems["targets"] = "tick at least one"
     if not kept_out:
