@@ -353,7 +353,7 @@ def test_help_names_what_the_library_does_by_itself(command, option):
     from napari_msp.evaluation.benchmark.settings import Budget
     from napari_msp.evaluation.figures.paper import SHOWN
     from napari_msp.evaluation.region_numbers import REGION_MAPS
-    from napari_msp.learning.schedule import PATIENCE
+    from napari_msp.learning.lengths import PATIENCE
     from napari_msp.signal.maps import MAPS
 
     defaults = {"b0_threshold": B0_MAXIMUM, "steps": Budget().steps, "patience": PATIENCE}

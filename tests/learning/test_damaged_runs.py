@@ -21,7 +21,6 @@ from napari_msp.errors import Advice, Overwrite, UserError, either, every
 from napari_msp.learning.checkpoint import (
     DIGEST,
     USELESS,
-    Position,
     read_checkpoint,
     write_checkpoint,
 )
@@ -36,6 +35,7 @@ from napari_msp.learning.events import (
     parse_event,
     read_events,
 )
+from napari_msp.learning.lengths import Position
 from napari_msp.learning.runs import RunFolder, checkpoint_path
 from napari_msp.learning.train import run_in_folder, train
 from napari_msp.model_file import digest_of, read_tensors, write_tensors
@@ -74,11 +74,16 @@ def written(tmp_path_factory) -> Path:
     return path
 
 
+def possible(position: Position) -> None:
+    """Refuse a position that a run of these phases cannot have."""
+    position.check(PHASES)
+
+
 def restored(path: Path) -> tuple[Position, dict[str, Any]]:
     """Go on from a checkpoint as a run does; give everything that it brought back."""
     net, optimiser = network()
     with torch.random.fork_rng([]):
-        read = read_checkpoint(path, IDENTITY, PHASES)
+        read = read_checkpoint(path, IDENTITY, possible)
         read.restore_networks(net)
         read.restore_optimiser(optimiser)
         random = torch.get_rng_state()
@@ -226,14 +231,14 @@ def test_what_is_no_checkpoint_is_refused(name, tmp_path):
     path = tmp_path / "c.safetensors"
     path.write_bytes(FILES[name])
     with pytest.raises(UserError, match="is damaged"):
-        read_checkpoint(path, IDENTITY, PHASES)
+        read_checkpoint(path, IDENTITY, possible)
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="is not a file"):
-        read_checkpoint(tmp_path, IDENTITY, PHASES)
+        read_checkpoint(tmp_path, IDENTITY, possible)
     with pytest.raises(UserError, match="there is no checkpoint"):
-        read_checkpoint(tmp_path / "none.safetensors", IDENTITY, PHASES)
+        read_checkpoint(tmp_path / "none.safetensors", IDENTITY, possible)
 
 
 @given(st.data())

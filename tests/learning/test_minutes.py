@@ -6,60 +6,63 @@ import pytest
 from weights import same_weights
 
 from napari_msp.errors import UserError
-from napari_msp.learning.schedule import (
+from napari_msp.learning.lengths import (
     LEAST,
-    Course,
+    Lengths,
     Pace,
     TookLonger,
-    fitted,
     seconds_of,
     tell_if_longer,
 )
+from napari_msp.learning.phases import Phase
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, put_over
 from napari_msp.model_file import load_model
 
-COURSE = Course(epoch=100, pass_=7, steps=3000, unison_steps=2000)
+
+def fitted(unison, paces, seconds, passed):
+    """Fit phases, of 3,000 steps or in unison of 2,000, into a time: epoch, steps, unison steps."""
+    settings = TrainingSettings(minutes=seconds / 60, singles_first="yes")
+    phases = [Phase(str(number), (), each, True) for number, each in enumerate(unison)]
+    return Lengths(settings, recipe_for(settings), 7, phases).fitted(paces, seconds, passed)
 
 
 def test_what_fits_by_hand():
     """Of 100 s, 10 have passed; 0.9 of the rest are for three phases and 30 validations each."""
-    paces = [Pace(False, 0.01, 0.1), Pace(False, 0.02, 0.1), Pace(True, 0.06, 0.2)]
-    found = fitted(COURSE, paces, 100, 10)
-    assert found.steps == int((81 - 30 * 0.4) / (0.01 + 0.02 + 0.06 * 2 / 3))
-    assert found.unison_steps == round(found.steps * 2 / 3)
-    assert found.epoch == -(-found.steps // 30)
-    whole = sum(
-        (found.unison_steps if p.unison else found.steps) * p.step + 30 * p.validation
-        for p in paces
-    )
+    paces = [Pace(0.01, 0.1), Pace(0.02, 0.1), Pace(0.06, 0.2)]
+    epoch, steps, unison = fitted((False, False, True), paces, 100, 10)
+    assert steps == int((81 - 30 * 0.4) / (0.01 + 0.02 + 0.06 * 2 / 3))
+    assert unison == round(steps * 2 / 3)
+    assert epoch == -(-steps // 30)
+    whole = steps * (0.01 + 0.02) + unison * 0.06 + 30 * 0.4
     assert 0.98 * 81 < whole <= 81
 
 
 def test_phases_that_begin_as_a_model_are_predicted_once_more():
     """Before their first step, out of the same 90 s."""
-    found = fitted(COURSE, [Pace(False, 0.1, 5.0, before=True)], 100, 0)
+    epoch, steps, _ = fitted([False], [Pace(0.1, 5.0, before=True)], 100, 0)
     epochs = int((90 / 4 - 5) / 5)
-    assert found.steps == int((90 - 5 - epochs * 5) / 0.1)
-    assert found.epoch == -(-found.steps // epochs)
+    assert steps == int((90 - 5 - epochs * 5) / 0.1)
+    assert epoch == -(-steps // epochs)
 
 
 def test_an_epoch_goes_by_phases_that_there_are():
-    found = fitted(COURSE, [Pace(True, 0.1, 0.0)], 100, 0)
-    assert found.epoch == -(-found.unison_steps // 30)
+    epoch, _, unison = fitted([True], [Pace(0.1, 0.0)], 100, 0)
+    assert epoch == -(-unison // 30)
 
 
 def test_slow_validations_are_fewer():
-    found = fitted(COURSE, [Pace(False, 0.1, 5.0)], 100, 0)
-    assert found.steps == int((90 - 4 * 5) / 0.1)
-    assert found.epoch == -(-found.steps // 4)
+    epoch, steps, _ = fitted([False], [Pace(0.1, 5.0)], 100, 0)
+    assert steps == int((90 - 4 * 5) / 0.1)
+    assert epoch == -(-steps // 4)
 
 
 def test_too_little_time_is_refused_with_what_would_do():
     with pytest.raises(UserError, match=f"not even {LEAST} steps") as caught:
-        fitted(COURSE, [Pace(False, 6.0, 0.0)], 30, 3)
+        fitted([False], [Pace(6.0, 0.0)], 30, 3)
     assert caught.value.field == "minutes"
     assert "at least 1.2" in str(caught.value.remedy)  # 60 s, by 0.9, and those 3: 1.16 minutes
-    assert fitted(COURSE, [Pace(False, 6.0, 0.0)], 1.2 * 60, 3).steps >= LEAST
+    assert fitted([False], [Pace(6.0, 0.0)], 1.2 * 60, 3)[1] >= LEAST
 
 
 def test_a_slow_job_is_timed_once():
@@ -129,9 +132,11 @@ def test_what_is_measured_first_counts(heads, quick, run, monkeypatch):
     """The line to beat comes before steps are counted; nothing is timed once all time is gone."""
     order: list[object] = []
 
-    def fitting(course, paces, seconds, passed):
+    fitted = Lengths.fitted
+
+    def fitting(lengths, paces, seconds, passed):
         order.append([pace.step for pace in paces])
-        return fitted(course, paces, seconds, passed)
+        return fitted(lengths, paces, seconds, passed)
 
     def aligning(*_):
         order.append("aligned")
@@ -143,7 +148,7 @@ def test_what_is_measured_first_counts(heads, quick, run, monkeypatch):
         return 7.0
 
     loop = "napari_msp.learning.loop"
-    monkeypatch.setattr(f"{loop}.fitted", fitting)
+    monkeypatch.setattr(Lengths, "fitted", fitting)
     monkeypatch.setattr(f"{loop}.alignment_error", aligning)
     monkeypatch.setattr(f"{loop}.seconds_of", timing)
     length = {"epochs": None, "steps_per_epoch": None, "minutes": 1e-5, "crop": 5}

@@ -5,11 +5,12 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from napari_msp.learning.lengths import Lengths
+from napari_msp.learning.phases import Phase
 from napari_msp.learning.schedule import (
     FAST,
     PAPER,
     alpha_at,
-    course_for,
     learning_rate,
     recipe_for,
 )
@@ -86,18 +87,21 @@ def test_a_setting_that_would_not_count_is_refused(given, said):
         TrainingSettings(**given)
 
 
-def course(pass_, **values):
+SINGLE, UNISON = (Phase(name, (), name == "unison", True) for name in ("single", "unison"))
+
+
+def lengths(pass_, *phases, **values):
     settings = TrainingSettings(**values)
-    return course_for(settings, recipe_for(settings), pass_)
+    return Lengths(settings, recipe_for(settings), pass_, phases or (SINGLE, UNISON))
 
 
 @pytest.mark.parametrize("pass_", [2, 700])
 def test_the_fast_preset_is_as_long_for_one_head_as_for_many(pass_):
     """A pass over one small head is two steps, which once made a whole run of sixty."""
-    assert course(pass_).unison_steps == FAST.length.steps  # all targets at once
-    found = course(pass_, singles_first="yes")
-    assert (found.steps, found.unison_steps) == (FAST.length.steps, FAST.unison_length.steps)
-    assert found.epoch == found.steps // 30
+    assert lengths(pass_).usual(UNISON) == FAST.length.steps  # all targets at once
+    found = lengths(pass_, singles_first="yes")
+    assert [*found.longest().values()] == [FAST.length.steps, FAST.unison_length.steps]
+    assert found.per_epoch == found.usual(SINGLE) // 30
 
 
 @pytest.mark.parametrize(
@@ -113,22 +117,22 @@ def test_the_fast_preset_is_as_long_for_one_head_as_for_many(pass_):
     ],
 )
 def test_a_length_that_is_given_is_the_length(values, steps, unison, epoch):
-    found = course(values.get("steps_per_epoch", 7), **values)
-    assert (found.steps, found.unison_steps, found.epoch) == (steps, unison, epoch)
+    found = lengths(values.get("steps_per_epoch", 7), **values)
+    assert found.longest() == {"single": steps, "unison": unison}
+    assert (found.per_epoch, found.all) == (epoch, steps + unison)
 
 
 def test_an_epoch_is_a_part_of_a_phase_that_there_is():
     """Single networks, not trained by themselves, would be 3,000 steps beside these 60."""
-    settings = TrainingSettings(unison_steps=60)
-    assert course_for(settings, recipe_for(settings), 7, {True}).epoch == 2
-    assert course_for(settings, recipe_for(settings), 7, {False}).epoch == 100
+    assert lengths(7, UNISON, unison_steps=60).per_epoch == 2
+    assert lengths(7, SINGLE, unison_steps=60).per_epoch == 100
 
 
 def test_the_papers_rate_goes_by_passes_whatever_is_shown():
     recipe = recipe_for(TrainingSettings(preset="paper", steps=900))
-    found = course(7, preset="paper", steps=900)
-    assert found.epoch == 30
-    rates = [learning_rate(recipe, step, found.steps, found.pass_) for step in (0, 174, 175)]
+    found = lengths(7, preset="paper", steps=900)
+    assert found.per_epoch == 30
+    rates = [learning_rate(recipe, step, 900, found.pass_) for step in (0, 174, 175)]
     assert rates == pytest.approx([1e-4, 1e-4, 1e-4 / 2**0.5])
 
 

@@ -16,9 +16,11 @@ from napari_msp.evaluation.measures.metrics import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.events import Shortened, Validated
 from napari_msp.learning.heads import IncompleteHeads
+from napari_msp.learning.lengths import Lengths
 from napari_msp.learning.optimisation import AveragedWeights
+from napari_msp.learning.phases import Phase
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.schedule import FAST, course_for, learning_rate, recipe_for
+from napari_msp.learning.schedule import FAST, learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.trail import Trail, how_they_ended
 from napari_msp.model_file import load_model
@@ -165,17 +167,17 @@ def test_the_rate_is_held_until_the_phase_is_to_end():
 
 
 def test_a_run_that_ends_itself_may_be_longer_than_one_that_does_not():
-    def course(**values):
-        settings = TrainingSettings(**values)
-        return course_for(settings, recipe_for(settings), 7)
+    phase, usual = Phase("single", (), False, True), FAST.length.steps or 0
 
-    free = course(validation=("sub-02",))
-    assert (free.patience, free.stretch) == (5, 3)
-    given = course(validation=("sub-02",), steps=100)
-    assert (given.patience, given.stretch) == (None, 1), "a length that is given is obeyed"
-    asked = course(validation=("sub-02",), steps=100, patience=2)
-    assert (asked.patience, asked.stretch) == (2, 1)
-    assert course().patience is None
+    def found(**values):
+        settings = TrainingSettings(**values)
+        lengths = Lengths(settings, recipe_for(settings), 7, [phase], ["single"])
+        return lengths.patience, lengths.most(phase)
+
+    assert found(validation=("sub-02",)) == (5, 3 * usual)
+    assert found(validation=("sub-02",), steps=100) == (None, 100), "a given length is obeyed"
+    assert found(validation=("sub-02",), steps=100, patience=2) == (2, 100)
+    assert found() == (None, usual)
 
 
 # --- Runs ------------------------------------------------------------------------------------

@@ -5,20 +5,18 @@ restored.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either
 from napari_msp.foreign_errors import first_reason
+from napari_msp.learning.lengths import Position
 from napari_msp.learning.optimisation import AveragedWeights
-from napari_msp.learning.settings import MOST
-from napari_msp.learning.trail import Trail
 from napari_msp.model_file import digest_of, load_weights, read_tensors, under, write_tensors
 from napari_msp.strict_json import parse_json
 
@@ -35,76 +33,6 @@ USELESS = either(START_ANEW, Advice("delete this file to start over"))
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """Adam's state of each parameter."""
-
-
-class Position(BaseModel):
-    """How far a run has come.
-
-    Attributes
-    ----------
-    phase, step, validated
-        Index of the current phase, steps done in it, and after which of them it was last validated.
-    alpha
-        α of the last step; None while single networks are trained.
-    errors, validation
-        Errors of the weights that each phase keeps so far, by target, on held-out and on validation
-        subjects; nan if they could not be measured.
-    loss, loss_squares, rates
-        Sums of the losses, of their squares, and of the learning rates since the end of the last
-        epoch.
-    lengths
-        Steps of phases that ended early.
-    fitted
-        Steps of an epoch, of a single network's phase and of an MSP's, if they were fitted into a
-        time; None: they follow from the settings.
-    falls
-        Step of the current phase from which its learning rate falls, once that is known.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    phase: int = Field(default=0, ge=0)
-    step: int = Field(default=0, ge=0)
-    validated: int = Field(default=0, ge=0)
-    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    alpha: float | None = Field(default=None, ge=0, le=1)
-    errors: dict[str, dict[str, float]] = Field(default_factory=dict)
-    validation: dict[str, dict[str, float]] = Field(default_factory=dict)
-    loss: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    loss_squares: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    rates: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    trails: dict[str, Trail] = Field(default_factory=dict)
-    lengths: dict[str, int] = Field(default_factory=dict)
-    fitted: list[int] | None = Field(default=None, min_length=3, max_length=3)
-    falls: int | None = Field(default=None, ge=0)
-
-    def check(self, phases: Mapping[str, int]) -> None:
-        """Check that a run whose phases have at most these steps can be at this position."""
-        if self.phase >= len(phases):
-            raise ValueError(f"phase {self.phase} of {len(phases)}")
-        begun = [*phases][: self.phase + 1]
-        for name, those in (
-            ("errors", self.errors),
-            ("validation", self.validation),
-            ("trails", self.trails),
-            ("lengths", self.lengths),
-        ):
-            if not set(those) <= set(begun):
-                raise ValueError(f"{name} of {', '.join(those)}")
-        for phase, length in self.lengths.items():
-            if not 0 < length <= phases[phase]:
-                raise ValueError(f"{length} steps of {phases[phase]}")
-        for phase, trail in self.trails.items():
-            done = self.step if phase == begun[-1] else phases[phase]
-            if trail.ends and trail.ends[-1] > done:
-                raise ValueError(f"an epoch after step {trail.ends[-1]} of {done}")
-        steps = self.lengths.get(begun[-1], phases[begun[-1]])
-        if self.step > steps:
-            raise ValueError(f"step {self.step} of {steps}")
-        if self.validated > self.step:
-            raise ValueError(f"validated at step {self.validated} of {self.step}")
-        if self.falls is not None and self.falls > self.step:
-            raise ValueError(f"a falling rate since step {self.falls} of {self.step}")
 
 
 def write_checkpoint(
@@ -150,21 +78,6 @@ class Checkpoint:
     position: Position
     identity: dict[str, Any]
     tensors: dict[str, Tensor]
-
-    @property
-    def fitted(self) -> list[int]:
-        """Steps that were fitted into a time."""
-        counts = self.position.fitted
-        if counts is None or not all(0 < each <= MOST for each in counts):
-            raise _useless("is damaged (it does not say how many steps fit)", self.path)
-        return counts
-
-    def check(self, phases: Mapping[str, int]) -> None:
-        """Check that a run can be at this position."""
-        try:
-            self.position.check(phases)
-        except ValueError as error:
-            raise _useless(f"is damaged ({error})", self.path) from error
 
     def restore_networks(self, networks: nn.Module) -> None:
         """Restore the weights.
@@ -263,10 +176,12 @@ def _restore_random(tensors: Mapping[str, Tensor]) -> None:
         restore(state)
 
 
-def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, int]) -> Checkpoint:
-    """Read a checkpoint of the run that `identity` describes.
+def read_checkpoint(
+    path: Path, identity: dict[str, Any], go_on: Callable[[Position], object]
+) -> Checkpoint:
+    """Read a checkpoint of the run that `identity` describes, and let the run go on from it.
 
-    `phases` are the numbers of steps of its phases.
+    `go_on` is called with the position; it raises ValueError when the run cannot be there.
     """
     try:
         metadata, tensors = read_tensors(path)
@@ -288,9 +203,11 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         told = _differences(before, identity)
         problem = f"was made with other {', '.join(changed)}{f' ({told})' if told else ''}"
         raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
-    found = Checkpoint(path, position, before, tensors)
-    found.check(phases)
-    return found
+    try:
+        go_on(position)
+    except ValueError as error:
+        raise _useless(f"is damaged ({error})", path) from error
+    return Checkpoint(path, position, before, tensors)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

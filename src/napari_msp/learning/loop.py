@@ -7,7 +7,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from napari_msp.errors import Advice, All, Cancelled, Change, Doubt, Resume, UserError
-from napari_msp.learning.checkpoint import Checkpoint, Position, read_checkpoint, write_checkpoint
+from napari_msp.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
     Aligned,
@@ -32,23 +31,23 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Head, Study, finished_model
-from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
-from napari_msp.learning.phases import Lengths, Phase, TrainedNetworks, advice_on, started
-from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.sampling import sampler_for, smaller_crops
-from napari_msp.learning.schedule import (
+from napari_msp.learning.lengths import (
     LONGEST,
+    Lengths,
     Pace,
-    alpha_at,
-    course_for,
-    end_of_fall,
-    fitted,
-    learning_rate,
-    recipe_for,
+    Position,
     seconds_of,
     tell_if_longer,
 )
-from napari_msp.learning.settings import MOST
+from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
+from napari_msp.learning.phases import Phase, TrainedNetworks, advice_on, started
+from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.sampling import sampler_for, smaller_crops
+from napari_msp.learning.schedule import (
+    alpha_at,
+    learning_rate,
+    recipe_for,
+)
 from napari_msp.learning.start_matching import started_from
 from napari_msp.learning.starts import Start
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
@@ -118,18 +117,17 @@ class TrainingRun:
             if self.recipe.sh_units
             else None
         )
-        phases, position = self.networks.phases, Position()
+        phases = self.networks.phases
         validated = [each.name for each in phases if any(map(study.choosing, each.targets))]
-        course = course_for(
-            study.settings,
-            self.recipe,
-            self.sampler.steps_per_epoch,
-            {phase.unison for phase in phases},
-        )
-        self.position = position
-        self.lengths = Lengths(self.recipe, course, phases, validated, position)
+        pass_ = self.sampler.steps_per_epoch
+        self.lengths = Lengths(study.settings, self.recipe, pass_, phases, validated)
         self.averages: AveragedWeights | None = None
         self._seconds = deque[float](maxlen=20)  # of the last steps
+
+    @property
+    def position(self) -> Position:
+        """How far the run has come."""
+        return self.lengths.position
 
     def report(self, event: Event) -> None:
         """Call the listener; if it fails, the run ends as if it had asked for that."""
@@ -215,28 +213,16 @@ class TrainingRun:
 
     def _restored(self, anew: bool) -> Checkpoint | None:
         """Read the checkpoint and restore its state; with `anew`, start again if it is useless."""
-        longest, course = self.lengths.longest(), self.lengths.course
-        in_time = self.settings.minutes is not None
-        limits = dict.fromkeys(longest, MOST) if in_time else longest
         try:
-            restored = read_checkpoint(self.checkpoint, self._identity(), limits)
-            if in_time:
-                epoch, steps, unison_steps = restored.fitted
-                self.lengths.course = replace(
-                    course, epoch=epoch, steps=steps, unison_steps=unison_steps
-                )
-                restored.check(self.lengths.longest())
+            return read_checkpoint(self.checkpoint, self._identity(), self.lengths.go_on)
         except UserError as useless:
             if not anew:
                 raise
             if self.processes.count > 1:  # others may be able to go on
                 remedy = Advice("start over without resuming")
                 raise UserError(useless.problem, useless.subject, useless.field, remedy) from None
-            self.lengths.course = course
             self._keep_useless(useless)
             return None
-        self.position = self.lengths.position = restored.position
-        return restored
 
     def _keep_useless(self, useless: UserError) -> None:
         """Keep a useless checkpoint under another name: days may be in it."""
@@ -274,8 +260,8 @@ class TrainingRun:
     def _step(self, phase: Phase, optimisation: Optimisation) -> None:
         began = time.perf_counter()
         step, steps = self.position.step, self.lengths.steps(phase)
-        course, hold = self.lengths.course, self.lengths.hold(phase)
-        rate = learning_rate(self.recipe, step, steps, course.pass_, hold)
+        hold = self.lengths.hold(phase)
+        rate = learning_rate(self.recipe, step, steps, self.lengths.pass_, hold)
         alpha = alpha_at(self.recipe, step, self.lengths.usual(phase)) if phase.unison else None
         value, voxels = optimisation.step(step, alpha, rate)
         if not np.isfinite(value):
@@ -294,7 +280,7 @@ class TrainingRun:
         self.report(
             Step(
                 phase=phase.name,
-                epoch=step // course.epoch + 1,
+                epoch=step // self.lengths.per_epoch + 1,
                 step=self.lengths.done,
                 loss=value,
                 learning_rate=rate,
@@ -321,18 +307,17 @@ class TrainingRun:
             first = self._predicts_first(phase)
             if paces and now() - self.began > seconds:
                 # Too little time in any case: its exact need does not matter.
-                paces.append(replace(paces[-1], unison=phase.unison, before=first))
+                paces.append(paces[-1]._replace(before=first))
                 continue
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
             step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds, now)
             began = now()
             for heads in (self.study.judged, self.study.choosing):
                 self.processes.by_first(partial(self._predict, phase, heads))
-            paces.append(Pace(phase.unison, step, now() - began, first))
+            paces.append(Pace(step, now() - began, first))
         passed = now() - self.began
-        fitting = partial(fitted, self.lengths.course, paces, seconds, passed)
-        course = self.lengths.course = self.processes.by_first(fitting)
-        self.position.fitted = [course.epoch, course.steps, course.unison_steps]
+        fitted = partial(self.lengths.fitted, paces, seconds, passed)
+        self.position.fitted = self.processes.by_first(fitted)
 
     def _begun(self, phase: Phase) -> bool:
         """Return whether a phase begins as a trained model."""
@@ -404,11 +389,8 @@ class TrainingRun:
         position.validated = position.step
         if error is None or trail.at_its_best:
             self._keep(phase, validated)
-        patience = self.lengths.course.patience or 0
-        if self.lengths.may_end(phase) and trail.stalled(patience):
-            epoch, most = self.lengths.course.epoch, self.lengths.most(phase)
-            position.falls = position.step
-            position.lengths[name] = end_of_fall(self.recipe, position.step, most, epoch)
+        if self.lengths.may_end(phase) and trail.stalled(self.lengths.patience or 0):
+            self.lengths.end(phase)
             where = (name, self.lengths.epoch, self.lengths.done)
             self.report(Shortened(*where, self.lengths.all))
 
@@ -457,7 +439,7 @@ class TrainingRun:
         """Average weights where validation chooses them; the paper's stay as they are."""
         if phase.name not in self.lengths.validated:
             return None
-        return AveragedWeights(network, self.lengths.course.epoch if self.recipe.averages else 1)
+        return AveragedWeights(network, self.lengths.per_epoch if self.recipe.averages else 1)
 
     def _ended(self) -> dict[str, str]:
         """Return how each phase ended, in words."""

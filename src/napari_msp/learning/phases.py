@@ -1,22 +1,20 @@
-"""The phases of a run: what each one trains, their order, and their lengths.
+"""The phases of a run: what each one trains, and their order.
 
 Single networks come first, unless everything is trained in unison from the first step; then each
-target's MSP in unison, or all targets' together if they share their first stages. Some phases end
-when they no longer improve.
+target's MSP in unison, or all targets' together if they share their first stages.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from napari_msp.learning.checkpoint import Position
 from napari_msp.learning.events import Started, phase_name
 from napari_msp.learning.heads import Study
 from napari_msp.learning.optimisation import Trained
-from napari_msp.learning.schedule import WARM_UP, Course, Recipe, recipe_for
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
@@ -231,90 +229,3 @@ def statistics_of(source: Standardisation, target: Standardisation) -> Statistic
         "target_mean": target.mean.tolist(),
         "target_deviation": target.deviation.tolist(),
     }
-
-
-# --- How long --------------------------------------------------------------------------------
-
-
-class Lengths:
-    """Counts the steps of a run.
-
-    Parameters
-    ----------
-    recipe, course, phases
-        Settings of the run. The course may be replaced before the first step.
-    validated
-        Names of the phases whose targets have scans of validation subjects.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        course: Course,
-        phases: Sequence[Phase],
-        validated: Collection[str],
-        position: Position,
-    ) -> None:
-        self._recipe, self._phases = recipe, phases
-        self.course, self.validated, self.position = course, validated, position
-
-    def usual(self, phase: Phase) -> int:
-        """Return the steps of a phase that nothing ends early."""
-        return self.course.unison_steps if phase.unison else self.course.steps
-
-    def most(self, phase: Phase) -> int:
-        """Return the largest number of steps of a phase."""
-        return self.usual(phase) * (self.course.stretch if self.ends_itself(phase) else 1)
-
-    def steps(self, phase: Phase) -> int:
-        """Return the steps of a phase, as far as known yet."""
-        return self.position.lengths.get(phase.name, self.most(phase))
-
-    def longest(self) -> dict[str, int]:
-        """Return the largest number of steps of each phase, by name."""
-        return {phase.name: self.most(phase) for phase in self._phases}
-
-    @property
-    def done(self) -> int:
-        """Steps done in all phases."""
-        before = self._phases[: self.position.phase]
-        return sum(map(self.steps, before)) + self.position.step
-
-    @property
-    def all(self) -> int:
-        """Steps of all phases, as far as known yet."""
-        return sum(map(self.steps, self._phases))
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch that ends, or has ended, with the last step."""
-        return -(-self.position.step // self.course.epoch)
-
-    def epoch_ends(self, phase: Phase) -> bool:
-        """Return whether the last step was the last of an epoch."""
-        step = self.position.step
-        return step > 0 and (step % self.course.epoch == 0 or step == self.steps(phase))
-
-    def ends_itself(self, phase: Phase) -> bool:
-        """Return whether a phase ends when the validation subjects show no improvement."""
-        return self.course.patience is not None and phase.name in self.validated
-
-    def may_end(self, phase: Phase) -> bool:
-        """Return whether a phase may end early now."""
-        step = self.position.step
-        if not self.ends_itself(phase) or self.position.falls is not None:
-            return False
-        as_given = self.course.stretch > 1 and not self._recipe.may_be_shorter
-        least = self.usual(phase) if as_given else 0  # the paper's minimum number of epochs
-        return least <= step < self.most(phase) * (1 - self._recipe.fall)
-
-    def hold(self, phase: Phase) -> tuple[int, int] | None:
-        """Return the steps at which warm-up ends and the fall begins, for `learning_rate`.
-
-        None where a phase has a fixed length, from which both follow.
-        """
-        if not self.ends_itself(phase):
-            return None
-        falls = self.position.falls
-        last = round((1 - self._recipe.fall) * self.most(phase))
-        return round(WARM_UP * self.usual(phase)), last if falls is None else falls

@@ -1,16 +1,10 @@
-"""Presets, learning rates, the ramp of α, and the number of steps that fit into a time.
-
-The latter is measured once, at the beginning, so that a run can be resumed.
-"""
+"""Presets, learning rates, and the ramp of α."""
 
 import math
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
-from napari_msp.errors import Doubt, Give, UserError
 from napari_msp.learning.settings import TrainingSettings
 
 
@@ -204,78 +198,6 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     )
 
 
-@dataclass(frozen=True)
-class Course:
-    """How the steps of a run are counted.
-
-    Attributes
-    ----------
-    epoch
-        Steps between two validations and checkpoints, and the unit of display.
-    pass_
-        Steps in which every voxel is seen about once, or the epoch that was asked for: the unit of
-        the paper's learning rate.
-    steps, unison_steps
-        Steps of every single network's phase, and of every MSP's phase, if nothing ends it early.
-    patience
-        Epochs without improvement on the validation subjects that end a phase; None: none do.
-    stretch
-        Factor by which a phase may be longer if it can end in that way.
-    """
-
-    epoch: int
-    pass_: int
-    steps: int
-    unison_steps: int
-    patience: int | None = None
-    stretch: int = 1
-
-
-EPOCHS = 30
-"""Epochs of a phase whose length is a number of steps (our choice): enough to see its curve, so few
-that validating costs little."""
-
-
-PATIENCE = 5
-"""Epochs without improvement after which a phase ends (our choice)."""
-
-STRETCH = 3
-"""Multiple of a preset's length that a phase may last if it can end early (our choice)."""
-
-
-def course_for(
-    settings: TrainingSettings, recipe: Recipe, pass_: int, unison: Collection[bool] = (False, True)
-) -> Course:
-    """Return the course of a run whose length is known beforehand.
-
-    Parameters
-    ----------
-    pass_
-        Steps of a sampler's epoch.
-    unison
-        For each phase, whether it is an MSP's: only existing phases affect the epoch's length.
-    """
-    lengths = (recipe.length, recipe.unison_length)
-    steps, unison_steps = (each.steps or (each.epochs or 0) * pass_ for each in lengths)
-    longest = max(unison_steps if each else steps for each in unison)
-    whole = settings.steps_per_epoch or any(lengths[each].epochs for each in unison)
-    given = (settings.steps, settings.unison_steps, settings.epochs, settings.unison_epochs)
-    patience, stretch = settings.patience, 1
-    if settings.validation and not any(given):
-        patience, stretch = patience or PATIENCE, 1 if settings.minutes else STRETCH
-    epoch = pass_ if whole else -(-longest // EPOCHS)
-    return Course(epoch, pass_, steps, unison_steps, patience, stretch)
-
-
-def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
-    """Return the step at which a phase ends that no longer improves after `step`.
-
-    In the fast preset its learning rate first falls to 0; the paper's is small by then.
-    """
-    epochs = math.ceil(recipe.fall / (1 - recipe.fall) * step / epoch)
-    return min(most, step + epochs * epoch)
-
-
 def learning_rate(
     recipe: Recipe, step: int, steps: int, pass_: int, hold: tuple[int, int] | None = None
 ) -> float:
@@ -284,7 +206,7 @@ def learning_rate(
     Parameters
     ----------
     pass_
-        See `Course`.
+        See `Lengths`.
     hold
         For "fast", if the end is not known beforehand: steps of the warm-up, and the step from
         which the rate falls to 0. None: it follows half a cosine.
@@ -310,108 +232,3 @@ def alpha_at(recipe: Recipe, step: int, steps: int) -> float:
     """Return α of one step of a unison phase: from 0 to 1 over its first part, then 1."""
     ramp = recipe.alpha_ramp * steps
     return min(1.0, step / ramp) if ramp > 0 else 1.0
-
-
-# --- What fits into a time --------------------------------------------------------------------
-
-MARGIN = 0.9
-"""Share of the time that is planned for: machines have other work."""
-
-VALIDATING = 0.25
-"""Share of the time that validation may take, if predicting whole heads is slow."""
-
-TIMED = 5
-"""Number of timed steps, after an untimed first one that allocates memory."""
-
-LONGEST = 0.02
-"""Share of the time that timing a phase may take."""
-
-LEAST = 10
-"""Number of steps of a phase below which it is not begun."""
-
-
-NOTICED = 1.1
-"""Ratio to the given time above which a run took longer: a step may end after it."""
-
-
-class TookLonger(Doubt):
-    """A run has exceeded its time."""
-
-
-def tell_if_longer(seconds: float, passed: float) -> None:
-    """Warn if a run took noticeably longer (our choice) than the given seconds."""
-    if passed > NOTICED * seconds:
-        told = f"the run took {passed / 60:.1f} minutes instead of the {seconds / 60:.1f} given"
-        warnings.warn(told, TookLonger, stacklevel=2)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Speed of a phase: seconds per step, and per prediction of all heads after an epoch.
-
-    `before`: whether heads are also predicted before the first step.
-    """
-
-    unison: bool
-    step: float
-    validation: float
-    before: bool = False
-
-
-def seconds_of(
-    job: Callable[[int], object], longest: float, clock: Callable[[], float] = perf_counter
-) -> float:
-    """Time a job: the mean of a few runs, after one that is not counted.
-
-    Parameters
-    ----------
-    job
-        Called with the number of the run, from 0.
-    longest
-        Seconds after which it is not repeated.
-    clock
-        Clock to measure with.
-    """
-    job(0)
-    began = clock()
-    for number in range(1, TIMED + 1):
-        job(number)
-        if (passed := clock() - began) > longest:
-            break
-    return passed / number
-
-
-def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float) -> Course:
-    """Return the course that fits into a time.
-
-    All phases become shorter or longer by the same factor.
-
-    Parameters
-    ----------
-    course
-        Its steps only determine the ratios of the phases' lengths.
-    seconds, passed
-        Time for the run, and the part of it that has passed.
-
-    Raises
-    ------
-    UserError
-        When not even a few steps of each phase fit.
-    """
-    share = {False: 1.0, True: course.unison_steps / course.steps}
-    planned = MARGIN * (seconds - passed)
-    validation = sum(pace.validation for pace in paces)
-    before = sum(pace.validation for pace in paces if pace.before)
-    epochs = EPOCHS
-    if validation > 0:
-        epochs = max(1, min(EPOCHS, int((VALIDATING * planned - before) / validation)))
-    of_a_step = sum(share[pace.unison] * pace.step for pace in paces)
-    steps = int((planned - before - epochs * validation) / of_a_step)
-    unison_steps = max(1, round(share[True] * steps))
-    if steps < LEAST:
-        needed = (LEAST * of_a_step + before + validation) / MARGIN + passed
-        problem = f"not even {LEAST} steps of every phase fit"
-        remedy = Give("minutes", f"at least {math.ceil(needed / 6) / 10:g}")
-        raise UserError(problem, field="minutes", remedy=remedy)
-    longest = max(unison_steps if pace.unison else steps for pace in paces)
-    return replace(course, epoch=-(-longest // epochs), steps=steps, unison_steps=unison_steps)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.learning.schedule import PATIENCE
+from napari_msp.learning.lengths import PATIENCE
 from napari_msp.learning.settings import MOST
 
 

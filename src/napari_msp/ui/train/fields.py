@@ -21,7 +21,8 @@ from napari_msp.errors import Remedy, UserError, either, every
 from napari_msp.files import refuse_occupied
 from napari_msp.foreign_errors import validation_reason
 from napari_msp.formatting import counted
-from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
+from napari_msp.learning.lengths import EPOCHS, PATIENCE, STRETCH
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import (
     BASE,
     NOTHING,
