@@ -17,7 +17,6 @@ from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results, write_results
 from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects
 from napari_msp.identity import Person
-from napari_msp.learning.heads import finished_model
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Model, load_model, read_tensors, save_model, write_tensors
 from napari_msp.provenance import Provenance
@@ -49,7 +48,7 @@ def put(content: Any, value: Any, draw: Any) -> None:
 def model(tmp_path_factory, heads) -> Path:
     """An untrained model of two targets."""
     from napari_msp.learning.heads import prepare_study
-    from napari_msp.learning.phases import TrainedNetworks
+    from napari_msp.learning.phases import TrainedNetworks, finished_model
 
     chosen = TrainingSettings(kind="msp", width=0.1, input="ge_st")
     with torch.random.fork_rng([]):

@@ -17,8 +17,8 @@ from napari_msp.errors import Give, StartAfresh, UserError, every
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned, learned_from, tell_doubts
 from napari_msp.files import sha256
 from napari_msp.identity import Person
-from napari_msp.learning.heads import Study, finished_model, prepare_study
-from napari_msp.learning.phases import TrainedNetworks, advice_on
+from napari_msp.learning.heads import Study, prepare_study
+from napari_msp.learning.phases import TrainedNetworks, advice_on, finished_model
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.start_matching import matched, started_from, zero_step_error

@@ -11,9 +11,9 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.settings import TrainingSettings, put_over
 from napari_msp.learning.starts import StartDoubt, read_start
-from napari_msp.learning.statistics_only import _measured
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 from napari_msp.signal.channels import into_grid
@@ -126,7 +126,7 @@ def test_every_target_has_heads_that_are_measured(make_heads, tmp_path):
         shutil.rmtree(root / f"sub-{subject:02d}/{gone}")
     settings, dataset = TrainingSettings(start_from=str(START), steps=0), open_dataset(root)
     settings, start = read_start(settings, dataset)
-    study = _measured(dataset, settings, start, lambda: False)
+    study = prepare_study(dataset, settings, start.per_order, paired=False)
     assert [head.subject for head in study.heads] == dataset.subjects
 
 

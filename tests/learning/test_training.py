@@ -247,7 +247,9 @@ def test_a_model_of_simulated_heads_alone_says_so(make_heads, tmp_path):
     root = make_heads(tmp_path / "heads", subjects=1)
     assert not prepare_study(open_dataset(root), TrainingSettings(input="ge_st")).simulated
     (root / "dataset_description.json").write_text('{"Simulated": true}')
-    assert prepare_study(open_dataset(root), TrainingSettings(input="ge_st")).simulated
+    dataset, settings = open_dataset(root), TrainingSettings(input="ge_st")
+    for paired in (True, False):
+        assert prepare_study(dataset, settings, True, paired).simulated
 
 
 def test_the_input_platform_is_not_guessed(make_heads, tmp_path, quick, run):

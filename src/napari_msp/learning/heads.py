@@ -1,10 +1,9 @@
-"""The data of a run: subjects split, loaded onto one grid and measured; and the model's card."""
+"""The data of a run: subjects split, loaded onto one grid and measured."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,15 +15,12 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.data.masks import common_mask
-from napari_msp.errors import Change, Choose, Doubt, RunJob, UserError, either
-from napari_msp.files import versions_of
+from napari_msp.errors import Change, Choose, Doubt, RunJob, UserError, either, stop_if
 from napari_msp.formatting import counted
 from napari_msp.identity import CopiedScan, Person, copies, known_among
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
-from napari_msp.model_file import Model, ModelNetwork
-from napari_msp.networks.msp import Network, shares_first_stages
+from napari_msp.model_card import Gradients
 from napari_msp.signal.channels import (
     GridImage,
     Standardisation,
@@ -33,7 +29,10 @@ from napari_msp.signal.channels import (
 )
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import ORDER, REGULARISATION_AT_30
+from napari_msp.signal.spherical_harmonics import ORDER
+
+HEADS_MEASURED = 4
+"""Largest number of training heads, the first ones, predicted whole before the first step."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,20 +153,32 @@ class IncompleteHeads(Doubt):
 
 
 def prepare_study(
-    dataset: TravellingHeads, settings: TrainingSettings, per_order: bool | None = None
+    dataset: TravellingHeads,
+    settings: TrainingSettings,
+    per_order: bool | None = None,
+    paired: bool = True,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Study:
-    """Load all heads, split by subject, and measure the standardisation.
+    """Load heads, split by subject, and measure the standardisation.
 
     Parameters
     ----------
     per_order
         Way to standardise channels, see `measure_standardisation`; None: the preset's.
+    paired
+        Whether to learn from heads, which must have been scanned on the input and a target, and to
+        measure platforms on them. If not, each platform is measured on everybody who was scanned
+        on it, within their own mask, and only heads that a start is measured on are loaded.
+    stop_requested
+        Polled before every scan that a platform is measured on without pairs.
 
     Raises
     ------
     UserError
         When a platform or subject is unknown, no subject is left to train on (for a target), or
         scans do not fit.
+    Cancelled
+        When `stop_requested()` was true.
 
     Warns
     -----
@@ -176,76 +187,73 @@ def prepare_study(
         is learned from for the others; one without the input, or with only the input, is left out.
     """
     settings = with_platforms(dataset, settings)
-    targets = settings.targets
-    subjects = _usable(dataset, settings)
+    source, targets = settings.input, settings.targets
+    platforms = (source, *targets)
+    subjects = _usable(dataset, settings) if paired else settings.subjects or dataset.subjects
     kept_out = {*settings.held_out, *settings.validation}
-    training = [subject for subject in subjects if subject not in kept_out]
-    if not training:
-        field = "held_out" if settings.held_out else "validation"
-        remedy = Change(field, "fewer")
-        raise UserError("no subject is left to train on", dataset.root, field, remedy)
+    scanned = {
+        platform: [s for s in subjects if s not in kept_out and dataset.has(s, platform)]
+        for platform in platforms
+    }
+    training = [each for each in subjects if any(each in those for those in scanned.values())]
+    _check_taught(dataset, settings, scanned)
     check_apart(dataset, settings, training)
     parts = {
         "subjects": training,
         "validation": [each for each in subjects if each in settings.validation],
         "held_out": [each for each in subjects if each in settings.held_out],
     }
-    check_alike(dataset, (settings.input, *targets), parts)
-    b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
+    check_alike(dataset, platforms, parts)
+    # Scans of others than the input's subjects must have these shells, too; fitting checks that.
+    b_values = common_shells(dataset, scanned[source], source, targets, settings.b_value)
+    both = {target: [s for s in scanned[target] if s in scanned[source]] for target in targets}
+    few = {subject for those in both.values() for subject in those[:HEADS_MEASURED]}
+    learned = [each for each in training if paired or each in few]
     heads = {
-        subject: load_head(dataset, subject, settings.input, targets, b_values, subject in kept_out)
-        for subject in training + [each for each in subjects if each in kept_out]
+        subject: load_head(dataset, subject, source, targets, b_values, subject in kept_out)
+        for subject in [*learned, *parts["validation"], *parts["held_out"]]
     }
-    per_order = recipe_for(settings).per_order if per_order is None else per_order
-    scanned = {
-        platform: [subject for subject in training if dataset.has(subject, platform)]
-        for platform in (settings.input, *targets)
-    }
-    _check_taught(dataset, {target: scanned[target] for target in targets})
-    taught = {subject: dataset.person(subject) for subject in training}
-    for copy, subject in copies(taught):
-        problem = f"{copy} has the same scan as {subject}: one head is used twice"
-        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
-    for subject, platform, other in dataset.copied(training, (settings.input, *targets)):
-        problem = f"{subject} has the same scan on {platform} as on {other}: a copy is learned"
-        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=2)
-    learned = [heads[subject] for subject in training]
-    first = {target: heads[scanned[target][0]] for target in targets}
+    _tell_copies(dataset, training, platforms)
+
     # A target that some heads lack is measured on the others, the input on all, so they also differ
     # by those heads' anatomy. Measured on five simulated heads of which one lacks the target: at
     # most 1.2 % of the SH MSE that a network starts from and unlearns, so nothing is done about it.
-    images = {settings.input: [head.input for head in learned]} | {
-        target: [heads[subject].targets[target] for subject in scanned[target]]
-        for target in targets
-    }
+    def images(platform: str) -> Iterator[GridImage]:
+        for subject in scanned[platform]:
+            if paired:
+                head = heads[subject]
+                yield head.input if platform == source else head.targets[platform]
+                continue
+            stop_if(stop_requested)
+            scan = dataset.acquisition(subject, platform)
+            image = into_grid(fit_sh(scan, b_value=b_values, order=ORDER))
+            check_isotropic(image.lattice, dataset.scans[subject, platform])
+            yield image
+
+    sizes = {each: next(images(each)).lattice.voxel_sizes for each in platforms}
+    per_order = recipe_for(settings).per_order if per_order is None else per_order
+    known = {*training, *settings.validation}
     return Study(
         settings=settings,
         scanned=scanned,
-        heads=learned,
-        people=[dataset.person(each) for each in subjects if each not in settings.held_out],
+        heads=[heads[each] for each in learned],
+        people=[dataset.person(each) for each in subjects if each in known],
         held_out=[heads[each] for each in parts["held_out"]],
         validation=[heads[each] for each in parts["validation"]],
-        scales={
-            target: scale_between(
-                head.input.lattice.voxel_sizes, head.targets[target].lattice.voxel_sizes, target
-            )
-            for target, head in first.items()
-        },
-        voxel_size=float(learned[0].input.lattice.voxel_sizes.mean()),
+        scales={each: scale_between(sizes[source], sizes[each], each) for each in targets},
+        voxel_size=float(sizes[source].mean()),
         b_values=b_values,
         standardisation={
-            platform: measure_standardisation(those, per_order)
-            for platform, those in images.items()
+            each: measure_standardisation(images(each), per_order) for each in platforms
         },
         gradients={
-            target: gradients_of(dataset, head.subject, target, b_values)
-            for target, head in first.items()
+            each: gradients_of(dataset, scanned[each][0], each, b_values) for each in targets
         },
         simulated=all(
-            known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
+            known_simulated(path) for (who, _), path in dataset.scans.items() if who in training
         ),
-        b0_weighting=mean_b0_weighting(dataset, training, settings.input),
-        scans=dataset.files_read(heads, (settings.input, *targets)),
+        b0_weighting=mean_b0_weighting(dataset, scanned[source], source),
+        scans=dataset.files_read(heads, platforms),
     )
 
 
@@ -329,14 +337,33 @@ def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
     return usable
 
 
-def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a target on which no training subject was scanned."""
-    for target, subjects in scanned.items():
+def _check_taught(
+    dataset: TravellingHeads, settings: TrainingSettings, scanned: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a platform on which no training subject was scanned."""
+    if not any(scanned.values()):
+        field = "held_out" if settings.held_out else "validation"
+        remedy = Change(field, "fewer")
+        raise UserError("no subject is left to train on", dataset.root, field, remedy)
+    for platform, subjects in scanned.items():
         if not subjects:
-            problem = f"no training subject has a scan on {target}"
-            others = tuple(each for each in scanned if scanned[each])
-            remedy = either(Choose("targets", others), Change("held_out", "fewer"))
-            raise UserError(problem, dataset.root, "targets", remedy)
+            problem = f"no training subject has a scan on {platform}"
+            field = "input" if platform == settings.input else "targets"
+            others = tuple(each for each in scanned if scanned[each] and each != settings.input)
+            helps = either(Choose(field, others), Change("held_out", "fewer"))
+            raise UserError(problem, dataset.root, field, helps)
+
+
+def _tell_copies(
+    dataset: TravellingHeads, training: Sequence[str], platforms: Sequence[str]
+) -> None:
+    """Warn of scans that are learned from twice."""
+    for copy, subject in copies({each: dataset.person(each) for each in training}):
+        problem = f"{copy} has the same scan as {subject}: one head is used twice"
+        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=3)
+    for subject, platform, other in dataset.copied(training, platforms):
+        problem = f"{subject} has the same scan on {platform} as on {other}: a copy is learned"
+        warnings.warn(CopiedScan(problem, dataset.root), stacklevel=3)
 
 
 def check_isotropic(lattice: Lattice, scan: Path) -> None:
@@ -442,57 +469,3 @@ def gradients_of(
     b_values = acquisition.gradients.b_values[volumes].tolist()
     b0 = acquisition.gradients.b0_weighting
     return Gradients(b_values=b_values, directions=directions, b0_weighting=b0)
-
-
-# --- The card of a finished model -------------------------------------------------------------
-
-
-def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
-    """Make the model of trained networks, with its card.
-
-    Parameters
-    ----------
-    networks
-        Network of each target; moved to the CPU.
-    run
-        Facts about the run to keep, as plain JSON types.
-    """
-    networks = {target: network.cpu() for target, network in networks.items()}
-    settings = study.settings
-    card = ModelCard(
-        kind=settings.kind,
-        label=settings.label,
-        simulated_only=study.simulated,
-        input=settings.input,
-        b0_weighting=study.b0_weighting,
-        voxel_size=study.voxel_size,
-        alpha=1.0,
-        scales=study.scales,
-        architectures={target: network.config() for target, network in networks.items()},
-        first_stages="shared" if shares_first_stages(networks.values()) else "own",
-        sh=SHSettings(
-            regularisation_at_30=REGULARISATION_AT_30,
-            b_value=study.b_values[0],
-            shells=study.b_values if len(study.b_values) > 1 else (),
-        ),
-        standardisation={
-            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
-        },
-        gradients=study.gradients,
-        training={
-            "subjects": study.subjects,
-            "taught": study.taught,
-            "people": [person.to_json() for person in study.people],
-            "held_out": [head.subject for head in study.held_out],
-            "validation": [head.subject for head in study.validation],
-            "off_lattice": {
-                head.subject: list(head.off_lattice)
-                for head in study.heads + study.validation + study.held_out
-                if head.off_lattice
-            },
-            "settings": settings.model_dump(mode="json"),
-            **run,
-        },
-        versions=versions_of("torch", "numpy", "dipy"),
-    )
-    return Model(card, ModelNetwork(networks, card.alpha))

@@ -30,7 +30,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
-from napari_msp.learning.heads import Head, Study, finished_model
+from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.lengths import (
     LONGEST,
     Lengths,
@@ -40,7 +40,13 @@ from napari_msp.learning.lengths import (
     tell_if_longer,
 )
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
-from napari_msp.learning.phases import Phase, TrainedNetworks, advice_on, started
+from napari_msp.learning.phases import (
+    Phase,
+    TrainedNetworks,
+    advice_on,
+    finished_model,
+    started,
+)
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for, smaller_crops
 from napari_msp.learning.schedule import (

@@ -1,4 +1,4 @@
-"""The phases of a run: what each one trains, and their order.
+"""The phases of a run: what each one trains, their order, and the model that comes of them.
 
 Single networks come first, unless everything is trained in unison from the first step; then each
 target's MSP in unison, or all targets' together if they share their first stages.
@@ -11,17 +11,22 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from napari_msp.files import versions_of
 from napari_msp.learning.events import Started, phase_name
 from napari_msp.learning.heads import Study
 from napari_msp.learning.optimisation import Trained
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
+from napari_msp.model_card import ModelCard, SHSettings
+from napari_msp.model_card import Statistics as CardStatistics
+from napari_msp.model_file import Model, ModelNetwork
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
 from napari_msp.networks.diqt import keep_activations
-from napari_msp.networks.msp import MSP, Network, SharedMSP
+from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
 from napari_msp.signal.channels import Standardisation
+from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 SMALL_BATCH = 20_000
 """Voxels of a batch up to which activations are kept: some hundred megabytes at full width."""
@@ -229,3 +234,57 @@ def statistics_of(source: Standardisation, target: Standardisation) -> Statistic
         "target_mean": target.mean.tolist(),
         "target_deviation": target.deviation.tolist(),
     }
+
+
+# --- The card of a finished model -------------------------------------------------------------
+
+
+def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
+    """Make the model of trained networks, with its card.
+
+    Parameters
+    ----------
+    networks
+        Network of each target; moved to the CPU.
+    run
+        Facts about the run to keep, as plain JSON types.
+    """
+    networks = {target: network.cpu() for target, network in networks.items()}
+    settings = study.settings
+    card = ModelCard(
+        kind=settings.kind,
+        label=settings.label,
+        simulated_only=study.simulated,
+        input=settings.input,
+        b0_weighting=study.b0_weighting,
+        voxel_size=study.voxel_size,
+        alpha=1.0,
+        scales=study.scales,
+        architectures={target: network.config() for target, network in networks.items()},
+        first_stages="shared" if shares_first_stages(networks.values()) else "own",
+        sh=SHSettings(
+            regularisation_at_30=REGULARISATION_AT_30,
+            b_value=study.b_values[0],
+            shells=study.b_values if len(study.b_values) > 1 else (),
+        ),
+        standardisation={
+            name: CardStatistics(**each.to_json()) for name, each in study.standardisation.items()
+        },
+        gradients=study.gradients,
+        training={
+            "subjects": study.subjects,
+            "taught": study.taught,
+            "people": [person.to_json() for person in study.people],
+            "held_out": [head.subject for head in study.held_out],
+            "validation": [head.subject for head in study.validation],
+            "off_lattice": {
+                head.subject: list(head.off_lattice)
+                for head in study.heads + study.validation + study.held_out
+                if head.off_lattice
+            },
+            "settings": settings.model_dump(mode="json"),
+            **run,
+        },
+        versions=versions_of("torch", "numpy", "dipy"),
+    )
+    return Model(card, ModelNetwork(networks, card.alpha))

@@ -14,7 +14,7 @@ from napari_msp.errors import Choose, Give, Remedy, StartAfresh, UserError, eith
 from napari_msp.formatting import sh_mse
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.events import StartedFrom
-from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.heads import HEADS_MEASURED, Head, Study
 from napari_msp.learning.phases import statistics_of
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start, StartDoubt, from_nothing, single_of
@@ -24,9 +24,6 @@ from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import Network
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.signal.channels import GridImage
-
-HEADS_MEASURED = 4
-"""Largest number of training heads, the first ones, predicted whole before the first step."""
 
 FAR_VOXEL_SIZE, FAR_B_VALUE = 1.25, 1.2
 """Ratios to the nearest values that the start has seen above which a scan is far (our choice)."""

@@ -1,7 +1,8 @@
-"""Train a model from travelling heads: to a file, or as a run with its own folder."""
+"""Train a model from travelling heads: to a file, as a run with its own folder, or in no step."""
 
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,20 +13,39 @@ from typing import Any
 import torch
 
 from napari_msp.data.dataset import TravellingHeads, as_dataset
-from napari_msp.errors import Advice, Give, Overwrite, Resume, UserError, either
+from napari_msp.errors import (
+    Advice,
+    Cancelled,
+    Choose,
+    Give,
+    Overwrite,
+    Resume,
+    UserError,
+    either,
+)
 from napari_msp.files import refuse_unwritable, reserved
 from napari_msp.learning.checkpoint import START_ANEW
 from napari_msp.learning.distributed import launched
-from napari_msp.learning.events import Event, EventHandler, EventLog, Failed
-from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.events import (
+    Event,
+    EventHandler,
+    EventLog,
+    Failed,
+    Finished,
+    Stopped,
+    Validated,
+    phase_name,
+)
+from napari_msp.learning.heads import Study, prepare_study
 from napari_msp.learning.loop import TrainingRun
+from napari_msp.learning.phases import TrainedNetworks, finished_model, started
 from napari_msp.learning.runs import RunFolder, checkpoint_path
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
-from napari_msp.learning.start_matching import matched
-from napari_msp.learning.starts import read_start
-from napari_msp.learning.statistics_only import write_statistics_only
-from napari_msp.model_file import check_model_name
+from napari_msp.learning.start_matching import matched, started_from
+from napari_msp.learning.starts import Start, StartDoubt, read_start
+from napari_msp.learning.validation import validate
+from napari_msp.model_file import check_model_name, save_model
 from napari_msp.options import several
 
 
@@ -118,14 +138,14 @@ def train(
                     heads = replace(heads, b0_threshold=settings.b0_threshold)
                 settings, start = read_start(settings, heads)
                 _refuse_idle(settings, processes.count)
-            if settings.steps == 0:
-                known = (heads, settings, start, out, where, report, stopped)
-                return processes.by_first(partial(write_statistics_only, *known))
-            with processes.agreeing():
-                study = prepare_study(heads, settings, start.per_order)
-                study, start = matched(start, study, where)
             # Seeding is for this run only: the caller's random numbers are not affected.
             with torch.random.fork_rng([where] if where.type == "cuda" else []):
+                if settings.steps == 0:
+                    known = (heads, settings, start, out, where, report, stopped)
+                    return processes.by_first(partial(_write_untrained, *known))
+                with processes.agreeing():
+                    study = prepare_study(heads, settings, start.per_order)
+                    study, start = matched(start, study, where)
                 folder = None if previews is None else Path(previews)
                 run = TrainingRun(
                     study, out, where, report, folder, start, began, processes, replaces
@@ -222,4 +242,117 @@ def _refuse_occupied(out: Path) -> None:
     if checkpoint_path(out).exists():
         raise UserError(
             "a run was stopped here", checkpoint_path(out), "out", either(Resume(), START_ANEW)
+        )
+
+
+# --- Without training -------------------------------------------------------------------------
+#
+# Statistics of a platform need no pairs: any people scanned on it will do. But differences between
+# two groups of people (age, illness, head motion) are then mistaken for differences between their
+# scanners.
+
+FEW = 5
+"""Number of people per platform below which statistics are reported as based on few people."""
+
+
+def _write_untrained(
+    dataset: TravellingHeads,
+    settings: TrainingSettings,
+    start: Start,
+    out: Path,
+    device: torch.device,
+    report: EventHandler,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Write a model with a start's weights and a dataset's statistics.
+
+    Parameters
+    ----------
+    dataset
+        People scanned on any of the platforms; nobody need be scanned on two.
+    settings, start
+        Result of `read_start`.
+    device
+        Device for testing it on those who were scanned on both input and target.
+    stop_requested
+        Polled before every scan and before the file is written.
+
+    Returns
+    -------
+    `out`; None if it was stopped, which leaves nothing, as starting again takes little time.
+
+    Raises
+    ------
+    UserError
+        When there is nothing to start from, nobody was scanned on a platform, or it is not known
+        what a target begins as.
+
+    Warns
+    -----
+    StartDoubt
+        When statistics are based on few people, or on different people for input and target.
+    """
+    if start.loaded is None:
+        problem = "must be at least 1, as there is no model to start from"
+        raise UserError(problem, field="steps", remedy=Give("start_from", "a model"))
+    try:
+        study = prepare_study(dataset, settings, start.per_order, False, stop_requested)
+    except Cancelled:
+        _tell_stopped(out, report)
+        return None
+    study, start = matched(start, study, device)
+    for target in study.scales:
+        if target not in start.platforms:
+            problem = f"has no network that {target} can begin as, and no step is trained"
+            remedy = Choose("targets", tuple(start.platforms))
+            raise UserError(problem, start.name, "targets", remedy)
+    doubts = tuple(_doubts(study))
+    for words in doubts:
+        warnings.warn(words, StartDoubt, stacklevel=3)
+    start = replace(start, doubts=start.doubts + doubts)
+    networks = TrainedNetworks(study.settings, study.scales, study.standardisation, start)
+    finished = networks.to(device).finished()
+    report(started(study, networks, start, device, phases=[], steps=0, resumed_at=0))
+    paired = {target: network for target, network in finished.items() if study.paired(target)}
+    report(started_from(start, study, paired, device))
+    phase = phase_name(study.settings.kind, *study.scales)
+    errors = {
+        target: validate(study, network, device)[target].error
+        for target, network in finished.items()
+        if study.judged(target)
+    }
+    if errors:
+        report(Validated(phase, 0, 0, 0.0, errors))
+    if stop_requested():
+        _tell_stopped(out, report)
+        return None
+    run = {
+        "held_out_sh_mse": {phase: errors} if errors else {},
+        "statistics": {platform: len(those) for platform, those in study.scanned.items()},
+        "steps": 0,
+        "seconds": 0.0,
+        "device": str(device),
+        "start": start.ancestry(),
+    }
+    save_model(out, finished_model(study, finished, run))
+    report(Finished(str(out), 0.0, errors))
+    return out
+
+
+def _tell_stopped(out: Path, report: EventHandler) -> None:
+    """Report that it was stopped; resuming starts again."""
+    report(Stopped(0, str(checkpoint_path(out))))
+
+
+def _doubts(study: Study) -> Iterator[str]:
+    """Yield doubts about the people whose statistics are used."""
+    scanned, source = study.scanned, study.settings.input
+    few = [f"{platform} {len(those)}" for platform, those in scanned.items() if len(those) < FEW]
+    if few:
+        yield f"statistics come from few people ({', '.join(few)})"
+    others = [each for each, those in scanned.items() if set(those) != set(scanned[source])]
+    if others:
+        yield (
+            f"different people were scanned on {source} and {', '.join(others)}: differences "
+            "between people count as scanner effects"
         )
