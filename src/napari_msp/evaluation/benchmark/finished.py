@@ -280,7 +280,7 @@ class FinishedOnTarget:
         truth: Maps,
         b: float,
         others: Mapping[str, Maps],
-        given: SHImage | None = None,
+        given: SHImage,
     ) -> dict[str, Maps]:
         """Open a subject's images of one shell.
 
@@ -291,7 +291,7 @@ class FinishedOnTarget:
         others
             Other rows' predictions, by row.
         given
-            Input image, unless it is a row.
+            Input image.
         """
         found: dict[str, Maps] = {}
         compared: dict[str, Comparison] = {}
@@ -345,7 +345,7 @@ class FinishedOnTarget:
         compared: Mapping[str, Comparison],
         others: Mapping[str, Maps],
         truth: SHImage,
-        given: SHImage | None,
+        given: SHImage,
     ) -> Iterator[tuple[str, str]]:
         """Yield notes on predictions that equal another image, or lack voxels that others have.
 
@@ -363,7 +363,7 @@ class FinishedOnTarget:
         )
         of_target, of_input = f"the scan on {self._target}", "the input"
         seen = {of_target: truth, **known}
-        if given is not None and given.lattice.matches(truth.lattice):
+        if given.lattice.matches(truth.lattice):
             seen[of_input] = given
         unpredicted = {of_target, of_input, f'the row "{BEFORE}"'}
         for name, each in compared.items():

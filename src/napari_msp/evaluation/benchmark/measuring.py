@@ -57,7 +57,6 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
 )
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
-from napari_msp.evaluation.proof.pages import BEFORE
 from napari_msp.evaluation.proof.values import InRegions
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
@@ -198,23 +197,20 @@ class Measurement:
                 truths = head.truths(b, responses.get(b), regional)
                 truth = truths["scan"].mapped
                 lattice = truth.image.lattice
-                predicted = head.predictions(b, fitted[b], lattice)
+                source, predicted = head.given(b), head.predictions(b, fitted[b], lattice)
                 if not self.repeated:
                     if shell == next(iter(plan.shells)):
-                        source = head.given(b)
                         apart = find_displacement(source, truth.image)
                         if apart is not None:
                             beside[subject] = apart, source.lattice
                     if plan.asked.biology:
                         effects += self._effects(head, fitted[b], predicted, truths, shell)
-                    asked = BEFORE in predicted or not finished
-                    given = None if asked else head.given(b)
-                    predicted |= elsewhere.images(subject, truth, b, predicted, given)
+                    predicted |= elsewhere.images(subject, truth, b, predicted, source)
                     maps_alone = elsewhere.maps(subject, lattice)
                     if "noise-free" in truths:
                         predicted[FLOOR] = truths["noise-free"].mapped
                 if regional is not None:
-                    regional.add(subject, shell, b, truths["scan"], predicted, maps_alone)
+                    regional.add(subject, shell, b, truths["scan"], source, predicted, maps_alone)
                 for method, reference, row, patch in self._measured(predicted, truths):
                     where = (method, self.target, dataset.root.name, self.round.seed, subject)
                     rows += [

@@ -266,17 +266,13 @@ class TrainingList:
 
     def _untrained(self, targets: tuple[str, ...]) -> Training:
         """Return the training that keeps the base's weights; nothing to validate."""
-        subjects = self.round.subjects.training
         settings = TrainingSettings(
             kind=MULTI_STAGE,
-            input=self.plan.input,
             targets=targets,
-            b_value=self.plan.b_value,
-            b0_threshold=self.plan.asked.b0_threshold,
-            run=self.plan.asked.run,
-            subjects=subjects,
+            subjects=self.round.subjects.training,
             start_from=BASE,
             steps=0,
+            **self._scans,
         )
         return self._named(key_of(STATISTICS_ONLY), settings)
 
@@ -332,11 +328,7 @@ class TrainingList:
         settings = TrainingSettings(
             kind=kind,
             preset="fast",
-            input=self.plan.input,
             targets=targets,
-            b_value=self.plan.b_value,
-            b0_threshold=self.plan.asked.b0_threshold,
-            run=self.plan.asked.run,
             subjects=(*subjects.training, *subjects.validation),
             validation=subjects.validation,
             patience=budget.patience if subjects.validation else None,
@@ -351,9 +343,17 @@ class TrainingList:
             augmentation="symmetries" if budget.augment else "none",
             first_stage=first_stage or {},
             seed=self.round.seed if seed is None else seed,
+            **self._scans,
             **(form if kind == MULTI_STAGE else {}),
         )
         return self._named(what, settings)
+
+    @property
+    def _scans(self) -> dict[str, Any]:
+        """Settings that say which scans are learned from, the same for all."""
+        plan, asked = self.plan, self.plan.asked
+        about = {"b0_threshold": asked.b0_threshold, "run": asked.run}
+        return {"input": plan.input, "b_value": plan.b_value, **about}
 
     def _named(self, what: str, settings: TrainingSettings) -> Training:
         folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")

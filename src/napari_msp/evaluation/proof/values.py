@@ -304,14 +304,12 @@ class InRegions:
         shell: int | None,
         b: float,
         truth: Truth,
+        given: SHImage,
         predicted: Mapping[str, Maps],
         maps_alone: MapsByRow,
     ) -> None:
-        """Measure a predicted subject, with rows of no harmonization and of the best possible."""
-        before = predicted.get(BEFORE)
-        if before is None:
-            source = _fitted(self._dataset.acquisition(subject, self._plan.input), b)
-            before = Maps(on_lattice(source, truth.image.lattice))
+        """Measure a predicted subject, with rows of the input as given and of the best possible."""
+        before = predicted.get(BEFORE) or Maps(on_lattice(given, truth.image.lattice))
         images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
         repeat = self._of_repeat(subject, lambda scan: Maps(_fitted(scan, b)))
         if repeat is not None:
