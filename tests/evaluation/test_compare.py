@@ -230,7 +230,9 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
 def test_b_values_within_five_percent_are_one(images, paths, tmp_path):
     write_sh(paths["msp"], replace(images["msp"], b_value=1150.0))
     compare(paths["truth"], {"MSP": paths["msp"]}, tmp_path / "out")
-    assert (tmp_path / "out" / "metrics.json").exists()
+    notes = json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"]
+    [said] = [note for note in notes if "b = " in note]
+    assert said.startswith("MSP has b = 1150 s/mm², the ground truth 1200: this alone changes S/S0")
 
 
 def test_a_bad_slice_or_no_prediction_leaves_nothing(paths, tmp_path):

@@ -159,6 +159,11 @@ def test_of_several_shells_the_lowest_is_measured_that_all_have(tmp_path, labels
     alone = measure_regions({"made": made, "all": truth}, labels, maps=("direction_average",))
     assert alone.notes == ["measured at b = 2000 s/mm², the lowest that all have"]
     assert alone.tables["all", title].rows[0].mean == true
+    near = replace(made, b_value=2060.0)
+    for given, true_scan in (({"near": near}, truth), ({"all": truth, "near": near}, None)):
+        said = measure_regions(given, labels, true_scan, ("fa",)).notes[-1]
+        assert "near has b = 2060 s/mm²" in said
+        assert said.endswith("2000: this alone changes S/S0 by about 5 % in tissue")
     odd = replace(made, b_value=3000.0)
     (said,) = measure_regions({"odd": odd, "all": truth}, labels, maps=("fa",)).notes
     assert said.endswith("their numbers do not compare: odd b = 3000 and all b = 1000")

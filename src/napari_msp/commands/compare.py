@@ -97,7 +97,7 @@ def run(options: Namespace, console: Console) -> int:
     found = list(result.values()) if isinstance(result, CompareResults) else [result]
     for one in found:
         compared = one.comparison
-        doubts = [*compared.left_out, *doubts_of_truth(one.truth, compared)]
+        doubts = [*compared.doubts, *doubts_of_truth(one.truth, compared)]
         said.update(dict.fromkeys([*compared.interpolated, *doubts]))
     said.update(dict.fromkeys(found[0].comparison.misplaced))
     for each in said:

@@ -313,7 +313,7 @@ def _compare(
     metrics, tests, before, said = _measure(comparison, reference, scan, more_maps)
     notes = [
         *comparison.interpolated,
-        *comparison.left_out,
+        *comparison.doubts,
         *doubts_of_truth(true, comparison),
         *_notes(reference, sources, scan),
         *left_out,

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_msp.alignment.registration import SURE, find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.contradictions import NOTABLE_B_VALUE, in_tissue
 from napari_msp.data.gradients import same_shell
 from napari_msp.data.lattice import (
     Lattice,
@@ -163,6 +164,14 @@ class Comparison:
                 share = f"{lost:,} of {there:,} voxels ({100 * lost / there:.0f} %)"
                 found.append(f"{name} has no brain in {share} of the others: they count for none")
         return found
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the numbers may mislead, in words: voxels left out, and b-values that differ."""
+        truth = {} if self.truth is None else {"the ground truth": self.truth}
+        images = {**truth, **self.predictions}
+        b_values = {name: each.image.b_value for name, each in images.items()}
+        return [*self.left_out, *b_values_apart(b_values)]
 
     @cached_property
     def misplaced(self) -> list[str]:
@@ -396,6 +405,18 @@ def check_one_head(reference: Scan, other: Scan) -> None:
         called(other),
         remedy=Advice("give images of one head"),
     )
+
+
+def b_values_apart(b_values: Mapping[str, float | None]) -> list[str]:
+    """Return, in words, which images of one shell have another b-value than the first one."""
+    known = {name: each for name, each in b_values.items() if each is not None}
+    first = next(iter(known), "")
+    return [
+        f"{name} has b = {known[name]:.0f} s/mm², {first} {known[first]:.0f}: this alone changes "
+        f"S/S0 by about {in_tissue(known[name] - known[first])}"
+        for name in known
+        if abs(known[name] / known[first] - 1) > NOTABLE_B_VALUE
+    ]
 
 
 def same_b_value(first: Scan, second: Scan) -> bool:

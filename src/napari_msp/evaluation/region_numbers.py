@@ -15,7 +15,7 @@ from napari_msp.data.companions import is_scan
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.finished_maps import FinishedMap, finished_map
-from napari_msp.evaluation.line_up import line_scans_up, split_by_shell
+from napari_msp.evaluation.line_up import b_values_apart, line_scans_up, split_by_shell
 from napari_msp.evaluation.regions import (
     CUT,
     Regions,
@@ -412,13 +412,13 @@ def _scan_or_map(
 def _at_one_shell(
     scans: Mapping[str, Scan], *, compared: bool
 ) -> tuple[Mapping[str, Scan], list[str]]:
-    """Return scans of the lowest shell that all have, and a note on which that is.
+    """Return scans of the lowest shell that all have, and notes on which that is.
 
     Without such a shell, and if they are not compared with a truth, each has its own lowest one.
     """
     several = any(len(each.shells) > 1 for each in scans.values())
     if not several and (compared or len(scans) < 2):
-        return scans, []
+        return scans, b_values_apart({name: each.b_value for name, each in scans.items()})
     try:
         shared, _ = split_by_shell(None, scans)
     except UserError:
@@ -430,7 +430,8 @@ def _at_one_shell(
         return own, [said] * (len(known) > 1)
     shell, lowest = next(iter(shared.items()))
     said = f"measured at b = {shell} s/mm², the lowest that all have"
-    return lowest.predictions, [said] * several
+    apart = b_values_apart({name: each.b_value for name, each in lowest.predictions.items()})
+    return lowest.predictions, [*[said] * several, *apart]
 
 
 def _of_scans(

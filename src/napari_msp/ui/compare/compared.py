@@ -151,7 +151,7 @@ class Compared:
                 of.setdefault(words, []).append(name)
         found += [f"{', '.join(names)}: {words}" for words, names in of.items()]
         doubts = doubts_of_truth(self.truth, self.comparison)
-        return [*doubts, *self.comparison.left_out, *self.misplaced, *found]
+        return [*doubts, *self.comparison.doubts, *self.misplaced, *found]
 
     @property
     def input_b_value(self) -> str:
