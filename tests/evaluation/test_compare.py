@@ -58,6 +58,8 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
     result = compared.to_json()
     assert names(tmp_path / "out") == {"figure3.png", "metrics.json", "numbers.csv"}
     assert (tmp_path / "out" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    small_print = " ".join(text.get_text() for text in compared.figure.texts)
+    assert "MSP was interpolated linearly" in small_print
     written = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(result))
 

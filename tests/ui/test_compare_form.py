@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
-from napari_msp.ui.compare.form import CompareForm
+from napari_msp.ui.compare.form import SIGNED, CompareForm
 from napari_msp.ui.widgets.form import CheckList
 
 TRUTHS = ("sub-01 ge_st", "sub-01 prisma_st (on disk)")
@@ -42,6 +42,15 @@ def test_what_is_chosen_can_be_read(offered):
     assert offered.scan == TRUTHS[0]
     offered.choose_truth("gone")
     assert offered.truth == ""
+
+
+def test_what_has_no_sign_is_said_to_be_squared(offered):
+    offered.maps.setCurrentText("colour FA")
+    assert offered.rows.said("errors") == ""
+    offered.errors.setCurrentText(SIGNED)
+    assert "squared error is shown" in offered.rows.said("errors")
+    offered.maps.setCurrentText("FA")
+    assert offered.rows.said("errors") == ""
 
 
 def test_a_choice_that_the_picture_is_not_of_is_marked(offered):

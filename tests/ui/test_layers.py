@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.figures.paper import SIGNED
 from napari_msp.inference.prediction import Prediction
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
@@ -16,6 +19,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import (
     KEY,
+    LOOKS,
     Shown,
     map_layer,
     named_apart,
@@ -25,6 +29,7 @@ from napari_msp.ui.layers import (
     titled,
 )
 from napari_msp.ui.viewer_axes import corner, from_shown, stored_index, to_shown
+from napari_msp.ui.widgets.colours import PINK
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def test_scans_of_one_name_are_told_apart_everywhere(record):
     assert named[1]["name"] == "sub-01 ge_st (2) · b0"
     assert list(titled([second])) == ["sub-01 ge_st (2)"]  # whatever became of the first
     made = Prediction(
-        given_sh=second.image,
+        given_sh=second.sh,
         given_subject="sub-01",
         provenance=Provenance(target="prisma_st", input="ge_st", title="MSP"),
         target="prisma_st",
@@ -157,3 +162,10 @@ def test_a_file_that_was_opened_twice_is_one_scan(scan, tmp_path):
     assert showing(layers, again) is layers[0]
     assert showing(layers[2:], again) is None  # with another mask
     assert showing(layers, ((), {"metadata": {KEY: Shown(second, "FA")}}, "image")) is None
+
+
+def test_no_map_has_the_colour_of_crosshairs():
+    names = {name for name, _ in LOOKS.values()}
+    maps = [colormaps[name] for name in names] + [SIGNED]
+    colours = np.concatenate([each(np.linspace(0, 1, 64))[:, :3] for each in maps])
+    assert np.linalg.norm(colours - to_rgb(PINK), axis=1).min() > 0.3

@@ -198,11 +198,7 @@ def _voxel_sizes(own: ScanHeader, other: ScanHeader) -> Difference | None:
     one, two = own.lattice.canonical, other.lattice.canonical
     if one.has_voxels_of(two.voxel_sizes):
         return None
-    return f"voxels of {_edges(one)}", _edges(two), ", and a network needs one size"
-
-
-def _edges(lattice: Lattice) -> str:
-    return f"{lattice.voxel_sizes.mean():.2f} mm" if lattice.isotropic else lattice.edges
+    return f"voxels of {one.size_in_words}", two.size_in_words, ", and a network needs one size"
 
 
 def _b_values(own: ScanHeader, other: ScanHeader) -> Difference | None:

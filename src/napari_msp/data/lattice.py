@@ -103,6 +103,11 @@ class Lattice:
         """Voxel sizes as text, such as "2.00 × 2.00 × 4.00 mm"."""
         return " × ".join(f"{size:.2f}" for size in self.voxel_sizes) + " mm"
 
+    @property
+    def size_in_words(self) -> str:
+        """One edge of cubes, such as "2.40 mm"; else all edges."""
+        return f"{self.voxel_sizes.mean():.2f} mm" if self.isotropic else self.edges
+
     @cached_property
     def canonical(self) -> "Lattice":
         """The same voxels in closest-canonical (RAS) order, the order in which networks see images.

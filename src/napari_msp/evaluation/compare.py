@@ -336,6 +336,7 @@ def _compare(
             axis=axis,
             slice_index=slice_index,
             disagreement=doubt_maps(sources, comparison, "disagreement") if true is None else None,
+            caption=" · ".join(comparison.interpolated),
         ),
     )
 

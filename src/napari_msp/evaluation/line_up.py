@@ -85,7 +85,7 @@ def placement(source: Lattice, target: Lattice) -> str:
         return AS_STORED
     if source.canonical.matches(target.canonical):
         return REORDERED
-    sizes = source.edges, target.edges
+    sizes = source.size_in_words, target.size_in_words
     if sizes[0] == sizes[1]:
         return f"interpolated linearly, as {_what_differs(source, target)} (both {sizes[0]})"
     return f"interpolated linearly from {sizes[0]} to {sizes[1]}"

@@ -20,6 +20,7 @@ from napari_msp.errors import UserError, stop_if
 from napari_msp.inference.review_making import open_review_maps
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
+from napari_msp.signal.maps import DISAGREEMENT_COLOURS, ERROR_COLOURS
 
 PIXEL = 2.0
 """Size of a picture's pixel in mm (our choice): about a voxel of most scans."""
@@ -40,7 +41,7 @@ BRIGHTEST = 99.5
 BRIGHTEST_ERROR = 99.0
 """The same for the uncertainty of a prediction, over predictions of one kind."""
 
-COLOURS = {"expected error": "inferno", "disagreement": "viridis"}
+COLOURS = {"expected error": ERROR_COLOURS, "disagreement": DISAGREEMENT_COLOURS}
 """Colour maps, the same as in the window."""
 
 

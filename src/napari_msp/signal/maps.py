@@ -39,6 +39,10 @@ SIGNAL, SH_SERIES = "signal", "SH series"
 TENSOR_DIRECTIONS = 60
 """Directions at which an SH series is sampled for its tensor (our choice: over twice 28)."""
 
+ERROR_COLOURS, DISAGREEMENT_COLOURS = "inferno", "viridis"
+"""Colour maps of squared errors, measured or expected, and of disagreement, in window and figures
+alike: dark at 0, even in brightness, and so readable without colour vision."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorMaps:

@@ -33,6 +33,7 @@ from napari_msp.ui.grid_fit import (
     LEGEND_SIZE,
     bar_ends,
     extent_of,
+    fitting,
     shown_name,
 )
 from napari_msp.ui.layers import is_ours
@@ -48,7 +49,7 @@ from napari_msp.ui.orientation_letters import (
     words_on,
 )
 from napari_msp.ui.shared import OfViewer
-from napari_msp.ui.widgets.colours import SKY_BLUE
+from napari_msp.ui.widgets.colours import PINK
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 Colour = tuple[float, ...]
 
 
-CROSSHAIR: Colour = (*map(float, Color(SKY_BLUE).rgb), 0.9)
+CROSSHAIR: Colour = (*map(float, Color(PINK).rgb), 0.9)
 
 PADDING = 4
 """Canvas pixels of a box beside its text, both sides together."""
@@ -254,7 +255,7 @@ class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         self._rim = Line(corners, width=1)
         self._ends = [Text(font_info=font_info, anchor_x=side) for side in ("left", "right")]
         for end, x in zip(self._ends, (0, wide), strict=True):
-            end.pos, end.font_size = (x, high + BAR_LINE / 2), BAR_NUMBERS
+            end.pos = x, high + BAR_LINE / 2
         node = Compound([self._colours, self._rim, *self._ends])
         super().__init__(node=node, font_info=font_info, **options)
         self.x_size, self.y_size = wide, high + BAR_LINE
@@ -278,8 +279,9 @@ class ColourBarDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         self._rim.set_data(color=ink)
         least, most = layer.contrast_limits
         texts = bar_ends(least, most, self.overlay.unit)
+        size = fitting(["  ".join(texts)], wide, BAR_NUMBERS)
         for end, text in zip(self._ends, texts, strict=True):
-            end.text, end.color = text, ink
+            end.text, end.color, end.font_size = text, ink, size
 
 
 class SlicePicture(SceneOverlay):

@@ -402,13 +402,11 @@ def extent_of(text: str, size: float) -> tuple[float, float]:
 
 
 def bar_ends(low: float, high: float, unit: str) -> tuple[str, str]:
-    """Return the labels at a colour bar's ends; with 0 in its middle there is room for one number.
+    """Return the labels at a colour bar's ends.
 
     >>> bar_ends(0, 0.0015, "SH units²"), bar_ends(-0.0074, 0.0074, "SH units")
-    (('0', '150 × 10⁻⁵'), ('−', '+0.0074'))
+    (('0', '150 × 10⁻⁵'), ('−0.0074', '0.0074'))
     """
-    if low == -high:
-        return "−", f"+{rounded(high, unit)}"
     return rounded(low, unit).replace("-", "−"), rounded(high, unit)
 
 

@@ -20,7 +20,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.formatting import numbered
 from napari_msp.inference.prediction import Prediction
 from napari_msp.scan import Scan
-from napari_msp.signal.maps import MAPS
+from napari_msp.signal.maps import DISAGREEMENT_COLOURS, ERROR_COLOURS, MAPS
 from napari_msp.ui.reading import abandonable
 from napari_msp.ui.viewer_axes import AXES, corner, sizes_shown, to_shown
 
@@ -39,8 +39,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
 
 Look = tuple[str, tuple[float, float]]
-"""A napari colormap, even in brightness and so readable without colour vision, and the percentiles
-of the in-mask values that become the contrast limits."""
+"""A napari colormap, and the percentiles of the in-mask values that become the contrast limits."""
 
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
 """Sky blue: visible on grey and among the colours of colour FA, also without colour vision."""
@@ -50,7 +49,7 @@ MAP_TITLES = tuple(each.title for each in MAPS.values())
 FIRST_MAPS = tuple(MAPS[name].title for name in ("sh_average", "colour_fa"))
 """Titles of the maps that are shown unless others are chosen."""
 
-ERROR, DOUBT = ("inferno", (0, 98)), ("viridis", (0, 98))
+ERROR, DOUBT = (ERROR_COLOURS, (0, 98)), (DISAGREEMENT_COLOURS, (0, 98))
 
 LOOKS: Mapping[str, Look] = {
     **{each.title: ("gray", (1, 99)) for each in MAPS.values()},
@@ -59,8 +58,8 @@ LOOKS: Mapping[str, Look] = {
     "SH MSE": ERROR,
     "disagreement": DOUBT,
     "disagreement of order 0": DOUBT,
-    "expected SH MSE": DOUBT,
-    "expected error": DOUBT,
+    "expected SH MSE": ERROR,
+    "expected error": ERROR,
 }
 """Looks by quantity; maps in colours have their own colours."""
 

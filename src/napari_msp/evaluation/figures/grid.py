@@ -19,7 +19,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.evaluation.line_up import Comparison
-from napari_msp.signal.maps import MAPS, Map, Maps
+from napari_msp.signal.maps import DISAGREEMENT_COLOURS, ERROR_COLOURS, MAPS, Map, Maps
 
 WINDOW = (1.0, 99.0)
 """In-mask percentiles of truth that become black and white (our choice)."""
@@ -44,9 +44,12 @@ DISAGREEMENT: Kind = "disagreement"
 DOUBT_UNITS: Mapping[str, str] = {EXPECTED: "SH units²", DISAGREEMENT: "SH units"}
 """Units of the maps shown where there is no truth."""
 
-MAP_COLOURS: Mapping[str, str] = {"error": "inferno", EXPECTED: "inferno", DISAGREEMENT: "viridis"}
-"""Colour maps of errors and doubts: dark at 0, perceptually even, readable without colour vision;
-another one for what is no squared error."""
+MAP_COLOURS: Mapping[str, str] = {
+    "error": ERROR_COLOURS,
+    EXPECTED: ERROR_COLOURS,
+    DISAGREEMENT: DISAGREEMENT_COLOURS,
+}
+"""Colour maps of errors and doubts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,10 @@ place, and a last block shows the disagreement of a model's branches, if it is k
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_lowercase
+from textwrap import wrap
 
 import numpy as np
 from matplotlib import colormaps
@@ -51,7 +52,7 @@ BAR_LABELS = {"MSE": "squared error"}
 SIGNED = LinearSegmentedColormap.from_list("blue-orange", SIGNED_COLOURS)
 
 LONGEST_TITLE = 26
-"""Number of characters that fit above a panel."""
+"""Number of characters that fit into a line above a panel."""
 
 
 def figure3(
@@ -168,13 +169,10 @@ def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
     panels: list[Panel | None] = [None]
     for cell in shown.maps[1:]:
         if cell.kind == "none":
-            panels.append(Panel(cell.name, f"{_short(cell.name)}\nno map", None))
+            panels.append(Panel(cell.name, f"{_in_lines(cell.name)}\nno map", None))
         else:
-            title = f"{_short(cell.name)}\n{power.text(cell)}"
-            brain = replace(
-                cell, values=np.where(cell.shown, cell.values, np.nan)
-            )  # else not black
-            panels.append(_map(brain, title, scale, power, view))
+            title = f"{_in_lines(cell.name)}\n{power.text(cell)}"
+            panels.append(_map(cell, title, scale, power, view))
     return Row("map", panels[_first_column(shown) :], scale)
 
 
@@ -187,7 +185,7 @@ def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
     if cell.kind == "none":
         return None
     shades = shown.shades(view.cut(cell.values), view.cut(cell.shown))
-    return Panel(cell.name, _short(cell.name), shades)
+    return Panel(cell.name, _in_lines(cell.name), shades)
 
 
 def _title(shown: Map) -> str:
@@ -196,7 +194,8 @@ def _title(shown: Map) -> str:
 
 
 def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> Panel:
-    return Panel(cell.name, title, view.cut(cell.values) / power.unit, scale)
+    values = np.where(view.cut(cell.shown), view.cut(cell.values) / power.unit, np.nan)
+    return Panel(cell.name, title, values, scale)
 
 
 @dataclass(frozen=True)
@@ -234,12 +233,9 @@ class _Power:
         return Scale(0, shown.limit / self.unit, colours, label, "max")
 
 
-def _short(name: str) -> str:
-    """Shorten a name in its middle to fit above a panel."""
-    if len(name) > LONGEST_TITLE:
-        kept = LONGEST_TITLE - 1
-        return f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}"
-    return name
+def _in_lines(name: str) -> str:
+    """Break a name into lines that fit above a panel."""
+    return "\n".join(wrap(name, LONGEST_TITLE))
 
 
 # --- Figure 2 --------------------------------------------------------------------------------

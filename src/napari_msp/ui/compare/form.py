@@ -68,6 +68,7 @@ ERRORS = (
     "<p>The squared error says how far a prediction is from the truth, the signed difference also "
     "to which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
 )
+NO_SIGN = "Colours have no sign: the squared error is shown."
 KEYS = "Hold G: truth, H: input. Q: glyphs."
 NO_GLYPHS = "none"
 GLYPHS = (
@@ -260,6 +261,8 @@ class CompareForm(QWidget):
         elif self.truth in chosen:
             note = f"{self.truth} is compared with itself."
         self.rows.say("predictions", problem, note)
+        no_sign = self.signed and MAPS[self.map_name].coloured
+        self.rows.say("errors", note=NO_SIGN if no_sign else "")
         self.show_button.setEnabled(bool(chosen) and not problem)
         another = self._drawn is not None and self._drawn != self.asked
         self.show_button.setText(ANOTHER if another else SHOW)
@@ -270,7 +273,8 @@ class CompareForm(QWidget):
     def _connect(self) -> None:
         self.predictions_list.changed.connect(self._check)
         self.truths.currentIndexChanged.connect(self._check)
-        self.scans.currentIndexChanged.connect(self._check)
+        for each in (self.scans, self.maps, self.errors):
+            each.currentIndexChanged.connect(self._check)
         self.what.toggled.connect(self._fold)
         self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)

@@ -26,7 +26,7 @@ from napari_msp.ui.viewer_axes import (
     sizes_shown,
     to_shown,
 )
-from napari_msp.ui.widgets.colours import SKY_BLUE, resized
+from napari_msp.ui.widgets.colours import PINK, resized
 from napari_msp.ui.widgets.form import fit_into_form, offer, stacked
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ MARGIN = 13
 GAP = 4
 """Pixels around the crosshair's point that stay free."""
 
-LINE = QColor(SKY_BLUE)
+LINE = QColor(PINK)
 
 
 class TriplanarTab(QWidget):

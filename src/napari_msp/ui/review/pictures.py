@@ -327,16 +327,8 @@ def _doubt(maps: ReviewMaps) -> Picture:
     inside = np.full(mask.shape, np.nan, dtype=np.float32)
     if values is not None:
         np.copyto(inside, values, where=mask)
-    colormap = LOOKS["disagreement"][0]
-    data = lattice_layer(
-        "",
-        named,
-        inside,
-        lattice,
-        mask,
-        limits=(0, 1),
-        colormap=colormap,
-    )
+    colormap = LOOKS[named][0]
+    data = lattice_layer("", named, inside, lattice, mask, limits=(0, 1), colormap=colormap)
     return Picture("doubt", named, data, missing)
 
 

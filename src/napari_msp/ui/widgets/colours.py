@@ -13,7 +13,10 @@ from qtpy.QtGui import QColor, QFont, QFontInfo, QPainter, QPalette, QPen
 from qtpy.QtWidgets import QWidget
 
 SKY_BLUE = "#56b4e9"
-"""Colour of crosshairs: visible on grey and on every colormap here, also without colour vision."""
+"""Visible on grey, and in either theme, also without colour vision."""
+
+PINK = "#ff8fd0"
+"""Colour of crosshairs: no map has it."""
 
 
 @dataclass(frozen=True)
