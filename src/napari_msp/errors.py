@@ -7,7 +7,6 @@ command line turns them into options, the window into labels and buttons, see `W
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -379,30 +378,6 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problem, self.subject, self.field, self.remedy)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for another process."""
-        return {
-            "kind": type(self).__name__,
-            "problem": self.problem,
-            "subject": self.subject,
-            "field": self.field,
-            "remedy": _remedy_to_json(self.remedy),
-        }
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> UserError:
-        """Read the result of `to_json`."""
-        try:
-            kind = FAMILY[content["kind"]]
-            problem, subject, field = (content[name] for name in ("problem", "subject", "field"))
-            if not isinstance(problem, str) or not all(
-                each is None or isinstance(each, str) for each in (subject, field)
-            ):
-                raise ValueError("an error's texts must be texts")
-            return kind(problem, subject, field, _remedy_from_json(content["remedy"]))
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"no error of this package: {error}") from error
-
 
 class OutOfMemory(UserError):
     """The machine or its GPU has too little memory."""
@@ -458,8 +433,10 @@ class Doubt(UserWarning):
         return type(self), (self.words, self.subject, self.field)
 
     def __eq__(self, other: object) -> bool:
-        """Compare words and subject, as files keep no kinds."""
-        return isinstance(other, Doubt) and vars(self) == vars(other)
+        """Compare words and subject, as files keep neither kinds nor fields."""
+        if not isinstance(other, Doubt):
+            return False
+        return (self.words, self.subject) == (other.words, other.subject)
 
     def __hash__(self) -> int:
         return hash((self.words, self.subject))
@@ -474,7 +451,14 @@ class Cancelled(Exception):
     """The caller asked a running job to stop."""
 
 
-def stop_if(cancelled: Callable[[], bool] | None) -> None:
+Poll = Callable[[], bool]
+"""Function that a running job calls often; it returns whether the job should stop."""
+
+Progress = Callable[[str, int, int], None]
+"""Function that a running job calls with what it has done, how many are done, and their total."""
+
+
+def stop_if(cancelled: Poll | None) -> None:
     """Raise `Cancelled` if the caller wants the job to stop; with None, never."""
     if cancelled is not None and cancelled():
         raise Cancelled
@@ -491,29 +475,3 @@ def _through(parameter: str, words: Words) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
-
-
-def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
-    if remedy is None:
-        return None
-    values = dict(vars(remedy))
-    if isinstance(remedy, Either | All):
-        values["remedies"] = [_remedy_to_json(each) for each in remedy.remedies]
-    return {"kind": type(remedy).__name__, **values}
-
-
-def _remedy_from_json(content: dict[str, Any] | None) -> Remedy | None:
-    from pydantic import TypeAdapter
-
-    if content is None:
-        return None
-    values = dict(content)
-    kind = REMEDIES[values.pop("kind")]
-    if issubclass(kind, Either | All):
-        remedies = [_remedy_from_json(each) for each in values.pop("remedies")]
-        return kind(tuple(each for each in remedies if each is not None), **values)
-    fields = {each.name for each in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - fields):
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
-    remedy: Remedy = TypeAdapter(kind).validate_python(values)
-    return remedy

@@ -1,17 +1,23 @@
-"""Errors of torch, of pydantic and of the system, translated into errors of this package."""
+"""Errors of torch, of pydantic, of the system and of other processes as errors of this package."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_msp.errors import (
+    FAMILY,
+    REMEDIES,
     Advice,
+    All,
     Change,
     ComputeOnCPU,
     DeviceLost,
+    Either,
     OutOfMemory,
+    Remedy,
     Unexpected,
     UserError,
     either,
@@ -151,3 +157,63 @@ LONGEST_REASON = 300
 def shortened(text: str) -> str:
     """Shorten a text to fit a message."""
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+
+
+# --- Errors of another process ------------------------------------------------------------------
+
+
+def error_to_json(error: UserError) -> dict[str, Any]:
+    """Return an error as plain values for another process."""
+    return {
+        "kind": type(error).__name__,
+        "problem": error.problem,
+        "subject": error.subject,
+        "field": error.field,
+        "remedy": _remedy_to_json(error.remedy),
+    }
+
+
+def error_from_json(content: dict[str, Any]) -> UserError:
+    """Read the result of `error_to_json`.
+
+    Raises
+    ------
+    ValueError
+        When it is not one.
+    """
+    try:
+        kind = FAMILY[content["kind"]]
+        problem, subject, field = (content[name] for name in ("problem", "subject", "field"))
+        if not isinstance(problem, str) or not all(
+            each is None or isinstance(each, str) for each in (subject, field)
+        ):
+            raise ValueError("an error's texts must be texts")
+        return kind(problem, subject, field, _remedy_from_json(content["remedy"]))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no error of this package: {error}") from error
+
+
+def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
+    if remedy is None:
+        return None
+    values = dict(vars(remedy))
+    if isinstance(remedy, Either | All):
+        values["remedies"] = [_remedy_to_json(each) for each in remedy.remedies]
+    return {"kind": type(remedy).__name__, **values}
+
+
+def _remedy_from_json(content: dict[str, Any] | None) -> Remedy | None:
+    from pydantic import TypeAdapter
+
+    if content is None:
+        return None
+    values = dict(content)
+    kind = REMEDIES[values.pop("kind")]
+    if issubclass(kind, Either | All):
+        remedies = [_remedy_from_json(each) for each in values.pop("remedies")]
+        return kind(tuple(each for each in remedies if each is not None), **values)
+    fields = {each.name for each in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - fields):
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
+    remedy: Remedy = TypeAdapter(kind).validate_python(values)
+    return remedy

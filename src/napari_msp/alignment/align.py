@@ -1,7 +1,7 @@
 """Align each subject's scans to the head on the input platform, as a new dataset."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -44,7 +44,16 @@ from napari_msp.data.dataset import (
 )
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, stop_if
+from napari_msp.errors import (
+    Advice,
+    Choose,
+    Overwrite,
+    Poll,
+    Progress,
+    Resample,
+    UserError,
+    stop_if,
+)
 from napari_msp.files import new_folder, refuse_occupied, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
@@ -87,8 +96,8 @@ def align(
     resample: bool = False,
     voxel_size: float | Auto | None = None,
     force: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
+    cancelled: Poll | None = None,
 ) -> Alignment:
     """Align each subject's scans to that subject's head on the input platform.
 

@@ -1,7 +1,7 @@
 """The check of a whole dataset: the order in which everything is examined."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from napari_msp.data.dataset import (
     input_platform,
     open_dataset,
 )
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Progress, UserError
 from napari_msp.files import files_under, refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.identity import copies
@@ -84,7 +84,7 @@ def check(
     alignment: bool = True,
     b0_threshold: float | None = None,
     corrected: str | Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckedDataset:
     """Look for everything wrong with a dataset or a scan, without stopping at the first finding.
 

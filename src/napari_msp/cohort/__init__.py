@@ -21,7 +21,6 @@ from napari_msp.bids import (
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
-    Poll,
     Task,
     harmonize_scan,
     has_predictions,
@@ -31,7 +30,7 @@ from napari_msp.cohort.table import CohortSummary, CohortTable, summarise_cohort
 from napari_msp.data import dataset
 from napari_msp.data.companions import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
-from napari_msp.errors import Advice, Change, Choose, UserError, stop_if
+from napari_msp.errors import Advice, Change, Choose, Poll, UserError, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings, several, with_settings
 from napari_msp.packaged import model_path

@@ -22,8 +22,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from napari_msp.cohort.jobs import CohortResult, Poll, Task, run_task
-from napari_msp.errors import Advice, Give, Install, UserError, either, stop_if
+from napari_msp.cohort.jobs import CohortResult, Task, run_task
+from napari_msp.errors import Advice, Give, Install, Poll, UserError, either, stop_if
 from napari_msp.foreign_errors import explain, shortened
 from napari_msp.formatting import counted
 from napari_msp.options import Options

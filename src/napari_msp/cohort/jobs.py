@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.bids import is_dwi, read_sidecar
-from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, UserError, Words, every
+from napari_msp.errors import PYTHON, Cancelled, Doubt, Overwrite, Poll, UserError, Words, every
 from napari_msp.files import sha256, version_of
 from napari_msp.foreign_errors import explain
 from napari_msp.image_files import ImageFile, changed_files, lost_files
 from napari_msp.options import Options
 from napari_msp.provenance import Provenance
-
-Poll = Callable[[], bool]
 
 Job = Callable[..., object]
 """Function that processes one scan, called like `harmonize_to_folder`, with (dwi, model, targets,

@@ -55,11 +55,9 @@ from napari_msp.data.source_tree import (
     images_of,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Doubt, Give, UserError
+from napari_msp.errors import Advice, Choose, Doubt, Give, Progress, UserError
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
-
-Progress = Callable[[str, int, int], None]
 
 README = """\
 Imported travelling heads

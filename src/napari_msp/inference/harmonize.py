@@ -1,7 +1,7 @@
 """Prediction, from a scan and a model, of the image that the target platform would have given."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack
@@ -17,14 +17,14 @@ from napari_msp.data.lattice import (
     resample_mask,
 )
 from napari_msp.device import choose_device, copied_to
-from napari_msp.errors import Doubt, stop_if
+from napari_msp.errors import Doubt, Poll, stop_if
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
     predict_on_grid,
 )
-from napari_msp.inference.tiling import Progress
+from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.networks.registry import title
@@ -53,8 +53,8 @@ def harmonize(
     target: str,
     *,
     options: Options | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
     **settings: Unpack[OptionSettings],
 ) -> Prediction:
     """Predict the image that the target platform would have given.
@@ -104,8 +104,8 @@ def predict_target(
     target: str,
     options: Options | None = None,
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
     **settings: Unpack[OptionSettings],
 ) -> Prediction:
     """Predict one target from an input that `prepare_input` made for the same model.
@@ -130,8 +130,8 @@ def predict_targets(
     targets: Sequence[str],
     options: Options | None = None,
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
     **settings: Unpack[OptionSettings],
 ) -> Iterator[Prediction]:
     """Predict several targets one by one; first stages that they share are run once.
@@ -175,7 +175,7 @@ def _stored(
     prepared: PreparedInput,
     target: str,
     result: GridPrediction,
-    cancelled: Callable[[], bool] | None,
+    cancelled: Poll | None,
 ) -> Prediction:
     """Bring all results back to the acquisition's stored order and scanner axes."""
     acquisition = prepared.acquisition
@@ -271,7 +271,7 @@ def _on_scan_lattice(
     prediction: Prediction,
     acquisition: Acquisition,
     scale: int,
-    cancelled: Callable[[], bool] | None,
+    cancelled: Poll | None,
 ) -> Prediction:
     """Interpolate a prediction of one shell from the model's cubes to the scan's own voxels.
 

@@ -27,7 +27,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradient_files import read_gradients, write_gradients
 from napari_msp.data.gradients import GradientTable, same_shell
 from napari_msp.data.nifti import write_nifti
-from napari_msp.errors import Advice, Choose, Overwrite, UserError
+from napari_msp.errors import Advice, Choose, Overwrite, Poll, UserError
 from napari_msp.files import refuse_unwritable_folder, sha256, staged_folder, write_json
 from napari_msp.identity import files_read, taught_by
 from napari_msp.image_files import (
@@ -51,7 +51,7 @@ from napari_msp.inference.review_making import (
     truth_of,
 )
 from napari_msp.inference.review_maps import is_review_map, sidecar_of, write_review_maps
-from napari_msp.inference.tiling import Progress
+from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.provenance import Provenance
@@ -74,8 +74,8 @@ def harmonize_to_folder(
     force: bool = False,
     describe: bool = True,
     review_maps: bool = True,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
     **settings: Unpack[OptionSettings],
 ) -> list[Path]:
     """Harmonize one scan and write DWI, SH image, first stage and uncertainty for each target.
@@ -316,7 +316,6 @@ def _staged(
             describe_derivative(stage, out, HARMONIZED, root, flat=True)
 
 
-Poll = Callable[[], bool]
 ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 

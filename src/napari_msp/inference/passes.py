@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.device import free_memory
-from napari_msp.errors import stop_if
+from napari_msp.errors import Poll, stop_if
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import ConnectionNetwork, Network, SharedMSP
 
@@ -22,7 +22,7 @@ PROBED_EDGE = 8
 
 
 @contextmanager
-def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator[None]:
+def polled(network: nn.Module, cancelled: Poll | None) -> Iterator[None]:
     """Poll `cancelled` before every convolution of `network` while the block runs.
 
     Convolutions with more than `LARGEST_CONVOLUTION` multiply-adds are computed a few output
@@ -79,7 +79,7 @@ def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) ->
 
 
 def _in_parts(
-    module: nn.Conv3d | nn.ConvTranspose3d, cancelled: Callable[[], bool]
+    module: nn.Conv3d | nn.ConvTranspose3d, cancelled: Poll
 ) -> Callable[[Tensor], Tensor]:
     whole: Callable[[Tensor], Tensor] = module.forward  # the class's, before it is hidden
 

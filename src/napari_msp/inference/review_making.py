@@ -5,7 +5,6 @@ Maps are made from memory during writing, or from files later; `review_maps` sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import DESCRIPTION, absolute
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError, stop_if
+from napari_msp.errors import Advice, Poll, UserError, stop_if
 from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
 from napari_msp.inference.review_maps import (
     MadeFrom,
@@ -39,7 +38,6 @@ from napari_msp.strict_json import read_json
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
 
-Poll = Callable[[], bool]
 
 MEASURES_FIELD = "Measures"
 """Section of a prediction's sidecar."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import CANONICAL
-from napari_msp.inference.tiling import Progress, run_whole_image
+from napari_msp.errors import Poll
+from napari_msp.inference.tiling import TileProgress, run_whole_image
 from napari_msp.networks.base import order_channels
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.options import Options
@@ -126,8 +127,8 @@ def predict_on_grid(
     device: torch.device,
     stored_affine: FloatArray | None = None,
     options: Options | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
 ) -> dict[str, GridPrediction]:
     """Predict target platforms' SH images on refined lattices of `image`.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from napari_msp.arrays import FloatArray, MaskArray, for_each_block
 from napari_msp.data.lattice import CANONICAL
 from napari_msp.device import arithmetic
-from napari_msp.errors import stop_if
+from napari_msp.errors import Poll, stop_if
 from napari_msp.inference.passes import (
     PROBED_EDGE,
     bytes_per_voxel,
@@ -40,7 +40,8 @@ SMALLEST_TILE = 8
 LEAST_BEHIND = 5**3
 """Halo cubes that a crop of near layers must hold, or nothing is gained (our choice)."""
 
-Progress = Callable[[int, int], None]
+TileProgress = Callable[[int, int], None]
+"""Function that takes the number of tiles that are done, and of all."""
 
 Name = TypeVar("Name", bound=Hashable)
 """Type of the names of a pass's outputs."""
@@ -183,8 +184,8 @@ def run_whole_image(
     tile: int | None = None,
     memory: float | None = None,
     precision: Precision = "float32",
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: TileProgress | None = None,
+    cancelled: Poll | None = None,
 ) -> dict[Name, FloatArray]:
     """Compute every output in the masks of its lattice; elsewhere the result is 0.
 

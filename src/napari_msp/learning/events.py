@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import no_room
-from napari_msp.foreign_errors import explain, first_reason
+from napari_msp.foreign_errors import error_from_json, error_to_json, explain, first_reason
 from napari_msp.strict_json import parse_json, read_whole
 
 Count = Annotated[int, Field(ge=0)]
@@ -223,12 +223,12 @@ class Failed(Event):
     @classmethod
     def of(cls, error: BaseException) -> "Failed":
         """Report an error of any kind."""
-        return cls(json.loads(json.dumps(explain(error).to_json())))
+        return cls(json.loads(json.dumps(error_to_json(explain(error)))))
 
     @property
     def error(self) -> UserError:
         """The error that ended the run."""
-        return UserError.from_json(self.reason)
+        return error_from_json(self.reason)
 
 
 @dataclass(frozen=True)

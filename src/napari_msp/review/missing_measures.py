@@ -17,7 +17,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import look_for_mask
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import UserError, stop_if
+from napari_msp.errors import Poll, Progress, UserError, stop_if
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import reserved, stamp_of, write_json
 from napari_msp.image_files import COEFFICIENTS, ImageFile
@@ -27,8 +27,6 @@ from napari_msp.review.predictions import FOLDER, Entry, Review, place_in
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.noise import signal_to_noise
-
-Progress = Callable[[str, int, int], None]
 
 Opened = Callable[[Path], Acquisition]
 """Function that reads a scan."""
@@ -44,7 +42,7 @@ def measure(
     review: Review,
     *,
     progress: Progress = lambda *_: None,
-    cancelled: Callable[[], bool] | None = None,
+    cancelled: Poll | None = None,
 ) -> Review:
     """Measure what is not yet known, and store it with the folder after each prediction.
 
@@ -110,7 +108,7 @@ def _keep(folder: Path, entry: Entry, measured: Kept) -> None:
 
 
 def _measured(
-    entry: Entry, wanted: list[str], opened: Opened, cancelled: Callable[[], bool] | None
+    entry: Entry, wanted: list[str], opened: Opened, cancelled: Poll | None
 ) -> tuple[Kept, Iterable[UserError]]:
     """Measure one prediction; return failures too, once for each file that cannot be read."""
     numbers: dict[str, float] = {}

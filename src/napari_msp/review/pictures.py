@@ -7,7 +7,7 @@ one contrast, so that they can be compared at a glance. They are drawn from the 
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import scanner_points
-from napari_msp.errors import UserError, stop_if
+from napari_msp.errors import Poll, Progress, UserError, stop_if
 from napari_msp.inference.review_making import open_review_maps
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
@@ -84,8 +84,8 @@ class Picture:
 
 def draw_all(
     review: Review,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = lambda *_: None,
+    cancelled: Poll | None = None,
 ) -> dict[str, Picture]:
     """Draw every prediction of a folder.
 
@@ -114,7 +114,7 @@ def draw_all(
     return drawn
 
 
-def cut_entry(entry: Entry, cancelled: Callable[[], bool] | None = None) -> Cut:
+def cut_entry(entry: Entry, cancelled: Poll | None = None) -> Cut:
     """Cut one prediction's maps, which are made if they are missing or stale.
 
     Of several shells the first is cut; its notes say which.

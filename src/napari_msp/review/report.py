@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from napari_msp.errors import Poll, Progress
 from napari_msp.files import refuse_unwritable, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.review.measures import (
@@ -52,8 +53,8 @@ def review_report(
     path: str | Path | None = None,
     *,
     ratings: AllRatings | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = lambda *_: None,
+    cancelled: Poll | None = None,
 ) -> Path:
     """Write the page of a review.
 

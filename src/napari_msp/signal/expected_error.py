@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray, for_each_block
 from napari_msp.data.lattice import resample
-from napari_msp.errors import stop_if
+from napari_msp.errors import Poll, stop_if
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
@@ -48,8 +48,6 @@ ROWS = 2048
 PLANES = 32
 """Number of planes that a smoothing makes at a time: of many more, most are multiplied by 0."""
 
-Poll = Callable[[], bool] | None
-
 
 def error_features(
     coefficients: FloatArray,
@@ -57,7 +55,7 @@ def error_features(
     input_energy: FloatArray,
     b0: FloatArray,
     voxel: float,
-    cancelled: Poll = None,
+    cancelled: Poll | None = None,
 ) -> FloatArray:
     """Describe every in-mask voxel of a prediction by features that go with its error.
 
@@ -271,11 +269,13 @@ class ErrorModel:
     weights: FloatArray
     largest: float = np.inf
 
-    def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
+    def __call__(self, features: FloatArray, cancelled: Poll | None = None) -> FloatArray:
         """Return (N,) expected mean squared errors for (N, F) features, `largest` at most."""
         return self.judge(features, cancelled)[0]
 
-    def judge(self, features: FloatArray, cancelled: Poll = None) -> tuple[FloatArray, MaskArray]:
+    def judge(
+        self, features: FloatArray, cancelled: Poll | None = None
+    ) -> tuple[FloatArray, MaskArray]:
         """Return the result of `__call__`, and (N,) whether each is a guess.
 
         It is a guess for voxels unlike those that the model was fitted on, and at the bound, where
@@ -363,7 +363,7 @@ def _terms(values: FloatArray) -> FloatArray:
 
 
 def features_of(
-    source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
+    source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll | None = None
 ) -> FloatArray:
     """Describe the in-mask voxels of a prediction, see `error_features`.
 
@@ -403,7 +403,7 @@ def features_of(
 
 
 def expected_error(
-    model: ErrorModel, source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
+    model: ErrorModel, source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll | None = None
 ) -> tuple[FloatArray, float]:
     """Return the expected error of a prediction, and the share of it that is a guess.
 

@@ -19,7 +19,7 @@ from qtpy.QtCore import QEventLoop, QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 from superqt.utils import FunctionWorker
 
-from napari_msp.errors import Cancelled, Unexpected, UserError
+from napari_msp.errors import Cancelled, Poll, Unexpected, UserError
 from napari_msp.foreign_errors import explain
 from napari_msp.ui.reading import Control, Result, Step, Work
 from napari_msp.ui.widgets.message import MessageLine
@@ -135,7 +135,7 @@ def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
         line.warned.emit(str(message))
 
 
-def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:
+def _run(work: Work, line: _Line, cancelled: Poll) -> None:
     """Do the work and report how it ended. Nothing is raised: a worker may swallow it."""
     result: object = None
     try:

@@ -1,7 +1,7 @@
 """Write a simulated travelling-heads dataset."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -31,7 +31,7 @@ from napari_msp.data.phantom.platforms import (
 )
 from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
 from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
-from napari_msp.errors import Choose, Give, UserError
+from napari_msp.errors import Choose, Give, Progress, UserError
 from napari_msp.files import new_folder, write_json
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
@@ -79,7 +79,7 @@ def simulate(
     noise_free: bool = True,
     repeats: int = 1,
     targets: str | Iterable[str] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
 

@@ -17,6 +17,7 @@ from napari_msp.errors import (
     All,
     Change,
     ComputeOnCPU,
+    Poll,
     Remedy,
     Resample,
     RescaleBValue,
@@ -316,7 +317,7 @@ class _Tiles:
         self,
         network: Network | SharedMSP,
         mask: MaskArray,
-        cancelled: Callable[[], bool],
+        cancelled: Poll,
         say: Callable[[str, float], None],
     ) -> None:
         self._network, self._mask = network, mask
