@@ -17,7 +17,7 @@ from napari_msp.evaluation.proof.pages import (
     COMBAT_OF_REGIONS,
     MEAN_OF_OTHERS,
     TARGET,
-    Study,
+    ProofData,
 )
 from napari_msp.evaluation.proof.two_groups import group_page, group_rows, group_tables
 from napari_msp.evaluation.proof.two_groups_numbers import (
@@ -230,7 +230,7 @@ def measured(people, taught=0):
                 of["MSP"] = of["ComBat"] = own
             where = ("prisma_st", "heads", 0, f"sub-{number}", reference, region, "fa")
             rows += [RegionValue(row, *where, value) for row, value in of.items()]
-    return with_derived(Study(Results(rows), "ge_st", "made up"))
+    return with_derived(ProofData(Results(rows), "ge_st", "made up"))
 
 
 def test_a_page_is_made_of_enough_people_and_says_false_alarms_first(few_draws):

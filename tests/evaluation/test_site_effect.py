@@ -38,7 +38,7 @@ from napari_msp.evaluation.proof.pages import (
     REPEAT,
     SMOOTHED,
     TARGET,
-    Study,
+    ProofData,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.site_effect_files import effects_table, read_site_effect
@@ -89,7 +89,7 @@ def made_up(subjects=8, datasets=1, seed=0):
 
 
 def study(values, **changes):
-    return Study(values, "ge", "given", **changes)
+    return ProofData(values, "ge", "given", **changes)
 
 
 def lines(table):

@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.make_pages import with_derived
-from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Study
+from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, ProofData
 from napari_msp.evaluation.proof.site_effect_numbers import site_effects
 from napari_msp.ui.docks import Pane
 from napari_msp.ui.site_effect.form import SiteEffectForm
@@ -35,7 +35,7 @@ def found():
         for row, of in ROWS.items()
         for n, value in enumerate(of)
     ]
-    return site_effects(with_derived(Study(Results(values), "ge_st", "given")))
+    return site_effects(with_derived(ProofData(Results(values), "ge_st", "given")))
 
 
 @pytest.fixture

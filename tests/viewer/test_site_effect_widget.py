@@ -14,7 +14,7 @@ from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.make_pages import make_pages
-from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
+from napari_msp.evaluation.proof.pages import BEFORE, TARGET, ProofData
 from napari_msp.files import new_folder, write_json
 from napari_msp.processes import Finished
 from napari_msp.ui.phrasing import said
@@ -36,7 +36,7 @@ def write(folder, after):
         for row, share in rows.items()
         for n, scan in enumerate(scans)
     ]
-    (page,) = make_pages(Study(Results(values), "ge_st", "given"))
+    (page,) = make_pages(ProofData(Results(values), "ge_st", "given"))
     folder.mkdir(exist_ok=True)
     for name, table in page.files.items():
         (folder / f"{name}.csv").write_text(table.csv())

@@ -20,7 +20,7 @@ from napari_msp.evaluation.figures.paper import figure2, figure3
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.proof.make_pages import make_pages
-from napari_msp.evaluation.proof.pages import BEFORE, Study
+from napari_msp.evaluation.proof.pages import BEFORE, ProofData
 from napari_msp.evaluation.proof.site_effect_files import PROOF
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.description import describe
@@ -212,7 +212,7 @@ def _tell(notes: Sequence[str], out: Path) -> None:
         warnings.warn(more, HeadNoted, stacklevel=4)
 
 
-def _study(plan: Plan, outcome: Outcome) -> Study:
+def _study(plan: Plan, outcome: Outcome) -> ProofData:
     """Return the input of the pages of proof."""
     overlapping = set(plan.methods) - {BEFORE} if plan.folds else set()
     overlapping |= plan.made_in_folds
@@ -224,7 +224,7 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
     else:
         where = f"given by labels ({Path(plan.regions).name})"
     selected = plan.regions == TISSUE and not clear
-    return Study(
+    return ProofData(
         outcome.values,
         plan.input,
         where,

@@ -55,7 +55,7 @@ class StatisticalAlignment(LearnedBaseline):
 
 
 @dataclass(frozen=True)
-class Regions:
+class TissueRule:
     """A rule that divides a brain by signal and anisotropy.
 
     Attributes
@@ -76,7 +76,7 @@ class Regions:
         return labels
 
 
-def find_regions(images: Sequence[SHImage]) -> Regions:
+def find_tissues(images: Sequence[SHImage]) -> TissueRule:
     """Cluster the training subjects' voxels by k-means with three centres (our choice).
 
     The features are the coefficient of order 0 and the root of the RISH of order 2: fluid has
@@ -90,7 +90,7 @@ def find_regions(images: Sequence[SHImage]) -> Regions:
         for label in (FLUID, GREY, WHITE)
     ]
     centres, _ = kmeans2(features / spread, np.array(start) / spread, minit="matrix")
-    return Regions(spread, centres)
+    return TissueRule(spread, centres)
 
 
 def _features(image: SHImage) -> FloatArray:
@@ -103,7 +103,7 @@ class RegionalAlignment(LearnedBaseline):
     """Match the mean and deviation of each coefficient within regions of similar tissue.
 
     This is the regional form of the statistical alignment that the paper cites, which does not
-    define its regions. Ours are three tissue classes (see `find_regions`), found in the input image
+    define its regions. Ours are three tissue classes (see `find_tissues`), found in the input image
     alone, so that a new subject is divided just as the training subjects were. Voxels of a finer
     target belong to the region of the nearest input voxel; those midway between two regions to
     neither.
@@ -112,13 +112,13 @@ class RegionalAlignment(LearnedBaseline):
     name = "alignment by region"
     summary = "Mean and deviation matched in each kind of tissue."
 
-    _regions: Regions
+    _tissues: TissueRule
     _alignments: dict[int, StatisticalAlignment]
 
     def _learn(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> None:
         """Find the regions, then align each by the voxels of both platforms in it."""
-        self._regions = find_regions(inputs)
-        labels = [self._regions.labels(image) for image in inputs]
+        self._tissues = find_tissues(inputs)
+        labels = [self._tissues.labels(image) for image in inputs]
         self._alignments = {}
         for label in (FLUID, GREY, WHITE):
             parts = [replace(i, mask=each == label) for i, each in zip(inputs, labels, strict=True)]
@@ -129,7 +129,7 @@ class RegionalAlignment(LearnedBaseline):
 
     def _map(self, image: SHImage) -> SHImage:
         """Align every region by its own statistics."""
-        labels = self._regions.labels(image)
+        labels = self._tissues.labels(image)
         mapped = np.zeros_like(image.coefficients)
         for label, alignment in self._alignments.items():
             part = replace(image, mask=labels == label)

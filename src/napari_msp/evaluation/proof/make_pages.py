@@ -18,21 +18,21 @@ from napari_msp.evaluation.proof.pages import (
     NOISE_FREE,
     TARGET,
     Page,
-    Study,
+    ProofData,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.two_groups import group_page
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.formatting import listed
 
-PAGES: Mapping[str, Callable[[Study], Page | None]] = {
+PAGES: Mapping[str, Callable[[ProofData], Page | None]] = {
     "Site effect": site_effect_page,
     "Two groups": group_page,
 }
 """Functions that make the pages, by title; they return None if too little was measured."""
 
 
-def make_pages(study: Study, go_on: Callable[[], None] = lambda: None) -> list[Page]:
+def make_pages(study: ProofData, go_on: Callable[[], None] = lambda: None) -> list[Page]:
     """Make every page; one that cannot be made says why in its place.
 
     Parameters
@@ -132,7 +132,7 @@ DERIVED = (combat_of_regions, mean_of_others)
 """Functions that derive rows from measured ones; they yield a string for what they could not."""
 
 
-def with_derived(study: Study) -> Study:
+def with_derived(study: ProofData) -> ProofData:
     """Add the rows derived from others' values; one that cannot be made says why.
 
     Table 1's floor is no floor for regional means, so it gets another name.

@@ -44,7 +44,7 @@ RESERVED = (BEFORE, TARGET, REPEAT, NOISE_FREE, SMOOTHED, MEAN_OF_OTHERS, COMBAT
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class ProofData:
     """All measurements that pages are made from.
 
     Attributes
@@ -64,7 +64,7 @@ class Study:
     """
 
     values: Results[RegionValue]
-    source: str
+    input: str
     regions: str
     overlapping: frozenset[str] = frozenset()
     notes: Sequence[str] = ()

@@ -6,7 +6,14 @@ import numpy as np
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Page, Study
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    REPEAT,
+    TARGET,
+    Page,
+    ProofData,
+)
 from napari_msp.evaluation.proof.site_effect_figures import DRAWN, drawings
 from napari_msp.evaluation.proof.site_effect_files import (
     EFFECTS_FILE,
@@ -50,7 +57,7 @@ from napari_msp.formatting import NumberFormat, counted, ends, listed, number, p
 from napari_msp.signal.maps import SIGNAL
 
 
-def site_effect_page(study: Study) -> Page:
+def site_effect_page(study: ProofData) -> Page:
     """Write the page.
 
     Raises
@@ -320,7 +327,7 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
 # --- Words ------------------------------------------------------------------------------------
 
 
-def _limits(study: Study, found: Sequence[SiteEffects], several: bool) -> list[str]:
+def _limits(study: ProofData, found: Sequence[SiteEffects], several: bool) -> list[str]:
     said = [
         "A bias near 0 is no proof of harmonization by itself: look at the variance kept, at who "
         "is told right, and at the trivial predictors.",
@@ -361,14 +368,14 @@ def _limits(study: Study, found: Sequence[SiteEffects], several: bool) -> list[s
     return [*said, *study.notes]
 
 
-def _methods(study: Study, found: Sequence[SiteEffects], over: Sequence[Resampled]) -> str:
+def _methods(study: ProofData, found: Sequence[SiteEffects], over: Sequence[Resampled]) -> str:
     heads = span([len(each.subjects) for each in found])
     rows = list(dict.fromkeys(row for each in found for row in each.rows))
     after = [row for row in rows if role_of(row) == "after"]
     tests = [each.test for one in found for each in one.effects if each.test is not None]
     seen = {each.quantity for one in found for each in one.effects}
     sentences = [
-        f"The site effect was measured on {heads} subjects with scans on {study.source} and on the "
+        f"The site effect was measured on {heads} subjects with scans on {study.input} and on the "
         f"target. Regions were {study.regions}.",
         "In each, the means of "
         f"{listed([QUANTITIES[key].label for key in MEANS if key in seen])} of "

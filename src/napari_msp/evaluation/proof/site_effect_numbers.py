@@ -17,7 +17,7 @@ from napari_msp.evaluation.proof.pages import (
     REPEAT,
     SMOOTHED,
     TARGET,
-    Study,
+    ProofData,
 )
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import (
@@ -173,7 +173,7 @@ def rank(row: str) -> int:
     return PLACES[role_of(row)]
 
 
-def site_effects(study: Study) -> list[SiteEffects]:
+def site_effects(study: ProofData) -> list[SiteEffects]:
     """Compare every row with the target's scans, dataset by dataset, target by target.
 
     Finished maps are compared with maps of the scans' own signal, separately from all images.

@@ -15,7 +15,7 @@ from napari_msp.evaluation.proof.pages import (
     TARGET,
     Column,
     Page,
-    Study,
+    ProofData,
     TidyTable,
 )
 from napari_msp.evaluation.proof.two_groups_numbers import (
@@ -157,7 +157,7 @@ KEPT_AS = "weaker bundle"
 """Effect of biology that shows what share of a lower FA each row keeps."""
 
 
-def group_page(study: Study) -> Page | None:
+def group_page(study: ProofData) -> Page | None:
     """Draw studies of two groups from everyone measured; None for fewer than 20 people."""
     tables: list[Table] = []
     rows: list[Sequence[object]] = []
@@ -211,7 +211,7 @@ def group_page(study: Study) -> Page | None:
     )
 
 
-def _kept(study: Study, column: str) -> dict[str, float]:
+def _kept(study: ProofData, column: str) -> dict[str, float]:
     """Return the share of a lower FA that each row was found to keep on a target."""
     effects = study.effects.select(column=column, effect=KEPT_AS)
     return {
