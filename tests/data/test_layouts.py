@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.bids import read_metadata
+from napari_msp.bids import DESCRIPTION, INPUT_MARK, read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.commands.shared import OptionWords
 from napari_msp.data.acquisition import DoubtfulScan, OtherMask, TableFound, load_acquisition
@@ -802,6 +802,22 @@ class TestChoices:
         assert error.severity == "error"
         assert not [each for each in findings if "left out" in each.problem]
         assert not [each for each in findings if "has no scan" in each.problem]
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_an_input_of_which_all_have_several_is_not_called_missing(
+        self, lay: Callable[..., Path], named: bool
+    ) -> None:
+        both, other = "sub-1/ses-a/dwi/sub-1_ses-a", "sub-1/ses-b/dwi/sub-1_ses-b"
+        root = lay(bids(f"{both}_dir-AP", f"{both}_dir-PA", other))
+        if not named:
+            write_json(root / DESCRIPTION, {"NapariMSP": {INPUT_MARK: "a"}})
+        findings = check(root, input="a" if named else None, alignment=False).findings
+        several = [each.problem for each in findings if "a has several scans" in each.problem]
+        assert len(several) == 2
+        assert several[1].endswith("platforms are not compared with it")
+        assert not [each for each in findings if "input platform" in each.problem]
+        with pytest.raises(UserError, match="has no scan on c"):
+            check(root, input="c")
 
     def test_one_platform_without_a_choice_does_not_hide_the_others(
         self, lay: Callable[..., Path]

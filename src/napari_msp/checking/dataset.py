@@ -134,7 +134,7 @@ def check(
     try:
         source = input_platform(dataset, input)
     except UserError as error:
-        if input is not None:
+        if input is not None and error not in undecided:
             raise
         source, problem = "", f"{error.problem}: platforms are not compared with it"
         findings.append(Finding("warning", root.resolve().name, problem, error.remedy))

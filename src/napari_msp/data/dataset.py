@@ -476,14 +476,16 @@ def input_platform(
     targets
         Platforms to predict, as far as they were named.
     """
-    platforms = dataset.platforms
+    platforms, marked = dataset.platforms, given or marked_input(dataset.root)
+    if marked not in platforms:
+        for (_, platform), error in dataset.undecided.items():
+            if platform == marked:
+                raise error
+    if given and given not in platforms:
+        choices = Choose("input", tuple(platforms))
+        raise UserError(f"has no scan on {given}", dataset.root, "input", choices)
     if given:
-        if given not in platforms:
-            raise UserError(
-                f"has no scan on {given}", dataset.root, "input", Choose("input", tuple(platforms))
-            )
         return given
-    marked = marked_input(dataset.root)
     if marked in platforms and marked not in targets:
         return marked
     left = [each for each in platforms if each not in targets]
