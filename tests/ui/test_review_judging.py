@@ -15,6 +15,7 @@ from qtpy.QtTest import QTest
 
 from napari_msp.errors import Advice, Unexpected, UserError
 from napari_msp.review.rating_table import read_ratings
+from napari_msp.ui.background import Job
 from napari_msp.ui.grid_fit import SPACE
 from napari_msp.ui.reading import Control
 from napari_msp.ui.review.ahead import Read, ReadAhead, _read
@@ -166,7 +167,7 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
     pictures: Any = SimpleNamespace(bytes=0, look=Look())
 
     def made(entry):
-        ahead._take(Read(entry, maps(0), pictures, {}, True))
+        ahead.take(Read(entry, maps(0), pictures, {}, True))
 
     there.add(last.stem)
     made(one)
@@ -174,9 +175,8 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
     made(other)
     assert review.making.state == "idle"
     begin("two")
-    ahead._doing["ahead"] = review.session.rows[0]
     made(review.session.rows[1])
-    ahead._fail("ahead", UserError("is damaged", "a.nii.gz"))
+    ahead.fail(review.session.rows[0], UserError("is damaged", "a.nii.gz"))
     assert review.making.state == "idle"
     for number, stop in enumerate(
         (review.making.request_cancel, lambda: begin("after"), review.leave)
@@ -240,30 +240,31 @@ def test_names_are_told_where_they_are_shown(review, begin):
     assert entry.prediction.name in review.message.text
 
 
-def test_a_failure_in_the_folder_before_is_not_of_the_new_one(qtbot, copy):
+def test_a_failure_in_the_folder_before_is_not_of_the_new_one(qtbot, copy, monkeypatch):
     ahead = ReadAhead(None)
     old = Session.open(str(copy("one")), "anna").rows
     new = Session.open(str(copy("two")), "anna").rows
     told = []
     ahead.failed.connect(lambda entry, error: told.append(entry))
+    monkeypatch.setattr(Job, "run", lambda *_: None)
     ahead.open(old)
-    ahead._doing["urgent"] = old[0]
     ahead.open(new)
-    ahead._fail("urgent", UserError("is damaged", "a.nii.gz"))
-    ahead._jobs["urgent"].run = lambda work: None  # type: ignore[method-assign]
+    ahead.fail(old[0], UserError("is damaged", "a.nii.gz"))
     ahead.want(new[0], [], Look())
     assert new[0].key == old[0].key
     assert told == []
 
 
-def test_a_closed_reader_takes_no_failure(copy):
-    ahead = ReadAhead(None)
+def test_a_closed_reader_takes_no_failure(copy, monkeypatch):
+    monkeypatch.setattr(Job, "run", lambda *_: None)
+    ahead, told = ReadAhead(None), []
+    ahead.failed.connect(lambda entry, error: told.append(entry))
     entries = Session.open(str(copy()), "anna").rows
     ahead.open(entries)
-    ahead._doing["ahead"] = entries[0]
     ahead.close()
-    ahead._fail("ahead", UserError("is damaged", "a.nii.gz"))
-    assert ahead._wrong == {}
+    ahead.fail(entries[0], UserError("is damaged", "a.nii.gz"))
+    ahead.want(entries[0], [], Look())
+    assert told == []
 
 
 def test_long_names_widen_nothing_and_the_line_over_them_has_the_room(review, begin, qtbot):

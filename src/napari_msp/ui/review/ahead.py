@@ -64,6 +64,27 @@ class Read:
     made: bool
 
 
+class _Reader(Job):
+    """A job that reads one prediction after the other.
+
+    Attributes
+    ----------
+    entry
+        Prediction that is being read; None: none is.
+    tried
+        Keys of those that are not read again while what is looked at stays the same, even if
+        reading failed.
+    """
+
+    def __init__(self, owner: ReadAhead) -> None:
+        super().__init__(owner)
+        self.entry: Entry | None = None
+        self.tried: set[str] = set()
+        self.done.connect(owner.take)
+        self.failed.connect(lambda error: owner.fail(self.entry, error))
+        self.ended.connect(partial(owner.go_on, self))
+
+
 class ReadAhead(QObject):
     """A cache of the prediction that is looked at, and of those probably looked at next.
 
@@ -89,32 +110,23 @@ class ReadAhead(QObject):
         super().__init__(parent)
         self._contrasts: dict[int | None, Contrast] = {}
         self._entries: Sequence[Entry] = ()
-        self._truths = False
         self._look = Look()
         self._current: Entry | None = None
         self._wanted: list[Entry] = []
-        self._mapped: set[str] = set()
-        self._without: list[Entry] = []
+        # By entry: None if its small maps are there, else why it cannot be shown.
+        self._found: dict[str, UserError | None] = {}
+        self._unknown: list[Entry] = []  # whose small maps are still to be looked for, or made
         self._making = False
-        self._sample: list[Entry] = []
         # By entry, and by the shell that was wanted: None is the first.
         self._maps: OrderedDict[tuple[str, int | None], ReviewMaps] = OrderedDict()
         self._pictures: dict[str, Pictures] = {}
-        self._wrong: dict[str, UserError] = {}
-        self._doing: dict[str, Entry] = {}
-        # Nothing is read twice while entry and look stay the same, even if reading failed.
-        self._tried: set[tuple[str, str]] = set()
         self._soon = QTimer(self, singleShot=True, interval=PAUSE, timeout=self._read_ahead)
-        self._jobs = {name: Job(self) for name in ("urgent", "ahead")}
-        for name, job in self._jobs.items():
-            job.done.connect(self._take)
-            job.failed.connect(partial(self._fail, name))
-            job.ended.connect(partial(self._go_on, name))
+        self._urgent, self._ahead = _Reader(self), _Reader(self)
 
     @property
     def busy(self) -> bool:
         """Whether something is being read or made."""
-        return self._soon.isActive() or any(job.running for job in self._jobs.values())
+        return self._soon.isActive() or self._urgent.running or self._ahead.running
 
     @property
     def bytes(self) -> int:
@@ -125,22 +137,18 @@ class ReadAhead(QObject):
     def open(self, entries: Sequence[Entry]) -> None:
         """Begin with the predictions of a folder."""
         self.close()
-        self._entries = entries
-        self._truths = any(entry.truth is not None for entry in entries)
-        self._without = list(entries)
-        step = max(1, len(entries) // ENOUGH)
-        self._sample = list(entries)[::step][:ENOUGH]
+        self._entries, self._unknown = entries, list(entries)
 
     def close(self) -> None:
         """Drop everything, and stop what goes on."""
         self._current, self._wanted, self._entries = None, [], ()
-        self._without, self._sample = [], []
-        for held in (self._maps, self._pictures, self._wrong, self._mapped, self._tried):
+        self._unknown = []
+        for held in (self._maps, self._pictures, self._found, self._contrasts):
             held.clear()
-        self._contrasts.clear()
         self._soon.stop()
-        for job in self._jobs.values():
-            job.cancel()
+        for reader in (self._urgent, self._ahead):
+            reader.tried.clear()
+            reader.cancel()
         self._tell_maps()
 
     def contrast_at(self, shell: int | None) -> Contrast:
@@ -163,50 +171,51 @@ class ReadAhead(QObject):
         """
         gain = self.contrast_at(look.shell).gain
         look = replace(look, gain=gain if look.shown == "colour" else 1.0)
+        if entry is not self._current or look != self._look:
+            self._urgent.tried.clear()
+            self._ahead.tried.clear()
         if look != self._look:
             self._look = look
             self._pictures.clear()
-            self._tried.clear()
-        if entry is not self._current:
-            self._tried.clear()
         self._current, self._wanted = entry, list(following)[:AHEAD]
         self._drop()
-        known = self._pictures.get(entry.key)
-        if known is None and entry.key in self._wrong:
-            self.failed.emit(entry, self._wrong[entry.key])
-        elif known is None and not self._jobs["urgent"].running:
-            self._start("urgent")
+        known, error = self._pictures.get(entry.key), self._found.get(entry.key)
+        if known is None and error is not None:
+            self.failed.emit(entry, error)
+        elif known is None and not self._urgent.running:
+            self._start(self._urgent)
         self._soon.start()
         return known
 
     def has_maps(self, entry: Entry) -> bool:
         """Return whether an entry's maps are there and only have to be read."""
-        return entry.key in self._mapped or has_review_maps(entry.root, entry.stem, entry.made_from)
+        known = entry.key in self._found and self._found[entry.key] is None
+        return known or has_review_maps(entry.root, entry.stem, entry.made_from)
 
     def make_no_more(self) -> None:
         """Make maps only of the prediction that is looked at."""
-        self._without = []
-        self._jobs["ahead"].cancel()
+        self._unknown = []
+        self._ahead.cancel()
         self._tell_maps()
 
-    def _start(self, name: str) -> None:
-        entry = self._next(name)
+    def _start(self, reader: _Reader) -> None:
+        entry = self._next(reader)
         if entry is None:
             return
-        self._doing[name] = entry
-        self._tried.add((name, entry.key))
+        reader.entry = entry
+        reader.tried.add(entry.key)
         known = self._maps.get((entry.key, self._look.shell))
-        self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
+        truths = any(each.truth is not None for each in self._entries)
+        reader.run(partial(_read, entry, known, self._look, truths))
 
-    def _next(self, name: str) -> Entry | None:
-        """Return the entry that a job is to do next; None where there is none."""
-        others = {entry.key for job, entry in self._doing.items() if job != name}
-        if name == "urgent":
-            wanted = [self._current] if self._current is not None else []
+    def _next(self, reader: _Reader) -> Entry | None:
+        """Return the entry that a reader is to read next; None where there is none."""
+        if reader is self._urgent:
+            other, wanted = self._ahead, [self._current] if self._current is not None else []
         else:
-            wanted = [*self._wanted, *self._sampled(), *self._unmapped()]
+            other, wanted = self._urgent, [*self._wanted, *self._sampled(), *self._unmapped()]
         for entry in wanted:
-            if entry.key in others or entry.key in self._wrong or (name, entry.key) in self._tried:
+            if entry is other.entry or entry.key in reader.tried or self._found.get(entry.key):
                 continue
             needed = entry.key not in self._pictures or entry in self._sampled()
             if needed or entry in self._unmapped():
@@ -218,16 +227,18 @@ class ReadAhead(QObject):
         contrast = self.contrast_at(self._look.shell)
         if contrast.settled:
             return []
-        return [each for each in self._sample if each.key not in contrast.found]
+        step = max(1, len(self._entries) // ENOUGH)
+        sample = self._entries[::step][:ENOUGH]
+        return [each for each in sample if each.key not in contrast.found]
 
     def _unmapped(self) -> list[Entry]:
         """Return the next entry that has no maps yet."""
-        while self._without:
-            entry = self._without[0]
-            if entry.key in self._mapped or entry.key in self._wrong:
-                self._without.pop(0)
+        while self._unknown:
+            entry = self._unknown[0]
+            if entry.key in self._found:
+                self._unknown.pop(0)
             elif has_review_maps(entry.root, entry.stem, entry.made_from):
-                self._mapped.add(entry.key)
+                self._found[entry.key] = None
             else:
                 return [entry]
         return []
@@ -237,14 +248,15 @@ class ReadAhead(QObject):
         if self._making:
             self._making = bool(self._unmapped())
             total = len(self._entries)
-            done = len(self._mapped | set(self._wrong)) if self._making else total
+            done = len(self._found) if self._making else total
             self.maps_made.emit(done, total)
 
-    def _take(self, read: Read) -> None:
+    def take(self, read: Read) -> None:
+        """Keep a prediction that was read, and emit what it changes."""
         key = read.entry.key
         if read.entry not in self._entries:
             return  # of a folder that was open before
-        self._mapped.add(key)
+        self._found[key] = None
         self._making |= read.made
         self._tell_maps()
         shell = read.pictures.look.shell
@@ -261,21 +273,21 @@ class ReadAhead(QObject):
         elif changed and shell == self._look.shell:
             self.contrast_changed.emit()
 
-    def _fail(self, name: str, error: UserError) -> None:
-        entry = self._doing[name]
-        if entry not in self._entries:
+    def fail(self, entry: Entry | None, error: UserError) -> None:
+        """Keep why a prediction cannot be shown, and emit it if it is looked at."""
+        if entry is None or entry not in self._entries:
             return  # of a folder that was open before
-        self._wrong[entry.key] = error
+        self._found[entry.key] = error
         self._tell_maps()
         if entry is self._current:
             self.failed.emit(entry, error)
 
-    def _go_on(self, name: str) -> None:
-        self._doing.pop(name, None)
-        current = self._current
+    def go_on(self, reader: _Reader) -> None:
+        """Read what is wanted next, after a reader has ended."""
+        reader.entry, current = None, self._current
         missing = current is not None and current.key not in self._pictures
-        if missing and not self._jobs["urgent"].running:
-            self._start("urgent")
+        if missing and not self._urgent.running:
+            self._start(self._urgent)
         elif not self._soon.isActive():
             self._read_ahead()
 
@@ -283,10 +295,10 @@ class ReadAhead(QObject):
         """Read what is wanted next, once what is looked at is there."""
         current = self._current
         there = current is not None and (
-            current.key in self._pictures or current.key in self._wrong
+            current.key in self._pictures or self._found.get(current.key) is not None
         )
-        if there and not self._jobs["ahead"].running:
-            self._start("ahead")
+        if there and not self._ahead.running:
+            self._start(self._ahead)
 
     def _drop(self) -> None:
         """Keep to the memory limit: wanted entries stay, then those looked at last."""
