@@ -8,8 +8,7 @@ import yaml
 from qtpy.QtWidgets import QApplication, QTextBrowser, QWidget
 
 import napari_msp
-from napari_msp.ui.widgets.help import Heading, page_text
-from napari_msp.ui.widgets.message import Sheet
+from napari_msp.ui.widgets.windows import Heading, Sheet, page_text
 
 ROOT = Path(napari_msp.__file__).parent
 REPOSITORY = Path(__file__).parents[2]

@@ -4,13 +4,8 @@ import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtWidgets import QApplication, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
-from napari_msp.ui.widgets.message import (
-    MessageLine,
-    MessagePlace,
-    Notices,
-    Sentences,
-    show_details,
-)
+from napari_msp.ui.widgets.message import MessageLine, MessagePlace, Notices, Sentences
+from napari_msp.ui.widgets.windows import show_details
 
 LONG = "sub-01_ses-ge_dwi.nii.gz: voxels are 1.25 mm, the model's 2.40 mm isotropic; resample it"
 

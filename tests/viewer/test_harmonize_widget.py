@@ -23,7 +23,7 @@ from napari_msp.ui.layers import (
     scan_layers,
     shown_by,
 )
-from napari_msp.ui.widgets.message import Sheet
+from napari_msp.ui.widgets.windows import Sheet
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 

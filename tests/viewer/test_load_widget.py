@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.message import Picture
+from napari_msp.ui.widgets.windows import Picture
 
 
 @pytest.fixture

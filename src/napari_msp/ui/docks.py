@@ -29,9 +29,9 @@ from napari_msp.ui.preferences import PLUGIN, hint_no_more, letter_size, prefere
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.colours import FocusRing
 from napari_msp.ui.widgets.form import on_keys, stacked
-from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import MessageLine, MessagePlace
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import Heading
 
 if TYPE_CHECKING:
     import napari

@@ -28,8 +28,9 @@ from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import Section
-from napari_msp.ui.widgets.message import MessageLine, confirmed
+from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import confirmed
 
 if TYPE_CHECKING:
     import napari

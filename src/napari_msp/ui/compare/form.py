@@ -24,8 +24,8 @@ from napari_msp.ui.widgets.form import (
     push_button,
     stacked,
 )
-from napari_msp.ui.widgets.help import Heading
 from napari_msp.ui.widgets.message import Notices, Sentences
+from napari_msp.ui.widgets.windows import Heading
 
 LABELS = {
     "b_value": "Shell",

@@ -34,8 +34,9 @@ from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.reading import Control
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.form import in_row, push_button, scrolled, stacked
-from napari_msp.ui.widgets.message import MessageLine, confirmed
+from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import confirmed
 
 if TYPE_CHECKING:
     from napari.layers import Layer

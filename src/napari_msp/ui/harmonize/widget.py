@@ -41,7 +41,8 @@ from napari_msp.ui.layers import (
     unique_scans,
 )
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.widgets.message import MessageLine, show_details
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.windows import show_details
 
 if TYPE_CHECKING:
     import napari

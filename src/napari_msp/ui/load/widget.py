@@ -34,7 +34,8 @@ from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import Control, Work, read_scan
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
+from napari_msp.ui.widgets.message import MessageLine, Severity
+from napari_msp.ui.widgets.windows import Picture
 
 if TYPE_CHECKING:
     import napari

@@ -30,8 +30,9 @@ from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.viewer_axes import ORDERS
 from napari_msp.ui.widgets.form import Section, on_keys, scrolled, stacked
-from napari_msp.ui.widgets.message import MessageLine, Sheet, readable
+from napari_msp.ui.widgets.message import MessageLine, readable
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import Sheet
 
 if TYPE_CHECKING:
     import napari

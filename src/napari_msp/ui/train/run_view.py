@@ -19,8 +19,9 @@ from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory, phase_title
 from napari_msp.ui.train.preview_layers import ANOTHER_HEAD
 from napari_msp.ui.widgets.form import stacked
-from napari_msp.ui.widgets.message import MessageLine, Severity, readable, show_details
+from napari_msp.ui.widgets.message import MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import show_details
 
 CURVES_HEIGHT = 540
 """Height in pixels: all three are visible at once in a window of usual height."""

@@ -36,8 +36,9 @@ from napari_msp.ui.train.preview_layers import PreviewGrid, PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section, push_button
-from napari_msp.ui.widgets.message import MessageLine, confirmed
+from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.windows import confirmed
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

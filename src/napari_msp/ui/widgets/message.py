@@ -5,18 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
-    QDialog,
-    QDialogButtonBox,
     QFrame,
     QHBoxLayout,
     QLabel,
-    QMessageBox,
-    QPlainTextEdit,
     QPushButton,
     QScrollArea,
     QStyle,
@@ -223,7 +218,10 @@ class MessagePlace(QScrollArea):
         self._soon.start()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Keep the latest message in sight while text comes or goes above it."""
+        """Keep the latest message in sight while text comes or goes above it.
+
+        A scroll area is a filter of the widget that it scrolls, by Qt's own doing.
+        """
         if event.type() in (QEvent.LayoutRequest, QEvent.Resize):
             self._soon.start()
         return bool(super().eventFilter(watched, event))
@@ -280,91 +278,3 @@ def breakable(text: str) -> str:
     Copied text then holds invisible marks, so do not use it for paths.
     """
     return LONG_WORD.sub("\\g<0>\N{ZERO WIDTH SPACE}", text)
-
-
-def confirmed(parent: QWidget, title: str, words: str, act: str) -> bool:
-    """Ask before something is stopped; return whether to stop it. Enter and Escape say no.
-
-    Parameters
-    ----------
-    parent
-        Window over which to ask.
-    title, words
-        Title of the question, and what would be done.
-    act
-        Text of the button that does it.
-    """
-    box = QMessageBox(QMessageBox.Question, title, words, QMessageBox.Cancel, parent)
-    button = box.addButton(act, QMessageBox.DestructiveRole)
-    box.setDefaultButton(QMessageBox.Cancel)
-    box.exec()
-    return box.clickedButton() is button
-
-
-class Sheet(QDialog):
-    """A window over another, which can be used beside it, with a button that closes it.
-
-    Parameters
-    ----------
-    parent
-        Window that it stands over.
-    title
-        Title of the window.
-    size
-        Size in pixels.
-    *parts
-        Widgets from top to bottom; the last has the room that the others leave.
-    """
-
-    def __init__(self, parent: QWidget, title: str, size: tuple[int, int], *parts: QWidget) -> None:
-        super().__init__(parent)
-        self.setAttribute(Qt.WA_DeleteOnClose)
-        self.setWindowTitle(title)
-        buttons = QDialogButtonBox(QDialogButtonBox.Close)
-        buttons.rejected.connect(self.reject)
-        layout = QVBoxLayout(self)
-        for part in (*parts, buttons):
-            layout.addWidget(part)
-        self.resize(*size)
-
-
-def show_details(parent: QWidget, title: str, text: str, trace: str) -> QDialog:
-    """Show what happened in a sentence, and the traceback for programmers."""
-    details = QPlainTextEdit(trace)
-    details.setReadOnly(True)
-    details.setLineWrapMode(QPlainTextEdit.NoWrap)
-    sheet = Sheet(parent, title, (640, 360), readable(text), details)
-    sheet.open()
-    return sheet
-
-
-class Picture(QDialog):
-    """A picture in a window of its own, as large as the window.
-
-    Parameters
-    ----------
-    parent
-        Window that it stands over.
-    title
-        Title of the window.
-    png
-        The picture.
-    """
-
-    def __init__(self, parent: QWidget, title: str, png: bytes) -> None:
-        super().__init__(parent)
-        self.setAttribute(Qt.WA_DeleteOnClose)
-        self.setWindowTitle(title)
-        self.pixels = QPixmap()
-        self.pixels.loadFromData(png)
-        self.label = QLabel()
-        self.label.setMinimumSize(320, 200)
-        self.label.setAccessibleName(title)
-        QVBoxLayout(self).addWidget(self.label)
-        self.resize(self.pixels.size())
-
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802
-        """Fit the picture into the window."""
-        super().resizeEvent(event)
-        size = self.label.size()
-        self.label.setPixmap(self.pixels.scaled(size, Qt.KeepAspectRatio, Qt.SmoothTransformation))
