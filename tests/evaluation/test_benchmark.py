@@ -159,7 +159,7 @@ def test_a_run_that_is_the_repeated_scan_is_not_told_as_left_out(make_heads, tmp
 @pytest.mark.parametrize(
     ("options", "field", "complaint"),
     [
-        ({}, "methods", "nothing is to be evaluated"),
+        ({}, "methods", "there is nothing to evaluate"),
         ({"methods": ["MSPP"]}, "methods", "no such method"),
         ({"methods": ["MSP"], "test": ["sub-09"]}, "test", "no such subject"),
         ({"methods": ["MSP"], "test": ["sub-01"], "train": ["sub-01"]}, "test", "name it once"),
@@ -668,7 +668,7 @@ def test_given_models_are_measured_once_and_predict_a_target(done, plan, heads, 
     crossed = make_plan([heads], models=[file], seeds=[0, 1], test=["sub-03"])
     results = Benchmark(crossed, tmp_path / "out", "cpu", 1, print).run().results
     assert results.select(method="mine").names("seed") == [0]
-    with pytest.raises(UserError, match=r"mine.*predicts prisma_st, and none of connectom_sa"):
+    with pytest.raises(UserError, match=r"mine.*predicts prisma_st, but none of connectom_sa"):
         make_plan([heads], models=[file], targets=["connectom_sa"])
 
 

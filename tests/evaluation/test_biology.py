@@ -87,11 +87,11 @@ def test_a_head_that_is_another_one_is_refused(head):
     ill.coefficients[:8] *= np.float32(1.2)
     check_same_head(before, ill, LESION, "sub-01")
     other = replace(before, coefficients=before.coefficients + np.float32(0.01))
-    with pytest.raises(UserError, match="sub-01: is not the head"):
+    with pytest.raises(UserError, match="sub-01: is not the simulated head"):
         check_same_head(before, other, LESION, "sub-01")
     check_same_head(before, other, Atrophy(), "sub-01")  # which changes every voxel
     moved = replace(before, affine=before.affine + 1)
-    with pytest.raises(UserError, match="simulate heads anew"):
+    with pytest.raises(UserError, match="simulate heads again"):
         check_same_head(before, moved, Atrophy(), "sub-01")
 
 

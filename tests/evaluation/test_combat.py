@@ -92,7 +92,7 @@ def test_what_says_nothing_is_refused(tables):
     inputs, targets = tables
     with pytest.raises(UserError, match="two people or more"):
         learn_scanner_effect(inputs[:1], targets[:1], paired=True)
-    with pytest.raises(UserError, match="there is one alone"):
+    with pytest.raises(UserError, match="but there is only one"):
         learn_scanner_effect(inputs[:, :1], targets[:, :1], paired=False)
     with pytest.raises(UserError, match="finds no effect"):
         learn_scanner_effect(np.ones((3, 4)), np.ones((3, 4)), paired=False)

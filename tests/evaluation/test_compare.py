@@ -149,7 +149,7 @@ def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
     notes = "\n".join(result.notes)
     assert "from b = 1000 to 1200 s/mm²" in notes
     assert "λ = 0.012" in notes
-    assert "was not measured, its b-value" in notes
+    assert "was not measured: its b-value" in notes
     assert result.no_harmonization is None
     assert "has no brain" not in notes
 

@@ -106,7 +106,7 @@ def test_few_subjects_all_teach(heads: Path, make_heads: MakeHeads, tmp_path: Pa
         ("sub-01", "sub-02"),
     ]
     alone = make_heads(tmp_path / "alone", subjects=1, shape=(4, 4, 4))
-    with pytest.raises(UserError, match="without sub-01 nobody is left to teach"):
+    with pytest.raises(UserError, match="without sub-01 no subject with all scans is left"):
         make_plan([alone], methods=["SHResNet"], leave_one_out=True)
 
 
@@ -125,8 +125,8 @@ def test_who_lacks_a_scan_is_measured_but_does_not_teach(
 @pytest.mark.parametrize(
     ("options", "field", "complaint"),
     [
-        ({"methods": ["IQT"], "train": ["sub-01"]}, "train", "whoever is not left out teaches"),
-        ({"methods": ["IQT"], "validation": "sub-01"}, "validation", "whoever is not left out"),
+        ({"methods": ["IQT"], "train": ["sub-01"]}, "train", "so none can be named"),
+        ({"methods": ["IQT"], "validation": "sub-01"}, "validation", "so none can be named"),
         ({"methods": ["no harmonization"]}, "leave_one_out", "nothing is trained without methods"),
         ({"methods": ["IQT"], "test": ["sub-09"]}, "test", "no such subject"),
     ],
@@ -146,7 +146,7 @@ def test_whom_a_model_learned_from_teaches_but_is_never_test(
     known = replace(load_model(base))
     monkeypatch.setattr(type(known), "everyone", [dataset.person("sub-03")])
     asked: dict[str, Any] = {"models": [base], "methods": ["SHResNet"], "leave_one_out": True}
-    with pytest.warns(NeverTest, match=r"sub-03 teaches but is never test: .*base"):
+    with pytest.warns(NeverTest, match=r"sub-03 trains but is never tested: .*base"):
         plan = make_plan([four], **asked)
     assert [fold.test for fold in plan.folds] == [("sub-01",), ("sub-02",), ("sub-04",)]
     assert plan.folds[1] == Subjects(("sub-01", "sub-03"), ("sub-04",), ("sub-02",))

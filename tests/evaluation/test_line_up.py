@@ -129,7 +129,7 @@ def test_grids_of_one_voxel_size_say_what_tells_them_apart():
     turn[:3, :3] = Rotation.from_euler("z", 3, degrees=True).as_matrix()
     sizes = "2.40 mm"
     said = {
-        moved(shift): f"its voxels lie 1.50 mm beside the others (both {sizes})",
+        moved(shift): f"its voxels are 1.50 mm off the others (both {sizes})",
         moved(turn): f"its grid is turned by 3.0° (both {sizes})",
         moved(np.eye(4), (10, 11, 14)): "its grid has 10 × 11 × 14 and not 10 × 11 × 12 voxels "
         f"(both {sizes})",
@@ -235,5 +235,5 @@ def test_a_benchmark_names_the_farthest_head(head):
     assert re.match(rf"sub-02 on prisma_st {lies}, which counts as error", note)
     farther = replace(far, mean=2 * far.mean)
     [note] = doubts_of_place(heads | {"sub-03": (farther, truth.lattice)}, "ge_st", "prisma_st")
-    assert note.startswith("2 of 3 heads lie beside their input; the farthest, sub-03 on")
+    assert note.startswith("2 of 3 heads are off their input; the farthest, sub-03 on")
     assert doubts_of_place({"sub-01": heads["sub-01"]}, "ge_st", "prisma_st") == []

@@ -79,7 +79,7 @@ def test_other_files_are_refused(tmp_path, content):
     header = "method,target,dataset,seed,subject,reference,measure,value\n"
     bad = header + "MSP,p,h,zero,s,scan,sh_mse,1\n"
     path.write_text(content.replace("FULL,x", header + "MSP").replace("FULL", bad), "latin-1")
-    with pytest.raises(UserError, match="is no table of results"):
+    with pytest.raises(UserError, match="is not a table of results"):
         read_results(path, Result)
     with pytest.raises(UserError, match="cannot be read"):
         read_results(tmp_path / "gone.csv", Result)

@@ -137,7 +137,7 @@ def test_what_a_prediction_makes_worse_is_said():
     (found,) = site_effects(study(Results(values)))
     farther, varied = worse_words(found)
     compared = len(REGIONS) * len(KEYS)
-    assert farther.startswith(f"MSP lies farther from the target than the input in 1 of {compared}")
+    assert farther.startswith(f"MSP is farther from the target than the input in 1 of {compared}")
     assert re.search(r"means of regions: FA of left \+\d\d\.\d → \+\d\d\.\d %\.$", farther)
     assert f"MSP: in 1 of {compared} means of regions subjects vary more than twice" in varied
     assert re.search(r"FA of left 2\d\d %", varied)  # 1.5² of the target's, and some noise
@@ -351,7 +351,7 @@ def test_damaged_tables_are_refused(page, tmp_path, damage):
         (tmp_path / f"{name}.csv").write_text(table.csv())
     whole = (tmp_path / "site_effect.csv").read_text()
     (tmp_path / "site_effect.csv").write_text(damage(whole))
-    with pytest.raises(UserError, match="is no table of the site effect"):
+    with pytest.raises(UserError, match="is not a table of the site effect"):
         read_site_effect(tmp_path)
 
 
@@ -382,7 +382,7 @@ def test_the_site_effect_in_words():
     assert effect_words(found, "left", "fa").endswith("on prisma differ by 0.02 %.")
     (found,) = site_effects(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
     assert effect_words(found, "left", "fa").endswith(
-        "than on prisma before. Nobody was scanned on prisma twice."
+        "than on prisma before. No subject was scanned on prisma twice."
     )
 
 
@@ -437,7 +437,7 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     errors = job.results(Result).select(method="copy", measure="sh_mse")
     assert [row.value for row in errors] == [0.0, 0.0]
     assert job.notes() == [
-        f"copy, {subject} on prisma_st: it is the scan on prisma_st once more, and no prediction"
+        f"copy, {subject} on prisma_st: it is the same as the scan on prisma_st, so no prediction"
         for subject in ("sub-01", "sub-02")
     ]
 
@@ -462,18 +462,23 @@ def test_a_row_of_fewer_voxels_is_told_of(predicted, tmp_path):
         write_sh(folder / stem, image)
     folders = {name: tmp_path / name for name in masks}
     _, job = measured(predicted, tmp_path / "out", predictions=folders, test=("sub-01",))
-    told = ("once more", "its mask leaves")
+    told = ("the same as", "its mask covers")
     twice, tight, again, twin = [
         each for each in job.notes() if any(words in each for words in told)
     ]
-    same = f'on prisma_st: it is the row "{BEFORE}" once more, and no prediction'
+    same = f'on prisma_st: it is the same as the row "{BEFORE}", so no prediction'
     assert (twice, again) == (f"tight, sub-01 {same}", f"input, sub-01 {same}")
-    assert twin == 'twin, sub-01 on prisma_st: it is the row "made" once more'
+    assert twin == 'twin, sub-01 on prisma_st: it is the same as the row "made"'
     asked = {"predictions": {"input": folders["input"]}, "test": ("sub-01",)}
     _, job = measured(predicted, tmp_path / "other", methods=("linear RISH",), **asked)
-    assert "input, sub-01 on prisma_st: it is the input once more, and no prediction" in job.notes()
+    assert (
+        "input, sub-01 on prisma_st: it is the same as the input, so no prediction" in job.notes()
+    )
     share = 100 * (inside & given.mask).sum() / given.mask.sum()
-    assert f"its mask leaves {share:.0f} % of the voxels that another row is measured in" in tight
+    assert (
+        f"its mask covers only {share:.0f} % of the voxels in which another row is measured"
+        in tight
+    )
 
 
 def test_predictions_lie_in_folders_of_subjects_or_beside_each_other(predicted, tmp_path):
@@ -633,9 +638,12 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
         next(e for e in notes if e.startswith(f"{n}, sub-02")) for n in folders
     )
     assert "has b = 1000 s/mm² but the scan on prisma_st has 1200" in other_b
-    assert "its brain lies 10.0 mm beside that of the target's scan" in shifted
+    assert "its brain is 10.0 mm from that in the target's scan" in shifted
     assert "its b-value is unknown, so it has no FA; add BValue to " in unknown
-    assert "no scan of b = 1200 compares with it; predict by a model that learned at" in rescaled
+    assert (
+        "so it cannot be compared with a scan of b = 1200; predict with a model trained at"
+        in rescaled
+    )
     with pytest.raises(UserError, match="to which the scan's 1200 was rescaled"):
         compare(scan, {"rescaled": far})
     (interpolated,) = interpolated_in([job])
@@ -644,7 +652,7 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     assert {"copy", "moved"} <= set(job.results(Result).methods)
     assert not {"b1000", "unknown", "rescaled"} & set(job.results(Result).methods)
     left = [each for each in notes if not each.startswith(tuple(folders))]
-    missing, *labels = [each for each in left if not each.endswith("and no prediction")]
+    missing, *labels = [each for each in left if not each.endswith("so no prediction")]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"
     assert len(labels) == 2
     assert all("no labelled voxel lies in the image" in each for each in labels)
@@ -678,7 +686,7 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
     plan, job = measured(predicted, tmp_path / "out", predictions=both)
     known = ("voxel in the masks", "no prediction")
     assert [each for each in job.notes() if not any(words in each for words in known)] == [
-        f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are no "
+        f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are not in "
         "mm²/s; give it in mm²/s"
     ]
     everything = effects(job.results(RegionValue))
@@ -717,7 +725,7 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
         ("fa", 45.0, "no FA; give it from 0 to 1"),
         ("fa", 1.2, ""),  # of noise
         ("colour_fa", 255.0, "no FA"),
-        ("md", 0.05, "no mm²/s"),
+        ("md", 0.05, "not in mm²/s"),
         ("md", 0.003, ""),
     ],
 )
@@ -748,7 +756,7 @@ def test_finished_maps_are_in_their_units_and_infinite_voxels_are_missing(
         ({"predictions": {"copy": "nowhere"}}, "no such folder"),
         ({"predictions": {"copy": "heads/sub-01"}}, "no prediction of"),
         ({"regions": "nothing.nii.gz"}, "no such label image"),
-        ({}, "nothing is to be evaluated"),
+        ({}, "there is nothing to evaluate"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_work(predicted, asked, said):
@@ -799,7 +807,7 @@ def test_the_report_has_the_page(predicted):
     out = predicted / "out"
     copies = {"copy": predicted / "copies"}
     with (
-        pytest.warns(HeadNoted, match="is the scan on prisma_st once more, and no prediction"),
+        pytest.warns(HeadNoted, match="the same as the scan on prisma_st, so no prediction"),
         # These heads hold white matter alone.
         pytest.warns(HeadNoted, match="has no voxel in the masks of all images"),
     ):

@@ -172,7 +172,7 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     widget.look_at(predictions.parent)
     widget.look_at(predictions)
     settle(qtbot, widget)
-    assert "regions.csv: is no table of the site effect" in widget.message.text
+    assert "regions.csv: is not a table of the site effect" in widget.message.text
     assert widget.form.button.isEnabled()  # to compare anew, with the heads that it is of
 
 

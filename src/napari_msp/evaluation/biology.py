@@ -186,8 +186,8 @@ def check_same_head(before: SHImage, after: SHImage, change: Change, subject: st
         apart = np.abs(after.coefficients[both] - before.coefficients[both]).max(axis=-1)
         same = bool(np.median(apart) < SAME)
     if not same:
-        problem = "is not the head that the dataset's description says it was simulated as"
-        raise UserError(problem, subject, "biology", Advice("simulate heads anew"))
+        problem = "is not the simulated head that the dataset's description states"
+        raise UserError(problem, subject, "biology", Advice("simulate heads again"))
 
 
 def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, number: int) -> float:

@@ -162,7 +162,7 @@ def _check_voxels(model: Model, dataset: TravellingHeads, subjects: Sequence[str
                 lattice = dataset.acquisition(subject, target).lattice
             wanted = model.card.voxel_size_of(target)
             if not lattice.has_voxels_of(wanted):
-                problem = f"voxels are {lattice.edges}, the model predicts {wanted:.2f} mm"
+                problem = f"its voxels are {lattice.edges}, but the model predicts {wanted:.2f} mm"
                 remedy = Change("subjects", "other")
                 raise UserError(problem, dataset.scans[subject, target], "subjects", remedy)
 

@@ -242,7 +242,7 @@ def compare(
     check_format(Path(f"{FIGURE}.{figure_format}"))
     maps = check_maps(maps)
     if input_image is not None and BEFORE in predictions:
-        problem = f"is called {BEFORE}, as is the input"
+        problem = f"is called {BEFORE}, like the input"
         raise UserError(problem, field="predictions", remedy=Advice("give it another name"))
     taken = partial(as_scan, b_value=b_value, b0_threshold=b0_threshold)
     sources = {name: taken(image, name=name) for name, image in predictions.items()}
@@ -369,14 +369,14 @@ def _measure(
     if tests:
         notes.append(
             "p-values: Wilcoxon signed-rank on non-overlapping patches of one head, Bonferroni "
-            "corrected; they say nothing of other heads"
+            "corrected; they say nothing about other heads"
         )
     before = None
     if scan is not None and (
         not same_b_value(reference, scan) or scan.sh.order != truth.image.order
     ):
         notes.append(
-            f"{_short_name(scan)}: was not measured, its b-value or SH order is not truth's"
+            f"{_short_name(scan)}: was not measured: its b-value or SH order is not the truth's"
         )
     elif scan is not None:
         alone = line_up(truth, {"input": scan})
@@ -397,7 +397,7 @@ def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> l
         if abs(other - weight) > REGULARISATION_TOLERANCE * max(weight, other):
             notes.append(
                 f"{_short_name(source)}: was fitted with λ = {other:g}, {_short_name(reference)} "
-                f"with {weight:g}; for other numbers of directions that is as it should be"
+                f"with {weight:g}; this is right if their numbers of directions differ"
             )
     return list(dict.fromkeys(notes))
 

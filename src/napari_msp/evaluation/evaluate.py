@@ -90,7 +90,9 @@ def evaluate(
     """
     if workers is not None and workers < 1:
         raise UserError(
-            f"{workers} processes can do nothing", field="workers", remedy=Advice("give 1 or more")
+            f"{workers} is not a valid number of processes",
+            field="workers",
+            remedy=Advice("give 1 or more"),
         )
     asked = replace(settings or EvaluationSettings(), **changes)
     return _evaluate(datasets, Path(out), asked, device, on_progress, workers, command)

@@ -103,7 +103,7 @@ def _what_differs(source: Lattice, target: Lattice) -> str:
     if one.shape != two.shape and np.abs(apart - np.round(apart)).max() < 0.05:
         shapes = (" × ".join(map(str, each.shape)) for each in (one, two))
         return f"its grid has {' and not '.join(shapes)} voxels"
-    return f"its voxels lie {shift:.2f} mm beside the others"
+    return f"its voxels are {shift:.2f} mm off the others"
 
 
 Comparable = ScanLike | Maps
@@ -162,7 +162,9 @@ class Comparison:
             one_of_several = name in self.predictions and len(self.predictions) > 1
             if lost > (1 - (LEAST_SHARED if one_of_several else LEAST_MEASURED)) * there:
                 share = f"{lost:,} of {there:,} voxels ({100 * lost / there:.0f} %)"
-                found.append(f"{name} has no brain in {share} of the others: they count for none")
+                found.append(
+                    f"{name} has no brain in {share} of the others: these voxels are not measured"
+                )
         return found
 
     @property
@@ -228,7 +230,7 @@ def doubt_maps(
             values = read_voxels(image, beside)
             if values.ndim != 3:
                 problem = f"a map of {kind.replace('_', ' ')} has three axes"
-                raise UserError(problem, beside, remedy=Advice("write it anew"))
+                raise UserError(problem, beside, remedy=Advice("write it again"))
             lattice = lattice_of(image)
         if values is not None:
             found[name] = resample(values, lattice, comparison.lattice)
@@ -292,7 +294,7 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
     mask = reference.mask
     for name, maps in given.items():
         if maps.image.order != reference.order:
-            problem = f"is of SH order {maps.image.order}, the reference of {reference.order}"
+            problem = f"has SH order {maps.image.order}, but the reference has {reference.order}"
             remedy = Advice("give images of one order")
             raise UserError(problem, name, field="predictions", remedy=remedy)
         own, lattice = maps.image.lattice, reference.lattice
@@ -454,9 +456,9 @@ def check_not_rescaled(prediction: Scan, b_value: float) -> None:
         if before is not None and same_shell(before, b_value):
             problem = (
                 f"is at the model's b = {part.b_value:.0f} s/mm², to which the scan's {before:.0f} "
-                f"was rescaled, so that no scan of b = {b_value:.0f} compares with it"
+                f"was rescaled, so it cannot be compared with a scan of b = {b_value:.0f}"
             )
-            remedy = Advice(f"predict by a model that learned at b = {b_value:.0f}")
+            remedy = Advice(f"predict with a model trained at b = {b_value:.0f}")
             raise UserError(problem, called(prediction), remedy=remedy)
 
 

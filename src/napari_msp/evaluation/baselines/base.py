@@ -73,7 +73,7 @@ class Baseline(ABC):
         """Return why it cannot learn from this number of heads; None: it can."""
         if heads >= cls.least_heads:
             return None
-        problem = f"learns from {cls.least_heads} heads or more, not {heads}"
+        problem = f"needs {cls.least_heads} heads or more to learn from, not {heads}"
         remedy = either(Change("methods", "other"), Give("train", "more subjects"))
         return UserError(problem, cls.name, "methods", remedy)
 
@@ -96,7 +96,7 @@ class Interpolation(Baseline):
     """No harmonization: the input itself, interpolated onto the target lattice."""
 
     name = "no harmonization"
-    summary = "The input itself, interpolated to the target's lattice."
+    summary = "The input itself, interpolated to the target's voxel grid."
     needs = "nothing"
     least_heads = 0
 

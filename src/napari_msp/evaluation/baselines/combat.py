@@ -68,7 +68,7 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
         problem = f"ComBat learns from two people or more a platform, not {min(people)}"
         raise UserError(problem, remedy=Advice("use a method that learns from one"))
     if inputs.shape[1] < 2:
-        problem = "ComBat learns a value's effect from the others' too, and there is one alone"
+        problem = "ComBat pools several values, but there is only one"
         raise UserError(problem, remedy=Advice("give two values or more"))
     values = np.concatenate([inputs, targets]).T.astype(float)
     if not np.isfinite(values).all():
@@ -99,7 +99,7 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
     offset = mean[:, 0] * (1 - gain) - gain * deviation * shift[SOURCE]
     if not (np.isfinite(gain).all() and np.isfinite(offset).all()):
         problem = f"ComBat finds no effect in {len(values)} values of {sum(people)} scans"
-        remedy = Advice("leave out values that are the same in everybody, or give more people")
+        remedy = Advice("leave out values that are the same in all scans, or give more people")
         raise UserError(problem, remedy=remedy)
     return ScannerEffect(gain, offset)
 

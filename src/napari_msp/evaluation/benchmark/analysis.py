@@ -41,8 +41,8 @@ LEVELS: dict[Level, str] = {
 
 
 OVERLAP = (
-    "folds overlap, as each subject is test once while the others teach, so there is no p-value "
-    "and no interval"
+    "folds overlap, as each subject is tested once and trains the other folds, so no p-value "
+    "or interval is given"
 )
 """Note in place of p-values and intervals: no unbiased estimator exists of the variance of such
 means (Bengio 2004)."""

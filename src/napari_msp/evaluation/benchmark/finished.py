@@ -102,7 +102,7 @@ class FinishedPredictions:
             words += f"{listed(sure)}, who are measured: its errors are too low"
         else:
             words += (
-                f"people named {listed(own)}, as are some that are measured; if they are the same "
+                f"people named {listed(own)}, like some measured subjects; if they are the same "
                 "people, its errors are too low"
             )
         warnings.warn(words, MayHaveLearned, stacklevel=4)
@@ -175,7 +175,9 @@ def find_predictions(
                 continue
             if key in maps.setdefault((subject, target), {}):
                 problem = f"has several {key} maps of {target} for {subject}"
-                raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+                raise UserError(
+                    problem, folder, "predictions", Advice("give one folder per method")
+                )
             maps[subject, target][key] = path
     if not found and not maps:
         raise UserError(
@@ -188,7 +190,7 @@ def find_predictions(
     for (subject, target), by_stem in found.items():
         if len(by_stem) > 1:
             problem = f"has several predictions of {target} for {subject} ({', '.join(by_stem)})"
-            raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+            raise UserError(problem, folder, "predictions", Advice("give one folder per method"))
         (paths,) = by_stem.values()
         of_sh = [path for path in paths if not is_dwi(path)]  # as predicted, not fitted anew
         images[subject, target] = tuple(of_sh or paths)
@@ -313,10 +315,10 @@ class FinishedOnTarget:
                 if lined_up.interpolated:
                     self.interpolated.setdefault(each.name, {})[subject] = apart
                 if apart > MOST_APART:
-                    said = f"its brain lies {apart:.1f} mm beside that of the target's scan"
+                    said = f"its brain is {apart:.1f} mm from that in the target's scan"
                     self._note(each.name, subject, f"{said}: {NOT_REGISTERED}")
                 if scan.provenance is not None and not may_be_same(person, scan.person):
-                    raise UserError("was made of another person's scan")
+                    raise UserError("was made from another person's scan")
                 found[each.name], compared[each.name] = scan.maps(), lined_up
             except UserError as error:
                 self._note(each.name, subject, error.phrase(subject=paths[0].name))
@@ -371,16 +373,17 @@ class FinishedOnTarget:
             for what, other in seen.items():
                 inside = each.mask & other.mask
                 if np.array_equal(image.coefficients[inside], other.coefficients[inside]):
-                    so = ", and no prediction" if what in unpredicted else ""
-                    yield name, f"it is {what} once more{so}"
+                    so = ", so no prediction" if what in unpredicted else ""
+                    yield name, f"it is the same as {what}{so}"
                     break
             seen[f'the row "{name}"'] = image
             if voxels[name] < LEAST_SHARED * most:
                 share = f"{100 * voxels[name] / most:.0f} %"
                 yield (
                     name,
-                    f"its mask leaves {share} of the voxels that another row is measured in, so "
-                    "their errors are not of the same voxels: give it the scan's mask",
+                    f"its mask covers only {share} of the voxels in which another row is "
+                    "measured, so "
+                    "their errors cannot be compared: give it the scan's mask",
                 )
 
     def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
@@ -417,16 +420,16 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     shape = (*image.shape[:3], *(length for length in image.shape[3:] if length > 1))
     values = read_voxels(image, path).reshape(shape)
     if len(shape) != wanted or (wanted == 4 and shape[-1] != 3):
-        problem = f"has shape {image.shape}, which no map of {MAPS[key].title} has"
-        raise UserError(problem, path, "predictions", Advice("give another"))
+        problem = f"has shape {image.shape}, which does not fit a map of {MAPS[key].title}"
+        raise UserError(problem, path, "predictions", Advice("give another map"))
     values = np.nan_to_num(values, posinf=0, neginf=0)
     if wanted == 4:
         values = np.abs(values)
     if key == "md" and np.any(values > LARGEST_MD):
-        problem = "has diffusivities that are no mm²/s"
+        problem = "has diffusivities that are not in mm²/s"
         raise UserError(problem, path, "predictions", Advice("give it in mm²/s"))
     if key in ("fa", "colour_fa") and np.any(values > LARGEST_FA):
-        problem = "has values that are no FA"
+        problem = "has values that are not FA"
         raise UserError(problem, path, "predictions", Advice("give it from 0 to 1"))
     own = lattice_of(image)
     if own.matches(lattice):
@@ -434,6 +437,6 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     mask = values != 0 if wanted == 3 else (values != 0).any(axis=-1)
     found, there = map_onto(values, mask, own, lattice)
     if not there.any():
-        problem = "lies outside the target's scan"
+        problem = "is outside the target's scan"
         raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
     return found

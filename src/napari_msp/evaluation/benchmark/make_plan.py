@@ -94,7 +94,7 @@ def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
     """Refuse the impossible before anything is opened."""
     if not asked.methods and not asked.models and not asked.predictions:
         raise UserError(
-            "nothing is to be evaluated",
+            "there is nothing to evaluate",
             field="methods",
             remedy=either(
                 Give("methods", "names, or 'all',"),
@@ -104,20 +104,20 @@ def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
         )
     for path in paths:
         if [other.name for other in paths].count(path.name) > 1:
-            problem = "has the name of another dataset, by which the report distinguishes them"
+            problem = "has the name of another dataset, so the report cannot tell them apart"
             raise UserError(problem, path, "datasets", Advice("rename one"))
     for path in paths:
         if asked.biology and recipe_of(path) is None:
             problem = "is not known to be simulated, so no effect can be put into its heads"
-            remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
+            remedy = either(Advice("simulate heads again"), Advice("leave biology out"))
             raise UserError(problem, path, "biology", remedy)
     for made in asked.predictions if asked.biology else ():
-        why = "was made elsewhere and not of changed heads, so it has no row of biology"
+        why = "was made elsewhere and not from changed heads, so it has no row of biology"
         warnings.warn(f"{made} {why}", RowLeftOut, stacklevel=3)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
             possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
-            raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
+            raise UserError(f"{seed} is not a valid seed", None, "seeds", possible)
 
 
 class _Draft:
@@ -194,7 +194,7 @@ class _Draft:
         seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
         for path in self.asked.models:
             if path.stem in seen:
-                problem = f"has the name of {seen[path.stem]}, which names its row"
+                problem = f"has the same name as {seen[path.stem]}, but each row needs its own"
                 raise UserError(problem, path, "models", Advice("rename one"))
             seen[path.stem] = path
         # A method that is no row here may lend its name to its predictions made elsewhere.
@@ -227,17 +227,17 @@ class _Draft:
         others = tuple(platform for platform in dataset.platforms if platform != source)
         if not others:
             remedy = further_platforms(dataset, Advice("give scans of another platform too"))
-            problem = f"has scans of {source} alone, and no target"
+            problem = f"has scans only on {source}, and no target"
             raise UserError(problem, dataset.root, None, remedy)
         for target in asked:
             if target not in others:
                 remedy = Choose("targets", others)
-                raise UserError("is no platform to predict", target, "targets", remedy)
+                raise UserError("is not a platform to predict", target, "targets", remedy)
         predicted = dict.fromkeys(target for model in self.models for target in model.targets)
         targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
         for model in self.models:
             if not {*model.targets} & {*targets}:
-                problem = f"predicts {', '.join(model.targets)}, and none of {', '.join(targets)}"
+                problem = f"predicts {', '.join(model.targets)}, but none of {', '.join(targets)}"
                 remedy = either(Advice("leave it out"), Change("targets", "other"))
                 raise UserError(problem, model.name, "models", remedy)
         return targets
@@ -306,7 +306,9 @@ class _Draft:
             for model in self.models:
                 known = model.card.voxel_size
                 if not lattice.has_voxels_of(known):
-                    problem = f"voxels are {lattice.edges}, those of {model.name} {known:.2f} mm"
+                    problem = (
+                        f"its voxels are {lattice.edges}, but {model.name} needs {known:.2f} mm"
+                    )
                     remedy = Advice("evaluate it on data of its own voxel size")
                     raise UserError(problem, dataset.scans[subject, self.input], "models", remedy)
 
@@ -346,7 +348,7 @@ class _Draft:
         scales = lattice_scales(*where) if starting else {}
         why: dict[str, tuple[str, UserError]] = {}
         held = rows_from_base() if scales else {}
-        problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
+        problem = f"the base has no such network of scale {' or '.join(scales)}"
         for name in self.rows:
             if name in held and not begun_from_base(held[name], scales):
                 why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))

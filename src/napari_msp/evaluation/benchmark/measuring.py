@@ -437,7 +437,7 @@ def doubts_of_place(
     found, lattice = far[farthest]
     who = f"{farthest} on {target}"
     if len(far) > 1:
-        who = f"{len(far)} of {len(heads)} heads lie beside their input; the farthest, {who},"
+        who = f"{len(far)} of {len(heads)} heads are off their input; the farthest, {who},"
     return [
         *said,
         f"{who} {found.lies(source, lattice)}, which counts as error of every method until the "

@@ -266,18 +266,18 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
     try:
         before = read_json(path) if path.exists() else wanted
     except UserError as error:
-        problem = f"is damaged ({error.problem}), so nobody knows what was begun here"
+        problem = f"is damaged ({error.problem}), so it is not known what was begun here"
         raise UserError(problem, path, "out", Change("out", "another")) from error
     changed = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if changed and "scans" not in before:
-        problem = "was begun by an earlier version, which did not note of which scans it is"
+        problem = "was begun by an earlier version, which did not record its scans"
         raise UserError(problem, path, "out", Change("out", "another"))
     if changed:
         then, now = before["scans"], wanted["scans"]
         scans = [name for name in now if isinstance(then, dict) and then.get(name) != now[name]]
         which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
         problem = f"another evaluation was begun here, with other {', '.join(changed)}{which}"
-        go_on = Advice("ask for the same as then to go on with it")
+        go_on = Advice("use the same settings to continue it")
         raise UserError(problem, path, "out", either(go_on, Change("out", "another")))
     write_json(path, content)
 

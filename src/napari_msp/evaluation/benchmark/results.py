@@ -222,7 +222,7 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
         return Results(TypeAdapter(list[kind]).validate_python(rows))  # type: ignore[valid-type]
     except (ValueError, csv.Error) as error:  # also if it is not UTF-8, or has no line
         raise UserError(
-            f"is no table of results ({first_reason(error)})",
+            f"is not a table of results ({first_reason(error)})",
             path,
-            remedy=Advice("delete its folder to measure anew"),
+            remedy=Advice("delete its folder to measure again"),
         ) from error

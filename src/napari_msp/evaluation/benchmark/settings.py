@@ -49,13 +49,15 @@ class Budget:
         """Return the budget with other values; the first stage keeps its sixth of the steps."""
         steps = changes.get("steps", self.steps)
         if not 2 * self.epoch <= steps <= MOST or steps % self.epoch:
-            problem = f"{steps} steps are no whole number of {self.epoch}"
+            problem = f"{steps} steps is not a multiple of {self.epoch}"
             remedy = Advice(f"give a multiple of {self.epoch} from {2 * self.epoch} to {MOST}")
             raise UserError(problem, field="steps", remedy=remedy)
         width = changes.get("width", self.width)
         if not 0 < width <= 1:
             raise UserError(
-                f"{width:g} is no fraction", field="width", remedy=Advice("give one from 0 to 1")
+                f"{width:g} is not a valid fraction",
+                field="width",
+                remedy=Advice("give one from 0 to 1"),
             )
         for name, least in (("batch", 1), ("crop", 3)):
             if not least <= changes.get(name, least) <= MOST:

@@ -28,7 +28,7 @@ class LeaveOneOut(Allow):
     """The remedy for too few subjects: leave one out at a time."""
 
     parameter: ClassVar[str] = "leave_one_out"
-    why: str = "let each be test once, while all others teach,"
+    why: str = "test each subject once, with all others for training,"
 
 
 class NeverTest(Doubt):
@@ -192,7 +192,7 @@ def split_once(
         training = asked.train or tuple(n for n in whole if n not in {*test, *validation})
     for parameter, part in (("train", training), ("validation", validation), ("test", test)):
         if not part and (chooses or parameter != "validation"):
-            remedy = either(Advice("the datasets need more subjects"), LeaveOneOut())
+            remedy = either(Advice("add more subjects"), LeaveOneOut())
             raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
     return Subjects(training, validation, test)
 
@@ -237,12 +237,12 @@ def leave_one_out(
             raise UserError(problem, name, "test", Choose("test", tuple(names)))
     for parameter in ("train", "validation"):
         if getattr(asked, parameter):
-            problem = "whoever is not left out teaches or validates, so nobody can be named for it"
+            problem = "all other subjects train or validate, so none can be named"
             raise UserError(problem, None, parameter, Advice("leave it out"))
     for name in names:
         if name in learned and not asked.test:
             warnings.warn(
-                f"{name} teaches but is never test: {learned[name].model} has learned from them",
+                f"{name} trains but is never tested: {learned[name].model} was trained on them",
                 NeverTest,
                 stacklevel=4,
             )
@@ -254,8 +254,8 @@ def leave_one_out(
         validation = tuple(fit[:1]) if chooses and len(others) >= LEAST_TO_CHOOSE else ()
         training = tuple(name for name in whole if name not in (test, *validation))
         if not training:
-            problem = f"without {test} nobody is left to teach who has all scans"
-            remedy = Advice("bring two subjects or more")
+            problem = f"without {test} no subject with all scans is left for training"
+            remedy = Advice("give two subjects or more")
             raise UserError(problem, dataset.root, "datasets", remedy)
         folds.append(Subjects(training, validation, (test,)))
     if not folds:
@@ -302,7 +302,9 @@ def check_subjects(
                     "there is no such subject", name, parameter, Choose(parameter, tuple(names))
                 )
             if name in taken:
-                problem = "is to be learned from, chosen by or measured, not two of these"
+                problem = (
+                    "can be used for training, validation or testing, but only for one of these"
+                )
                 raise UserError(problem, name, parameter, Advice("name it once"))
             if parameter != "train" and name in learned:
                 raise learned[name].error(parameter)

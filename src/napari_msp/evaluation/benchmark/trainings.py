@@ -129,7 +129,7 @@ class Training:
         for target in self.settings.targets:
             if target not in found:
                 problem = f"has no validation error of {target} in events.jsonl"
-                remedy = Advice("delete the folder to train anew")
+                remedy = Advice("delete the folder to train again")
                 raise UserError(problem, self.folder, remedy=remedy)
         return found
 

@@ -151,8 +151,9 @@ def _crossing() -> Iterator[Measure]:
         "peaks_missed",
         "peaks missed",
         peaks,
-        "Fibre peaks of truth, by CSD in white matter, within 30° of which there is none. Whoever "
-        "finds more peaks misses fewer: read it with the false ones.",
+        "Fibre peaks of truth, by CSD in white matter, within 30° of which there is none. A "
+        "method that "
+        "finds more peaks misses fewer: read it together with the false ones.",
         lambda pair: pair.fibre_errors.missed,
     )
     yield of(

@@ -71,7 +71,7 @@ def response_of(images: Sequence[SHImage]) -> FloatArray:
     found = [each for each in map(_response, images) if each is not None]
     if not found:
         raise UserError(
-            "no voxel shows what a single fibre's signal is",
+            "no voxel shows the signal of a single fibre",
             remedy=Advice("give scans with white matter"),
         )
     return np.asarray(np.mean(found, axis=0))

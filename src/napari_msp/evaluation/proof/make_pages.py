@@ -97,12 +97,12 @@ def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | st
         known = [each[who].keys() for each in pairs for who in people]
         regions = [name for name in part.names("region") if all(name in each for each in known)]
         if not people or len(regions) < 2:
-            few = "fewer than two regions have values in everybody who was learned from"
-            tell(few if people else "nobody who was learned from has both scans measured")
+            few = "fewer than two regions have values in every training subject"
+            tell(few if people else "no training subject has both scans measured")
             continue
         gone = [name for name in part.names("region") if name not in regions]
         if gone:
-            tell(f"{listed(gone)} left out, as somebody who was learned from has no value there")
+            tell(f"{listed(gone)} left out, as a training subject has no value there")
         source, target = (
             np.array([[each[who][name] for name in regions] for who in people]) for each in pairs
         )

@@ -70,7 +70,7 @@ def site_effect_page(study: ProofData) -> Page:
     if not found:
         raise UserError(
             "no image could be compared with a target's scan in any region",
-            remedy=Advice("see what is said of each head"),
+            remedy=Advice("read the notes on each head"),
         )
     several = len({each.dataset for each in found}) > 1
     over = resampled(found)
@@ -139,10 +139,10 @@ def _sentence(each: SiteEffects, several: bool) -> str:
     if floors:
         said += f". {floors[0][:1].upper()}{floors[0][1:]}: {bias(floors[0])}"
     else:
-        said += ". Nobody was scanned on the target twice, so there is no floor"
+        said += ". No subject was scanned on the target twice, so there is no floor"
     if MEAN_OF_OTHERS in each.values:
         said += (
-            f"; for comparison, whoever predicts the mean of the others has a bias of "
+            f"; for comparison, predicting the mean of the others has a bias of "
             f"{bias(MEAN_OF_OTHERS)}{people(MEAN_OF_OTHERS, ' and tells {} right')}"
         )
     return said + "."
@@ -177,8 +177,9 @@ def _essence(each: SiteEffects, several: bool) -> Table:
     return Table(
         f"{each.named(several)}: each row against the target's scans of the same "
         f"{counted(len(each.subjects), 'subject')}; medians over {counted(regions, 'region')} × "
-        f"{quantities} quantities. A small bias alone proves nothing: whoever predicts the same "
-        "for everybody has one. Variance kept is that between subjects; told right are subjects "
+        f"{quantities} quantities. A small bias alone proves nothing: predicting the same "
+        "for every subject has one. Variance kept is that between subjects; told right are "
+        "subjects "
         f"whose own scan on the target is nearest (by chance 1 of {len(each.subjects)}).",
         columns,
         [of(row) for row in each.rows],
@@ -329,9 +330,11 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
 
 def _limits(study: ProofData, found: Sequence[SiteEffects], several: bool) -> list[str]:
     said = [
-        "A bias near 0 is no proof of harmonization by itself: look at the variance kept, at who "
-        "is told right, and at the trivial predictors.",
-        "Quantities of one region hang together, as do regions: their number is not the number of "
+        "A bias near 0 alone does not prove harmonization: look at the variance kept, at which "
+        "subjects "
+        "are told right, and at the trivial predictors.",
+        "Quantities of one region depend on each other, as do regions: their number is not the "
+        "number of "
         "independent findings.",
     ]
     if study.selected:
@@ -362,8 +365,9 @@ def _limits(study: ProofData, found: Sequence[SiteEffects], several: bool) -> li
             )
     if not any(role_of(row) == "floor" for each in found for row in each.rows):
         said.append(
-            "Nobody was scanned on the target twice: what two scans on one scanner differ by is "
-            "not known, and no difference here may be expected to become 0."
+            "No subject was scanned on the target twice: how much two scans on one scanner differ "
+            "is "
+            "not known, and no difference here can be expected to become 0."
         )
     return [*said, *study.notes]
 

@@ -268,9 +268,9 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
         ]
         return [(line, make(line)) for line in lines]
     except (ValueError, TypeError, csv.Error) as error:  # not UTF-8, no line, or not a number
-        remedy = Advice("compare anew")
+        remedy = Advice("compare again")
         raise UserError(
-            f"is no table of the site effect ({first_reason(error)})", path, remedy=remedy
+            f"is not a table of the site effect ({first_reason(error)})", path, remedy=remedy
         ) from error
 
 

@@ -335,7 +335,7 @@ def effect_words(each: SiteEffects, region: str, quantity: str) -> str:
     said += "; ".join(parts) or "neither before nor after was measured"
     floors = [found for row, found in rows.items() if role_of(row) == "floor"]
     if not floors:
-        return f"{said}. Nobody was scanned on {each.column} twice."
+        return f"{said}. No subject was scanned on {each.column} twice."
     apart, mean = floors[0].mean_difference, floors[0].truth_mean
     by = f"{apart:.3g}"
     if mean > 0:
@@ -356,7 +356,7 @@ enough subjects for a test have it: people do not differ that much (our choice).
 def worse_words(each: SiteEffects) -> Iterator[str]:
     """Yield which regional means each prediction makes worse, as medians hide them.
 
-    For example "MSP lies farther from the target than the input in 2 of 27 means of regions:
+    For example "MSP is farther from the target than the input in 2 of 27 means of regions:
     RISH 4 of white matter +28.9 → −50.3 %, FA of fluid +13.3 → +18.4 %."
     """
     before = {(e.region, e.quantity): e.agreement.bias_percent for e in each.of(BEFORE)}
@@ -377,14 +377,14 @@ def worse_words(each: SiteEffects) -> Iterator[str]:
                 varied[f"{where} {number(kept, 0)} %"] = kept
         if farther:
             yield (
-                f"{row} lies farther from the target than the input in {len(farther)} of "
+                f"{row} is farther from the target than the input in {len(farther)} of "
                 f"{compared} means of regions: {_worst(farther)}."
             )
         if varied:
             yield (
                 f"{row}: in {len(varied)} of {len(each.of(row))} means of regions subjects vary "
                 f"more than twice as much as on the target (in percent of that variance, "
-                f"{_worst(varied)}): that is no difference of people."
+                f"{_worst(varied)}): this is not a difference between people."
             )
 
 
