@@ -724,7 +724,7 @@ def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_p
     [
         ("fa", 45.0, "not FA; give it from 0 to 1"),
         ("fa", 1.2, ""),  # of noise
-        ("colour_fa", 255.0, "no FA"),
+        ("colour_fa", 255.0, "not FA"),
         ("md", 0.05, "not in mm²/s"),
         ("md", 0.003, ""),
     ],
