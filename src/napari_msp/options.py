@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from inspect import cleandoc
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
 
 from napari_msp.errors import Advice, Choose, UserError
 
@@ -179,6 +179,8 @@ DESCRIBED: Mapping[str, About] = {
 }
 """Descriptions of the fields of `Options`, by name."""
 
+# Signatures show the types without the descriptions.
+vars(Options)["__init__"].__annotations__ |= get_type_hints(Options)
 Options.__doc__ = "\n".join(
     (
         cleandoc(Options.__doc__ or ""),

@@ -127,7 +127,7 @@ def test_predictions_of_two_datasets_in_one_folder_keep_their_own_scans(tmp_path
     entry = next(each for each in open_review(out).entries if each.subject == "sub-01")
     files = entry.made_from
     assert files.scan == Without(entry.without)
-    assert "of another dataset" in entry.without
+    assert "another dataset" in entry.without
     assert files.truth == Without("")
 
 

@@ -242,7 +242,7 @@ def test_a_folder_that_is_away_is_not_made_anew(cohort, entries):
 
 @pytest.mark.parametrize("label", ["", "Anna B.", "a/b", "../x", "zoë", "a_b"])
 def test_what_is_no_label_is_refused(cohort, label):
-    with pytest.raises(UserError, match="no label") as told:
+    with pytest.raises(UserError, match="not a valid rater label") as told:
         Ratings.open(cohort, label)
     assert isinstance(told.value.remedy, Give)
 

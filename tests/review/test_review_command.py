@@ -44,7 +44,7 @@ def test_damaged_predictions_are_said_and_change_the_status(run, cohort):
     image.write_bytes(image.read_bytes()[:-10])
     status, out, err = run("review", cohort)
     assert status == 1
-    assert err.startswith(f"napari-msp: {image}: has ")
+    assert err.startswith(f"napari-msp: {image}: is incomplete")
     assert "make the prediction again" in err
     assert "sub-05" not in out
 

@@ -5,7 +5,6 @@ Maps are made from memory during writing, or from files later; `review_maps` sto
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ MEASURES_FIELD = "Measures"
 
 
 def maps_of_prediction(
-    prediction: Prediction, truth: Scan | str | None = None, cancelled: Poll | None = None
+    prediction: Prediction, truth: Scan | Without | None = None, cancelled: Poll | None = None
 ) -> dict[int | None, ReviewMaps]:
     """Make the maps of a prediction in memory, by shell; the key is None for a single shell.
 
@@ -53,7 +52,7 @@ def maps_of_prediction(
     prediction
         Result of `harmonize`.
     truth
-        The target platform's scan of the same head; or the reason why there is none.
+        The target platform's scan of the same head, if there is one.
     """
     parts = prediction.by_shell()
     made: dict[int | None, ReviewMaps] = {}
@@ -110,16 +109,14 @@ def make_review_maps(
     if scan is None:
         uri = made_by.sources[0] if made_by and made_by.sources else ""
         scan = source_path(uri, folder) or Without(not_there(uri))
-    notes: list[str] = []
-    measured = _opened(scan, notes)
-    if truth is None and measured is not None and made_by is not None:
+    measured = _opened(scan)
+    if truth is None and isinstance(measured, Scan) and made_by is not None:
         truth = measured.siblings.get(made_by.target)
-    known = _opened(truth, notes)
-    maps: dict[int | None, ReviewMaps] = {}
-    for shell, file in sources.items():
-        one = load_scan(file)
-        made = _maps(one.maps(), measured, known, _uncertainty(file), cancelled)
-        maps[shell] = replace(made, notes=(*notes, *made.notes))
+    known = _opened(truth)
+    maps: dict[int | None, ReviewMaps] = {
+        shell: _maps(load_scan(file).maps(), measured, known, _uncertainty(file), cancelled)
+        for shell, file in sources.items()
+    }
     beside = {"scan": _file(scan), "truth": _file(truth)}
     about = about_prediction(made_by)
     return write_review_maps(folder, stem, maps, sources=sources, beside=beside, about=about)
@@ -159,11 +156,9 @@ def _file(scan: str | Path | Without | None) -> Path | None:
     return None if scan is None or isinstance(scan, Without) else Path(scan)
 
 
-def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
-    """Open the target platform's scan of the same head; None or a text without one."""
-    path = None if scan is None else scan.siblings.get(target)
-    notes: list[str] = []
-    return _opened(path, notes) or (notes[0] if notes else None)
+def truth_of(scan: Scan | None, target: str) -> Scan | Without | None:
+    """Open the target platform's scan of the same head, if there is one."""
+    return _opened(None if scan is None else scan.siblings.get(target))
 
 
 def place_of(prediction: str | Path) -> tuple[Path, str]:
@@ -182,17 +177,13 @@ def place_of(prediction: str | Path) -> tuple[Path, str]:
     return root, stem_of(path)
 
 
-def _opened(path: str | Path | Without | None, notes: list[str]) -> Scan | None:
-    if isinstance(path, Without):
-        notes.extend([path.why] if path.why else [])
-        return None
-    if path is None:
-        return None
+def _opened(path: str | Path | Without | None) -> Scan | Without | None:
+    if path is None or isinstance(path, Without):
+        return path
     try:
         return load_scan(path)
     except UserError as error:
-        notes.append(f"{Path(path).name} is left out: {error.problem}")
-        return None
+        return Without(f"{Path(path).name} is left out: {error.problem}")
 
 
 def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | None:
@@ -214,21 +205,20 @@ def about_prediction(made: Provenance | None) -> dict[str, Any]:
 
 def _maps(
     maps: Maps,
-    scan: Scan | None,
-    truth: Scan | str | None,
+    scan: Scan | Without | None,
+    truth: Scan | Without | None,
     uncertainty: tuple[UncertaintyName, FloatArray] | None,
     cancelled: Poll | None,
 ) -> ReviewMaps:
     """Assemble the review maps of one shell."""
     image = maps.image
-    notes: list[str] = []
-    if isinstance(truth, str):
-        notes.append(truth)
-        truth = None
-    scan_image = _image_at(scan, image.rescaled_from or image.b_value, notes, cancelled)
-    truth_image = _image_at(truth, image.b_value, notes, cancelled)
+    shown = (
+        _image_at(scan, image.rescaled_from or image.b_value, cancelled),
+        _image_at(truth, image.b_value, cancelled),
+    )
+    scan_image, truth_image = (each if isinstance(each, ReviewImage) else None for each in shown)
     stop_if(cancelled)
-    acquisition = None if scan is None else scan.acquisition
+    acquisition = scan.acquisition if isinstance(scan, Scan) and scan_image is not None else None
     name, values = (None, None) if uncertainty is None else uncertainty
     return ReviewMaps(
         scan_image,
@@ -236,24 +226,23 @@ def _maps(
         truth_image,
         values,
         name,
-        acquisition.b0 if acquisition is not None and scan_image is not None else None,
-        tuple(notes),
+        None if acquisition is None else acquisition.b0,
+        tuple(each.why for each in shown if isinstance(each, Without) and each.why),
     )
 
 
 def _image_at(
-    scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
-) -> ReviewImage | None:
-    """Return the review image of a scan's shell; None, with a note why, if that is impossible."""
+    scan: Scan | Without | None, b_value: float | None, cancelled: Poll | None
+) -> ReviewImage | Without | None:
+    """Return the review image of a scan's shell, or why there is none."""
     stop_if(cancelled)
-    if scan is None:
-        return None
+    if not isinstance(scan, Scan):
+        return scan
     try:
         return review_image(scan.at_shell(b_value).maps())
     except UserError as error:
         name = scan.path.name if scan.path is not None else scan.owner
-        notes.append(f"{name} is left out: {error.problem}")
-        return None
+        return Without(f"{name} is left out: {error.problem}")
 
 
 def review_image(maps: Maps) -> ReviewImage:

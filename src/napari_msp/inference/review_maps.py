@@ -123,7 +123,7 @@ class ReviewMaps:
 
 @dataclass(frozen=True)
 class Without:
-    """A scan that must not be shown though a sidecar may name it: another person's, say."""
+    """Why a scan is not shown, though there may be one: another person's, or one not readable."""
 
     why: str
 
