@@ -90,6 +90,8 @@ CARDS: dict[str, tuple[Any, str | None]] = {
     "a list": ("[]", "card is not valid"),
     "two alphas": ('{"alpha": 1, "alpha": 0}', "stands for two values"),
     "nan": (lambda c: c.update(voxel_size=float("nan")), "not finite"),
+    "a coloured label": (lambda c: c.update(label="\x1b[31mred"), "printable characters"),
+    "an endless label": (lambda c: c.update(label="a" * 5000), "up to 500"),
     "a text": (lambda c: c.update(voxel_size="2.4"), "voxel_size"),
     "true": (lambda c: c["scales"].update(prisma_st=True), "scales"),
     "a fraction": (lambda c: c["scales"].update(prisma_st=1.5), "scales"),

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.networks.base import CHANNELS
@@ -13,6 +13,7 @@ from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.signal.expected_error import FEATURES, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
+from napari_msp.strict_json import one_line
 
 OF_US: Final = "napari-msp model "
 FORMAT: Final = "napari-msp model 1"
@@ -149,7 +150,7 @@ class ModelCard(_Stated):
         default="", description="In a file: of all else in it; older files have none"
     )
     kind: str = Field(description="msp, or the single network's kind")
-    label: str = Field("", description="What the model is for")
+    label: Annotated[str, AfterValidator(one_line)] = Field("", description="What the model is for")
     simulated_only: bool = Field(
         default=False, description="Whether it learned from simulated heads alone"
     )

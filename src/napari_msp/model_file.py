@@ -329,7 +329,8 @@ BUILDING = (
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     if not all(torch.isfinite(value).all() for value in weights.values()):
-        remedy = Change("learning_rate", "a smaller")
+        damaged = Advice("get an undamaged copy of it")
+        remedy = either(Change("learning_rate", "a smaller"), damaged)
         raise UserError("has weights that are not finite", path, remedy=remedy)
 
 

@@ -23,6 +23,9 @@ LARGEST = 50_000_000
 DEEPEST = 64
 """Largest depth of nested lists and objects; nothing of ours has more than 10."""
 
+LONGEST_LABEL = 500
+"""Largest number of characters of a model's label."""
+
 MOST_DIGITS = 20
 """Largest number of digits of a whole number, as 2⁶⁴ has."""
 
@@ -118,6 +121,19 @@ def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:
 
 
 _TOO_DEEP = f"more than {DEEPEST} lists or objects are nested"
+
+
+def one_line(text: str) -> str:
+    """Return a text that terminals and windows can show in a line or two, unchanged.
+
+    Raises
+    ------
+    ValueError
+        When it is too long or has control characters, such as those that colour a terminal.
+    """
+    if len(text) > LONGEST_LABEL or not text.isprintable():
+        raise ValueError(f"must be up to {LONGEST_LABEL} printable characters, in one line")
+    return text
 
 
 def _whole(text: str) -> int:

@@ -301,3 +301,19 @@ class TestScans:
         path.with_name("sub-01_dwi.json").write_bytes(b"")
         (doubt,) = self.doubts(path)
         assert doubt.startswith("its sidecar is not valid JSON (")
+
+    @pytest.mark.parametrize("brightest", [30_000, 34_000])
+    def test_numbers_beyond_int16(self, path, brightest):
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+        stored = (
+            (values * (brightest / values.max())).astype(np.int64).astype(np.uint16).view(np.int16)
+        )
+        nib.Nifti1Image(stored, image.affine).to_filename(path)
+        acquisition = load_acquisition(path)
+        said = [each.words for each in acquisition.reading.doubts if "int16" in each.words]
+        assert len(said) == (brightest > 32_767)
+        for words in said:
+            assert words.startswith(
+                f"{int((stored < 0).sum()):,} values are negative, down to -32,"
+            )

@@ -22,6 +22,7 @@ from napari_msp.data.contradictions import (
     refuse_too_few,
     table_doubts,
     with_directionless,
+    wrapped_doubt,
 )
 from napari_msp.data.gradient_files import (
     Table,
@@ -238,7 +239,8 @@ class Acquisition:
         voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
         odd = with_directionless(verdict.odd, table)
-        doubts = list(verdict.doubts)
+        wrapped = wrapped_doubt(self.image, voxels)
+        doubts = [*([wrapped] if wrapped else []), *verdict.doubts]
         if odd and self.every_volume:
             doubts.insert(0, f"kept as asked: {in_words(odd, table)}")
             odd = []

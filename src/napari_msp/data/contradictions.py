@@ -54,6 +54,10 @@ WEAK_B0 = 10.0
 NOTABLE_B_VALUE = 0.01
 """Share by which b-values of one shell may differ unreported (our choice)."""
 
+WRAPPED = -16_384
+"""Value in an int16 image below which numbers beyond its range have wrapped around (our choice):
+magnitudes are never negative, and denoising makes small negative values only."""
+
 B_VALUES_DIFFER = 30.0
 """Reported difference in s/mm² between two files' b-values of one volume (our choice)."""
 
@@ -146,6 +150,24 @@ def shear(affine: FloatArray) -> float:
     axes = affine[:3, :3] / voxel_sizes(affine)
     cosines = np.abs(axes.T @ axes - np.diag(np.diag(axes.T @ axes)))
     return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
+
+
+def wrapped_doubt(image: nib.Nifti1Image, voxels: FloatArray) -> str:
+    """Return a text on numbers that int16 could not hold; empty if there are none.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N) signal of the image, as read.
+    """
+    scaled = image.header.get_slope_inter()[0] not in (None, 1)
+    if image.get_data_dtype() != np.int16 or scaled or (lowest := np.nanmin(voxels)) >= WRAPPED:
+        return ""
+    return (
+        f"{int((voxels < WRAPPED).sum()):,} values are negative, down to {lowest:,.0f}: numbers "
+        "above 32,767 seem to have been saved as int16, which turns them negative, and are wrong; "
+        "convert the scan again, as uint16 or float32"
+    )
 
 
 # --- The gradient table and other files -------------------------------------------------------

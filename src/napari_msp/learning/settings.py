@@ -20,6 +20,7 @@ from pydantic import (
 from napari_msp.foreign_errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
 from napari_msp.options import Topic, several
+from napari_msp.strict_json import one_line
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
@@ -272,7 +273,7 @@ class TrainingSettings(BaseModel):
         default="last",
         description="MSP: let branches read the features of this layer of each single network.",
     )
-    label: str = Field(
+    label: Annotated[str, AfterValidator(one_line)] = Field(
         default="", description="Say what the model is for. Everybody who loads it sees this."
     )
 
