@@ -66,6 +66,9 @@ BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
 LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
 
+SCALE_BARS = (50, 20, 10, 5, 2, 1)
+"""Lengths in mm, of which the longest that does not reach the legend is drawn."""
+
 
 class Head(Protocol):
     """An image, or what is left of one: a brain on a lattice."""
@@ -150,6 +153,15 @@ class GridFit:
         rows = "up" if is_upright(self._viewer.dims.order) else "down"
         self._viewer.scene.camera.orientation2d = (rows, "right")
         self.fit()
+
+    def fit_scale_bar(self) -> None:
+        """Keep the bar clear of the legend, however close the heads are."""
+        zoom = self._viewer.scene.camera.zoom
+        fitting = (each for each in SCALE_BARS if each * zoom < LEGEND_MARGIN)
+        bar, length = self._viewer.canvas.overlays.scale_bar, next(fitting, SCALE_BARS[-1])
+        if bar.length != length:
+            bar.length = length
+            bar.events.font_size()  # napari draws a new length only after a new zoom
 
     def fit(self) -> None:
         """Place the camera."""

@@ -13,7 +13,6 @@ from napari_msp.ui.align.aligning import LABELS, Choice, Findings
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.form import (
     CheckList,
-    ExaminedForm,
     FormRows,
     Section,
     b_value_box,
@@ -24,7 +23,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
 )
 from napari_msp.ui.widgets.message import Notices
-from napari_msp.ui.widgets.path_field import PathField
+from napari_msp.ui.widgets.path_field import ExaminedForm, PathField
 
 TIPS = {
     "dataset": "<p>Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz of people who were "

@@ -16,7 +16,6 @@ from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
-    LEGEND_MARGIN,
     SPACE,
     GridFit,
     Head,
@@ -31,9 +30,6 @@ from napari_msp.ui.viewer_axes import ORDERS, in_mm, in_voxels, spatial, stored_
 if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
-
-SCALE_BARS = (50, 20, 10, 5, 2, 1)
-"""Lengths in mm, of which the longest that does not reach the legend is drawn."""
 
 NEAR = 10.0
 """Mm between the ends of two heads up to which they count as lying alike (our choice)."""
@@ -154,7 +150,7 @@ class ViewerGrid:
         if first:
             self.lease.begin()
             viewer.canvas.events.size.connect(self.fit.follow)
-            viewer.scene.camera.events.zoom.connect(self._fit_scale_bar)
+            viewer.scene.camera.events.zoom.connect(self.fit.fit_scale_bar)
             viewer.dims.events.order.connect(self.fit.turn)
             viewer.dims.events.ndisplay.connect(self.fit.follow)
             viewer.layers.events.removed.connect(self._cells_changed)
@@ -354,7 +350,7 @@ class ViewerGrid:
         self.come_back()
         self.lease.end()
         viewer.canvas.events.size.disconnect(self.fit.follow)
-        viewer.scene.camera.events.zoom.disconnect(self._fit_scale_bar)
+        viewer.scene.camera.events.zoom.disconnect(self.fit.fit_scale_bar)
         viewer.dims.events.order.disconnect(self.fit.turn)
         viewer.dims.events.ndisplay.disconnect(self.fit.follow)
         viewer.layers.events.removed.disconnect(self._cells_changed)
@@ -440,16 +436,7 @@ class ViewerGrid:
         self.turn_to(self.plane)
         bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, True, 7
         bar.visible = True
-        self._fit_scale_bar()
-
-    def _fit_scale_bar(self) -> None:
-        """Keep the bar clear of the legend, however close the heads are."""
-        zoom = self.viewer.scene.camera.zoom
-        fitting = (each for each in SCALE_BARS if each * zoom < LEGEND_MARGIN)
-        bar, length = self.viewer.canvas.overlays.scale_bar, next(fitting, SCALE_BARS[-1])
-        if bar.length != length:
-            bar.length = length
-            bar.events.font_size()  # napari draws a new length only after a new zoom
+        self.fit.fit_scale_bar()
 
     def _looked_at(self, reference: Head) -> dict[int, float]:
         """Return where each spatial axis is cut, if that is worth looking at in another brain too.

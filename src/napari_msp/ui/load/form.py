@@ -16,7 +16,6 @@ from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.phrasing import LOAD_LABELS
 from napari_msp.ui.widgets.form import (
     CheckList,
-    ExaminedForm,
     FormRows,
     Section,
     b_value_box,
@@ -27,7 +26,7 @@ from napari_msp.ui.widgets.form import (
     stacked,
 )
 from napari_msp.ui.widgets.message import Notices, Sentences, breakable, readable
-from napari_msp.ui.widgets.path_field import NIFTI, PathField
+from napari_msp.ui.widgets.path_field import NIFTI, ExaminedForm, PathField
 
 TEACHING = (
     "Choose a diffusion-weighted image with its .bval and .bvec beside it, the folder of a BIDS "

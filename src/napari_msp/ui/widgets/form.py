@@ -33,7 +33,6 @@ from superqt.utils import signals_blocked
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.message import Notices, Severity
-from napari_msp.ui.widgets.path_field import FileForm
 
 MOST_ROWS = 5
 """Rows of a list that are visible at once; the rest is scrolled to."""
@@ -163,82 +162,6 @@ class FormRows(Themed):
             style = colour if self._said.get(name, (False, ""))[0] else ""
             if row.label.styleSheet() != style:
                 row.label.setStyleSheet(style)
-
-
-class ExaminedForm(FileForm):
-    """A form whose choice is examined elsewhere before it can be acted on.
-
-    Subclasses define the entries.
-
-    Its owner examines what `changed` carries, and reports the findings by `show_findings`; until
-    then the form cannot act.
-
-    Attributes
-    ----------
-    choice
-        Present choice.
-    findings
-        Latest findings: they have the `choice` that they are of, and say whether it is `ready`.
-    anew
-        Whether the files may have changed since, so that nothing known before counts.
-    changed : choice
-        Emitted when something else was chosen.
-    act_wanted
-        Emitted when the button or Enter was pressed and the findings are ready.
-    """
-
-    changed = Signal(object)
-    act_wanted = Signal()
-
-    choice: Any
-    findings: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anew = self._looking = self._act_then = False
-
-    @property
-    def can_act(self) -> bool:
-        """Whether the choice was examined, and nothing is in the way."""
-        return bool(self.findings.ready and not self._running and not self._looking)
-
-    def show_findings(self, findings: Any) -> None:
-        """Show findings, the choices they leave and what is wrong."""
-        self.findings, self.choice = findings, findings.choice
-        self.anew = self._looking = False
-        self._show()
-        self._refresh()
-        wanted, self._act_then = self._act_then, False
-        if wanted and findings.ready:
-            self.act_wanted.emit()
-
-    def set_running(self, running: bool) -> None:
-        """Let nothing be changed while the work runs."""
-        self._running = running
-        self._refresh()
-
-    def act(self) -> None:
-        """Ask to act, once the latest choice has been examined."""
-        self.settle()
-        if self._looking:
-            self._act_then = True
-        elif self.can_act:
-            self.act_wanted.emit()
-        elif not self._running:
-            self._choose(self.choice, anew=True)  # the obstacle may have gone
-
-    def _choose(self, choice: Any, anew: bool = False) -> None:
-        self.choice, self._looking, self.anew = choice, True, self.anew or anew
-        self._refresh()
-        self.changed.emit(choice)
-
-    def _show(self) -> None:
-        """Update the entries to the findings."""
-        raise NotImplementedError
-
-    def _refresh(self) -> None:
-        """Show what makes sense now."""
-        raise NotImplementedError
 
 
 class CheckList(QListWidget):
