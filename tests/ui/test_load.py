@@ -144,6 +144,11 @@ def test_a_scan_is_described(path):
     }
 
 
+def test_what_is_no_subject_is_called_a_scan(scan, tmp_path):
+    found = examine(Choice(scan().write(tmp_path, stem="5_DTI")))
+    assert found.description["Scan"] == "5_DTI"
+
+
 def test_an_oblique_scan_is_said_to_be(scan, tmp_path):
     affine = np.eye(4)
     affine[:3, :3] = 2 * Rotation.from_euler("z", 20, degrees=True).as_matrix()
@@ -273,7 +278,7 @@ def test_the_form_doubts_what_loading_doubts(scan, tmp_path):
     folder.mkdir(parents=True)
     for each in tmp_path.glob("sub-01*"):
         each.rename(folder / each.name)
-    with pytest.warns(DoubtfulScan, match="lies in the folder sub-02") as told:
+    with pytest.warns(DoubtfulScan, match="is in the folder sub-02") as told:
         load_scan(folder / path.name)
     [doubt] = told
     assert examine(Choice(folder / path.name)).doubts == {"path": doubt.message.words}

@@ -78,7 +78,7 @@ def test_a_scan_that_was_found_can_be_loaded(form, path, qtbot):
     assert visible(form) == {"shell", "mask", "tables", "facts", "load"}
     assert form.shell.currentText() == "b = 1200 s/mm², 60 directions"
     assert not form.shell.isEnabled()  # there is no other
-    assert form.rows.said("mask") == "Found: sub-01_mask.nii.gz"
+    assert form.rows.said("mask") == "sub-01_mask.nii.gz was found"
     assert "8 × 7 × 6 of 2 × 2 × 2.5 mm" in form.description.text()
     assert not form.section.button.isChecked()
     qtbot.mouseClick(form.button, Qt.LeftButton)
@@ -248,7 +248,7 @@ def test_a_mask_can_be_given_and_taken_back(form, path, tmp_path):
     assert form.rows.said("mask") == ""
     form.mask.choose("")
     look(form)
-    assert form.rows.said("mask") == "Found: sub-01_mask.nii.gz"
+    assert form.rows.said("mask") == "sub-01_mask.nii.gz was found"
 
 
 def test_enter_loads_what_was_typed_once_it_was_looked_at(form, path, qtbot):

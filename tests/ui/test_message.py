@@ -120,7 +120,7 @@ def test_details_show_the_sentence_and_the_traceback(qtbot):
 def test_what_is_wrong_stands_before_what_is_worth_knowing(qtbot):
     notices = Notices()
     qtbot.addWidget(notices)
-    notices.say("Mask", "note", "Found: mask.nii.gz")
+    notices.say("Mask", "note", "mask.nii.gz was found")
     assert not notices.isVisible()  # alone it would be a window
     notices.say("Scan", "error", "There is no such file.")
     notices.say("Shell", "warning", "Two are close.")
@@ -129,7 +129,7 @@ def test_what_is_wrong_stands_before_what_is_worth_knowing(qtbot):
     assert notices.sign.accessibleName() == "Error"
     for field in ("Scan", "Shell"):
         notices.say(field, "error", "")
-    assert notices.text == "Mask: Found: mask.nii.gz"
+    assert notices.text == "Mask: mask.nii.gz was found"
     assert notices.sign.accessibleName() == "Note"
 
 

@@ -302,8 +302,9 @@ def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
 def describe(acquisition: Acquisition) -> dict[str, str]:
     """Return what a user wants to know of an open scan before using it; no voxel is read."""
     scan = Scan(acquisition=acquisition, path=acquisition.path)
+    whose = "Head" if scan.subject.startswith("sub-") else "Scan"  # a file's name, say of a series
     described = {
-        "Head": f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
+        whose: f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
         "Voxels": _voxels(acquisition),
         "Volumes": str(acquisition.given_gradients),
     }

@@ -221,4 +221,4 @@ class AcquisitionForm(ExaminedForm):
 def _mask_note(found: Findings) -> str:
     if found.mask is None:
         return "None was found: one is made from the image, with a warning if it looks odd"
-    return f"Found: {found.mask.name}"
+    return f"{found.mask.name} was found"
