@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 from functools import partial
+from weakref import ref
 
 import pytest
 from qtpy.QtCore import QTimer
@@ -326,6 +327,16 @@ def test_steps_are_shown_and_other_reports_passed_on(row, qtbot):
     assert row.warnings == ["has an odd header"]
     assert row.state == "idle"
     assert not row.job.running
+
+
+def test_a_result_is_not_kept_longer_than_its_receiver_keeps_it(row, qtbot):
+    class Scan:
+        """Takes much memory."""
+
+    seen = []
+    with qtbot.wait_signal(row.job.ended):
+        row.run(lambda control: Scan(), done=lambda scan: seen.append(ref(scan)), failed=print)
+    qtbot.wait_until(lambda: bool(seen) and seen[0]() is None, timeout=2000)
 
 
 def test_the_button_cancels_the_work_and_gives_the_focus_back(row, qtbot):

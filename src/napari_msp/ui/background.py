@@ -64,7 +64,8 @@ class Job(QObject):
     Attributes
     ----------
     outcome
-        How the latest work ended: "done", "failed" or "cancelled", and its result or error.
+        How the work ended: "done", "failed" or "cancelled", and its result or error. It is known
+        until `ended` has been emitted: a scan that was loaded is not kept for longer.
     """
 
     progressed = Signal(object)
@@ -122,6 +123,7 @@ class Job(QObject):
             self._tell(self.done if ending == "done" else self.failed, result)
         self._worker = None
         self.ended.emit()
+        self.outcome = "cancelled", None
 
     def _tell(self, signal: Any, *told: object) -> None:
         signal.emit(*told)
