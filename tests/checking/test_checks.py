@@ -412,7 +412,7 @@ class TestLattices:
 
     def test_no_whole_number(self, dataset, scan):
         replace_scan(dataset, scan(np.diag([1.7, 1.7, 1.7, 1.0]), 45, shape=(14, 12, 11)))
-        only(dataset, "error", "ge_st to prisma_st", "1.41")
+        only(dataset, "error", "ge_st to prisma_st", "1.7 × 1.7 × 1.7")
 
     def test_anisotropic(self, dataset, scan):
         replace_scan(dataset, scan(np.diag([2.4, 2.4, 2.9, 1.0]), 45, shape=SHAPE))

@@ -136,5 +136,5 @@ def test_voxels_outside_the_brain_are_never_read():
 def test_voxels_that_are_no_whole_fraction_are_refused():
     image = random_image(2)
     other = Lattice(SHAPE, AFFINE @ np.diag([0.7, 0.7, 0.7, 1]))
-    with pytest.raises(UserError, match="not by one whole number"):
+    with pytest.raises(UserError, match="not a whole number of times smaller"):
         PatchRegression().fit([image], [image_of(image.coefficients, other.affine)])

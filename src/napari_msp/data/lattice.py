@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray, for_each_block
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import RunJob, UserError
 
 SIZE_TOLERANCE = 0.02
 """Relative difference of voxel sizes that still counts as rounding (our choice)."""
@@ -206,11 +206,11 @@ def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
     ratios = np.asarray(coarse, dtype=float) / np.asarray(fine, dtype=float)
     scale = round(float(ratios.mean()))
     if scale < 1 or np.abs(ratios / max(scale, 1) - 1).max() > SIZE_TOLERANCE:
-        given = " × ".join(f"{r:.2f}" for r in ratios)
-        problem = f"voxel sizes differ by factors of {given}, not by one whole number"
-        remedy = Advice(
-            "first resample one of them to isotropic voxels that fit a whole number of times"
+        problem = (
+            f"voxels are {sizes_text(np.asarray(fine))} mm, the input's "
+            f"{sizes_text(np.asarray(coarse))} mm: not a whole number of times smaller"
         )
+        remedy = RunJob("align", "bring the scans to voxels that fit", "resample")
         raise UserError(problem, what, remedy=remedy)
     return scale
 
