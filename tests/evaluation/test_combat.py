@@ -158,9 +158,9 @@ def test_without_the_library_the_row_is_left_out_or_refused(make_heads, tmp_path
 
 def test_one_training_head_is_too_few_for_the_row(make_heads, tmp_path):
     heads = make_heads(tmp_path / "heads", subjects=3, shape=(4, 4, 4))
-    with pytest.raises(UserError, match="learns from 2 heads or more") as refused:
+    with pytest.raises(UserError, match="needs 2 heads or more to learn from") as refused:
         make_plan([heads], methods=["ComBat"], targets=["prisma_st"])
     assert refused.value.field == "methods"
     with pytest.warns(RowLeftOut) as said:
         assert "ComBat" not in make_plan([heads], methods=["all"]).methods
-    assert any("ComBat is left out: it learns from 2" in str(each.message) for each in said)
+    assert any("ComBat is left out: it needs 2 heads" in str(each.message) for each in said)
