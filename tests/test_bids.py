@@ -21,6 +21,8 @@ from napari_msp.files import write_json
 from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
 from napari_msp.provenance import Provenance
 
+SCAN = "sub-01_dwi.nii.gz"
+
 MADE = Provenance(
     target="prisma_st",
     input="ge_st",
@@ -31,11 +33,11 @@ MADE = Provenance(
     model_file="m.safetensors",
     model_sha256="0" * 64,
     alpha=0.7,
-    sources=("sub-01_dwi.nii.gz",),
+    sources=(SCAN,),
     person={"Label": "sub-01", "Dataset": "", "Scans": ["abc"]},
     gradients="target",
     approximations=("interpolated",),
-    warnings=(Doubt("is odd", "in/sub-01_dwi.nii.gz"), Doubt("is late", "other.nii")),
+    warnings=(Doubt("is odd", f"in/{SCAN}"), Doubt("is late", "other.nii")),
     training_subjects=("sub-02",),
     versions={"torch": "2"},
 )
@@ -49,9 +51,12 @@ def test_provenance_is_read_back_from_a_sidecar() -> None:
 
 
 def test_warnings_of_earlier_sidecars_are_texts() -> None:
-    made = Provenance.from_sidecar(MADE.to_sidecar() | {"Warnings": ["a.nii: is odd", 3, {}]})
+    made = Provenance.from_sidecar(
+        MADE.to_sidecar() | {"Warnings": [f"/in/{SCAN}: is odd", "is late", 3, {}]}
+    )
     assert made is not None
-    assert made.said == ("a.nii: is odd",)
+    assert made.warnings == (Doubt("is odd", f"/in/{SCAN}"), Doubt("is late"))
+    assert made.said == ("is odd", "is late")
 
 
 def test_nothing_is_read_out_of_a_sentence() -> None:

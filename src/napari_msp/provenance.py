@@ -193,7 +193,7 @@ class Provenance:
             person=person if isinstance(person, Mapping) else None,
             gradients=_text(sidecar.get("Gradients")) or "",
             approximations=_texts(sidecar.get("Approximations")),
-            warnings=tuple(_doubts(sidecar.get("Warnings"))),
+            warnings=tuple(_doubts(sidecar.get("Warnings"), _texts(sidecar.get("Sources")))),
             training_subjects=_texts(model.get("TrainingSubjects")),
             learned_from=learned if isinstance(learned, bool) else None,
             versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
@@ -334,9 +334,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(each for each in value if isinstance(each, str)) if known else ()
 
 
-def _doubts(value: Any) -> Iterator[Doubt]:
-    """Read doubts; those of earlier versions are texts."""
+def _doubts(value: Any, sources: Sequence[str]) -> Iterator[Doubt]:
+    """Read doubts; earlier versions wrote texts, with the scan's path before the words."""
+    scan = f"{Path(sources[0]).name}: " if sources else ""
     for each in value if isinstance(value, list) else ():
-        noted = each if isinstance(each, Mapping) else {"Words": each}
-        if (words := _text(noted.get("Words"))) is not None:
-            yield Doubt(words, _text(noted.get("Subject")))
+        if isinstance(each, Mapping) and isinstance(words := each.get("Words"), str):
+            yield Doubt(words, _text(each.get("Subject")))
+        elif isinstance(each, str):
+            before, named, words = each.partition(scan) if scan else ("", "", "")
+            yield Doubt(words, before + scan.removesuffix(": ")) if named else Doubt(each)
