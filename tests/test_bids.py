@@ -122,6 +122,11 @@ def test_roots() -> None:
             ImageFile("sub-01_desc-saMsp", "dwiref", 700, beside="Scan"),
         ),
         (
+            "sub-01_desc-preproc_dir-APB1000_model-sh_param-coefficients_dwimap.nii.gz",
+            "sub-01_desc-preproc_dir-AP",
+            ImageFile("sub-01_desc-preproc_dir-AP", COEFFICIENTS, 1000),
+        ),
+        (
             "sub-01_desc-brain_mask.nii.gz",
             "sub-01_desc-brain",
             ImageFile("sub-01_desc-brain", "mask"),

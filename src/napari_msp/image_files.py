@@ -49,8 +49,8 @@ _NAME = re.compile(
     r"|model-(?P<model>[A-Za-z0-9]+)_param-(?P<param>[A-Za-z0-9]+)_dwimap)(?P<suffix>\.[^_]+)"
 )
 _BEGINNING = re.compile(
-    r"(?P<stem>.+_desc-(?!b\d+$)[A-Za-z0-9]+?)(?P<first>FirstStage)?(B(?P<shell>\d+))?"
-    r"(?P<beside>Scan|Truth)?"
+    r"(?P<stem>.+_desc-(?!b\d+$)[A-Za-z0-9]+?(_[a-z]+-[A-Za-z0-9]+?)*?)"
+    r"(?P<first>FirstStage)?(B(?P<shell>\d+))?(?P<beside>Scan|Truth)?"
 )
 _UNDESCRIBED = re.compile(r"(?P<stem>.+?)(_desc-b(?P<shell>\d+))?")
 
