@@ -140,12 +140,18 @@ def test_names_of_image_files_are_read_as_they_are_written(name, stem, meant) ->
     assert stem_of(Path("out", name)) == stem
 
 
-def test_maps_beside_an_sh_image() -> None:
+def test_maps_beside_an_sh_image_or_a_dwi(tmp_path: Path) -> None:
     image = Path("out/sub-01_desc-x_model-sh_param-coefficients_dwimap.nii.gz")
     assert map_beside(image, "disagreement") == Path(
         "out/sub-01_desc-x_model-sh_param-disagreement_dwimap.nii.gz"
     )
-    assert map_beside(Path("out/sub-01_dwi.nii.gz"), "disagreement") is None
+    assert map_beside(Path("out/sub-01_mask.nii.gz"), "disagreement") is None
+    dwi, stem = tmp_path / "sub-01_desc-x_dwi.nii.gz", "sub-01_desc-x{}_model-sh_param-disagreement"
+    several = tmp_path / f"{stem.format('B1200')}_dwimap.nii.gz"
+    assert map_beside(dwi, "disagreement", 1200) == several
+    one = tmp_path / f"{stem.format('')}_dwimap.nii.gz"
+    one.touch()
+    assert map_beside(dwi, "disagreement", 1200) == one
 
 
 class TestInputPlatform:

@@ -172,12 +172,18 @@ def stem_of(path: Path) -> str:
     return file.beginning if file.what == "dwi" else replace(file, shell=None).beginning
 
 
-def map_beside(coefficients: Path, parameter: str) -> Path | None:
-    """Return the file of another map of an SH image; None if the name is not an SH image's."""
-    file = ImageFile.parse(coefficients)
-    if file is None or not file.is_sh:
+def map_beside(image: Path, parameter: str, shell: int | None = None) -> Path | None:
+    """Return the file of another map of an SH image, or of a shell of a DWI; None for other names.
+
+    The maps of a DWI's only shell have no shell in their names.
+    """
+    file = ImageFile.parse(image)
+    if file is None or not (file.is_sh or file.what == "dwi"):
         return None
-    return coefficients.with_name(str(replace(file, what=parameter)))
+    found = replace(file, what=parameter)
+    if not file.is_sh and not found.at(image.parent).exists():
+        found = replace(found, shell=shell)
+    return found.at(image.parent)
 
 
 # --- Files of a prediction -----------------------------------------------------------------------

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.layout import FORMATS, round_length, write_figure
 from napari_msp.evaluation.figures.paper import figure3 as draw
@@ -306,12 +307,17 @@ def test_without_truth_and_disagreement_there_is_one_row(pair):
     assert place.x0 * bare.get_size_inches()[0] < 0.2  # no column left empty
 
 
-def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
+def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice, tmp_path):
     fine = head(lattice("RAS").refined(2))
     values = np.full(fine.mask.shape, 0.03, dtype=np.float32)
     comparison = line_up(None, {"a": head(), "b": fine})
     prediction: Any = SimpleNamespace(disagreement=values, lattice=fine.lattice, path=None)
     placed = doubt_maps({"b": prediction}, comparison, "disagreement")
+    # A prediction that is opened again has it beside its DWI.
+    write_nifti(tmp_path / "b_model-sh_param-disagreement_dwimap.nii.gz", values, fine.affine)
+    again: Any = SimpleNamespace(lattice=fine.lattice, path=tmp_path / "b_dwi.nii.gz", b_value=None)
+    (found,) = doubt_maps({"b": again}, comparison, "disagreement").values()
+    np.testing.assert_array_equal(found, placed["b"])
     figure = draw(comparison, disagreement=placed)
     drawn = axes_of(figure, f"{C} · b · map").images[0].get_array()
     assert drawn.max() == pytest.approx(3)  # in 10⁻²

@@ -148,7 +148,8 @@ def test_it_follows_the_theme(panel):
 
 def test_values_and_profile_are_seen_at_once_where_it_is_low(panel, qtbot):
     images = [replace(each, value="0.234") for each in (TRUTH, DIQT, MSP, replace(MSP, name="in"))]
-    panel.show_voxel("R 63.6 · P 57.6 · S 18.0 mm  (voxel 59 24 7)", images, "axial", "FA")
+    where = "R 63.6 · P 57.6 · S 18.0 mm  (voxel 59 24 7)\nx, y, z: 63.6, -57.6, 18.0 mm"
+    panel.show_voxel(where, images, "axial", "FA")
     qtbot.wait(1)
     assert panel.profile.y() > panel.bars.geometry().bottom()
     assert panel.minimumSizeHint().height() + panel.fontMetrics().height() + 10 < LOW  # and Hold

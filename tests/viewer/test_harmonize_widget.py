@@ -23,6 +23,7 @@ from napari_msp.ui.layers import (
     scan_layers,
     shown_by,
 )
+from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.windows import Sheet
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -311,7 +312,11 @@ def check_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, tmp_p
 def check_predictions_are_offered_again_when_the_dock_was_closed(
     viewer, harmonize, open_widget, qtbot
 ):
+    (result,) = harmonize.layers.results
+    take_away(viewer, *(viewer.layers[name] for name in predicted(viewer)))
+    harmonize.layers.add(result)
     viewer.window.remove_dock_widget(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS  # not the first of them alone
     again = open_widget("Harmonize")
     assert again is not harmonize
     assert rows_of(again) == [["DIQT → prisma_st", "", "not measured", ""]]

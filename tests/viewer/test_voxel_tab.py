@@ -87,6 +87,7 @@ def test_it_follows_the_mouse_in_every_cell(viewer, compare, point, move):
     mm = (np.array(VOXEL) - (np.array(SHAPE) - 1) / 2) * SIZE
     assert f"L {-mm[0]:.1f}" in panel.position.text()
     assert f"A {mm[1]:.1f}" in panel.position.text()
+    assert "x, y, z: {:.1f}, {:.1f}, {:.1f} mm".format(*mm) in panel.position.text()
 
 
 def test_outside_the_brain_it_says_so(compare, point, move):

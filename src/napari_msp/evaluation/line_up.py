@@ -10,7 +10,7 @@ import numpy as np
 from napari_msp.alignment.registration import SURE, find_displacement
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, in_tissue
-from napari_msp.data.gradients import same_shell
+from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import (
     Lattice,
     resample,
@@ -224,7 +224,10 @@ def doubt_maps(
     for name, source in sources.items():
         values = getattr(source, kind, None)  # of a `Prediction`, whose module loads torch
         lattice = source.lattice
-        beside = None if source.path is None else map_beside(source.path, kind.replace("_", ""))
+        beside = None
+        if source.path is not None:
+            shell = shell_name(source.b_value or 0)
+            beside = map_beside(source.path, kind.replace("_", ""), shell)
         if values is None and beside is not None and beside.exists():
             image = open_nifti(beside)
             values = read_voxels(image, beside)

@@ -353,6 +353,11 @@ class OneByOne(QObject):
         self._timer.stop()
         self._waiting.clear()
 
+    def finish(self) -> None:
+        """Make all changes that wait, at once."""
+        while self._waiting:
+            self._do_one()
+
     def _do_one(self) -> None:
         self._waiting.popleft()()
         if not self._waiting:

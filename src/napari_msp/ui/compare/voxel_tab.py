@@ -24,7 +24,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.viewer_axes import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.form import scrolled, stacked
-from napari_msp.ui.widgets.message import Sentences
+from napari_msp.ui.widgets.message import Sentences, readable
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -78,7 +78,7 @@ class VoxelPanel(Themed):
         super().__init__()
         self._traces: Sequence[Trace] = ()
         self._plane, self._shown, self._empty = "axial", "", True
-        self.position, self.legend = Sentences(NOTHING), Sentences()
+        self.position, self.legend = readable(NOTHING), Sentences()
         self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
         self.legend.setTextFormat(Qt.RichText)
         self.bars = CoefficientBars()
@@ -143,6 +143,8 @@ class VoxelPanel(Themed):
 
     def restyle(self) -> None:
         """Assign every trace a colour of the theme, and draw."""
+        # Outside of a brain it has one line less.
+        self.position.setMinimumHeight(2 * self.position.fontMetrics().lineSpacing())
         colours = colours_of(self)
         own = _colours_of(self._traces, colours)
         widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
@@ -300,10 +302,11 @@ def _value(shown: Map, value: FloatArray) -> str:
 
 
 def _words(index: tuple[int, ...], image: SHImage) -> str:
-    """Return the place of a voxel, such as "L 12.0 · A 5.3 · S 30.1 mm (voxel 33 41 7)"."""
+    """Return the place of a voxel, as "L 12.0 · A 5.3 · S 30.1 mm (voxel 33 41 7)" and x, y, z."""
     point = (image.affine @ [*index, 1.0])[:3]
     sides = [
         f"{plus if value >= 0 else minus} {abs(value):.1f}"
         for value, (plus, minus) in zip(np.asarray(point), SIDES, strict=True)
     ]
-    return f"{' · '.join(sides)} mm  (voxel {' '.join(map(str, index))})"
+    place = ", ".join(f"{value:.1f}" for value in point)  # to be typed into other viewers
+    return f"{' · '.join(sides)} mm  (voxel {' '.join(map(str, index))})\nx, y, z: {place} mm"

@@ -149,6 +149,10 @@ class ResultLayers(QObject):
         self._results = [each for each in self._results if not _same(each.prediction, new)]
         self._results.append(result)
 
+    def finish(self) -> None:
+        """Show at once what waits: of a prediction all layers are shown, or none."""
+        self._changes.finish()
+
     def refresh(self) -> None:
         """Drop predictions whose layers are gone."""
         if self.busy:

@@ -115,6 +115,7 @@ class Harmonize(Docked):
 
     def leave(self) -> None:
         """Stop running work, and let go of the viewer."""
+        self.layers.finish()
         super().leave()
         layers = self.viewer.layers
         layers.events.inserted.disconnect(self._list_scans)
