@@ -191,8 +191,8 @@ def test_how_it_was_matched_is_said(heads, study, make_base):
     assert given == "beta_st begins as alpha_st (as asked)"
     assert best.startswith("trio begins as beta_st (SH MSE of the start's MSP before the first ")
     assert "; alpha_st " in best
-    assert only == f"{SA} begins as gamma_sa (the only one of its scale)"
-    assert nothing == "half begins from nothing (there is no network of scale 3)"
+    assert only == f"{SA} begins as gamma_sa (the only one of its lattice scale)"
+    assert nothing == "half begins from nothing (there is no network of lattice scale 3)"
 
 
 @pytest.mark.parametrize("kind", ["shresnet", "msp"])
@@ -441,7 +441,7 @@ def test_branches_read_what_they_learned_to_read(heads, study, make_base):
         ({"branch_start": "input"}, "branch_start", "adds its branches to first stage"),
         ({"features": "middle"}, "features", "its branches read the last features"),
         ({"start_from_target": {ST: "x"}}, "start_from_target", "has no platform x to begin"),
-        ({"start_from_target": {ST: "gamma_sa"}}, "start_from_target", "of scale 2"),
+        ({"start_from_target": {ST: "gamma_sa"}}, "start_from_target", "of lattice scale 2"),
         ({"first_stage": {ST: "diqt"}}, "first_stage", f"has no DIQT that {ST} can begin as"),
         ({"held_out": ("sub-03",)}, "held_out", "was trained on sub-03"),
     ],
@@ -495,7 +495,7 @@ def test_a_start_that_does_not_fit_is_nothing_unless_it_was_asked_for(
         begun(heads, st, base, targets=(ST,))
     monkeypatch.setattr(packaged, "base_model", lambda: base)
     cases: list[tuple[dict[str, Any], str]] = [
-        ({}, "has no network of any target's scale, only gamma_sa"),
+        ({}, "has no network of any target's lattice scale, only gamma_sa"),
         ({"width": 0.2}, "has width 0.1, which cannot become 0.2"),
         ({"kind": "diqt"}, "has no DIQT"),
     ]

@@ -113,13 +113,13 @@ def _platforms(
     why |= {t: _compared(found[t], known, of_what) for t, known in errors.items()}
     if not found:
         scales = ", ".join(f"{target} ({scale})" for target, scale in model.card.scales.items())
-        problem = f"has no network of any target's scale, only {scales}"
+        problem = f"has no network of any target's lattice scale, only {scales}"
         raise UserError(problem, model.name, "start_from", StartAfresh())
     _check_together(model, found, study)
     return {target: found[target] for target in study.scales if target in found}, [
         f"{target} begins as {found[target]} ({why[target]})"
         if target in found
-        else f"{target} begins from nothing (there is no {_wanted(settings)} of scale {k})"
+        else f"{target} begins from nothing (there is no {_wanted(settings)} of lattice scale {k})"
         for target, k in study.scales.items()
     ]
 
@@ -162,7 +162,7 @@ def _unfit(
 ) -> UserError:
     """Return the error why a target cannot begin as a platform."""
     scale, own = model.card.scales[asked], study.scales[target]
-    what = f"of scale {scale}, but {target} has scale {own}"
+    what = f"of lattice scale {scale}, but {target} has {own}"
     if scale == own:
         what = f"no {title(study.settings.first_stage.get(target, study.settings.kind))}"
     choices = tuple(f"{target}={each}" for each in fitting)
@@ -226,7 +226,7 @@ def _nearest(errors: Mapping[str, Mapping[str, float]], taken: set[str] | None) 
 def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
     """Write by what error a platform was chosen, and of which network if not of the run's."""
     if len(errors) == 1:
-        return "the only one of its scale"
+        return "the only one of its lattice scale"
     others = ", ".join(f"{name} {errors[name]:.2e}" for name in errors if name != platform)
     words = f"SH MSE{of_what} before the first step {errors[platform]:.2e}; {others}"
     taken = min(errors.values()) < errors[platform]

@@ -348,7 +348,7 @@ class _Draft:
         scales = lattice_scales(*where) if starting else {}
         why: dict[str, tuple[str, UserError]] = {}
         held = rows_from_base() if scales else {}
-        problem = f"the base has no such network of scale {' or '.join(scales)}"
+        problem = f"the base has no such network of lattice scale {' or '.join(scales)}"
         for name in self.rows:
             if name in held and not begun_from_base(held[name], scales):
                 why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))
