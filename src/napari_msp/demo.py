@@ -11,6 +11,7 @@ from napari_msp.data.phantom.platforms import INPUT_PLATFORM
 from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import write_json
+from napari_msp.formatting import sh_mse
 from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
@@ -115,9 +116,9 @@ def _sh_image(scan: Path, target: str, name: str, out: Path) -> Path:
 def _summary(result: DemoTarget) -> str:
     metrics = read_json(result.metrics)
     errors = {name: each["sh_mse"] for name, each in metrics["predictions"].items()}
-    listed = ", ".join(f"{name} {error:.2e}" for name, error in errors.items())
+    listed = ", ".join(f"{name} {sh_mse(error)}" for name, error in errors.items())
     before = metrics["no_harmonization"]["sh_mse"]
-    return f"{result.target}: SH MSE {before:.2e} before, {listed} ({result.figure})"
+    return f"{result.target}: SH MSE {sh_mse(before)} before, {listed} ({result.figure})"
 
 
 def _fingerprint() -> str:

@@ -116,4 +116,4 @@ def test_training_ends_with_the_errors_of_what_was_kept(capsys):
     kept = Finished("m.safetensors", 2.0, {"a": 4e-4}, {"msp a": "done"}, {"a": 2e-4})
     _reporter(Console())(kept)
     said = "".join(capsys.readouterr())
-    assert "in the model: validation SH MSE a 2.000e-04; held-out SH MSE a 4.000e-04" in said
+    assert "in the model: validation SH MSE a 20.0 × 10⁻⁵; held-out SH MSE a 40.0 × 10⁻⁵" in said

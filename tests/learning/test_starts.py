@@ -16,6 +16,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, StartAfresh, UserError, every
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned, learned_from, tell_doubts
 from napari_msp.files import sha256
+from napari_msp.formatting import sh_mse
 from napari_msp.identity import Person
 from napari_msp.learning.heads import Study, prepare_study
 from napari_msp.learning.phases import TrainedNetworks, advice_on, finished_model
@@ -203,7 +204,7 @@ def test_candidates_are_measured_as_what_the_run_begins_as(kind, heads, study, m
     here, start = begun(heads, one, base, kind=kind, targets=(ST,))
     network = TrainedNetworks(here.settings, here.scales, here.standardisation, start).finished()
     error = zero_step_error(here, network[ST], ST, CPU)
-    assert f"(SH MSE before the first step {error:.2e}; " in start.notes[0]
+    assert f"(SH MSE before the first step {sh_mse(error)}; " in start.notes[0]
     _, start = begun(heads, study, base, kind=kind)
     assert ("SH MSE of the start's MSP before" in start.notes[0]) == (kind == "msp")
 

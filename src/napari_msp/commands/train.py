@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from napari_msp.commands import shared
 from napari_msp.commands.console import Console, ends, handled
 from napari_msp.errors import INTERRUPTED
-from napari_msp.formatting import counted, listed
+from napari_msp.formatting import counted, listed, sh_mse
 from napari_msp.options import Topic
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _reporter(console: Console) -> "EventHandler":
 def _errors(event: "Validated | Finished") -> str:
     """Return the errors on subjects outside the training."""
     return "; ".join(
-        f"{who} SH MSE {', '.join(f'{name} {value:.3e}' for name, value in of.items())}"
+        f"{who} SH MSE {', '.join(f'{name} {sh_mse(value)}' for name, value in of.items())}"
         for who, of in (("validation", event.validation), ("held-out", event.errors))
         if of
     )
@@ -190,8 +190,8 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
         console.report(note)
     for target, error in event.errors.items():
         console.report(
-            f"{target}, before the first step: SH MSE {error:.3e} on training heads, "
-            f"{event.aligned[target]:.3e} by statistical alignment"
+            f"{target}, before the first step: SH MSE {sh_mse(error)} on training heads, "
+            f"{sh_mse(event.aligned[target])} by statistical alignment"
         )
 
 

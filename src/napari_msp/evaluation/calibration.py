@@ -16,7 +16,7 @@ from napari_msp.data.masks import common_mask
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
-from napari_msp.formatting import listed
+from napari_msp.formatting import listed, sh_mse
 from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
@@ -145,7 +145,7 @@ def with_expected_errors(
                 kept = np.random.default_rng(len(known)).permutation(len(error))[:VOXELS]
                 known[subject] = described[kept], error[kept]
                 truths.setdefault(name, {})[truth] = None
-                on_progress(f"{name}: {subject}, SH MSE {error.mean():.3e} against {truth}")
+                on_progress(f"{name}: {subject}, SH MSE {sh_mse(error.mean())} against {truth}")
     fits = {name: _fit(dataset, heads, listed([*truths[name]])) for name, heads in samples.items()}
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 

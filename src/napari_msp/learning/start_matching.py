@@ -227,8 +227,8 @@ def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
     """Write by what error a platform was chosen, and of which network if not of the run's."""
     if len(errors) == 1:
         return "the only one of its lattice scale"
-    others = ", ".join(f"{name} {errors[name]:.2e}" for name in errors if name != platform)
-    words = f"SH MSE{of_what} before the first step {errors[platform]:.2e}; {others}"
+    others = ", ".join(f"{name} {sh_mse(errors[name])}" for name in errors if name != platform)
+    words = f"SH MSE{of_what} before the first step {sh_mse(errors[platform])}; {others}"
     taken = min(errors.values()) < errors[platform]
     return words + ", which another target begins as" * taken
 
