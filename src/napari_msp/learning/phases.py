@@ -186,18 +186,21 @@ def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:
 
 
 def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Start) -> list[str]:
-    """Return advice where a single network is known to do as well as an MSP, in less time.
+    """Return advice where a single network is known to do about as well as an MSP, in less time.
 
-    Measured from the packaged base, with one head of another simulator (benchmarks/few_heads.md)
-    and with three of its own (benchmarks/table1.md).
+    Measured from the packaged base, with one head of another simulator (three datasets, two
+    targets, 3,000 steps each: benchmarks/few_heads.md) and with three of its own
+    (benchmarks/table1.md).
     """
     coarse = len(scales) > 1 and max(scales.values()) == 1
     if settings.kind != MULTI_STAGE or start.name != BASE or not coarse:
         return []
+    msp, single = title(MULTI_STAGE), title("shresnet")
     return [
-        f"for targets of the input's voxel size {title('shresnet')}s from the base came within 4 % "
-        f"of an {title(MULTI_STAGE)} with one simulated head, two of them in four fifths of its "
-        f"time, one in two fifths; with three heads the {title(MULTI_STAGE)} erred 10 to 15 % less"
+        f"for targets of the input's voxel size, an {msp} from the base erred 3 % less than "
+        f"{single}s in the mean of six cases with one simulated head (2 % more to 9 % less; in "
+        f"colour FA 3 to 12 % less), and 10 to 15 % less with three heads; two {single}s take four "
+        "fifths of its time, one two fifths"
     ]
 
 
