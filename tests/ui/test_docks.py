@@ -7,9 +7,10 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QDockWidget, QLabel, QLineEdit, QMainWindow, QWidget
 
-from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget, with_messages
 from napari_msp.ui.widgets.form import Section, stacked
 from napari_msp.ui.widgets.message import Sentences
+from napari_msp.ui.widgets.reading_table import ReadingTable
 
 
 def test_a_pane_asks_for_the_width_of_what_is_unfolded(qtbot):
@@ -40,6 +41,24 @@ def test_a_pane_is_as_high_as_its_words_need_at_its_width(qtbot):
         assert pane.verticalScrollBar().maximum() == 0
         assert pane.height() - words.height() < 30
     assert heights[0] > 1.5 * heights[1]
+
+
+def test_a_table_takes_the_height_that_is_free_and_no_more(qtbot):
+    table = ReadingTable("Table", print, ("one", "twelve"), fewest_rows=3)
+    table.fill([("name", ""), ("number", "")], [[(str(n), ""), ("1", "")] for n in range(6)])
+    words, owner = Sentences("A sentence that takes several lines. " * 4), QWidget()
+    panel, below = QWidget(), QLabel("below")
+    stacked(panel, words, table, below).setStretch(1, 1)
+    with_messages(owner, Pane(panel, grows=table), QLabel("said"))
+    qtbot.addWidget(owner)
+    owner.resize(320, 900)
+    owner.show()
+    frame = table.height() - table.viewport().height()
+    rows = 6 * table.rowHeight(0)
+    qtbot.wait_until(lambda: rows <= table.viewport().height() < rows + frame)
+    owner.resize(320, 200)  # too low for it: it is scrolled to, with the rows that it needs
+    qtbot.wait_until(lambda: table.viewport().height() < 4 * table.rowHeight(0))
+    assert table.viewport().height() >= 3 * table.rowHeight(0)
 
 
 @pytest.mark.filterwarnings("ignore")  # npe2's own

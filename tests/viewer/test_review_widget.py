@@ -112,6 +112,7 @@ def check_the_riskiest_is_shown_first_as_in_figure_3(opened):
     first = [opened.list.model.rows[0][column].text for column in range(5)]
     assert first[1:3] == ["sub-03", "prisma_st"]
     assert first[4] == "SNR low"
+    assert opened.list.table.isColumnHidden(2)  # one target is named with every prediction
     assert "low" in opened.judging.known.text()
 
 

@@ -208,6 +208,8 @@ class Pane(QScrollArea):
         Panels from top to bottom.
     rest
         Widget below them, which takes the height that they leave, but at least its minimum.
+    grows
+        Widget inside the last part that is as high as its hint where there is room.
 
     Attributes
     ----------
@@ -215,18 +217,23 @@ class Pane(QScrollArea):
         Whether there is such a widget.
     """
 
-    def __init__(self, *parts: QWidget, rest: QWidget | None = None) -> None:
+    def __init__(
+        self, *parts: QWidget, rest: QWidget | None = None, grows: QWidget | None = None
+    ) -> None:
         super().__init__()
         inside = QWidget()
         column = QVBoxLayout(inside)
         for part in parts:
             column.addWidget(part)
         self.takes_rest = rest is not None
-        if rest is None:
-            column.addStretch(1)
-        else:
+        self._grows = grows
+        if rest is not None:
             rest.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Ignored)
             column.addWidget(rest, 1)
+        elif grows is not None:
+            column.setStretchFactor(parts[-1], 1)
+        else:
+            column.addStretch(1)
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
@@ -313,6 +320,8 @@ class Pane(QScrollArea):
         inside = self.widget()
         high = inside.heightForWidth(inside.width()) if inside.hasHeightForWidth() else -1
         high = high if high >= 0 else inside.sizeHint().height()
+        if self._grows is not None and self._grows.isVisibleTo(inside):
+            high += self._grows.sizeHint().height() - self._grows.minimumSizeHint().height()
         return QSize(width, high + 2 * self.frameWidth())
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name

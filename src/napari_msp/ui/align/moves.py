@@ -18,8 +18,8 @@ from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
-MOST_ROWS = 8
-"""Number of rows that are visible at once; more are scrolled to."""
+FEWEST_ROWS = 8
+"""Number of rows that are visible at once in a low window."""
 
 PADDING = 8
 """Pixels of a row above and below its letters: more rows are visible than with the usual height."""
@@ -75,7 +75,7 @@ class Moves(Themed):
         self._scans: Sequence[AlignedScan] = ()
         self._source = ""
         self._doubted: dict[str, str] = {}
-        self.table = ReadingTable("Scans aligned with the input", self.copy, WIDTHS, MOST_ROWS)
+        self.table = ReadingTable("Scans aligned with the input", self.copy, WIDTHS, FEWEST_ROWS)
         lines = self.table.verticalHeader()
         lines.setMinimumSectionSize(0)
         lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
@@ -98,7 +98,7 @@ class Moves(Themed):
         )
         self.train = push_button("Us&e in Train", "Open Train with the aligned dataset.")
         buttons = in_row(self.report, self.train)
-        stacked(self, self.table, self.hint, self.seen, buttons)
+        stacked(self, self.table, self.hint, self.seen, buttons).setStretch(0, 1)
         self.table.itemSelectionChanged.connect(self._choose)
         self._one_of_them.buttonClicked.connect(lambda _: self._change_view())
         self.board.toggled.connect(lambda _: self.view_changed.emit())

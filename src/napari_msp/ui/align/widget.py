@@ -64,7 +64,7 @@ class Align(Docked):
         self._choice, self._aligned = Choice(), Choice()
         self._look = Latest(self)
         self._read = Latest(self)
-        pane = Pane(self.heading, self.what, self.moves)
+        pane = Pane(self.heading, self.what, self.moves, grows=self.moves.table)
         said = (self.message, self.moves.words)
         with_messages(self, pane, *said, self.progress, self.reading, self.form.notices)
         self._connect()

@@ -177,7 +177,7 @@ class RegionsTab(Themed):
         self.save = push_button("Save re&gions …", "<p>Save numbers and histograms as CSV.</p>")
         self.words, self.message = Sentences(NOTHING), MessageLine()
         self.table = ReadingTable(
-            "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
+            "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), fewest_rows=8
         )
         self.key = Sentences()  # above the plot, where it hides no curves
         self.histogram = StillPlot()

@@ -114,6 +114,7 @@ class LoadAcquisition(Docked):
         self._run(lambda control: _inspect(findings, control), self._show_quality)
 
     def _run(self, work: Work, done: Callable[[Any], object]) -> None:
+        self._changes.finish()  # layers of the scan before, and what is said of it
         cancelled = "Cancelled; nothing was loaded."
         self.progress.run(work, done=done, failed=self._fail, cancelled=lambda: cancelled)
 

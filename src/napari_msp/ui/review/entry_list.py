@@ -36,6 +36,9 @@ MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unr
 
 NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind cannot show what is usual."
 
+TARGET = 2
+"""Column of targets; one alone is named with every entry below the list."""
+
 ALL_STATES, ALL_TARGETS = "all", "all targets"
 
 
@@ -118,6 +121,7 @@ class EntryList(Themed):
         with signals_blocked(self.table.selectionModel()):
             same = list(headers) == list(self.model.headers)
             self.model.fill(headers, rows)
+        self.table.setColumnHidden(TARGET, self.targets.count() == 2)  # all, and one
         if not same:
             self.table.fit_columns()
 

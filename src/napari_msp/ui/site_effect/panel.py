@@ -25,8 +25,8 @@ from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 from napari_msp.ui.widgets.colours import Themed, colours_of
-from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked
-from napari_msp.ui.widgets.message import Sentences
+from napari_msp.ui.widgets.form import FormRows, fit_into_form, offer, stacked
+from napari_msp.ui.widgets.message import Notices, Sentences
 from napari_msp.ui.widgets.plot import StillPlot
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
@@ -60,7 +60,7 @@ SHORT = {row: row.partition(" (")[0] for row in (REPEAT, SMOOTHED, MEAN_OF_OTHER
 """Names of rows, without the part that the tooltip gives."""
 
 POINT = 7
-HIGH = 330
+HIGH = 300
 """Size of a point and height of the plot, in pixels; beside text that wraps, Qt ignores a hint."""
 
 
@@ -75,13 +75,10 @@ class SiteEffectPanel(Themed):
         self.words = Sentences()
         self.table = ReadingTable("Site effect", self.copy, (SHORTEST_NAME, LONGEST_NAME))
         self.plot = StillPlot()
-        for box, name in (
-            (self.scanners, "Target"),
-            (self.quantities, "Quantity"),
-            (self.regions, "Region"),
-        ):
-            box.setAccessibleName(name)
-            box.setToolTip(f"<p>{name} to show.</p>")
+        self.rows = FormRows(Notices())
+        self.rows.add("target", "Targ&et", self.scanners, "<p>Target to show.</p>")
+        self.rows.add("quantity", "&Quantity", self.quantities, "<p>Quantity to show.</p>")
+        self.rows.add("region", "Reg&ion", self.regions, "<p>Region to show.</p>")
         fit_into_form(self.scanners, self.quantities, self.regions)
         self._lay_out()
         self.scanners.currentIndexChanged.connect(lambda _: self._offer_quantities())
@@ -96,7 +93,7 @@ class SiteEffectPanel(Themed):
         several = len({each.dataset for each in found}) > 1
         names = [f"{each.dataset}, {each.column}" if several else each.column for each in found]
         offer(self.scanners, names)
-        self.scanners.setVisible(len(found) > 1)
+        self.rows.show_row("target", len(found) > 1)
         self.setVisible(bool(found))
         self._offer_quantities()
 
@@ -206,9 +203,7 @@ class SiteEffectPanel(Themed):
             "Choose rows of the table to see them alone.</p>"
         )
         self.plot.setFixedHeight(HIGH)
-        choosers = in_row(self.quantities, self.regions)
-        choosers.setStretch(1, 1)
-        stacked(self, self.scanners, choosers, self.words, self.table, self.plot)
+        stacked(self, self.rows, self.words, self.table, self.plot)
         self.restyle()
 
 

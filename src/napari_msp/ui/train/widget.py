@@ -131,12 +131,12 @@ class Train(Docked):
         buttons.addWidget(self.resume_button, 0, 1)
         buttons.addWidget(self.open_button, 1, 0)
         buttons.addWidget(self.use_button, 1, 1)
-        buttons.setContentsMargins(9, 0, 9, 9)
+        buttons.setContentsMargins(9, 0, 9, 0)
         view = self.view
         told = (self.message, view.ending, view.unseen)
         said = (*told, view.progress, self.waiting, self.form.notices)
         column = with_messages(self, Pane(self.heading, self.what, view), *said)
-        column.addLayout(buttons)
+        column.insertLayout(1, buttons)  # as in all widgets, below the form
 
     def _connect(self) -> None:
         self.train_button.clicked.connect(self.train)

@@ -76,8 +76,9 @@ class ReadingTable(QTableWidget):
         Puts rows on the clipboard when Ctrl+C is pressed.
     widths
         Texts whose widths are the least and the largest width of the column of names.
-    most_rows
-        Number of rows that are visible at once, the rest being scrolled to; None: all.
+    fewest_rows
+        Number of rows for which room is needed; the rest is scrolled to, or seen where there is
+        room. None: all.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class ReadingTable(QTableWidget):
         name: str,
         copy: Callable[[], None],
         widths: tuple[str, str],
-        most_rows: int | None = None,
+        fewest_rows: int | None = None,
     ) -> None:
         super().__init__()
-        self._copy, self._widths, self._most_rows = copy, widths, most_rows
+        self._copy, self._widths, self._fewest_rows = copy, widths, fewest_rows
         self._filled: tuple[Sequence[Text], Sequence[Sequence[Text]]] = (), ()
         self._high: list[int] = []
         self.setAccessibleName(name)
@@ -97,7 +98,7 @@ class ReadingTable(QTableWidget):
         self.setTabKeyNavigation(False)
         self.setShowGrid(False)
         self.setWordWrap(False)
-        scrolled = Qt.ScrollBarAlwaysOff if most_rows is None else Qt.ScrollBarAsNeeded
+        scrolled = Qt.ScrollBarAlwaysOff if fewest_rows is None else Qt.ScrollBarAsNeeded
         self.setVerticalScrollBarPolicy(scrolled)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.verticalHeader().hide()
@@ -107,7 +108,8 @@ class ReadingTable(QTableWidget):
             lambda column, _, width: self._fit_rows(width) if column == 0 else None
         )
         self.setItemDelegate(_Rows(self))
-        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
+        high = QSizePolicy.Fixed if fewest_rows is None else QSizePolicy.Ignored
+        self.setSizePolicy(QSizePolicy.Expanding, high)
 
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
@@ -151,6 +153,8 @@ class ReadingTable(QTableWidget):
             two = max(one, 2 * metrics.lineSpacing() + MARGIN // 2)
             self.setRowHeight(number, two if long else one)
             self._high += [number] if long else []
+        if self._fewest_rows is not None:  # its hints are ignored
+            self.setMinimumHeight(self.minimumSizeHint().height())
         self.updateGeometry()
 
     def is_high(self, row: int) -> bool:
@@ -173,20 +177,30 @@ class ReadingTable(QTableWidget):
         return sorted({index.row() for index in self.selectedIndexes()})
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size at which only long names, and rows to scroll to, are cut off."""
+        """Return the size at which only long names are cut off."""
         header = self.horizontalHeader()
         numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
-        edge = 2 * self.frameWidth() + 2
-        width = numbers + self._name_width() + edge
-        seen = self.rowCount() if self._most_rows is None else self._most_rows
-        if self.rowCount() > seen:
+        width = numbers + self._name_width() + self._edge
+        if self.rowCount() > self._needed_rows:
             width += self.verticalScrollBar().sizeHint().width()
-        rows = sum(self.rowHeight(row) for row in range(min(seen, self.rowCount())))
-        return QSize(width, header.sizeHint().height() + rows + edge)
+        return QSize(width, self._height_of(self.rowCount()))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Never cut a row off."""
-        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+        return QSize(super().minimumSizeHint().width(), self._height_of(self._needed_rows))
+
+    @property
+    def _needed_rows(self) -> int:
+        count = int(self.rowCount())
+        return min(count, self._fewest_rows or count)
+
+    @property
+    def _edge(self) -> int:
+        return 2 * int(self.frameWidth()) + 2
+
+    def _height_of(self, count: int) -> int:
+        rows = sum(self.rowHeight(row) for row in range(count))
+        return int(self.horizontalHeader().sizeHint().height() + rows + self._edge)
 
     def _name_width(self) -> int:
         """Return the width at which names can be read whole, or nearly."""
