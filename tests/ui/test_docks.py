@@ -55,9 +55,9 @@ def test_a_table_takes_the_height_that_is_free_and_no_more(qtbot):
     owner.show()
     frame = table.height() - table.viewport().height()
     rows = 6 * table.rowHeight(0)
-    qtbot.wait_until(lambda: rows <= table.viewport().height() < rows + frame)
+    qtbot.wait_until(lambda: rows <= table.viewport().height() < rows + frame, timeout=5000)
     owner.resize(320, 200)  # too low for it: it is scrolled to, with the rows that it needs
-    qtbot.wait_until(lambda: table.viewport().height() < 4 * table.rowHeight(0))
+    qtbot.wait_until(lambda: table.viewport().height() < 4 * table.rowHeight(0), timeout=5000)
     assert table.viewport().height() >= 3 * table.rowHeight(0)
 
 

@@ -441,10 +441,13 @@ class RegionsTab(Themed):
     def _lay_out(self) -> None:
         self.histogram.setMinimumHeight(120)
         self.histogram.setLabel("left", "voxels")
-        self.histogram.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
+        free = QSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
+        free.setHeightForWidth(True)  # it needs its least height, and takes what is free
+        self.histogram.setSizePolicy(free)
         top = in_row(self.labels, self.open, self.new, self.draw)
         top.setStretchFactor(self.labels, 1)
         inside = stacked(self, top, self.save, self.words, self.table, self.key, self.histogram)
+        inside.setStretchFactor(self.histogram, 1)
         inside.addStretch()
         self.restyle()
 

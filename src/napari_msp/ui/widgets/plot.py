@@ -23,6 +23,10 @@ class StillPlot(pg.PlotWidget):
         """Leave the wheel to the widget around the plot."""
         event.ignore()
 
+    def heightForWidth(self, width: int) -> int:  # noqa: N802 - Qt's name
+        """Ask for the least height, where the size policy asks so: the usual hint is too high."""
+        return int(self.minimumHeight())
+
     def paint_frame(self, colours: Colours) -> None:
         """Take the colours of a theme."""
         self.setBackground(colours.ground)

@@ -108,8 +108,10 @@ class ReadingTable(QTableWidget):
             lambda column, _, width: self._fit_rows(width) if column == 0 else None
         )
         self.setItemDelegate(_Rows(self))
-        high = QSizePolicy.Fixed if fewest_rows is None else QSizePolicy.Ignored
-        self.setSizePolicy(QSizePolicy.Expanding, high)
+        high = QSizePolicy.Fixed if fewest_rows is None else QSizePolicy.Preferred
+        policy = QSizePolicy(QSizePolicy.Expanding, high)
+        policy.setHeightForWidth(fewest_rows is not None)
+        self.setSizePolicy(policy)
 
     def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
@@ -153,8 +155,6 @@ class ReadingTable(QTableWidget):
             two = max(one, 2 * metrics.lineSpacing() + MARGIN // 2)
             self.setRowHeight(number, two if long else one)
             self._high += [number] if long else []
-        if self._fewest_rows is not None:  # its hints are ignored
-            self.setMinimumHeight(self.minimumSizeHint().height())
         self.updateGeometry()
 
     def is_high(self, row: int) -> bool:
@@ -189,10 +189,14 @@ class ReadingTable(QTableWidget):
         """Never cut a row off."""
         return QSize(super().minimumSizeHint().width(), self._height_of(self._needed_rows))
 
+    def heightForWidth(self, width: int) -> int:  # noqa: N802 - Qt's name
+        """Ask for the rows that are needed: beside text that wraps, Qt ignores the least height."""
+        return self._height_of(self._needed_rows)
+
     @property
     def _needed_rows(self) -> int:
-        count = int(self.rowCount())
-        return min(count, self._fewest_rows or count)
+        rows = int(self.rowCount())
+        return min(rows, self._fewest_rows or rows)
 
     @property
     def _edge(self) -> int:
