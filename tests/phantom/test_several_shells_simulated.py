@@ -102,10 +102,10 @@ def test_what_is_written_reads_as_two_shells_and_has_no_twins_unless_asked(tmp_p
     [
         ([1200, 1250], "cannot be told apart"),
         ([1200, 1200], "cannot be told apart"),
-        ([0, 1200], "b = 0 is no shell"),
-        (-5, "b = -5 is no shell"),
-        ([1200, 1e6], "is no shell"),
-        ([1200, float("nan")], "b = nan is no shell"),
+        ([0, 1200], "b = 0 is not a valid shell"),
+        (-5, "b = -5 is not a valid shell"),
+        ([1200, 1e6], "is not a valid shell"),
+        ([1200, float("nan")], "b = nan is not a valid shell"),
     ],
 )
 def test_shells_that_make_no_sense(tmp_path, b_value, words):
