@@ -52,7 +52,6 @@ ANY = st.recursive(
 # --- Checkpoints -----------------------------------------------------------------------------
 
 IDENTITY = {"settings": {"kind": "x"}, "subjects": ["sub-01"]}
-PHASES = {"x prisma_st": 10, "x connectom_sa": 10}
 
 
 def network() -> tuple[nn.Module, torch.optim.Adam]:
@@ -74,16 +73,11 @@ def written(tmp_path_factory) -> Path:
     return path
 
 
-def possible(position: Position) -> None:
-    """Refuse a position that a run of these phases cannot have."""
-    position.check(PHASES)
-
-
 def restored(path: Path) -> tuple[Position, dict[str, Any]]:
     """Go on from a checkpoint as a run does; give everything that it brought back."""
     net, optimiser = network()
     with torch.random.fork_rng([]):
-        read = read_checkpoint(path, IDENTITY, possible)
+        read = read_checkpoint(path, IDENTITY)
         read.restore_networks(net)
         read.restore_optimiser(optimiser)
         random = torch.get_rng_state()
@@ -129,32 +123,15 @@ MADE_UP: dict[str, tuple[dict[str, Any], str]] = {
     "another run": ({"identity": '{"settings": 1, "subjects": []}'}, "other settings, subjects"),
     "a huge number": ({"position": '{"step": ' + DIGITS + "}"}, "5000 digits"),
     "two steps": ({"position": '{"step": 1, "step": 2}'}, "stands for two values"),
-    "a phase too many": ({"position": {"phase": 2}}, "phase 2 of 2"),
-    "phase 99": ({"position": {"phase": 99}}, "phase 99 of 2"),
-    "a negative phase": ({"position": {"phase": -1}}, "phase"),
-    "half a phase": ({"position": {"phase": 0.5}}, "phase"),
-    "a phase as a text": ({"position": {"phase": "1"}}, "phase"),
-    "a phase that is true": ({"position": {"phase": True}}, "phase"),
     "no phase": ({"position": {"phase": None}}, "phase"),
-    "a step too many": ({"position": {"step": 11}}, "step 11 of 10"),
-    "a negative step": ({"position": {"step": -3}}, "step"),
     "half a step": ({"position": {"step": 2.5}}, "step"),
-    "a whole number as a fraction": ({"position": {"step": 3.0}}, "step"),
-    "fewer steps than the optimiser": ({"position": {"step": 2}}, "steps of 0 are not the run's"),
-    "no steps": ({"position": {"step": 0, "validated": 0}}, "the optimiser has done steps"),
-    "validated later": ({"position": {"validated": 4}}, "validated at step 4 of 3"),
-    "negative seconds": ({"position": {"seconds": -1.0}}, "seconds"),
-    "endless seconds": ({"position": {"seconds": float("inf")}}, "seconds"),
-    "alpha above 1": ({"position": {"alpha": 1.5}}, "alpha"),
-    "alpha nan": ({"position": {"alpha": float("nan")}}, "alpha"),
-    "errors of no phase": ({"position": {"errors": {"x_y": {}}}}, "errors of x_y"),
     "errors that are none": ({"position": {"errors": {"x prisma_st": {"a": "b"}}}}, "errors"),
     "something more": ({"position": {"epoch": 1}}, "epoch"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MADE_UP)
-def test_a_position_that_cannot_be_is_refused(name, written, tmp_path):
+def test_what_another_version_or_run_wrote_is_refused(name, written, tmp_path):
     change, complaint = MADE_UP[name]
     path = rewritten(written, tmp_path / "c.safetensors", **change)
     with pytest.raises(UserError, match=complaint) as caught:
@@ -176,38 +153,16 @@ def _without(prefix: str):
 
 
 TENSORS: dict[str, tuple[Any, str]] = {
-    "no random state": (_without("random/cpu"), "no random state"),
-    "a short random state": (_set("random/cpu", torch.zeros(7, dtype=torch.uint8)), "another size"),
-    "a random state of floats": (_set("random/cpu", torch.zeros(5056)), "another size"),
-    "a random state of zeros": (_set("random/cpu", torch.zeros(5056).byte()), "damaged"),
-    "no optimiser": (_without("optimiser/"), "has done no steps"),
-    "half of a moment": (_without("optimiser/0/exp_avg_sq"), "lacks a part of 0"),
-    "no count of steps": (_without("optimiser/2/step"), "lacks a part of 2"),
-    "a moment of another shape": (_set("optimiser/0/exp_avg", torch.zeros(2, 2)), "another shape"),
-    "a moment of another type": (
-        _set("optimiser/1/exp_avg", torch.zeros(3, dtype=torch.float64)), "another shape"),
-    "a moment that is nan": (_set("optimiser/1/exp_avg", torch.full((3,), torch.nan)), "no mean"),
-    "a negative square": (_set("optimiser/1/exp_avg_sq", torch.full((3,), -1.0)), "no mean"),
-    "steps as a list": (_set("optimiser/1/step", torch.ones(2)), "steps of 1"),
-    "half a step": (_set("optimiser/1/step", torch.tensor(1.5)), "steps of 1"),
-    "steps that are nan": (_set("optimiser/1/step", torch.tensor(torch.nan)), "steps of 1"),
-    "a parameter too many": (_set("optimiser/99/step", torch.tensor(3.0)), "has no 99/step"),
-    "a parameter without number": (_set("optimiser/x/step", torch.tensor(3.0)), "has no x/step"),
-    "a negative parameter": (_set("optimiser/-1/step", torch.tensor(3.0)), "has no -1/step"),
-    "a name too deep": (_set("optimiser/0/step/1", torch.tensor(3.0)), "has no 0/step/1"),
-    "a name too short": (_set("optimiser/0", torch.tensor(3.0)), "has no 0"),
-    "another optimiser": (_set("optimiser/0/momentum", torch.tensor(3.0)), "has no 0/momentum"),
     "weights missing": (_without("networks/0.weight"), "other networks' weights"),
     "weights too many": (_set("networks/9.bias", torch.zeros(3)), "other networks' weights"),
     "weights of another shape": (_set("networks/0.bias", torch.zeros(4)), "other networks'"),
     "weights of another type": (
         _set("networks/0.bias", torch.zeros(3, dtype=torch.int64)), "other networks' weights"),
-    "weights that are nan": (_set("networks/0.bias", torch.full((3,), torch.nan)), "not finite"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensors_that_cannot_be_are_refused(name, written, tmp_path):
+def test_other_networks_weights_are_refused(name, written, tmp_path):
     change, complaint = TENSORS[name]
     path = rewritten(written, tmp_path / "c.safetensors", change_tensors=change)
     with pytest.raises(UserError, match=complaint) as caught:
@@ -231,14 +186,14 @@ def test_what_is_no_checkpoint_is_refused(name, tmp_path):
     path = tmp_path / "c.safetensors"
     path.write_bytes(FILES[name])
     with pytest.raises(UserError, match="is damaged"):
-        read_checkpoint(path, IDENTITY, possible)
+        read_checkpoint(path, IDENTITY)
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="is not a file"):
-        read_checkpoint(tmp_path, IDENTITY, possible)
+        read_checkpoint(tmp_path, IDENTITY)
     with pytest.raises(UserError, match="there is no checkpoint"):
-        read_checkpoint(tmp_path / "none.safetensors", IDENTITY, possible)
+        read_checkpoint(tmp_path / "none.safetensors", IDENTITY)
 
 
 @given(st.data())
@@ -257,39 +212,6 @@ def test_changed_bytes_never_go_unnoticed(written, tmp_path, data):
         return
     assert same(found[1], restored(written)[1])
     assert found[0].model_dump_json() == restored(written)[0].model_dump_json()
-
-
-@given(st.dictionaries(st.sampled_from([*Position.model_fields]), ANY, min_size=1))
-def test_a_position_made_up_is_refused_or_could_be(written, tmp_path, position):
-    try:
-        path = rewritten(written, tmp_path / "c.safetensors", position=position)
-        found, _ = restored(path)
-    except UserError:
-        return
-    assert (found.phase, found.step) in {
-        (0, 3),
-        (1, 3),
-        *((p, s) for p in (0, 1) for s in range(3, 11)),
-    }
-    assert 0 <= found.validated <= found.step
-
-
-KINDS_OF_NUMBER = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64,
-                   torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]  # fmt: skip
-
-
-@given(st.data())
-def test_tensors_made_up_are_refused(written, tmp_path, data):
-    names = sorted(read_tensors(written)[1])
-    name = data.draw(st.sampled_from(names))
-    shape = data.draw(st.lists(st.integers(0, 4), max_size=5))
-    value = torch.ones(shape).to(data.draw(st.sampled_from(KINDS_OF_NUMBER)))
-    path = rewritten(written, tmp_path / "c.safetensors", change_tensors=_set(name, value))
-    before = read_tensors(written)[1][name]
-    if (before.shape, before.dtype) == (value.shape, value.dtype):
-        return
-    with pytest.raises(UserError):
-        restored(path)
 
 
 def test_nothing_is_unpickled(written, tmp_path, monkeypatch):

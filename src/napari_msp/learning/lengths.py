@@ -6,15 +6,15 @@ beginning, so that a run can be resumed. Some phases end when they no longer imp
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_msp.errors import Doubt, Give, UserError
 from napari_msp.learning.schedule import WARM_UP, Recipe
-from napari_msp.learning.settings import MOST, TrainingSettings
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.trail import Trail
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ PATIENCE = 5
 
 STRETCH = 3
 """Multiple of a preset's length that a phase may last if it can end early (our choice)."""
-
-Count = Annotated[int, Field(gt=0, le=MOST)]
 
 
 class Position(BaseModel):
@@ -59,48 +57,20 @@ class Position(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    phase: int = Field(default=0, ge=0)
-    step: int = Field(default=0, ge=0)
-    validated: int = Field(default=0, ge=0)
-    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    alpha: float | None = Field(default=None, ge=0, le=1)
+    phase: int = 0
+    step: int = 0
+    validated: int = 0
+    seconds: float = 0.0
+    alpha: float | None = None
     errors: dict[str, dict[str, float]] = Field(default_factory=dict)
     validation: dict[str, dict[str, float]] = Field(default_factory=dict)
-    loss: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    loss_squares: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    rates: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    loss: float = 0.0
+    loss_squares: float = 0.0
+    rates: float = 0.0
     trails: dict[str, Trail] = Field(default_factory=dict)
     lengths: dict[str, int] = Field(default_factory=dict)
-    fitted: list[Count] | None = Field(default=None, min_length=3, max_length=3)
-    falls: int | None = Field(default=None, ge=0)
-
-    def check(self, phases: Mapping[str, int]) -> None:
-        """Check that a run whose phases have at most these steps can be at this position."""
-        if self.phase >= len(phases):
-            raise ValueError(f"phase {self.phase} of {len(phases)}")
-        begun = [*phases][: self.phase + 1]
-        for name, those in (
-            ("errors", self.errors),
-            ("validation", self.validation),
-            ("trails", self.trails),
-            ("lengths", self.lengths),
-        ):
-            if not set(those) <= set(begun):
-                raise ValueError(f"{name} of {', '.join(those)}")
-        for phase, length in self.lengths.items():
-            if not 0 < length <= phases[phase]:
-                raise ValueError(f"{length} steps of {phases[phase]}")
-        for phase, trail in self.trails.items():
-            done = self.step if phase == begun[-1] else phases[phase]
-            if trail.ends and trail.ends[-1] > done:
-                raise ValueError(f"an epoch after step {trail.ends[-1]} of {done}")
-        steps = self.lengths.get(begun[-1], phases[begun[-1]])
-        if self.step > steps:
-            raise ValueError(f"step {self.step} of {steps}")
-        if self.validated > self.step:
-            raise ValueError(f"validated at step {self.validated} of {self.step}")
-        if self.falls is not None and self.falls > self.step:
-            raise ValueError(f"a falling rate since step {self.falls} of {self.step}")
+    fitted: list[int] | None = None
+    falls: int | None = None
 
 
 class Lengths:
@@ -130,7 +100,7 @@ class Lengths:
         phases: Sequence["Phase"],
         validated: Collection[str] = (),
     ) -> None:
-        self._recipe, self._phases, self._in_time = recipe, phases, settings.minutes is not None
+        self._recipe, self._phases = recipe, phases
         self.pass_, self.validated, self.position = pass_, validated, Position()
         lengths = (recipe.length, recipe.unison_length)
         steps = [each.steps or (each.epochs or 0) * pass_ for each in lengths]
@@ -142,7 +112,7 @@ class Lengths:
         self.patience, self._stretch = settings.patience, 1
         if settings.validation and not any(given):
             self.patience = self.patience or PATIENCE
-            self._stretch = 1 if self._in_time else STRETCH
+            self._stretch = STRETCH if settings.minutes is None else 1
 
     @property
     def per_epoch(self) -> int:
@@ -165,23 +135,6 @@ class Lengths:
     def longest(self) -> dict[str, int]:
         """Return the largest number of steps of each phase, by name."""
         return {phase.name: self.most(phase) for phase in self._phases}
-
-    def go_on(self, position: Position) -> None:
-        """Continue from a position.
-
-        Raises
-        ------
-        ValueError
-            When this run cannot be there; it then stays where it is.
-        """
-        if self._in_time and position.fitted is None:
-            raise ValueError("it does not say how many steps fit")
-        before, self.position = self.position, position
-        try:
-            position.check(self.longest())
-        except ValueError:
-            self.position = before
-            raise
 
     @property
     def done(self) -> int:

@@ -159,8 +159,6 @@ class TrainingRun:
         phases = self.networks.phases
         with self.processes.agreeing():
             restored = self._restored(anew) if resume else None
-            if restored is not None:
-                restored.restore_networks(self.networks)
         self.processes.check_same(self._identity())
         self.processes.join(self.networks)
         # Measuring takes time, too.
@@ -180,7 +178,7 @@ class TrainingRun:
             if restored is not None:
                 restored.restore_optimiser(optimisation.adam)
                 if self.averages is not None:
-                    restored.restore_averages(self.averages)
+                    self.averages.restore(restored.tensors)
                 restored = None
             if not self._run_phase(phase, optimisation, stop_requested):
                 return None
@@ -220,7 +218,10 @@ class TrainingRun:
     def _restored(self, anew: bool) -> Checkpoint | None:
         """Read the checkpoint and restore its state; with `anew`, start again if it is useless."""
         try:
-            return read_checkpoint(self.checkpoint, self._identity(), self.lengths.go_on)
+            restored = read_checkpoint(self.checkpoint, self._identity())
+            restored.restore_networks(self.networks)
+            self.lengths.position = restored.position
+            return restored
         except UserError as useless:
             if not anew:
                 raise

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.sampling import Batch, Sampler
 from napari_msp.learning.schedule import Recipe
+from napari_msp.model_file import under
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.signal.channels import Standardisation
@@ -157,15 +158,7 @@ class AveragedWeights:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the result of `tensors`."""
         for part, into in (("average", self._average), ("best", self._best)):
-            lead = f"{part}/"
-            given = {k.removeprefix(lead): v for k, v in tensors.items() if k.startswith(lead)}
-            if part == "best" and not given:
-                continue
-            shapes = {name: (v.shape, v.dtype) for name, v in self._average.items()}
-            if {name: (v.shape, v.dtype) for name, v in given.items()} != shapes:
-                raise ValueError(f"the {part} weights are another network's")
-            if not all(v.isfinite().all() for v in given.values()):
-                raise ValueError(f"the {part} weights are not finite")
+            given = under(f"{part}/", tensors)
             # In the same layout as before: equal layouts are rounded equally.
             into.update({k: torch.empty_like(self._average[k]).copy_(v) for k, v in given.items()})
 

@@ -7,10 +7,9 @@ there would be to learn.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 LEAST_GAIN = 0.005
 """Share of the validation error that counts as an improvement during a phase (our choice)."""
@@ -52,14 +51,6 @@ class Trail(BaseModel):
     rates: list[float] = Field(default_factory=list)
     errors: list[float] = Field(default_factory=list)
     before: float | None = None
-
-    @model_validator(mode="after")
-    def _even(self) -> Self:
-        lists = (self.losses, self.spreads, self.rates, self.errors or self.ends)
-        rising = all(low < high for low, high in pairwise([0, *self.ends]))
-        if {*map(len, lists)} != {len(self.ends)} or not rising or min(self.rates, default=0) < 0:
-            raise ValueError("epochs that cannot be")
-        return self
 
     def add(
         self, step: int, total: float, squares: float, rates: float, error: float | None
