@@ -15,20 +15,17 @@ LEFT_OUT = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add the dataset and options of the alignment."""
-    shared.add_path(command, "dataset", "DATASET", "BIDS folder, which is only read.")
-    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
+    shared.section(command).path("dataset DATASET", "BIDS folder, which is only read.")
+    shared.section(command).path("out OUT", "BIDS folder to make.")
     shared.add_input(command)
     shared.add_run(command)
     shared.add_b0_threshold(command)
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
-    shared.add_names(scans, "--subjects", "sub-01", "Align these subjects. Default: all.")
-    output.add_argument(
-        "--affine", action="store_true", help="Undo stretch and shear, too; needs --resample."
-    )
-    output.add_argument(
+    scans.add("--subjects sub-01 ...", "Align these subjects. Default: all.", ())
+    output.add("--affine", "Undo stretch and shear, too; needs --resample.")
+    output.add(
         "--resample",
-        action="store_true",
-        help="Interpolate images onto the input's voxel grid. Default: change only affines.",
+        "Interpolate images onto the input's voxel grid. Default: change only affines.",
     )
     shared.add_voxel_size(
         command,

@@ -13,11 +13,10 @@ EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safet
 
 def add_options(command: ArgumentParser) -> None:
     """Add the model and the subjects."""
-    shared.add_path(command, "model", "M.safetensors", "Trained model.")
-    shared.add_path(command, "dataset", "DATASET", "BIDS folder of travelling heads.")
-    people = shared.section(command, Topic.PEOPLE)
+    shared.section(command).path("model M.safetensors", "Trained model.")
+    shared.section(command).path("dataset DATASET", "BIDS folder of travelling heads.")
     whom = "Measure the model's errors on these. Default: those that it has not learned from."
-    shared.add_names(people, "--subjects", "SUBJECT", whom)
+    shared.section(command, Topic.PEOPLE).add("--subjects SUBJECT ...", whom, ())
     shared.add_run(command)
     shared.add_device(command)
     shared.add_b0_threshold(command)

@@ -17,29 +17,20 @@ FOUND_ERRORS = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add the dataset and where the results go."""
-    shared.add_path(command, "dataset", "DATASET", "BIDS folder, or the image of one scan.")
+    shared.section(command).path("dataset DATASET", "BIDS folder, or the image of one scan.")
     shared.add_input(command)
     shared.add_b0_threshold(command)
     shared.add_run(command)
     output = shared.section(command, Topic.OUTPUT)
-    shared.add_path(
-        output, "--table", "FILE", "Write all measurements to this file, .csv or .json."
-    )
-    shared.add_path(
-        output,
-        "--figures",
-        "DIR",
-        "Draw the quality of each scan, one .png each, into this folder.",
-    )
+    output.path("--table FILE", "Write all measurements to this file, .csv or .json.")
+    output.path("--figures DIR", "Draw the quality of each scan, one .png each, into this folder.")
     add_corrected(command)
 
 
 def add_corrected(command: ArgumentParser) -> None:
     """Add where corrected gradient tables go."""
-    shared.add_path(
-        shared.section(command, Topic.OUTPUT),
-        "--write-corrected",
-        "DIR",
+    shared.section(command, Topic.OUTPUT).path(
+        "--write-corrected DIR",
         "Correct the gradient tables that are surely wrong, and write them into this new folder.",
         dest="corrected",
     )

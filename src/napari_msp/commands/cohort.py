@@ -18,52 +18,37 @@ SOME_FAILED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add the scans, the model, and the workers."""
-    shared.add_path(command, "bids_dir", "BIDS_DIR", "BIDS folder, which is only read.")
-    shared.add_path(command, "out_dir", "OUT_DIR", "Folder for the predictions.")
-    command.add_argument(
+    shared.section(command).path("bids_dir BIDS_DIR", "BIDS folder, which is only read.")
+    shared.section(command).path("out_dir OUT_DIR", "Folder for the predictions.")
+    shared.section(command).add(
         "level",
-        choices=("participant", "group"),
-        help="participant: harmonize; group: say which scans in OUT_DIR are done, and write "
+        "participant: harmonize; group: say which scans in OUT_DIR are done, and write "
         "review/report.html there (with --regions also proof/report.html).",
+        choices=("participant", "group"),
     )
     scans, machine = shared.section(command, Topic.SCANS), shared.section(command, Topic.MACHINE)
-    scans.add_argument(
-        "--participant-label",
-        "--participant_label",  # as BIDS Apps spell it
-        "--participants",
+    scans.add(  # also as BIDS Apps spell it
+        "--participant-label --participant_label --participants SUBJECT ...",
+        "Harmonize these subjects, written with or without sub-. Default: all.",
         dest="participants",
-        nargs="+",
-        metavar="SUBJECT",
-        help="Harmonize these subjects, written with or without sub-. Default: all.",
     )
-    scans.add_argument(
-        "--session-label",
-        "--session_label",
+    scans.add(
+        "--session-label --session_label SESSION ...",
+        "Harmonize scans of these sessions, written with or without ses-. Default: all.",
         dest="sessions",
-        nargs="+",
-        metavar="SESSION",
-        help="Harmonize scans of these sessions, written with or without ses-. Default: all.",
     )
-    scans.add_argument(
-        "--platform", help="Harmonize scans of this platform. Default: the model's input."
-    )
+    platform = "Harmonize scans of this platform. Default: the model's input."
+    scans.add("--platform PLATFORM", platform)
     shared.add_run(command)
     shared.add_model(command, required=False)  # the group level needs none
     shared.add_inference_options(command)
     shared.add_review_maps(command)
     shared.add_regions(command, "Only with group, and if BIDS_DIR has the target's scans.")
-    machine.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="Work in this many processes on this machine. Default: 1.",
-    )
-    machine.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Work through the Dask scheduler at this address, such as tcp://node:8786, in place "
-        "of --workers.",
+    machine.add("--workers N", "Work in this many processes on this machine.", 1)
+    machine.add(
+        "--scheduler ADDRESS",
+        "Work through the Dask scheduler at this address, such as tcp://node:8786, in place of "
+        "--workers.",
     )
     shared.add_force(command)
 

@@ -18,52 +18,28 @@ EXAMPLE = (
 def add_options(command: ArgumentParser) -> None:
     """Add the images and options of the figure."""
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
-    shared.add_path(
-        scans,
-        "--truth",
-        "IMAGE",
+    scans.path(
+        "--truth IMAGE ...",
         "Compare with this scan of the target, or its SH image. For several shells, give an "
         "SH image of each.",
-        nargs="+",
     )
-    scans.add_argument(
-        "--prediction",
-        "--predictions",
+    scans.add(
+        "--prediction --predictions NAME=IMAGE ...",
+        "Compare these predictions; the option may be repeated. For several shells, give "
+        "their SH images the same name.",
         dest="predictions",
-        nargs="+",
         action="extend",
         required=True,
-        metavar="NAME=IMAGE",
-        help="Compare these predictions; the option may be repeated. For several shells, give "
-        "their SH images the same name.",
     )
-    shared.add_path(
-        scans,
-        "--input",
-        "IMAGE",
-        "Show and measure the scan that was harmonized, too.",
-        dest="input_image",
-        nargs="+",
-    )
-    output.add_argument(
-        "--axis",
-        choices=("axial", "coronal", "sagittal"),
-        default="axial",
-        help="Draw this plane. Default: axial.",
-    )
-    output.add_argument(
-        "--slice",
-        dest="slice_index",
-        type=int,
-        metavar="INDEX",
-        help="Draw this slice. Default: the one that shows most.",
-    )
-    output.add_argument(
-        "--maps",
-        nargs="+",
-        default=("sh_average", "colour_fa"),
-        metavar="MAP",
-        help="Draw these maps: sh_average, colour_fa, fa, md or direction. Default: the first two.",
+    shown = "Show and measure the scan that was harmonized, too."
+    scans.path("--input IMAGE ...", shown, dest="input_image")
+    output.add("--axis", "Draw this plane.", "axial", choices=("axial", "coronal", "sagittal"))
+    slices = "Draw this slice. Default: the one that shows most."
+    output.add("--slice INDEX", slices, kind=int, dest="slice_index")
+    output.add(
+        "--maps MAP ...",
+        "Draw these maps: sh_average, colour_fa, fa, md or direction. Default: the first two.",
+        ("sh_average", "colour_fa"),
     )
     shared.add_shells(
         command,
@@ -71,12 +47,8 @@ def add_options(command: ArgumentParser) -> None:
         "have.",
     )
     shared.add_b0_threshold(command)
-    output.add_argument(
-        "--figure-format",
-        choices=("png", "pdf", "svg"),
-        default="png",
-        help="Write the figure in this format. Default: png.",
-    )
+    formats = ("png", "pdf", "svg")
+    output.add("--figure-format", "Write the figure in this format.", "png", choices=formats)
     shared.add_out(command)
 
 

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from napari_msp.commands import shared
 from napari_msp.commands.console import Console
 
 SUMMARY = "Print what a shell needs to complete commands and options"
@@ -10,11 +11,8 @@ EXAMPLE = "napari-msp completion bash"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the shell that it is for."""
-    command.add_argument(
-        "shell",
-        choices=("bash", "zsh", "tcsh"),
-        metavar="bash|zsh|tcsh",
-        help="Shell of your terminal.",
+    shared.section(command).add(
+        "shell bash|zsh|tcsh", "Shell of your terminal.", choices=("bash", "zsh", "tcsh")
     )
 
 

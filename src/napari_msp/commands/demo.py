@@ -14,10 +14,9 @@ EXAMPLE = "napari-msp demo --headless"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder to write to."""
-    command.add_argument("--headless", action="store_true", help="Do not open napari.")
-    shared.add_path(
-        command, "--out", "DIR", "Write to this folder. Default: demo.", default=Path("demo")
-    )
+    where = shared.section(command)
+    where.add("--headless", "Do not open napari.")
+    where.path("--out DIR", "Write to this folder.", Path("demo"))
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -28,11 +28,11 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the methods, the subjects, and the length of trainings."""
-    shared.add_path(command, "datasets", "DATASET", "BIDS folders of travelling heads.", nargs="+")
+    shared.section(command).path("datasets DATASET ...", "BIDS folders of travelling heads.")
     _add_methods(command)
     shared.add_input(command)
     platforms = "Predict these platforms. Default: the models' targets, or else all others."
-    shared.add_names(shared.section(command, Topic.SCANS), "--targets", "PLATFORM", platforms)
+    shared.section(command, Topic.SCANS).add("--targets PLATFORM ...", platforms, ())
     shared.add_shells(
         command,
         "Measure these shells (b-values in s/mm²). Default: the models', or else all that the "
@@ -43,12 +43,8 @@ def add_options(command: ArgumentParser) -> None:
     _add_people(command)
     _add_training(command)
     _add_measures(command)
-    shared.section(command, Topic.MACHINE).add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="Work in this many processes. Default: as many as there are cores.",
-    )
+    workers = "Work in this many processes. Default: as many as there are cores."
+    shared.section(command, Topic.MACHINE).add("--workers N", workers, kind=int)
     shared.add_device(command)
     shared.add_out(command)
 
@@ -56,107 +52,73 @@ def add_options(command: ArgumentParser) -> None:
 def _add_methods(command: ArgumentParser) -> None:
     """Add the rows of the table."""
     models = shared.section(command, Topic.MODELS)
-    models.add_argument(
-        "--models",
-        type=model_path,
-        nargs="+",
-        default=(),
-        metavar="M",
-        help="Measure these trained models.",
-    )
-    of_rows = (
+    models.add("--models M ...", "Measure these trained models.", (), model_path)
+    models.add(
+        "--methods NAME ...",
         "Train and measure these methods, on training subjects only: 'all', or names as in the "
-        "table."
+        "table.",
+        (),
     )
-    shared.add_names(models, "--methods", "NAME", of_rows)
-    models.add_argument(
+    models.add(
         "--list-methods",
+        "Say of each method what it is, what it needs and what it gives back; then end.",
         action=_ListMethods,
         nargs=0,
-        help="Say of each method what it is, what it needs and what it gives back; then end.",
     )
-    models.add_argument(
-        "--predictions",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=FOLDER",
-        help="Measure finished predictions of any method, as rows with these names; a folder has "
+    models.add(
+        "--predictions NAME=FOLDER ...",
+        "Measure finished predictions of any method, as rows with these names; a folder has "
         "sub-<label>/…_dwi.nii.gz.",
+        [],
+        action="extend",
     )
-    models.add_argument(
-        "--width", type=float, help="Train networks at this fraction of their full width."
-    )
+    width = "Train networks at this fraction of their full width."
+    models.add("--width WIDTH", width, kind=float)
 
 
 def _add_people(command: ArgumentParser) -> None:
     """Add the training, validation and test subjects."""
     people = shared.section(command, Topic.PEOPLE)
-    shared.add_names(people, "--train", "SUBJECT", "Learn from these subjects.")
+    people.add("--train SUBJECT ...", "Learn from these subjects.", ())
     chosen = "Let these subjects choose learning rates and single networks."
-    shared.add_names(people, "--validation", "SUBJECT", chosen)
-    people.add_argument(
-        "--test",
-        "--subjects",
-        nargs="+",
-        default=(),
-        metavar="SUBJECT",
-        help="Measure these subjects. Default: those that no model has seen.",
-    )
-    people.add_argument(
-        "--leave-one-out",
-        action="store_true",
-        help="Test each subject once, on what the others teach: for few heads.",
-    )
+    people.add("--validation SUBJECT ...", chosen, ())
+    tested = "Measure these subjects. Default: those that no model has seen."
+    people.add("--test --subjects SUBJECT ...", tested, ())
+    each = "Test each subject once, on what the others teach: for few heads."
+    people.add("--leave-one-out", each)
 
 
 def _add_training(command: ArgumentParser) -> None:
     """Add options of the trainings."""
     length, step = shared.section(command, Topic.LENGTH), shared.section(command, Topic.STEP)
-    length.add_argument("--quick", action="store_true", help="Only see whether everything runs.")
-    length.add_argument(
-        "--steps",
-        type=int,
-        help="Train at most this many steps for each target, in whole hundreds. Default: 3000.",
+    length.add("--quick", "Only see whether everything runs.")
+    length.add(
+        "--steps STEPS",
+        "Train at most this many steps for each target, in whole hundreds. Default: 3000.",
+        kind=int,
     )
-    step.add_argument("--batch", type=int, metavar="N", help="Learn from this many crops per step.")
-    step.add_argument(
-        "--crop", type=int, metavar="VOXELS", help="Cut crops with this edge, in input voxels."
-    )
-    step.add_argument(
+    step.add("--batch N", "Learn from this many crops per step.", kind=int)
+    step.add("--crop VOXELS", "Cut crops with this edge, in input voxels.", kind=int)
+    step.add(
         "--augment",
+        "Turn crops by grid symmetries, or do not. Default: --augment.",
         action=BooleanOptionalAction,
-        default=None,
-        help="Turn crops by grid symmetries, or do not. Default: --augment.",
     )
-    step.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0],
-        metavar="N",
-        help="Train with each of these seeds on the first dataset. Default: 0.",
-    )
+    seeds = "Train with each of these seeds on the first dataset. Default: 0."
+    step.add("--seeds N ...", seeds, [0], int)
 
 
 def _add_measures(command: ArgumentParser) -> None:
     """Add what is measured besides errors."""
     shared.add_regions(command, "Default with --predictions: tissue.")
     measured = shared.section(command, Topic.MEASURED)
-    measured.add_argument(
-        "--fibres",
-        action="store_true",
-        help="Measure fibre peaks, too, by constrained spherical deconvolution.",
+    measured.add("--fibres", "Measure fibre peaks, too, by constrained spherical deconvolution.")
+    measured.add(
+        "--bundle", "Track the left-right fibres, too, and compare the voxels that they visit."
     )
-    measured.add_argument(
-        "--bundle",
-        action="store_true",
-        help="Track the left-right fibres, too, and compare the voxels that they visit.",
-    )
-    measured.add_argument(
+    measured.add(
         "--biology",
-        action="store_true",
-        help="Put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
+        "Put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
         "what part of each is predicted.",
     )
 

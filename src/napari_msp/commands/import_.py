@@ -15,41 +15,36 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the tree and its naming scheme."""
-    shared.add_path(command, "source", "SOURCE", "Tree of folders, which is only read.")
-    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
+    shared.section(command).path("source SOURCE", "Tree of folders, which is only read.")
+    shared.section(command).path("out OUT", "BIDS folder to make.")
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
-    scans.add_argument(
-        "--pattern",
-        default="",
-        help="Find images by this path, with {subject}, {scanner} or {session}, {protocol}, {run}. "
+    scans.add(
+        "--pattern PATTERN",
+        "Find images by this path, with {subject}, {scanner} or {session}, {protocol}, {run}. "
         "With --dicom it leads to folders. Default with --dicom: SOURCE is the folder.",
+        "",
     )
-    scans.add_argument(
-        "--dicom", action="store_true", help="Convert folders of DICOM files, by dcm2niix."
-    )
-    scans.add_argument(
-        "--series",
-        action="append",
-        help="With --dicom, take the series with this number, or with this in its description. "
+    scans.add("--dicom", "Convert folders of DICOM files, by dcm2niix.")
+    scans.add(
+        "--series SERIES",
+        "With --dicom, take the series with this number, or with this in its description. "
         "FOLDER=SERIES is for one folder of the pattern, and FOLDER=none leaves it out; both can "
         "be given several times. Default: the only DWI.",
+        action="append",
     )
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors"), ("--mask", "masks")):
-        scans.add_argument(
-            option,
-            metavar="PATTERN",
-            help=f"Find {what} by this pattern. Default: those beside the images.",
-        )
-    for option, what in (
-        ("--subject", "the subject"),
-        ("--session", "the scanner"),
-        ("--protocol", "the protocol"),
+        found = f"Find {what} by this pattern. Default: those beside the images."
+        scans.add(f"{option} PATTERN", found)
+    for name, what in (
+        ("subject", "the subject"),
+        ("session", "the scanner"),
+        ("protocol", "the protocol"),
     ):
-        scans.add_argument(option, help=f"Use this label for {what} if the tree names none.")
-    scans.add_argument(
-        "--input",
-        metavar="PLATFORM",
-        help="Mark this platform in the dataset as the one to predict from, so that no other "
+        label = f"Use this label for {what} if the tree names none."
+        scans.add(f"--{name} {name.upper()}", label)
+    scans.add(
+        "--input PLATFORM",
+        "Mark this platform in the dataset as the one to predict from, so that no other "
         "command needs to be told.",
     )
     shared.add_b0_threshold(command)
@@ -58,7 +53,7 @@ def add_options(command: ArgumentParser) -> None:
         "Interpolate scans whose voxels are not cubes to cubes of this edge; auto: of each scan's "
         "smallest edge.",
     )
-    output.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
+    output.add("--dry-run", "Only say what would be done.")
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -16,53 +16,34 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images, the labels and the maps to measure."""
-    shared.add_path(
-        command, "images", "IMAGE", "DWI, SH image, or map with one number per voxel.", nargs="+"
-    )
-    scans, measured = (
-        shared.section(command, Topic.SCANS),
-        shared.section(command, Topic.MEASURED),
-    )
-    shared.add_path(
-        measured,
-        "--labels",
-        "IMAGE",
+    images = "DWI, SH image, or map with one number per voxel."
+    shared.section(command).path("images IMAGE ...", images)
+    measured = shared.section(command, Topic.MEASURED)
+    measured.path(
+        "--labels IMAGE",
         "Take regions from this image of whole numbers, in the space of the images: an "
         "atlas, a bundle, or what you drew.",
         required=True,
     )
-    shared.add_path(
-        measured,
-        "--names",
-        "FILE",
-        "Name regions by this table. Default: one that lies beside the labels.",
+    names = "Name regions by this table. Default: one that lies beside the labels."
+    measured.path("--names FILE", names)
+    truth = "Measure errors against this image, which is of the same kind."
+    measured.path("--truth IMAGE", truth)
+    measured.add(
+        "--maps MAP ...",
+        "Measure these maps of DWIs and SH images. Default: direction_average fa md.",
+        ("direction_average", "fa", "md"),
     )
-    shared.add_path(
-        measured,
-        "--truth",
-        "IMAGE",
-        "Measure errors against this image, which is of the same kind.",
-    )
-    measured.add_argument(
-        "--maps",
-        nargs="+",
-        default=("direction_average", "fa", "md"),
-        metavar="MAP",
-        help="Measure these maps of DWIs and SH images. Default: direction_average fa md.",
-    )
-    scans.add_argument(
-        "--shell",
-        dest="b_value",
-        type=float,
-        metavar="B",
-        help="Measure this shell (b-value in s/mm²) of scans with several. Default: the lowest "
+    shared.section(command, Topic.SCANS).add(
+        "--shell B",
+        "Measure this shell (b-value in s/mm²) of scans with several. Default: the lowest "
         "that all have.",
+        kind=float,
+        dest="b_value",
     )
     shared.add_b0_threshold(command)
-    shared.add_path(
-        shared.section(command, Topic.OUTPUT),
-        "--out",
-        "FILE.csv",
+    shared.section(command, Topic.OUTPUT).path(
+        "--out FILE.csv",
         "Write the numbers to this file, and FILE_histograms.csv beside it. Default: print "
         "the numbers.",
     )

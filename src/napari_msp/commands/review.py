@@ -17,34 +17,23 @@ FOUND_DAMAGED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder to review, and what to make of it."""
-    shared.add_path(command, "folder", "FOLDER", "Folder that cohort or harmonize wrote.")
-    command.add_argument(
+    where = shared.section(command)
+    where.path("folder FOLDER", "Folder that cohort or harmonize wrote.")
+    where.add(
         "--report",
-        action="store_true",
-        help="Write review/report.html into the folder: pictures, distributions, ratings.",
+        "Write review/report.html into the folder: pictures, distributions, ratings.",
     )
-    shared.add_path(
-        command, "--table", "FILE", "Write numbers and verdicts to this file, .csv or .json."
-    )
-    command.add_argument(
-        "--rater",
-        nargs="+",
-        metavar="LABEL",
-        help="Show ratings of these raters. Default: everybody's.",
-    )
-    shared.add_path(
-        command,
-        "--merge",
-        "FILE",
+    where.path("--table FILE", "Write numbers and verdicts to this file, .csv or .json.")
+    where.add("--rater LABEL ...", "Show ratings of these raters. Default: everybody's.")
+    where.path(
+        "--merge FILE ...",
         "Bring ratings that were made on a copy into the folder; of two, the later one counts.",
+        (),
         dest="tables",
-        nargs="+",
-        default=(),
     )
-    command.add_argument(
+    where.add(
         "--measure",
-        action="store_true",
-        help="Compute what no sidecar says: SNR, and errors and alignment if the truth is there.",
+        "Compute what no sidecar says: SNR, and errors and alignment if the truth is there.",
     )
 
 

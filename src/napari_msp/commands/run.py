@@ -21,19 +21,15 @@ EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder, and whether to stop with standard input."""
-    shared.add_path(command, "folder", "FOLDER", "Folder that contains run.json.")
-    command.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
-    command.add_argument(
+    where = shared.section(command)
+    where.path("folder FOLDER", "Folder that contains run.json.")
+    where.add("--resume", "Go on from the checkpoint.")
+    where.add(
         "--stop-with-stdin",
-        action="store_true",
-        help="Stop, with a checkpoint, when standard input ends: when whoever started this closes "
+        "Stop, with a checkpoint, when standard input ends: when whoever started this closes "
         "the pipe, or dies.",
     )
-    command.add_argument(
-        "--leave-a-core",
-        action="store_true",
-        help="Leave one core to others, such as a window that shows the run.",
-    )
+    where.add("--leave-a-core", "Leave one core to others, such as a window that shows the run.")
 
 
 def run(options: Namespace, console: Console) -> int:

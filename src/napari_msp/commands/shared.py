@@ -1,9 +1,10 @@
 """Parts that commands share: options that mean the same everywhere, and their names in errors."""
 
 import inspect
-from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
-from argparse import _ArgumentGroup as Section
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import _ArgumentGroup as Group
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -110,83 +111,112 @@ def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
 # --- Options ----------------------------------------------------------------------------------
 
 
-def section(command: ArgumentParser, topic: Topic) -> Section:
-    """Return a section of a command's help for options; one without options is not shown."""
+Kind = Callable[[str], Any]
+"""Function that makes a value of an option's text."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a command's help, or the command itself, to which options are added."""
+
+    where: ArgumentParser | Group
+
+    def add(
+        self, form: str, what: str, default: Any = None, kind: Kind | None = None, **more: Any
+    ) -> None:
+        """Add an option or argument.
+
+        Parameters
+        ----------
+        form
+            The option as the help shows it: its names, a placeholder if it takes a value, and "..."
+            if it takes several, such as "--test --subjects SUBJECT ..."; or the name of an
+            argument's parameter, and its placeholder.
+        what
+            Its help; a number, a text or a path that is the default is added.
+        default, kind, **more
+            As for `add_argument`; without `kind` it is that of the default.
+        """
+        *names, last = form.removesuffix(" ...").split()
+        if names and not last.startswith("-"):
+            more["metavar"] = last
+        else:
+            names.append(last)
+            if last.startswith("-") and not more.keys() & {"action", "choices"}:
+                more["action"] = "store_true"
+        if form.endswith(" ..."):
+            more["nargs"] = "+"
+        if isinstance(default, int | float | str | Path) and default not in ("", SUPPRESS):
+            shown = f"{default:g}" if isinstance(default, float) else default
+            what += f" Default: {shown}."
+            kind = kind or (None if isinstance(default, str) else type(default))
+        if kind is not None:
+            more["type"] = kind
+        if default is not None:
+            more["default"] = default
+        self.where.add_argument(*names, help=what, **more)
+
+    def path(self, form: str, what: str, default: Any = None, **more: Any) -> None:
+        """Add a file or folder, see `add`."""
+        self.add(form, what, default, Path, **more)
+
+
+def section(command: ArgumentParser, topic: Topic | None = None) -> Section:
+    """Return a section of a command's help, which is not shown without options; None: its top."""
+    if topic is None:
+        return Section(command)
     if not any(each.title == topic for each in command._action_groups):
         for each in Topic:
             command.add_argument_group(each)
-    return next(each for each in command._action_groups if each.title == topic)
+    return Section(next(each for each in command._action_groups if each.title == topic))
 
 
 def add_console_options(command: ArgumentParser) -> None:
     """Add options for the amount of messages; every command has these."""
-    group = command.add_argument_group("messages")
-    group.add_argument("-q", "--quiet", action="store_true", help="Print results and errors only.")
-    group.add_argument(
-        "-v", "--verbose", action="store_true", help="Print every step, and tracebacks."
-    )
-    add_path(group, "--log", "FILE", "Write all messages to this file, too.")
+    messages = Section(command.add_argument_group("messages"))
+    messages.add("-q --quiet", "Print results and errors only.")
+    messages.add("-v --verbose", "Print every step, and tracebacks.")
+    messages.path("--log FILE", "Write all messages to this file, too.")
 
 
 def add_scan(command: ArgumentParser) -> None:
     """Add the scan, its other files, and where the results go."""
-    add_path(command, "dwi", "DWI", "DWI to read: 4-D .nii or .nii.gz.")
+    section(command).path("dwi DWI", "DWI to read: 4-D .nii or .nii.gz.")
     scan = section(command, Topic.SCANS)
     for option, what in (("--bval", "b-values"), ("--bvec", "b-vectors")):
-        add_path(
-            scan, option, "FILE", f"Read {what} from this file. Default: the one beside the image."
-        )
-    add_path(
-        scan,
-        "--mask",
-        "FILE",
+        found = f"Read {what} from this file. Default: the one beside the image."
+        scan.path(f"{option} FILE", found)
+    scan.path(
+        "--mask FILE",
         "Use this brain mask. Default: one that is found with the image, or else made.",
     )
     add_out(command)
 
 
-def add_path(
-    where: ArgumentParser | Section, name: str, metavar: str, what: str, **more: Any
-) -> None:
-    """Add a file or folder; `more` is as for `add_argument`."""
-    where.add_argument(name, type=Path, metavar=metavar, help=what, **more)
-
-
-def add_names(where: Section, option: str, metavar: str, what: str) -> None:
-    """Add one name or several."""
-    where.add_argument(option, nargs="+", default=(), metavar=metavar, help=what)
-
-
 def add_out(
-    command: ArgumentParser, metavar: str = "DIR", what: str = "Write everything to this folder."
+    command: ArgumentParser, form: str = "DIR", what: str = "Write everything to this folder."
 ) -> None:
     """Add where the results go."""
-    add_path(section(command, Topic.OUTPUT), "--out", metavar, what, required=True)
+    section(command, Topic.OUTPUT).path(f"--out {form}", what, required=True)
 
 
 def add_force(command: ArgumentParser, what: str = "existing files") -> None:
     """Add the option to replace existing files."""
-    section(command, Topic.OUTPUT).add_argument(
-        "--force", action="store_true", help=f"Replace {what}."
-    )
+    section(command, Topic.OUTPUT).add("--force", f"Replace {what}.")
 
 
 def add_input(command: ArgumentParser) -> None:
     """Add the platform to predict from."""
-    section(command, Topic.SCANS).add_argument(
-        "--input",
-        default="",
-        metavar="PLATFORM",
-        help="Take this platform as the one to predict from. Default: the one that the dataset "
-        "marks.",
+    section(command, Topic.SCANS).add(
+        "--input PLATFORM",
+        "Take this platform as the one to predict from. Default: the one that the dataset marks.",
+        "",
     )
 
 
 def add_voxel_size(command: ArgumentParser, what: str) -> None:
     """Add the edge of cubes to interpolate to."""
-    section(command, Topic.OUTPUT).add_argument(
-        "--voxel-size", type=_voxel_size, metavar="MM|auto", help=what
-    )
+    section(command, Topic.OUTPUT).add("--voxel-size MM|auto", what, kind=_voxel_size)
 
 
 def _voxel_size(text: str) -> float | str:
@@ -210,23 +240,17 @@ def add_option(command: ArgumentParser, name: str) -> None:
     """Add a field of `Options`: its help, type and choices are the field's."""
     about, kind = DESCRIBED[name], get_args(Options.__annotations__[name])[0]
     kinds, default, more = get_args(kind) or (kind,), getattr(Options, name), dict[str, Any]()
+    form = FLAGS.get(name, "--" + name.replace("_", "-"))
     if name == "rescale_b_value":
         default, more["choices"] = None, (RESCALE,)
-    elif kind is bool:
-        more["action"] = "store_true"
     elif get_origin(kind) is Literal:
         more["choices"] = kinds
-    else:
-        many = any(get_origin(each) is Sequence for each in kinds)
-        more = {"type": kinds[0], "nargs": "+" if many else None, "metavar": METAVARS.get(name)}
+    elif kind is not bool:
+        several = any(get_origin(each) is Sequence for each in kinds)
+        form += f" {METAVARS.get(name, name.upper())}{' ...' * several}"
+        more["kind"] = kinds[0]
     assert about.topic is not None
-    section(command, about.topic).add_argument(
-        FLAGS.get(name, "--" + name.replace("_", "-")),
-        dest=name,
-        default=default,
-        help=f"{about.text} Default: {default}." if isinstance(default, str) else about.text,
-        **more,
-    )
+    section(command, about.topic).add(form, about.text, default or None, dest=name, **more)
 
 
 def add_b0_threshold(command: ArgumentParser) -> None:
@@ -236,25 +260,14 @@ def add_b0_threshold(command: ArgumentParser) -> None:
 
 def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
     """Add one shell or several."""
-    section(command, Topic.SCANS).add_argument(
-        "--shell",
-        dest="b_value",
-        type=float,
-        nargs="+",
-        default=default,
-        metavar="B",
-        help=what,
-    )
+    scans = section(command, Topic.SCANS)
+    scans.add("--shell B ...", what, default, float, dest="b_value")
 
 
 def add_run(command: ArgumentParser) -> None:
     """Add the number of the scan to use, where one was repeated."""
-    section(command, Topic.SCANS).add_argument(
-        "--run",
-        type=int,
-        metavar="N",
-        help="Use the scan with this number (BIDS run-) if one was repeated.",
-    )
+    what = "Use the scan with this number (BIDS run-) if one was repeated."
+    section(command, Topic.SCANS).add("--run N", what, kind=int)
 
 
 def add_device(command: ArgumentParser) -> None:
@@ -264,20 +277,19 @@ def add_device(command: ArgumentParser) -> None:
 
 def add_review_maps(command: ArgumentParser) -> None:
     """Add the option to write no maps for a review."""
-    section(command, Topic.OUTPUT).add_argument(
+    section(command, Topic.OUTPUT).add(
         "--no-review-maps",
+        "Leave out the small maps that let a review open at once.",
         dest="review_maps",
         action="store_false",
-        help="Leave out the small maps that let a review open at once.",
     )
 
 
 def add_regions(command: ArgumentParser, when: str) -> None:
     """Add the source of the regions for pages of proof."""
-    section(command, Topic.MEASURED).add_argument(
-        "--regions",
-        metavar="LABELS|tissue",
-        help="Write the pages of the site effect, by region: of a label image in the scans' space, "
+    section(command, Topic.MEASURED).add(
+        "--regions LABELS|tissue",
+        "Write the pages of the site effect, by region: of a label image in the scans' space, "
         f"of a folder with one for each subject, or of tissue. {when}",
     )
 
@@ -285,20 +297,15 @@ def add_regions(command: ArgumentParser, when: str) -> None:
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms to predict."""
     models = section(command, Topic.MODELS)
-    models.add_argument(
-        "--model",
-        type=model_path,
-        required=required,
-        metavar="M.safetensors",
-        help="Predict with this trained model, or with one that is packaged for teaching: "
+    models.add(
+        "--model M.safetensors",
+        "Predict with this trained model, or with one that is packaged for teaching: "
         "msp-teaching or diqt-teaching.",
-    )
-    models.add_argument(
-        "--target",
+        kind=model_path,
         required=required,
-        metavar="PLATFORM",
-        help="Predict this platform; all: every target of the model.",
     )
+    target = "Predict this platform; all: every target of the model."
+    models.add("--target PLATFORM", target, required=required)
 
 
 def add_inference_options(command: ArgumentParser) -> None:
@@ -306,11 +313,10 @@ def add_inference_options(command: ArgumentParser) -> None:
     for name, about in DESCRIBED.items():
         if about.topic is not None:
             add_option(command, name)
-    section(command, Topic.OUTPUT).add_argument(
-        "--gradients",
-        default="target",
-        help="Write the DWI with the gradient table of the target, of the input, or of a .bvec "
-        "file. Default: target.",
+    section(command, Topic.OUTPUT).add(
+        "--gradients GRADIENTS",
+        "Write the DWI with the gradient table of the target, of the input, or of a .bvec file.",
+        "target",
     )
 
 

@@ -12,54 +12,26 @@ EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
 
 def add_options(command: ArgumentParser) -> None:
     """Add options of the simulation."""
-    shared.add_path(command, "out", "OUT", "BIDS folder to make.")
+    shared.section(command).path("out OUT", "BIDS folder to make.")
     heads = shared.section(command, Topic.SCANS)
-    heads.add_argument(
-        "--subjects",
-        type=int,
-        default=6,
-        metavar="N",
-        help="Simulate this many subjects. Default: 6.",
-    )
-    heads.add_argument(
+    heads.add("--subjects N", "Simulate this many subjects.", 6)
+    heads.add(
         "--size",
+        "Simulate a block of each head (tiny), a slab (small), or the whole brain (full). "
+        "Blocks and slabs train in minutes.",
+        "small",
         choices=("tiny", "small", "full"),
-        default="small",
-        help="Simulate a block of each head (tiny), a slab (small), or the whole brain (full). "
-        "Blocks and slabs train in minutes. Default: small.",
     )
-    heads.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="Draw heads from this seed; another seed gives other heads. Default: 0.",
-    )
+    heads.add("--seed SEED", "Draw heads from this seed; another seed gives other heads.", 0)
     shared.add_shells(
         command, "Simulate these shells (b-values in s/mm²). Default: 1200.", (1200.0,)
     )
-    heads.add_argument(
-        "--misalignment",
-        type=float,
-        default=0.0,
-        metavar="MM",
-        help="Leave this misalignment between scans. Default: 0.",
-    )
-    heads.add_argument(
-        "--repeats",
-        type=int,
-        default=1,
-        metavar="N",
-        help="Scan each head this often on each target, as run-1 to run-N. Default: 1.",
-    )
-    heads.add_argument(
-        "--no-noise", dest="noise", action="store_false", help="Simulate scans without noise."
-    )
-    heads.add_argument(
-        "--no-twins",
-        dest="noise_free",
-        action="store_false",
-        help="Leave out the noise-free twins.",
-    )
+    heads.add("--misalignment MM", "Leave this misalignment between scans.", 0.0)
+    heads.add("--repeats N", "Scan each head this often on each target, as run-1 to run-N.", 1)
+    noise = "Simulate scans without noise."
+    heads.add("--no-noise", noise, dest="noise", action="store_false")
+    twins = "Leave out the noise-free twins."
+    heads.add("--no-twins", twins, dest="noise_free", action="store_false")
 
 
 def run(options: Namespace, console: Console) -> int:

@@ -47,16 +47,14 @@ METAVARS = {
 
 def add_options(command: ArgumentParser) -> None:
     """Add data, model and an option for every setting of a training."""
-    shared.add_path(command, "dataset", "DATASET", "BIDS folder of travelling heads.")
-    shared.add_path(command, "out", "OUT.safetensors", "Model to write.")
+    shared.section(command).path("dataset DATASET", "BIDS folder of travelling heads.")
+    shared.section(command).path("out OUT.safetensors", "Model to write.")
     _add_settings(command)
     shared.add_device(command)
     output = shared.section(command, Topic.OUTPUT)
-    output.add_argument("--resume", action="store_true", help="Go on from the checkpoint.")
+    output.add("--resume", "Go on from the checkpoint.")
     shared.add_force(command, "a model or, without --resume, a checkpoint that exists")
-    output.add_argument(
-        "--events", action="store_true", help="Print JSON lines to standard output."
-    )
+    output.add("--events", "Print JSON lines to standard output.")
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -97,24 +95,17 @@ def _add_settings(command: ArgumentParser) -> None:
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None
-        shared.section(command, topic).add_argument(
-            OPTIONS.get(name, "--" + name.replace("_", "-")),
+        value = "" if choices else f" {METAVARS.get(name, 'N')}{' ...' * many}"
+        what = (field.description or "").replace("%", "%%")
+        if field.default not in (None, "") and isinstance(field.default, int | str):
+            what += f" Default: {field.default}."
+        shared.section(command, topic).add(
+            OPTIONS.get(name, "--" + name.replace("_", "-")) + value,
+            what,
+            SUPPRESS,
             dest=name,
-            default=SUPPRESS,
             choices=choices,
-            nargs="+" if many else None,
-            metavar=None if choices else METAVARS.get(name, "N"),
-            help=_help(field.description, field.default),
         )
-
-
-def _help(description: str | None, default: Any) -> str:
-    text = (description or "").replace("%", "%%")
-    return (
-        text
-        if default in (None, "") or not isinstance(default, int | str)
-        else (f"{text} Default: {default}.")
-    )
 
 
 def _print_json(event: Any) -> None:
