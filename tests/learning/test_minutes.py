@@ -71,7 +71,13 @@ def test_a_slow_job_is_timed_once():
     assert numbers == [0, 1]
     numbers.clear()
     seconds_of(numbers.append, longest=1e9)
-    assert numbers == [0, 1, 2, 3, 4, 5]
+    assert numbers == [*range(11)]
+
+
+def test_a_moment_in_which_the_machine_is_busy_costs_no_steps():
+    """Of a few steps the first was slow, and a run of five minutes had 22 steps for two of them."""
+    ends = iter([0.0, 9.0, 10.0, 11.0, 12.0, 40.0])
+    assert seconds_of(lambda _: None, 30, lambda: next(ends)) == 1.0
 
 
 def test_a_run_that_took_longer_says_so():
@@ -166,6 +172,8 @@ def test_resumed_it_is_as_long_as_at_first(heads, quick, run, monkeypatch):
     monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, *_: 1 / 0)
     out, after = run(heads, settings, resume=True)
     assert before[0].steps == after[0].steps
+    fit = f"{before[0].steps} steps fit 1 min at the speed measured at the start"
+    assert before[0].advice[0] == after[0].advice[0] == fit
     assert after[0].resumed_at == 5
     assert load_model(out).training["steps"] == before[0].steps
     assert [e.step for e in before + after if e.name == "step"] == [*range(1, before[0].steps + 1)]

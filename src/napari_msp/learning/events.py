@@ -59,7 +59,7 @@ class Started(Event):
     processes
         Number of processes that train together, each on a device like this one.
     advice
-        Cheaper alternatives that may do as well, a sentence each.
+        What to know beforehand, such as what fits a time or would be cheaper, a sentence each.
     """
 
     kind: str

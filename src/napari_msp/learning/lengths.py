@@ -7,6 +7,8 @@ beginning, so that a run can be resumed. Some phases end when they no longer imp
 import math
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -231,14 +233,19 @@ MARGIN = 0.9
 VALIDATING = 0.25
 """Share of the time that validation may take, if predicting whole heads is slow."""
 
-TIMED = 5
-"""Number of timed steps, after an untimed first one that allocates memory."""
+TIMED = 10
+"""Largest number of timed steps, after an untimed first one that allocates memory."""
 
-LONGEST = 0.02
-"""Share of the time that timing a phase may take."""
+LONGEST = 0.1
+"""Share of the time that timing all phases may take."""
 
 LEAST = 10
 """Number of steps of a phase below which it is not begun."""
+
+
+def what_fits(steps: int, minutes: float) -> str:
+    """Write how many steps were planned for a time, and why so many."""
+    return f"{steps:,} steps fit {minutes:g} min at the speed measured at the start"
 
 
 NOTICED = 1.1
@@ -270,7 +277,10 @@ class Pace(NamedTuple):
 def seconds_of(
     job: Callable[[int], object], longest: float, clock: Callable[[], float] = perf_counter
 ) -> float:
-    """Time a job: the mean of a few runs, after one that is not counted.
+    """Time a job: the median of some runs, after one that is not counted.
+
+    The median, as a machine that is busy for a moment makes single runs slow, and the number of
+    steps is fixed by it.
 
     Parameters
     ----------
@@ -282,9 +292,10 @@ def seconds_of(
         Clock to measure with.
     """
     job(0)
-    began = clock()
+    times = [clock()]
     for number in range(1, TIMED + 1):
         job(number)
-        if (passed := clock() - began) > longest:
+        times.append(clock())
+        if times[-1] - times[0] > longest:
             break
-    return passed / number
+    return median(end - began for began, end in pairwise(times))

@@ -30,7 +30,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
-from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.heads import Study
 from napari_msp.learning.lengths import (
     LONGEST,
     Lengths,
@@ -38,6 +38,7 @@ from napari_msp.learning.lengths import (
     Position,
     seconds_of,
     tell_if_longer,
+    what_fits,
 )
 from napari_msp.learning.optimisation import AveragedWeights, Optimisation, Trained, sh_unit_weights
 from napari_msp.learning.phases import (
@@ -308,19 +309,19 @@ class TrainingRun:
 
     def _fit_into(self, seconds: float) -> None:
         """Choose the number of steps that fit into a time, by timing copies of the networks."""
-        now = self.processes.clock
+        now, phases = self.processes.clock, self.networks.phases
         paces: list[Pace] = []
-        for number, phase in enumerate(self.networks.phases):
+        for number, phase in enumerate(phases):
             first = self._predicts_first(phase)
             if paces and now() - self.began > seconds:
                 # Too little time in any case: its exact need does not matter.
                 paces.append(paces[-1]._replace(before=first))
                 continue
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
-            step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds, now)
+            longest = LONGEST * seconds / len(phases)
+            step = seconds_of(partial(timed.step, alpha=1.0), longest, now)
             began = now()
-            for heads in (self.study.judged, self.study.choosing):
-                self.processes.by_first(partial(self._predict, phase, heads))
+            self.processes.by_first(partial(self._predict, phase))
             paces.append(Pace(step, now() - began, first))
         passed = now() - self.began
         fitted = partial(self.lengths.fitted, paces, seconds, passed)
@@ -340,10 +341,7 @@ class TrainingRun:
 
     def _validate_here(self, phase: Phase, stop_requested: StopRequest) -> Validated:
         with self.averages.in_place() if self.averages is not None else nullcontext():
-            held_out, chosen = (
-                self._predicted(phase, heads, stop_requested)
-                for heads in (self.study.judged, self.study.choosing)
-            )
+            held_out, chosen = self._predicted(phase, stop_requested)
         errors, by_validation = (
             {target: result.error for target, result in those.items()}
             for those in (held_out, chosen)
@@ -358,18 +356,19 @@ class TrainingRun:
                 self.report(Previewed(*where, target, str(path)))
         return validated
 
-    def _predict(self, phase: Phase, heads: Callable[[str], list[Head]]) -> None:
+    def _predict(self, phase: Phase) -> None:
         """Predict heads only to measure the time that it takes."""
-        self._predicted(phase, heads)
+        self._predicted(phase)
 
     def _predicted(
-        self,
-        phase: Phase,
-        heads: Callable[[str], list[Head]],
-        stop_requested: StopRequest | None = None,
-    ) -> dict[str, Validation]:
-        """Predict heads for each target that has some."""
-        return validate(self.study, self.networks.of(phase), self.device, heads, stop_requested)
+        self, phase: Phase, stop_requested: StopRequest | None = None
+    ) -> list[dict[str, Validation]]:
+        """Predict held-out heads, then validation heads, for each target that has some."""
+        network = self.networks.of(phase)
+        return [
+            validate(self.study, network, self.device, heads, stop_requested)
+            for heads in (self.study.judged, self.study.choosing)
+        ]
 
     def _keep_start(self, phase: Phase, validated: Validated) -> None:
         """Keep the start of a phase in case no step improves it."""
@@ -425,7 +424,9 @@ class TrainingRun:
         return events
 
     def _report_started(self) -> None:
+        steps, minutes = self.lengths.all, self.settings.minutes
         advice = [
+            *([] if minutes is None else [what_fits(steps, minutes)]),
             *self.study.interpolated,
             *smaller_crops(self.study, self.recipe),
             *advice_on(self.settings, self.study.scales, self.start),
@@ -435,7 +436,7 @@ class TrainingRun:
             started(
                 *what,
                 phases=[phase.name for phase in self.networks.phases],
-                steps=self.lengths.all,
+                steps=steps,
                 resumed_at=self.lengths.done,
                 processes=self.processes.count,
                 advice=advice,

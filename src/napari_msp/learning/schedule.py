@@ -19,9 +19,9 @@ class Length(NamedTuple):
 class Recipe:
     """How examples are drawn and how fast the weights change.
 
-    The paper's recipe: every in-mask voxel centres an 11³ patch, batches of 12, Adam at 1e-4
-    divided by √2 every 15 or 25 epochs, at least 50 epochs, channels standardised one by one. The
-    fast recipe is our choice throughout.
+    The defaults are the paper's: every in-mask voxel centres an 11³ patch, batches of 12, Adam at
+    1e-4 divided by √2 every 15 or 25 epochs, at least 50 epochs, channels standardised one by one.
+    The fast recipe is our choice throughout.
 
     Attributes
     ----------
@@ -69,57 +69,33 @@ class Recipe:
         Share of a phase that they end in which the learning rate falls to 0; 0: it just ends.
     """
 
-    patch: int
-    batch: int
-    length: Length
-    unison_length: Length
-    learning_rate: float
-    decay_every: int | None
-    per_order: bool
-    augment: bool
-    alpha_ramp: float
-    branch_losses: bool
-    second_weight: float
-    branch_start: Literal["nothing", "input", "first stage"]
-    first_stages: Literal["own", "shared"]
-    singles_first: bool
-    sh_units: bool
-    input_skip: bool
-    dense: bool
-    largest_gradient: float
-    mixed_precision: bool
-    keeps_activations: bool
-    averages: bool
-    may_be_shorter: bool
-    fall: float
+    patch: int = 11
+    batch: int = 12
+    length: Length = Length(epochs=50)
+    unison_length: Length = Length(epochs=50)
+    learning_rate: float = 1e-4
+    decay_every: int | None = 25
+    per_order: bool = False
+    augment: bool = False
+    alpha_ramp: float = 0.5
+    branch_losses: bool = False
+    second_weight: float = 1.0
+    branch_start: Literal["nothing", "input", "first stage"] = "nothing"
+    first_stages: Literal["own", "shared"] = "own"
+    singles_first: bool = True
+    sh_units: bool = False
+    input_skip: bool = False
+    dense: bool = False
+    largest_gradient: float = math.inf
+    mixed_precision: bool = False
+    keeps_activations: bool = False
+    averages: bool = False
+    may_be_shorter: bool = False
+    fall: float = 0.0
     least_warm_up: int = 0
 
 
-PAPER = Recipe(
-    patch=11,
-    batch=12,
-    length=Length(epochs=50),
-    unison_length=Length(epochs=50),
-    learning_rate=1e-4,
-    decay_every=25,
-    per_order=False,
-    augment=False,
-    alpha_ramp=0.5,
-    branch_losses=False,
-    second_weight=1.0,
-    branch_start="nothing",
-    first_stages="own",
-    singles_first=True,
-    sh_units=False,
-    input_skip=False,
-    dense=False,
-    largest_gradient=math.inf,
-    mixed_precision=False,
-    keeps_activations=False,
-    averages=False,
-    may_be_shorter=False,
-    fall=0.0,
-)
+PAPER = Recipe()
 
 FAST = Recipe(
     patch=14,
