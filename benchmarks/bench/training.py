@@ -15,7 +15,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom.simulate import simulate
-from napari_msp.learning import phases, sampling
+from napari_msp.learning import optimisation as optimising
+from napari_msp.learning import sampling
 from napari_msp.learning.distributed import ALONE
 from napari_msp.learning.heads import Study, prepare_study
 from napari_msp.learning.loop import TrainingRun
@@ -112,7 +113,7 @@ class Queue:
         )
 
 
-def steps_of(run: TrainingRun, sampler: Sampler | None = None) -> Optimisation:
+def steps_of(run: TrainingRun, sampler: Any = None) -> Optimisation:
     """Give the optimisation of a run's last phase, fed by its own sampler or another."""
     network = run.networks.of(run.networks.phases[-1])
     return Optimisation(
@@ -120,7 +121,7 @@ def steps_of(run: TrainingRun, sampler: Sampler | None = None) -> Optimisation:
     )
 
 
-def supervised(run: TrainingRun, sampler: Sampler, steps: int) -> float:
+def supervised(run: TrainingRun, sampler: Sampler | Queue, steps: int) -> float:
     """Count the in-mask target voxels of some steps."""
     return float(sum(sampler.batch(0, step).masks[TARGET].sum() for step in range(steps)))
 
@@ -167,7 +168,7 @@ def errors(setting: Setting) -> Sequence[Sequence[str]]:
     return [[name, *_course(*way(), setting.quick)] for name, way in ways.items()]
 
 
-def _way(run: TrainingRun, sampler: Sampler | None = None) -> tuple[TrainingRun, Optimisation]:
+def _way(run: TrainingRun, sampler: Queue | None = None) -> tuple[TrainingRun, Optimisation]:
     return run, steps_of(run, sampler)
 
 
@@ -207,13 +208,13 @@ def _parts(setting: Setting, kind: str) -> list[str]:
     settings = training_settings(heads, width="paper", **given)
     known = prepare_study(heads, settings, True)
     run = TrainingRun(known, setting.folder / "none.safetensors", CPU, lambda _: None)
-    optimisation = steps_of(run)
-    optimisation.step(0)
+    learning = steps_of(run)
+    learning.step(0)
     with ExitStack() as watched:
         for place, name, called in (
             (run.sampler, "batch", "loading"),
-            (sampling, "_turned", "rotations"),
-            (phases, "masked_error", "losses"),
+            (sampling.Symmetry, "__call__", "rotations"),
+            (optimising, "masked_error", "losses"),
             (torch.nn.utils, "clip_grad_norm_", "clipping"),
         ):
             recorded = _recorded(called, getattr(place, name))
@@ -222,7 +223,7 @@ def _parts(setting: Setting, kind: str) -> list[str]:
             began = time.perf_counter()
             steps = 1 if setting.quick else 3
             for step in range(1, steps + 1):
-                optimisation.step(step)
+                learning.step(step)
             whole = time.perf_counter() - began
     shares = dict.fromkeys(PARTS, 0.0)
     for event in profiled.key_averages():

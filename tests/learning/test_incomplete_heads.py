@@ -13,6 +13,8 @@ from napari_msp.errors import UserError
 from napari_msp.learning.heads import IncompleteHeads, Study, prepare_study
 from napari_msp.learning.optimisation import training_loss
 from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler
+from napari_msp.learning.schedule import Recipe
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import load_model
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
@@ -73,14 +75,19 @@ def test_somebody_with_the_input_alone_is_left_out(lacking, quick):
     assert [head.subject for head in study.heads] == ["sub-01", "sub-03"]
 
 
+def crops(examples: Examples, edge: int, batch: int) -> CropSampler:
+    """Draw turned crops of an edge, so many a step."""
+    recipe = Recipe(edge, batch, augment=True)
+    return CropSampler(examples, recipe, TrainingSettings(steps_per_epoch=9))
+
+
 @pytest.mark.parametrize("kind", ["patches", "crops"])
 def test_a_phase_draws_from_those_who_have_its_target(kind, lacking, quick):
     study = study_of(lacking("sub-02 connectom"), quick(held_out=()))
     examples = Examples(study.heads, study.scales, "ge_st", study.standardisation)
+    few = TrainingSettings(preset="paper", voxels_per_head=30)
     sampler = (
-        PatchSampler(examples, 5, 4, seed=0, voxels_per_head=30)
-        if kind == "patches"
-        else CropSampler(examples, 5, 4, seed=0, steps_per_epoch=9, augment=True)
+        PatchSampler(examples, Recipe(5, 4), few) if kind == "patches" else crops(examples, 5, 4)
     )
     assert examples.teaching((FINE,)) == [0, 2]
     assert examples.teaching((FINE, "prisma_st")) == examples.teaching(None) == [0, 1, 2]
@@ -97,7 +104,7 @@ def test_what_is_missing_has_no_loss(lacking, quick):
     study = study_of(lacking("sub-02 connectom"), quick(held_out=()))
     incomplete = [head for head in study.heads if head.subject == "sub-02"]
     examples = Examples(incomplete, study.scales, "ge_st", study.standardisation)
-    batch = CropSampler(examples, 6, 2, seed=0, steps_per_epoch=9, augment=True).batch(0, 0)
+    batch = crops(examples, 6, 2).batch(0, 0)
     torch.manual_seed(0)
     singles = {
         target: build_single("shresnet", target=target, scales=study.scales, width=0.1)

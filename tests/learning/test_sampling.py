@@ -18,13 +18,15 @@ from napari_msp.learning.sampling import (
     Symmetry,
     smaller_crops,
 )
-from napari_msp.learning.schedule import recipe_for
+from napari_msp.learning.schedule import Recipe, recipe_for
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.channels import GridImage, Standardisation, measure_standardisation
 from napari_msp.signal.spherical_harmonics import design_matrix, grid_symmetries
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
+FEW = TrainingSettings(preset="paper", voxels_per_head=5)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def examples(loaded):
 
 
 def test_every_in_mask_voxel_centres_one_patch_an_epoch(loaded, examples):
-    sampler = PatchSampler(examples, edge=3, batch=12, seed=1, voxels_per_head=None)
+    sampler = PatchSampler(examples, Recipe(patch=3), TrainingSettings(seed=1))
     inside = sum(int(head.input.mask.sum()) for head in loaded)
     assert sampler.steps_per_epoch == -(-inside // 12)
     centres = []
@@ -53,7 +55,7 @@ def test_every_in_mask_voxel_centres_one_patch_an_epoch(loaded, examples):
 
 
 def test_epochs_and_phases_draw_in_another_order(examples):
-    sampler = PatchSampler(examples, edge=3, batch=12, seed=1, voxels_per_head=None)
+    sampler = PatchSampler(examples, Recipe(patch=3), TrainingSettings(seed=1))
     first = sampler.batch(0, 0).input
     assert torch.equal(first, sampler.batch(0, 0).input)
     assert not torch.equal(first, sampler.batch(0, sampler.steps_per_epoch).input)
@@ -61,7 +63,7 @@ def test_epochs_and_phases_draw_in_another_order(examples):
 
 
 def test_paper_patches_are_eleven_and_central_nineteen(examples):
-    batch = PatchSampler(examples, 11, 4, seed=0, voxels_per_head=5).batch(0, 0)
+    batch = PatchSampler(examples, Recipe(batch=4), FEW).batch(0, 0)
     assert batch.input.shape == (4, 28, 11, 11, 11)
     assert batch.targets["prisma_st"].shape == (4, 28, 11, 11, 11)
     assert batch.targets["connectom_sa"].shape == (4, 28, 19, 19, 19)
@@ -83,17 +85,17 @@ def test_patch_holds_the_standardised_surroundings(loaded, examples):
 
 
 def test_crops_stay_inside_and_are_turned(examples):
-    sampler = CropSampler(examples, 8, 3, seed=0, steps_per_epoch=None, augment=True)
+    sampler = CropSampler(examples, Recipe(8, 3, augment=True), TrainingSettings())
     batch = sampler.batch(0, 5)
     assert batch.input.shape == (3, 28, 8, 8, 8)
     assert batch.targets["connectom_sa"].shape == (3, 28, 15, 15, 15)
     assert batch.trim == {"prisma_st": 0, "connectom_sa": 0}
-    plain = CropSampler(examples, 8, 3, seed=0, steps_per_epoch=None, augment=False)
+    plain = CropSampler(examples, Recipe(8, 3), TrainingSettings())
     assert not torch.equal(batch.input, plain.batch(0, 5).input)
 
 
 def test_crop_larger_than_a_head_shrinks_to_it(examples):
-    sampler = CropSampler(examples, 50, 1, seed=0, steps_per_epoch=2, augment=False)
+    sampler = CropSampler(examples, Recipe(50, 1), TrainingSettings(steps_per_epoch=2))
     assert sampler.batch(0, 0).input.shape[2:] == (11, 11, 11)
 
 
@@ -153,7 +155,7 @@ def test_two_stage_loss_by_hand(examples, branch_losses, second):
         name: build_single("shresnet", target=name, scales=SCALES, width=0.1) for name in SCALES
     }
     network = MSP(singles, "connectom_sa", width=0.1).eval()
-    batch = PatchSampler(examples, 11, 2, seed=0, voxels_per_head=5).batch(0, 0)
+    batch = PatchSampler(examples, Recipe(batch=2), FEW).batch(0, 0)
     outputs = network(batch.input, 0.3)
 
     def error(value, platform):

@@ -4,10 +4,11 @@ Sampling is a pure function of (seed, phase, step), so a resumed run draws what 
 would have drawn, without a stored generator state.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.signal.channels import GridImage, Standardisation
 from napari_msp.signal.spherical_harmonics import grid_symmetries, rotation_matrix
 
@@ -103,22 +105,20 @@ class Examples:
         source: str,
         standardisation: Mapping[str, Standardisation],
     ) -> None:
-        self.scales = dict(scales)
+        self.scales, self._source, self._standardisation = dict(scales), source, standardisation
         self.inputs = [Channels.of(head.input) for head in heads]
-        self.targets = [
-            {
-                target: Channels.of(head.targets[target])
+        self._images = {source: self.inputs} | {
+            target: [
+                Channels.of(head.targets[target])
                 if target in head.targets
                 else Channels.nothing(
                     head.input.lattice.refined(scale), head.input.coefficients.shape[-1]
                 )
-                for target, scale in scales.items()
-            }
-            for head in heads
-        ]
+                for head in heads
+            ]
+            for target, scale in scales.items()
+        }
         self._taught = [set(head.targets) for head in heads]
-        self._input_scaler = _Scaler(standardisation[source])
-        self._scalers = {target: _Scaler(standardisation[target]) for target in scales}
 
     def teaching(self, platforms: Collection[str] | None) -> list[int]:
         """Return the heads that were scanned on any of these targets; None: all heads."""
@@ -149,29 +149,33 @@ class Examples:
             Targets to cut; None: all.
         """
         trim = {target: (scale - 1) * trimmed for target, scale in self.scales.items()}
-        where = [
-            (head, start, symmetry)
-            for (head, start), symmetry in zip(places, symmetries, strict=True)
-        ]
-        inputs = torch.empty(len(where), self._input_scaler.channels, *[edge] * 3)
-        for number, (head, start, symmetry) in enumerate(where):
-            cut = _turned(_take(self.inputs[head], start, edge), symmetry)
-            inputs[number] = self._input_scaler(*cut)
-        targets: dict[str, Tensor] = {}
-        masks: dict[str, Tensor] = {}
-        for target, scale in self.scales.items():
-            if platforms is not None and target not in platforms:
-                continue
-            size = scale * (edge - 1) + 1 - 2 * trim[target]
-            scaler = self._scalers[target]
-            targets[target] = torch.empty(len(where), scaler.channels, *[size] * 3)
-            masks[target] = torch.empty(len(where), 1, *[size] * 3, dtype=torch.bool)
-            for number, (head, start, symmetry) in enumerate(where):
-                first = scale * start + trim[target]
-                cut = _turned(_take(self.targets[head][target], first, size), symmetry)
-                targets[target][number] = scaler(*cut)
-                masks[target][number] = cut[1]
-        return Batch(inputs, targets, masks, trim)
+
+        def cubes(platform: str, scale: int = 1, margin: int = 0) -> tuple[Tensor, Tensor]:
+            """Cut one platform's part of every example, standardised, with its mask."""
+            size, known = scale * (edge - 1) + 1 - 2 * margin, self._standardisation[platform]
+            mean, deviation = (
+                torch.from_numpy(each).view(-1, 1, 1, 1) for each in (known.mean, known.deviation)
+            )
+            values = torch.empty(len(places), len(mean), *[size] * 3)
+            masks = torch.empty(len(places), 1, *[size] * 3, dtype=torch.bool)
+            for number, (head, start) in enumerate(places):
+                cut = _take(self._images[platform][head], scale * start + margin, size)
+                symmetry = symmetries[number]
+                coefficients, mask = cut if symmetry is None else symmetry(*cut)
+                values[number], masks[number] = (coefficients - mean) / deviation * mask, mask
+            return values, masks
+
+        targets = {
+            target: cubes(target, scale, trim[target])
+            for target, scale in self.scales.items()
+            if platforms is None or target in platforms
+        }
+        return Batch(
+            cubes(self._source)[0],
+            {target: values for target, (values, _) in targets.items()},
+            {target: masks for target, (_, masks) in targets.items()},
+            trim,
+        )
 
 
 class Symmetry:
@@ -198,23 +202,6 @@ def _every_symmetry() -> tuple[Symmetry, ...]:
     return tuple(Symmetry(matrix) for matrix in grid_symmetries())
 
 
-class _Scaler:
-    """Standardises (28·S, …) channels and sets them to 0 outside the mask."""
-
-    def __init__(self, standardisation: Standardisation) -> None:
-        self._mean = torch.from_numpy(standardisation.mean).view(-1, 1, 1, 1)
-        self._deviation = torch.from_numpy(standardisation.deviation).view(-1, 1, 1, 1)
-
-        self.channels = len(standardisation.mean)
-
-    def __call__(self, coefficients: Tensor, mask: Tensor) -> Tensor:
-        return (coefficients - self._mean) / self._deviation * mask
-
-
-def _turned(cut: tuple[Tensor, Tensor], symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
-    return cut if symmetry is None else symmetry(*cut)
-
-
 def _take(channels: Channels, start: IntArray, size: int) -> tuple[Tensor, Tensor]:
     """Cut a cube; parts outside the volume are 0 and outside the mask."""
     shape = channels.mask.shape
@@ -232,14 +219,40 @@ def _take(channels: Channels, start: IntArray, size: int) -> tuple[Tensor, Tenso
     return values, mask
 
 
-class Sampler(Protocol):
-    """Provides the batch of any step of any phase."""
+class Sampler(ABC):
+    """Provides the batch of any step of any phase.
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        ...
+    Parameters
+    ----------
+    recipe, settings
+        Edge and number of the examples of a step, and how they are drawn.
+    processes
+        Processes that share a batch; the whole batch is drawn.
 
+    Attributes
+    ----------
+    steps_per_epoch
+        Steps of one epoch.
+    """
+
+    steps_per_epoch: int
+
+    def __init__(
+        self,
+        examples: Examples,
+        recipe: Recipe,
+        settings: TrainingSettings,
+        processes: OneProcess = ALONE,
+    ) -> None:
+        self._examples, self._processes, self._seed = examples, processes, settings.seed
+        self._edge, self._batch = recipe.patch, recipe.batch
+        self._prepare(recipe, settings)
+
+    @abstractmethod
+    def _prepare(self, recipe: Recipe, settings: TrainingSettings) -> None:
+        """Find the voxels to draw from, and the steps of an epoch."""
+
+    @abstractmethod
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Return the batch of a step, counted from 0 within its phase.
 
@@ -249,46 +262,27 @@ class Sampler(Protocol):
             Targets that the phase learns: examples come from heads that were scanned on any of
             them. None: from all heads.
         """
-        ...
 
 
-class PatchSampler:
+class PatchSampler(Sampler):
     """Every in-mask voxel centres a patch; each pass over them has a random order (paper).
 
-    Parameters
-    ----------
-    edge, batch
-        Edge of a patch in voxels, and patches per step.
-    voxels_per_head
-        Number of randomly chosen in-mask voxels that represent a head; None: all.
-    steps_per_epoch
-        Steps that count as an epoch; None: one pass over the voxels.
-    processes
-        Processes that share a batch; the whole batch is drawn.
+    An epoch is a pass, unless its number of steps is given.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        edge: int,
-        batch: int,
-        seed: int,
-        voxels_per_head: int | None,
-        steps_per_epoch: int | None = None,
-        processes: OneProcess = ALONE,
-    ) -> None:
-        self._examples, self._edge, self._batch, self._seed = examples, edge, batch, seed
-        self._processes = processes
+    def _prepare(self, recipe: Recipe, settings: TrainingSettings) -> None:
         self._centres: list[IntArray] = []
-        for head, channels in enumerate(examples.inputs):
+        for head, channels in enumerate(self._examples.inputs):
             inside = np.argwhere(channels.mask.numpy())
-            if voxels_per_head is not None and len(inside) > voxels_per_head:
-                chosen = np.random.default_rng([seed, head]).choice(
-                    len(inside), voxels_per_head, replace=False
-                )
+            most = settings.voxels_per_head
+            if most is not None and len(inside) > most:
+                random = np.random.default_rng([self._seed, head])
+                chosen = random.choice(len(inside), most, replace=False)
                 inside = inside[np.sort(chosen)]
             self._centres.append(np.column_stack([np.full(len(inside), head), inside]))
-        self.steps_per_epoch = steps_per_epoch or self._steps_over(range(len(self._centres)))
+        self.steps_per_epoch = settings.steps_per_epoch or self._steps_over(
+            range(len(self._centres))
+        )
         self._pass: tuple[Any, IntArray] = (None, self._centres[0])
 
     def _steps_over(self, heads: Iterable[int]) -> int:
@@ -313,37 +307,21 @@ class PatchSampler:
         return self._examples.cut(places, self._edge, [None] * len(places), True, platforms)
 
 
-class CropSampler:
+class CropSampler(Sampler):
     """Dense crops around random in-mask voxels, with random grid symmetries (our choice).
 
-    Parameters
-    ----------
-    edge, batch
-        Edge of a crop in input voxels, and crops per step.
-    steps_per_epoch
-        Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
-    processes
-        Processes that share a batch; the whole batch is drawn.
+    An epoch's crops cover every in-mask voxel about once, unless its number of steps is given.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        edge: int,
-        batch: int,
-        seed: int,
-        steps_per_epoch: int | None,
-        augment: bool,
-        processes: OneProcess = ALONE,
-    ) -> None:
-        self._examples, self._batch, self._seed = examples, batch, seed
-        self._processes = processes
+    def _prepare(self, recipe: Recipe, settings: TrainingSettings) -> None:
+        inputs = self._examples.inputs
         # Crops of one batch must have one size, and none may be larger than the smallest head.
-        self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
-        self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
+        self._edge = min(recipe.patch, *(n for each in inputs for n in each.mask.shape))
+        self._inside = [np.argwhere(each.mask.numpy()) for each in inputs]
         voxels = sum(len(inside) for inside in self._inside)
-        self.steps_per_epoch = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
-        self._symmetries = _every_symmetry() if augment else None
+        covering = max(1, round(voxels / (self._batch * self._edge**3)))
+        self.steps_per_epoch = settings.steps_per_epoch or covering
+        self._symmetries = _every_symmetry() if recipe.augment else None
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Return the batch of a step."""
@@ -379,22 +357,5 @@ def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> 
     """Return the sampler for a recipe."""
     settings = study.settings
     examples = Examples(study.heads, study.scales, settings.input, study.standardisation)
-    if recipe.dense:
-        return CropSampler(
-            examples,
-            recipe.patch,
-            recipe.batch,
-            settings.seed,
-            settings.steps_per_epoch,
-            recipe.augment,
-            processes,
-        )
-    return PatchSampler(
-        examples,
-        recipe.patch,
-        recipe.batch,
-        settings.seed,
-        settings.voxels_per_head,
-        settings.steps_per_epoch,
-        processes,
-    )
+    sampler = CropSampler if recipe.dense else PatchSampler
+    return sampler(examples, recipe, settings, processes)

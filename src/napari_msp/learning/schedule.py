@@ -15,6 +15,9 @@ class Length(NamedTuple):
     epochs: int | None = None
 
 
+_PAPERS = Length(epochs=50)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How examples are drawn and how fast the weights change.
@@ -71,8 +74,8 @@ class Recipe:
 
     patch: int = 11
     batch: int = 12
-    length: Length = Length(epochs=50)
-    unison_length: Length = Length(epochs=50)
+    length: Length = _PAPERS
+    unison_length: Length = _PAPERS
     learning_rate: float = 1e-4
     decay_every: int | None = 25
     per_order: bool = False
