@@ -120,10 +120,10 @@ def test_mrtrix_reads_the_same(maps, tmp_path, mrtrix):
 
 
 def test_a_prediction_made_anew_makes_its_maps_stale(maps, tmp_path):
-    source = tmp_path / "sub-01/dwi/image.nii.gz"
+    source = tmp_path / f"sub-01/dwi/{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"
     source.parent.mkdir(parents=True)
     source.write_bytes(b"prediction")
-    write_review_maps(tmp_path, OF_SA, {None: maps}, sources={None: source})
+    write_review_maps(tmp_path, OF_SA, {None: maps}, files=MadeFrom(source))
     assert has_review_maps(tmp_path, OF_SA)
     source.write_bytes(b"prediction.")
     assert not has_review_maps(tmp_path, OF_SA)
@@ -140,10 +140,10 @@ def test_a_prediction_of_the_same_name_has_maps_of_its_own(maps, tmp_path):
         path.parent.mkdir(parents=True)
         path.write_bytes(str(path).encode())
     files = {path: MadeFrom(path.with_name(f"{OF_SA}_dwi.nii.gz")) for path in (new, old)}
-    write_review_maps(tmp_path, OF_SA, {None: maps}, sources={None: new})
+    write_review_maps(tmp_path, OF_SA, {None: maps}, files=files[new])
     assert has_review_maps(tmp_path, OF_SA, files[new])
     assert not has_review_maps(tmp_path, OF_SA, files[old])
-    write_review_maps(tmp_path, OF_SA, {None: replace(maps, truth=None)}, sources={None: old})
+    write_review_maps(tmp_path, OF_SA, {None: replace(maps, truth=None)}, files=files[old])
     assert read_review_maps(tmp_path, OF_SA, files=files[new]).truth is not None
     assert read_review_maps(tmp_path, OF_SA, files=files[old]).truth is None
     # Maps that lie where its own would, and are of the other.
@@ -161,18 +161,20 @@ def test_another_scan_or_truth_makes_maps_stale(what, maps, tmp_path):
     other = tmp_path / "heads" / f"{STEM}_dwi.nii.gz"
     other.parent.mkdir()
     of = MadeFrom(tmp_path / f"{OF_SA}_dwi.nii.gz", **{what: other})
-    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: None})
+    image = tmp_path / f"{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"
+    image.write_bytes(b"prediction")
+    write_review_maps(tmp_path, OF_SA, {None: maps}, files=MadeFrom(of.prediction))
     assert has_review_maps(tmp_path, OF_SA, of)  # it is not there
     other.write_bytes(b"scan")
     with pytest.raises(UserError, match=f"the {what} has changed"):  # it has appeared
         read_review_maps(tmp_path, OF_SA, files=of)
-    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: other})
+    write_review_maps(tmp_path, OF_SA, {None: maps}, files=of)
     assert has_review_maps(tmp_path, OF_SA, of)
     os.utime(other, (1, 1))  # copied: another time, and the same in it
     assert has_review_maps(tmp_path, OF_SA, of)
     other.with_name(f"{STEM}_dwi.bvec").write_text("1 0 0")
     assert not has_review_maps(tmp_path, OF_SA, of)
-    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: other})
+    write_review_maps(tmp_path, OF_SA, {None: maps}, files=of)
     other.write_bytes(b"another")
     assert not has_review_maps(tmp_path, OF_SA, of)
     nobodys = Without("another person's")
@@ -300,7 +302,7 @@ class TestHarmonize:
         # Made from the files later they are the same.
         written = read_review_maps(folder, stem)
         shutil.rmtree(folder / "review")
-        assert make_review_maps(harmonized) == sidecar_of(folder, stem)
+        assert make_review_maps(MadeFrom(harmonized)) == sidecar_of(folder, stem)
         made = read_review_maps(folder, stem)
         for name in ("scan", "prediction", "truth"):
             for each in ("average", "colour", "mask"):
@@ -311,7 +313,7 @@ class TestHarmonize:
 
     def test_a_scan_that_is_gone_is_said(self, study, harmonized):
         shutil.rmtree(study)
-        make_review_maps(harmonized)
+        make_review_maps(MadeFrom(harmonized))
         maps = read_review_maps(*place_of(harmonized))
         assert (maps.scan, maps.truth, maps.b0) == (None, None, None)
         assert maps.notes == (

@@ -1,8 +1,8 @@
 """Writing of predictions as files that keep the input's BIDS entities."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -50,7 +50,7 @@ from napari_msp.inference.review_making import (
     place_of,
     truth_of,
 )
-from napari_msp.inference.review_maps import is_review_map, sidecar_of, write_review_maps
+from napari_msp.inference.review_maps import MadeFrom, is_review_map, sidecar_of, write_review_maps
 from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings, with_settings
@@ -137,19 +137,11 @@ def harmonize_to_folder(
     if wrong:
         fitting_shells(model, acquisition, options, *wrong)
     prepared = prepare_input(model, scan, options)
-    with (
-        _review_stage(out, [*stems.values()], describe)
-        if review_maps
-        else nullcontext() as for_review,
-        _staged(out, describe, acquisition, [*stems.values()], force) as stage,
-    ):
-        for prediction in predict_targets(
-            model, prepared, list(stems), options, progress=progress, cancelled=cancelled
-        ):
-            stem = stems[prediction.target]
-            made = _write(stage, stem, prediction, table_of, acquisition, gradients)
-            if for_review is not None:
-                for_review(stage, stem, prediction, made, cancelled)
+    predictions = predict_targets(
+        model, prepared, list(stems), options, progress=progress, cancelled=cancelled
+    )
+    how = _How(acquisition, gradients, table_of, force, describe, review_maps)
+    _write_all(predictions, stems, out, how, cancelled)
     return [ImageFile(stem).at(out) for stem in stems.values()]
 
 
@@ -185,13 +177,8 @@ def save_prediction(
     acquisition, out = source.acquisition, Path(out)
     stem = _free(out, prediction.file_stem, force)
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
-    with (
-        _review_stage(out, [stem], describe) as for_review,
-        _staged(out, describe, acquisition, [stem], force) as stage,
-    ):
-        made = _write(stage, stem, prediction, table_of, acquisition, gradients)
-        for_review(stage, stem, prediction, made, None)
-        names = [path.name for path in stage.iterdir()]
+    how = _How(acquisition, gradients, table_of, force, describe)
+    names = _write_all([prediction], {prediction.target: stem}, out, how)
     dwi = str(ImageFile(stem))
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
@@ -296,67 +283,67 @@ def _free(out: Path, stem: str, force: bool) -> str:
     return stem
 
 
-@contextmanager
-def _staged(
-    out: Path, describe: bool, source: Acquisition, stems: Collection[str], force: bool
-) -> Iterator[Path]:
-    """Yield a folder whose files move into `out` together, described if `out` is not yet.
+@dataclass(frozen=True)
+class _How:
+    """How predictions of one scan are written, see `harmonize_to_folder`."""
+
+    acquisition: Acquisition
+    gradients: str | Path
+    table_of: Callable[[Prediction], GradientTable]
+    force: bool
+    describe: bool
+    review_maps: bool = True
+
+
+def _write_all(
+    predictions: Iterable[Prediction],
+    stems: Mapping[str, str],
+    out: Path,
+    how: _How,
+    cancelled: Poll | None = None,
+) -> list[str]:
+    """Write predictions under the stems of their targets, all of them at once; return the names.
 
     All files of older predictions with the same stems are removed: an expected error that the new
-    one lacks would be taken for its own.
+    one lacks would be taken for its own. Maps for a review move to their place last; their root is
+    that of `place_of`, or `out` itself if it is about to be described.
     """
-    older = partial(is_of_prediction, stems=stems)
-    # A DWI last: if it exists, the whole prediction does, even if the process was killed.
-    with staged_folder(out, last="_dwi.nii.gz", replaced=older) as stage:
-        yield stage
-        for stem in stems:  # another process may have been faster
-            _free(out, stem, force)
-        if describe:
-            root = None if source.path is None else dataset_root(source.path)
-            describe_derivative(stage, out, HARMONIZED, root, flat=True)
-
-
-ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
-
-
-@contextmanager
-def _review_stage(out: Path, stems: Sequence[str], describe: bool) -> Iterator[ForReview]:
-    """Yield a function that makes the review maps of a prediction; they move to their place last.
-
-    The root is that of `place_of`, or `out` itself if it is about to be described.
-    """
-    refuse_unwritable_folder(out)  # else an error would name the maps' folder
-    root = out if describe else place_of(ImageFile(stems[0]).at(out))[0]
-    older = partial(is_review_map, stems=stems)
-    with staged_folder(sidecar_of(root, stems[0], out).parent, replaced=older) as stage:
-
-        def write(
-            folder: Path,
-            stem: str,
-            prediction: Prediction,
-            made: Provenance,
-            cancelled: Poll | None,
-        ) -> None:
-            truth = truth_of(prediction.source, prediction.target)
-            maps = maps_of_prediction(prediction, truth, cancelled)
-            sources = {shell: ImageFile(stem, COEFFICIENTS, shell).at(folder) for shell in maps}
-            source = prediction.source
-            beside = {
-                "scan": None if source is None else source.path,
-                "truth": None if source is None else source.siblings.get(prediction.target),
-            }
-            write_review_maps(
-                root,
-                stem,
-                maps,
-                sources=sources,
-                place=out,
-                beside=beside,
-                about=about_prediction(made),
-                stage=stage,
-            )
-
-        yield write
+    names = stems.values()
+    with ExitStack() as staged:
+        for_review = None
+        if how.review_maps:
+            refuse_unwritable_folder(out)  # else an error would name the maps' folder
+            first = next(iter(names))
+            root = out if how.describe else place_of(ImageFile(first).at(out))[0]
+            older = partial(is_review_map, stems=names)
+            maps = staged_folder(sidecar_of(root, first, out).parent, replaced=older)
+            for_review = staged.enter_context(maps)
+        older = partial(is_of_prediction, stems=names)
+        # A DWI last: if it exists, the whole prediction does, even if the process was killed.
+        stage = staged.enter_context(staged_folder(out, last="_dwi.nii.gz", replaced=older))
+        for prediction in predictions:
+            stem = stems[prediction.target]
+            made = _write(stage, stem, prediction, how)
+            if for_review is not None:
+                source, target = prediction.source, prediction.target
+                beside = () if source is None else (source.path, source.siblings.get(target))
+                write_review_maps(
+                    root,
+                    stem,
+                    maps_of_prediction(prediction, truth_of(source, target), cancelled),
+                    files=MadeFrom(ImageFile(stem).at(out), *beside),
+                    written_in=stage,
+                    about=about_prediction(made),
+                    stage=for_review,
+                )
+        written = [path.name for path in stage.iterdir()]
+        for stem in names:  # another process may have been faster
+            _free(out, stem, how.force)
+        if how.describe:
+            path = how.acquisition.path
+            source_root = None if path is None else dataset_root(path)
+            describe_derivative(stage, out, HARMONIZED, source_root, flat=True)
+    return written
 
 
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
@@ -411,20 +398,13 @@ def checksums(
     return found
 
 
-def _write(
-    folder: Path,
-    stem: str,
-    prediction: Prediction,
-    table_of: Callable[[Prediction], GradientTable],
-    acquisition: Acquisition,
-    gradients: str | Path,
-) -> Provenance:
+def _write(folder: Path, stem: str, prediction: Prediction, how: _How) -> Provenance:
     """Write the files of a prediction; return the provenance in their sidecars."""
-    made = provenance(prediction, gradients)
+    made, acquisition = provenance(prediction, how.gradients), how.acquisition
     sidecar = {**made.to_sidecar(), MEASURES_FIELD: measures(prediction)}
     like = acquisition.image
     parts = prediction.by_shell()
-    tables = {shell: table_of(part) for shell, part in parts.items()}
+    tables = {shell: how.table_of(part) for shell, part in parts.items()}
     signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]
     # One b=0 image for all shells.
     volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]

@@ -67,23 +67,14 @@ def maps_of_prediction(
     return made
 
 
-def make_review_maps(
-    prediction: str | Path,
-    *,
-    scan: str | Path | Without | None = None,
-    truth: str | Path | Without | None = None,
-    cancelled: Poll | None = None,
-) -> Path:
+def make_review_maps(files: MadeFrom, cancelled: Poll | None = None) -> Path:
     """Make the maps of a prediction from its files, and write them.
 
     Parameters
     ----------
-    prediction
-        Its DWI or its SH image.
-    scan
-        The scan it was predicted from; None: as its sidecar says; `Without`: no scan is opened.
-    truth
-        The target platform's scan of the same head; None: the one in the scan's dataset.
+    files
+        The prediction, its DWI or its SH image; the scan, if None as its sidecar says; and the
+        target platform's scan of the same head, if None the one in the scan's dataset.
 
     Returns
     -------
@@ -97,15 +88,13 @@ def make_review_maps(
     Cancelled
         When `cancelled()` was true.
     """
-    path = Path(prediction)
-    folder, stem = place_of(path)
-    image = ImageFile(stem, COEFFICIENTS)
-    sources = image.in_shells(path.parent)
+    (folder, stem), scan, truth = place_of(files.prediction), files.scan, files.truth
+    image, inside = ImageFile(stem, COEFFICIENTS), files.prediction.parent
+    sources = image.in_shells(inside)
     if not sources:
         remedy = Advice("give a prediction")
-        raise UserError("there is no such file", image.at(path.parent), remedy=remedy)
-    first = load_scan(next(iter(sources.values())))
-    made_by = first.provenance
+        raise UserError("there is no such file", image.at(inside), remedy=remedy)
+    made_by = load_scan(next(iter(sources.values()))).provenance
     if scan is None:
         uri = made_by.sources[0] if made_by and made_by.sources else ""
         scan = source_path(uri, folder) or Without(not_there(uri))
@@ -117,9 +106,8 @@ def make_review_maps(
         shell: _maps(load_scan(file).maps(), measured, known, _uncertainty(file), cancelled)
         for shell, file in sources.items()
     }
-    beside = {"scan": _file(scan), "truth": _file(truth)}
-    about = about_prediction(made_by)
-    return write_review_maps(folder, stem, maps, sources=sources, beside=beside, about=about)
+    files, about = MadeFrom(files.prediction, scan, truth), about_prediction(made_by)
+    return write_review_maps(folder, stem, maps, files=files, about=about)
 
 
 def open_review_maps(
@@ -143,17 +131,13 @@ def open_review_maps(
     folder, stem = place_of(files.prediction)
     made = not has_review_maps(folder, stem, files)
     if made:
-        make_review_maps(files.prediction, scan=files.scan, truth=files.truth, cancelled=cancelled)
+        make_review_maps(files, cancelled)
     return read_review_maps(folder, stem, shell, files), made
 
 
 def not_there(uri: str) -> str:
     """Return a text that the scan named by a prediction's sidecar is not found."""
     return f"the scan it was predicted from was not found ({uri or 'no name'})"
-
-
-def _file(scan: str | Path | Without | None) -> Path | None:
-    return None if scan is None or isinstance(scan, Without) else Path(scan)
 
 
 def truth_of(scan: Scan | None, target: str) -> Scan | Without | None:

@@ -148,9 +148,8 @@ def write_review_maps(
     stem: str,
     maps: Mapping[int | None, ReviewMaps],
     *,
-    sources: Mapping[int | None, Path] | None = None,
-    place: Path | None = None,
-    beside: Mapping[str, Path | None] | None = None,
+    files: MadeFrom | None = None,
+    written_in: Path | None = None,
     about: Mapping[str, Any] | None = None,
     stage: Path | None = None,
 ) -> Path:
@@ -164,12 +163,10 @@ def write_review_maps(
         Beginning of the prediction's file names.
     maps
         Maps by shell; the key is None if there is only one.
-    sources
-        SH image of each shell: if it changes, the maps are stale.
-    place
-        Final folder of the SH images, if they are still staged.
-    beside
-        Files of "scan" and "truth": if one changes, or appears, the maps are stale.
+    files
+        Files that they are made from: if one changes, or appears, the maps are stale.
+    written_in
+        Folder in which the prediction's files are still staged.
     about
         Further notes for the sidecar, such as the model.
     stage
@@ -179,17 +176,16 @@ def write_review_maps(
     -------
     Path of the sidecar, which is beside the maps.
     """
-    folder = Path(folder)
+    folder, place = Path(folder), _place(files)
+    beside = {} if files is None else {"scan": files.scan, "truth": files.truth}
     notes: dict[str, Any] = {
         "Description": f"Small maps of {stem} for a review: rounded, for the eye alone",
         "Format": FORMAT,
         "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
         **(about or {}),
-        "Beside": {what: _state(path) for what, path in (beside or {}).items() if path},
+        "Beside": {what: _state(path) for what, path in beside.items() if isinstance(path, Path)},
         "Shells": [],
     }
-    if place is None and sources:
-        place = next(iter(sources.values())).parent
     sidecar = sidecar_of(folder, stem, place)
     with (
         nullcontext(stage)
@@ -198,9 +194,11 @@ def write_review_maps(
     ):
         for shell, each in maps.items():
             noted = None
-            if sources and place and shell in sources:
-                file = Path(os.path.relpath(place / sources[shell].name, folder)).as_posix()
-                noted = {"Of": file, "Digest": quick_digest(sources[shell])}
+            if place is not None:
+                image = ImageFile(stem, COEFFICIENTS, shell)
+                digest = quick_digest(image.at(written_in or place))
+                file = Path(os.path.relpath(image.at(place), folder)).as_posix()
+                noted = {"Of": file, "Digest": digest}
             notes["Shells"].append(_write_shell(made_in, stem, shell, each) | {"Made": noted})
         write_json(made_in / sidecar.name, notes)
     return sidecar
