@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.gradients import Correction, judge_order
-from napari_msp.checking.summary import Finding, ScanSummary, TableInFile
+from napari_msp.checking.summary import Finding, ScanSummary, TableInFile, warning
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
     FIBRE_VOXELS,
@@ -89,8 +89,7 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         stated = stated[order.b_rows]
         problem = (
             f"{order.name}: when corrected, tensors leave {100 * verdict.left:.0f} % of the "
-            "residual "
-            f"({verdict.z:.0f} standard errors)"
+            f"residual ({verdict.z:.0f} standard errors)"
         )
         findings.append(Finding("error", where, problem, CORRECT, "table order"))
     elif verdict is not None and not verdict.follows:
@@ -98,8 +97,8 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
             "the signal does not follow the b-vectors better than by chance, in this order or any "
             "other order tried"
         )
-        remedy = Advice("find the table that belongs to this image")
-        findings.append(Finding("warning", where, problem, remedy, "b-vectors unlike signal"))
+        advice = "find the table that belongs to this image"
+        findings.append(warning(where, problem, advice, "b-vectors unlike signal"))
     shells = GradientTable(b_values, vectors).shells
     coherence = coherence_of(acquisition, b_values, vectors, shells[0]) if shells else None
     return findings, TableInFile(stated, vectors, to_scanner, slip, coherence)

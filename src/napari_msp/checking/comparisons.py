@@ -19,9 +19,9 @@ from napari_msp.alignment.registration import (
     SURE,
     estimate_displacement,
 )
-from napari_msp.checking.summary import Comparison, Finding, ScanSummary
+from napari_msp.checking.summary import Comparison, Finding, ScanSummary, warning
 from napari_msp.data.lattice import scale_between
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import UserError
 
 # --- Beside the input ------------------------------------------------------------------------
 
@@ -64,24 +64,20 @@ def measured_distance(scan: ScanSummary) -> float | None:
 
 def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
     """Look for an input that alone is displaced, while a subject's other scans agree."""
+    compared = [each.comparison for each in targets if measured_distance(each) is not None]
     shifts = [
-        target.comparison.displacement.shift
-        for target in targets
-        if measured_distance(target) is not None
-        and target.comparison is not None
-        and target.comparison.displacement is not None
-        and target.comparison.too_far
+        each.displacement.shift
+        for each in compared
+        if each is not None and each.displacement is not None and each.too_far
     ]
     # Independently moved scans are hardly ever this near to each other.
     alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
     if alike and len(shifts) == len(targets):
         problem = (
             f"the scans on all {len(targets)} other platforms agree in position but differ from "
-            "this one: the "
-            "input is misaligned, not they"
+            "this one: the input is misaligned, not they"
         )
-        remedy = Advice("register it again")
-        yield Finding("warning", source.name, problem, remedy, "input misaligned")
+        yield warning(source.name, problem, "register it again", "input misaligned")
 
 
 def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Finding]:
@@ -93,17 +89,17 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
         if found.correlation < LEAST_CORRELATION:
             how = f"hardly resembles {platform}"
         problem = f"{how} (correlation {found.correlation:.2f} when aligned)"
-        remedy = Advice(
+        advice = (
             "make sure that both show one subject, have the same corrections, and have brain masks"
         )
-        yield Finding("warning", where, problem, remedy, "unlike input")
+        yield warning(where, problem, advice, "unlike input")
     if comparison.too_far:
         accuracy = f", ± {MISALIGNMENT_ACCURACY} mm"
         problem = (
             f"{found.lies(platform, comparison.input_lattice, accuracy)}, more than "
             f"{MISALIGNMENT_LIMIT:g} voxel: a network learns this as a scanner difference"
         )
-        yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
+        yield warning(where, problem, "register the scans again", "misaligned")
 
 
 def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:
@@ -134,8 +130,7 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
         f"is not on the voxel grid that a network of scale {scale} predicts from {source.platform} "
         f"({reason}): training resamples it, which smooths it"
     )
-    remedy = Advice("reslice it from the original in one step")
-    yield Finding("warning", target.where, problem, remedy, "lattice")
+    yield warning(target.where, problem, "reslice it from the original in one step", "lattice")
 
 
 # --- Among those of its platform ---------------------------------------------------------------
@@ -236,8 +231,8 @@ def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterat
                 f"is {np.median(distances):.1f} voxels from {input_platform} (median of "
                 f"{len(distances)} subjects)"
             )
-            remedy = Advice("leave the platform out or register it again")
-            yield Finding("warning", platform, problem, remedy, "platform misaligned")
+            advice = "leave the platform out or register it again"
+            yield warning(platform, problem, advice, "platform misaligned")
 
 
 def by_platform(scans: Sequence[ScanSummary]) -> dict[str, list[ScanSummary]]:
@@ -260,12 +255,10 @@ def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Findin
         above = measure.side != "low" and value > median + reach
         if below or above:
             limit = median - reach if below else median + reach
-            yield Finding(
-                "warning",
-                where,
-                f"{measure.name} stands out on {scans[0].platform}: {measure.form.format(value)}, "
-                f"median of {len(known)} subjects {measure.form.format(median)}, limit "
-                f"{measure.form.format(limit)}",
-                Advice(measure.remedy),
-                f"{measure.name} {'low' if below else 'high'}",
+            own, usual, most = (measure.form.format(each) for each in (value, median, limit))
+            problem = (
+                f"{measure.name} stands out on {scans[0].platform}: {own}, median of {len(known)} "
+                f"subjects {usual}, limit {most}"
             )
+            flag = f"{measure.name} {'low' if below else 'high'}"
+            yield warning(where, problem, measure.remedy, flag)

@@ -24,7 +24,14 @@ from napari_msp.checking.gradients import (
     write_corrected,
 )
 from napari_msp.checking.scan import check_scan
-from napari_msp.checking.summary import Finding, ScanSummary, Severity, finding_from, place_of
+from napari_msp.checking.summary import (
+    Finding,
+    ScanSummary,
+    Severity,
+    finding_from,
+    place_of,
+    warning,
+)
 from napari_msp.checking.table import Row, scan_row, unusable_row
 from napari_msp.data.consistency import ScanHeader, unlike
 from napari_msp.data.dataset import (
@@ -123,14 +130,14 @@ def check(
     if root.is_file():
         return _check_alone(root, corrected, b0_threshold)
     undecided: list[UserError] = []
+    dataset = None
     try:
         dataset = open_dataset(root, run=run, b0_threshold=b0_threshold, undecided=undecided)
     except UserError as error:
-        errors = undecided or [error]
-        return CheckedDataset(
-            [finding_from(each, root, str(root)) for each in errors], [], input or ""
-        )
+        undecided = undecided or [error]
     findings = [finding_from(each, root, str(root)) for each in undecided]
+    if dataset is None:
+        return CheckedDataset(findings, [], input or "")
     try:
         source = input_platform(dataset, input)
     except UserError as error:
@@ -150,13 +157,9 @@ def check(
         for platform in dataset.platforms:
             if not dataset.has(subject, platform):
                 continue
+            path = dataset.scans[subject, platform]
             found, scan = check_scan(
-                dataset.scans[subject, platform],
-                root,
-                subject,
-                platform,
-                with_images=alignment,
-                b0_threshold=b0_threshold,
+                path, root, subject, platform, with_images=alignment, b0_threshold=b0_threshold
             )
             findings += found
             if scan is not None:
@@ -209,13 +212,11 @@ def _put_right(
         write_corrected(folder, corrections, root)
     known = {each.where for each in corrections}
     places = {place for s in scans if s.where in known for place in (s.where, s.name)}
-    written = None if folder is None else Advice(f"its corrected table is written to {folder}")
+    written = CORRECT if folder is None else Advice(f"its corrected table is written to {folder}")
     return [
-        finding
-        if finding.remedy != CORRECT
-        else replace(
-            finding, remedy=AT_SOURCE if finding.where not in places else written or CORRECT
-        )
+        replace(finding, remedy=written if finding.where in places else AT_SOURCE)
+        if finding.remedy == CORRECT
+        else finding
         for finding in findings
     ]
 
@@ -272,7 +273,7 @@ def check_descriptions(root: Path) -> Iterator[Finding]:
     """Check the descriptions that BIDS requires, of the dataset and of its derivatives."""
     if not (root / DESCRIPTION).exists():
         problem = "is missing, but BIDS tools refuse a dataset without it"
-        yield Finding("warning", DESCRIPTION, problem, Advice("add it"))
+        yield warning(DESCRIPTION, problem, "add it")
     else:
         try:
             read_json(root / DESCRIPTION)
@@ -307,8 +308,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     for path in (path for each in folders for path in files_under(each, "*_dwi.nii*")):
         if path not in known and not path.name.startswith("."):
             problem = f"is left out: scans are named {SCAN_NAMES}"
-            advice = Advice("rename or remove it")
-            yield Finding("warning", place_of(path, dataset.root), problem, advice)
+            yield warning(place_of(path, dataset.root), problem, "rename or remove it")
 
 
 def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
@@ -316,9 +316,8 @@ def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
     people = {subject: dataset.person(subject) for subject in dataset.subjects}
     for copy, subject in copies(people):
         problem = f"has the same image as {subject}: the same scan under two names"
-        yield Finding(
-            "error", copy, problem, Advice("find out whose scan it is, and remove the other")
-        )
+        remedy = Advice("find out whose scan it is, and remove the other")
+        yield Finding("error", copy, problem, remedy)
     for subject, platform, other in dataset.copied(dataset.subjects, dataset.platforms):
         problem = f"is the same image as the scan on {other}: one scan on two platforms"
         remedy = Advice("find out on which platform it was made, and replace the other")
@@ -353,4 +352,4 @@ def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterat
                 problem = f"has no scan on {platform}: training learns that target from the others"
             else:
                 problem = f"has no scan on {platform}"
-            yield Finding("warning", subject, problem, Advice("add one"))
+            yield warning(subject, problem, "add one")

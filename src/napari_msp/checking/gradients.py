@@ -9,7 +9,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.comparisons import by_platform
-from napari_msp.checking.summary import Finding, ScanSummary
+from napari_msp.checking.summary import Finding, ScanSummary, warning
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
 from napari_msp.data.gradient_files import write_table
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name
@@ -57,9 +57,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 f"(condition number {condition:.0f}, it supports order "
                 f"{supported_order(directions)}): higher terms come from the regularisation"
             )
-            yield Finding(
-                "warning", where, problem, Advice("do not trust these terms"), "conditioning"
-            )
+            yield warning(where, problem, "do not trust these terms", "conditioning")
 
 
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:

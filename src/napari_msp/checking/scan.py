@@ -25,6 +25,7 @@ from napari_msp.checking.summary import (
     errors_as_findings,
     finding_from,
     place_of,
+    warning,
 )
 from napari_msp.checking.turns import determine_tensors, quick_tensors
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan
@@ -32,7 +33,6 @@ from napari_msp.data.companions import GradientFiles, find_gradients, look_for_m
 from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradient_files import read_gradients
-from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import largest_piece, mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, open_nifti
 from napari_msp.errors import Advice, UserError
@@ -91,47 +91,42 @@ def check_scan(
     acquisition = _open(path, root, findings, b0_threshold)
     if acquisition is None:
         return findings, None
-    findings += check_voxel_sizes(where, acquisition.lattice)
-    images = voxels = size = quality = table = None
-    gradients = acquisition.given_gradients
+    lattice, aligned = acquisition.lattice, _was_aligned(path)
+    if not lattice.isotropic:
+        problem = f"voxels are {lattice.edges}, but training needs cubic voxels"
+        findings.append(Finding("error", where, problem, MAKE_CUBES, "voxel size"))
     header = [each.words for each in acquisition.first_doubts if isinstance(each, DoubtfulScan)]
-    findings += check_contradictions(where, header)
+    findings += [warning(where, each, "correct what is wrong", "header") for each in header]
+    scan = ScanSummary(
+        subject, platform, where, lattice, acquisition.given_gradients, aligned=aligned
+    )
     readable = _readable(acquisition, root, where, findings)
-    if readable is not None:
-        acquisition = readable
-        gradients = acquisition.gradients
-        shape = list(check_mask(where, acquisition.brain.inside))
-        findings += shape or check_brain(where, acquisition)
-        intensities = list(check_intensities(where, acquisition))
-        findings += intensities
-        if acquisition.left_out or not (intensities or acquisition.every_volume):
-            # Otherwise the same is reported with its share, or by the order of the rows.
-            findings += check_volumes(where, acquisition)
-        findings += check_deviation(where, acquisition)
-        inside = acquisition.brain.inside
-        voxels, size = int(inside.sum()), volume_of(inside, acquisition.affine)
-        quality = measure_quality(acquisition)
-        findings += check_quality(where, quality)
-        if not quality.dropped:
-            findings += check_cut(where, acquisition)
-        found, table = examine_table(where, acquisition)
-        findings += found
-        if with_images:
-            images = _head_images(acquisition, table)
-        if acquisition.left_out and table is not None:
-            table = replace(table, complete=False)
-    return findings, ScanSummary(
-        subject,
-        platform,
-        where,
-        acquisition.lattice,
-        gradients,
-        images,
-        voxels,
-        size,
-        quality,
-        table=table,
-        aligned=_was_aligned(path),
+    if readable is None:
+        return findings, scan
+    acquisition, inside = readable, readable.brain.inside
+    shape = list(check_mask(where, inside))
+    findings += shape or check_brain(where, acquisition)
+    intensities = list(check_intensities(where, acquisition))
+    findings += intensities
+    if acquisition.left_out or not (intensities or acquisition.every_volume):
+        # Otherwise the same is reported with its share, or by the order of the rows.
+        findings += check_volumes(where, acquisition)
+    if deviation := acquisition.reading.deviation:
+        advice = "trust voxels far from the magnet's centre less"
+        findings.append(warning(where, deviation, advice, "grad_dev"))
+    quality = measure_quality(acquisition)
+    findings += check_quality(where, quality)
+    if not quality.dropped:
+        findings += check_cut(where, acquisition)
+    found, table = examine_table(where, acquisition)
+    return [*findings, *found], replace(
+        scan,
+        gradients=acquisition.gradients,
+        images=_head_images(acquisition, table) if with_images else None,
+        mask_voxels=int(inside.sum()),
+        mask_ml=volume_of(inside, acquisition.affine),
+        quality=quality,
+        table=replace(table, complete=not acquisition.left_out),
     )
 
 
@@ -153,7 +148,10 @@ def _open(
     with errors_as_findings(findings, root, where):
         found = look_for_mask(path)
         mask_path = found.path
-        findings += check_mask_given(where, mask_path, found.passed_over)
+        if mask_path is None:
+            words = ["has no mask: each run makes one from the image", *found.passed_over]
+            advice = "add one to derivatives"
+            findings.append(warning(where, "; ".join(words), advice, "no mask"))
     # Without an image its table is still checked; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
     gradients = None
@@ -238,8 +236,7 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
     stated = content["EchoTime"]
     if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 1:
         problem = f"EchoTime is {shortened(json.dumps(stated))}, which is not a time in seconds"
-        advice = Advice("correct it: 89 ms is 0.089")
-        yield Finding("warning", where, problem, advice)
+        yield warning(where, problem, "correct it: 89 ms is 0.089")
 
 
 def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:
@@ -256,88 +253,55 @@ def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterat
 # --- Voxels, mask and signal ------------------------------------------------------------------
 
 
-def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
-    """Check whether voxels are isotropic."""
-    if not lattice.isotropic:
-        problem = f"voxels are {lattice.edges}, but training needs cubic voxels"
-        yield Finding("error", where, problem, MAKE_CUBES, "voxel size")
-
-
-def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]:
-    """Turn doubts about a header or a table into findings."""
-    for doubt in doubts:
-        yield Finding("warning", where, doubt, Advice("correct what is wrong"), "header")
-
-
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Report the volumes that are not what the table says, and are left out."""
     for doubt in acquisition.reading.doubts:
         if doubt.words != acquisition.reading.deviation:
-            yield Finding("warning", where, doubt.words, Advice("look at them"), "volumes")
-
-
-def check_deviation(where: str, acquisition: Acquisition) -> Iterator[Finding]:
-    """Report that gradients differ from voxel to voxel, and by how much."""
-    if deviation := acquisition.reading.deviation:
-        advice = Advice("trust voxels far from the magnet's centre less")
-        yield Finding("warning", where, deviation, advice, "grad_dev")
-
-
-def check_mask_given(
-    where: str, mask_path: Path | None, passed_over: Sequence[str] = ()
-) -> Iterator[Finding]:
-    """Report whether a mask was found, and which ones were not taken."""
-    if mask_path is None:
-        problem = "; ".join(["has no mask: each run makes one from the image", *passed_over])
-        yield Finding("warning", where, problem, Advice("add one to derivatives"), "no mask")
+            yield warning(where, doubt.words, "look at them", "volumes")
 
 
 def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Check whether the mask is plausible as a brain's, by size, place and the b=0 image."""
     made = "the mask that is made" if acquisition.brain.estimated else "the mask"
     for doubt in mask_doubts(acquisition.brain.inside, acquisition.b0, acquisition.affine):
-        advice = Advice("look at it over the b=0 image, and give a better one")
-        yield Finding("warning", where, f"{made} {doubt}", advice, "mask doubtful")
+        advice = "look at it over the b=0 image, and give a better one"
+        yield warning(where, f"{made} {doubt}", advice, "mask doubtful")
 
 
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
     """Check whether a mask is one piece without holes, as a brain is."""
     if mask.all():
         problem = "the mask contains every voxel, including background"
-        yield Finding("warning", where, problem, Advice("make a mask of the brain"), "mask full")
+        yield warning(where, problem, "make a mask of the brain", "mask full")
     holes = int(binary_fill_holes(mask).sum() - mask.sum())
     if holes >= SMALLEST_HOLE:
         problem = f"the mask has holes ({holes} voxels), nothing is computed in them"
-        yield Finding("warning", where, problem, Advice("fill them"), "mask holes")
+        yield warning(where, problem, "fill them", "mask holes")
     pieces, count = label(mask)
     if count > 1:
         largest = np.bincount(pieces.ravel())[1:].max() / mask.sum()
         if largest < LEAST_CONNECTED:
             problem = f"the mask is in {count} pieces, the largest contains {100 * largest:.0f} %"
-            yield Finding("warning", where, problem, Advice("keep only one"), "mask pieces")
+            yield warning(where, problem, "keep only one", "mask pieces")
 
 
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Compare the weighted signal inside the mask with that of b=0."""
     inside, b0 = acquisition.mask, acquisition.b0
     if acquisition.without_signal in acquisition.said():
-        advice = Advice("shrink the mask, or find out why they have no signal")
-        yield Finding("warning", where, acquisition.without_signal, advice, "no signal")
+        advice = "shrink the mask, or find out why they have no signal"
+        yield warning(where, acquisition.without_signal, advice, "no signal")
     for shell in acquisition.gradients.shells:
         # One volume at a time: memory may not hold a copy of the whole shell.
-        above = np.mean(
-            [
-                (acquisition.voxels[..., volume][inside] > b0[inside]).mean()
-                for volume in shell.volumes
-            ]
-        )
+        volumes = (acquisition.voxels[..., volume][inside] for volume in shell.volumes)
+        above = np.mean([(volume > b0[inside]).mean() for volume in volumes])
         if above > MOST_ABOVE_B0:
             problem = (
                 f"{100 * above:.0f} % of the in-mask signal at b = {shell.b_value:.0f} is above "
                 "b=0, more than noise explains"
             )
-            remedy = Advice("check the order of the b-values and the mask")
-            yield Finding("warning", where, problem, remedy, "above b=0")
+            advice = "check the order of the b-values and the mask"
+            yield warning(where, problem, advice, "above b=0")
 
 
 MOST_CUT = 0.01
@@ -358,12 +322,9 @@ def check_cut(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     if share > MOST_CUT:
         problem = (
             f"{100 * share:.0f} % of the mask is 0 in some volumes (outside their field of view "
-            "after "
-            "motion correction?): S/S0 and SH are wrong there"
+            "after motion correction?): S/S0 and SH are wrong there"
         )
-        yield Finding(
-            "warning", where, problem, Advice("leave this region out of the mask"), "cut volumes"
-        )
+        yield warning(where, problem, "leave this region out of the mask", "cut volumes")
 
 
 # --- Quality ----------------------------------------------------------------------------------
@@ -375,12 +336,12 @@ ORDINALS = ("first", "second", "third")
 def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
     """Report what is wrong with how a scan was acquired, and name the worst volumes."""
     if quality.dropped:
-        slices, count = quality.dropped, len(quality.dropped)
+        count = len(quality.dropped)
         noun = "slice has" if count == 1 else "slices have"
         along = f"slices along the {ORDINALS[quality.slice_axis]} axis, {quality.slice_axis_by}"
-        problem = f"{count} {noun} dropped out: {_named_slices(slices)} ({along})"
-        advice = Advice("leave these volumes out, or let eddy replace the slices")
-        yield Finding("warning", where, problem, advice, "dropped slices")
+        problem = f"{count} {noun} dropped out: {_named_slices(quality.dropped)} ({along})"
+        advice = "leave these volumes out, or let eddy replace the slices"
+        yield warning(where, problem, advice, "dropped slices")
     if quality.moved:
         moved, total = quality.moved, len(quality.b_values)
         named = [f"{each.volume} by {each.shift:.1f} mm and {each.turn:.1f}°" for each in moved]
@@ -388,25 +349,23 @@ def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
             f"{len(moved)} of {total} volumes moved against the others of their shell: volume "
             f"{_listed(named)}"
         )
-        advice = Advice("correct the scan for motion, with eddy or dwifslpreproc, before use")
-        yield Finding("warning", where, problem, advice, "moved")
+        advice = "correct the scan for motion, with eddy or dwifslpreproc, before use"
+        yield warning(where, problem, advice, "moved")
     if quality.ndc is not None and quality.ndc < LEAST_NDC:
         problem = (
             f"neighbouring directions hardly resemble each other (correlation {quality.ndc:.2f}, "
             f"{LEAST_NDC:g} is the least for a good scan)"
         )
-        advice = Advice("look at the volumes, the b-vectors and the mask")
-        yield Finding("warning", where, problem, advice, "NDC")
+        yield warning(where, problem, "look at the volumes, the b-vectors and the mask", "NDC")
     if quality.ghost_axis is not None:
         along = f"along its {ORDINALS[quality.ghost_axis]} axis"
         if (quality.ghost or 0) > MOST_GHOST:
             problem = f"a ghost of {quality.ghost:.1%} lies half a field of view away {along}"
-            advice = Advice("have the scanner's ghost correction checked")
-            yield Finding("warning", where, problem, advice, "ghost")
+            yield warning(where, problem, "have the scanner's ghost correction checked", "ghost")
         if (quality.wrap or 0) > MOST_WRAP:
             problem = f"{quality.wrap:.0%} of the brain's signal lies at the image's end {along}"
-            advice = Advice("check whether the head wraps around; a larger field of view helps")
-            yield Finding("warning", where, problem, advice, "wrap")
+            advice = "check whether the head wraps around; a larger field of view helps"
+            yield warning(where, problem, advice, "wrap")
 
 
 def _named_slices(slices: Sequence[DroppedSlice]) -> str:

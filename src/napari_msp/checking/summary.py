@@ -17,7 +17,7 @@ from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.masks import dice
-from napari_msp.errors import PYTHON, Remedy, UserError, Words
+from napari_msp.errors import PYTHON, Advice, Remedy, UserError, Words
 from napari_msp.formatting import counted
 
 Severity = Literal["error", "warning", "note"]
@@ -51,6 +51,11 @@ class Finding:
     def message(self, words: Words = PYTHON) -> str:
         """Write the problem and the remedy in a front end's words."""
         return UserError(self.problem, remedy=self.remedy).phrase(words)
+
+
+def warning(where: str, problem: str, advice: str, flag: str = "") -> Finding:
+    """Return a warning whose remedy lies outside this program."""
+    return Finding("warning", where, problem, Advice(advice), flag)
 
 
 def place_of(path: Path, root: Path) -> str:
