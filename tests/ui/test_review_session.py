@@ -194,7 +194,7 @@ def test_there_is_no_error_where_nothing_was_predicted():
     worst = worst_of(maps)
     assert worst is not None
     # Not 1, as outside of the prediction.
-    assert worst.words == "squared error of the SH average: 0.09 SH units²"
+    assert worst.words == "squared error of the SH average: 9000 × 10⁻⁵ SH units²"
     assert own_limits(maps)["SH average error"][1] <= 0.09 + 1e-6
     (cell,) = [each for each in draw(maps, Look(), truths=True).cells if each.role == "error"]
     assert np.count_nonzero(np.isfinite(cell.data[0])) == mask.sum()

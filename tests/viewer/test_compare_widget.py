@@ -80,7 +80,7 @@ def test_the_input_lies_in_place_in_its_own_voxels(
 ):
     fine = measured("connectom_sa", "front right", scale=2)
     add(fine)
-    compare.comparing.ask(Question(fine, predictions[:1], scan), "sh_average")
+    compare.comparing.answer(Question(fine, predictions[:1], scan), "sh_average")
     settle()
     canvas = Canvas(viewer, pixels())
     wanted = grey(fine.sh, window(fine.sh))
@@ -106,7 +106,7 @@ def test_others_do_not_get_into_a_comparison(
 
 
 def check_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predictions):
-    compared.comparing.ask(Question(truth, predictions[::-1], None), "sh_average")
+    compared.comparing.answer(Question(truth, predictions[::-1], None), "sh_average")
     settle()
     assert [layer.name for layer in compared.grid.layers] == [
         "sub-01 prisma_st · SH average",

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 from qtpy.QtCore import QEventLoop, QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
-from superqt.utils import FunctionWorker
+from superqt.utils import FunctionWorker, QSignalThrottler
 
-from napari_msp.errors import Cancelled, Poll, Unexpected, UserError
+from napari_msp.errors import Cancelled, Poll, Unexpected
 from napari_msp.foreign_errors import explain
 from napari_msp.ui.reading import Control, Result, Step, Work
 from napari_msp.ui.widgets.message import MessageLine
@@ -36,6 +36,9 @@ BETWEEN = 2.0
 
 AT_THE_END = 60_000
 """Milliseconds that a program, when it ends, waits for its threads at most (our choice)."""
+
+Call = Callable[[Any], object]
+"""Takes the result of some work, or the error that ended it."""
 
 READERS = frozenset(["napari_msp", "nibabel", "dipy"])
 """Packages whose warnings concern the work itself."""
@@ -60,6 +63,8 @@ class Job(QObject):
     ----------
     parent
         Owner; when it is destroyed the work is cancelled, and nothing is emitted.
+    done, failed
+        Called with what `done` and `failed` are emitted with.
 
     Attributes
     ----------
@@ -75,10 +80,15 @@ class Job(QObject):
     cancelled = Signal()
     ended = Signal()
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(
+        self, parent: QObject | None = None, done: Call | None = None, failed: Call | None = None
+    ) -> None:
         super().__init__(parent)
         self._worker: Any = None
         self.outcome: tuple[str, Any] = "cancelled", None
+        for signal, call in ((self.done, done), (self.failed, failed)):
+            if call is not None:
+                signal.connect(call)
 
     @property
     def running(self) -> bool:
@@ -171,8 +181,8 @@ class Latest(Job):
 
     Parameters
     ----------
-    parent
-        Owner, as for `Job`.
+    *of_job
+        Parent and calls, as for `Job`.
     finish
         Let replaced work run to its end and deliver its result.
 
@@ -184,8 +194,8 @@ class Latest(Job):
 
     rested = Signal()
 
-    def __init__(self, parent: QObject | None = None, *, finish: bool = False) -> None:
-        super().__init__(parent)
+    def __init__(self, *of_job: Any, finish: bool = False) -> None:
+        super().__init__(*of_job)
         self._finish = finish
         self._next: Work | None = None
         self._stopped = False
@@ -216,6 +226,13 @@ class Latest(Job):
             self.rested.emit()
         else:
             self.run(work)
+
+
+def show_on(row: ProgressRow, job: Latest) -> None:
+    """Let a row that is started with a text show how far work is, and stop it."""
+    row.cancel_wanted.connect(job.stop)
+    job.progressed.connect(lambda told: row.show_step(*told) if isinstance(told, Step) else None)
+    job.rested.connect(row.end)
 
 
 class Starter(Protocol):
@@ -263,8 +280,8 @@ class JobRow(ProgressRow):
         work: Work,
         words: str = "Starting",
         *,
-        done: Callable[[Any], object],
-        failed: Callable[[UserError], object],
+        done: Call,
+        failed: Call,
         cancelled: Callable[[], str] = lambda: "Cancelled.",
     ) -> None:
         """Begin work; one of the functions is called when it has ended and the form is on again.
@@ -310,6 +327,14 @@ class JobRow(ProgressRow):
             self.show_step(*report)
         else:
             self.reported.emit(report)
+
+
+def paced(parent: QObject, pause: int, call: Callable[[], object]) -> QSignalThrottler:
+    """Return a throttler: a call is made at once, and then every `pause` milliseconds at most."""
+    pace = QSignalThrottler(parent=parent)
+    pace.setTimeout(pause)
+    pace.triggered.connect(call)
+    return pace
 
 
 class OneByOne(QObject):

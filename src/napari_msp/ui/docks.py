@@ -405,8 +405,8 @@ def with_messages(owner: QWidget, upper: QWidget, *said: QWidget) -> QVBoxLayout
 
 
 def reveal(widget: QWidget) -> None:
-    """Scroll the pane that a widget lies in until the widget is seen, once it has its place."""
-    pane = _around(widget, Pane)
+    """Scroll what a widget lies in until the widget is seen, once it has its place."""
+    pane = _around(widget, QScrollArea)
     if pane is not None:
         QTimer.singleShot(0, partial(pane.ensureWidgetVisible, widget))
 
@@ -469,6 +469,7 @@ def open_sample(viewer: napari.Viewer) -> None:
     viewer.open_sample(PLUGIN, "travelling_heads")
 
 
-def open_page(page: Path) -> bool:
-    """Open a page in the browser; return whether a program took it."""
-    return bool(QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute()))))
+def open_page(page: Path, message: MessageLine) -> None:
+    """Open a page in the browser, or say where it is."""
+    if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute()))):
+        message.show_message("warning", f"No program opens pages here. It is {page.absolute()}")

@@ -22,7 +22,7 @@ from napari_msp.ui.align.aligning import (
 )
 from napari_msp.ui.align.form import AlignForm
 from napari_msp.ui.align.moves import Moves
-from napari_msp.ui.background import JobRow, Latest, OneByOne
+from napari_msp.ui.background import JobRow, Latest, OneByOne, show_on
 from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, reveal, with_messages
 from napari_msp.ui.layers import LayerData, fits, make_layer, refill
 from napari_msp.ui.phrasing import said, sentence
@@ -62,8 +62,9 @@ class Align(Docked):
         self.heads = HeadLayers(napari_viewer, self)
         self.alignment: Alignment | None = None
         self._choice, self._aligned = Choice(), Choice()
-        self._look = Latest(self)
-        self._read = Latest(self)
+        self._look = Latest(self, self.form.show_findings, self._say)
+        self._read = Latest(self, self._show_heads, self._fail_to_show)
+        show_on(self.reading, self._read)
         pane = Pane(self.heading, self.what, self.moves, grows=self.moves.table)
         said = (self.message, self.moves.words)
         with_messages(self, pane, *said, self.progress, self.reading, self.form.notices)
@@ -87,9 +88,7 @@ class Align(Docked):
     def open_report(self) -> None:
         """Show the report in the browser."""
         assert self.alignment is not None
-        page = self.alignment.report.absolute()
-        if not open_page(page):
-            self.message.show_message("warning", f"No program opens pages here. It is {page}")
+        open_page(self.alignment.report, self.message)
 
     def train(self) -> None:
         """Open Train with the aligned dataset."""
@@ -104,8 +103,6 @@ class Align(Docked):
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
         self.form.act_wanted.connect(self.align)
-        self._look.done.connect(self.form.show_findings)
-        self._look.failed.connect(self._say)
         # There may be an alignment in the output folder now.
         self.progress.job.ended.connect(lambda: self._look_at(self.form.choice))
         self.message.action.connect(lambda _: self.replace())
@@ -113,11 +110,6 @@ class Align(Docked):
         self.moves.view_changed.connect(self._change_view)
         self.moves.report.clicked.connect(self.open_report)
         self.moves.train.clicked.connect(self.train)
-        self.reading.cancel_wanted.connect(self._read.stop)
-        self._read.progressed.connect(lambda step: self.reading.show_step(*step))
-        self._read.done.connect(self._show_heads)
-        self._read.failed.connect(self._fail_to_show)
-        self._read.rested.connect(self.reading.end)
         self.on_escape(self._cancel)
 
     def _examine(self, choice: Choice) -> None:

@@ -12,11 +12,11 @@ from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Call, Latest
 from napari_msp.ui.compare.compared import BEFORE, Compared, Part, Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells, signed_cells
 from napari_msp.ui.compare.numbers_table import ErrorColumn
-from napari_msp.ui.reading import Control, Step
+from napari_msp.ui.reading import Control
 
 SH_AVERAGE = "sh_average"
 """The map that is always drawn: it costs nothing, and branches are shown in its contrast."""
@@ -50,8 +50,13 @@ class Drawn:
         return self.signed if signed and self.signed is not None else self.layers
 
 
-class Comparing(QObject):
+class Comparing(Latest):
     """A comparison with its cells and numbers; the last one stays until the next is there.
+
+    Parameters
+    ----------
+    parent, failed
+        As for `Latest`.
 
     Attributes
     ----------
@@ -63,49 +68,29 @@ class Comparing(QObject):
         Measured errors, by prediction and for the input as `BEFORE`.
     started : str
         Emitted when work begins, with a text.
-    progressed : Step
-        Emitted as work goes on.
     renewed
         Emitted when other images are compared.
     drawn : str
         Emitted with the name of a map whose cells are there.
     measured
         Emitted when the numbers are there.
-    warned : str
-        Emitted with a text about something doubtful.
-    failed : UserError
-        Emitted when the work failed.
-    rested
-        Emitted when no work is left.
     """
 
     started = Signal(str)
-    progressed = Signal(object)
     renewed = Signal()
     drawn = Signal(str)
     measured = Signal()
-    warned = Signal(str)
-    failed = Signal(object)
-    rested = Signal()
 
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
-        self._work = Latest(self)
-        self._work.progressed.connect(self._take)
-        self._work.warned.connect(self.warned)
-        self._work.failed.connect(self.failed)
-        self._work.rested.connect(self._rest)
+    def __init__(self, parent: QObject, failed: Call) -> None:
+        super().__init__(parent, None, failed)
+        self.progressed.connect(self._take)
+        self.rested.connect(self._rest)
         self._asked: Question | None = None
         self._newest: Compared | None = None  # being computed; when idle the same as `compared`
         self.compared: Compared | None = None
         self.maps: dict[str, Drawn] = {}
         self.metrics: dict[str, Metrics] = {}
         self._scales: dict[str, Scale] = {}
-
-    @property
-    def running(self) -> bool:
-        """Whether something is being computed."""
-        return self._work.running
 
     @property
     def numbers(self) -> dict[str, Metrics]:
@@ -133,7 +118,7 @@ class Comparing(QObject):
             errors.append(ErrorColumn(title, error, cells.map_unit, means, (error, title)))
         return errors
 
-    def ask(self, question: Question, shown: str) -> None:
+    def answer(self, question: Question, shown: str) -> None:
         """Compare other images, in one map."""
         self._asked = question
         self._start(partial(compare, question, shown))
@@ -148,10 +133,6 @@ class Comparing(QObject):
         """Make the cells of another map, unless they are there."""
         if self._asked is None and not (self._newest is self.compared and shown in self.maps):
             self._draw(shown)
-
-    def stop(self) -> None:
-        """Start nothing more."""
-        self._work.stop()
 
     def forget(self) -> None:
         """Drop everything."""
@@ -182,12 +163,10 @@ class Comparing(QObject):
 
     def _start(self, work: Callable[[Control], None]) -> None:
         self.started.emit("Comparing")
-        self._work.ask(work)
+        self.ask(work)
 
     def _take(self, report: object) -> None:
-        if isinstance(report, Step):
-            self.progressed.emit(report)
-        elif isinstance(report, Drawn):
+        if isinstance(report, Drawn):
             self._take_drawn(report)
         elif isinstance(report, dict):
             self.metrics = report
@@ -213,7 +192,6 @@ class Comparing(QObject):
 
     def _rest(self) -> None:
         self._asked, self._newest = None, self.compared
-        self.rested.emit()
 
 
 def compare(question: Question, shown: str, control: Control) -> None:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QGuiApplication
-from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.signal.glyphs import TITLES, Kind, Picture, glyph_picture, largest_signal
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, paced
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.crosshair import crosshair_of
@@ -208,12 +207,8 @@ class GlyphView(QObject):
         self._asked: tuple[Any, ...] = ()
         self._drawn: dict[int, SHImage] = {}
         self._slice: tuple[Any, ...] = ()
-        self._work = Latest(self)
-        self._work.done.connect(self._take)
-        self._work.failed.connect(self.failed)
-        self._pace = QSignalThrottler(parent=self)
-        self._pace.setTimeout(PACE)
-        self._pace.triggered.connect(self.look)
+        self._work = Latest(self, self._take, self.failed.emit)
+        self._pace = paced(self, PACE, self.look)
         dims, camera = viewer.dims, viewer.scene.camera
         for event in (
             dims.events.point,

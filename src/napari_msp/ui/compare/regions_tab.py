@@ -11,7 +11,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QSizePolicy
-from superqt.utils import QSignalThrottler, signals_blocked
+from superqt.utils import signals_blocked
 
 from napari_msp.arrays import IntArray
 from napari_msp.data.lattice import Lattice
@@ -21,7 +21,7 @@ from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.formatting import NumberFormat
 from napari_msp.signal.glyphs import Picture
 from napari_msp.signal.maps import MAPS, Map
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, paced
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.glyphs import Drawing, picture_on
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
@@ -181,10 +181,9 @@ class RegionsTab(Themed):
         )
         self.key = Sentences()  # above the plot, where it hides no curves
         self.histogram = StillPlot()
-        self._work = Latest(self)
-        self._reading = Latest(self)
-        self._pace = QSignalThrottler(parent=self)
-        self._pace.setTimeout(PACE)
+        self._work = Latest(self, self._take, self._fail)
+        self._reading = Latest(self, lambda read: self._add(*read), self.failed.emit)
+        self._pace = paced(self, PACE, self.measure)
         self._lay_out()
         self._connect()
         self._list()
@@ -404,7 +403,8 @@ class RegionsTab(Themed):
         chosen, _ = QFileDialog.getOpenFileName(self, "Open labels", "", LABEL_IMAGES)
         if chosen and self._compared is not None:
             lattice = self._compared.comparison.lattice
-            self._reading.ask(lambda control: (Path(chosen), read_regions(chosen).on(lattice)))
+            name = Path(chosen).name.split(".")[0]
+            self._reading.ask(lambda control: (name, read_regions(chosen).on(lattice)))
 
     def _set_drawing(self, wanted: bool) -> None:
         """Show one image with its labels, or the comparison again."""
@@ -426,11 +426,6 @@ class RegionsTab(Themed):
         self.new.clicked.connect(self._make_new)
         self.draw.toggled.connect(self._set_drawing)
         self.table.currentCellChanged.connect(lambda *_: self._draw_histogram())
-        self._pace.triggered.connect(self.measure)
-        self._work.done.connect(self._take)
-        self._work.failed.connect(self._fail)
-        self._reading.done.connect(lambda read: self._add(read[0].name.split(".")[0], read[1]))
-        self._reading.failed.connect(self.failed)
         dims = self._viewer.dims.events
         for event in (dims.point, dims.order, dims.ndisplay):
             event.connect(lambda _: self.paint())

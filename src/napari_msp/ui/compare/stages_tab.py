@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import QSignalThrottler, signals_blocked
+from superqt.utils import signals_blocked
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, paced
 from napari_msp.ui.compare.compared import Compared, mixed
 from napari_msp.ui.compare.computing import SH_AVERAGE, Comparing
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
@@ -199,10 +199,11 @@ class StagesTab(QWidget):
         self._stages: Stages | None = None
         self.signed: Callable[[], bool] = lambda: False
         self.branches_shown = False
-        self._reading, self._images = Latest(self), Latest(self)
-        self._slices = Latest(self, finish=True)
-        self._pace = QSignalThrottler(parent=self)
-        self._pace.setTimeout(PACE)
+        fail = self.failed.emit
+        self._reading = Latest(self, self._set_stages, fail)
+        self._images = Latest(self, lambda made: self.image_wanted.emit(*made), fail)
+        self._slices = Latest(self, self._paint, fail, finish=True)
+        self._pace = paced(self, PACE, self.repaint_cells)
         stacked(self, self.choice, self.panel)
         self._connect()
 
@@ -335,17 +336,11 @@ class StagesTab(QWidget):
         panel = self.panel
         self.choice.currentTextChanged.connect(lambda _: self._look_into())
         panel.alpha_changed.connect(lambda _: self._pace.throttle())
-        self._pace.triggered.connect(self.repaint_cells)
         panel.alpha_released.connect(lambda _: self._rest())
         panel.diagram.part_chosen.connect(self._show_part)
         panel.branches.toggled.connect(
             lambda wanted: self._show_branches() if wanted else self.leave_branches()
         )
-        self._reading.done.connect(self._set_stages)
-        self._slices.done.connect(self._paint)
-        self._images.done.connect(lambda made: self.image_wanted.emit(*made))
-        for work in (self._reading, self._slices, self._images):
-            work.failed.connect(self.failed)
 
 
 def _wrapping(label: QLabel) -> QLabel:

@@ -9,12 +9,12 @@ import numpy as np
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QWidget
-from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.figures.slices import Sides, picture_sides
 from napari_msp.signal.maps import Maps
+from napari_msp.ui.background import paced
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.viewer_axes import (
@@ -84,9 +84,7 @@ class TriplanarTab(QWidget):
         for views, combo in zip(self.views, (self.image, self.beside), strict=True):
             for plane, view in views.items():
                 view.clicked.connect(partial(self._put, combo, plane))
-        self._pace = QSignalThrottler(parent=self)
-        self._pace.setTimeout(PACE)
-        self._pace.triggered.connect(self.look)
+        self._pace = paced(self, PACE, self.look)
         self._crosshair.moved.connect(self._pace.throttle)
         viewer.dims.events.point.connect(lambda event: self._pace.throttle())
 

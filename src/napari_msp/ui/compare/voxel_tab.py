@@ -12,11 +12,11 @@ import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QWidget
-from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.maps import Map
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import paced
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.crosshair import crosshair_of
@@ -198,9 +198,7 @@ class VoxelTab(QWidget):
         self.place.viewport().installEventFilter(self)
         self._crosshair = crosshair_of(viewer)
         self._crosshair.moved.connect(self._follow_crosshair)
-        self._pace = QSignalThrottler(parent=self)
-        self._pace.setTimeout(PACE)
-        self._pace.triggered.connect(self.look)
+        self._pace = paced(self, PACE, self.look)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Follow the height that is visible at once."""

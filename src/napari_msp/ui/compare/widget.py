@@ -15,7 +15,7 @@ from napari_msp.files import write_text
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, show_on
 from napari_msp.ui.compare.choices import MOST_PREDICTIONS, Choices
 from napari_msp.ui.compare.compared import BEFORE, Part, Question
 from napari_msp.ui.compare.computing import Comparing
@@ -95,14 +95,15 @@ class Compare(Docked):
         self.save_numbers = push_button(
             "Save num&bers …", "<p>Save the errors in full precision, as CSV.</p>"
         )
-        self.comparing = Comparing(self)
+        self.comparing = Comparing(self, self._fail)
+        show_on(self.progress, self.comparing)
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.stages = StagesTab(self.grid, self.comparing)
         self.planes = TriplanarTab(napari_viewer)
         self.regions = RegionsTab(napari_viewer, self.grid)
         self.glyphs = GlyphView(napari_viewer, self)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
-        self._writing = Latest(self)
+        self._writing = Latest(self, self._say_saved, self._fail)
         self.tabs = QTabWidget()
         self._choices = Choices.of(())
         self._given: tuple[Scan, ...] = ()
@@ -151,7 +152,7 @@ class Compare(Docked):
         if not self.comparing.numbers:
             self.table.clear(NOTHING if truth is None else MEASURING)
         self._asked = form.asked
-        self.comparing.ask(Question(truth, predictions, scan), form.map_name)
+        self.comparing.answer(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
         """Restore the viewer as it was."""
@@ -305,6 +306,9 @@ class Compare(Docked):
             self.table.clear()
         self.message.show_message("error", sentence(said(error, WORDS)))
 
+    def _say_saved(self, path: Path) -> None:
+        self.message.show_message("ok", f"Saved {path}")
+
     def _warn(self, words: str) -> None:
         self.message.show_message("warning", words)
 
@@ -413,20 +417,16 @@ class Compare(Docked):
         form.predictions_list.changed.connect(self._suggest_truth)
         form.truths.activated.connect(lambda _: setattr(self, "_truth_picked", True))
         comparing.started.connect(self.progress.start)
-        comparing.progressed.connect(lambda step: self.progress.show_step(*step))
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)
         comparing.warned.connect(self._warn)
-        comparing.rested.connect(lambda: self.progress.end())
-        self.progress.cancel_wanted.connect(comparing.stop)
         self.stages.image_wanted.connect(self._change_image)
         self.stages.comparison_wanted.connect(self._show_cells)
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
-        self._writing.done.connect(lambda path: self.message.show_message("ok", f"Saved {path}"))
         self.regions.save.clicked.connect(self._save_regions)
-        for source in (comparing, self.stages, self.glyphs, self.regions, self._writing):
+        for source in (self.stages, self.glyphs, self.regions):
             source.failed.connect(self._fail)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             change.connect(self._list_soon)

@@ -186,9 +186,7 @@ class ModelShelf(QObject):
         self._list = ModelList()
         self.devices: tuple[Device, ...] = ()
         self._wanted: Path | None = None
-        self._reading = Latest(self, finish=True)
-        self._reading.done.connect(self._show)
-        self._reading.failed.connect(self._fail)
+        self._reading = Latest(self, self._show, self._fail, finish=True)
         self._soon = QTimer(self, singleShot=True, interval=PAUSE, timeout=self.read)
         self._watcher = QFileSystemWatcher(self)
         self._watcher.directoryChanged.connect(self._soon.start)

@@ -90,7 +90,7 @@ class LoadAcquisition(Docked):
         self.message = MessageLine()
         self.progress = JobRow(self.form, self.message)
         self._inspection: Inspection | None = None
-        self._look = Latest(self)
+        self._look = Latest(self, self.form.show_findings, self._fail)
         self._changes = OneByOne(self, pause=0)
         with_messages(
             self, Pane(self.heading, self.form), self.message, self.progress, self.form.notices
@@ -122,8 +122,6 @@ class LoadAcquisition(Docked):
         self.form.changed.connect(self._examine)
         self.form.act_wanted.connect(self.load)
         self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
-        self._look.done.connect(self.form.show_findings)
-        self._look.failed.connect(self._fail)
         self.form.quality.clicked.connect(self.inspect)
         self.message.action.connect(lambda _: self._show_carpet())
         self.on_escape(self.progress.request_cancel)

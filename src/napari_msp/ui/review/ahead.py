@@ -77,11 +77,9 @@ class _Reader(Job):
     """
 
     def __init__(self, owner: ReadAhead) -> None:
-        super().__init__(owner)
+        super().__init__(owner, owner.take, lambda error: owner.fail(self.entry, error))
         self.entry: Entry | None = None
         self.tried: set[str] = set()
-        self.done.connect(owner.take)
-        self.failed.connect(lambda error: owner.fail(self.entry, error))
         self.ended.connect(partial(owner.go_on, self))
 
 

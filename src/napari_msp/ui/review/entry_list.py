@@ -28,11 +28,13 @@ from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked
 PADDING = 6
 """Pixels of a row above and below its letters."""
 
-FEWEST_ROWS, USUAL_ROWS = 1, 9
-"""Rows that are visible at least, and where there is room."""
+FEWEST_ROWS = 3
+"""Rows that are visible at least."""
 
 MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}
 """Sign before the word that says the same."""
+
+NOTHING = "–"
 
 NO_RISK = f"“–”: not known, as fewer than {FEWEST} predictions of a kind cannot show what is usual."
 
@@ -121,7 +123,10 @@ class EntryList(Themed):
         with signals_blocked(self.table.selectionModel()):
             same = list(headers) == list(self.model.headers)
             self.model.fill(headers, rows)
-        self.table.setColumnHidden(TARGET, self.targets.count() == 2)  # all, and one
+        for column in range(len(headers)):
+            tells = any(row[column].text not in ("", NOTHING) for row in rows) or not rows
+            one = column == TARGET and self.targets.count() == 2  # all, and one
+            self.table.setColumnHidden(column, one or not tells)
         if not same:
             self.table.fit_columns()
 
@@ -240,17 +245,14 @@ class _Table(QTableView):
             event.ignore()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Keep at least a few rows visible."""
-        return QSize(120, self._height(FEWEST_ROWS))
+        """Show a few rows however low the window is."""
+        lines = FEWEST_ROWS * self.verticalHeader().defaultSectionSize()
+        bar = self.horizontalScrollBar().sizeHint().height()
+        return QSize(120, int(self.horizontalHeader().sizeHint().height() + lines + bar + 4))
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Show some rows where there is room."""
-        return QSize(320, self._height(USUAL_ROWS))
-
-    def _height(self, rows: int) -> int:
-        line = self.verticalHeader().defaultSectionSize()
-        bar = self.horizontalScrollBar().sizeHint().height()
-        return int(self.horizontalHeader().sizeHint().height() + rows * line + bar + 4)
+        """Ask for no more: the layout gives the list what is free."""
+        return self.minimumSizeHint()
 
 
 def key_name(event: Any) -> str:
@@ -309,7 +311,7 @@ def row_of(session: Session, entry: Entry) -> list[Cell]:
     for key in MEASURES:
         known = numbers.get(key)
         if known is None:
-            cells.append(Cell("–", "not known", "faint", right=True))
+            cells.append(Cell(NOTHING, "not known", "faint", right=True))
         else:
             marked = f"{known.value} {known.word}".strip()
             cells.append(Cell(marked, known.words, "warning" if known.word else "", right=True))

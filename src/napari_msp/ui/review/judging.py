@@ -22,7 +22,7 @@ from napari_msp.ui.review.keys import key_of, tag_keys
 from napari_msp.ui.review.session import Known
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, push_button, stacked
-from napari_msp.ui.widgets.message import MessagePlace, Sentences
+from napari_msp.ui.widgets.message import Sentences
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
     "pass": ("Pass", "Can be used"),
@@ -30,9 +30,6 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
     "fail": ("Fail", "Cannot be used"),
 }
 """Text of the button and its meaning, by verdict."""
-
-LEAST_LINES, ENTRY_LINES = 3, 5
-"""Lines of the summary that are visible at once: in a low window, and otherwise."""
 
 NARROW = "QPushButton { padding: 2px 5px; }"
 """Style of the many buttons of tags: few rows of them leave room for the list of predictions."""
@@ -45,8 +42,8 @@ class Judging(Themed):
 
     Attributes
     ----------
-    entry
-        Summary of the prediction, to be placed above the buttons, which it does not move.
+    title, known
+        Summary of the prediction, to be placed where it does not move the buttons.
     command : str
         Emitted when a button asks for a command of `keys.COMMANDS`.
     tagged : str
@@ -75,7 +72,6 @@ class Judging(Themed):
         self._warnings: Sequence[str] = ()
         self._title, self._state = "", ""
         self.title, self.known = Sentences(), Sentences()
-        self.entry = MessagePlace(self.title, self.known, least=LEAST_LINES, lines=ENTRY_LINES)
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)
         self.verdicts = {
@@ -141,7 +137,6 @@ class Judging(Themed):
         self._title, self._state = title, state
         self._numbers, self._warnings = numbers, warnings
         self.restyle()
-        self.entry.verticalScrollBar().setValue(0)
 
     def show_rating(self, verdict: str, tags: Sequence[str], note: str) -> None:
         """Show verdict, tags and note of the current entry; "" for no verdict."""
@@ -212,14 +207,15 @@ class Judging(Themed):
 
     def _lay_out(self) -> None:
         verdicts = in_row(*self.verdicts.values(), self.undo)
-        view = in_row(self.maps, self.shells, self.planes)
-        for place in range(view.count()):
-            view.setStretch(place, 1)
-        others = in_row(self.go_on, self.outline, self.keys)
-        others.setStretch(0, 1)
-        beyond = in_row(self.report, self.proof)
-        parts = (verdicts, self._tags, self.note, view, others, beyond)
-        stacked(self, *parts).setSpacing(6)
+        view = in_row(self.maps, self.shells, self.planes, self.outline)
+        for place, share in enumerate((4, 3, 3)):  # of which the names of maps are the longest
+            view.setStretch(place, share)
+        others = QWidget()
+        row = QFlowLayout(others)
+        row.setContentsMargins(0, 0, 0, 0)
+        for each in (self.go_on, self.keys, self.report, self.proof):
+            row.addWidget(each)
+        stacked(self, verdicts, self._tags, self.note, view, others).setSpacing(6)
 
     def _connect(self) -> None:
         others = {"undo": self.undo, "keys": self.keys, "report": self.report}

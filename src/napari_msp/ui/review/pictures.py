@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask
 from napari_msp.evaluation.figures.grid import DOUBT_UNITS
+from napari_msp.formatting import rounded
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.layers import ERROR, LOOKS, MASK_COLOUR, LayerData, lattice_layer, window_of
@@ -115,7 +116,7 @@ def worst_of(maps: ReviewMaps) -> Worst | None:
     index = np.unravel_index(int(shown.argmax()), shown.shape)
     z, y, x = in_mm(index, lattice)
     said = name if maps.uncertainty is not None else f"squared error of the {TITLES['average']}"
-    return Worst((z, y, x), f"{said}: {shown[index]:.2g} {UNITS[name]}")
+    return Worst((z, y, x), f"{said}: {rounded(shown[index], UNITS[name])} {UNITS[name]}")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, with_messages
+from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, reveal, with_messages
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.reading import Control, Step
 from napari_msp.ui.review.canvas import SIDES, Canvas
@@ -69,7 +69,7 @@ class Review(Docked):
         self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
         self.reporting = JobRow(None, self.message)
         self.session: Session | None = None
-        self._opening = Latest(self)
+        self._opening = Latest(self, self._begin, self._refuse)
         self._shared, self._refusal = shared_by(napari_viewer), ""
         if last := self._shared.last.get(self.page):
             self.form.fill(last)  # a different name would be a different rater
@@ -143,6 +143,7 @@ class Review(Docked):
         session.go_to(entry)
         self.list.select(session.row)
         self._show_judging()
+        reveal(self.judging.title)
         self.canvas.go_to_current()
         self._enable()
 
@@ -362,9 +363,8 @@ class Review(Docked):
         open_widget(self.viewer, "Site effect").look_at(session.review.folder)
 
     def _open_report(self, page: Path) -> None:
-        opened = open_page(page)
-        more = "" if opened else " No program opens pages here."
-        self.message.show_message("ok" if opened else "warning", f"Saved {page}.{more}")
+        self.message.show_message("ok", f"Saved {page}.")
+        open_page(page, self.message)
 
     # --- Keys ---------------------------------------------------------------------------------
 
@@ -448,14 +448,13 @@ class Review(Docked):
             self.making.end()
 
     def _enable(self) -> None:
-        for part in (self.progress, self.list, self.judging.entry, self.judging):
+        judging = self.judging
+        for part in (self.progress, self.list, judging.title, judging.known, judging):
             part.setVisible(self.session is not None)
         self.judging.allow(self.canvas.judged, self.canvas.failure is None)
 
     def _connect(self) -> None:
         self.form.open_wanted.connect(self.open)
-        self._opening.done.connect(self._begin)
-        self._opening.failed.connect(self._refuse)
         self._shared.changed.connect(self._take_free)
         self.canvas.seen.connect(self._see)
         self.canvas.waited.connect(self.progress_words)
@@ -482,12 +481,14 @@ class Review(Docked):
         self.progress.setSizePolicy(wide)
         upper, buttons = QWidget(), Pane(self.judging)
         buttons.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
-        column = stacked(upper, self.what, self.list, self.judging.entry, buttons)
-        column.setStretch(1, 1)  # where there is room, the list has it; else both have half
-        column.setStretch(3, 1)
-        column.addStretch()
-        said = (self.message, self.reporting, self.making, self.form.notices)
-        with_messages(self, upper, *said).setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        inside = stacked(upper, self.what, self.list)
+        inside.setStretch(1, 1)
+        inside.addStretch()
+        facts = (self.judging.title, self.judging.known)
+        said = (*facts, self.message, self.reporting, self.making, self.form.notices)
+        column = with_messages(self, upper, *said)
+        column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        column.addWidget(buttons)
 
 
 def _write_report(review: Predictions, control: Control) -> Path:

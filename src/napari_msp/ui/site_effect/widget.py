@@ -56,7 +56,7 @@ class SiteEffect(Docked):
         self.progress = JobRow(self.form, self.message)
         self.report = push_button("Open &report", "<p>Show all tables and figures, as a page.</p>")
         self.written: Path | None = None
-        self._looking = Latest(self)
+        self._looking = Latest(self, self._take, self._refuse)
         pane = Pane(self.heading, self.what, self.panel, self.report)
         with_messages(self, pane, self.message, self.progress, self.form.notices)
         self._connect()
@@ -139,15 +139,11 @@ class SiteEffect(Docked):
 
     def _open_report(self) -> None:
         assert self.written is not None
-        page = (self.written / "report.html").absolute()
-        if not open_page(page):
-            self.message.show_message("warning", f"No program opens pages here: {page}.")
+        open_page(self.written / "report.html", self.message)
 
     def _connect(self) -> None:
         self.form.folder_chosen.connect(self._look)
         self.form.compare_wanted.connect(self.compare)
-        self._looking.done.connect(self._take)
-        self._looking.failed.connect(self._refuse)
         self.report.clicked.connect(lambda _: self._open_report())
         self.on_escape(self.progress.request_cancel)
 

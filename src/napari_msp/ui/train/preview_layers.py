@@ -108,9 +108,8 @@ class PreviewLayers(QObject):
     def show(self, event: Previewed) -> None:
         """Read a preview in a thread, then show it."""
         if event.target not in self._reading:
-            reading = self._reading[event.target] = Latest(self, finish=True)
-            reading.done.connect(self._plan)
-            reading.failed.connect(self.failed)
+            reading = Latest(self, self._plan, self.failed.emit, finish=True)
+            self._reading[event.target] = reading
         truth = None if event.target in self._pictures else self._truths.get(event.target)
         self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
 

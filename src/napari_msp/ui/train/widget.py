@@ -14,7 +14,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.scan_sources import load_scan
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, show_on
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.layers import (
@@ -74,9 +74,13 @@ class Train(Docked):
         )
         self.use_button = push_button("Use in Harmoni&ze", "Open Harmonize with this model ticked.")
         # Folders are read in a thread: those on a server may be slow.
-        self._datasets = Latest(self)
+        form = self.form
+        self._datasets = Latest(self, form.show_dataset, form.show_dataset_problem)
+        show_on(self.waiting, self._datasets)
         self.run = RunControl(napari_viewer, self.view, self)
-        self._opening, self._inputs, self._devices = Latest(self), Latest(self), Latest(self)
+        self._opening = Latest(self, self._show_run, self._show_error)
+        self._inputs = Latest(self, self._show_input, self._show_error)
+        self._devices = Latest(self, self.form.show_devices)
         self._lay_out()
         self._connect()
         self._show_state()
@@ -145,20 +149,11 @@ class Train(Docked):
         self.use_button.clicked.connect(self.use)
         self.form.dataset_named.connect(self._open_dataset)
         self.form.simulate.clicked.connect(self._simulate_heads)
-        self.waiting.cancel_wanted.connect(self._datasets.stop)
-        self._datasets.progressed.connect(lambda step: self.waiting.show_step(*step))
-        self._datasets.done.connect(self.form.show_dataset)
-        self._datasets.failed.connect(self.form.show_dataset_problem)
-        self._datasets.rested.connect(self._end_waiting)
+        self._datasets.rested.connect(lambda: self.form.simulate.setEnabled(True))
         self.form.changed.connect(self._allow_train)
         self.form.changed.connect(self.message.clear)
         self.run.changed.connect(self._show_state)
         self.view.entry_wanted.connect(self._show_entry)
-        self._devices.done.connect(self.form.show_devices)
-        self._opening.done.connect(self._show_run)
-        self._opening.failed.connect(self._show_error)
-        self._inputs.done.connect(self._show_input)
-        self._inputs.failed.connect(self._show_error)
 
     def may_leave(self) -> bool:
         """While a training goes on, ask whether to stop it."""
@@ -185,10 +180,6 @@ class Train(Docked):
         self.form.simulate.setEnabled(False)
         self.waiting.start("Simulating heads for a lesson")
         self._datasets.ask(lambda control: lesson_heads(cache, control))
-
-    def _end_waiting(self) -> None:
-        self.waiting.end()
-        self.form.simulate.setEnabled(True)
 
     def _choose_run(self) -> None:
         beside = "" if self.form.heads is None else str(self.form.heads.root.parent)
