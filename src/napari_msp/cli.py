@@ -29,7 +29,7 @@ from napari_msp.commands import (
     simulate,
     train,
 )
-from napari_msp.commands.console import Console, ends, handled, speaks, warnings_on
+from napari_msp.commands.console import Console, drop_output, ends, handled, speaks, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
 from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected
 from napari_msp.foreign_errors import explain, shortened
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.record(shlex.join(["napari-msp", *arguments]))
             return COMMANDS[options.command].run(options, console)
     except BrokenPipeError:  # the reader of the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return INTERRUPTED
     except (KeyboardInterrupt, Cancelled):
         with suppress(OSError):  # a terminal that was closed
@@ -178,7 +178,7 @@ def _leave_output_that_is_full() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
 
 
 class _Parser(ArgumentParser):

@@ -19,7 +19,7 @@ def add_options(command: ArgumentParser) -> None:
     shared.section(command).path("out OUT", "BIDS folder to make.")
     shared.add_input(command)
     shared.add_run(command)
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     scans, output = shared.section(command, Topic.SCANS), shared.section(command, Topic.OUTPUT)
     scans.add("--subjects sub-01 ...", "Align these subjects. Default: all.", ())
     output.add("--affine", "Undo stretch and shear, too; needs --resample.")

@@ -18,8 +18,8 @@ def add_options(command: ArgumentParser) -> None:
     whom = "Measure the model's errors on these. Default: those that it has not learned from."
     shared.section(command, Topic.PEOPLE).add("--subjects SUBJECT ...", whom, ())
     shared.add_run(command)
-    shared.add_device(command)
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "device")
+    shared.add_option(command, "b0_threshold")
     shared.add_out(command, "M.safetensors", "Write the calibrated model to this file.")
     shared.add_force(command, "the file of --out, even if it is the model itself")
 

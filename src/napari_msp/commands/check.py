@@ -19,7 +19,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the dataset and where the results go."""
     shared.section(command).path("dataset DATASET", "BIDS folder, or the image of one scan.")
     shared.add_input(command)
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     shared.add_run(command)
     output = shared.section(command, Topic.OUTPUT)
     output.path("--table FILE", "Write all measurements to this file, .csv or .json.")

@@ -46,7 +46,7 @@ def add_options(command: ArgumentParser) -> None:
         "Compare these shells (b-values in s/mm²). Default: all that truth and every prediction "
         "have.",
     )
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     formats = ("png", "pdf", "svg")
     output.add("--figure-format", "Write the figure in this format.", "png", choices=formats)
     shared.add_out(command)
@@ -79,8 +79,9 @@ def run(options: Namespace, console: Console) -> int:
     return 0
 
 
-def _one_or_several(paths: Sequence[Path] | None) -> Path | Sequence[Path] | None:
-    return paths[0] if paths is not None and len(paths) == 1 else paths
+def _one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
+    """Return a single image alone; None, if none was given, stays."""
+    return paths[0] if paths and len(paths) == 1 else paths
 
 
 def _predictions(texts: Sequence[str]) -> dict[str, Path | Sequence[Path]]:
@@ -89,4 +90,4 @@ def _predictions(texts: Sequence[str]) -> dict[str, Path | Sequence[Path]]:
     for text in texts:
         for name, path in shared.pairs([text], "predictions", "NAME=IMAGE").items():
             files.setdefault(name, []).append(Path(path))
-    return {name: paths[0] if len(paths) == 1 else paths for name, paths in files.items()}
+    return {name: _one_or_several(paths) for name, paths in files.items()}

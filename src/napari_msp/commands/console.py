@@ -1,5 +1,6 @@
 """Messages of a running command: a bar on a terminal, lines elsewhere, and a log on request."""
 
+import os
 import shutil
 import signal
 import sys
@@ -47,6 +48,11 @@ def handled(
     finally:
         for number, handler_before in before.items():
             signal.signal(number, handler_before)
+
+
+def drop_output() -> None:
+    """Discard what is still to be printed, as nobody reads it or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console:

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands import shared
@@ -38,14 +37,14 @@ def add_options(command: ArgumentParser) -> None:
         "Measure these shells (b-values in s/mm²). Default: the models', or else all that the "
         "platforms share.",
     )
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     shared.add_run(command)
     _add_people(command)
     _add_training(command)
     _add_measures(command)
     workers = "Work in this many processes. Default: as many as there are cores."
     shared.section(command, Topic.MACHINE).add("--workers N", workers, kind=int)
-    shared.add_device(command)
+    shared.add_option(command, "device")
     shared.add_out(command)
 
 
@@ -141,10 +140,8 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.benchmark.settings import EvaluationSettings
     from napari_msp.evaluation.evaluate import evaluate
 
-    asked = {field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
-    asked["predictions"] = shared.pairs(options.predictions, "predictions", "NAME=FOLDER")
-    settings = EvaluationSettings(**asked)
-
+    predictions = shared.pairs(options.predictions, "predictions", "NAME=FOLDER")
+    settings = shared.call(EvaluationSettings, options, predictions=predictions)
     said = ""
 
     def show(finished: "Finished") -> None:

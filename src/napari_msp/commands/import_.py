@@ -47,7 +47,7 @@ def add_options(command: ArgumentParser) -> None:
         "Mark this platform in the dataset as the one to predict from, so that no other "
         "command needs to be told.",
     )
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     shared.add_voxel_size(
         command,
         "Interpolate scans whose voxels are not cubes to cubes of this edge; auto: of each scan's "

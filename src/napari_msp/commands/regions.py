@@ -41,7 +41,7 @@ def add_options(command: ArgumentParser) -> None:
         kind=float,
         dest="b_value",
     )
-    shared.add_b0_threshold(command)
+    shared.add_option(command, "b0_threshold")
     shared.section(command, Topic.OUTPUT).path(
         "--out FILE.csv",
         "Write the numbers to this file, and FILE_histograms.csv beside it. Default: print "

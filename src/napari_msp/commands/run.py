@@ -1,14 +1,13 @@
 """`run`: execute a training that its folder describes, for a window or a batch system to watch."""
 
 import os
-import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from napari_msp.commands import shared
-from napari_msp.commands.console import Console
+from napari_msp.commands.console import Console, drop_output
 from napari_msp.commands.train import NOBODY_READS, interrupt_flag
 from napari_msp.errors import INTERRUPTED
 
@@ -74,7 +73,7 @@ class _Watcher:
             if error.errno not in NOBODY_READS:
                 raise
             self.gone.set()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
 
     def wait_for_end_of_stdin(self) -> None:
         """Return when standard input ends; its content does not matter."""

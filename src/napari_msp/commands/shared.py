@@ -226,8 +226,8 @@ def _voxel_size(text: str) -> float | str:
         return text  # anything else is refused where it is used
 
 
-FLAGS = {"b_value": "--shell", "rescale_b_value": "--b-value"}
-"""Options whose names differ from their field's."""
+FLAGS = {"b_value": "--shell", "rescale_b_value": "--b-value", "kind": "--model"}
+"""Options whose names differ from their setting's."""
 
 METAVARS = {"b_value": "B", "b0_threshold": "B", "tile": "VOXELS", "memory": "GIB"}
 """Placeholders of their values in the help."""
@@ -236,11 +236,16 @@ RESCALE = "rescale"
 """Value of `--b-value` that allows rescaling."""
 
 
+def flag(name: str) -> str:
+    """Return the option of a setting."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
 def add_option(command: ArgumentParser, name: str) -> None:
     """Add a field of `Options`: its help, type and choices are the field's."""
     about, kind = DESCRIBED[name], get_args(Options.__annotations__[name])[0]
     kinds, default, more = get_args(kind) or (kind,), getattr(Options, name), dict[str, Any]()
-    form = FLAGS.get(name, "--" + name.replace("_", "-"))
+    form = flag(name)
     if name == "rescale_b_value":
         default, more["choices"] = None, (RESCALE,)
     elif get_origin(kind) is Literal:
@@ -253,11 +258,6 @@ def add_option(command: ArgumentParser, name: str) -> None:
     section(command, about.topic).add(form, about.text, default or None, dest=name, **more)
 
 
-def add_b0_threshold(command: ArgumentParser) -> None:
-    """Add the largest b-value that counts as b=0."""
-    add_option(command, "b0_threshold")
-
-
 def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
     """Add one shell or several."""
     scans = section(command, Topic.SCANS)
@@ -268,11 +268,6 @@ def add_run(command: ArgumentParser) -> None:
     """Add the number of the scan to use, where one was repeated."""
     what = "Use the scan with this number (BIDS run-) if one was repeated."
     section(command, Topic.SCANS).add("--run N", what, kind=int)
-
-
-def add_device(command: ArgumentParser) -> None:
-    """Add the device to compute on."""
-    add_option(command, "device")
 
 
 def add_review_maps(command: ArgumentParser) -> None:

@@ -24,14 +24,9 @@ EXAMPLE = (
 NOBODY_READS = (errno.EPIPE, errno.EINVAL, errno.EIO)
 """Errors of a pipe or terminal whose other end is closed; EINVAL on Windows."""
 
-OPTIONS = {"kind": "--model", "b_value": "--shell"}
-"""Options whose names differ from their setting's."""
-
-METAVARS = {
+METAVARS = shared.METAVARS | {
     "input": "PLATFORM",
     "targets": "PLATFORM",
-    "b_value": "B",
-    "b0_threshold": "B",
     "held_out": "SUBJECT",
     "validation": "SUBJECT",
     "subjects": "SUBJECT",
@@ -50,7 +45,7 @@ def add_options(command: ArgumentParser) -> None:
     shared.section(command).path("dataset DATASET", "BIDS folder of travelling heads.")
     shared.section(command).path("out OUT.safetensors", "Model to write.")
     _add_settings(command)
-    shared.add_device(command)
+    shared.add_option(command, "device")
     output = shared.section(command, Topic.OUTPUT)
     output.add("--resume", "Go on from the checkpoint.")
     shared.add_force(command, "a model or, without --resume, a checkpoint that exists")
@@ -100,7 +95,7 @@ def _add_settings(command: ArgumentParser) -> None:
         if field.default not in (None, "") and isinstance(field.default, int | str):
             what += f" Default: {field.default}."
         shared.section(command, topic).add(
-            OPTIONS.get(name, "--" + name.replace("_", "-")) + value,
+            shared.flag(name) + value,
             what,
             SUPPRESS,
             dest=name,
