@@ -145,20 +145,23 @@ def truth_of(scan: Scan | None, target: str) -> Scan | Without | None:
     return _opened(None if scan is None else scan.siblings.get(target))
 
 
-def place_of(prediction: str | Path) -> tuple[Path, str]:
-    """Return the root of a prediction's dataset, and the beginning of its files' names.
+def place_of(prediction: Path) -> tuple[Path, str]:
+    """Return `root_of` a prediction's folder, and the beginning of its files' names."""
+    return root_of(prediction.parent), stem_of(prediction)
 
-    The root is the nearest described folder above, if that is a derivative: maps are never written
-    to measured data. Otherwise it is the prediction's own folder.
+
+def root_of(folder: Path) -> Path:
+    """Return the root of the dataset that the predictions in a folder belong to.
+
+    It is the nearest described folder, if that is a derivative: maps are never written to measured
+    data. Otherwise it is the folder itself.
     """
-    path = absolute(prediction)
-    root = path.parent
-    for folder in path.parents:
-        if (folder / DESCRIPTION).exists():
-            kind = read_json(folder / DESCRIPTION, foreign=True).get("DatasetType")
-            root = folder if kind == "derivative" else root
-            break
-    return root, stem_of(path)
+    folder = absolute(folder)
+    for each in (folder, *folder.parents):
+        if (each / DESCRIPTION).exists():
+            kind = read_json(each / DESCRIPTION, foreign=True).get("DatasetType")
+            return each if kind == "derivative" else folder
+    return folder
 
 
 def _opened(path: str | Path | Without | None) -> Scan | Without | None:

@@ -6,7 +6,7 @@ Listing reads names, sidecars and the ends of images, no voxels: hundreds take a
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ from napari_msp.files import stamp_of, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.image_files import ImageFile
-from napari_msp.inference.review_making import not_there, place_of
+from napari_msp.inference.review_making import not_there, root_of
 from napari_msp.inference.review_maps import MadeFrom, Without
 from napari_msp.provenance import Provenance, source_path
 from napari_msp.review.measures import (
+    MEASURES,
     Kept,
+    Measure,
     nothing_of,
     numbers_in,
     outlying,
@@ -184,6 +186,12 @@ class Review:
     @cached_property
     def _by_key(self) -> dict[str, Entry]:
         return {entry.key: entry for entry in self.entries}
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """Measures of which any entry has a number."""
+        known = {key for entry in self.entries for key in entry.numbers}
+        return [each for key, each in MEASURES.items() if key in known]
 
     @cached_property
     def kinds(self) -> dict[tuple[str, str, str, str], list[Entry]]:
@@ -386,7 +394,7 @@ def _entry(
     if stamp_of(image) is None:
         raise UserError("is missing or cannot be read", image, remedy=MAKE_AGAIN)
     named = entities(image)
-    root = sources.root(image)
+    root = sources.root(image.parent)
     scan = sources.scan(root, made)
     truth = None if scan is None else sources.truth(scan, made.target)
     known = still_known(kept.get(key), nothing_of(image, scan, truth))
@@ -421,17 +429,7 @@ class _Sources:
     """Search for scans and truths by the predictions' provenance, with each folder read once."""
 
     def __init__(self) -> None:
-        self._scans: dict[tuple[Path, str], dict[str, list[Path]]] = {}
-        self._roots: dict[Path, Path] = {}
-
-    def root(self, image: Path) -> Path:
-        """Return the dataset that a prediction belongs to, see `review_making.place_of`."""
-        if image.parent not in self._roots:
-            try:
-                self._roots[image.parent] = place_of(image)[0]
-            except UserError:  # the description is damaged
-                self._roots[image.parent] = dataset_root(image) or image.parent
-        return self._roots[image.parent]
+        self.root, self._scans = cache(_root), cache(_scans)
 
     def scan(self, root: Path, made: Provenance) -> Path | None:
         """Return the scan that a prediction was made from; None if it is not found."""
@@ -449,12 +447,7 @@ class _Sources:
         root = dataset_root(scan)
         if root is None:
             return None
-        subject = scan.relative_to(root).parts[0]
-        if (root, subject) not in self._scans:
-            self._scans[root, subject] = {}
-            with suppress(UserError):  # a folder that may not be listed shows no truth
-                self._scans[root, subject] = _platforms(scans_in(root, subject))
-        found = sorted(self._scans[root, subject].get(target, []))
+        found = sorted(self._scans(root, scan.relative_to(root).parts[0]).get(target, []))
         if len({tuple(_without_run(each).items()) for each in found}) != 1:
             return None
         run = entities(scan).get("run")
@@ -465,13 +458,21 @@ def _without_run(scan: Path) -> dict[str, str]:
     return {name: value for name, value in entities(scan).items() if name != "run"}
 
 
-def _platforms(scans: Iterable[Path]) -> dict[str, list[Path]]:
+def _scans(root: Path, subject: str) -> dict[str, list[Path]]:
     """Return a subject's scans by platform, from their names alone."""
     found: dict[str, list[Path]] = {}
-    for path in scans:
-        if "desc" in entities(path):
-            continue
-        others = found.setdefault(platform_of(path), [])
-        if nifti_stem(path) not in {nifti_stem(each) for each in others}:
-            others.append(path)
+    with suppress(UserError):  # a folder that may not be listed shows no truth
+        for path in scans_in(root, subject):
+            others = found.setdefault(platform_of(path), [])
+            alike = nifti_stem(path) in {nifti_stem(each) for each in others}
+            if not alike and "desc" not in entities(path):
+                others.append(path)
     return found
+
+
+def _root(folder: Path) -> Path:
+    """Return the dataset that predictions in a folder belong to, see `review_making.root_of`."""
+    try:
+        return root_of(folder)
+    except UserError:  # the description is damaged
+        return dataset_root(folder / "image") or folder

@@ -22,11 +22,12 @@ from napari_msp.files import atomic_path, write_json
 from napari_msp.review.predictions import FOLDER, Entry
 from napari_msp.strict_json import read_json, read_whole
 
-Verdict = Literal["pass", "fail", "doubtful"]
+Verdict = Literal["pass", "doubtful", "fail"]
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""From good to bad: "doubtful" is nearer to both others than they are to each other."""
 
-State = Literal["unrated", "pass", "fail", "doubtful", "remade"]
+State = Literal["unrated", "remade"] | Verdict
 """State of an entry for a rater; "remade": the rated prediction has been made again since."""
 
 LARGEST = 50_000_000
@@ -83,41 +84,37 @@ class Rating:
         return self.verdict if self.is_of(entry) else "remade"
 
 
-FIELDS: Mapping[str, str] = {
-    "prediction": "key",
-    "participant_id": "subject",
-    "session_id": "session",
-    "input": "platform",
-    "target": "target",
-    "note": "note",
-    "rated_at": "time",
-    "software": "software",
-    "model": "model",
-    "model_sha256": "model_hash",
-    "prediction_hash": "prediction_hash",
-}
-"""Columns that contain the text of a field of `Rating`."""
+OF_ENTRY = (
+    "key", "subject", "session", "platform", "target", "model", "model_hash", "prediction_hash",
+)  # fmt: skip
+"""Fields that a rating takes from the entry that is rated."""
 
-COLUMNS: Mapping[str, str] = {
-    "prediction": "File without its ending, relative to the folder that was reviewed",
-    "participant_id": "Subject",
-    "session_id": "Session of the scan",
-    "input": "Platform that was predicted from",
-    "target": "Platform that was predicted",
-    "verdict": "What the rater says",
-    "tags": "Artefacts that the rater saw, separated by semicolons",
-    "note": r"What the rater wrote; \t, \n, \\ and \uXXXX stand for tab, line end, backslash and "
-    "the character of that number",
-    "rater": "Label of the rater",
-    "rated_at": "When, in UTC",
-    "software": "What it was rated with",
-    "model": "File of the model that predicted",
-    "model_sha256": "SHA-256 of that file",
-    "prediction_hash": "CRC-32 and length of the image as its gzip file ends with them, or SHA-256 "
-    "of the file: a prediction that was made again has another",
-    "blind": "Whether names were hidden from the rater",
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "prediction": ("key", "File without its ending, relative to the folder that was reviewed"),
+    "participant_id": ("subject", "Subject"),
+    "session_id": ("session", "Session of the scan"),
+    "input": ("platform", "Platform that was predicted from"),
+    "target": ("target", "Platform that was predicted"),
+    "verdict": ("verdict", "What the rater says"),
+    "tags": ("tags", "Artefacts that the rater saw, separated by semicolons"),
+    "note": (
+        "note",
+        r"What the rater wrote; \t, \n, \\ and \uXXXX stand for tab, line end, backslash and the "
+        "character of that number",
+    ),
+    "rater": ("rater", "Label of the rater"),
+    "rated_at": ("time", "When, in UTC"),
+    "software": ("software", "What it was rated with"),
+    "model": ("model", "File of the model that predicted"),
+    "model_sha256": ("model_hash", "SHA-256 of that file"),
+    "prediction_hash": (
+        "prediction_hash",
+        "CRC-32 and length of the image as its gzip file ends with them, or SHA-256 of the file: a "
+        "prediction that was made again has another",
+    ),
+    "blind": ("blind", "Whether names were hidden from the rater"),
 }
-"""Columns of the table, with descriptions."""
+"""Columns of the table: the field of `Rating` that each contains, and a description."""
 
 NEEDED = ("prediction", "verdict")
 """Columns that every table of ratings must have."""
@@ -202,16 +199,18 @@ def table_of(ratings: Iterable[Rating]) -> str:
     added = list(dict.fromkeys(name for each in ratings for name, _ in each.more))
     writer.writerow([*COLUMNS, *added])
     for each in ratings:
-        cells = {
-            **{name: _escaped(getattr(each, field)) for name, field in FIELDS.items()},
-            "verdict": each.verdict,
-            "tags": ";".join(_escaped(tag).replace(";", r"\u003b") for tag in each.tags),
-            "rater": each.rater,
-            "blind": "true" if each.blind else "false",
-            **{name: _escaped(said) for name, said in each.more},
-        }
-        writer.writerow(cells.get(name) or MISSING for name in (*COLUMNS, *added))
+        cells = {name: getattr(each, field) for name, (field, _) in COLUMNS.items()}
+        cells |= dict(each.more)
+        writer.writerow(_cell(cells.get(name)) or MISSING for name in (*COLUMNS, *added))
     return stream.getvalue()
+
+
+def _cell(value: str | tuple[str, ...] | bool | None) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ";".join(_escaped(each).replace(";", r"\u003b") for each in value)
+    return _escaped(value or "")
 
 
 def read_ratings(path: Path) -> dict[str, Rating]:
@@ -249,20 +248,14 @@ def _rating(row: Mapping[str, str], rater: str, number: int) -> Rating:
     if verdict and verdict not in VERDICTS:
         raise ValueError(f"row {number} has the verdict {verdict!r}")
     tags = row.get("tags", "")
-    known: dict[str, Any] = {field: text(name) for name, field in FIELDS.items()}
-    return Rating(
-        **known,
-        verdict=next((each for each in VERDICTS if each == verdict), None),
-        tags=() if tags in ("", MISSING) else tuple(_plain(each) for each in tags.split(";")),
-        rater=rater,
-        blind=text("blind").lower() == "true",
-        # Empty cells are left out: a rating stays the same if someone adds a column.
-        more=tuple(
-            (name, said)
-            for name, cell in row.items()
-            if name not in COLUMNS and (said := _plain(cell))
-        ),
-    )
+    known: dict[str, Any] = {field: text(name) for name, (field, _) in COLUMNS.items()}
+    known["verdict"] = verdict or None
+    known["tags"] = () if tags in ("", MISSING) else tuple(map(_plain, tags.split(";")))
+    known["rater"] = rater
+    known["blind"] = text("blind").lower() == "true"
+    # Empty cells are left out: a rating stays the same if someone adds a column.
+    added = {name: _plain(cell) for name, cell in row.items() if name not in COLUMNS}
+    return Rating(**known, more=tuple(each for each in added.items() if each[1]))
 
 
 SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
@@ -309,5 +302,5 @@ def data_dictionary() -> dict[str, Any]:
     """Return descriptions of the columns, in BIDS's form."""
     return {
         name: {"Description": said, **({"Levels": dict(LEVELS[name])} if name in LEVELS else {})}
-        for name, said in COLUMNS.items()
+        for name, (_, said) in COLUMNS.items()
     }

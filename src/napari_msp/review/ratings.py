@@ -26,6 +26,7 @@ from napari_msp.formatting import counted
 from napari_msp.options import several
 from napari_msp.review.predictions import FOLDER, Entry, place_in
 from napari_msp.review.rating_table import (
+    OF_ENTRY,
     VERDICTS,
     Rating,
     State,
@@ -131,20 +132,13 @@ class Ratings:
             kept = before if before is not None and before.is_of(entry) else None
             chosen = several(tags) if tags is not None else kept.tags if kept else ()
             rating = Rating(
-                key=entry.key,
-                subject=entry.subject,
-                session=entry.session,
-                platform=entry.platform,
-                target=entry.target,
+                **{name: getattr(entry, name) for name in OF_ENTRY},
                 verdict=verdict,
                 tags=tuple(dict.fromkeys(chosen)),
                 note=note if note is not None else kept.note if kept else "",
                 rater=self.rater,
                 time=now(),
                 software=f"napari-msp {version('napari-msp')}",
-                model=entry.model,
-                model_hash=entry.model_hash,
-                prediction_hash=entry.prediction_hash,
                 blind=self.blind,
                 more=() if before is None else before.more,
             )
@@ -391,9 +385,6 @@ def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> B
 
 # --- Agreement of raters -------------------------------------------------------------------------
 
-ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
-"""Verdicts from good to bad: "doubtful" is nearer to both than they are to each other."""
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -470,7 +461,7 @@ def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
     }
     both = {key for key, _ in one} & {key for key, _ in other}
     counts = Counter(said.values())
-    table = [[counts[row, column] for column in ORDER] for row in ORDER]
+    table = [[counts[row, column] for column in VERDICTS] for row in VERDICTS]
     return Pair(
         raters,
         cohens_kappa(table),
@@ -483,9 +474,9 @@ def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
 def _of_all(given: list[Given]) -> Kappa:
     rated_by_all = sorted(set.intersection(*map(set, given)))
     said = [Counter(each[rated] for each in given) for rated in rated_by_all]
-    return fleiss_kappa([[counts[verdict] for verdict in ORDER] for counts in said])
+    return fleiss_kappa([[counts[verdict] for verdict in VERDICTS] for counts in said])
 
 
 def _apart(verdicts: Iterable[Verdict]) -> int:
-    places = [ORDER.index(each) for each in verdicts]
+    places = [VERDICTS.index(each) for each in verdicts]
     return max(places) - min(places)

@@ -24,7 +24,6 @@ from napari_msp.files import refuse_unwritable, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.review.measures import (
     FEWEST,
-    MEASURES,
     UNUSUAL,
     WARNING_WEIGHT,
     Measure,
@@ -34,8 +33,8 @@ from napari_msp.review.measures import (
 )
 from napari_msp.review.pictures import Picture, draw_all
 from napari_msp.review.predictions import Entry, Review, place_in
-from napari_msp.review.rating_table import Rating
-from napari_msp.review.ratings import ORDER, Agreement, AllRatings, agreement, read_all_ratings
+from napari_msp.review.rating_table import VERDICTS, Rating
+from napari_msp.review.ratings import Agreement, AllRatings, agreement, read_all_ratings
 from napari_msp.review.table import kappa_text
 
 REPORT = "report.html"
@@ -100,9 +99,6 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
     )
     agreed = agreement(ratings)
     numbers = {entry.key: number for number, entry in enumerate(review.entries)}
-    measures = [
-        each for key, each in MEASURES.items() if any(key in one.numbers for one in review.entries)
-    ]
     names = review.kind_names
     rows = [
         _row(number, entry, names[entry.kind], ratings, agreed, pictures[entry.key])
@@ -120,7 +116,7 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
         first=wanting[:MOST_FIRST],
         failed=[row for row in rows if "fail" in row.statuses],
         wanting=len(wanting),
-        plots=[plot for each in measures if (plot := distribution(each, review, numbers))],
+        plots=[plot for each in review.measures if (plot := distribution(each, review, numbers))],
         ratings=ratings,
         raters=[_of_rater(rater, review, ratings) for rater in ratings.raters],
         agreed=agreed,
@@ -130,8 +126,8 @@ def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Pict
             for key, said in list(agreed.differing.items())[:MOST_FIRST]
         ],
         more_differing=max(0, len(agreed.differing) - MOST_FIRST),
-        order=ORDER,
-        measures=measures,
+        order=VERDICTS,
+        measures=review.measures,
         score_text=score_text,
         rows=rows,
         kinds=sorted({row.kind for row in rows}),
@@ -218,10 +214,10 @@ def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]
         if entry.key in theirs and theirs[entry.key].is_of(entry)
         for tag in theirs[entry.key].tags
     )
-    rated = sum(states[each] for each in ORDER) + states["remade"]
+    rated = sum(states[each] for each in VERDICTS) + states["remade"]
     return {
         "name": rater,
-        "counts": [states[each] for each in ORDER],
+        "counts": [states[each] for each in VERDICTS],
         "remade": states["remade"],
         "unrated": len(review.entries) - rated,
         "elsewhere": sum(key not in review for key in theirs),

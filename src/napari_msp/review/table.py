@@ -10,7 +10,8 @@ from napari_msp.files import write_json, write_text
 from napari_msp.formatting import aligned, counted, csv_text
 from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL
 from napari_msp.review.predictions import Entry, Review
-from napari_msp.review.ratings import ORDER, AllRatings, agreement
+from napari_msp.review.rating_table import VERDICTS
+from napari_msp.review.ratings import AllRatings, agreement
 
 SIGNS = {"pass": "pass", "fail": "FAIL", "doubtful": "?", "remade": "made again", "unrated": "–"}
 
@@ -28,8 +29,7 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     Unusual numbers and warnings stand below their row.
     """
     width = max(width, NARROWEST)
-    known = [each for key, each in MEASURES.items() if _has(review, key)]
-    names = review.kind_names
+    known, names = review.measures, review.kind_names
     heading = ["prediction", "risk", *(each.title for each in known), *ratings.raters]
     lines = [heading]
     for entry in review.entries:
@@ -46,23 +46,15 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     return "\n".join([*text, "", *textwrap.wrap(_legend(review), width), *summary(review, ratings)])
 
 
-def _has(review: Review, key: str) -> bool:
-    return any(key in entry.numbers for entry in review.entries)
-
-
 def _state(entry: Entry, rater: str, ratings: AllRatings) -> str:
     rating = ratings.by_rater[rater].get(entry.key)
     return SIGNS["unrated" if rating is None else rating.state(entry)]
 
 
 def _legend(review: Review) -> str:
-    units = [
-        f"{each.title} in {each.unit}"
-        for key, each in MEASURES.items()
-        if each.unit and _has(review, key)
-    ]
+    units = [f"{each.title} in {each.unit}" for each in review.measures if each.unit]
     said = f"{'; '.join(units)}. " if units else ""
-    if all(_has(review, key) for key in ("expected_error_median", "error")):
+    if {"expected_error_median", "error"} <= {each.key for each in review.measures}:
         said += (
             "Expected errors are medians, against what the model was calibrated on; errors are "
             "means, against the scan. "
@@ -101,7 +93,7 @@ def summary(review: Review, ratings: AllRatings) -> list[str]:
     lines = ["", f"{counted(len(review.entries), 'prediction')}."]
     for rater in ratings.raters:
         states = ratings.states(rater, review.entries)
-        rated = sum(states[each] for each in ORDER)
+        rated = sum(states[each] for each in VERDICTS)
         remade = f", {states['remade']} rated before they were made again" * bool(states["remade"])
         lines.append(
             f"{rater}: {rated} rated ({states['pass']} pass, {states['doubtful']} doubtful, "
