@@ -2,8 +2,10 @@
 
 import json
 import sys
+from dataclasses import astuple
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.equation import second_stage
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build, build_single
+from napari_msp.signal.channels import Standardisation
 
 KINDS = ["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
 SCALES = {"a": 1, "b": 2}
@@ -52,23 +55,29 @@ def channels(shells: int, seed: int = 0, batch: int = 2) -> Tensor:
     return torch.randn(batch, 28 * shells, 5, 6, 4, generator=generator)
 
 
-def statistics(count: int, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "input_mean": 0.1 * torch.randn(count, generator=generator),
-        "input_deviation": 0.5 + torch.rand(count, generator=generator),
-        "target_mean": 0.1 * torch.randn(count, generator=generator),
-        "target_deviation": 0.5 + torch.rand(count, generator=generator),
-    }
+def statistics(count: int, seed: int) -> list[Standardisation]:
+    """Draw statistics of an input and a target."""
+    random = np.random.default_rng(seed)
+    return [
+        Standardisation(
+            0.1 * random.normal(size=count).astype(np.float32),
+            random.uniform(0.5, 1.5, count).astype(np.float32),
+        )
+        for _ in range(2)
+    ]
 
 
 def told_alike(several: SingleNetwork, alone: list[SingleNetwork]) -> None:
     """Tell a network of shells, and one of one shell for each of them, the same statistics."""
     known = [statistics(28, seed) for seed in range(len(alone))]
     for one, each in zip(alone, known, strict=True):
-        one.set_standardisation(**each)
-    joined = {name: torch.cat([each[name] for each in known]) for name in known[0]}
-    several.set_standardisation(**joined)
+        one.set_standardisation(*each)
+    several.set_standardisation(
+        *(
+            Standardisation(*(np.concatenate(each) for each in zip(*map(astuple, of), strict=True)))
+            for of in zip(*known, strict=True)
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,18 +174,18 @@ def test_one_trunk_has_the_weights_of_one_shell(kind: str) -> None:
 def test_rish_features_are_of_each_order_of_each_shell(trunk: str) -> None:
     several = network("cnn-rish", shells=2, trunk=trunk)
     known = statistics(56, 3)
-    several.set_standardisation(**known)
+    several.set_standardisation(*known)
     x = channels(2, batch=1)
     given = x if trunk == "all" else x.reshape(2, 28, *x.shape[2:])
     coefficients = several.coefficients(given)  # type: ignore[operator]
     found = several.invariants(coefficients).reshape(8, *x.shape[2:])  # type: ignore[operator]
-    by_hand = x.double() * known["input_deviation"].view(-1, 1, 1, 1).double()
-    by_hand += known["input_mean"].view(-1, 1, 1, 1)
+    mean, deviation = map(torch.from_numpy, astuple(known[0]))
+    by_hand = x.double() * deviation.view(-1, 1, 1, 1).double() + mean.view(-1, 1, 1, 1)
     bounds = [0, 1, 6, 15, 28, 29, 34, 43, 56]
     for number, (start, stop) in enumerate(pairwise(bounds)):
         rish = by_hand[0, start:stop].square().sum(dim=0)
-        mean = (known["input_mean"].square() + known["input_deviation"].square())[start:stop].sum()
-        wanted = 0.5 * torch.log(rish / mean + 0.01)
+        usual = (mean.square() + deviation.square())[start:stop].sum()
+        wanted = 0.5 * torch.log(rish / usual + 0.01)
         torch.testing.assert_close(found[number].double(), wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from napari_msp.networks.diqt import keep_activations
 from napari_msp.networks.layers import LinearResampling
 from napari_msp.networks.registry import build, build_single, kinds, network_class, single_kinds
 from napari_msp.networks.shresnet import OrderBlock
+from napari_msp.signal.channels import Standardisation
 
 SCALES = {"prisma_st": 1, "connectom_st": 1, "connectom_sa": 2}
 Builder = Callable[..., SingleNetwork]
@@ -78,20 +80,21 @@ def test_default_features_are_what_the_final_layer_reads(
     assert torch.equal(z, read[0])
 
 
-def test_lattice_of_the_default_features() -> None:
-    found = {
-        kind: build_single(kind, target="t", scales={"t": 2}, width=0.1).feature_scale
-        for kind in single_kinds()
-    }
-    assert found == {"diqt": 1, "cnn-rish": 1, "shresnet": 2, "cpm": 1, "hned": 2}
+@pytest.mark.parametrize("scale", [1, 2])
+def test_features_lie_on_the_lattice_that_is_declared(
+    single: Builder, kind: str, scale: int
+) -> None:
+    network = single(kind, scale)
+    assert network.feature_scale in (1, scale)
+    _, z = network.forward_features(torch.randn(1, 28, 3, 4, 5))
+    assert z.shape[2:] == fine((3, 4, 5), network.feature_scale)
 
 
 @pytest.mark.parametrize("target", ["connectom_st", "connectom_sa"])
 def test_parameters_at_full_width(kind: str, target: str) -> None:
     network = build_single(kind, target=target, scales=SCALES)
     count = sum(p.numel() for p in network.parameters())
-    low, high = (0.8e6, 1.0e6) if kind == "diqt" else (0.2e6, 1.5e6)
-    assert low < count < high
+    assert count < 1.5e6
     narrow = build_single(kind, target=target, scales=SCALES, width=0.25)
     assert sum(p.numel() for p in narrow.parameters()) < count / 4
 
@@ -239,10 +242,8 @@ def test_every_network_learns(single: Builder, kind: str) -> None:
     x = torch.einsum("bfxyz,fc->bcxyz", torch.randn(2, 2, 4, 4, 4), torch.randn(2, 28))
     scaled = x * gains.view(-1, 1, 1, 1)
     if kind == "cnn-rish":
-        neutral, one = torch.zeros(28), torch.ones(28)
-        network.set_standardisation(
-            input_mean=neutral, input_deviation=one, target_mean=neutral, target_deviation=one
-        )
+        neutral = Standardisation(np.zeros(28), np.ones(28))
+        network.set_standardisation(neutral, neutral)
     truths = {p: LinearResampling(1, k)(scaled) for p, k in network.scales.items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []

@@ -18,10 +18,9 @@ from napari_msp.learning.optimisation import Trained
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.starts import Start
-from napari_msp.model_card import ModelCard, SHSettings
-from napari_msp.model_card import Statistics as CardStatistics
+from napari_msp.model_card import ModelCard, SHSettings, Statistics
 from napari_msp.model_file import Model, ModelNetwork
-from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.diqt import keep_activations
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
@@ -100,7 +99,7 @@ class TrainedNetworks(nn.Module):
                     trunk=settings.trunk,
                     feature_layer=layer,
                 )
-                network.set_standardisation(**statistics_of(source, standardisation[target]))
+                network.set_standardisation(source, standardisation[target])
                 networks[target] = network
             return networks
 
@@ -229,16 +228,6 @@ def started(
     )
 
 
-def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
-    """Return the statistics of input and target, for a network that computes with them."""
-    return {
-        "input_mean": source.mean.tolist(),
-        "input_deviation": source.deviation.tolist(),
-        "target_mean": target.mean.tolist(),
-        "target_deviation": target.deviation.tolist(),
-    }
-
-
 # --- The card of a finished model -------------------------------------------------------------
 
 
@@ -271,7 +260,7 @@ def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[s
             shells=study.b_values if len(study.b_values) > 1 else (),
         ),
         standardisation={
-            name: CardStatistics(**each.to_json()) for name, each in study.standardisation.items()
+            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
         },
         gradients=study.gradients,
         training={

@@ -15,7 +15,6 @@ from napari_msp.formatting import sh_mse
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.events import StartedFrom
 from napari_msp.learning.heads import HEADS_MEASURED, Head, Study
-from napari_msp.learning.phases import statistics_of
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start, StartDoubt, from_nothing, single_of
 from napari_msp.learning.validation import SquaredError, statistical_alignment
@@ -273,7 +272,7 @@ def _candidate_errors(
                 single.apply_to_each(len(study.b_values))
             told = known.get(single.target) or model.standardisation(single.target)
             fits = len(told.mean) == len(wanted.mean)  # the start may have other shells
-            single.set_standardisation(**statistics_of(source, told if fits else wanted))
+            single.set_standardisation(source, told if fits else wanted)
         errors[platform] = zero_step_error(study, network, target, device)
     return errors
 

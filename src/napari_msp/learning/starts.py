@@ -19,7 +19,7 @@ from napari_msp.errors import Change, Choose, Doubt, Give, StartAfresh, UserErro
 from napari_msp.identity import known_among, same_person
 from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
 from napari_msp.model_file import Model, load_model
-from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.base import CHANNELS, STATISTICS, SingleNetwork
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import MULTI_STAGE, build, title
 
@@ -365,7 +365,5 @@ def _features(model: Model) -> str:
 
 def _take_over(network: nn.Module, known: nn.Module) -> None:
     """Copy weights, but not the statistics of platforms, which are the run's own."""
-    statistics = Statistics.__annotations__
-    fresh, weights = network.state_dict(), known.state_dict()
-    own = {name for name in fresh if name.rpartition(".")[2] in statistics}
-    network.load_state_dict({name: fresh[name] if name in own else weights[name] for name in fresh})
+    own = {name: value for name, value in network.state_dict().items() if name.endswith(STATISTICS)}
+    network.load_state_dict(known.state_dict() | own)

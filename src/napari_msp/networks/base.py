@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.networks.layers import LinearResampling, Reach, Width
+from napari_msp.signal.channels import Standardisation
 
 CHANNELS = 28
 """Coefficients of a 6th-order real symmetric SH fit, one channel each."""
@@ -69,16 +70,8 @@ class CommonArguments(TypedDict, total=False):
     at_once: int
 
 
-class Statistics(TypedDict):
-    """Standardisation of the input and the target platform: (28,) each, or (28·S,) for S shells.
-
-    In units of the b0-normalised signal's coefficients.
-    """
-
-    input_mean: Tensor | Sequence[float]
-    input_deviation: Tensor | Sequence[float]
-    target_mean: Tensor | Sequence[float]
-    target_deviation: Tensor | Sequence[float]
+STATISTICS = ("input_mean", "input_deviation", "target_mean", "target_deviation")
+"""Names of buffers with standardisations, which are a run's own whatever it starts from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,15 +251,10 @@ class SingleNetwork(nn.Module, ABC):
         """Let it process this number of shells, each separately with the same weights."""
         self.shells = shells
 
-    def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
-        """Set the standardisation of the platforms, for networks that compute with it.
+    def set_standardisation(self, source: Standardisation, target: Standardisation) -> None:
+        """Set the standardisation of input and target platform, for networks that compute with it.
 
         Called once, before training. Most networks only use standardised channels.
-
-        Parameters
-        ----------
-        **statistics
-            See `Statistics`.
         """
 
     @abstractmethod

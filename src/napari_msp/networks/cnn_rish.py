@@ -13,7 +13,6 @@ from napari_msp.networks.base import (
     FeatureMap,
     SingleNetwork,
     SingleOutputs,
-    Statistics,
     order_channels,
 )
 from napari_msp.networks.layers import (
@@ -24,6 +23,7 @@ from napari_msp.networks.layers import (
     rectifier,
     scaled_width,
 )
+from napari_msp.signal.channels import Standardisation
 
 LARGEST_RATIO = 4.0
 """Amplitude ratios stay between 1/4 and 4."""
@@ -106,31 +106,11 @@ class CNNRISH(SingleNetwork):
         super().apply_to_each(shells)
         self._know_shells()
 
-    def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
-        """Set the statistics by which the input and the target platform are standardised.
-
-        Parameters
-        ----------
-        **statistics
-            See `Statistics`. They are part of the weights.
-
-        Raises
-        ------
-        ValueError
-            For a wrong length, a value that is not finite, or a deviation that is not positive.
-        """
-        checked = {
-            name: torch.as_tensor(values, dtype=torch.float64)
-            for name, values in statistics.items()
-        }
-        for name, values in checked.items():
-            count = CHANNELS * self.shells
-            if values.shape != (count,) or not bool(values.isfinite().all()):
-                raise ValueError(f"{name} must have {count} finite values")
-            if name.endswith("deviation") and not bool((values > 0).all()):
-                raise ValueError(f"{name} must be positive")
-        for name, values in checked.items():
-            self.get_buffer(name).copy_(values)
+    def set_standardisation(self, source: Standardisation, target: Standardisation) -> None:
+        """Set the statistics by which input and target platform are standardised, as weights."""
+        for platform, known in (("input", source), ("target", target)):
+            self.get_buffer(f"{platform}_mean").copy_(torch.from_numpy(known.mean))
+            self.get_buffer(f"{platform}_deviation").copy_(torch.from_numpy(known.deviation))
 
     def coefficients(self, x: Tensor) -> Tensor:
         """Un-standardise the input: (B, 28, X, Y, Z) in units of the b0-normalised signal."""
