@@ -25,14 +25,14 @@ import torch
 from bench import fullsize
 
 from napari_msp.data.phantom.simulate import simulate
-from napari_msp.inference.harmonize import predict_target, predict_targets
+from napari_msp.inference.harmonize import predict_targets
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.learning.events import Event, Step
 from napari_msp.learning.train import train
 from napari_msp.model_file import Model
 from napari_msp.networks.layers import Width
-from napari_msp.options import Precision
+from napari_msp.options import Options, Precision
 
 Row = tuple[str, str, str]
 
@@ -121,8 +121,16 @@ def wait(device: torch.device) -> None:
 def predicted(
     model: Model, prepared: PreparedInput, device: torch.device, precision: Precision
 ) -> list[Prediction]:
-    options: Any = {"device": str(device), "precision": precision}
-    return list(predict_targets(model, prepared, model.targets, **options))
+    options = Options(device=str(device), precision=precision)
+    return list(predict_targets(model, prepared, model.targets, options))
+
+
+def predict_fine(
+    model: Model, prepared: PreparedInput, device: torch.device, **settings: Any
+) -> Prediction:
+    """Predict the target of finer voxels."""
+    options = Options(device=str(device), **settings)
+    return next(predict_targets(model, prepared, [FINE], options))
 
 
 def inference(
@@ -136,7 +144,7 @@ def inference(
         name: Precision = precision
 
         def fine(name: Precision = name) -> None:
-            gave[name] = predict_target(model, prepared, FINE, device=str(device), precision=name)
+            gave[name] = predict_fine(model, prepared, device, precision=name)
 
         took = seconds(fine, device, repeats)
         rows.append((f"{edge}³ of 2.4 mm → 1.2 mm, {name}, with transfers", f"{took:.3f} s", goal))
@@ -148,7 +156,7 @@ def inference(
     rows.append(("float16 off float32 by", said, f"{HALF:g}"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        predict_target(model, prepared, FINE, device=str(device))
+        predict_fine(model, prepared, device)
         peak = torch.cuda.max_memory_allocated(device) / 2**30
         rows.append(("GPU memory at most, float32", f"{peak:.2f} GiB", ""))
     return rows
@@ -231,7 +239,7 @@ def tiles(model: Model, prepared: PreparedInput, device: torch.device, repeats: 
     """Time the same in tiles: what a GPU with little memory would do."""
     edge = max(4, prepared.image.mask.shape[0] // 2)
     took = seconds(
-        lambda: predict_target(model, prepared, FINE, device=str(device), tile=edge),
+        lambda: predict_fine(model, prepared, device, tile=edge),
         device,
         min(repeats, 2),
     )

@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).parent / "plugin_package"
 
 THEIRS = EntryPoint("Diqt", "tiny_networks:Tiny", registry.GROUP)
 
-OURS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
+OURS = tuple(map(str.lower, registry.OWN))
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_our_own_networks_are_always_there():
     assert registry.kinds() == OURS
     assert registry.single_kinds() == OURS[1:]
     assert [registry.title(kind) for kind in OURS] == list(registry.OWN)
+    assert OURS[0] == registry.MULTI_STAGE
     for kind in OURS:
         network = registry.network_class(kind)
         assert network.kind == kind

@@ -24,9 +24,12 @@ from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.registry import title
+from napari_msp.options import Options
 from napari_msp.scan import Scan
 
 EDGE, QUICK_EDGE = 61, 25
+
+ON_CPU = Options(device="cpu")
 
 PATCH, OVERLAP = 32, 0.25
 """MONAI's window, as its users choose it; quick heads for windows are a voxel larger."""
@@ -82,7 +85,7 @@ class Made:
 
     def predicted(self) -> list[Prediction]:
         """Predict all targets."""
-        return list(predict_targets(self.model, self.prepared, list(self.targets), device="cpu"))
+        return list(predict_targets(self.model, self.prepared, self.targets, ON_CPU))
 
 
 @cache
@@ -244,7 +247,7 @@ def where_time_goes(setting: Setting) -> Sequence[Sequence[str]]:
         began = time.perf_counter()
         prepared = prepare_input(known.model, scan)
         spent["prepare_input"] = time.perf_counter() - began
-        gave = list(predict_targets(known.model, prepared, list(known.targets), device="cpu"))
+        gave = list(predict_targets(known.model, prepared, known.targets, ON_CPU))
         predicted = time.perf_counter() - began
         began = time.perf_counter()
         for each in gave:

@@ -8,6 +8,7 @@ from .data.importers import ImportSettings, import_dicom, import_tree
 from .data.phantom.simulate import simulate
 from .errors import UserError
 from .evaluation.baselines.combat import learn_scanner_effect
+from .evaluation.benchmark.settings import EvaluationSettings
 from .evaluation.calibration import calibrate
 from .evaluation.compare import compare
 from .evaluation.evaluate import evaluate
@@ -17,6 +18,7 @@ from .evaluation.proof.two_groups_numbers import group_difference
 from .evaluation.region_numbers import measure_regions
 from .inference.harmonize import harmonize
 from .inference.prediction import Prediction
+from .learning.settings import TrainingSettings
 from .learning.train import train
 from .model_file import Model, load_model
 from .options import Options
@@ -33,6 +35,7 @@ __version__: str
 
 __all__ = [
     "Acquisition",
+    "EvaluationSettings",
     "ImportSettings",
     "Model",
     "Options",
@@ -40,6 +43,7 @@ __all__ = [
     "Ratings",
     "SHImage",
     "Scan",
+    "TrainingSettings",
     "UserError",
     "__version__",
     "align",

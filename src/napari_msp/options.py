@@ -10,13 +10,28 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from inspect import cleandoc
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 from napari_msp.errors import Advice, Choose, UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 OutputLattice = Literal["scan", "model"]
 
 Precision = Literal["float32", "float16"]
+
+AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
 
 
 class OptionSettings(TypedDict, total=False):
@@ -56,6 +71,13 @@ class Topic(StrEnum):
     UNFIT = "when the scan does not fit the model"
     MACHINE = "machine"
     OUTPUT = "output"
+
+
+def document(settings: type, texts: Mapping[str, str | None]) -> None:
+    """Put the descriptions of fields into the docstring of their class."""
+    attributes = (f"{name}\n    {text}" for name, text in texts.items())
+    given = (cleandoc(settings.__doc__ or ""), "\nAttributes\n----------", *attributes)
+    settings.__doc__ = "\n".join(given)
 
 
 class About(NamedTuple):
@@ -144,15 +166,12 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that affect numbers as plain values, by their names in sidecars."""
-        shells = None if self.b_value is None else sorted(float(b) for b in _all(self.b_value))
-        return {
-            "Resample": self.resample,
-            "Lattice": self.lattice if self.resample else None,
-            "RescaleBValue": self.rescale_b_value,
-            "Precision": self.precision,
-            "B0Threshold": self.b0_threshold,
-            "BValues": shells,
-        }
+        values = {name: getattr(self, name) for name in DESCRIBED if name not in SAME_NUMBERS}
+        shells = values.pop("b_value")
+        listed = [shells] if isinstance(shells, int | float) else shells
+        values["b_values"] = None if listed is None else sorted(map(float, listed))
+        values["lattice"] = self.lattice if self.resample else None
+        return {name.title().replace("_", ""): value for name, value in values.items()}
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
@@ -179,15 +198,12 @@ DESCRIBED: Mapping[str, About] = {
 }
 """Descriptions of the fields of `Options`, by name."""
 
+SAME_NUMBERS = ("device", "tile", "memory", "keep_stages")
+"""Fields that change no number of a prediction; all others stand in its sidecar."""
+
 # Signatures show the types without the descriptions.
 vars(Options)["__init__"].__annotations__ |= get_type_hints(Options)
-Options.__doc__ = "\n".join(
-    (
-        cleandoc(Options.__doc__ or ""),
-        "\nAttributes\n----------",
-        *(f"{name}\n    {each.text}" for name, each in DESCRIBED.items()),
-    )
-)
+document(Options, {name: each.text for name, each in DESCRIBED.items()})
 
 
 def with_settings(options: Options | None, settings: OptionSettings) -> Options:
@@ -201,18 +217,31 @@ def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     options = Options() if options is None else options
     if not isinstance(options, Options):
         raise TypeError(f"options are Options(…), or each by its name, not a {type(options)}")
-    for name in settings:
-        if name not in DESCRIBED:
-            near = get_close_matches(name, DESCRIBED) or DESCRIBED
-            remedy = Advice(f"choose from {', '.join(near)}")
-            raise UserError("there is no such option", name, remedy=remedy)
     if "device" in settings:  # a torch.device is accepted, too
         settings = settings | {"device": str(settings["device"])}
-    return replace(options, **settings)
+    return changed(options, settings)
 
 
-def _all(b_value: float | Sequence[float]) -> Sequence[float]:
-    return b_value if isinstance(b_value, Sequence) else [b_value]
+def changed(settings: AnySettings, values: Mapping[str, Any]) -> AnySettings:
+    """Change fields of settings, given by name.
+
+    Raises
+    ------
+    UserError
+        When there is no such field.
+    """
+    refuse_unknown(values, [each.name for each in fields(settings)])
+    return replace(settings, **values)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names of settings that there are not, and offer those of similar spelling."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            offered = ", ".join(get_close_matches(name, known) or known)
+            remedy = Advice(f"choose from {offered}")
+            raise UserError("there is no such setting", name, remedy=remedy)
 
 
 LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}

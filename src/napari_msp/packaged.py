@@ -7,6 +7,8 @@ Teaching models have a reduced width and were trained on simulated heads;
 from importlib.resources import files
 from pathlib import Path
 
+from napari_msp.errors import Advice, UserError
+
 TEACHING = ("DIQT", "MSP")
 """Titles of the networks with a teaching model, in the order of figures."""
 
@@ -33,6 +35,9 @@ def packaged_models() -> dict[str, Path]:
 
 def model_path(named: str | Path) -> Path:
     """Return a model's file: the given path, or a packaged model by its name without suffix."""
+    if not isinstance(named, str | Path):
+        remedy = Advice("give its file, or what load_model returns")
+        raise UserError(f"is a {type(named).__name__}, not a model", "model", remedy=remedy)
     path = Path(named)
     if path.suffix or path.exists():
         return path

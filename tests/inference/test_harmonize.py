@@ -16,7 +16,7 @@ from napari_msp.bids import sidecar_path
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, Doubt, Resample, RescaleBValue, UserError
-from napari_msp.inference.harmonize import harmonize, predict_target
+from napari_msp.inference.harmonize import harmonize, predict_targets
 from napari_msp.inference.prepare import (
     NotForScans,
     NotPredicted,
@@ -198,7 +198,7 @@ def test_one_prepared_input_serves_every_target(make_model, small_scan, tmp_path
     model = make_model()
     prepared = prepare_input(model, acquisition)
     for target in model.targets:
-        found = predict_target(model, prepared, target)
+        [found] = predict_targets(model, prepared, [target])
         expected = harmonize(model, acquisition, target)
         np.testing.assert_array_equal(found.sh.coefficients, expected.sh.coefficients)
         np.testing.assert_array_equal(found.b0, expected.b0)
@@ -343,11 +343,34 @@ def test_half_precision_is_within_a_thousandth(kind, make_model, small_scan, tmp
 def test_an_unknown_precision_is_refused():
     with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
         Options(precision="float8")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="tiel: there is no such option; choose from tile"):
+    with pytest.raises(UserError, match="tiel: there is no such setting; choose from tile"):
         with_settings(None, {"tiel": 3})  # type: ignore[typeddict-unknown-key]
     assert with_settings(None, {"device": torch.device("cpu")}).device == "cpu"  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="each by its name"):
         with_settings({"tile": 3}, {})  # type: ignore[arg-type]
+
+
+def test_what_is_no_model_is_named(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    with pytest.raises(UserError, match="is a Acquisition, not a model"):
+        harmonize(acquisition, make_model(), "prisma_st")
+
+
+def test_every_option_that_changes_numbers_stands_in_the_sidecar():
+    found = Options(b_value=[2000, 1000], resample=True, device="cpu", tile=9).recorded()
+    assert found == {
+        "Precision": "float32",
+        "Resample": True,
+        "Lattice": "scan",
+        "RescaleBValue": False,
+        "B0Threshold": None,
+        "BValues": [1000.0, 2000.0],
+    }
+    assert Options(b_value=700, lattice="model").recorded() == found | {
+        "Resample": False,
+        "Lattice": None,
+        "BValues": [700.0],
+    }
 
 
 class TestUnlikeTheTrainingScans:
@@ -364,7 +387,7 @@ class TestUnlikeTheTrainingScans:
         assert near.approximations == ()
         assert any("is used as" in each.words for each in near.warnings)
         with pytest.warns(Rescaled, match=f"b = {b_value:.0f} rescaled to 1200"):
-            rescaled = prepare_input(make_model(), acquisition, rescale_b_value=True)
+            rescaled = prepare_input(make_model(), acquisition, Options(rescale_b_value=True))
         assert f"b = {b_value:.0f} rescaled to 1200" in rescaled.approximations[0]
         expected = fit_sh(acquisition, rescale_to=1200.0)
         np.testing.assert_array_equal(
@@ -375,7 +398,8 @@ class TestUnlikeTheTrainingScans:
 
     def test_what_is_asked_for_needs_not_be_done(self, make_model, small_scan, tmp_path):
         acquisition = small_scan().load(tmp_path)
-        assert prepare_input(make_model(), acquisition, rescale_b_value=True).approximations == ()
+        asked = Options(rescale_b_value=True)
+        assert prepare_input(make_model(), acquisition, asked).approximations == ()
 
     @pytest.mark.parametrize(
         ("stem", "scanner", "said"),

@@ -18,6 +18,7 @@ from napari_msp.inference.passes import bytes_per_voxel, expected_polls
 from napari_msp.inference.prepare import NotPredicted, Rescaled, prepare_input
 from napari_msp.inference.tiling import run_whole_image
 from napari_msp.model_file import load_model, save_model
+from napari_msp.options import Options
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.spherical_harmonics import grid_symmetries
@@ -324,7 +325,7 @@ def test_the_models_own_b_values_are_said_and_not_the_scans(make_model, small_sc
     acquisition = small_scan(b_values=(1000.0, 3000.0)).load(tmp_path)
     said = "b = 3000 of the scan is not predicted (the model knows b = 1200, read from 1000)"
     with pytest.warns(NotPredicted, match=re.escape(said)), pytest.warns(Rescaled):
-        prepare_input(make_model(), acquisition, rescale_b_value=True)
+        prepare_input(make_model(), acquisition, Options(rescale_b_value=True))
 
 
 def test_a_shell_of_few_directions_is_not_for_networks(make_model, scan, spread_out, tmp_path):

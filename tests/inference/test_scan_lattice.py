@@ -67,7 +67,7 @@ def test_on_request_it_stays_on_the_models_voxels(make_model, tall):
 
 
 def test_no_slice_of_the_scan_is_outside_what_the_model_reads(make_model, tall):
-    prepared = prepare_input(make_model(), tall, resample=True)
+    prepared = prepare_input(make_model(), tall, Options(resample=True))
     reach = (np.array(prepared.image.lattice.shape) - 1) * 2.4
     assert (reach >= (np.array([11, 10, 6]) - 1) * np.array([2, 2, 4]) - 1e-6).all()
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from napari_msp.inference.harmonize import harmonize, predict_targets
 from napari_msp.inference.prepare import prepare_input
 from napari_msp.model_file import digest_of, load_model, read_tensors, save_model, write_tensors
 from napari_msp.networks.msp import MSP
+from napari_msp.options import Options
 
 
 @pytest.fixture
@@ -122,14 +123,14 @@ def test_all_targets_at_once_are_what_each_is_alone(
     model = make_model(first_stages="shared")
     acquisition = small_scan().load(tmp_path)
     prepared = prepare_input(model, acquisition)
-    options: Any = {"tile": tile, "keep_stages": keep_stages}
-    found = list(predict_targets(model, prepared, model.targets, **options))
+    options = Options(tile=tile, keep_stages=keep_stages)
+    found = list(predict_targets(model, prepared, model.targets, options))
     assert [each.target for each in found] == model.targets
     runs = runs_of_singles
     assert runs["prisma_st"] == runs["connectom_sa"] > 0
     together = runs["prisma_st"]
     for prediction in found:
-        alone = harmonize(model, acquisition, prediction.target, **options)
+        alone = harmonize(model, acquisition, prediction.target, options=options)
         for name in ("sh", "first_stage"):
             image, expected = getattr(prediction, name), getattr(alone, name)
             np.testing.assert_allclose(image.coefficients, expected.coefficients, atol=2e-6)

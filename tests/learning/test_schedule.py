@@ -5,6 +5,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from napari_msp.errors import UserError
 from napari_msp.learning.lengths import Lengths
 from napari_msp.learning.phases import Phase
 from napari_msp.learning.schedule import (
@@ -14,7 +15,7 @@ from napari_msp.learning.schedule import (
     learning_rate,
     recipe_for,
 )
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import TrainingSettings, training_settings
 
 
 def test_paper_recipe_is_the_papers():
@@ -85,6 +86,11 @@ def test_settings_override_the_preset():
 def test_a_setting_that_would_not_count_is_refused(given, said):
     with pytest.raises(ValidationError, match=said):
         TrainingSettings(**given)
+
+
+def test_a_setting_that_there_is_not_is_named_with_what_is_near():
+    with pytest.raises(UserError, match="knd: there is no such setting; choose from kind"):
+        training_settings(None, knd="msp")  # type: ignore[arg-type]
 
 
 SINGLE, UNISON = (Phase(name, (), name == "unison", True) for name in ("single", "unison"))

@@ -10,9 +10,9 @@ import torch
 
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP
-from napari_msp.networks.registry import build_single
+from napari_msp.networks.registry import build_single, single_kinds
 
-SINGLE_KINDS = ["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
+SINGLE_KINDS = single_kinds()
 
 SHALLOW: dict[str, dict[str, Any]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
 

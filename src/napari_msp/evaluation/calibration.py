@@ -22,7 +22,7 @@ from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
 from napari_msp.model_card import ErrorFit
 from napari_msp.model_file import Model, load_model
-from napari_msp.options import several
+from napari_msp.options import Options, several
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
@@ -136,7 +136,7 @@ def with_expected_errors(
             continue
         with warnings.catch_warnings(action="ignore", category=NotForScans):  # it was just reported
             prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
-        for prediction in predict_targets(model, prepared, targets, device=device):
+        for prediction in predict_targets(model, prepared, targets, Options(device=device)):
             truth = SCAN if dataset.noise_free(subject, prediction.target) is None else TWIN
             for name, (described, error) in _head(
                 model, dataset, subject, prepared, prediction

@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import load_model
 from napari_msp.networks.registry import title
+from napari_msp.options import changed
 from napari_msp.processes import OnProgress
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
@@ -94,7 +94,7 @@ def evaluate(
             field="workers",
             remedy=Advice("give 1 or more"),
         )
-    asked = replace(settings or EvaluationSettings(), **changes)
+    asked = changed(settings or EvaluationSettings(), changes)
     return _evaluate(datasets, Path(out), asked, device, on_progress, workers, command)
 
 
@@ -191,7 +191,7 @@ def prove(
     predictions = Path(predictions)
     out = predictions / PROOF
     given = {"harmonized": predictions}
-    asked = replace(EvaluationSettings(), predictions=given, regions=regions, **changes)
+    asked = changed(EvaluationSettings(predictions=given, regions=regions), changes)
     with new_folder(out, replace=(out / "plan.json").is_file()) as made:
         written = _evaluate(dataset, made, asked, device, on_progress, later=out)
         names = [path.relative_to(made) for path in written]

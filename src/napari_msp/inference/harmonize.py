@@ -95,29 +95,6 @@ def harmonize(
     options = with_settings(options, settings)
     model.single(target)  # an unknown target is an error before anything is computed
     prepared = prepare_input(model, scan, options)
-    return predict_target(model, prepared, target, options, progress=progress, cancelled=cancelled)
-
-
-def predict_target(
-    model: Model,
-    prepared: PreparedInput,
-    target: str,
-    options: Options | None = None,
-    *,
-    progress: TileProgress | None = None,
-    cancelled: Poll | None = None,
-    **settings: Unpack[OptionSettings],
-) -> Prediction:
-    """Predict one target from an input that `prepare_input` made for the same model.
-
-    Parameters
-    ----------
-    model, target, options, progress, cancelled, **settings
-        As for `harmonize`.
-    prepared
-        The prepared input.
-    """
-    options = with_settings(options, settings)
     [prediction] = predict_targets(
         model, prepared, [target], options, progress=progress, cancelled=cancelled
     )
@@ -132,14 +109,15 @@ def predict_targets(
     *,
     progress: TileProgress | None = None,
     cancelled: Poll | None = None,
-    **settings: Unpack[OptionSettings],
 ) -> Iterator[Prediction]:
     """Predict several targets one by one; first stages that they share are run once.
 
     Parameters
     ----------
-    model, prepared, options, progress, cancelled, **settings
-        As for `predict_target`; tiles are counted anew if targets share nothing.
+    model, options, progress, cancelled
+        As for `harmonize`; tiles are counted anew if targets share nothing.
+    prepared
+        Result of `prepare_input` for the same model.
     targets
         Targets of the model.
 
@@ -147,7 +125,7 @@ def predict_targets(
     ------
     The prediction of each target, in their order.
     """
-    options = with_settings(options, settings)
+    options = options or Options()
     where, shared = choose_device(options.device), model.together(targets)
     runs: list[tuple[Network | SharedMSP, Sequence[str]]] = (
         [(shared, targets)] if shared else [(model.single(target), [target]) for target in targets]

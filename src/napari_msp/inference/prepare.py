@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Unpack
 
 from napari_msp.bids import known_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
@@ -24,7 +23,7 @@ from napari_msp.errors import (
 )
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
-from napari_msp.options import Options, OptionSettings, with_settings
+from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.channels import (
@@ -102,13 +101,12 @@ def prepare_input(
     model: Model,
     scan: Scan | Acquisition | str | Path,
     options: Options | None = None,
-    **settings: Unpack[OptionSettings],
 ) -> PreparedInput:
     """Fit SH to a scan as a model needs it, and check that the model is valid for it.
 
     Parameters
     ----------
-    model, scan, options, **settings
+    model, scan, options
         As for `harmonize`.
 
     Raises
@@ -127,7 +125,7 @@ def prepare_input(
     Rescaled
         When the signal was rescaled to the model's b-value.
     """
-    options = with_settings(options, settings)
+    options = options or Options()
     if isinstance(scan, str | Path) and is_scan(scan):
         # The model chooses among several shells.
         scan = load_acquisition(scan, b0_threshold=options.b0_threshold)

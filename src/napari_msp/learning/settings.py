@@ -19,7 +19,7 @@ from pydantic import (
 
 from napari_msp.foreign_errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
-from napari_msp.options import Topic, several
+from napari_msp.options import Topic, document, refuse_unknown, several
 from napari_msp.strict_json import one_line
 
 if TYPE_CHECKING:
@@ -401,6 +401,11 @@ class TrainingSettings(BaseModel):
         return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
 
 
+document(
+    TrainingSettings,
+    {name: each.description for name, each in TrainingSettings.model_fields.items()},
+)
+
 SECTIONS: Mapping[Topic, tuple[str, ...]] = {
     Topic.SCANS: ("input", "targets", "b_value", "b0_threshold", "run"),
     Topic.PEOPLE: ("held_out", "validation", "subjects"),
@@ -468,10 +473,11 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
     Raises
     ------
     UserError
-        For the first invalid setting, with its name as field.
+        For an unknown setting, or the first invalid one, with its name as field.
     """
     from napari_msp.data.dataset import input_platform
 
+    refuse_unknown(values, TrainingSettings.model_fields)
     if values.get("preset") == "lecture" and not values.get("targets"):
         values["input"] = input_platform(dataset, values.get("input"))
         values["targets"] = same_lattice(dataset, values["input"])
