@@ -1,6 +1,8 @@
 """What a scientist meets: one list of names, text or Path, objects that print in a line."""
 
 import ast
+import doctest
+import importlib
 import pickle
 import sys
 from collections.abc import Callable
@@ -35,6 +37,15 @@ def test_there_is_one_list_and_every_name_on_it_is_there() -> None:
     for name, module in listed().items():
         assert getattr(msp, name) is getattr(sys.modules[module], name)
     assert set(msp.__all__) <= set(dir(msp))
+
+
+def test_examples_in_docstrings_are_true() -> None:
+    house = STUB.parent
+    for path in sorted(house.rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            module = ".".join(("napari_msp", *path.relative_to(house).with_suffix("").parts))
+            told = doctest.testmod(importlib.import_module(module.removesuffix(".__init__")))
+            assert told.failed == 0, module
 
 
 def test_names_stand_alone_or_in_any_collection(heads: Path, tmp_path: Path) -> None:

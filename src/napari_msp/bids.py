@@ -120,7 +120,7 @@ def misplaced(path: str | Path) -> str:
     """Return how an image's name contradicts the folders it is in; empty if it does not.
 
     >>> misplaced("heads/sub-02/dwi/sub-01_dwi.nii.gz")
-    'lies in the folder sub-02 and is named sub-01'
+    'is in the folder sub-02 but named sub-01'
     >>> misplaced("heads/sub-1/ses-ge/dwi/sub-01_dwi.nii.gz")
     ''
     """

@@ -51,16 +51,6 @@ def span(counts: Collection[int], form: str = "d") -> str:
     return " to ".join(dict.fromkeys(format(end, form) for end in (min(counts), max(counts))))
 
 
-def short(value: float) -> str:
-    """Write a number with two significant digits.
-
-    >>> short(0.00031)
-    '3.1e-4'
-    """
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"
-
-
 def power_of_ten(exponent: int) -> str:
     """Write a power of ten in plain characters; empty for 10⁰.
 

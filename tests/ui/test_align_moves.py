@@ -1,6 +1,5 @@
 """What came of an alignment: the table, the words, and the heads that are looked at."""
 
-import doctest
 import shutil
 import warnings
 from dataclasses import replace
@@ -18,7 +17,6 @@ from napari_msp.alignment.report import AlignedScan, Alignment
 from napari_msp.checking.summary import Finding
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Advice
-from napari_msp.ui.align import aligning
 from napari_msp.ui.align.aligning import (
     Choice,
     align_heads,
@@ -167,10 +165,6 @@ def test_what_is_doubtful_is_told_once_and_by_its_place(qtbot):
 
 
 # --- The heads --------------------------------------------------------------------------------
-
-
-def test_the_examples_hold():
-    assert doctest.testmod(aligning).failed == 0
 
 
 def layers_of(choice, alignment, platform):

@@ -1,7 +1,5 @@
 """Errors in the window's words: labels for parameters, and the reason first in a toast."""
 
-import doctest
-
 import pytest
 
 from napari_msp.errors import (
@@ -14,7 +12,6 @@ from napari_msp.errors import (
     UserError,
     either,
 )
-from napari_msp.ui import phrasing
 from napari_msp.ui.phrasing import (
     HARMONIZE_LABELS,
     LOAD_LABELS,
@@ -23,10 +20,6 @@ from napari_msp.ui.phrasing import (
     said,
     sentence,
 )
-
-
-def test_its_examples_hold():
-    assert doctest.testmod(phrasing).failed == 0
 
 
 @pytest.mark.parametrize(

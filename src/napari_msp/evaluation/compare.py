@@ -38,7 +38,7 @@ from napari_msp.evaluation.measures.metrics import (
 from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
-from napari_msp.formatting import counted, short
+from napari_msp.formatting import counted, sh_mse
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.fitting import ShellLeftOut
@@ -91,7 +91,7 @@ class CompareResult:
         errors = {name: each.sh_mse for name, each in self.metrics.items()}
         if self.no_harmonization is not None:
             errors["no harmonization"] = self.no_harmonization[1].sh_mse
-        said = ", ".join(f"{name} {short(error)}" for name, error in errors.items())
+        said = ", ".join(f"{name} {sh_mse(error)}" for name, error in errors.items())
         return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:

@@ -235,7 +235,7 @@ def time_left(seconds: float | None) -> str:
     """Return a duration in everyday words.
 
     >>> time_left(3), time_left(23), time_left(170), time_left(5000)
-    ('a few seconds left', 'about 20 s left', 'about 3 min left', 'about 1 h 25 min left')
+    ('a few seconds left', 'about 25 s left', 'about 3 min left', 'about 1 h 25 min left')
     >>> time_left(None)
     ''
     """
