@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -205,11 +205,12 @@ def is_scan(path: str | Path, known: Files | None = None) -> bool:
         return True  # it is damaged or has several tables, which opening it will report
     if files.missing or files.own:
         return not files.missing
+    from napari_msp.data.gradient_files import read_b_values
+
     try:
-        shape = _shape(path)
+        shape, rows = _shape(path), len(read_b_values(files.bval, files.bvec))
     except UserError:
         return False
-    rows = _count_rows(files.bval) if files.bval == files.bvec else _count_numbers(files.bval)
     return len(shape) == 4 and shape[3] == rows
 
 
@@ -223,14 +224,7 @@ def likely_scans(files: Files, inherits: bool = False) -> Iterator[Path]:
     inherits
         Whether BIDS lets its DWIs inherit a table.
     """
-    tables = [name for name in files if name.endswith((*BVALS, *MRTRIX_TABLES, ROTATED))]
-    named: dict[str, None] = {}
-    for table in tables:
-        for ending in (*BVALS, *MRTRIX_TABLES, ROTATED):
-            stem = table.removesuffix(ending)
-            if stem != table:
-                images = (stem + suffix for suffix in IMAGE_SUFFIXES)
-                named.update(dict.fromkeys(image for image in images if image in files))
+    named = _tabled(files, (*BVALS, *MRTRIX_TABLES, ROTATED))
     yield from (files[name] for name in named)
     shared = any(name in files for name in (*FOLDER_BVALS, *FOLDER_MRTRIX_TABLES))
     endings: tuple[str, ...] = MRTRIX_SUFFIXES
@@ -239,6 +233,13 @@ def likely_scans(files: Files, inherits: bool = False) -> Iterator[Path]:
     elif inherits:
         endings += tuple(f"dwi{suffix}" for suffix in IMAGE_SUFFIXES)
     yield from (files[name] for name in files if name.endswith(endings) and name not in named)
+
+
+def _tabled(files: Files, endings: Sequence[str]) -> list[str]:
+    """List the images of a folder beside which lies a table of their own name, by its endings."""
+    stems = (name.removesuffix(end) for name in files for end in endings if name.endswith(end))
+    images = (stem + suffix for stem in dict.fromkeys(stems) for suffix in IMAGE_SUFFIXES)
+    return [image for image in images if image in files]
 
 
 def _is_mrtrix(image: Path) -> bool:
@@ -253,9 +254,8 @@ def _mrtrix_header(image: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"cannot be read ({error})", image, remedy=Advice("check the file")
-        ) from error
+        remedy = Advice("check the file")
+        raise UserError(f"cannot be read ({error})", image, remedy=remedy) from error
 
 
 def _shape(image: Path) -> tuple[int, ...]:
@@ -266,15 +266,6 @@ def _shape(image: Path) -> tuple[int, ...]:
         return tuple(open_nifti(image).shape)
     found = re.search(rb"\ndim:([\d, ]+)", _mrtrix_header(image))
     return () if found is None else tuple(int(each) for each in found[1].split(b","))
-
-
-def _count_numbers(table: Path) -> int:
-    return len(table.read_text(encoding="utf-8", errors="replace").replace(",", " ").split())
-
-
-def _count_rows(table: Path) -> int:
-    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
-    return sum(bool(line.strip()) and not line.startswith("#") for line in lines)
 
 
 def _files_in(folder: Path) -> Files:
@@ -331,12 +322,8 @@ def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
             fitting = [path for path in place[fit] if _lies_on(path, dwi, lattice)]
             if len(fitting) > 1:
                 listed = ", ".join(_short(path, dwi) for path in fitting)
-                raise UserError(
-                    f"several files may be its brain mask ({listed})",
-                    dwi,
-                    "mask",
-                    Give("mask", "one"),
-                )
+                problem = f"several files may be its brain mask ({listed})"
+                raise UserError(problem, dwi, "mask", Give("mask", "one"))
             if fit.certain or (fitting and not closed):
                 passed_over += [f"{each.subject} {each.problem}" for each in closed]
                 # If a certain one lies on another lattice, reading it says so.
@@ -470,19 +457,9 @@ def _is_alone(dwi: Path) -> bool:
     Images with the same b-value file are the same scan at another processing step.
     """
     names = _files_in(dwi.parent)
-    tabled = {
-        name.removesuffix(ending)
-        for name in names
-        for ending in (*BVALS, ROTATED)
-        if name.endswith(ending)
-    }
-    others = [
-        path
-        for path in names.values()
-        if image_suffix(path) and path != dwi and nifti_stem(path).lower() in tabled
-    ]
     own = find_gradients(dwi).bval
-    return all(find_gradients(path).bval == own for path in others)
+    others = (names[name] for name in _tabled(names, (*BVALS, ROTATED)))
+    return all(path == dwi or find_gradients(path).bval == own for path in others)
 
 
 def _lies_on(mask: Path, dwi: Path, lattice: Lattice | None) -> bool:

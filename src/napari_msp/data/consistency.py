@@ -242,8 +242,7 @@ def _fields(own: ScanHeader, other: ScanHeader) -> Difference | None:
 
 
 def _extent(lattice: Lattice) -> FloatArray:
-    extent: FloatArray = np.array(lattice.shape) * lattice.voxel_sizes
-    return extent
+    return np.asarray(lattice.shape * lattice.voxel_sizes)
 
 
 def _stated(own: ScanHeader, other: ScanHeader) -> Difference | None:

@@ -276,7 +276,7 @@ def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator
         rows = _array(sidecar.get(field))
         if rows is not None and rows.ndim == 2 and rows.shape[1] == 4:
             lengths = np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
-            units = np.divide(rows[:, :3], lengths, out=np.zeros((len(rows), 3)), where=lengths > 0)
+            units = rows[:, :3] / np.where(lengths > 0, lengths, 1)
             scales = length_scales(rows[:, :3], rows[:, 3], table.b0_threshold)
             b_values = rows[:, 3] if scales is None else rows[:, 3] * scales
             for difference in _differences(table, b_values, units):
@@ -385,13 +385,8 @@ def refuse_too_few(
     for shell in table.shells:
         before, after = len(shell.volumes), int(np.isin(shell.volumes, kept).sum())
         if before - after > max(MOST_ODD * before, 1):
-            raise UserError(
-                f"{said}: {before - after} of {before} volumes at b = {shell.b_value:.0f} do not "
-                "fit the table",
-                name,
-                "bval",
-                its_own,
-            )
+            lost_here = f"{before - after} of {before} volumes at b = {shell.b_value:.0f}"
+            raise UserError(f"{said}: {lost_here} do not fit the table", name, "bval", its_own)
         if after < FEWEST_DIRECTIONS <= before:
             problem = (
                 f"{said}: without them b = {shell.b_value:.0f} has {after} directions, but SH "
@@ -441,14 +436,11 @@ def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
     """
     image = open_nifti(path)
     if len(image.shape) != 4 or image.shape[3] != 9:
-        shape = " × ".join(map(str, image.shape))
-        raise UserError(
-            f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's file")
-        )
+        problem = f"has {' × '.join(map(str, image.shape))} values, not nine volumes"
+        raise UserError(problem, path, remedy=Advice("give HCP's file"))
     if not lattice.matches(lattice_of(image)):
-        raise UserError(
-            "its voxel grid is not the image's", path, remedy=Advice("resample it to the image")
-        )
+        remedy = Advice("resample it to the image")
+        raise UserError("its voxel grid is not the image's", path, remedy=remedy)
     inside = np.argwhere(mask)
     chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_VOXELS)).astype(int)]
     values: FloatArray = read_voxels(image, path)[tuple(chosen.T)].astype(float)

@@ -106,15 +106,14 @@ class TravellingHeads:
         reasons: dict[str, list[Path]] = {}
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
-        more = {why: f" and {len(paths) - 1} more" for why, paths in reasons.items() if paths[1:]}
-        unnamed = f"{self.root}: all its scans are treated as one platform, {UNNAMED}"
-        return [
-            *([f"{unnamed}{why_alone(self)}"] if self.platforms == [UNNAMED] else []),
-            *(
-                f"{paths[0]}{more.get(why, '')}: left out, as it {why}"
-                for why, paths in reasons.items()
-            ),
-        ]
+        notes = []
+        if self.platforms == [UNNAMED]:
+            one = f"all its scans are treated as one platform, {UNNAMED}"
+            notes.append(f"{self.root}: {one}{why_alone(self)}")
+        for why, paths in reasons.items():
+            more = f" and {len(paths) - 1} more" if paths[1:] else ""
+            notes.append(f"{paths[0]}{more}: left out, as it {why}")
+        return notes
 
     def has(self, subject: str, platform: str) -> bool:
         """Return whether a subject was scanned on a platform."""
@@ -491,10 +490,7 @@ def input_platform(
     left = [each for each in platforms if each not in targets]
     if len(left) == 1:
         return left[0]
-    said = f"{marked} is the input platform and cannot also be a target"
-    raise UserError(
-        said if marked in targets else "it does not state which platform is the input",
-        dataset.root,
-        "input",
-        Choose("input", tuple(left)),
-    )
+    problem = "it does not state which platform is the input"
+    if marked in targets:
+        problem = f"{marked} is the input platform and cannot also be a target"
+    raise UserError(problem, dataset.root, "input", Choose("input", tuple(left)))

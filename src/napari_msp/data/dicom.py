@@ -12,8 +12,8 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from napari_msp.bids import gradient_files, nifti_stem, read_sidecar
+from napari_msp.data.gradient_files import read_b_values
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Doubt, Give, Install, Remedy, UserError, either
-from napari_msp.files import HIDDEN, files_under, new_folder, scratch_folder, walk, write_json
+from napari_msp.files import HIDDEN, files_under, new_folder, walk, write_json
 from napari_msp.formatting import counted, span
 from napari_msp.strict_json import read_json
 
@@ -239,15 +240,9 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         raise UserError("there is no such folder", folder, "source", Give("source", "a folder"))
     # %s series number, %d description; all images, as those that are not DWIs are listed, too.
     # -v 1 also prints where each slice lies.
-    options = ["-b", "y", "-ba", "y", "-z", "i", "-w", "2", "-d", str(DEPTH), "-f", "%s_%d"]
-    options += ["-v", "1"]
-    done = subprocess.run(
-        [_program(), *options, "-o", str(into), str(folder)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    options = f"-b y -ba y -z i -w 2 -d {DEPTH} -f %s_%d -v 1 -o".split()
+    call = [_program(), *options, str(into), str(folder)]
+    done = subprocess.run(call, capture_output=True, text=True, errors="replace", check=False)
     said = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
     failed = any(line.startswith("Error") or "disk full" in line for line in said)
     if failed and shutil.disk_usage(into).free < LEAST_ROOM:
@@ -335,11 +330,9 @@ def _files_of(series: Series, files: Sequence[_File]) -> list[list[_File]]:
 
     Two sessions may share a series number: files of one folder and kind belong together.
     """
-    kinds: dict[tuple[str, ...], list[_File]] = {}
-    for each in files:
-        if each.series == series.number:
-            kinds.setdefault(each.kind, []).append(each)
-    return list(kinds.values())
+    own = [each for each in files if each.series == series.number]
+    kinds = dict.fromkeys(each.kind for each in own)
+    return [[each for each in own if each.kind == kind] for kind in kinds]
 
 
 def _without(series: Series, kinds: Sequence[Sequence[_File]]) -> str:
@@ -384,13 +377,6 @@ def _all_there(series: Series, places: Sequence[tuple[float, ...]]) -> bool:
     known = 1 + int((np.diff(found) > reach).sum())
     near = np.abs(stored[:, None] - found).min(axis=1) <= reach
     return bool(near.all()) or known < len(stored)
-
-
-@contextmanager
-def converted(folder: str | Path) -> Iterator[Converted]:
-    """Convert a DICOM folder; the images last as long as the block. See `convert`."""
-    with scratch_folder() as into:
-        yield convert(folder, into)
 
 
 def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
@@ -455,9 +441,8 @@ def _doubt_version(program: str) -> None:
     done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
     version = re.search(r"v1\.0\.(\d{8})", done.stdout)
     if version and version[1] < LEAST_VERSION:
-        said = (
-            f"is version 1.0.{version[1]}, but 1.0.{LEAST_VERSION} or later is needed; upgrade it"
-        )
+        needed = f"but 1.0.{LEAST_VERSION} or later is needed; upgrade it"
+        said = f"is version 1.0.{version[1]}, {needed}"
         warnings.warn(Doubt(said, program), stacklevel=4)
 
 
@@ -471,7 +456,10 @@ def _described(image: Path) -> Series:
     """Describe an image that dcm2niix made."""
     opened = open_nifti(image)
     sidecar = read_sidecar(image)
-    table = _b_values(image)
+    bval, bvec = gradient_files(image)
+    table: Any = np.zeros(0)
+    if bval.exists() and bvec.exists():
+        table = read_b_values(bval, bvec)
     number = sidecar.get("SeriesNumber")
     values, counts = np.unique(np.round(table / 50).astype(int) * 50, return_counts=True)
     return Series(
@@ -484,13 +472,6 @@ def _described(image: Path) -> Series:
         phase_encoding=str(sidecar.get("PhaseEncodingDirection") or ""),
         flaw=_flaw(image, opened.shape, sidecar, table),
     )
-
-
-def _b_values(image: Path) -> Any:
-    bval, bvec = gradient_files(image)
-    if not (bval.exists() and bvec.exists()):
-        return np.zeros(0)
-    return np.atleast_1d(np.loadtxt(bval))
 
 
 def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any) -> str:

@@ -209,9 +209,8 @@ def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArr
         raise UserError(_has_rows(table), _name(path, "table"), "bval", remedy)
     if columns < 4:
         problem = "is not a table with x, y, z and b in each row"
-        raise UserError(
-            problem, _name(path, "table"), "bval", Advice("give FSL's .bval and .bvec files")
-        )
+        remedy = Advice("give FSL's .bval and .bvec files")
+        raise UserError(problem, _name(path, "table"), "bval", remedy)
     return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
 
 
@@ -380,14 +379,11 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
     wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
+        which = f"volume {volume} has b = {b_values[volume]:g}"
         if np.isnan(lengths[volume]):
-            problem = f"volume {volume} has b = {b_values[volume]:g} but no known direction"
             remedy = Advice("remove the volume from image and table")
-            raise UserError(problem, name, "bvec", remedy)
-        problem = (
-            f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
-            f"{lengths[volume]:.3g}"
-        )
+            raise UserError(f"{which} but no known direction", name, "bvec", remedy)
+        problem = f"{which} but a direction of length {lengths[volume]:.3g}"
         raise UserError(problem, name, "bvec", _remedy_for(lengths, weighted))
     low = (b_values > 0) & ~weighted & (np.abs(lengths - 1) <= NORM_TOLERANCE)
     directed = (weighted & ~means) | low

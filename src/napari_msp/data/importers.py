@@ -42,7 +42,7 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
-from napari_msp.data.dicom import Converted, Series, converted
+from napari_msp.data.dicom import Converted, Series, convert
 from napari_msp.data.gradient_files import is_plain, write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
@@ -447,7 +447,8 @@ def import_dicom(
             inside = tree / folder.relative_to(source)
             inside.mkdir(parents=True, exist_ok=True)
             try:
-                with converted(folder) as made:
+                with scratch_folder() as into:
+                    made = convert(folder, into)
                     chosen = made.choose(wanted[folder])
                     if report is not None:
                         report(made, chosen)

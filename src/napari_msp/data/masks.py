@@ -147,12 +147,8 @@ def check_mask(
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 3:
-        raise UserError(
-            f"a mask has three axes, but this one has {values.ndim}",
-            name,
-            "mask",
-            Advice("give another mask"),
-        )
+        problem = f"a mask has three axes, but this one has {values.ndim}"
+        raise UserError(problem, name, "mask", Advice("give another mask"))
     x, y, z = values.shape
     own = Lattice((x, y, z), lattice.affine if affine is None else affine)
     orientation = orientation_to(own, lattice)
@@ -208,27 +204,24 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
     if not np.isfinite(values).all():
         problem = "has NaN or infinite voxels"
         raise UserError(problem, name, "mask", Advice("write 0 where there is no brain"))
+    above = values[values > ROUNDING]
     if values.min() < -ROUNDING:
         problem = f"has negative values (down to {values.min():g})"
-        raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
-    above = values[values > ROUNDING]
-    if not above.size or above.min() == above.max():
+    elif not above.size or above.min() == above.max():
         scaled = above.size and ROUNDING < above[0] < PROBABLE
         return values > ROUNDING, f" (0 and {above[0]:g}, which is inside)" if scaled else ""
-    if above.size == values.size and above.min() >= 1:
-        problem = (
-            f"has values from {above.min():g} to {above.max():g} and no 0, so nothing is outside"
-        )
-        raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
-    if (above == np.round(above)).all():
+    elif above.size == values.size and above.min() >= 1:
+        reach = f"from {above.min():g} to {above.max():g}"
+        problem = f"has values {reach} and no 0, so nothing is outside"
+    elif (above == np.round(above)).all():
         distinct = np.unique(above).size
-        if above.max() in (100, 255) and distinct > MOST_LABELS_OF_A_BYTE:
-            problem = f"has {distinct} values up to {above.max():g}, which may be probabilities"
-            raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
-        return values > 0, f" (its {distinct} labels above 0 are inside)"
-    if above.max() <= 1 + ROUNDING:
+        if above.max() not in (100, 255) or distinct <= MOST_LABELS_OF_A_BYTE:
+            return values > 0, f" (its {distinct} labels above 0 are inside)"
+        problem = f"has {distinct} values up to {above.max():g}, which may be probabilities"
+    elif above.max() <= 1 + ROUNDING:
         return values >= PROBABLE, f" (probabilities, inside from {PROBABLE:g} on)"
-    problem = f"has values up to {above.max():g} that are neither labels nor probabilities"
+    else:
+        problem = f"has values up to {above.max():g} that are neither labels nor probabilities"
     raise UserError(problem, name, "mask", Advice("write 1 inside and 0 outside"))
 
 
@@ -271,8 +264,7 @@ def largest_piece(mask: MaskArray) -> MaskArray:
     pieces, count = label(mask)
     if count < 2:
         return mask
-    largest: MaskArray = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-    return largest
+    return np.asarray(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
 
 
 # --- Doubting ---------------------------------------------------------------------------------

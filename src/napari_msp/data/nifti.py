@@ -7,7 +7,7 @@ import subprocess
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from gzip import GzipFile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -290,12 +290,8 @@ def read_voxels(image: nib.Nifti1Image, path: str | Path | None = None) -> Float
         When the file ends early or its compression is damaged.
     """
     if not is_real(image):
-        kind = image.get_data_dtype()
-        raise UserError(
-            f"has {kind} voxels, not one real number each",
-            path,
-            remedy=Advice("convert it to real numbers"),
-        )
+        problem = f"has {image.get_data_dtype()} voxels, not one real number each"
+        raise UserError(problem, path, remedy=Advice("convert it to real numbers"))
     try:
         with np.errstate(over="ignore"):  # too large values become infinite, and are found
             return _volume_by_volume(image)
@@ -390,8 +386,7 @@ def _gzip() -> Callable[..., GzipFile]:
 
 
 def _codes(image: nib.Nifti1Image) -> tuple[int, int]:
-    sform = int(image.header["sform_code"])
-    qform = int(image.header["qform_code"])
+    sform, qform = (int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
     return (sform, qform) if sform or qform else (1, 1)
 
 
@@ -427,14 +422,9 @@ def content_hash(image: Path, remedy: Remedy) -> str:
 def _read_length(image: Path) -> int:
     """Count the bytes that can be read."""
     length = 0
-    try:
-        with _unpacked(image) as stream:
-            while part := stream.read(1 << 20):
-                length += len(part)
-    except (OSError, EOFError, zlib.error):
-        pass  # count what was read until then
+    unpacked: Any = gzip.open if image.name.endswith(".gz") else Path.open
+    # What was read until an error counts.
+    with suppress(OSError, EOFError, zlib.error), unpacked(image, "rb") as stream:
+        while part := stream.read(1 << 20):
+            length += len(part)
     return length
-
-
-def _unpacked(image: Path) -> Any:
-    return gzip.open(image) if image.name.endswith(".gz") else image.open("rb")

@@ -113,18 +113,13 @@ class ImportedScan:
 
 def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
     """Turn a pattern into a regular expression; refuse one that cannot name a scan."""
-    names = {name for name, _ in _FIELD.findall(pattern) if name} | {
-        name for name, value in constants.items() if value is not None
-    }
+    names = {name for name, _ in _FIELD.findall(pattern) if name}
+    names |= {name for name, value in constants.items() if value is not None}
     unknown = sorted(names - set(_FIELDS))
     if unknown or "{}" in pattern:
         problem = f"{{{', '.join(unknown)}}} is not a known name"
-        raise UserError(
-            problem,
-            pattern,
-            "pattern",
-            Advice("use {subject}, {scanner} or {session}, {protocol}, {run}"),
-        )
+        advice = Advice("use {subject}, {scanner} or {session}, {protocol}, {run}")
+        raise UserError(problem, pattern, "pattern", advice)
     for needed in (("subject",), ("scanner", "session", "protocol")):
         if not names.intersection(needed):
             remedy: Remedy = Advice("add it")
@@ -135,9 +130,8 @@ def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.
     suffix = image_suffix(pattern)
     alike = next((group for group in ALIKE if suffix.lower() in group), ())
     if not alike:
-        raise UserError(
-            "must end in .nii or .nii.gz", pattern, "pattern", Advice("give the images")
-        )
+        remedy = Advice("give the images")
+        raise UserError("must end in .nii or .nii.gz", pattern, "pattern", remedy)
     pattern = pattern.removesuffix(suffix)
     expression, position, seen = "", 0, set()
     for match in _FIELD.finditer(pattern):
@@ -167,10 +161,9 @@ def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
     if path.is_absolute() or path.anchor:
         inside = path.is_relative_to(source.absolute())
         rest = path.relative_to(source.absolute()).as_posix() if inside else ""
+        problem = "is an absolute path, but a pattern starts inside the tree"
         remedy = Give(field, f"{rest or 'a path'} relative to {source}")
-        raise UserError(
-            "is an absolute path, but a pattern starts inside the tree", pattern, field, remedy
-        )
+        raise UserError(problem, pattern, field, remedy)
 
 
 def find_scans(
@@ -179,10 +172,8 @@ def find_scans(
     """Find the scans of a tree, see `importers.import_tree`; ordered by subject and platform."""
     for field, given in {"pattern": pattern, **others}.items():
         _refuse_absolute(given, field, source)
-    scans = sorted(
-        _fitting(source, pattern, others, constants), key=lambda scan: (scan.subject, scan.platform)
-    )
-    scans = _with_directions(scans)
+    found = _fitting(source, pattern, others, constants)
+    scans = _with_directions(sorted(found, key=lambda scan: (scan.subject, scan.platform)))
     _refuse_collisions(scans)
     return scans
 
@@ -243,6 +234,7 @@ def _describe_scan(
         problem = "subject, scanner or protocol has no letter or digit, or the run is not a number"
         raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
     suffix = image_suffix(path).lower()
+    suffix = suffix if suffix in NIFTI_SUFFIXES else ".nii.gz"
     labels = {"ses": session, "acq": protocol, "run": run}
     labelled = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
     folder = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), "dwi")
@@ -257,8 +249,7 @@ def _describe_scan(
         source=path,
         subject=f"sub-{subject}",
         platform=platform_name(session, protocol),
-        image=folder
-        / f"sub-{subject}{labelled}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
+        image=folder / f"sub-{subject}{labelled}_dwi{suffix}",
         bval=bval,
         bvec=bvec,
         mask=named_files.get("mask") or _mask_beside(path),
@@ -288,9 +279,8 @@ def _gradient_files(image: Path, given: Mapping[str, Path]) -> tuple[Path, Path]
 def _mask_beside(image: Path) -> Path | None:
     found = look_for_mask(image)
     if found.path is None and found.passed_over:
-        remedy = either(
-            Advice("resample it to the image"), Give("mask", "a pattern for the right one")
-        )
+        right = Give("mask", "a pattern for the right one")
+        remedy = either(Advice("resample it to the image"), right)
         raise UserError("; ".join(found.passed_over), image, "mask", remedy)
     return found.path
 
@@ -316,9 +306,8 @@ def _by_pattern(
     try:
         found = sorted({path for ending in alike for path in source.glob(stem + ending)})
     except (ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"is not a valid pattern ({error})", pattern, field, Advice("correct it")
-        ) from error
+        problem = f"is not a valid pattern ({error})"
+        raise UserError(problem, pattern, field, Advice("correct it")) from error
     if len(found) != 1:
         problem = f"{len(found) or 'no'} {OTHERS[field]} fit {wanted}, but exactly one is needed"
         raise UserError(problem, image, field, Change(field, "another"))
@@ -415,10 +404,9 @@ def series_of(
             folder, _, choice = each.rpartition("=")
             if "/" in folder or (folder and choice == LEFT_OUT):  # not a series description
                 alike = get_close_matches(folder, folders)
+                problem = f"is for {folder}, which is not a folder of the tree"
                 remedy = Choose("series", tuple(f"{known}={choice}" for known in alike))
-                raise UserError(
-                    f"is for {folder}, which is not a folder of the tree", each, "series", remedy
-                )
+                raise UserError(problem, each, "series", remedy)
             shared.append(each)
         else:
             alone[name] = each.removeprefix(f"{name}=")

@@ -375,8 +375,7 @@ class _Judgement:
                 difference = self.logarithm[:, volume] - self.logarithm[:, anchor]
                 alike.append((int(volume), float(np.median(difference))))
         self._compare_brightness(alike)
-        found: FloatArray = np.median(self.logarithm[:, [v for v, _ in alike]], axis=1)
-        return found
+        return np.asarray(np.median(self.logarithm[:, [v for v, _ in alike]], axis=1))
 
     def _anchor(self, candidates: IntArray, b0: IntArray, fit: _ShellFit) -> int:
         """Choose the b=0 that explains the others best, as b=0 images or as computed ones."""
