@@ -35,7 +35,7 @@ from napari_msp.alignment.registration import (
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.lattice import Lattice, interpolate, resample_mask
 from napari_msp.data.phantom.changes import bundles_after
-from napari_msp.data.phantom.head import Head, grid_of, make_head
+from napari_msp.data.phantom.head import SimulatedHead, grid_of, make_head
 from napari_msp.data.phantom.platforms import PLATFORMS, Platform, lattice_for, platform_named
 from napari_msp.data.phantom.scan import MARGIN, _scan
 from napari_msp.data.phantom.subjects import CENTRE, Pose, Subject, aligned, draw_subject
@@ -61,7 +61,9 @@ def draw(rng: np.random.Generator) -> Pose:
     return Pose(turn, CENTRE - turn @ CENTRE + shift)
 
 
-def scanned(head: Head, person: Subject, platform: Platform, size: str, noise: int) -> Acquisition:
+def scanned(
+    head: SimulatedHead, person: Subject, platform: Platform, size: str, noise: int
+) -> Acquisition:
     scan = _scan(head, person, platform, size, (B_VALUE,), noise, aligned())
     image = nib.Nifti1Image(scan.dwi, scan.lattice.affine)
     return Acquisition(image, scan.table, given_mask=scan.mask)

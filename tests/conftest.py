@@ -28,7 +28,7 @@ from napari_msp import packaged
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.phantom import scan as phantom
-from napari_msp.data.phantom.head import Grid, Head, make_head
+from napari_msp.data.phantom.head import ScannerGrid, SimulatedHead, make_head
 from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.files import write_json
 
@@ -78,9 +78,9 @@ def one_thread() -> Generator[None, None, None]:
 @pytest.fixture(scope="session", autouse=True)
 def heads_made_once() -> Generator[None, None, None]:
     """Keep the last tiny simulated heads: to make one takes longer than to scan it once more."""
-    kept: dict[bytes, Head] = {}
+    kept: dict[bytes, SimulatedHead] = {}
 
-    def once(subject: Subject, pose: Pose, grid: Grid, *bundles: Any) -> Head:
+    def once(subject: Subject, pose: Pose, grid: ScannerGrid, *bundles: Any) -> SimulatedHead:
         if np.prod(grid.shape) > TINY:
             return make_head(subject, pose, grid, *bundles)
         key = pickle.dumps((subject, pose, grid, bundles))

@@ -214,7 +214,7 @@ def provenance_of(path: Path) -> Provenance | None:
 
 
 @dataclass(frozen=True)
-class Step:
+class PreprocessingStep:
     """A correction that scanners leave to other tools.
 
     `signs` are words, in lower case without spaces, that sidecars and descriptions contain if it
@@ -227,22 +227,22 @@ class Step:
 
 
 STEPS = (
-    Step(
+    PreprocessingStep(
         "denoising",
         "dwidenoise of MRtrix3, patch2self of DIPY",
         ("denois", "dwidenoise", "patch2self", "mppca"),
     ),
-    Step(
+    PreprocessingStep(
         "Gibbs ringing",
         "mrdegibbs of MRtrix3, gibbs_removal of DIPY",
         ("gibbs", "unring", "degibbs"),
     ),
-    Step(
+    PreprocessingStep(
         "eddy currents and motion",
         "eddy of FSL, dwifslpreproc of MRtrix3",
         ("eddy", "shoreline", "motioncorrect", "dwifslpreproc", "tortoise"),
     ),
-    Step(
+    PreprocessingStep(
         "susceptibility",
         "topup of FSL with a b=0 of reversed phase encoding, synb0 without one",
         ("topup", "susceptibility", "distortioncorrect", "drbuddi", "synb0"),
@@ -263,7 +263,7 @@ EDDY_FILES = ("eddy_rotated_bvecs", "eddy_parameters", "eddy_movement_rms")
 """Files that FSL's eddy writes beside its result."""
 
 
-def missing_steps(scan: Path) -> tuple[Step, ...]:
+def missing_steps(scan: Path) -> tuple[PreprocessingStep, ...]:
     """List the corrections that no name, sidecar, neighbouring file or description mentions.
 
     Simulated scans need none.
@@ -288,7 +288,7 @@ def missing_steps(scan: Path) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if not any(sign in said for sign in step.signs))
 
 
-def advice(steps: tuple[Step, ...]) -> str:
+def advice(steps: tuple[PreprocessingStep, ...]) -> str:
     """Write the steps and their tools, such as "denoising (dwidenoise of MRtrix3, …)"."""
     return "; ".join(f"{step.name} ({step.tools})" for step in steps)
 

@@ -17,7 +17,7 @@ from napari_msp.checking.comparisons import check_input_position, check_outliers
 from napari_msp.checking.dataset import check, check_unlike
 from napari_msp.checking.gradients import check_b0, check_near_b_values
 from napari_msp.checking.quality import measure_quality
-from napari_msp.checking.summary import Comparison, ScanSummary
+from napari_msp.checking.summary import ScanComparison, ScanSummary
 from napari_msp.checking.table import COLUMNS, table_text, write_table
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
@@ -183,7 +183,7 @@ def test_dice_on_a_finer_flipped_lattice():
         BrainImage(mask.astype(float), mask.astype(float), mask, lattice)
         for mask, lattice in zip(masks, (coarse, fine), strict=True)
     )
-    assert Comparison.of(fixed, moving, None).dice == pytest.approx(expected)
+    assert ScanComparison.of(fixed, moving, None).dice == pytest.approx(expected)
     assert 0.3 < expected < 0.9  # so that neither 0 nor 1 passes
 
 
@@ -198,7 +198,7 @@ def summary(subject=1, platform="prisma_st", mask_ml=None, shift=None, correlati
     if shift is not None:
         mean = float(np.linalg.norm(shift))
         moved = Displacement(np.eye(3), np.array(shift), np.zeros(3), mean, correlation)
-        comparison = Comparison(0.97, moved, LATTICE)
+        comparison = ScanComparison(0.97, moved, LATTICE)
     return ScanSummary(
         f"sub-{subject:02d}",
         platform,

@@ -9,7 +9,7 @@ import scipy.stats
 
 from napari_msp.data.phantom.changes import Atrophy
 from napari_msp.data.phantom.platforms import lattice_for, platform_named
-from napari_msp.data.phantom.simulate import Recipe, simulate
+from napari_msp.data.phantom.simulate import DatasetRecipe, simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.make_plan import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, Results
@@ -96,7 +96,7 @@ def test_a_head_that_is_another_one_is_refused(head):
 
 
 def test_regions_move_with_the_head():
-    still, moved = Recipe("tiny", 3, 0.0), Recipe("tiny", 3, 3.0)
+    still, moved = DatasetRecipe("tiny", 3, 0.0), DatasetRecipe("tiny", 3, 3.0)
     lattice = lattice_for("tiny", platform_named("prisma_st"))
     places = []
     for recipe in (still, moved):
@@ -142,7 +142,9 @@ def test_effects_are_put_into_simulated_heads_only(heads, tmp_path):
 
 
 def test_what_was_made_elsewhere_has_no_row_of_biology(heads, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_msp.evaluation.benchmark.make_plan.recipe_of", lambda path: Recipe)
+    monkeypatch.setattr(
+        "napari_msp.evaluation.benchmark.make_plan.recipe_of", lambda path: DatasetRecipe
+    )
     (tmp_path / "made").mkdir()
     asked = EvaluationSettings(predictions={"MSP": tmp_path / "made"}, biology=True)
     # The folder is empty, which is the next thing that is said.

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from napari_msp.data.masks import dice
-from napari_msp.data.phantom.simulate import Recipe
+from napari_msp.data.phantom.simulate import DatasetRecipe
 from napari_msp.data.phantom.subjects import aligned, draw_subject
 from napari_msp.evaluation.benchmark.measuring import SIMULATED
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.measures.catalogue import BUNDLE, FIBRES, MEASURES, measure_head
 from napari_msp.evaluation.measures.fibres import (
-    Bundle,
-    Fibres,
     PeakErrors,
     Peaks,
+    TrackingSeeds,
+    TruePeaks,
     fibre_distributions,
     peaks_of,
     peaks_of_populations,
@@ -25,7 +25,7 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
     visited_by,
 )
-from napari_msp.evaluation.measures.pair import Tissue, Truth
+from napari_msp.evaluation.measures.pair import TissueMasks, Truth
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import design_matrix, fitting_matrix, spread_directions
@@ -183,7 +183,7 @@ def test_populations_that_lie_close_are_one_peak():
 def test_measures_of_fibres_are_in_the_catalogue(crossing, response):
     image, first, second, crosses = crossing
     nowhere = np.zeros(SHAPE, bool)
-    truth = Truth(image, Tissue(image.mask, nowhere, nowhere), response=response)
+    truth = Truth(image, TissueMasks(image.mask, nowhere, nowhere), response=response)
     same = measure_head(image, truth, FIBRES).values
     assert all(MEASURES[key].group == "Crossing fibres" for key in FIBRES)
     assert {key: each for key, each in same.items() if not np.isnan(each)} == {
@@ -194,14 +194,14 @@ def test_measures_of_fibres_are_in_the_catalogue(crossing, response):
     values = measure_head(smooth, truth, FIBRES).values
     assert 10 < values["first_peak_amplitude"] < 60
     assert values["first_peak_angle"] < 3
-    empty = Truth(image, Tissue(nowhere, nowhere, nowhere), response=response)
+    empty = Truth(image, TissueMasks(nowhere, nowhere, nowhere), response=response)
     assert all(np.isnan(each) for each in measure_head(image, empty, FIBRES).values.values())
 
     fractions = np.stack([np.where(crosses, 0.6, 1.0), np.where(crosses, 0.4, 0.0)], axis=-1)
     voxels = some_of(image.mask, 100)
     at = tuple(voxels.T)
     peaks = peaks_of_populations(fractions[at], np.stack([first[at], second[at]], axis=1))
-    known = replace(truth, given_fibres=Fibres(voxels, peaks, response, known=True))
+    known = replace(truth, given_fibres=TruePeaks(voxels, peaks, response, known=True))
     values = measure_head(image, known, FIBRES).values
     assert values["peaks_missed"] == 0
     assert values["first_peak_angle"] < 1
@@ -223,7 +223,7 @@ def test_a_bundle_is_tracked_along_its_fibres():
     truth, bent = image(0.0), image(0.4)
     white = truth.mask & (np.indices(shape)[0] != 15)  # and beyond it nothing is white
     nowhere = np.zeros(shape, bool)
-    reference = Truth(truth, Tissue(white, nowhere, nowhere))
+    reference = Truth(truth, TissueMasks(white, nowhere, nowhere))
     bundle, visited = reference.bundle
     assert len(bundle.seeds) == 200
     np.testing.assert_array_equal(visited, white & (z < 6))
@@ -243,7 +243,7 @@ def test_a_bundle_is_tracked_along_its_fibres():
     assert dice(visited, nowhere) == 0
     # A few voxels are no bundle.
     few = replace(truth, mask=truth.mask & (z == 0) & (np.indices(shape)[0] < 3))
-    assert len(Bundle.of(few, Truth(few).mapped.tensor, white, bundle.response).seeds) == 0
+    assert len(TrackingSeeds.of(few, Truth(few).mapped.tensor, white, bundle.response).seeds) == 0
     assert np.isnan(dice(nowhere, nowhere))
 
 
@@ -264,9 +264,9 @@ def test_evaluate_measures_fibres_where_asked(heads, tmp_path):
 
 
 def test_subjects_lie_where_they_were_scanned():
-    subject, pose = Recipe("tiny", 3, 0.0).lies(1, "prisma_st")
+    subject, pose = DatasetRecipe("tiny", 3, 0.0).lies(1, "prisma_st")
     assert subject.label == "02"
     np.testing.assert_array_equal(pose.rotation, aligned().rotation)
     np.testing.assert_array_equal(subject.stretch, draw_subject(3, 1).stretch)
-    _, moved = Recipe("tiny", 3, 1.5).lies(1, "prisma_st")
+    _, moved = DatasetRecipe("tiny", 3, 1.5).lies(1, "prisma_st")
     assert np.linalg.norm(moved.shift) == pytest.approx(1.5)

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure_head
 from napari_msp.evaluation.measures.metrics import measure
-from napari_msp.evaluation.measures.pair import Tissue, Truth
+from napari_msp.evaluation.measures.pair import TissueMasks, Truth
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
 from napari_msp.signal.spherical_harmonics import spread_directions
@@ -32,7 +32,7 @@ def head(head):
 def thirds(image):
     """Tissue by place: the measures need not know what it is."""
     part = np.indices(image.mask.shape)[1] * 3 // image.mask.shape[1]
-    return Tissue(*(image.mask & (part == number) for number in range(3)))
+    return TissueMasks(*(image.mask & (part == number) for number in range(3)))
 
 
 def noisy(image, deviation=0.02):

@@ -10,7 +10,7 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.measures.pair import Tissue
+from napari_msp.evaluation.measures.pair import TissueMasks
 from napari_msp.evaluation.region_numbers import RegionNumbers, region_table
 from napari_msp.evaluation.regions import (
     NamesDoubtful,
@@ -88,7 +88,7 @@ def test_a_region_that_is_cut_off_is_told_of():
 
 def test_tissue_stands_in():
     white, grey, fluid = (np.arange(8).reshape(2, 2, 2) % 4 == number for number in range(3))
-    regions = tissue_regions(Tissue(white, grey, fluid), np.eye(4))
+    regions = tissue_regions(TissueMasks(white, grey, fluid), np.eye(4))
     assert regions.labels.ravel().tolist() == [1, 2, 3, 0, 1, 2, 3, 0]
     assert list(regions.names.values()) == ["white matter", "grey matter", "fluid"]
 

@@ -27,7 +27,7 @@ from napari_msp.evaluation.benchmark.methods import Method
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
 from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects
-from napari_msp.evaluation.proof.pages import Drawing, Page
+from napari_msp.evaluation.proof.pages import PageFigure, ProofPage
 from napari_msp.evaluation.report.description import _scans, _trained
 from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
@@ -310,7 +310,7 @@ def test_it_is_cancelled_between_two_figures(tmp_path, evaluation, described):
         if len(asked) == 2:
             raise Cancelled
 
-    page = Page("Site effect", drawings=[Drawing(each, "Bias", Figure()) for each in "abc"])
+    page = ProofPage("Site effect", drawings=[PageFigure(each, "Bias", Figure()) for each in "abc"])
     with pytest.raises(Cancelled):
         write_report(
             evaluation[0], evaluation[1], RUN, {}, out, described, pages=[page], go_on=go_on

@@ -21,7 +21,7 @@ from napari_msp.data.phantom.changes import (
     lesion_mask,
     subject_after,
 )
-from napari_msp.data.phantom.head import Grid, Head
+from napari_msp.data.phantom.head import ScannerGrid, SimulatedHead
 from napari_msp.data.phantom.platforms import PLATFORMS, lattice_for
 from napari_msp.data.phantom.scan import SignalModel, stick_and_zeppelin
 from napari_msp.data.phantom.simulate import phantom_digest
@@ -145,8 +145,8 @@ def test_lesion_is_isotropic_bright_and_where_it_was_put(scan, tensor_before):
 def test_a_second_lesion_takes_its_share_of_the_first():
     point = np.zeros((3, 1))
     whole = np.ones(1)
-    grid = Grid((np.arange(2.0),) * 3)
-    healthy = Head(grid, np.array([0]), point, 0 * whole, whole, 0 * whole, (), point)
+    grid = ScannerGrid((np.arange(2.0),) * 3)
+    healthy = SimulatedHead(grid, np.array([0]), point, 0 * whole, whole, 0 * whole, (), point)
     two = (Lesion((0, 0, 0), share=0.5), Lesion((0, 0, 0), share=0.5, diffusivity=0.45e-3))
     ill = head_after(two, healthy, draw_subject(0, 0), aligned())
     first, second = ill.diseased

@@ -10,7 +10,7 @@ import pytest
 from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.platforms import PLATFORMS
-from napari_msp.data.phantom.simulate import Recipe, recipe_of, simulate
+from napari_msp.data.phantom.simulate import DatasetRecipe, recipe_of, simulate
 from napari_msp.errors import UserError
 
 NAMES = [("ge", "st"), ("prisma", "st"), ("connectom", "st"), ("connectom", "sa")]
@@ -58,7 +58,7 @@ def test_descriptions_say_what_it_is(dataset):
     raw = json.loads((out / "dataset_description.json").read_text())
     assert raw["DatasetType"] == "raw"
     assert raw["NapariMSP"] == {"InputPlatform": "ge_st"}
-    assert recipe_of(out) == Recipe("tiny", 0, 0.0)
+    assert recipe_of(out) == DatasetRecipe("tiny", 0, 0.0)
     for derivative in ("brainmask", "noisefree"):
         path = out / "derivatives" / derivative / "dataset_description.json"
         described = json.loads(path.read_text())

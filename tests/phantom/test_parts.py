@@ -6,7 +6,14 @@ from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier
 
 from napari_msp.data.phantom.bundles import BUNDLES, streamlines_of
-from napari_msp.data.phantom.head import Fibres, Grid, Head, along_axes, point_spread, tissue_at
+from napari_msp.data.phantom.head import (
+    Fibres,
+    ScannerGrid,
+    SimulatedHead,
+    along_axes,
+    point_spread,
+    tissue_at,
+)
 from napari_msp.data.phantom.platforms import (
     ISOCENTRE,
     PLATFORMS,
@@ -18,11 +25,13 @@ from napari_msp.data.phantom.scan import SignalModel
 from napari_msp.data.phantom.subjects import Tissue, draw_pose, draw_subject
 
 
-def one_voxel(grey=0.0, white=0.0, fluid=0.0, coherence=1.0, direction=(0.0, 0.0, 1.0)) -> Head:
+def one_voxel(
+    grey=0.0, white=0.0, fluid=0.0, coherence=1.0, direction=(0.0, 0.0, 1.0)
+) -> SimulatedHead:
     axis = np.arange(2.0)
     fibres = Fibres(np.array([0]), np.ones(1), np.array([direction]).T, np.full(1, coherence))
-    return Head(
-        grid=Grid((axis, axis, axis)),
+    return SimulatedHead(
+        grid=ScannerGrid((axis, axis, axis)),
         inside=np.array([0]),
         points=np.zeros((3, 1)),
         grey=np.array([grey]),

@@ -32,7 +32,7 @@ from napari_msp.bids import (
     describe_dataset,
     describe_part,
 )
-from napari_msp.checking.summary import Comparison, Finding, place_of
+from napari_msp.checking.summary import Finding, ScanComparison, place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import (
@@ -57,7 +57,7 @@ from napari_msp.errors import (
 from napari_msp.files import new_folder, refuse_occupied, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
-from napari_msp.provenance import Step, advice, missing_steps
+from napari_msp.provenance import PreprocessingStep, advice, missing_steps
 from napari_msp.signal.fitting import fit_sh, supported_order
 from napari_msp.signal.spherical_harmonics import rish
 
@@ -326,8 +326,8 @@ def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) ->
         subject,
         platform,
         image,
-        Comparison.of(reference.brain, brain, found),
-        Comparison.of(reference.brain, after, left),
+        ScanComparison.of(reference.brain, brain, found),
+        ScanComparison.of(reference.brain, after, left),
         placed.clipped,
         _kept_energy(scan, placed),
         heads_figure(reference.brain, brain, after),
@@ -370,7 +370,7 @@ def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
 
 def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Iterator[Finding]:
     """Report each set of corrections that no file mentions, once."""
-    lacking: dict[tuple[Step, ...], list[Path]] = {}
+    lacking: dict[tuple[PreprocessingStep, ...], list[Path]] = {}
     for scan in scans:
         if steps := missing_steps(scan):
             lacking.setdefault(steps, []).append(scan)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 
 from napari_msp.alignment.registration import BrainImage
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.summary import Comparison, Finding
+from napari_msp.checking.summary import Finding, ScanComparison
 from napari_msp.data.lattice import resample
 from napari_msp.files import write_text
 from napari_msp.formatting import aligned, counted, csv_text
@@ -46,8 +46,8 @@ class AlignedScan:
     subject: str
     platform: str
     image: Path | None
-    before: Comparison | None = None
-    after: Comparison | None = None
+    before: ScanComparison | None = None
+    after: ScanComparison | None = None
     clipped: float | None = None
     kept_energy: Mapping[int, float] = field(default_factory=dict)
     pictures: bytes = b""

@@ -20,7 +20,7 @@ from napari_msp.checking.turns import (
     FIBRE_VOXELS,
     LEAST_LINEAR,
     NO_TURN,
-    Found,
+    FittedTurn,
     TurnEvidence,
     angle,
     as_said,
@@ -246,7 +246,7 @@ class _Pair:
     """
 
     target: ScanSummary
-    found: Found
+    found: FittedTurn
     turn: FloatArray
     uncertainty: float
     across: FloatArray

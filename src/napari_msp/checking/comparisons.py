@@ -19,7 +19,7 @@ from napari_msp.alignment.registration import (
     SURE,
     estimate_displacement,
 )
-from napari_msp.checking.summary import Comparison, Finding, ScanSummary, warning
+from napari_msp.checking.summary import Finding, ScanComparison, ScanSummary, warning
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import UserError
 
@@ -32,7 +32,7 @@ MISALIGNMENT_ACCURACY = 0.3
 
 def compare_with_input(
     source: ScanSummary, target: ScanSummary
-) -> tuple[list[Finding], Comparison | None]:
+) -> tuple[list[Finding], ScanComparison | None]:
     """Measure how far the head of `target` is from that of `source`, the input.
 
     Returns the findings, and the measurements; None for these if one of them has no images.
@@ -45,8 +45,8 @@ def compare_with_input(
     except UserError as error:
         problem = f"cannot be aligned with {source.platform}: {error.problem}"
         found_none = Finding("warning", target.name, problem, error.remedy, "not aligned")
-        return [found_none], Comparison.of(*brains, None)
-    comparison = Comparison.of(*brains, found)
+        return [found_none], ScanComparison.of(*brains, None)
+    comparison = ScanComparison.of(*brains, found)
     return list(_judge(target.name, source.platform, comparison)), comparison
 
 
@@ -80,7 +80,7 @@ def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) ->
         yield warning(source.name, problem, "register it again", "input misaligned")
 
 
-def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Finding]:
+def _judge(where: str, platform: str, comparison: ScanComparison) -> Iterator[Finding]:
     found = comparison.displacement
     if found is None:
         return
@@ -149,7 +149,7 @@ Side = Literal["low", "high", "both"]
 
 
 @dataclass(frozen=True)
-class Measure:
+class ScanMeasure:
     """A quantity by which the scans of one platform are compared.
 
     Attributes
@@ -202,15 +202,15 @@ ADULTS = 0.1
 """Share by which adults' brains vary in size."""
 
 MEASURES = (
-    Measure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
-    Measure("mask overlap", _dice, "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
-    Measure("correlation", _correlation, "low", 0.01, "{:.3f}", OF_ANOTHER),
-    Measure("mask volume", attrgetter("mask_ml"), "both", ADULTS, "{:.0f} ml", MASK, True),
-    Measure("SNR", _quality("snr"), "both", 0.1, "{:.1f}", PROCESSED, relative=True),
-    Measure("NDC", _quality("ndc"), "low", 0.02, "{:.2f}", NOISY),
-    Measure("CNR", _first_cnr, "low", 0.1, "{:.2f}", NOISY, relative=True),
-    Measure("framewise displacement", _quality("framewise"), "high", 0.2, "{:.2f} mm", STILL),
-    Measure("ghost", _quality("ghost"), "high", 0.003, "{:.3f}", GHOSTLY),
+    ScanMeasure("displacement", measured_distance, "high", 0.1, "{:.2f} voxels", AGAIN),
+    ScanMeasure("mask overlap", _dice, "low", 0.01, "Dice {:.2f}", BOTH_MASKS),
+    ScanMeasure("correlation", _correlation, "low", 0.01, "{:.3f}", OF_ANOTHER),
+    ScanMeasure("mask volume", attrgetter("mask_ml"), "both", ADULTS, "{:.0f} ml", MASK, True),
+    ScanMeasure("SNR", _quality("snr"), "both", 0.1, "{:.1f}", PROCESSED, relative=True),
+    ScanMeasure("NDC", _quality("ndc"), "low", 0.02, "{:.2f}", NOISY),
+    ScanMeasure("CNR", _first_cnr, "low", 0.1, "{:.2f}", NOISY, relative=True),
+    ScanMeasure("framewise displacement", _quality("framewise"), "high", 0.2, "{:.2f} mm", STILL),
+    ScanMeasure("ghost", _quality("ghost"), "high", 0.003, "{:.3f}", GHOSTLY),
 )
 """All compared quantities; the smallest spreads are our choice."""
 
@@ -241,7 +241,7 @@ def by_platform(scans: Sequence[ScanSummary]) -> dict[str, list[ScanSummary]]:
     return {name: [scan for scan in scans if scan.platform == name] for name in platforms}
 
 
-def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
+def _outlying(measure: ScanMeasure, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
     """Compare the scans of one platform by one quantity."""
     known = {scan.name: value for scan in scans if (value := measure.value(scan)) is not None}
     if len(known) < FEWEST:

@@ -155,7 +155,7 @@ class TableInFile:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScanComparison:
     """A scan compared with the input scan of its subject, whose lattice is canonical.
 
     `dice` is the overlap of both masks; `displacement`, from the input's head to the scan's, is
@@ -167,7 +167,9 @@ class Comparison:
     input_lattice: Lattice
 
     @classmethod
-    def of(cls, fixed: BrainImage, moving: BrainImage, found: Displacement | None) -> "Comparison":
+    def of(
+        cls, fixed: BrainImage, moving: BrainImage, found: Displacement | None
+    ) -> "ScanComparison":
         """Compare a brain with the input's, from which it was `found` displaced."""
         mask = resample_mask(moving.mask, moving.lattice, fixed.lattice)
         return cls(dice(fixed.mask, mask), found, fixed.lattice.canonical)
@@ -231,7 +233,7 @@ class ScanSummary:
     mask_voxels: int | None = None
     mask_ml: float | None = None
     quality: ScanQuality | None = None
-    comparison: Comparison | None = None
+    comparison: ScanComparison | None = None
     table: TableInFile | None = None
     aligned: bool = False
 

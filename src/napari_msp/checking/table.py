@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.summary import Comparison, Finding, ScanSummary
+from napari_msp.checking.summary import Finding, ScanComparison, ScanSummary
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
@@ -152,7 +152,7 @@ def _quality(quality: ScanQuality) -> dict[str, Any]:
     return found
 
 
-def _place(comparison: Comparison) -> dict[str, Any]:
+def _place(comparison: ScanComparison) -> dict[str, Any]:
     numbers: dict[str, Any] = {**comparison.numbers}
     if (shift := comparison.shift) is not None:
         numbers |= {"shift_voxels": float(np.linalg.norm(shift))}

@@ -49,7 +49,7 @@ def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FittedTurn:
     """The best-fitting turn.
 
     `turn` is a (3, 3) proper rotation that corrects the given b-vectors, in the axes of the .bvec
@@ -115,12 +115,12 @@ class TurnEvidence:
         return float(gain.sum()) / error if error > 0 else 0.0
 
     @cached_property
-    def best(self) -> Found:
+    def best(self) -> FittedTurn:
         """The best of all turns."""
         scores = [self.score(order) for order in AXIS_ORDERS]
         starts = [NO_TURN, *(AXIS_ORDERS[i] for i in np.argsort(scores)[::-1][:STARTS])]
         turn = max((self._refined(start) for start in starts), key=self.score)
-        return Found(turn, self.advantage(turn), self.score(NO_TURN), self.score(turn))
+        return FittedTurn(turn, self.advantage(turn), self.score(NO_TURN), self.score(turn))
 
     @cached_property
     def uncertainty(self) -> float:

@@ -103,14 +103,14 @@ class OddVolume:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VolumeFindings:
     """Result of looking at all volumes: the odd ones, and further doubts."""
 
     odd: tuple[OddVolume, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
-def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
+def judge_volumes(voxels: FloatArray, table: GradientTable) -> VolumeFindings:
     """Check whether each volume looks like what the table says.
 
     An image that is too small, or empty, is not judged. Neither mask nor order of the volumes
@@ -122,10 +122,10 @@ def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
         (X, Y, Z, N) signal; values that are not finite count as 0.
     """
     if len(table.b0_volumes) == 0 or not table.shells:
-        return Verdict()
+        return VolumeFindings()
     places = _places(voxels, table)
     if len(places) < FEWEST_PLACES:
-        return Verdict()
+        return VolumeFindings()
     return _Judgement(_means_at(voxels, places), table).verdict()
 
 
@@ -283,7 +283,7 @@ class _Judgement:
         floor = 1e-6 * float(np.median(means[:, table.b0_volumes].max(axis=1)))
         self.logarithm = np.log(np.maximum(means, max(floor, 1e-30)))
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VolumeFindings:
         """Judge blank volumes first, then b=0s, then the shells that are compared with them."""
         self._find_blanks()
         b0 = self._sound(self.table.b0_volumes)
@@ -307,7 +307,7 @@ class _Judgement:
                 "belong to this image?)"
             )
         odd = tuple(self.odd[volume] for volume in sorted(self.odd))
-        return Verdict(odd, tuple(self.doubts))
+        return VolumeFindings(odd, tuple(self.doubts))
 
     def _sound(self, volumes: IntArray) -> IntArray:
         return np.array([each for each in volumes if each not in self.odd], dtype=int)

@@ -20,7 +20,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import (
     Ageing,
     Atrophy,
-    Change,
+    HeadChange,
     Lesion,
     WeakerBundle,
     bundle_share,
@@ -28,7 +28,7 @@ from napari_msp.data.phantom.changes import (
 )
 from napari_msp.data.phantom.platforms import platform_named
 from napari_msp.data.phantom.scan import simulate_subject
-from napari_msp.data.phantom.simulate import Recipe, write_scan
+from napari_msp.data.phantom.simulate import DatasetRecipe, write_scan
 from napari_msp.data.phantom.subjects import Pose, Subject
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.statistics import Interval, ratio_interval
@@ -91,7 +91,7 @@ class Effect:
     name: str
     unit: str
     explanation: str
-    change: Callable[[int], Change]
+    change: Callable[[int], HeadChange]
     compute: Callable[[Maps], FloatArray]
     region: Callable[[Subject, Lattice, str], MaskArray]
     per: Callable[[int], float] = lambda number: 1.0
@@ -140,7 +140,7 @@ EFFECTS: Mapping[str, Effect] = {each.name: each for each in _ALL}
 
 @contextmanager
 def changed_head(
-    recipe: Recipe, number: int, change: Change, platforms: Sequence[str]
+    recipe: DatasetRecipe, number: int, change: HeadChange, platforms: Sequence[str]
 ) -> Iterator[TravellingHeads]:
     """Scan a changed head, with the noise of the unchanged one; deleted after use."""
     with TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def changed_head(
 
 
 def region_of(
-    effect: Effect, recipe: Recipe, number: int, platform: str, lattice: Lattice
+    effect: Effect, recipe: DatasetRecipe, number: int, platform: str, lattice: Lattice
 ) -> MaskArray:
     """Return the (X, Y, Z) mask where an effect is measured in a head's scan on a platform."""
     subject, pose = recipe.lies(number, platform)
@@ -174,7 +174,7 @@ def _to_head(pose: Pose) -> FloatArray:
     return matrix
 
 
-def check_same_head(before: SHImage, after: SHImage, change: Change, subject: str) -> None:
+def check_same_head(before: SHImage, after: SHImage, change: HeadChange, subject: str) -> None:
     """Refuse a head other than the dataset's own, whose description does not match its scans.
 
     The dataset's truth is compared with that of the changed head: their lattices, and after a

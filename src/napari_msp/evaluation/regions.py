@@ -22,7 +22,7 @@ from napari_msp.bids import applicable, image_suffix, nifti_stem, platform_of
 from napari_msp.data.lattice import Lattice, Nearest
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Doubt, UserError
-from napari_msp.evaluation.measures.pair import Tissue
+from napari_msp.evaluation.measures.pair import TissueMasks
 from napari_msp.files import files_under, sha256, state_of
 from napari_msp.strict_json import read_whole
 
@@ -139,7 +139,7 @@ def label_counts(labels: IntArray) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def tissue_regions(tissue: Tissue, affine: FloatArray) -> Regions:
+def tissue_regions(tissue: TissueMasks, affine: FloatArray) -> Regions:
     """Return white matter, grey matter and fluid as regions, see `measures.pair.tissue_of`."""
     labels = np.zeros(tissue.white.shape, dtype=np.uint8)
     for label, where in zip(TISSUES, (tissue.white, tissue.grey, tissue.fluid), strict=True):

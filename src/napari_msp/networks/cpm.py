@@ -18,7 +18,7 @@ from napari_msp.networks.base import (
 from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, scaled_width
 
 
-class Stage(nn.Module):
+class CPMStage(nn.Module):
     """One stage: from image features and the previous stage's beliefs to a platform.
 
     Parameters
@@ -94,7 +94,7 @@ class CPM(SingleNetwork):
         )
         lattices = list(self.scales.values())
         self.stages = nn.ModuleList(
-            Stage(features, scale, before, self.channels)
+            CPMStage(features, scale, before, self.channels)
             for scale, before in zip(lattices, [None, *lattices[:-1]], strict=True)
         )
 

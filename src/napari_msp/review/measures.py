@@ -45,7 +45,7 @@ SQUARED = f"{power_of_ten(SH_MSE_EXPONENT)} {SQUARED_ERROR}"
 
 
 @dataclass(frozen=True)
-class Measure:
+class ReviewMeasure:
     """A number that is known of a prediction.
 
     Attributes
@@ -84,12 +84,14 @@ class Measure:
         return f"{self.text(value)} {times}{self.unit}".strip()
 
 
-MEASURES: Mapping[str, Measure] = {
+MEASURES: Mapping[str, ReviewMeasure] = {
     each.key: each
     for each in (
-        Measure("snr", "SNR", "", "SNR", "low", 1, "Signal-to-noise ratio of one b=0 volume."),
-        Measure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
-        Measure(
+        ReviewMeasure(
+            "snr", "SNR", "", "SNR", "low", 1, "Signal-to-noise ratio of one b=0 volume."
+        ),
+        ReviewMeasure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
+        ReviewMeasure(
             "mean_signal",
             "mean signal",
             "training deviations",
@@ -98,7 +100,7 @@ MEASURES: Mapping[str, Measure] = {
             2,
             "How far the scan's mean signal lies from the training subjects', in their deviations.",
         ),
-        Measure(
+        ReviewMeasure(
             "displacement",
             "alignment",
             "mm",
@@ -107,7 +109,7 @@ MEASURES: Mapping[str, Measure] = {
             2,
             "How far the brain lies from the true scan's, on average over the mask.",
         ),
-        Measure(
+        ReviewMeasure(
             "disagreement",
             "disagreement",
             "SH units",
@@ -116,7 +118,7 @@ MEASURES: Mapping[str, Measure] = {
             None,
             "How far the terms of equation (1) differ in order 0, mean over the mask.",
         ),
-        Measure(
+        ReviewMeasure(
             "expected_error_median",
             "expected error",
             SQUARED,
@@ -126,7 +128,7 @@ MEASURES: Mapping[str, Measure] = {
             "Expected squared error against what the model was calibrated on, such as noise-free "
             "twins: median over the mask.",
         ),
-        Measure(
+        ReviewMeasure(
             "error",
             "error",
             SQUARED,

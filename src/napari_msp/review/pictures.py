@@ -67,7 +67,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PredictionPicture:
     """One prediction's WebP, empty if nothing could be drawn, and the names of what it shows."""
 
     image: bytes = b""
@@ -86,7 +86,7 @@ def draw_all(
     review: Review,
     progress: Progress = lambda *_: None,
     cancelled: Poll | None = None,
-) -> dict[str, Picture]:
+) -> dict[str, PredictionPicture]:
     """Draw every prediction of a folder.
 
     Parameters
@@ -106,7 +106,7 @@ def draw_all(
         progress(f"picture of {entry.name}", number, len(review.entries))
         cuts[entry.key] = cut_entry(entry, cancelled)
     white = _median([cut.bright for cut in cuts.values()])
-    drawn: dict[str, Picture] = {}
+    drawn: dict[str, PredictionPicture] = {}
     for entries in review.kinds.values():
         white_error = _median([cuts[entry.key].bright_error for entry in entries])
         for entry in entries:
@@ -213,7 +213,7 @@ def _median(values: Sequence[float]) -> float:
 # --- Drawing ----------------------------------------------------------------------------------
 
 
-def draw(of: Cut, white: float, white_error: float) -> Picture:
+def draw(of: Cut, white: float, white_error: float) -> PredictionPicture:
     """Draw a prediction: all its planes in one strip.
 
     `white` and `white_error` end the scales of SH average and uncertainty; black is 0.
@@ -221,7 +221,7 @@ def draw(of: Cut, white: float, white_error: float) -> Picture:
     from PIL import Image, ImageDraw
 
     if not of.planes:
-        return Picture(notes=of.notes)
+        return PredictionPicture(notes=of.notes)
     painted = [_painted(each, white, white_error) for each in of.planes]
     strip = Image.fromarray(np.concatenate(painted, axis=1))
     pen = ImageDraw.Draw(strip)
@@ -233,7 +233,7 @@ def draw(of: Cut, white: float, white_error: float) -> Picture:
     stream = io.BytesIO()
     strip.save(stream, "WEBP", quality=QUALITY, method=4)
     names = tuple(each.name for each in of.planes)
-    return Picture(stream.getvalue(), strip.width, strip.height, names, of.notes)
+    return PredictionPicture(stream.getvalue(), strip.width, strip.height, names, of.notes)
 
 
 def _painted(planes: Planes, white: float, white_error: float) -> FloatArray:

@@ -34,7 +34,7 @@ from napari_msp.provenance import Provenance, source_path
 from napari_msp.review.measures import (
     MEASURES,
     Kept,
-    Measure,
+    ReviewMeasure,
     nothing_of,
     numbers_in,
     outlying,
@@ -188,7 +188,7 @@ class Review:
         return {entry.key: entry for entry in self.entries}
 
     @cached_property
-    def measures(self) -> list[Measure]:
+    def measures(self) -> list[ReviewMeasure]:
         """Measures of which any entry has a number."""
         known = {key for entry in self.entries for key in entry.numbers}
         return [each for key, each in MEASURES.items() if key in known]

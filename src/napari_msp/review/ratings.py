@@ -387,7 +387,7 @@ def open_blind(folder: str | Path, rater: str, *, hide_roles: bool = False) -> B
 
 
 @dataclass(frozen=True)
-class Pair:
+class RaterPair:
     """Agreement of two raters.
 
     Attributes
@@ -408,7 +408,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RaterAgreement:
     """Agreement of all raters.
 
     Attributes
@@ -422,12 +422,12 @@ class Agreement:
         pass and others fail come first.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RaterPair, ...]
     all_raters: Kappa | None
     differing: dict[str, dict[str, Verdict]]
 
 
-def agreement(ratings: AllRatings) -> Agreement:
+def agreement(ratings: AllRatings) -> RaterAgreement:
     """Compare all raters of a folder; a rating without verdict does not count."""
     given: dict[str, Given] = {
         rater: {
@@ -442,7 +442,7 @@ def agreement(ratings: AllRatings) -> Agreement:
     for pair in pairs:
         for key, verdicts in pair.differing.items():
             differing.setdefault(key, {}).update(zip(pair.raters, verdicts, strict=True))
-    return Agreement(
+    return RaterAgreement(
         tuple(pair for pair in pairs if pair.kappa.count or pair.other_files),
         _of_all(list(given.values())) if len(given) > 2 else None,
         dict(sorted(differing.items(), key=lambda each: (-_apart(each[1].values()), each[0]))),
@@ -453,7 +453,7 @@ Given = dict[tuple[str, str], Verdict]
 """A rater's verdicts by key and hash of the rated prediction."""
 
 
-def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
+def _pair(raters: tuple[str, str], one: Given, other: Given) -> RaterPair:
     said = {
         key: (verdict, other[key, made])
         for (key, made), verdict in one.items()
@@ -462,7 +462,7 @@ def _pair(raters: tuple[str, str], one: Given, other: Given) -> Pair:
     both = {key for key, _ in one} & {key for key, _ in other}
     counts = Counter(said.values())
     table = [[counts[row, column] for column in VERDICTS] for row in VERDICTS]
-    return Pair(
+    return RaterPair(
         raters,
         cohens_kappa(table),
         cohens_kappa(table, weighted=True),

@@ -26,15 +26,15 @@ from napari_msp.review.measures import (
     FEWEST,
     UNUSUAL,
     WARNING_WEIGHT,
-    Measure,
+    ReviewMeasure,
     badness,
     robust_scale,
     score_text,
 )
-from napari_msp.review.pictures import Picture, draw_all
+from napari_msp.review.pictures import PredictionPicture, draw_all
 from napari_msp.review.predictions import Entry, Review, place_in
 from napari_msp.review.rating_table import VERDICTS, Rating
-from napari_msp.review.ratings import Agreement, AllRatings, agreement, read_all_ratings
+from napari_msp.review.ratings import AllRatings, RaterAgreement, agreement, read_all_ratings
 from napari_msp.review.table import kappa_text
 
 REPORT = "report.html"
@@ -87,7 +87,9 @@ def review_report(
     return path
 
 
-def report_html(review: Review, ratings: AllRatings, pictures: Mapping[str, Picture]) -> str:
+def report_html(
+    review: Review, ratings: AllRatings, pictures: Mapping[str, PredictionPicture]
+) -> str:
     """Fill in the page's template, report.html beside this file."""
     here = files(__package__)
     style, script = ((here / f"report.{each}").read_text("utf-8") for each in ("css", "js"))
@@ -168,7 +170,7 @@ def _lead(review: Review, ratings: AllRatings) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One prediction in the table; `number` is its place by risk, from 0."""
 
     number: int
@@ -176,13 +178,18 @@ class Row:
     kind: str
     ratings: tuple[tuple[str, str, Rating], ...]
     statuses: tuple[str, ...]
-    picture: Picture
+    picture: PredictionPicture
     search: str
 
 
 def _row(
-    number: int, entry: Entry, kind: str, ratings: AllRatings, agreed: Agreement, picture: Picture
-) -> Row:
+    number: int,
+    entry: Entry,
+    kind: str,
+    ratings: AllRatings,
+    agreed: RaterAgreement,
+    picture: PredictionPicture,
+) -> ReportRow:
     said = [(each.rater, each.state(entry), each) for each in ratings.of(entry)]
     states: set[str] = {state for _, state, _ in said if state != "unrated"} or {"unrated"}
     statuses = sorted(states | ({"raters differ"} if entry.key in agreed.differing else set()))
@@ -190,7 +197,7 @@ def _row(
         statuses.append("unusual")
     tags = [tag for _, _, rating in said for tag in rating.tags]
     words = [entry.name, entry.model, *entry.warnings, *tags, *(each.note for *_, each in said)]
-    return Row(
+    return ReportRow(
         number=number,
         entry=entry,
         kind=kind,
@@ -260,7 +267,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Plot:
+class Distributions:
     """The distributions of one number."""
 
     title: str
@@ -270,7 +277,9 @@ class Plot:
     ticks: tuple[tuple[float, str], ...]
 
 
-def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -> Plot | None:
+def distribution(
+    measure: ReviewMeasure, review: Review, numbers: Mapping[str, int]
+) -> Distributions | None:
     """Lay out the distribution of a number; None if no prediction has it."""
     key = measure.key
     names = review.kind_names
@@ -297,13 +306,13 @@ def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -
     middle = (low + high) / 2
     ticks = tuple((place(each), measure.text(each)) for each in (low, middle, high))
     title = f"{measure.title} ({measure.unit})" if measure.unit else measure.title
-    return Plot(title, measure.described, tuple(strips), height, ticks)
+    return Distributions(title, measure.described, tuple(strips), height, ticks)
 
 
 def _strip(
     name: str,
     y: float,
-    measure: Measure,
+    measure: ReviewMeasure,
     entries: Sequence[Entry],
     numbers: Mapping[str, int],
     place: Callable[[float], float],

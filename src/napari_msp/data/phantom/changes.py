@@ -11,7 +11,7 @@ from scipy.special import expit
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.phantom.bundles import BUNDLES, Bundle
-from napari_msp.data.phantom.head import Diseased, Head, grid_of, make_head
+from napari_msp.data.phantom.head import Diseased, SimulatedHead, grid_of, make_head
 from napari_msp.data.phantom.platforms import lattice_for, platform_named
 from napari_msp.data.phantom.subjects import Pose, Subject, Tissue, aligned
 from napari_msp.errors import Choose, Give, UserError
@@ -113,7 +113,7 @@ class Ageing:
         return Atrophy(0.004 * self.years, float(np.exp(0.006 * self.years)))
 
 
-Change = WeakerBundle | Lesion | Atrophy | Ageing
+HeadChange = WeakerBundle | Lesion | Atrophy | Ageing
 """Any change to a head."""
 
 
@@ -126,7 +126,7 @@ def bundle_named(name: str) -> Bundle:
     raise UserError("there is no such bundle", name, "name", Choose("name", names))
 
 
-def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ...]:
+def bundles_after(changes: Sequence[HeadChange], tissue: Tissue) -> tuple[Bundle, ...]:
     """Return `BUNDLES` with the coherence that each has after the changes."""
     factors = {bundle.name: 1.0 for bundle in BUNDLES}
     for change in changes:
@@ -144,7 +144,7 @@ def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ..
     )
 
 
-def subject_after(changes: Sequence[Change], subject: Subject) -> Subject:
+def subject_after(changes: Sequence[HeadChange], subject: Subject) -> Subject:
     """Return a person after the changes that affect the whole head."""
     for change in changes:
         atrophy = change.atrophy if isinstance(change, Ageing) else change
@@ -157,7 +157,9 @@ def subject_after(changes: Sequence[Change], subject: Subject) -> Subject:
     return subject
 
 
-def head_after(changes: Sequence[Change], head: Head, subject: Subject, pose: Pose) -> Head:
+def head_after(
+    changes: Sequence[HeadChange], head: SimulatedHead, subject: Subject, pose: Pose
+) -> SimulatedHead:
     """Put the lesions into a head; they replace healthy tissue share for share."""
     for change in changes:
         if isinstance(change, Lesion):

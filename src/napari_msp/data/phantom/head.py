@@ -20,7 +20,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class ScannerGrid:
     """A lattice along the scanner's axes: voxel centres along x, y, z in mm."""
 
     axes: tuple[FloatArray, FloatArray, FloatArray]
@@ -41,27 +41,27 @@ class Grid:
         grid = np.meshgrid(*self.axes, indexing="ij")
         return np.stack([axis.ravel() for axis in grid]).astype(np.float32)
 
-    def extended(self, voxels: int) -> "Grid":
+    def extended(self, voxels: int) -> "ScannerGrid":
         """Add voxels on every side."""
         x, y, z = (
             axis[0] + self.spacing * np.arange(-voxels, len(axis) + voxels) for axis in self.axes
         )
-        return Grid((x, y, z))
+        return ScannerGrid((x, y, z))
 
-    def thinned(self) -> "Grid":
+    def thinned(self) -> "ScannerGrid":
         """Keep every other voxel."""
         x, y, z = (axis[::2] for axis in self.axes)
-        return Grid((x, y, z))
+        return ScannerGrid((x, y, z))
 
 
-def grid_of(lattice: Lattice) -> Grid:
+def grid_of(lattice: Lattice) -> ScannerGrid:
     """Describe a lattice in RAS+ order by its axes."""
     sizes = np.diag(lattice.affine)[:3]
     x, y, z = (
         start + size * np.arange(count)
         for start, size, count in zip(lattice.affine[:3, 3], sizes, lattice.shape, strict=True)
     )
-    return Grid((x, y, z))
+    return ScannerGrid((x, y, z))
 
 
 def point_spread(source: FloatArray, target: FloatArray, width: float, blur: float) -> FloatArray:
@@ -218,7 +218,7 @@ class Diseased:
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class SimulatedHead:
     """The content of each voxel of a fine grid.
 
     Attributes
@@ -237,7 +237,7 @@ class Head:
         Tissue of lesions, in place of healthy tissue.
     """
 
-    grid: Grid
+    grid: ScannerGrid
     inside: IntArray
     points: FloatArray
     grey: FloatArray
@@ -263,8 +263,8 @@ class Head:
 
 
 def make_head(
-    subject: Subject, pose: Pose, grid: Grid, bundles: tuple[Bundle, ...] = BUNDLES
-) -> Head:
+    subject: Subject, pose: Pose, grid: ScannerGrid, bundles: tuple[Bundle, ...] = BUNDLES
+) -> SimulatedHead:
     """Lay a subject's anatomy and bundles onto a grid.
 
     Parameters
@@ -278,7 +278,7 @@ def make_head(
     inside = np.flatnonzero(tissue.sum(axis=0) > 0.01)
     radial = _radial_directions(tissue[1].reshape(grid.shape), grid)[:, inside]
     grey, white, fluid = tissue[:, inside]
-    return Head(
+    return SimulatedHead(
         grid=grid,
         inside=inside,
         points=points[:, inside],
@@ -290,7 +290,7 @@ def make_head(
     )
 
 
-def _radial_directions(white: FloatArray, grid: Grid) -> FloatArray:
+def _radial_directions(white: FloatArray, grid: ScannerGrid) -> FloatArray:
     """Point from deep white matter to the cortex, in every voxel; (3, X·Y·Z) unit vectors."""
     depth = gaussian_filter(white, RADIAL_BLUR / grid.spacing, mode="nearest", truncate=3)
     gradient = np.array(np.gradient(depth, grid.spacing)).reshape(3, -1)
@@ -302,7 +302,7 @@ def _radial_directions(white: FloatArray, grid: Grid) -> FloatArray:
 def _fibres(
     subject: Subject,
     pose: Pose,
-    grid: Grid,
+    grid: ScannerGrid,
     bundles: tuple[Bundle, ...],
     inside: IntArray,
     in_white: MaskArray,
@@ -349,7 +349,7 @@ def _drawn(
     *,
     subject: Subject,
     pose: Pose,
-    grid: Grid,
+    grid: ScannerGrid,
     inside: IntArray,
     in_white: MaskArray,
 ) -> tuple[IntArray, FloatArray, FloatArray] | None:
@@ -416,7 +416,7 @@ def _drawn(
     return voxels, strength[voxels], direction
 
 
-def _near(points: FloatArray, subject: Subject, pose: Pose, grid: Grid) -> MaskArray:
+def _near(points: FloatArray, subject: Subject, pose: Pose, grid: ScannerGrid) -> MaskArray:
     """Return which template points may be on the grid, without inverting the deformation."""
     ends = np.array([(axis[0], axis[-1]) for axis in grid.axes])
     steps = np.array([[x, y, z] for x in range(5) for y in range(5) for z in range(5)]).T / 4

@@ -22,8 +22,15 @@ from threadpoolctl import threadpool_limits
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom.changes import Change, bundles_after, head_after, subject_after
-from napari_msp.data.phantom.head import WORKERS, Head, along_axes, grid_of, make_head, point_spread
+from napari_msp.data.phantom.changes import HeadChange, bundles_after, head_after, subject_after
+from napari_msp.data.phantom.head import (
+    WORKERS,
+    SimulatedHead,
+    along_axes,
+    grid_of,
+    make_head,
+    point_spread,
+)
 from napari_msp.data.phantom.platforms import (
     B_VALUE,
     PLATFORMS,
@@ -112,7 +119,7 @@ class SignalModel:
         Times in ms.
     """
 
-    def __init__(self, head: Head, tissue: Tissue, echo: float, repetition: float) -> None:
+    def __init__(self, head: SimulatedHead, tissue: Tissue, echo: float, repetition: float) -> None:
         self.head = head
         times = (echo, repetition)
         f = tissue.intra_fraction
@@ -295,7 +302,7 @@ def simulate_subject(
     *,
     b_value: Sequence[float] = (B_VALUE,),
     misalignment: float = 0.0,
-    changes: Sequence[Change] = (),
+    changes: Sequence[HeadChange] = (),
     run: int = 1,
 ) -> Iterator[SimulatedScan]:
     """Scan one subject on several platforms; the head is made once.
@@ -355,7 +362,7 @@ def _stream(number: int, run: int) -> int:
 
 
 def _scan(
-    head: Head,
+    head: SimulatedHead,
     subject: Subject,
     platform: Platform,
     size: str,

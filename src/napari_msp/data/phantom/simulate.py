@@ -133,7 +133,7 @@ def simulate(
         made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
         made_by += f", {repeats} scans on each target" if repeats > 1 else ""
-        recipe = Recipe(size, seed, misalignment, b_values, noise)
+        recipe = DatasetRecipe(size, seed, misalignment, b_values, noise)
         names = [each.name for each in scanners]
         if len(names) < len(PLATFORMS):
             made_by += f", on {listed(names)}"
@@ -168,7 +168,7 @@ def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DatasetRecipe:
     """The parameters from which a dataset's heads can be made again, see `simulate`."""
 
     size: str
@@ -183,7 +183,7 @@ class Recipe:
         return draw_subject(self.seed, subject), pose
 
 
-def recipe_of(dataset: Path) -> Recipe | None:
+def recipe_of(dataset: Path) -> DatasetRecipe | None:
     """Read how a dataset was simulated; None if it was not, or does not say."""
     path = dataset / DESCRIPTION
     told = read_json(path).get("Simulation") if path.exists() else None
@@ -200,7 +200,7 @@ def recipe_of(dataset: Path) -> Recipe | None:
         and isinstance(b_values, list)
         and all(isinstance(each, int | float) for each in b_values)
     ):
-        return Recipe(str(size), seed, float(moved), tuple(map(float, b_values)), noise)
+        return DatasetRecipe(str(size), seed, float(moved), tuple(map(float, b_values)), noise)
     return None
 
 
@@ -298,7 +298,7 @@ def _describe(
     folder: Path,
     made_by: str,
     subjects: int,
-    recipe: Recipe,
+    recipe: DatasetRecipe,
     platforms: Sequence[str],
     *,
     twins: bool,

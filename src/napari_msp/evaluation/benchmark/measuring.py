@@ -16,7 +16,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import fibre_populations
-from napari_msp.data.phantom.simulate import Recipe, recipe_of
+from napari_msp.data.phantom.simulate import DatasetRecipe, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import FinishedOnTarget
@@ -51,7 +51,7 @@ from napari_msp.evaluation.measures.catalogue import (
 )
 from napari_msp.evaluation.measures.fibres import (
     MOST_VOXELS,
-    Fibres,
+    TruePeaks,
     peaks_of_populations,
     response_of,
     some_of,
@@ -342,7 +342,7 @@ class _Head:
         self._given: dict[float, SHImage] = {}
 
     @cached_property
-    def simulated(self) -> tuple[Recipe, int] | None:
+    def simulated(self) -> tuple[DatasetRecipe, int] | None:
         """Recipe of the simulation, and the head's number, from 0; None if they are unknown."""
         recipe, label = recipe_of(self.dataset.root), self.subject.removeprefix("sub-")
         if recipe is None or not label.isdecimal() or int(label) < 1:
@@ -401,7 +401,7 @@ class _Head:
                 truths[SIMULATED] = replace(truths["scan"], given_fibres=known)
         return truths
 
-    def _known_fibres(self, truth: Truth, response: FloatArray) -> Fibres | None:
+    def _known_fibres(self, truth: Truth, response: FloatArray) -> TruePeaks | None:
         """Return the fibres that a head was simulated with; None if they are not known."""
         if self.simulated is None:
             return None
@@ -415,7 +415,7 @@ class _Head:
         fractions, directions = fibre_populations(*head, recipe.size, image.lattice, voxels)
         white = fractions.sum(axis=1) > KNOWN_WHITE
         peaks = peaks_of_populations(fractions[white], directions[white])
-        return Fibres(voxels[white], peaks, response, known=True)
+        return TruePeaks(voxels[white], peaks, response, known=True)
 
 
 def doubts_of_place(

@@ -53,7 +53,7 @@ MAP_COLOURS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class FigureCell:
     """One cell of the figure.
 
     Attributes
@@ -99,8 +99,8 @@ class Cells:
 
     map: Map
     lattice: Lattice
-    images: list[Cell]
-    maps: list[Cell]
+    images: list[FigureCell]
+    maps: list[FigureCell]
     window: tuple[float, float]
     limit: float
     unit: str
@@ -144,11 +144,11 @@ def cells(
     """
     chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
-    nothing = Cell("", "none", np.zeros(mask.shape, dtype=np.float32), np.zeros_like(mask))
+    nothing = FigureCell("", "none", np.zeros(mask.shape, dtype=np.float32), np.zeros_like(mask))
     true = None if truth is None else truth[quantity]
     predicted = {name: maps[quantity] for name, maps in comparison.predictions.items()}
 
-    def image(name: str, values: FloatArray, maps: Maps) -> Cell:
+    def image(name: str, values: FloatArray, maps: Maps) -> FigureCell:
         return _cell(name, "image", chosen.shown(values), maps.image.mask)
 
     source = nothing
@@ -158,7 +158,7 @@ def cells(
         source = _cell(INPUT_SCAN, "image", nearest.take(chosen.shown(input_image[quantity])), seen)
     doubt = doubt_shown(predicted, disagreement or {}, expected_error or {})
     known = (expected_error if doubt == EXPECTED else disagreement) or {}
-    maps: list[Cell] = []
+    maps: list[FigureCell] = []
     for name, values in predicted.items():
         if true is not None:
             error = chosen.error(values, true, mask)
@@ -166,7 +166,7 @@ def cells(
         elif name in known:
             maps.append(_measured(name, doubt, known[name], mask))
         else:
-            maps.append(Cell(name, "none", nothing.values, nothing.shown))
+            maps.append(FigureCell(name, "none", nothing.values, nothing.shown))
     images = [image(name, predicted[name], each) for name, each in comparison.predictions.items()]
     if truth is None or true is None:
         first, reference = source, next(iter(predicted.values()))
@@ -215,14 +215,14 @@ def doubt_shown(
     return EXPECTED if calibrated and calibrated >= spread else DISAGREEMENT
 
 
-def _cell(name: str, kind: Kind, values: FloatArray, shown: MaskArray) -> Cell:
+def _cell(name: str, kind: Kind, values: FloatArray, shown: MaskArray) -> FigureCell:
     where = shown[..., None] if values.ndim == 4 else shown
-    return Cell(name, kind, np.where(where, values, 0), shown)
+    return FigureCell(name, kind, np.where(where, values, 0), shown)
 
 
-def _measured(name: str, kind: Kind, values: FloatArray, mask: MaskArray) -> Cell:
+def _measured(name: str, kind: Kind, values: FloatArray, mask: MaskArray) -> FigureCell:
     cell = _cell(name, kind, values, mask)
-    return Cell(name, kind, cell.values, mask, float(values[mask].mean(dtype=float)))
+    return FigureCell(name, kind, cell.values, mask, float(values[mask].mean(dtype=float)))
 
 
 def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
@@ -236,7 +236,7 @@ def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _limit(maps: list[Cell]) -> float:
+def _limit(maps: list[FigureCell]) -> float:
     """Return the upper end of the scale that all maps share."""
     judged = [cell.values[cell.shown] for cell in maps if cell.kind != "none"]
     limit = float(np.percentile(judged, ERROR_PERCENTILE)) if judged else 0.0

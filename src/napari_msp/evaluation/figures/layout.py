@@ -39,7 +39,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """Meaning of a picture's colours; they extend beyond "both" ends, or beyond the "max"."""
 
     low: float
@@ -66,7 +66,7 @@ def tidy(axes: Axes, ink: str = INK, soft: str = SOFT_INK, size: float = 8) -> N
     axes.set_axisbelow(True)
 
 
-class Page:
+class FigurePage:
     """A figure with positions in inches."""
 
     def __init__(self, size: Point) -> None:
@@ -90,7 +90,7 @@ class Page:
         style = {"color": INK, "va": "center", **style}
         self.figure.text(x, y, text, parse_math=False, **style)  # a name may contain dollars
 
-    def bar(self, scale: Scale, corner: Point, height: float, name: str) -> None:
+    def bar(self, scale: ColourScale, corner: Point, height: float, name: str) -> None:
         """Draw a scale's colours as an upright bar, with numbers and label."""
         short = 0.08 * height
         axes = self.axes((corner[0], corner[1] + short), (BAR, height - 2 * short), name)
@@ -197,11 +197,11 @@ class Panel:
     name: str
     title: str
     pixels: FloatArray | None
-    scale: Scale | None = None
+    scale: ColourScale | None = None
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """Pictures side by side.
 
     Attributes
@@ -216,7 +216,7 @@ class Row:
 
     kind: str
     panels: list[Panel | None]
-    scale: Scale | None
+    scale: ColourScale | None
 
     @property
     def room(self) -> float:
@@ -229,7 +229,7 @@ class Block:
     """The rows of one quantity under a title."""
 
     title: str
-    rows: list[Row]
+    rows: list[PictureRow]
 
 
 def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
@@ -259,7 +259,7 @@ def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
     page_width = wide_page if beside else 2 * EDGE + block_width
     used = 2 * EDGE + max(heights) if beside else sum(heights) + edges
     lines = wrap(caption, int((page_width - 2 * EDGE) / CAPTION_CHARACTER))
-    page = Page((page_width, used + len(lines) * CAPTION_LINE))
+    page = FigurePage((page_width, used + len(lines) * CAPTION_LINE))
     for number, line in enumerate(lines):
         at = (EDGE, used + number * CAPTION_LINE)
         page.write(at, line, fontsize=CAPTION_SIZE, color=SOFT_INK)
@@ -273,7 +273,7 @@ def draw_blocks(blocks: list[Block], view: Slice, caption: str = "") -> Figure:
     return page.figure
 
 
-def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Point) -> None:
+def _draw_block(page: FigurePage, block: Block, view: Slice, corner: Point, size: Point) -> None:
     left, top = corner
     page.write((left, top + HEADING / 2), block.title, fontsize=11, weight="bold")
     top += HEADING
@@ -296,13 +296,15 @@ def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Poin
         top += size[1]
 
 
-def _draw_panel(page: Page, block: Block, panel: Panel, corner: Point, size: Point) -> Axes | None:
+def _draw_panel(
+    page: FigurePage, block: Block, panel: Panel, corner: Point, size: Point
+) -> Axes | None:
     middle = (corner[0] + size[0] / 2, corner[1] - (1 + panel.title.count("\n")) * TITLE / 2)
     colour = SOFT_INK if panel.pixels is None else INK
     page.write(middle, panel.title, fontsize=9, color=colour, ha="center")
     if panel.pixels is None:
         return None
-    scale = panel.scale or Scale(0, 1, "gray", "", "")
+    scale = panel.scale or ColourScale(0, 1, "gray", "", "")
     kind = "image" if panel.scale is None else "map"
     axes = page.axes(corner, size, f"{block.title} · {panel.name} · {kind}")
     pixels = np.clip(panel.pixels, 0, 1) if panel.scale is None else panel.pixels

@@ -28,12 +28,12 @@ from napari_msp.evaluation.figures.grid import (
     MAP_COLOURS,
     SIGNED_COLOURS,
     WINDOW,
-    Cell,
     Cells,
+    FigureCell,
     cells,
     differences,
 )
-from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
+from napari_msp.evaluation.figures.layout import Block, ColourScale, Panel, PictureRow, draw_blocks
 from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
 from napari_msp.evaluation.line_up import Comparison
 from napari_msp.formatting import SH_MSE_EXPONENT, SQUARED_ERROR, power_of_ten
@@ -130,27 +130,27 @@ def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
     return list(dict.fromkeys(maps))
 
 
-def _rows(shown: Cells, view: Slice, signed: bool) -> list[Row]:
+def _rows(shown: Cells, view: Slice, signed: bool) -> list[PictureRow]:
     rows = [_images(shown, view)]
     if any(cell.kind == "error" for cell in shown.maps):
         rows.append(_errors(shown, view, signed=signed and not shown.coloured))
     return rows
 
 
-def _images(shown: Cells, view: Slice) -> Row:
+def _images(shown: Cells, view: Slice) -> PictureRow:
     panels = [_image(cell, shown, view) for cell in shown.images]
-    scale = None if shown.coloured else Scale(*shown.window, "gray", shown.unit, "both")
-    return Row("image", panels[_first_column(shown) :], scale)
+    scale = None if shown.coloured else ColourScale(*shown.window, "gray", shown.unit, "both")
+    return PictureRow("image", panels[_first_column(shown) :], scale)
 
 
-def _errors(shown: Cells, view: Slice, *, signed: bool) -> Row:
+def _errors(shown: Cells, view: Slice, *, signed: bool) -> PictureRow:
     power = _Power.of(shown)
     error = shown.map.error_title
     corner, *maps = shown.maps
     titles = [f"{error} {power.text(cell)}" for cell in maps]
     if signed:
         values, limit = differences(shown)
-        scale = Scale(-limit, limit, SIGNED, f"minus truth\n({shown.unit})", "both")
+        scale = ColourScale(-limit, limit, SIGNED, f"minus truth\n({shown.unit})", "both")
         panels: list[Panel | None] = [
             Panel(cell.name, title, view.cut(values[cell.name]), scale)
             for cell, title in zip(maps, titles, strict=True)
@@ -160,10 +160,10 @@ def _errors(shown: Cells, view: Slice, *, signed: bool) -> Row:
         panels = [
             _map(cell, title, scale, power, view) for cell, title in zip(maps, titles, strict=True)
         ]
-    return Row("map", [_image(corner, shown, view), *panels], scale)
+    return PictureRow("map", [_image(corner, shown, view), *panels], scale)
 
 
-def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
+def _doubts(shown: Cells, kind: str, view: Slice) -> PictureRow:
     power = _Power.of(shown)
     scale = power.scale(shown, kind, kind)
     panels: list[Panel | None] = [None]
@@ -173,7 +173,7 @@ def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
         else:
             title = f"{_in_lines(cell.name)}\n{power.text(cell)}"
             panels.append(_map(cell, title, scale, power, view))
-    return Row("map", panels[_first_column(shown) :], scale)
+    return PictureRow("map", panels[_first_column(shown) :], scale)
 
 
 def _first_column(shown: Cells) -> int:
@@ -181,7 +181,7 @@ def _first_column(shown: Cells) -> int:
     return int(shown.images[0].kind == "none")
 
 
-def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
+def _image(cell: FigureCell, shown: Cells, view: Slice) -> Panel | None:
     if cell.kind == "none":
         return None
     shades = shown.shades(view.cut(cell.values), view.cut(cell.shown))
@@ -193,7 +193,7 @@ def _title(shown: Map) -> str:
     return f"{shown.title} ({SH_SERIES})" if shown.model == "tensor" else shown.title
 
 
-def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> Panel:
+def _map(cell: FigureCell, title: str, scale: ColourScale, power: "_Power", view: Slice) -> Panel:
     values = np.where(view.cut(cell.shown), view.cut(cell.values) / power.unit, np.nan)
     return Panel(cell.name, title, values, scale)
 
@@ -221,16 +221,16 @@ class _Power:
         # Plain characters: in mathematical mode an SVG would contain each letter by itself.
         return power_of_ten(self.exponent)
 
-    def text(self, cell: Cell) -> str:
+    def text(self, cell: FigureCell) -> str:
         assert cell.mean is not None
         mean = cell.mean / self.unit
         decimals = 2 - int(np.floor(np.log10(mean))) if mean > 0 else 2
         return f"{mean:.{max(0, decimals)}f}" + (f" × {self.symbol}" if self.symbol else "")
 
-    def scale(self, shown: Cells, what: str, kind: str) -> Scale:
+    def scale(self, shown: Cells, what: str, kind: str) -> ColourScale:
         label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"
         colours = colormaps[MAP_COLOURS[kind]].with_extremes(bad="black")
-        return Scale(0, shown.limit / self.unit, colours, label, "max")
+        return ColourScale(0, shown.limit / self.unit, colours, label, "max")
 
 
 def _in_lines(name: str) -> str:
@@ -264,8 +264,8 @@ def figure2(images: Mapping[str, SHImage]) -> Figure:
         Panel(name, _named(name, images[name]), _shades(view, averages[name], low, high))
         for name in images
     ]
-    scale = Scale(float(low), float(high), "gray", "mean S/S0", "both")
-    return draw_blocks([Block(AVERAGE, [Row("image", panels, scale)])], view)
+    scale = ColourScale(float(low), float(high), "gray", "mean S/S0", "both")
+    return draw_blocks([Block(AVERAGE, [PictureRow("image", panels, scale)])], view)
 
 
 def _slab(images: Mapping[str, SHImage]) -> Lattice:

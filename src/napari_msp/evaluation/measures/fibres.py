@@ -237,7 +237,7 @@ MOST_VOXELS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Fibres:
+class TruePeaks:
     """True peaks in some voxels of a lattice.
 
     Attributes
@@ -257,7 +257,7 @@ class Fibres:
     known: bool = False
 
     @classmethod
-    def of(cls, image: SHImage, response: FloatArray, where: MaskArray) -> "Fibres":
+    def of(cls, image: SHImage, response: FloatArray, where: MaskArray) -> "TruePeaks":
         """Find the peaks of an image in (X, Y, Z) voxels, at most `MOST_VOXELS`."""
         voxels = some_of(where)
         return cls(voxels, peaks_of(fibre_distributions(image, response, voxels)), response)
@@ -410,7 +410,7 @@ SHARPEST_TURN = 45.0
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle:
+class TrackingSeeds:
     """Starting points of a bundle, the same for all images, so that only fibres differ.
 
     Seeds are (S, 3) voxels, `ahead` (S, 3) directions there in scanner axes; streamlines may run in
@@ -425,7 +425,7 @@ class Bundle:
     @classmethod
     def of(
         cls, image: SHImage, tensor: TensorMaps, white: MaskArray, response: FloatArray
-    ) -> "Bundle":
+    ) -> "TrackingSeeds":
         """Seed an image's left-right fibres, mostly the callosum; no seeds if there are few."""
         along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
         seeds = some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
@@ -433,7 +433,7 @@ class Bundle:
         return cls(seeds, tensor.direction[tuple(seeds.T)].astype(float), white, response)
 
 
-def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
+def visited_by(bundle: TrackingSeeds, image: SHImage) -> MaskArray:
     """Return the (X, Y, Z) voxels that a bundle visits: tracked both ways from each seed.
 
     Tracking is deterministic and follows the image's fibre distributions on the bundle's lattice.

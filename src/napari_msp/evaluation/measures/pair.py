@@ -13,9 +13,9 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.line_up import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import Laid, laid_on, smoothed_as_compared
 from napari_msp.evaluation.measures.fibres import (
-    Bundle,
-    Fibres,
     PeakErrors,
+    TrackingSeeds,
+    TruePeaks,
     response_of,
     visited_by,
 )
@@ -37,7 +37,7 @@ FLUID_MD = 2.0e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Tissue:
+class TissueMasks:
     """(X, Y, Z) masks of the tissue classes; mixed voxels belong to none."""
 
     white: MaskArray
@@ -45,7 +45,7 @@ class Tissue:
     fluid: MaskArray
 
 
-def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
+def tissue_of(maps: TensorMaps, mask: MaskArray) -> TissueMasks:
     """Classify the voxels of a truth by its FA and mean diffusivity, through the SH series.
 
     Use noise-free truth if there is one: noise raises the FA of grey matter.
@@ -57,7 +57,7 @@ def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
     grey.
     """
     solid = mask & (maps.md < LARGEST_TISSUE_MD)
-    return Tissue(
+    return TissueMasks(
         white=solid & (maps.fa > WHITE_FA),
         grey=solid & (maps.fa < GREY_FA),
         fluid=mask & (maps.md > FLUID_MD),
@@ -176,10 +176,10 @@ class Truth:
     """
 
     image: SHImage
-    given_tissue: Tissue | None = None
+    given_tissue: TissueMasks | None = None
     given_maps: Maps | None = None
     response: FloatArray | None = None
-    given_fibres: Fibres | None = None
+    given_fibres: TruePeaks | None = None
     fibres_in: MaskArray | None = None
 
     @cached_property
@@ -188,7 +188,7 @@ class Truth:
         return self.given_maps or Maps(self.image)
 
     @cached_property
-    def tissue(self) -> Tissue:
+    def tissue(self) -> TissueMasks:
         """White matter, grey matter and fluid."""
         return self.given_tissue or tissue_of(self.mapped.tensor, self.image.mask)
 
@@ -198,22 +198,22 @@ class Truth:
         return rish(self.image.coefficients)
 
     @cached_property
-    def fibres(self) -> Fibres:
+    def fibres(self) -> TruePeaks:
         """True fibres: the known ones, or else from constrained spherical deconvolution."""
         if self.given_fibres is not None:
             return self.given_fibres
         white = self.tissue.white
         where = white if self.fibres_in is None else white & self.fibres_in
-        return Fibres.of(self.image, self._response, where)
+        return TruePeaks.of(self.image, self._response, where)
 
     @cached_property
     def _response(self) -> FloatArray:
         return response_of([self.image]) if self.response is None else self.response
 
     @cached_property
-    def bundle(self) -> tuple[Bundle, MaskArray]:
+    def bundle(self) -> tuple[TrackingSeeds, MaskArray]:
         """A bundle to track, and the voxels that it visits in truth."""
-        bundle = Bundle.of(self.image, self.mapped.tensor, self.tissue.white, self._response)
+        bundle = TrackingSeeds.of(self.image, self.mapped.tensor, self.tissue.white, self._response)
         return bundle, visited_by(bundle, self.image)
 
     @cached_property

@@ -29,7 +29,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ScanAgreement:
     """Agreement of some subjects' values with those of the target's scans.
 
     Attributes
@@ -87,7 +87,7 @@ class Agreement:
         return low, high
 
 
-def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
+def agreement(values: Sequence[float], truth: Sequence[float]) -> ScanAgreement:
     """Compare (N,) values with those of the same subjects in the target's scans; at least one."""
     a, b = np.asarray(values, dtype=float), np.asarray(truth, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
@@ -102,7 +102,7 @@ def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
         limits = bias - LIMITS * spread, bias + LIMITS * spread
     of_people = _spread(b) if n >= FOR_INTERVAL else None  # two do not show how people differ
     icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
-    return Agreement(
+    return ScanAgreement(
         subjects=n,
         truth_mean=float(b.mean()),
         mean=float(a.mean()),

@@ -17,22 +17,22 @@ from napari_msp.evaluation.proof.pages import (
     MEAN_OF_OTHERS,
     NOISE_FREE,
     TARGET,
-    Page,
     ProofData,
+    ProofPage,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.two_groups import group_page
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.formatting import listed
 
-PAGES: Mapping[str, Callable[[ProofData], Page | None]] = {
+PAGES: Mapping[str, Callable[[ProofData], ProofPage | None]] = {
     "Site effect": site_effect_page,
     "Two groups": group_page,
 }
 """Functions that make the pages, by title; they return None if too little was measured."""
 
 
-def make_pages(study: ProofData, go_on: Callable[[], None] = lambda: None) -> list[Page]:
+def make_pages(study: ProofData, go_on: Callable[[], None] = lambda: None) -> list[ProofPage]:
     """Make every page; one that cannot be made says why in its place.
 
     Parameters
@@ -47,7 +47,7 @@ def make_pages(study: ProofData, go_on: Callable[[], None] = lambda: None) -> li
         try:
             page = make(whole)
         except UserError as error:
-            page = Page(title, lead=(f"Not made: {error.phrase()}.",))
+            page = ProofPage(title, lead=(f"Not made: {error.phrase()}.",))
         pages += [page] if page is not None else []
     return pages
 

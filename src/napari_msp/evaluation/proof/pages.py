@@ -111,7 +111,7 @@ class TidyTable:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class PageFigure:
     """A figure of a page."""
 
     name: str
@@ -120,7 +120,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class ProofPage:
     """A page of the report.
 
     Attributes
@@ -138,7 +138,7 @@ class Page:
     title: str
     lead: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    drawings: Sequence[Drawing] = ()
+    drawings: Sequence[PageFigure] = ()
     more: Sequence[Table] = ()
     limits: Sequence[str] = ()
     files: Mapping[str, TidyTable] = field(default_factory=dict)

@@ -11,8 +11,8 @@ from napari_msp.evaluation.proof.pages import (
     MEAN_OF_OTHERS,
     REPEAT,
     TARGET,
-    Page,
     ProofData,
+    ProofPage,
 )
 from napari_msp.evaluation.proof.site_effect_figures import DRAWN, drawings
 from napari_msp.evaluation.proof.site_effect_files import (
@@ -57,7 +57,7 @@ from napari_msp.formatting import NumberFormat, counted, ends, listed, number, p
 from napari_msp.signal.maps import SIGNAL
 
 
-def site_effect_page(study: ProofData) -> Page:
+def site_effect_page(study: ProofData) -> ProofPage:
     """Write the page.
 
     Raises
@@ -91,7 +91,7 @@ def site_effect_page(study: ProofData) -> Page:
         more += _voxelwise(each, several)
     if over:
         tables.append(_over_datasets(over))
-    return Page(
+    return ProofPage(
         "Site effect",
         lead=lead,
         tables=[table for table in tables if table.rows],

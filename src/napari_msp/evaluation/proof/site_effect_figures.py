@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from napari_msp.evaluation.figures.curves import COLOURS
 from napari_msp.evaluation.figures.layout import INK, PAPER, SOFT_INK, plain_figure, tidy
 from napari_msp.evaluation.proof.agreement import LIMITS
-from napari_msp.evaluation.proof.pages import Drawing
+from napari_msp.evaluation.proof.pages import PageFigure
 from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects, role_of
 from napari_msp.evaluation.proof.values import QUANTITIES, quantity_key
 from napari_msp.evaluation.statistics import FOR_INTERVAL, Interval
@@ -41,7 +41,7 @@ MOST_BIASES = 12
 """Number of regions in a figure of biases, the largest ones."""
 
 
-def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[Drawing]:
+def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[PageFigure]:
     """Draw every figure of the page; if there are `several` datasets, figures name them."""
     for each in found:
         end = f"{each.dataset}_{each.column}" if several else each.column
@@ -54,7 +54,7 @@ def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[Drawing]:
             and (known := each.identified.get(row)) is not None
         }
         if points:
-            yield Drawing(
+            yield PageFigure(
                 f"people_{end}",
                 f"{named}: site effect (median bias) and how many subjects are told right when "
                 "biases are taken away. Good is top left; the trivial predictors show that left "
@@ -64,7 +64,7 @@ def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[Drawing]:
         drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
         drawn = {label: panel for label, panel in drawn.items() if panel}
         if drawn:
-            yield Drawing(
+            yield PageFigure(
                 f"bias_{end}",
                 f"{named}: bias by region in percent of the target's mean"
                 f"{', with 95 % intervals' * enough}.",
@@ -78,7 +78,7 @@ def drawings(found: Sequence[SiteEffects], several: bool) -> Iterator[Drawing]:
                 if role_of(row) != "trivial"  # whose distances would squeeze all others
             }
             if any(len(pair) > 1 for pair in pairs.values()):
-                yield Drawing(
+                yield PageFigure(
                     f"bland_altman_{QUANTITIES[key].map}_{end}",
                     f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
                     f"lines are the bias{' and the 95 % limits of agreement' * enough}.",

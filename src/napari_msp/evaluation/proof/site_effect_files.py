@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
-from napari_msp.evaluation.proof.agreement import Agreement, Identified
+from napari_msp.evaluation.proof.agreement import Identified, ScanAgreement
 from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
 from napari_msp.evaluation.proof.site_effect_numbers import (
     ROLE_WORDS,
@@ -158,10 +158,10 @@ NUMBERS = {
     "mean_difference": "mean_difference", "cv_percent": "variation", "icc": "icc",
     "glass_delta": "effect", "variance_kept_percent": "variance_kept",
 }  # fmt: skip
-"""Columns with a number of `Agreement`, by its name there."""
+"""Columns with a number of `ScanAgreement`, by its name there."""
 
 INTERVALS = {"bias": "bias_interval", "limit": "limits", "icc": "icc_interval"}
-"""Beginnings of the columns of `Agreement`'s intervals, followed by "_low" and "_high"."""
+"""Beginnings of the columns of `ScanAgreement`'s intervals, followed by "_low" and "_high"."""
 
 
 def effect_record(effect: SiteEffect) -> dict[str, object]:
@@ -274,7 +274,7 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
         ) from error
 
 
-_AGREEMENT, _IDENTIFIED = TypeAdapter(Agreement), TypeAdapter(Identified)
+_AGREEMENT, _IDENTIFIED = TypeAdapter(ScanAgreement), TypeAdapter(Identified)
 """Validators: a missing number, or a count that is not whole, is an error."""
 
 

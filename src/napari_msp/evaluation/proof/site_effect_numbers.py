@@ -9,7 +9,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
-from napari_msp.evaluation.proof.agreement import Agreement, Identified, agreement, identify
+from napari_msp.evaluation.proof.agreement import Identified, ScanAgreement, agreement, identify
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -85,7 +85,7 @@ class SiteEffect:
     row: str
     region: str
     quantity: str
-    agreement: Agreement
+    agreement: ScanAgreement
     test: PermutationTest | None
     change: float | None
     change_interval: Interval | None
@@ -394,13 +394,13 @@ def _worst(found: Mapping[str, float]) -> str:
     return listed([*named[:NAMED], *more])
 
 
-def _of(found: Agreement, subjects: int, before: str) -> str:
+def _of(found: ScanAgreement, subjects: int, before: str) -> str:
     """Return how many subjects a number is of, if fewer than others."""
     few = found.subjects < subjects
     return f"{before}{counted(found.subjects, 'subject')}" if few else ""
 
 
-def _apart(found: Agreement) -> str:
+def _apart(found: ScanAgreement) -> str:
     """Describe a mean relative to the target's; the sentence continues after "as" or "than"."""
     percent, way = found.bias_percent, "lower than" if found.bias < 0 else "higher than"
     if percent is None:

@@ -14,8 +14,8 @@ from napari_msp.evaluation.proof.pages import (
     MEAN_OF_OTHERS,
     TARGET,
     Column,
-    Page,
     ProofData,
+    ProofPage,
     TidyTable,
 )
 from napari_msp.evaluation.proof.two_groups_numbers import (
@@ -157,7 +157,7 @@ KEPT_AS = "weaker bundle"
 """Effect of biology that shows what share of a lower FA each row keeps."""
 
 
-def group_page(study: ProofData) -> Page | None:
+def group_page(study: ProofData) -> ProofPage | None:
     """Draw studies of two groups from everyone measured; None for fewer than 20 people."""
     tables: list[Table] = []
     rows: list[Sequence[object]] = []
@@ -192,8 +192,8 @@ def group_page(study: ProofData) -> Page | None:
             leads.append(_lead(drawn, name))
             limits += drawn.notes
     if not tables:
-        return Page(TITLE, lead=("Nothing is compared.",), limits=left) if left else None
-    return Page(
+        return ProofPage(TITLE, lead=("Nothing is compared.",), limits=left) if left else None
+    return ProofPage(
         TITLE,
         lead=leads,
         tables=tables,

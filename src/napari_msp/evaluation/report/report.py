@@ -25,7 +25,7 @@ from napari_msp.evaluation.benchmark.results import (
 )
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.figures.layout import write_figure
-from napari_msp.evaluation.proof.pages import Page
+from napari_msp.evaluation.proof.pages import ProofPage
 from napari_msp.evaluation.report.methods_section import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.tables import (
     BIOLOGY,
@@ -79,7 +79,7 @@ def write_report(
     out: Path,
     measures: Measures,
     effects: Results[EffectResult] = NO_EFFECTS,
-    pages: Sequence[Page] = (),
+    pages: Sequence[ProofPage] = (),
     go_on: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Write report.html, table1.csv, table1.md, pvalues.csv, methods.txt and their data.
@@ -157,13 +157,13 @@ def write_report(
     return [Path(out) / name for name in (*contents, *(f"{each.name}.png" for each in drawn))]
 
 
-def methods_text(paragraph: str, run: EvaluationRun, pages: Sequence[Page]) -> str:
+def methods_text(paragraph: str, run: EvaluationRun, pages: Sequence[ProofPage]) -> str:
     """Return the methods section with its references, as plain text to paste."""
     paragraphs = [paragraph, *(page.methods for page in pages if page.methods)]
     return "\n\n".join([*paragraphs, "\n".join(["References", *_works(run, pages)])]) + "\n"
 
 
-def _works(run: EvaluationRun, pages: Sequence[Page]) -> list[str]:
+def _works(run: EvaluationRun, pages: Sequence[ProofPage]) -> list[str]:
     """List what the paragraph and all pages cite, each work once."""
     return sorted({*run.works, *(each for page in pages for each in page.references)})
 

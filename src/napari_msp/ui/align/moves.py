@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QButtonGroup, QCheckBox, QWidget
 
 from napari_msp.alignment.report import AlignedScan, Alignment, distance_text, table_csv
-from napari_msp.checking.summary import Comparison
+from napari_msp.checking.summary import ScanComparison
 from napari_msp.ui.align.aligning import View
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
@@ -181,12 +181,12 @@ class Moves(Themed):
         self.board.setEnabled(moved and self.view != "input")
 
 
-def _moved(before: Comparison | None) -> list[str]:
+def _moved(before: ScanComparison | None) -> list[str]:
     move = None if before is None else before.displacement
     if move is None:
         return ["–", "–"]
     return [f"{np.linalg.norm(move.shift):.1f}", f"{move.angle:.1f}"]
 
 
-def _away(of: Comparison | None) -> str:
+def _away(of: ScanComparison | None) -> str:
     return "–" if of is None or of.distance is None else distance_text(of.distance)

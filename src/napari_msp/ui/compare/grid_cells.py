@@ -16,8 +16,8 @@ from napari_msp.evaluation.figures.grid import (
     EXPECTED,
     INPUT_SCAN,
     SIGNED_COLOURS,
-    Cell,
     Cells,
+    FigureCell,
     differences,
     doubt_shown,
 )
@@ -243,7 +243,7 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
 
-def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> LayerData:
+def _cell(compared: Compared, shown: Cells, cell: FigureCell, scan: Scan | None) -> LayerData:
     if cell.kind == "none" or scan is None:
         return _why_empty(compared, cell.name)
     if cell.kind == "image":
@@ -263,7 +263,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> La
     )
 
 
-def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> LayerData:
+def image_layer(compared: Compared, shown: Cells, cell: FigureCell, scan: Scan) -> LayerData:
     """Return an image's layer, in the contrast that all images share."""
     values, inside, lattice = cell.values, cell.shown, shown.lattice
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
