@@ -1,6 +1,5 @@
 """The main workflow on a simulated head with the packaged models, from scan to Figure 3."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom.platforms import INPUT_PLATFORM
 from napari_msp.data.phantom.simulate import DEMO_SEED, DEMO_SUBJECT, simulate
 from napari_msp.evaluation.compare import compare
-from napari_msp.files import write_json
+from napari_msp.files import sha256, write_json
 from napari_msp.formatting import sh_mse
 from napari_msp.image_files import COEFFICIENTS, ImageFile
 from napari_msp.inference.outputs import harmonize_to_folder
@@ -52,7 +51,7 @@ def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
     """
     out = Path(out)
     began = time.perf_counter()
-    fingerprint = _fingerprint()
+    fingerprint = {name: sha256(path) for name, path in packaged_models().items()}
     record = out / "demo.json"
     done = record.exists() and read_json(record).get("fingerprint") == fingerprint
     heads = _heads(out / "heads", say)
@@ -119,11 +118,3 @@ def _summary(result: DemoTarget) -> str:
     listed = ", ".join(f"{name} {sh_mse(error)}" for name, error in errors.items())
     before = metrics["no_harmonization"]["sh_mse"]
     return f"{result.target}: SH MSE {sh_mse(before)} before, {listed} ({result.figure})"
-
-
-def _fingerprint() -> str:
-    """Return a fingerprint of this version's models."""
-    digest = hashlib.sha256()
-    for path in packaged_models().values():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

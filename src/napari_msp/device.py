@@ -43,14 +43,9 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device(next(each for each in ("cuda", "mps", "cpu") if available[each]))
     many = torch.cuda.device_count() if kind == "cuda" else 1
     if not available[kind] or int(number or 0) >= many:
-        raise UserError(
-            f"this machine has no {name}", None, "device", Choose("device", _usable(available))
-        )
+        usable = ("auto", *(each for each, there in available.items() if there))
+        raise UserError(f"this machine has no {name}", None, "device", Choose("device", usable))
     return torch.device(name)
-
-
-def _usable(available: dict[str, bool]) -> tuple[str, ...]:
-    return ("auto", *(kind for kind, there in available.items() if there))
 
 
 @contextmanager

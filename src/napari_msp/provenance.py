@@ -279,7 +279,8 @@ def missing_steps(scan: Path) -> tuple[PreprocessingStep, ...]:
         return ()
     if entities(scan).get("desc", "").lower().startswith("preproc"):
         return ()
-    said = " ".join([*_said_in(sidecar), *_makers(description)]).lower().replace(" ", "")
+    made_by = {"GeneratedBy": description.get("GeneratedBy")}
+    said = " ".join([*_said_in(sidecar), *_said_in(made_by)]).lower().replace(" ", "")
     if any(name in said.replace("-", "").replace("_", "") for name in PIPELINES):
         return ()
     beside = {path.name for path in scan.parent.glob(f"{bare_stem(scan)}*")}
@@ -300,17 +301,9 @@ def _said_in(value: Any, name: str = "") -> list[str]:
         return [each for key, inner in fields.items() for each in _said_in(inner, key)]
     if isinstance(value, list):
         return [each for inner in value for each in _said_in(inner, name)]
-    if value is None or value is False or value == "" or _denies(value):
+    if value is None or str(value).strip().lower() in {"", "none", "no", "false", "n/a"}:
         return []
     return [name, value] if isinstance(value, str) else [name]
-
-
-def _denies(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().lower() in {"none", "no", "false", "n/a"}
-
-
-def _makers(description: Mapping[str, Any]) -> list[str]:
-    return _said_in({"GeneratedBy": description.get("GeneratedBy")})
 
 
 # --- Reading a sidecar -------------------------------------------------------------------------

@@ -236,9 +236,7 @@ class Cluster:
         lacking = failed and isinstance(future.exception(), ModuleNotFoundError)
         if times < MOST_RETURNS and (lacking or not failed):
             return None
-        return CohortResult(
-            task.subject, task.scan, task.targets, "failed", 0.0, _explained(future, task)
-        )
+        return task.failed(_explained(future, task))
 
     def _look(self) -> None:
         """Update the workers; report newcomers that cannot do the work."""

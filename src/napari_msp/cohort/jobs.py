@@ -82,6 +82,10 @@ class Task:
     options: dict[str, Any]
     kind: str
 
+    def failed(self, reason: UserError) -> CohortResult:
+        """Return the result of a job that could not be done."""
+        return CohortResult(self.subject, self.scan, self.targets, "failed", 0.0, reason)
+
 
 def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
     """Harmonize one scan unless that is done; every error becomes part of the result."""

@@ -131,7 +131,7 @@ def harmonize_to_folder(
             wrong.append(error)
     try:
         # Checked before the network runs: a bad table must not cost an hour.
-        table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
+        directions = choose_directions(gradients, acquisition, model.card.sh.b_values)
     except UserError as error:
         wrong.append(error)
     if wrong:
@@ -140,7 +140,7 @@ def harmonize_to_folder(
     predictions = predict_targets(
         model, prepared, list(stems), options, progress=progress, cancelled=cancelled
     )
-    how = _How(acquisition, gradients, table_of, force, describe, review_maps)
+    how = _How(acquisition, gradients, directions, force, describe, review_maps)
     _write_all(predictions, stems, out, how, cancelled)
     return [ImageFile(stem).at(out) for stem in stems.values()]
 
@@ -176,14 +176,14 @@ def save_prediction(
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
     stem = _free(out, prediction.file_stem, force)
-    table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
-    how = _How(acquisition, gradients, table_of, force, describe)
+    directions = choose_directions(gradients, acquisition, model.card.sh.b_values)
+    how = _How(acquisition, gradients, directions, force, describe)
     names = _write_all([prediction], {prediction.target: stem}, out, how)
     dwi = str(ImageFile(stem))
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
 
-def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray:
+def predicted_signal(prediction: Prediction, directions: FloatArray) -> FloatArray:
     """Return the DWI of one shell: the b=0 image, then the predicted signal along directions.
 
     Returns
@@ -191,14 +191,18 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
     (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is clipped to
     [0, 1].
     """
-    ratio = np.clip(evaluate_sh(prediction.sh, table.directions), 0, 1)
+    ratio = np.clip(evaluate_sh(prediction.sh, directions), 0, 1)
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
-def table_choice(
+Directions = Callable[[Prediction], FloatArray]
+"""Function from a prediction of one shell to the (N, 3) directions of its DWI."""
+
+
+def choose_directions(
     gradients: str | Path, acquisition: Acquisition, b_values: Sequence[float]
-) -> Callable[[Prediction], GradientTable]:
-    """Check a choice of directions; return a function from a prediction of one shell to its table.
+) -> Directions:
+    """Check a choice of directions, and return it.
 
     Parameters
     ----------
@@ -216,11 +220,9 @@ def table_choice(
         When it is none of these, or the file cannot be used or lacks a shell.
     """
     if gradients == "target":
-        return lambda prediction: _at_b_value(prediction.gradients.directions, prediction.b_value)
+        return lambda prediction: prediction.gradients.directions
     if gradients == "input":
-        return lambda prediction: _at_b_value(
-            _nearest_directions(acquisition, prediction), prediction.b_value
-        )
+        return partial(_nearest_directions, acquisition)
     check_gradients(gradients)
     bvec = Path(gradients)
     threshold = acquisition.given_gradients.b0_threshold
@@ -229,9 +231,7 @@ def table_choice(
     )
     for each in b_values:
         _directions_at(given, each, bvec)
-    return lambda prediction: _at_b_value(
-        _directions_at(given, prediction.b_value or 0.0, bvec), prediction.b_value
-    )
+    return lambda prediction: _directions_at(given, prediction.b_value or 0.0, bvec)
 
 
 def check_gradients(gradients: str | Path) -> None:
@@ -270,11 +270,6 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
     return given.directions[shell.volumes]
 
 
-def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
-    """Return a table with one b-value, that of the predicted signal, whatever the target's were."""
-    return GradientTable(np.full(len(directions), b_value or 0.0), directions)
-
-
 def _free(out: Path, stem: str, force: bool) -> str:
     """Refuse an existing name unless forced; a prediction without its table or mask is redone."""
     written = ImageFile(stem).at(out)
@@ -289,7 +284,7 @@ class _How:
 
     acquisition: Acquisition
     gradients: str | Path
-    table_of: Callable[[Prediction], GradientTable]
+    directions: Directions
     force: bool
     describe: bool
     review_maps: bool = True
@@ -404,8 +399,8 @@ def _write(folder: Path, stem: str, prediction: Prediction, how: _How) -> Proven
     sidecar = {**made.to_sidecar(), MEASURES_FIELD: measures(prediction)}
     like = acquisition.image
     parts = prediction.by_shell()
-    tables = {shell: how.table_of(part) for shell, part in parts.items()}
-    signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]
+    directions = [how.directions(part) for part in parts.values()]
+    signals = [*map(predicted_signal, parts.values(), directions)]
     # One b=0 image for all shells.
     volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
     affine = next(iter(parts.values())).sh.affine
@@ -415,9 +410,13 @@ def _write(folder: Path, stem: str, prediction: Prediction, how: _How) -> Proven
     b0 = round(next(iter(parts.values())).sh.b0_weighting, 1)
     if b0:
         sidecar["BValueOfB0"] = b0  # for readers, which would take b = 60 for a shell
+    # Whatever the target's b-values were, all are that of the predicted signal.
+    shells = [part.b_value or 0.0 for part in parts.values()]
     with_b0 = GradientTable(
-        np.concatenate([[b0], *(table.b_values for table in tables.values())]),
-        np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
+        np.concatenate(
+            [[b0], *(np.full(len(each), b) for each, b in zip(directions, shells, strict=True))]
+        ),
+        np.concatenate([np.zeros((1, 3)), *directions]),
     )
     write_gradients(with_b0, *gradient_files(dwi), affine)
     write_nifti(mask, prediction.mask, affine, like=like)
