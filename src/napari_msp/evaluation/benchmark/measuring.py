@@ -1,7 +1,7 @@
 """Predict and measure the test subjects of one round on one target, as a job."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -12,7 +12,6 @@ import numpy as np
 
 from napari_msp.alignment.registration import SURE, Displacement, find_displacement
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import fibre_populations
@@ -57,17 +56,15 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
 )
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
-from napari_msp.evaluation.proof.values import InRegions
+from napari_msp.evaluation.proof.values import InRegions, fitted_shell
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import NotForScans, NotPredicted
 from napari_msp.model_file import kept_model
 from napari_msp.processes import OnPart
-from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import ORDER
 from napari_msp.strict_json import read_json
 
 SIMULATED = "simulated fibres"
@@ -135,12 +132,14 @@ class Measurement:
     @property
     def finished(self) -> bool:
         """Whether the results exist."""
-        kinds: list[type] = [Result, PatchResult]
-        if not self.repeated:
-            kinds += [RegionValue] * bool(self.plan.regions) + [
-                EffectResult
-            ] * self.plan.asked.biology
-        return all((self.folder / FILES[kind]).exists() for kind in kinds)
+        return all((self.folder / FILES[kind]).exists() for kind in self._kinds)
+
+    @property
+    def _kinds(self) -> list[type]:
+        """Kinds of rows that are measured."""
+        in_full: list[type] = [RegionValue] * bool(self.plan.regions)
+        in_full += [EffectResult] * self.plan.asked.biology
+        return [Result, PatchResult, *(() if self.repeated else in_full)]
 
     def results(self, kind: type[Row]) -> Results[Row]:
         """Read the rows of a kind; empty if they were not asked for."""
@@ -176,11 +175,9 @@ class Measurement:
         shells = plan.shells.items()
         fitted = {b: {} if self.repeated else self._fitted(dataset, b) for _, b in shells}
         responses = {b: self._response(dataset, b) for _, b in shells if self.with_fibres}
-        rows: list[Result] = []
-        patches: list[PatchResult] = []
-        effects: list[EffectResult] = []
+        found: dict[type, list[Any]] = {kind: [] for kind in self._kinds}
         regional = None
-        if plan.regions and not self.repeated:
+        if RegionValue in found:
             regional = InRegions(plan, self.target, self.round.seed, dataset)
         finished = plan.finished[self.round.dataset]
         elsewhere = FinishedOnTarget(finished, self.target, dataset)
@@ -188,65 +185,52 @@ class Measurement:
         beside: dict[str, tuple[Displacement, Lattice]] = {}
         for done, subject in enumerate(heads):
             if done:
-                count = f"{done} of {len(heads)}"
-                tell(
-                    f"{self._whose}{heads[done - 1]} on {self.target} ({count})", done / len(heads)
-                )
+                last = f"{self._whose}{heads[done - 1]} on {self.target}"
+                tell(f"{last} ({done} of {len(heads)})", done / len(heads))
             head = _Head(self, dataset, subject)
             for shell, b in shells:
                 truths = head.truths(b, responses.get(b), regional)
                 truth = truths["scan"].mapped
                 lattice = truth.image.lattice
-                source, predicted = head.given(b), head.predictions(b, fitted[b], lattice)
+                source = head.given(b)
+                predicted = head.predictions(source, b, fitted[b], lattice)
                 if not self.repeated:
                     if shell == next(iter(plan.shells)):
                         apart = find_displacement(source, truth.image)
                         if apart is not None:
                             beside[subject] = apart, source.lattice
-                    if plan.asked.biology:
-                        effects += self._effects(head, fitted[b], predicted, truths, shell)
+                    if EffectResult in found:
+                        effects = self._effects(head, fitted[b], predicted, truths, shell)
+                        found[EffectResult] += effects
                     predicted |= elsewhere.images(subject, truth, b, predicted, source)
                     maps_alone = elsewhere.maps(subject, lattice)
                     if "noise-free" in truths:
                         predicted[FLOOR] = truths["noise-free"].mapped
                 if regional is not None:
                     regional.add(subject, shell, b, truths["scan"], source, predicted, maps_alone)
-                for method, reference, row, patch in self._measured(predicted, truths):
-                    where = (method, self.target, dataset.root.name, self.round.seed, subject)
-                    rows += [
-                        Result(*where, reference, key, value, shell=shell)
-                        for key, value in row.items()
-                        if np.isfinite(value)  # a tissue may be absent
-                    ]
-                    patches += [
-                        PatchResult(*where, reference, *each, shell=shell) for each in patch
-                    ]
+                for row in self._measured(head, predicted, truths, shell):
+                    found[type(row)].append(row)
         notes = [*elsewhere.notes, *doubts_of_place(beside, plan.input, self.target)]
         if regional is not None:
             for subject in () if plan.folds else self.round.subjects.training:
                 regional.add_taught(subject)
             notes += regional.notes
-            self._write(regional.values, RegionValue)
+            found[RegionValue] = regional.values
         whose = f"{dataset.root.name}, " if len(plan.datasets) > 1 else ""
         said = [f"{whose}{note}" for note in dict.fromkeys(notes)]
         write_json(
             self.folder / "notes.json", {"Notes": said, "Interpolated": elsewhere.interpolated}
         )
-        self._write(rows, Result)
-        if plan.asked.biology and not self.repeated:
-            self._write(effects, EffectResult)
-        self._write(patches, PatchResult)
-
-    def _write(self, rows: Sequence[Row], kind: type[Row]) -> None:
-        found = Results(rows)
-        keys = {each: key_of(each) for each in found.methods}
-        write_results(self.folder / FILES[kind], found.renamed(keys), kind)
+        for kind, rows in found.items():
+            results = Results(rows)
+            keys = {each: key_of(each) for each in results.methods}
+            write_results(self.folder / FILES[kind], results.renamed(keys), kind)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
         """Fit the baselines to a shell of the training subjects."""
         learned = [s for s in self.round.subjects.training if dataset.has(s, self.target)]
-        inputs = [_fit(dataset.acquisition(s, self.plan.input), b) for s in learned]
-        targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
+        inputs = [fitted_shell(dataset.acquisition(s, self.plan.input), b) for s in learned]
+        targets = [fitted_shell(dataset.acquisition(s, self.target), b) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
     @property
@@ -262,7 +246,7 @@ class Measurement:
         subjects = self.round.subjects
         learned = [s for s in subjects.training if dataset.has(s, self.target)]
         measured = [s for s in subjects.test if dataset.has(s, self.target)]
-        scans = [_fit(dataset.acquisition(s, self.target), b) for s in learned or measured]
+        scans = [fitted_shell(dataset.acquisition(s, self.target), b) for s in learned or measured]
         return response_of(scans) if scans else None
 
     def _effects(
@@ -288,7 +272,8 @@ class Measurement:
             with changed_head(recipe, number, effect.change(number), platforms) as changed:
                 again = _Head(self, changed, subject)
                 changes = again.truths(b)
-                images = again.predictions(b, fitted, changes["scan"].image.lattice)
+                lattice = changes["scan"].image.lattice
+                images = again.predictions(again.given(b), b, fitted, lattice)
                 if scan:
                     images[TARGET_SCAN] = changes["scan"].mapped
                 after = line_up(changes[kind].mapped, images)
@@ -301,22 +286,17 @@ class Measurement:
             for method, maps in after.predictions.items():
                 found = effect_in(effect, before.predictions[method], maps, where, number)
                 if np.isfinite(found) and np.isfinite(true):
-                    yield EffectResult(
-                        method,
-                        self.target,
-                        head.dataset.root.name,
-                        self.round.seed,
-                        subject,
-                        kind,
-                        effect.name,
-                        true,
-                        found,
-                        shell=shell,
-                    )
+                    named = (method, *head.sample, kind, effect.name)
+                    yield EffectResult(*named, true, found, shell=shell)
 
     def _measured(
-        self, predicted: Mapping[str, Maps], truths: Mapping[str, Truth]
-    ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
+        self,
+        head: "_Head",
+        predicted: Mapping[str, Maps],
+        truths: Mapping[str, Truth],
+        shell: int | None,
+    ) -> Iterator[Result | PatchResult]:
+        """Measure every prediction against every truth."""
         keys: tuple[str, ...] = SH_ERRORS
         if not self.repeated:
             keys = IN_TABLE + FIBRES * self.plan.asked.fibres + (BUNDLE,) * self.plan.asked.bundle
@@ -325,21 +305,30 @@ class Measurement:
                 continue
             wanted = FIBRES if reference == SIMULATED else keys
             found = measure_head(prediction, truth, wanted, patch_size=self.patch_size)
-            patches = [
-                ("-".join(map(str, centre)), float(error))
-                for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
-            ]
-            yield method, reference, found.values, [] if reference == SIMULATED else patches
+            where = (method, *head.sample, reference)
+            for key, value in found.values.items():
+                if np.isfinite(value):  # a tissue may be absent
+                    yield Result(*where, key, value, shell=shell)
+            if reference != SIMULATED:
+                for centre, error in zip(found.patches.centres, found.patches.mse, strict=True):
+                    patch = "-".join(map(str, centre))
+                    yield PatchResult(*where, patch, float(error), shell=shell)
 
 
 class _Head:
-    """A subject's scans, unchanged or with an effect put in, and the methods' predictions."""
+    """A subject's scans, unchanged or with an effect put in, and the methods' predictions.
+
+    Attributes
+    ----------
+    sample
+        Target, dataset, seed and subject of its results.
+    """
 
     def __init__(self, job: Measurement, dataset: TravellingHeads, subject: str) -> None:
         self.job, self.dataset, self.subject = job, dataset, subject
+        self.sample = job.target, dataset.root.name, job.round.seed, subject
         self._input = dataset.acquisition(subject, job.plan.input)
         self._harmonized: dict[Path, Prediction] = {}
-        self._given: dict[float, SHImage] = {}
 
     @cached_property
     def simulated(self) -> tuple[DatasetRecipe, int] | None:
@@ -350,16 +339,14 @@ class _Head:
         return recipe, int(label) - 1
 
     def given(self, b: float) -> SHImage:
-        """Return a shell of the input, fitted once."""
-        if b not in self._given:
-            self._given[b] = _fit(self._input, b)
-        return self._given[b]
+        """Return a shell of the input."""
+        return fitted_shell(self._input, b)
 
     def predictions(
-        self, b: float, fitted: Mapping[str, Baseline], lattice: Lattice
+        self, source: SHImage, b: float, fitted: Mapping[str, Baseline], lattice: Lattice
     ) -> dict[str, Maps]:
         """Predict a shell by baselines and networks, in the table's order, given models last."""
-        source, job = self.given(b), self.job
+        job = self.job
         images = {name: rule.predict(source, lattice) for name, rule in fitted.items()}
         for method, paths in job.answers.items():
             images[method] = _mean([self._network(path).at_shell(b).sh for path in paths])
@@ -384,13 +371,13 @@ class _Head:
     ) -> dict[str, Truth]:
         """Return the truths of a shell, by reference."""
         job, subject = self.job, self.subject
-        scan = _fit(self.dataset.acquisition(subject, job.target), b)
+        scan = fitted_shell(self.dataset.acquisition(subject, job.target), b)
         # Deconvolution takes long: if regions are given, only in them.
         where = regional.labelled(subject, scan.lattice) if regional and job.with_fibres else None
         twin = self.dataset.noise_free(subject, job.target)
         if twin is None:
             return {"scan": Truth(scan, response=response, fibres_in=where)}
-        clear = Truth(_fit(twin, b), response=response, fibres_in=where)
+        clear = Truth(fitted_shell(twin, b), response=response, fibres_in=where)
         # Tissue is found best without noise; a repeated round needs none.
         tissue = None if job.repeated else clear.tissue
         of_scan = Truth(scan, tissue, response=response, fibres_in=where)
@@ -443,10 +430,6 @@ def doubts_of_place(
         f"{who} {found.lies(source, lattice)}, which counts as error of every method until the "
         "scans are registered",
     ]
-
-
-def _fit(acquisition: Acquisition, b_value: float) -> SHImage:
-    return fit_sh(acquisition, b_value=b_value, order=ORDER)
 
 
 def _mean(images: list[SHImage]) -> SHImage:

@@ -10,8 +10,6 @@ from napari_msp.evaluation.benchmark.methods import (
     MORE_WEIGHTS,
     MSP,
     SHARED_MSP,
-    multi_task_networks,
-    networks_from_base,
     single_networks,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, Round, lattice_scales
@@ -88,7 +86,7 @@ class Benchmark:
         rounds = self.plan.rounds
         self.progress.total = self._expected_weight() + self.later
         first = self._list(rounds[0])
-        trials = self._tune(self._tuned_at_once(first), {})
+        trials = self._tune(first.at_once, {})
         networks = {each: self._list(each).networks(self._rates(trials, each)) for each in rounds}
         self._train(networks.values())
         best = {each: self._choose(networks[each], each) for each in rounds}
@@ -127,34 +125,21 @@ class Benchmark:
     def _list(self, round_: Round) -> TrainingList:
         return TrainingList(self.plan, round_, self.out / "trained", self.device, self.scales)
 
-    def _tuned_at_once(self, listed: TrainingList) -> list[str]:
-        others = [
-            name
-            for name in (*multi_task_networks(), *networks_from_base())
-            if name in self.plan.methods
-        ]
-        return [*listed.single_methods, *others]
-
     def _tuned_later(self) -> list[str]:
         return [name for name in (MORE_WEIGHTS, MSP, SHARED_MSP) if name in self.plan.methods]
 
     def _tune(self, methods: Sequence[str], best: Mapping[Round, Best]) -> list[Trial]:
         """Try every learning rate on the first round of each fold.
 
-        These trials choose nothing else. Without validation there is nothing to choose by.
+        These trials choose nothing else. A single possible rate is not tried, and has no error.
         """
-        trials: list[Trial] = []
-        running: dict[tuple[Round, str, float], tuple[Training, ...]] = {}
-        for each in self.plan.first_rounds:
-            rates = self.plan.rates_in(each)
-            for method, rate in product(methods, rates):
-                if len(rates) == 1:
-                    trials.append(Trial(method, rate, float("nan"), each.fold))
-                else:
-                    listed = self._list(each)
-                    running[each, method, rate] = listed.trials(method, rate, best.get(each))
+        running = {
+            (each, method, rate): self._list(each).trials(method, rate, best.get(each))
+            for each in self.plan.first_rounds
+            for method, rate in product(methods, self.plan.rates_in(each))
+        }
         self._do([training for trainings in running.values() for training in trainings])
-        return trials + [
+        return [
             Trial(method, rate, _mean(trainings), each.fold)
             for (each, method, rate), trainings in running.items()
         ]
@@ -165,9 +150,8 @@ class Benchmark:
         for trial in trials:
             if trial.fold == round_.fold:
                 by_method.setdefault(trial.method, []).append(trial)
-        # A single trial has no error: there was nothing to choose.
         return {
-            method: (min(tried, key=lambda t: t.error) if len(tried) > 1 else tried[0]).rate
+            method: min(tried, key=lambda trial: trial.error).rate
             for method, tried in by_method.items()
         }
 
@@ -222,14 +206,10 @@ class Benchmark:
         best = dict.fromkeys(self.plan.targets, list(single_networks())[-1])
         jobs: list[Job] = []
         for each in self.plan.first_rounds:
-            listed, tried = self._list(each), self.plan.rates_in(each)
-            tuned = [*self._tuned_at_once(listed), *self._tuned_later()]
-            if len(tried) > 1:
-                jobs += [
-                    training
-                    for name, rate in product(tuned, tried)
-                    for training in listed.trials(name, rate, best)
-                ]
+            listed = self._list(each)
+            tuned = (*listed.at_once, *self._tuned_later())
+            for name, rate in product(tuned, self.plan.rates_in(each)):
+                jobs += listed.trials(name, rate, best)
         for each in self.plan.rounds:
             listed = self._list(each)
             networks = listed.networks(rates)
@@ -256,6 +236,6 @@ def interpolated_in(measurements: Iterable[Measurement]) -> Iterator[str]:
 
 
 def _mean(trainings: Iterable[Training]) -> float:
-    """Average the last validation errors over all targets of some trainings."""
+    """Average the last validation errors over all targets of some trainings; nan without any."""
     errors = [error for training in trainings for error in training.errors().values()]
-    return sum(errors) / len(errors)
+    return sum(errors) / len(errors) if errors else float("nan")

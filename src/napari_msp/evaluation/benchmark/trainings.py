@@ -183,15 +183,20 @@ class TrainingList:
         return tuple(name for name in single_networks() if name in needed)
 
     @property
+    def at_once(self) -> tuple[str, ...]:
+        """Methods whose trainings need no other's result."""
+        further = (*multi_task_networks(), *networks_from_base())
+        return (*self.single_methods, *(name for name in further if name in self.plan.methods))
+
+    @property
     def usual(self) -> Best:
         """The single network that an MSP has by default, by target."""
         return {target: title(first_stage_kind(scale)) for target, scale in self.scales.items()}
 
     def networks(self, rates: Rates) -> dict[str, Trainings]:
         """Return the trainings that need no other's result, by method."""
-        further = (*multi_task_networks(), *networks_from_base())
-        names = (*self.single_methods, *(name for name in further if name in self.plan.methods))
-        found = {name: self._network(name, self.plan.targets, rates[name]) for name in names}
+        targets = self.plan.targets
+        found = {name: self._network(name, targets, rates[name]) for name in self.at_once}
         if STATISTICS_ONLY in self.plan.methods:
             targets = begun_from_base(MULTI_STAGE, self.scales)
             found[STATISTICS_ONLY] = dict.fromkeys(targets, (self._untrained(targets),))
@@ -252,8 +257,11 @@ class TrainingList:
     def trials(self, method: str, rate: float, best: Best | None = None) -> tuple[Training, ...]:
         """Return short trainings of a method with one learning rate, on the tuning targets.
 
-        `best` is used by methods built on single networks.
+        There are none if only one rate is possible. `best` is used by methods built on single
+        networks.
         """
+        if len(self.plan.rates_in(self.round)) == 1:
+            return ()
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {key_of(method)} {rate:g}"
         if method not in (MSP, SHARED_MSP, MORE_WEIGHTS):

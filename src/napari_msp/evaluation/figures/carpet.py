@@ -72,8 +72,7 @@ def _draw_motion(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     colours = [MARK if each else TRACE for each in moved]
     axes.bar(range(len(order)), np.nan_to_num(values), color=colours, width=0.8)
     axes.set_ylim(0, max(1.0, 1.15 * float(np.nanmax(np.append(values, 0)))))
-    axes.set_ylabel("moved by\n[mm]", color=INK, fontsize=8)
-    tidy(axes, INK, SOFT, 7)
+    tidy(axes, INK, SOFT, 7, y="moved by\n[mm]")
 
 
 def _draw_likeness(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
@@ -81,8 +80,7 @@ def _draw_likeness(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     axes.plot(range(len(order)), values, ".-", color=TRACE, linewidth=0.8, markersize=4)
     known = np.append(values[np.isfinite(values)], 1.0)
     axes.set_ylim(min(0.5, float(known.min()) - 0.05), 1)
-    axes.set_ylabel("neighbour\ncorrelation", color=INK, fontsize=8)
-    tidy(axes, INK, SOFT, 7)
+    tidy(axes, INK, SOFT, 7, y="neighbour\ncorrelation")
 
 
 def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArray) -> None:

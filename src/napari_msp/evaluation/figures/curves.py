@@ -100,9 +100,7 @@ def _draw_curves(
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("step", color=INK, fontsize=9)
-    axes.grid(True, color="#e3e7ec", linewidth=0.6)
-    tidy(axes, INK, SOFT)
+    tidy(axes, INK, SOFT, x="step", grid="both")
 
 
 def _draw_changes(
@@ -115,10 +113,5 @@ def _draw_changes(
             axes.plot([0, change], [row, row], color=colours[method], linewidth=1.5)
             axes.plot(change, row, "o", color=colours[method], markersize=5)
     axes.set_ylim(len(methods) - 0.4, -0.6)
-    axes.set_xlabel(
-        f"change over the last {LAST_PART:.0%} of steps [%]\n(grey: within ±{FLAT:g})",
-        color=INK,
-        fontsize=9,
-    )
-    axes.grid(True, axis="x", color="#e3e7ec", linewidth=0.6)
-    tidy(axes, INK, SOFT)
+    label = f"change over the last {LAST_PART:.0%} of steps [%]\n(grey: within ±{FLAT:g})"
+    tidy(axes, INK, SOFT, x=label, grid="x")

@@ -32,6 +32,8 @@ WHITE, GREY = "#ffffff", "#b8b8b8"
 PAPER, INK, SOFT_INK = "white", "#1a1a1a", "#6b6b6b"
 """Colours of the page: it is printed, and placed into other pages."""
 
+GRID = "#e3e7ec"
+
 PRIMARIES = (("R–L", "#d62020"), ("A–P", "#178a17"), ("S–I", "#3040e0"))
 
 Point = tuple[float, float]
@@ -58,8 +60,21 @@ def plain_figure(
     return figure
 
 
-def tidy(axes: Axes, ink: str = INK, soft: str = SOFT_INK, size: float = 8) -> None:
-    """Keep two sides of axes, and use small labels."""
+def tidy(
+    axes: Axes,
+    ink: str = INK,
+    soft: str = SOFT_INK,
+    size: float = 8,
+    *,
+    x: str = "",
+    y: str = "",
+    grid: Literal["", "x", "both"] = "",
+) -> None:
+    """Keep two sides of axes, with small numbers; name them `x` and `y`, and draw a pale grid."""
+    axes.set_xlabel(x, color=ink, fontsize=size + 1)
+    axes.set_ylabel(y, color=ink, fontsize=size + 1)
+    if grid:
+        axes.grid(True, axis=grid, color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(soft)
     axes.tick_params(colors=ink, labelsize=size, length=3, color=soft)

@@ -20,8 +20,6 @@ from napari_msp.formatting import NumberFormat, number
 Bias = tuple[float, Interval | None]
 """Bias in percent, with its interval."""
 
-GRID = "#e3e7ec"
-
 OF_ROLES = {"before": INK, "floor": "#6f7a85", "noise-free": "#9aa4ae"}
 """Colours of rows that are not methods; a trivial predictor has a hollow marker."""
 
@@ -145,9 +143,7 @@ def _bias_figure(
                     one.plot(interval, [at, at], color=colours[row], linewidth=1.3)
                 one.plot(bias, at, markersize=4.5, **_marker(colours[row], role))
         one.set_title(title, color=INK, fontsize=10, parse_math=False)
-        one.set_xlabel("bias [%]", color=INK, fontsize=9)
-        one.grid(True, axis="x", color=GRID, linewidth=0.6)
-        tidy(one)
+        tidy(one, x="bias [%]", grid="x")
     axes[0].set_yticks(range(len(regions)), [_short(region) for region in regions])
     for label in axes[0].get_yticklabels():
         label.set_parse_math(False)
@@ -250,12 +246,8 @@ def _people_figure(
     axes.set_yticks(
         [0, 0.25, 0.5, 0.75, 1], [f"{number(100 * y, 0)} %" for y in (0, 0.25, 0.5, 0.75, 1)]
     )
-    axes.set_xlabel(
-        "site effect: median |bias| over regions and quantities [%]", color=INK, fontsize=9
-    )
-    axes.set_ylabel("subjects told right", color=INK, fontsize=9)
-    axes.grid(True, color=GRID, linewidth=0.6)
-    tidy(axes)
+    median = "site effect: median |bias| over regions and quantities [%]"
+    tidy(axes, x=median, y="subjects told right", grid="both")
     _legend(figure, {row: colours[row] for row in points}, {row: roles[row] for row in points})
     return figure
 

@@ -311,7 +311,7 @@ class InRegions:
         """Measure a predicted subject, with rows of the input as given and of the best possible."""
         before = predicted.get(BEFORE) or Maps(on_lattice(given, truth.image.lattice))
         images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
-        repeat = self._of_repeat(subject, lambda scan: Maps(_fitted(scan, b)))
+        repeat = self._of_repeat(subject, lambda scan: Maps(fitted_shell(scan, b)))
         if repeat is not None:
             images[REPEAT] = repeat
         of_signal = self._of_signal(subject, b, truth.image)
@@ -348,9 +348,9 @@ class InRegions:
         # As for predicted subjects: tissue is found best without noise.
         twin = dataset.noise_free(subject, self._target) if plan.regions == TISSUE else None
         for shell, b in plan.shells.items():
-            tissue = None if twin is None else Truth(_fitted(twin, b)).tissue
-            truth = Truth(_fitted(dataset.acquisition(subject, self._target), b), tissue)
-            source = Maps(_fitted(dataset.acquisition(subject, plan.input), b))
+            tissue = None if twin is None else Truth(fitted_shell(twin, b)).tissue
+            truth = Truth(fitted_shell(dataset.acquisition(subject, self._target), b), tissue)
+            source = Maps(fitted_shell(dataset.acquisition(subject, plan.input), b))
             of_signal = self._of_signal(subject, b, truth.image)
             taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
             self._measure(subject, shell, "training", truth, {BEFORE: source}, {}, taught)
@@ -406,7 +406,8 @@ class InRegions:
             return None
 
 
-def _fitted(scan: Acquisition, b: float) -> SHImage:
+def fitted_shell(scan: Acquisition, b: float) -> SHImage:
+    """Fit SH of the order that all images have here to a scan's shell."""
     return fit_sh(scan, b_value=b, order=ORDER)
 
 
