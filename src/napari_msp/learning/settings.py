@@ -1,8 +1,7 @@
 """All settings of a training run, in one validated object."""
 
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -26,22 +25,19 @@ if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
 
 
-def _any_kind(kind: str) -> str:
-    if kind not in kinds():
-        raise ValueError(f"there is no network {kind}, only {', '.join(kinds())}")
-    return kind
+def _one_of(known: Callable[[], tuple[str, ...]], what: str) -> AfterValidator:
+    def check(kind: str) -> str:
+        if kind not in known():
+            raise ValueError(f"there is no {what} {kind}, only {', '.join(known())}")
+        return kind
+
+    return AfterValidator(check)
 
 
-def _single_kind(kind: str) -> str:
-    if kind not in single_kinds():
-        raise ValueError(f"there is no single network {kind}, only {', '.join(single_kinds())}")
-    return kind
-
-
-Kind = Annotated[str, AfterValidator(_any_kind)]
+Kind = Annotated[str, _one_of(kinds, "network")]
 """A network of the registry."""
 
-SingleKind = Annotated[str, AfterValidator(_single_kind)]
+SingleKind = Annotated[str, _one_of(single_kinds, "single network")]
 """A network that an MSP can combine."""
 
 Preset = Literal["paper", "fast", "lecture"]
@@ -313,20 +309,17 @@ class TrainingSettings(BaseModel):
             raise ValueError("must differ from one another")
         return found if len(found) > 1 else found[0]
 
-    @field_validator("steps", "unison_steps", "unison_epochs")
+    @field_validator("steps")
     @classmethod
-    def _without_steps(cls, length: int | None, others: ValidationInfo) -> int | None:
-        if others.field_name == "steps":
-            if length == 0 and others.data.get("validation"):
-                raise ValueError(
-                    "validation subjects choose among weights, and 0 steps leave nothing to "
-                    "choose: hold them out, or leave them out"
-                )
-        elif length is not None and others.data.get("steps") == 0:
-            raise ValueError("no phase is trained, as there are 0 steps: leave one of them out")
-        return length
+    def _with_a_choice(cls, steps: int | None, others: ValidationInfo) -> int | None:
+        if steps == 0 and others.data.get("validation"):
+            raise ValueError(
+                "validation subjects choose among weights, and 0 steps leave nothing to choose: "
+                "hold them out, or leave them out"
+            )
+        return steps
 
-    @field_validator("epochs", "unison_epochs", "minutes", "steps_per_epoch")
+    @field_validator("unison_steps", "epochs", "unison_epochs", "minutes", "steps_per_epoch")
     @classmethod
     def _one_length(cls, length: float | None, others: ValidationInfo) -> float | None:
         name = str(others.field_name)
@@ -334,6 +327,8 @@ class TrainingSettings(BaseModel):
         if length is not None and given:
             unit = given[0].removeprefix("unison_")
             raise ValueError(f"the length is given in {unit} already, so leave one of them out")
+        if length is not None and name.startswith("unison") and others.data.get("steps") == 0:
+            raise ValueError("no phase is trained, as there are 0 steps: leave one of them out")
         return length
 
     @field_validator("validation")
@@ -360,12 +355,11 @@ class TrainingSettings(BaseModel):
     @classmethod
     def _a_start(cls, value: Any) -> Any:
         """Read a word, or a path, made absolute as it may be read again from elsewhere."""
-        if value is None or value in (NOTHING, BASE):
+        if value in (None, NOTHING, BASE):
             return value
-        text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
-        if not isinstance(text, str) or not text.endswith(".safetensors"):
+        if not str(value).endswith(".safetensors"):
             raise ValueError(f"must be {NOTHING}, {BASE} or the file of a model (.safetensors)")
-        return str(Path(text).expanduser().absolute())
+        return str(Path(str(value)).expanduser().absolute())
 
     @field_validator("start_from_target")
     @classmethod
@@ -490,22 +484,15 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
 def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
     """Return what a lecture predicts: finer voxels than the input's would take a minute more.
 
-    Parameters
-    ----------
-    source
-        Input platform.
+    Voxels are those of the first subject who was scanned on the input platform, `source`, and the
+    other one.
     """
-    return tuple(
-        platform
-        for platform in dataset.platforms
-        if platform != source and _alike(dataset, source, platform)
-    )
 
-
-def _alike(dataset: "TravellingHeads", source: str, platform: str) -> bool:
-    """Compare the voxels of the first subject who was scanned on both platforms."""
-    for subject in dataset.subjects:
-        if dataset.has(subject, source) and dataset.has(subject, platform):
-            own, other = (dataset.acquisition(subject, each).lattice for each in (source, platform))
+    def alike(platform: str) -> bool:
+        both = (s for s in dataset.subjects if dataset.has(s, source) and dataset.has(s, platform))
+        for subject in both:
+            own, other = (dataset.acquisition(subject, p).lattice for p in (source, platform))
             return other.has_voxels_of(own.voxel_sizes)
-    return False
+        return False
+
+    return tuple(each for each in dataset.platforms if each != source and alike(each))

@@ -26,6 +26,7 @@ from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import (
     BASE,
     NOTHING,
+    ONLY_FOR,
     PRESETS,
     SECTIONS,
     TrainingSettings,
@@ -33,7 +34,7 @@ from napari_msp.learning.settings import (
     put_over,
     values_of_preset,
 )
-from napari_msp.networks.registry import MULTI_STAGE, title
+from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import FormWords
 
@@ -52,8 +53,6 @@ class FormField:
         Label, with the key that leads to the entry after "&"; "": the name itself.
     term
         Term of the glossary.
-    only_for
-        Another parameter and its values with which this one counts.
     recipe
         Attribute of the preset's recipe that has the value of an empty entry.
     empty
@@ -63,7 +62,6 @@ class FormField:
     name: str
     caption: str = ""
     term: str = ""
-    only_for: tuple[str, tuple[str, ...]] | None = None
     recipe: str = ""
     empty: str = ""
 
@@ -86,8 +84,8 @@ class FormField:
     def tooltip(self) -> str:
         """Explanation as rich text."""
         text = f"<p>{self._info.description}</p>" + (tooltip(self.term) if self.term else "")
-        if self.only_for:
-            other, values = self.only_for
+        if self.name in ONLY_FOR:
+            other, values = ONLY_FOR[self.name]
             these = " or ".join(map(title, values))
             text += f"<p>Counts only if {field_of(other).spoken} is {these}.</p>"
         return text
@@ -114,9 +112,6 @@ class FormField:
         return TrainingSettings.model_fields[self.name]
 
 
-_MSP, _PAPER = ("kind", (MULTI_STAGE,)), ("preset", ("paper",))
-_FAST = ("preset", ("fast", "lecture"))
-
 _FIELDS = (
     FormField("preset", "Pr&eset", term="preset"),
     FormField("kind", "Networ&k"),
@@ -129,25 +124,23 @@ _FIELDS = (
     FormField("run", "Scan's run", term="run", empty="the only one"),
     FormField("b0_threshold", "b=0 up to (s/mm²)", term="b=0 threshold", empty="50"),
     FormField("b_value", "Shells (s/mm²)", term="shell", empty="all that the platforms share"),
-    FormField("first_stage", term="single network", only_for=_MSP),
+    FormField("first_stage", term="single network"),
     FormField("width", empty="paper (full), or the start's"),
     FormField("start_from", "S&tart from", term="base"),
     FormField("start_from_target", "Begin as"),
     FormField("steps", recipe="length.steps"),
-    FormField("unison_steps", only_for=_MSP, recipe="unison_length.steps"),
+    FormField("unison_steps", recipe="unison_length.steps"),
     FormField("epochs", term="epoch", recipe="length.epochs"),
-    FormField("unison_epochs", only_for=_MSP, recipe="unison_length.epochs"),
+    FormField("unison_epochs", recipe="unison_length.epochs"),
     FormField("batch", recipe="batch"),
-    FormField("crop", "Crop (voxels)", only_for=_FAST, recipe="patch"),
+    FormField("crop", "Crop (voxels)", recipe="patch"),
     FormField("steps_per_epoch", empty="all voxels about once"),
     FormField("learning_rate", term="learning rate", recipe="learning_rate"),
-    FormField("decay_every", "Decay (epochs)", only_for=_PAPER, recipe="decay_every"),
-    FormField("voxels_per_head", only_for=_PAPER, empty="every one"),
-    FormField("augmentation", only_for=_FAST),
-    FormField("branch_start", only_for=_MSP),
-    FormField("first_stages", term="first stage", only_for=_MSP),
-    FormField("singles_first", term="single network", only_for=_MSP),
-    FormField("features", term="features", only_for=_MSP),
+    FormField("decay_every", "Decay (epochs)", recipe="decay_every"),
+    FormField("voxels_per_head", empty="every one"),
+    FormField("first_stages", term="first stage"),
+    FormField("singles_first", term="single network"),
+    FormField("features", term="features"),
     FormField("label", empty="what the model is for"),
 )
 """Parameters with texts of their own; others get an entry as well."""
@@ -195,8 +188,8 @@ def other_sections() -> dict[str, list[str]]:
 
 def applies(name: str, values: Mapping[str, Any]) -> bool:
     """Return whether a parameter counts, given the preset and the kind of network."""
-    only_for = field_of(name).only_for
-    return only_for is None or values[only_for[0]] in only_for[1]
+    other, those = ONLY_FOR.get(name, ("", ()))
+    return not other or values[other] in those
 
 
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
