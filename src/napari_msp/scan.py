@@ -30,7 +30,6 @@ from napari_msp.signal.fitting import (
     fit_sh,
     scheme_doubt,
     shells_for_maps,
-    supported_order,
     unfit_for_sh,
 )
 from napari_msp.signal.maps import MAPS, Maps
@@ -114,6 +113,13 @@ class Scan:
         """The chosen shells of the acquisition."""
         assert self.acquisition is not None
         return shells_for_maps(self.acquisition, self.shell)
+
+    @property
+    def _scheme_doubts(self) -> list[str]:
+        """Texts on schemes that hardly determine the SH that were fitted."""
+        assert self.acquisition is not None
+        directions = (self.acquisition.directions(shell) for shell in self._chosen)
+        return [doubt for each in directions if (doubt := scheme_doubt(each, self.sh.order))]
 
     @property
     def _left_out(self) -> tuple[str, ...]:
@@ -307,13 +313,7 @@ class Scan:
         if self.acquisition is not None:
             found += [f"{name}: {doubt}" for doubt in self.acquisition.said()]
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
-            (shell,) = self._chosen
-            supported = supported_order(self.acquisition.directions(shell))
-            if supported < self.sh.order:
-                found.append(
-                    f"{name}: its gradient scheme supports SH order {supported} only; higher "
-                    "orders come mostly from the regularisation"
-                )
+            found += [f"{name}: {doubt}" for doubt in self._scheme_doubts]
         if self.sh.rescaled_from is not None:
             found.append(
                 f"{name}: its signal was rescaled from b = {self.sh.rescaled_from:g} to "
@@ -402,13 +402,8 @@ class Scan:
         scan = self.acquisition
         if scan is None:
             return {}
-        directions = (scan.directions(shell) for shell in self._chosen)
-        doubts = (
-            *scan.said(),
-            *of_whole,
-            *(scheme_doubt(each, self.sh.order) for each in directions),
-        )
-        return {"Inputs": list(scan.provenance), "Warnings": [each for each in doubts if each]}
+        doubts = [*scan.said(), *of_whole, *self._scheme_doubts]
+        return {"Inputs": list(scan.provenance), "Warnings": doubts}
 
     @property
     def file_stem(self) -> str:

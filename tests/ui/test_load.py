@@ -135,7 +135,6 @@ def test_a_scan_is_described(path):
     assert found.scan == path
     assert found.choice.b_value == 1200
     assert [str(shell) for shell in found.shells] == ["b = 1200 s/mm², 60 directions"]
-    assert found.shells[0].order == 8
     assert found.mask == path.with_name("sub-01_mask.nii.gz")
     assert found.description == {
         "Head": "sub-01",
@@ -195,7 +194,7 @@ def test_of_several_shells_the_lowest_that_will_do_is_offered(scan, tmp_path):
     table[(table == 700) & (np.cumsum(table == 700) > 12)] = 1000  # 12 directions are left of 700
     np.savetxt(path.with_name("sub-01_dwi.bval"), table[None])
     found = examine(Choice(path))
-    assert [(shell.b_value, shell.directions) for shell in found.shells] == [
+    assert [(shell.b_value, len(shell.volumes)) for shell in found.shells] == [
         (700, 12),
         (1000, 108),
         (2500, 60),

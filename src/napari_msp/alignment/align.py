@@ -7,9 +7,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
-from napari_msp.alignment.moving import Job, Placed, interpolated, moved, write_scan
+from napari_msp.alignment.moving import Job, Placed, placed_at, write_scan
 from napari_msp.alignment.registration import (
     LEAST_CORRELATION,
     BrainImage,
@@ -149,19 +147,15 @@ def align(
     source = input_platform(heads, input)
     chosen = _subjects(heads, wanted)
     if affine and not (resample or voxel_size is not None):
-        raise UserError(
-            "stretch and shear need interpolated images",
-            field="affine",
-            remedy=Resample(why="interpolate the images"),
-        )
+        problem = "stretch and shear need interpolated images"
+        why = "interpolate the images"
+        raise UserError(problem, field="affine", remedy=Resample(why=why))
     if voxel_size is not None:
         check_voxel_size(voxel_size)
     elif len(heads.platforms) == 1:
-        raise UserError(
-            f"has scans only on {source}{why_alone(heads)}, so there is nothing to align",
-            heads.root,
-            remedy=further_platforms(heads, Advice("add the scans of another platform")),
-        )
+        problem = f"has scans only on {source}{why_alone(heads)}, so there is nothing to align"
+        remedy = further_platforms(heads, Advice("add the scans of another platform"))
+        raise UserError(problem, heads.root, remedy=remedy)
     check_out(out, heads.root, force)
     heads.tell()
 
@@ -228,8 +222,7 @@ def _align_subject(
     job: Job, subject: str, platforms: Iterable[str]
 ) -> Iterator[tuple[AlignedScan, list[Finding]]]:
     """Align one subject's scans, the input first."""
-    heads = job.dataset
-    present = [each for each in platforms if heads.has(subject, each)]
+    present = [each for each in platforms if job.dataset.has(subject, each)]
     if job.source not in present:
         problem = f"has no scan on {job.source}to align the others with: left out"
         for platform in present:
@@ -292,11 +285,9 @@ def _lowest_shell(scan: Acquisition, near: float = 0.0) -> Shell:
 
 def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
     """Write the input in its place, interpolated only to another voxel size."""
-    stay, scan = np.eye(4), reference.scan
-    if job.voxel_size is None:
-        placed = moved(scan, None)
-    else:
-        placed = interpolated(scan, stay, stay[:3, :3], reference.lattice, job.poll)
+    scan = reference.scan
+    lattice = None if job.voxel_size is None else reference.lattice
+    placed = placed_at(scan, None, lattice, job.poll)
     image = write_scan(job, subject, job.source, scan, placed, None)
     energy = _kept_energy(scan, placed)
     return AlignedScan(subject, job.source, image, clipped=placed.clipped, kept_energy=energy)
@@ -309,11 +300,8 @@ def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) ->
     brain = brain_image(scan, shell)
     freedom: Freedom = "affine" if job.affine else "rigid"
     found = estimate_displacement(reference.brain, brain, freedom, job.poll)
-    if job.resample:
-        lattice = reference.lattice_for(scan.lattice)
-        placed = interpolated(scan, found.matrix, found.rotation, lattice, job.poll)
-    else:
-        placed = moved(scan, found.matrix)
+    lattice = reference.lattice_for(scan.lattice) if job.resample else None
+    placed = placed_at(scan, found, lattice, job.poll)
     image = write_scan(job, subject, platform, scan, placed, found)
     # Measured again on the written scan, not derived from the motion.
     if job.resample:

@@ -161,6 +161,19 @@ def interpolated(
     return Placed(image, _turned(acquisition.gradients, turn.T), mask, acquisition.name, clipped)
 
 
+def placed_at(
+    acquisition: Acquisition,
+    found: Displacement | None,
+    lattice: Lattice | None,
+    poll: Callable[[], None],
+) -> Placed:
+    """Undo a scan's motion (None: there is none), interpolating only if a lattice is given."""
+    if lattice is None:
+        return moved(acquisition, None if found is None else found.matrix)
+    motion, turn = (np.eye(4), np.eye(3)) if found is None else (found.matrix, found.rotation)
+    return interpolated(acquisition, motion, turn, lattice, poll)
+
+
 def _turned(table: GradientTable, rotation: FloatArray) -> GradientTable:
     return replace(table, directions=table.directions @ rotation.T)
 
@@ -214,11 +227,8 @@ def write_scan(
     stem = nifti_stem(path)
     folder = path.parent.relative_to(heads.root)
     image = folder / f"{stem}.nii.gz"
-    mask = (
-        Path("derivatives", "brainmask")
-        / folder
-        / f"{undescribed_stem(path)}_desc-brain_mask.nii.gz"
-    )
+    masks = Path("derivatives", "brainmask") / folder
+    mask = masks / f"{undescribed_stem(path)}_desc-brain_mask.nii.gz"
     for each in (image, mask):
         (job.stage / each).parent.mkdir(parents=True, exist_ok=True)
     placed.write(job.stage / image, job.stage / mask)
@@ -303,13 +313,8 @@ def _write_twin(
         said = "is not aligned with its scan, so it is not copied"
         warnings.warn(LeftBehind(said, twin.path.name), stacklevel=2)
         return
-    if placed.clipped is None:
-        again = moved(twin, None if found is None else found.matrix)
-    else:
-        motion = np.eye(4) if found is None else found.matrix
-        turn = np.eye(3) if found is None else found.rotation
-        x, y, z = placed.mask.shape
-        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine), job.poll)
+    lattice = None if placed.clipped is None else lattice_of(placed.image)
+    again = placed_at(twin, found, lattice, job.poll)
     path = job.stage / twin.path.relative_to(job.dataset.root)
     path.parent.mkdir(parents=True, exist_ok=True)
     again.write(path)

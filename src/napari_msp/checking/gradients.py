@@ -16,12 +16,7 @@ from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, she
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted
-from napari_msp.signal.fitting import (
-    CONDITION_LIMIT,
-    condition_number,
-    poor_directions,
-    supported_order,
-)
+from napari_msp.signal.fitting import poor_directions, scheme_doubt, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 
@@ -46,17 +41,13 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
             remedy = Advice("use another shell" if enough else "leave the scan out")
             yield Finding("warning" if enough else "error", where, problem, remedy, "directions")
             continue
-        condition = condition_number(directions, ORDER)
-        if condition > CONDITION_LIMIT and supported_order(directions) == 0:
+        doubt = scheme_doubt(directions, ORDER)
+        if doubt and supported_order(directions) == 0:
             why, better = poor_directions(directions, ORDER)
             problem = f"the directions of b = {shell.b_value:.0f} {why}"
             yield Finding("error", where, problem, Advice(f"give {better}"), "conditioning")
-        elif condition > CONDITION_LIMIT:
-            problem = (
-                f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "
-                f"(condition number {condition:.0f}, it supports order "
-                f"{supported_order(directions)}): higher terms come from the regularisation"
-            )
+        elif doubt:
+            problem = f"at b = {shell.b_value:.0f} {doubt}"
             yield warning(where, problem, "do not trust these terms", "conditioning")
 
 

@@ -50,6 +50,9 @@ class Shell:
     def __repr__(self) -> str:
         return f"<Shell of {counted(len(self.volumes), 'volume')} at b = {self.b_value:.0f} s/mm²>"
 
+    def __str__(self) -> str:
+        return f"b = {self.b_value:.0f} s/mm², {counted(len(self.volumes), 'direction')}"
+
     @property
     def name(self) -> int:
         """The shell's name: its mean b-value, rounded to 50 s/mm²."""

@@ -46,8 +46,7 @@ def direction_cosines(affine: FloatArray) -> FloatArray:
     """
     linear = np.asarray(affine, dtype=float)[:3, :3]
     left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))
-    cosines: FloatArray = left @ right
-    return cosines
+    return np.asarray(left @ right)
 
 
 def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
@@ -66,8 +65,7 @@ def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
 
 def voxel_sizes(affine: FloatArray) -> FloatArray:
     """Return the voxel sizes in mm along the three voxel axes, shape (3,)."""
-    sizes: FloatArray = nib_voxel_sizes(affine)
-    return sizes
+    return np.asarray(nib_voxel_sizes(affine))
 
 
 @dataclass(frozen=True, eq=False)
@@ -442,5 +440,4 @@ class Nearest:
 
 def scanner_points(mask: MaskArray, affine: FloatArray) -> FloatArray:
     """Return (N, 3) scanner coordinates of a mask's voxels in mm."""
-    points: FloatArray = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
-    return points
+    return np.asarray(np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])

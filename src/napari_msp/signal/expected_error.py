@@ -160,8 +160,7 @@ def _neighbours(mask: MaskArray) -> tuple[IntArray, MaskArray]:
 
 def _by_order(squares: FloatArray) -> FloatArray:
     """Return the (..., 4) mean over the coefficients of each order 0, 2, 4, 6."""
-    mean: FloatArray = squares @ _shares(squares.shape[-1])
-    return mean
+    return np.asarray(squares @ _shares(squares.shape[-1]))
 
 
 @cache
@@ -218,8 +217,7 @@ class Blur:
                     np.matmul(lines[:, near, 0], matrix[rows, near].T, out=image[:, rows, 0])
                 else:
                     np.matmul(matrix[rows, near], lines[:, near], out=image[:, rows])
-        spread: FloatArray = image.reshape(-1)[self._inside]
-        return spread
+        return image.reshape(-1)[self._inside]
 
 
 def _depth(mask: MaskArray) -> FloatArray:
@@ -233,8 +231,7 @@ def _depth(mask: MaskArray) -> FloatArray:
     squares = nearest[0]
     squares += nearest[1]
     squares += nearest[2]
-    depth: FloatArray = np.sqrt(squares[near])
-    return depth
+    return np.asarray(np.sqrt(squares[near]))
 
 
 def _box(mask: MaskArray, around: int = 0) -> tuple[slice, slice, slice]:

@@ -97,21 +97,20 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     count, needed = len(directions), coefficient_count(order)
     if count < needed:
         possible = max(low for low in range(0, order, 2) if coefficient_count(low) <= count)
-        raise UserError(
+        problem = (
             f"{counted(count, 'direction')} cannot determine the {needed} coefficients of SH order "
-            f"{order}; the highest possible order is {possible}",
-            what,
-            "b_value",
-            Advice(f"give a shell of {needed} directions or more"),
+            f"{order}; the highest possible order is {possible}"
         )
+        advice = Advice(f"give a shell of {needed} directions or more")
+        raise UserError(problem, what, "b_value", advice)
     doubt = scheme_doubt(directions, order)
+    if doubt and order > 0 and supported_order(directions) == 0:
+        why, better = poor_directions(directions, order)
+        problem = f"its gradient directions {why}, so they determine no SH order above 0"
+        table_alone = better == OWN_VECTORS
+        remedy = Give("bvec", better) if table_alone else Advice(f"give {better}")
+        raise UserError(problem, what, "bvec", remedy)
     if doubt:
-        if order > 0 and supported_order(directions) == 0:
-            why, better = poor_directions(directions, order)
-            problem = f"its gradient directions {why}, so they determine no SH order above 0"
-            table_alone = better == OWN_VECTORS
-            remedy = Give("bvec", better) if table_alone else Advice(f"give {better}")
-            raise UserError(problem, what, "bvec", remedy)
         warnings.warn(IllConditionedScheme(doubt, what), stacklevel=3)
 
 
@@ -312,10 +311,12 @@ def fit_sh(
         When a shell's directions do not even support order 2, or its b-values form no shell.
     """
     if not isinstance(acquisition, Acquisition):
-        what = type(acquisition).__name__
-        raise TypeError(
-            f"{what} is no acquisition: give load_acquisition(path); a scan has its .sh"
-        )
+        what = f"{type(acquisition).__name__} is no acquisition"
+        raise TypeError(f"{what}: give load_acquisition(path); a scan has its .sh")
+    if order is not None and (order < 0 or order % 2):
+        raise ValueError(f"the SH order of a signal is even, such as 6, not {order}")
+    if regularisation is not None and not 0 <= regularisation < np.inf:
+        raise ValueError(f"regularisation must be 0 or more, not {regularisation}")
     choose = acquisition.shells if order is not None else partial(shells_for_maps, acquisition)
     shells = choose(b_value)
     acquisition.tell()
@@ -331,21 +332,6 @@ MOST_RESCALED = 10.0
 """Largest ratio of b-values, up or down, over which a signal is rescaled (our choice)."""
 
 
-def _check_fit(
-    shell: Shell, order: int | None, regularisation: float | None, rescale_to: float | None
-) -> None:
-    """Refuse settings with which a fit is impossible, or its numbers would be meaningless."""
-    if order is not None and (order < 0 or order % 2):
-        raise ValueError(f"the SH order of a signal is even, such as 6, not {order}")
-    if regularisation is not None and not 0 <= regularisation < np.inf:
-        raise ValueError(f"regularisation must be 0 or more, not {regularisation}")
-    if rescale_to is not None:
-        ratio = rescale_to / shell.b_value
-        if not 1 / MOST_RESCALED <= ratio <= MOST_RESCALED:
-            problem = f"b = {shell.b_value:.0f} s/mm² cannot be rescaled to {rescale_to:g}"
-            raise ValueError(f"{problem}: give a b-value in s/mm² near the shell's own")
-
-
 def _fit_shell(
     acquisition: Acquisition,
     shell: Shell,
@@ -353,7 +339,10 @@ def _fit_shell(
     regularisation: float | None,
     rescale_to: float | None,
 ) -> SHImage:
-    _check_fit(shell, order, regularisation, rescale_to)
+    ratio = 1.0 if rescale_to is None else rescale_to / shell.b_value
+    if not 1 / MOST_RESCALED <= ratio <= MOST_RESCALED:
+        problem = f"b = {shell.b_value:.0f} s/mm² cannot be rescaled to {rescale_to:g}"
+        raise ValueError(f"{problem}: give a b-value in s/mm² near the shell's own")
     directions = acquisition.directions(shell)
     wanted = order_for(directions) if order is None else order
     check_scheme(directions, wanted, acquisition.name)
@@ -376,7 +365,7 @@ def _fit_shell(
     def fit(block: slice) -> None:
         signal = normalise(inside.take(block)[shell.volumes], b0[block])
         if rescale_to is not None:
-            signal = signal ** (rescale_to / shell.b_value)
+            signal = signal**ratio
         flat[inside.places[block]] = (fitting @ signal).T
 
     for_each_block(fit, len(inside))
@@ -388,8 +377,7 @@ def _fit_shell(
         regularisation=regularisation,
         rescaled_from=None if rescale_to is None else shell.b_value,
         # (S/S0)^k is the ratio of k·b to k·b₀: rescaling also rescales the weighting of b=0.
-        b0_weighting=acquisition.gradients.b0_weighting
-        * (1.0 if rescale_to is None else rescale_to / shell.b_value),
+        b0_weighting=acquisition.gradients.b0_weighting * ratio,
     )
 
 

@@ -81,8 +81,7 @@ def sh_average(image: SHImage) -> FloatArray:
 
 def direction_average(image: SHImage) -> FloatArray:
     """Return the mean of S/S0 over all directions, (X, Y, Z): c₀₀ · Y₀₀ = c₀₀ / √(4π)."""
-    average: FloatArray = image.coefficients[..., 0] / math.sqrt(4 * math.pi)
-    return average
+    return image.coefficients[..., 0] / math.sqrt(4 * math.pi)
 
 
 def fractional_anisotropy(
@@ -101,8 +100,7 @@ def fractional_anisotropy(
     -------
     (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
     """
-    fa: FloatArray = tensor_maps(source, b_value).fa.copy()  # a copy, as callers may change it
-    return fa
+    return tensor_maps(source, b_value).fa.copy()  # a copy, as callers may change it
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:

@@ -90,8 +90,7 @@ class Group:
             weights = np.ones(len(self.volumes))
         weighted = self.design * weights[:, None]
         normal = self.design.T @ weighted + stiffness * np.diag(self.penalty)
-        smoother: FloatArray = self.design @ np.linalg.pinv(normal) @ weighted.T
-        return smoother
+        return np.asarray(self.design @ np.linalg.pinv(normal) @ weighted.T)
 
 
 def groups_of(table: GradientTable) -> list[Group]:
@@ -102,14 +101,9 @@ def groups_of(table: GradientTable) -> list[Group]:
 
 def _group(table: GradientTable, b_value: float, volumes: IntArray) -> Group:
     count = len(volumes)
-    order = 0
-    if b_value:
-        enough = (
-            degree
-            for degree in range(HIGHEST_ORDER, 0, -2)
-            if count >= LEAST_PER_COEFFICIENT * coefficient_count(degree)
-        )
-        order = next(enough, 0)
+    possible = range(HIGHEST_ORDER, 0, -2) if b_value else ()
+    needed = {each: LEAST_PER_COEFFICIENT * coefficient_count(each) for each in possible}
+    order = next((each for each in needed if count >= needed[each]), 0)
     if order == 0:
         return Group(b_value, volumes, np.ones((count, 1)), np.zeros(1))
     design = design_matrix(table.directions[volumes], order)

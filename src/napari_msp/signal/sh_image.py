@@ -68,10 +68,8 @@ class SHImage:
         coefficients, mask = np.asarray(self.coefficients), np.asarray(self.mask)
         affine = np.asarray(self.affine, dtype=float)
         if coefficients.ndim != 4 or coefficients.shape[:3] != mask.shape:
-            raise ValueError(
-                f"coefficients of shape {coefficients.shape} do not go with a mask of shape "
-                f"{mask.shape}"
-            )
+            what = f"coefficients of shape {coefficients.shape}"
+            raise ValueError(f"{what} do not go with a mask of shape {mask.shape}")
         if affine.shape != (4, 4) or not usable(affine):
             raise ValueError("the affine must be (4, 4), finite, and span a volume")
         if coefficients.dtype.kind not in "fiub":
@@ -176,20 +174,16 @@ def load_sh(path: str | Path) -> SHImage:
         remedy = Advice("give an SH image")
         raise UserError(f"its orientation encoding is {known['Type']}, not sh", path, remedy=remedy)
     if str(basis).lower() != BASIS:
-        raise UserError(
-            f"is in the SH basis {basis}",
-            path,
-            remedy=Advice("first convert it to MRtrix3's basis"),
-        )
+        remedy = Advice("first convert it to MRtrix3's basis")
+        raise UserError(f"is in the SH basis {basis}", path, remedy=remedy)
     if reference not in ("xyz", *FLIPPED):
         remedy = Advice("first turn it to scanner axes (xyz)")
         raise UserError(f"its axes are {reference}, which is not supported", path, remedy=remedy)
     refuse_unusable(coefficients, str(path))
     if reference != "xyz":
         flips = np.diag([-1.0 if FLIPPED[reference](image.affine) else 1.0, 1.0, 1.0])
-        turn = rotation_matrix(
-            direction_cosines(image.affine) @ flips, order_of(coefficients.shape[3])
-        )
+        axes = direction_cosines(image.affine) @ flips
+        turn = rotation_matrix(axes, order_of(coefficients.shape[3]))
         coefficients = (coefficients @ turn.T).astype(np.float32)
     return SHImage(
         coefficients,
@@ -213,9 +207,8 @@ def usable_sh(image: SHImage, name: str) -> SHImage:
         When it is not an SH image.
     """
     if not isinstance(image, SHImage):
-        raise TypeError(
-            f"{type(image).__name__} is no SH image: give a scan's .sh, or load_sh(path)"
-        )
+        what = f"{type(image).__name__} is no SH image"
+        raise TypeError(f"{what}: give a scan's .sh, or load_sh(path)")
     if _largest(image.coefficients) <= LARGEST_COEFFICIENT:
         return image
     inside = with_coefficients(image, image.coefficients)
@@ -240,12 +233,10 @@ def refuse_unusable(coefficients: FloatArray, name: str) -> None:
         problem = f"has NaN or infinite coefficients in {counted(int(broken.sum()), 'voxel')}"
         remedy = Advice("repair the image")
         raise UserError(f"{problem} (the first is {first})", name, remedy=remedy)
-    problem = (
-        f"has coefficients up to {largest:.3g}, so the signal was not divided by its b=0 image"
-    )
-    raise UserError(
-        problem, name, remedy=Advice("divide the signal by its b=0 image before fitting")
-    )
+    problem = f"has coefficients up to {largest:.3g}"
+    remedy = Advice("divide the signal by its b=0 image before fitting")
+    why = "so the signal was not divided by its b=0 image"
+    raise UserError(f"{problem}, {why}", name, remedy=remedy)
 
 
 def _largest(coefficients: FloatArray) -> float:
@@ -259,9 +250,8 @@ def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
         return None
     # Written so that nan is refused too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-        raise UserError(
-            f"{field} is {value!r}, not a number", sidecar_path(path), remedy=Advice("correct it")
-        )
+        problem = f"{field} is {value!r}, not a number"
+        raise UserError(problem, sidecar_path(path), remedy=Advice("correct it"))
     return float(value)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
@@ -16,12 +16,12 @@ from napari_msp.bids import dataset_root, marked_input
 from napari_msp.data.acquisition import Acquisition, open_unmasked, with_mask
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom
-from napari_msp.data.gradients import shell_name
+from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, Remedy, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.scan import Scan
-from napari_msp.signal.fitting import poor_directions, supported_order, unfit_for_sh
+from napari_msp.signal.fitting import order_for, poor_directions, supported_order, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
 from napari_msp.ui.preferences import kept_in
@@ -67,18 +67,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Shell:
-    """A shell: its b-value in s/mm², its directions, and the SH order that they determine."""
-
-    b_value: float
-    directions: int
-    order: int
-
-    def __str__(self) -> str:
-        return f"b = {self.b_value:.0f} s/mm², {counted(self.directions, 'direction')}"
-
-
-@dataclass(frozen=True)
 class Findings:
     """Findings about a choice.
 
@@ -120,6 +108,12 @@ class Findings:
         scans = 0 if self.dataset is None else len(self.dataset.scans)
         unnamed = scans > 1 and not (choice.subject and choice.platform)
         return unnamed or (len(self.series) > 1 and not choice.series)
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """Table, mask and b=0 threshold, by their names in `load_acquisition`."""
+        chosen = {name: getattr(self.choice, name) for name in ("bval", "bvec", "b0_threshold")}
+        return {**chosen, "mask": self.mask}
 
     @property
     def ready(self) -> bool:
@@ -196,15 +190,14 @@ class _Examination:
         acquisition = self._acquisition(scan)
         if acquisition is None:
             return Findings(self.choice, dataset, series, tuple(runs), problems=self.problems)
-        shells = shells_of(acquisition)
-        self._choose_shell(acquisition, shells)
+        self._choose_shell(acquisition)
         return Findings(
             choice=self.choice,
             dataset=dataset,
             series=series,
             runs=tuple(runs),
             scan=scan,
-            shells=shells,
+            shells=tuple(acquisition.given_gradients.shells),
             mask=acquisition.mask_path,
             description=describe(acquisition),
             problems=self.problems,
@@ -256,47 +249,31 @@ class _Examination:
             self.doubts[doubt.field or "path"] = "; ".join([*known, doubt.words])
         return masked
 
-    def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
+    def _choose_shell(self, acquisition: Acquisition) -> None:
         """Take the chosen shell, else the usual one, and check whether it will do."""
-        if not shells:
+        table = acquisition.given_gradients
+        # Without a usual one the lowest is taken, to say what is wrong with it.
+        shell = table.nearest_shell(self.choice.b_value or usual_shell(acquisition) or 0.0)
+        if shell is None:
             self.problems["path"] = "It holds no diffusion-weighted volume; give a DWI"
             return
-        wanted = self.choice.b_value or usual_shell(acquisition) or shells[0].b_value
-        shell = min(shells, key=lambda each: abs(each.b_value - wanted))
         self.choice = replace(self.choice, b_value=shell.b_value)
-        needed = coefficient_count(ORDER)
-        unfit = unfit_for_sh(acquisition.given_gradients).get(shell_name(shell.b_value))
-        if unfit is not None and shell.order == 0 and shell.directions >= coefficient_count(2):
-            table = acquisition.given_gradients
-            (own,) = (each for each in table.shells if each.b_value == shell.b_value)
-            why, better = poor_directions(table.directions[own.volumes])
+        directions, needed = table.directions[shell.volumes], coefficient_count(ORDER)
+        count, supported = len(directions), supported_order(directions)
+        unfit = unfit_for_sh(table).get(shell.name)
+        if unfit is not None and supported == 0 and count >= coefficient_count(2):
+            why, better = poor_directions(directions)
             self.problems["bvec"] = f"Its directions {why}; give {better}"
         elif unfit is not None:
-            self.problems["b_value"] = _sentence(unfit)
-        elif shell.directions < needed:
-            order = min(max(shell.order, 2), ORDER - 2)  # as `order_for`
+            self.problems["b_value"] = unfit[:1].upper() + unfit[1:]
+        elif count < needed:
+            shown = f"Shown at SH order {order_for(directions)}, as {count} directions support"
+            self.doubts["b_value"] = f"{shown}; networks need {needed}"
+        elif supported < ORDER:
             self.doubts["b_value"] = (
-                f"Shown at SH order {order}, as {shell.directions} directions support; networks "
-                f"need {needed}"
-            )
-        elif shell.order < ORDER:
-            self.doubts["b_value"] = (
-                f"Its directions determine SH order {shell.order} only; what the fit gives above "
+                f"Its directions determine SH order {supported} only; what the fit gives above "
                 "that comes mostly from its regularisation"
             )
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
-    """Return the shells in a scan's table, lowest b-value first; no voxel is read."""
-    table = acquisition.given_gradients
-    return tuple(
-        Shell(shell.b_value, len(shell.volumes), supported_order(table.directions[shell.volumes]))
-        for shell in table.shells
-    )
 
 
 def describe(acquisition: Acquisition) -> dict[str, str]:
@@ -357,7 +334,7 @@ def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:
 
 def _voxels(acquisition: Acquisition) -> str:
     lattice = acquisition.lattice
-    counts = " × ".join(str(count) for count in lattice.shape)
+    counts = " × ".join(map(str, lattice.shape))
     each = [f"{round(float(size), 2):g}" for size in lattice.voxel_sizes]
     sizes = each[0] if len(set(each)) == 1 else " × ".join(each)
     codes = "".join(aff2axcodes(lattice.affine))

@@ -179,16 +179,8 @@ def _load(
     findings: Findings, maps: list[str], with_mask: bool, control: Control
 ) -> list[LayerData]:
     """Load a scan that was found ready; in a worker."""
-    choice = findings.choice
     assert findings.scan is not None
-    scan = load_scan(
-        findings.scan,
-        choice.b_value,
-        bval=choice.bval,
-        bvec=choice.bvec,
-        mask=findings.mask,
-        b0_threshold=choice.b0_threshold,
-    )
+    scan = load_scan(findings.scan, findings.choice.b_value, **findings.files)
     scan = read_scan(scan, control.say)
     control.say("Making maps")
     layers = scan_layers(scan, maps, control.check)
@@ -214,16 +206,9 @@ def _inspect(findings: Findings, control: Control) -> Inspection:
     from napari_msp.checking.scan import check_quality
     from napari_msp.evaluation.figures.carpet import carpet_figure
 
-    choice = findings.choice
     assert findings.scan is not None
     control.say("Reading")
-    acquisition = load_acquisition(
-        findings.scan,
-        choice.bval,
-        choice.bvec,
-        findings.mask,
-        b0_threshold=choice.b0_threshold,
-    )
+    acquisition = load_acquisition(findings.scan, **findings.files)
     _ = acquisition.voxels
     control.check()
     control.say("Looking at slices and volumes")
