@@ -25,7 +25,7 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from napari_msp.alignment.moving import interpolated
+from napari_msp.alignment.moving import interpolate_scan
 from napari_msp.alignment.registration import (
     BrainImage,
     Displacement,
@@ -196,8 +196,8 @@ def aligned_scan(
         return row
     never, other = (scanned(still, person, platform, size, noise) for noise in (seed, seed + 1))
     stay = np.eye(4)
-    laid = interpolated(scan, found.matrix, found.rotation, never.lattice).acquisition
-    left = interpolated(scan, stay, stay[:3, :3], never.lattice).acquisition
+    laid = interpolate_scan(scan, found.matrix, found.rotation, never.lattice).acquisition
+    left = interpolate_scan(scan, stay, stay[:3, :3], never.lattice).acquisition
     for way, each in zip(WAYS, (laid, left, other), strict=True):
         row[f"{way} FA"], row[f"{way} SH"] = errors(each, never)
     return row

@@ -48,14 +48,14 @@ def put(content: Any, value: Any, draw: Any) -> None:
 def model(tmp_path_factory, heads) -> Path:
     """An untrained model of two targets."""
     from napari_msp.learning.heads import prepare_study
-    from napari_msp.learning.phases import TrainedNetworks, finished_model
+    from napari_msp.learning.phases import TrainedNetworks, make_model
 
     chosen = TrainingSettings(kind="msp", width=0.1, input="ge_st")
     with torch.random.fork_rng([]):
         study = prepare_study(open_dataset(heads), chosen)
         networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
     path = tmp_path_factory.mktemp("model") / "msp.safetensors"
-    save_model(path, finished_model(study, networks.finished(), {"seconds": 1.0}))
+    save_model(path, make_model(study, networks.finished(), {"seconds": 1.0}))
     return path
 
 

@@ -18,7 +18,7 @@ UPDATE = Advice("update or remove the package that it comes from")
 """Remedy if another package's class is not as it should be."""
 
 
-def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
+def list_plugins(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
     """List the plugins by name: ours in our order, then others'. None is loaded.
 
     Parameters
@@ -32,7 +32,7 @@ def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
     }
 
 
-def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
+def load_plugin(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
     """Load a plugin's class, which must be a subclass of `base`."""
     try:
         found = entry.load()

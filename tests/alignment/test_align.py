@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
-from napari_msp.alignment.moving import carry_deviation, interpolated, moved
+from napari_msp.alignment.moving import carry_deviation, interpolate_scan, move_scan
 from napari_msp.alignment.report import distance_text, report_html
 from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
@@ -96,8 +96,8 @@ def test_heads_lie_on_each_other(travelled, aligned, platform):
     apart = np.linalg.norm((points @ error.T - points)[:, :3], axis=1).mean() / 2.4
     assert apart < 0.1
     assert np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude()) < 0.5
-    moved = np.linalg.norm((points @ true_motion(platform).T - points)[:, :3], axis=1).mean()
-    assert moved > 3  # so that doing nothing fails
+    move_scan = np.linalg.norm((points @ true_motion(platform).T - points)[:, :3], axis=1).mean()
+    assert move_scan > 3  # so that doing nothing fails
 
 
 @pytest.mark.parametrize("kind", ["aligned", pytest.param("resampled", marks=pytest.mark.slow)])
@@ -155,7 +155,7 @@ def test_slopes_and_disagreeing_forms(tmp_path, scan):
     motion = np.eye(4)
     motion[:3, :3] = Rotation.from_euler("xyz", [4, -7, 11], degrees=True).as_matrix()
     motion[:3, 3] = [3, -2, 5]
-    placed = moved(acquisition, motion)
+    placed = move_scan(acquisition, motion)
     out = tmp_path / "out"
     out.mkdir()
     placed.write(out / path.name, out / "mask.nii.gz")
@@ -181,7 +181,7 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
         "grad_dev.nii.gz is not used: without it, b is off by 4.0 %"
         in acquisition.reading.deviation
     )
-    placed = moved(acquisition, true_motion("prisma_st"))
+    placed = move_scan(acquisition, true_motion("prisma_st"))
     out = tmp_path / "out" / path.name
     out.parent.mkdir()
     placed.write(out)
@@ -189,8 +189,8 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
     assert (note["File"], note["Used"]) == ("sub-01_grad_dev.nii.gz", False)
     said = load_acquisition(out).reading.deviation
     assert "sub-01_grad_dev.nii.gz is not used: without it, b is off by 4.0 %" in said
-    interpolated = replace(placed, clipped=0.0)
-    note = carry_deviation(out, acquisition, interpolated)["GradientDeviation"]
+    interpolate_scan = replace(placed, clipped=0.0)
+    note = carry_deviation(out, acquisition, interpolate_scan)["GradientDeviation"]
     assert note["File"] is None
     assert "b is off by 4.0 %" in note["Description"]
     assert "not copied" in note["Description"]
@@ -207,7 +207,7 @@ def test_a_grad_dev_of_another_image_does_not_become_its_own(tmp_path, scan, vol
     assert "is not used, and cannot be read" in acquisition.reading.deviation
     out = tmp_path / "out" / path.name
     out.parent.mkdir()
-    placed = moved(acquisition, true_motion("prisma_st"))
+    placed = move_scan(acquisition, true_motion("prisma_st"))
     placed.write(out)
     carry_deviation(out, acquisition, placed)
     np.testing.assert_allclose(nib.load(out.parent / "sub-01_grad_dev.nii.gz").affine, affine)
@@ -219,7 +219,7 @@ def test_of_a_grad_dev_without_numbers_it_is_said_that_it_stays(tmp_path, scan):
     values = np.full((*nib.load(path).shape[:3], 9), np.nan, dtype=np.float32)
     nib.Nifti1Image(values, nib.load(path).affine).to_filename(path.with_name("grad_dev.nii.gz"))
     acquisition = load_acquisition(path)
-    placed = replace(moved(acquisition, None), clipped=0.0)
+    placed = replace(move_scan(acquisition, None), clipped=0.0)
     note = carry_deviation(tmp_path / "out" / path.name, acquisition, placed)
     said = note["GradientDeviation"]["Description"]
     assert said == "not copied, as the scan was interpolated"
@@ -255,8 +255,11 @@ def test_mrtrix_moves_the_original_to_the_same_place(
         motion_of(aligned.out, platform),
     )
     # Its axes may be stored in another order: the corners of the image are compared.
-    moved, ours = nib.as_closest_canonical(nib.load(out)), nib.load(scan_of(aligned.out, platform))
-    np.testing.assert_allclose(moved.affine, nib.as_closest_canonical(ours).affine, atol=1e-3)
+    move_scan, ours = (
+        nib.as_closest_canonical(nib.load(out)),
+        nib.load(scan_of(aligned.out, platform)),
+    )
+    np.testing.assert_allclose(move_scan.affine, nib.as_closest_canonical(ours).affine, atol=1e-3)
 
 
 @pytest.mark.reference("MRtrix3 transformconvert")
@@ -464,8 +467,8 @@ def test_a_trace_image_stays_in_the_file_and_out_of_the_images(travelled, tmp_pa
     assert nib.load(scan_of(done.out, "prisma_st")).shape[-1] == 14 + (not resample)
     again = open_dataset(done.out).acquisition("sub-01", "prisma_st")
     assert len(again.gradients) == 14
-    [moved] = [each for each in done.scans if each.platform == "prisma_st"]
-    assert (moved.after.distance or 9) < 0.15
+    [move_scan] = [each for each in done.scans if each.platform == "prisma_st"]
+    assert (move_scan.after.distance or 9) < 0.15
 
 
 def test_what_is_odd_is_not_said_again_of_interpolated_images(scan, tmp_path):
@@ -475,7 +478,7 @@ def test_what_is_odd_is_not_said_again_of_interpolated_images(scan, tmp_path):
     path = replace(made, image=nib.Nifti1Image(signal, made.image.affine)).write(tmp_path)
     given = load_acquisition(path)
     assert f"{path}: b=0 volume 1 is 3.00 times as bright" in str(given.doubts[0])
-    placed = interpolated(given, np.eye(4), np.eye(3), given.lattice)  # any warning is an error
+    placed = interpolate_scan(given, np.eye(4), np.eye(3), given.lattice)  # any warning is an error
     assert placed.acquisition.name == str(path)
     np.testing.assert_allclose(placed.acquisition.voxels, given.voxels, rtol=1e-4, atol=1e-2)
 
@@ -550,7 +553,7 @@ def test_a_moved_scan_is_called_as_it_was_and_says_nothing_twice(scan, tmp_path)
         acquisition.tell()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = moved(acquisition, None).acquisition
+        again = move_scan(acquisition, None).acquisition
         again.tell()
     assert again.name == str(path)
     assert again.doubts

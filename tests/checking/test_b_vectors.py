@@ -21,7 +21,7 @@ from napari_msp.checking.turns import (
     as_said,
     describe,
     nearest_order,
-    settled,
+    snap_to_axes,
 )
 from napari_msp.cli import main
 from napari_msp.data.acquisition import load_acquisition
@@ -165,8 +165,8 @@ def test_the_words_say_how_to_read_the_file():
 def test_a_turn_near_an_order_is_that_order():
     order = AXIS_ORDERS[5]
     near = rotation(2, [1, 1, 0]) @ order
-    np.testing.assert_array_equal(settled(near, 3.0), order)
-    assert settled(near, 1.0) is near
+    np.testing.assert_array_equal(snap_to_axes(near, 3.0), order)
+    assert snap_to_axes(near, 1.0) is near
     np.testing.assert_array_equal(nearest_order(rotation(20, [1, 1, 0]) @ order), order)
 
 

@@ -15,7 +15,7 @@ from napari_msp.data.phantom.platforms import lattice_for, platform_named
 from napari_msp.data.phantom.scan import simulate_subject
 from napari_msp.data.phantom.subjects import aligned
 from napari_msp.evaluation.baselines.base import Interpolation
-from napari_msp.evaluation.measures.aligned_error import laid_on, smoothed_as_compared
+from napari_msp.evaluation.measures.aligned_error import align_with, smoothed_as_compared
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, measure_head
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
@@ -127,7 +127,7 @@ def test_the_robust_error_rises_with_what_is_wrong(spoil, truth, moved_truth):
             worse[..., 1:] *= 1 + 0.4 * amount
         else:
             worse += 0.1 * amount * np.random.default_rng(0).normal(size=worse.shape)
-        errors.append(laid_on(replace(truth, coefficients=worse), reference, mask).error)
+        errors.append(align_with(replace(truth, coefficients=worse), reference, mask).error)
     assert errors == sorted(errors)
     assert errors[-1] > 2 * errors[0]
 
@@ -135,6 +135,6 @@ def test_the_robust_error_rises_with_what_is_wrong(spoil, truth, moved_truth):
 def test_a_prediction_without_structure_has_the_whole_error(truth):
     flat = replace(truth, coefficients=np.zeros_like(truth.coefficients))
     smooth = smoothed_as_compared(truth)
-    error = laid_on(flat, smooth, truth.mask).error
+    error = align_with(flat, smooth, truth.mask).error
     inside = np.square(smooth).mean(axis=0)[truth.mask].mean()
     assert error == pytest.approx(inside, rel=0.15)

@@ -19,10 +19,10 @@ from napari_msp.files import sha256
 from napari_msp.formatting import sh_mse
 from napari_msp.identity import Person
 from napari_msp.learning.heads import Study, prepare_study
-from napari_msp.learning.phases import TrainedNetworks, advice_on, finished_model
+from napari_msp.learning.phases import TrainedNetworks, advice_on, make_model
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.start_matching import matched, started_from, zero_step_error
+from napari_msp.learning.start_matching import describe_start, match_platforms, zero_step_error
 from napari_msp.learning.starts import Start, StartDoubt, read_start
 from napari_msp.learning.validation import statistical_alignment
 from napari_msp.model_file import load_model, save_model
@@ -115,7 +115,7 @@ def make_base(study: Study, tmp_path_factory: pytest.TempPathFactory) -> MakeBas
             for phase in networks.phases:
                 networks.begin(phase)
         path = tmp_path_factory.mktemp("base") / f"{name}.safetensors"
-        save_model(path, finished_model(here, networks.finished(), {"steps": 7} | (run or {})))
+        save_model(path, make_model(here, networks.finished(), {"steps": 7} | (run or {})))
         return path
 
     return make
@@ -126,7 +126,7 @@ def begun(heads: Path, study: Study, base: Path | str | None, **changes: Any) ->
     given = study.settings.model_dump(exclude_unset=True, exclude={"width"})
     settings = TrainingSettings(**given | {"start_from": base} | changes)
     chosen, start = read_start(settings, open_dataset(heads))
-    return matched(start, replace(study, settings=chosen), CPU)
+    return match_platforms(start, replace(study, settings=chosen), CPU)
 
 
 # --- Which platform is which -----------------------------------------------------------------
@@ -556,14 +556,14 @@ def test_several_shells_start_from_one_trunk(make_heads, make_base, tmp_path):
     settings, start = read_start(settings, open_dataset(root))
     two = prepare_study(open_dataset(root), settings, start.per_order)
     with pytest.warns(StartDoubt, match="learned at b = 1200, far from b = 3000 here"):
-        two, start = matched(start, two, CPU)
+        two, start = match_platforms(start, two, CPU)
     networks = TrainedNetworks(two.settings, two.scales, two.standardisation, start)
     network = networks.finished()[ST]
     assert network(torch.zeros(1, 56, 4, 4, 4)).shape == (1, 56, 4, 4, 4)
     assert network.input_mean.shape == (56,)
     at_once = replace(two, settings=two.settings.model_copy(update={"trunk": "all"}))
     with pytest.raises(UserError, match="takes each shell by itself") as caught:
-        matched(replace(start, platforms={}), at_once, CPU)
+        match_platforms(replace(start, platforms={}), at_once, CPU)
     assert Give("trunk", "each") in every(caught.value.remedy)
 
 
@@ -631,7 +631,7 @@ def test_no_better_than_alignment_is_said(heads, study, make_base):
             if name.startswith("final."):
                 parameter.fill_(1.0)
     with pytest.warns(StartDoubt, match="a is no better than statistical alignment before"):
-        told = started_from(start, here, networks.finished(), CPU)
+        told = describe_start(start, here, networks.finished(), CPU)
     aligned = statistical_alignment(here, "a")
     squares = [
         np.square(aligned(head.input).coefficients - head.targets["a"].coefficients)[

@@ -99,7 +99,7 @@ class Placed:
             write_nifti(mask, self.mask, self.image.affine, like=self.image)
 
 
-def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
+def move_scan(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     """Move a scan by its affine: voxels are neither interpolated nor stored differently.
 
     b-vectors are along the image's axes, so in the file they stay as they were.
@@ -129,7 +129,7 @@ def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     return Placed(placed, turned, acquisition.brain.inside, acquisition.name, tables=tables)
 
 
-def interpolated(
+def interpolate_scan(
     acquisition: Acquisition,
     motion: FloatArray,
     turn: FloatArray,
@@ -169,9 +169,9 @@ def placed_at(
 ) -> Placed:
     """Undo a scan's motion (None: there is none), interpolating only if a lattice is given."""
     if lattice is None:
-        return moved(acquisition, None if found is None else found.matrix)
+        return move_scan(acquisition, None if found is None else found.matrix)
     motion, turn = (np.eye(4), np.eye(3)) if found is None else (found.matrix, found.rotation)
-    return interpolated(acquisition, motion, turn, lattice, poll)
+    return interpolate_scan(acquisition, motion, turn, lattice, poll)
 
 
 def _turned(table: GradientTable, rotation: FloatArray) -> GradientTable:

@@ -28,7 +28,7 @@ from napari_msp.checking.turns import (
     describe,
     nearest_order,
     principal,
-    settled,
+    snap_to_axes,
 )
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import (
@@ -214,7 +214,7 @@ def _alone(table: TableInFile | None) -> FloatArray | None:
     found = table.coherence.best
     if found.z < SURE:
         return None
-    turn = settled(found.turn, _accuracy_alone(table.coherence))
+    turn = snap_to_axes(found.turn, _accuracy_alone(table.coherence))
     if np.allclose(turn, NO_TURN) or table.coherence.advantage(turn) < SURE:
         return None
     # If another order of axes is nearly as good, the right one is open.
@@ -268,7 +268,7 @@ def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair
         if evidence is None or source.table is None or target.table is None:
             continue
         found = evidence.best
-        turn = settled(found.turn, LEAST_TURN)
+        turn = snap_to_axes(found.turn, LEAST_TURN)
         if evidence.advantage(turn) < SURE or found.turned < LEAST_AGREEMENT:
             turn = NO_TURN
         assert target.comparison is not None and target.comparison.displacement is not None
@@ -328,8 +328,8 @@ def _explain(
     source: ScanSummary, pairs: dict[str, _Pair], input_turn: FloatArray, accuracy: float
 ) -> _Explanation:
     """Derive the turns of all of the subject's tables from a turn of the input."""
-    needed = [(source, settled(input_turn, accuracy))]
-    needed += [(p.target, settled(p.of_target(input_turn), accuracy)) for p in pairs.values()]
+    needed = [(source, snap_to_axes(input_turn, accuracy))]
+    needed += [(p.target, snap_to_axes(p.of_target(input_turn), accuracy)) for p in pairs.values()]
     turns = {scan.name: turn for scan, turn in needed if not np.allclose(turn, NO_TURN)}
     # Corrected fibres of one head agree, so their evidence on the frame is one piece, of which
     # every scan gives an estimate. On small turns anatomy has the greater say.

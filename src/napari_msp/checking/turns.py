@@ -272,7 +272,7 @@ def nearest_order(turn: FloatArray) -> FloatArray:
     return max(AXIS_ORDERS, key=lambda order: float((order * turn).sum()))
 
 
-def settled(turn: FloatArray, accuracy: float) -> FloatArray:
+def snap_to_axes(turn: FloatArray, accuracy: float) -> FloatArray:
     """Return the axis order within `accuracy` of a turn, else the turn."""
     order = nearest_order(turn)
     return order if angle(turn, order) <= accuracy else turn

@@ -133,7 +133,7 @@ def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path
         write_nifti(mask, inside, target.affine, like=acquisition.image)
 
 
-def described(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
+def describe_cubes(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
     """Return a scan's sidecar with the interpolation described and the slices' fields removed."""
     still = {name: value for name, value in known.items() if name not in OF_SLICES}
     return still | description(source, target)

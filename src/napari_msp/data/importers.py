@@ -37,7 +37,7 @@ from napari_msp.data.cubes import (
     Interpolated,
     check_voxel_size,
     cubes_for,
-    described,
+    describe_cubes,
     description,
     interpolation,
     write_cubes,
@@ -282,7 +282,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         known = read_metadata(scan.source)
         known = known or {"ImportedFrom": scan.source.relative_to(source).as_posix()}
         if scan.interpolated is not None:
-            known = described(known, *scan.interpolated)
+            known = describe_cubes(known, *scan.interpolated)
         if scan.deviation is not None:
             known = known | deviation_note(scan.deviation_image, scan.deviation_doubt)
         write_json(sidecar, known)

@@ -19,11 +19,11 @@ from napari_msp.evaluation.line_up import (
     AtShell,
     Comparison,
     at_b_value,
-    called,
     doubt_maps,
     doubts_of_truth,
     line_scans_up,
     line_up,
+    name_in_errors,
     same_b_value,
     split_by_shell,
 )
@@ -122,13 +122,13 @@ class CompareResult:
         """Return the content of metrics.json: plain numbers, lists and dictionaries."""
         before = self.no_harmonization
         return {
-            "truth": None if self.truth is None else called(self.truth),
-            "input": None if self.scan is None else called(self.scan),
-            "lattice_of": called(self.truth or next(iter(self.predictions.values()))),
+            "truth": None if self.truth is None else name_in_errors(self.truth),
+            "input": None if self.scan is None else name_in_errors(self.scan),
+            "lattice_of": name_in_errors(self.truth or next(iter(self.predictions.values()))),
             "voxels": int(self.comparison.mask.sum()),
             "predictions": {
                 name: {
-                    "path": called(scan),
+                    "path": name_in_errors(scan),
                     "placement": self.comparison.placements[name],
                     **(self.metrics[name].to_json() if name in self.metrics else {}),
                 }
@@ -136,7 +136,7 @@ class CompareResult:
             },
             "no_harmonization": None
             if before is None or self.scan is None
-            else {"path": called(self.scan), "placement": before[0], **before[1].to_json()},
+            else {"path": name_in_errors(self.scan), "placement": before[0], **before[1].to_json()},
             "tests": [
                 {"first": first, "second": second, "of": "patch_mse", **asdict(test)}
                 for (first, second), test in self.tests.items()
@@ -403,4 +403,4 @@ def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> l
 
 
 def _short_name(scan: Scan) -> str:
-    return scan.path.name if scan.path is not None else called(scan)
+    return scan.path.name if scan.path is not None else name_in_errors(scan)

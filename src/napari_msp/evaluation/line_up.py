@@ -346,9 +346,10 @@ def split_by_shell(
     if not found:
         shells = (", ".join(map(str, each.shells)) or "unknown" for each in compared)
         has = "; ".join(
-            f"{called(each)} has b = {of}" for each, of in zip(compared, shells, strict=True)
+            f"{name_in_errors(each)} has b = {of}"
+            for each, of in zip(compared, shells, strict=True)
         )
-        unknown = [called(each) for each in compared if not each.shells]
+        unknown = [name_in_errors(each) for each in compared if not each.shells]
         remedy = Advice(
             f"add BValue to the sidecar of {', '.join(unknown)}"
             if unknown
@@ -356,7 +357,7 @@ def split_by_shell(
         )
         raise UserError("no shell is in all of them", has, "b_value", remedy)
     left = {
-        shell: called(each)
+        shell: name_in_errors(each)
         for each in compared
         for shell, part in each.by_shell().items()
         if not any(same_b_value(part, at.reference) for at in found.values())
@@ -404,10 +405,10 @@ def check_one_head(reference: Scan, other: Scan) -> None:
     if may_be_same(reference.person, other.person):
         return
     one, two = reference.person, other.person
-    whose = f"is of {two.label} but {called(reference)} is of {one.label}"
+    whose = f"is of {two.label} but {name_in_errors(reference)} is of {one.label}"
     raise UserError(
         f"{whose} of another dataset" if one.label == two.label else whose,
-        called(other),
+        name_in_errors(other),
         remedy=Advice("give images of one head"),
     )
 
@@ -436,14 +437,16 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
     for scan in (reference, other):
         if scan.b_value is None:
             remedy = Advice("add BValue to the JSON file beside it")
-            raise UserError("its b-value is unknown, so it has no FA", called(scan), remedy=remedy)
+            raise UserError(
+                "its b-value is unknown, so it has no FA", name_in_errors(scan), remedy=remedy
+            )
     if not same_b_value(reference, other):
         assert one is not None
         assert two is not None
         check_not_rescaled(other, one)
         raise UserError(
-            f"has b = {two:.0f} s/mm² but {called(reference)} has {one:.0f}",
-            called(other),
+            f"has b = {two:.0f} s/mm² but {name_in_errors(reference)} has {one:.0f}",
+            name_in_errors(other),
             remedy=either(
                 Advice("give images of one b-value"),
                 RunJob("harmonize", f"bring its signal to {one:.0f} s/mm² (an approximation)"),
@@ -462,9 +465,9 @@ def check_not_rescaled(prediction: Scan, b_value: float) -> None:
                 f"was rescaled, so it cannot be compared with a scan of b = {b_value:.0f}"
             )
             remedy = Advice(f"predict with a model trained at b = {b_value:.0f}")
-            raise UserError(problem, called(prediction), remedy=remedy)
+            raise UserError(problem, name_in_errors(prediction), remedy=remedy)
 
 
-def called(scan: Scan) -> str:
+def name_in_errors(scan: Scan) -> str:
     """Return a scan's name in errors: its file or, if in memory, its owner."""
     return str(scan.path) if scan.path is not None else scan.owner or "image in memory"

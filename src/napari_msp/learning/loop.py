@@ -45,8 +45,8 @@ from napari_msp.learning.phases import (
     Phase,
     TrainedNetworks,
     advice_on,
-    finished_model,
-    started,
+    describe_run,
+    make_model,
 )
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for, smaller_crops
@@ -55,7 +55,7 @@ from napari_msp.learning.schedule import (
     learning_rate,
     recipe_for,
 )
-from napari_msp.learning.start_matching import started_from
+from napari_msp.learning.start_matching import describe_start
 from napari_msp.learning.starts import Start
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
 from napari_msp.learning.validation import (
@@ -200,7 +200,7 @@ class TrainingRun:
         if self.out.exists() and not self.replaces:
             remedy = All((Advice("move it away"), Resume()))
             raise UserError("appeared while this was trained", self.out, "out", remedy)
-        model = finished_model(
+        model = make_model(
             study=self.study,
             networks=self.networks.finished(),
             run={
@@ -410,7 +410,7 @@ class TrainingRun:
         events: list[Event] = []
         if self.start.loaded is not None or self.start.doubts:
             untrained = {} if resumed else self.networks.finished()
-            events.append(started_from(self.start, self.study, untrained, self.device))
+            events.append(describe_start(self.start, self.study, untrained, self.device))
         errors, validation = (
             {
                 t: alignment_error(self.study, t, those)
@@ -433,7 +433,7 @@ class TrainingRun:
         ]
         what = (self.study, self.networks, self.start, self.device)
         self.report(
-            started(
+            describe_run(
                 *what,
                 phases=[phase.name for phase in self.networks.phases],
                 steps=steps,

@@ -203,7 +203,7 @@ def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Star
     ]
 
 
-def started(
+def describe_run(
     study: Study, networks: TrainedNetworks, start: Start, device: torch.device, **progress: Any
 ) -> Started:
     """Describe what a run begins with.
@@ -231,7 +231,7 @@ def started(
 # --- The card of a finished model -------------------------------------------------------------
 
 
-def finished_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
+def make_model(study: Study, networks: Mapping[str, Network], run: Mapping[str, Any]) -> Model:
     """Make the model of trained networks, with its card.
 
     Parameters

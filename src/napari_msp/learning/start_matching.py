@@ -30,7 +30,7 @@ FAR_VOXEL_SIZE, FAR_B_VALUE = 1.25, 1.2
 # --- Which platform is which -----------------------------------------------------------------
 
 
-def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, Start]:
+def match_platforms(start: Start, study: Study, device: torch.device) -> tuple[Study, Start]:
     """Choose the platform of the start that each target's network begins as.
 
     It is the one that was asked for, else the one of the same name; else, among those of the same
@@ -304,7 +304,7 @@ def _error(study: Study, target: str, predicted: Callable[[GridImage], GridImage
     return errors.mean
 
 
-def started_from(
+def describe_start(
     start: Start, study: Study, networks: Mapping[str, Network], device: torch.device
 ) -> StartedFrom:
     """Describe what a run starts from, and how good that is.

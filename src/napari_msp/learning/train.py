@@ -38,11 +38,11 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import Study, prepare_study
 from napari_msp.learning.loop import TrainingRun
-from napari_msp.learning.phases import TrainedNetworks, finished_model, started
+from napari_msp.learning.phases import TrainedNetworks, describe_run, make_model
 from napari_msp.learning.runs import RunFolder, checkpoint_path
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
-from napari_msp.learning.start_matching import matched, started_from
+from napari_msp.learning.start_matching import describe_start, match_platforms
 from napari_msp.learning.starts import Start, StartDoubt, read_start
 from napari_msp.learning.validation import validate
 from napari_msp.model_file import check_model_name, save_model
@@ -145,7 +145,7 @@ def train(
                     return processes.by_first(partial(_write_untrained, *known))
                 with processes.agreeing():
                     study = prepare_study(heads, settings, start.per_order)
-                    study, start = matched(start, study, where)
+                    study, start = match_platforms(start, study, where)
                 folder = None if previews is None else Path(previews)
                 run = TrainingRun(
                     study, out, where, report, folder, start, began, processes, replaces
@@ -300,7 +300,7 @@ def _write_untrained(
     except Cancelled:
         _tell_stopped(out, report)
         return None
-    study, start = matched(start, study, device)
+    study, start = match_platforms(start, study, device)
     for target in study.scales:
         if target not in start.platforms:
             problem = f"has no network that {target} can begin as, and no step is trained"
@@ -312,9 +312,9 @@ def _write_untrained(
     start = replace(start, doubts=start.doubts + doubts)
     networks = TrainedNetworks(study.settings, study.scales, study.standardisation, start)
     finished = networks.to(device).finished()
-    report(started(study, networks, start, device, phases=[], steps=0, resumed_at=0))
+    report(describe_run(study, networks, start, device, phases=[], steps=0, resumed_at=0))
     paired = {target: network for target, network in finished.items() if study.paired(target)}
-    report(started_from(start, study, paired, device))
+    report(describe_start(start, study, paired, device))
     phase = phase_name(study.settings.kind, *study.scales)
     errors = {
         target: validate(study, network, device)[target].error
@@ -334,7 +334,7 @@ def _write_untrained(
         "device": str(device),
         "start": start.ancestry(),
     }
-    save_model(out, finished_model(study, finished, run))
+    save_model(out, make_model(study, finished, run))
     report(Finished(str(out), 0.0, errors))
     return out
 

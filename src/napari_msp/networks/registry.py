@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.plugins import UPDATE, listed, loaded
+from napari_msp.plugins import UPDATE, list_plugins, load_plugin
 
 if TYPE_CHECKING:
     from napari_msp.networks.base import SingleNetwork, Trunk
@@ -76,7 +76,7 @@ def network_class(kind: str) -> type[Network]:
         return MSP
     from napari_msp.networks.base import SingleNetwork
 
-    network = loaded(found, SingleNetwork)  # type: ignore[type-abstract]
+    network = load_plugin(found, SingleNetwork)  # type: ignore[type-abstract]
     if getattr(network, "kind", None) != kind:
         raise UserError(f"is of kind {network.kind!r}, not {kind!r}", found.value, remedy=UPDATE)
     return network
@@ -184,6 +184,6 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
 def _networks() -> dict[str, EntryPoint]:
     """Return all networks by kind."""
     networks: dict[str, EntryPoint] = {}
-    for name, entry in listed(GROUP, OWN).items():
+    for name, entry in list_plugins(GROUP, OWN).items():
         networks.setdefault(name.lower(), entry)
     return networks

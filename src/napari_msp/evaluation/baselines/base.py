@@ -20,7 +20,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask, scanner_points
 from napari_msp.errors import Change, Choose, Give, UserError, either
 from napari_msp.evaluation.line_up import on_lattice
-from napari_msp.plugins import UPDATE, listed, loaded
+from napari_msp.plugins import UPDATE, list_plugins, load_plugin
 from napari_msp.signal.sh_image import SHImage
 
 WIDTH = 4.0
@@ -171,17 +171,17 @@ OWN = {
 
 def baseline_names() -> tuple[str, ...]:
     """Return the names of all baselines: ours first, then other packages'."""
-    return tuple(listed(GROUP, OWN))
+    return tuple(list_plugins(GROUP, OWN))
 
 
 def baseline_class(name: str) -> type[Baseline]:
     """Return the class of a baseline."""
-    found = listed(GROUP, OWN).get(name)
+    found = list_plugins(GROUP, OWN).get(name)
     if found is None:
         raise UserError(
             "there is no such method", name, "methods", Choose("methods", baseline_names())
         )
-    baseline = loaded(found, Baseline)  # type: ignore[type-abstract]
+    baseline = load_plugin(found, Baseline)  # type: ignore[type-abstract]
     if baseline.name != name:
         raise UserError(f"is called {baseline.name!r}, not {name!r}", found.value, remedy=UPDATE)
     return baseline
@@ -236,10 +236,10 @@ class CommonSpace:
         """
         total = np.zeros((*self.lattice.shape, len(prior) + 1), dtype=np.float32)
         for image, own_input in zip(images, inputs, strict=True):
-            total += self.brought(image, own_input, channels)
+            total += self.to_common_space(image, own_input, channels)
         return self.mean_around(total, prior)
 
-    def brought(
+    def to_common_space(
         self, image: SHImage, own_input: SHImage, channels: Callable[[SHImage], FloatArray]
     ) -> FloatArray:
         """Return (X, Y, Z, 1 + K) the amount of brain at each place, and channels times it."""
@@ -248,7 +248,7 @@ class CommonSpace:
         return resample(weighted, _moved(image.lattice, -_centre(own_input)), self.lattice)
 
     def mean_around(self, total: FloatArray, prior: FloatArray, width: float = WIDTH) -> FloatArray:
-        """Return the (X, Y, Z, K) mean of a sum of `brought` over places `width` mm around each."""
+        """Return the (X, Y, Z, K) mean of a `to_common_space` sum over `width` mm around each place."""
         widths = [*(width / self.lattice.voxel_sizes), 0.0]
         total = gaussian_filter(total, widths, mode="constant", truncate=3.0)
         mean = (total[..., 1:] + PRIOR * prior) / (total[..., :1] + PRIOR)

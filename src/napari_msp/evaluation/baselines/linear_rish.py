@@ -91,8 +91,8 @@ class _Head:
 
     def __init__(self, space: CommonSpace, source: SHImage, target: SHImage) -> None:
         self.input, self.target = source, target
-        self.source_rish = space.brought(source, source, _rish)
-        self.target_rish = space.brought(target, source, _rish)
+        self.source_rish = space.to_common_space(source, source, _rish)
+        self.target_rish = space.to_common_space(target, source, _rish)
 
     def error(self, predicted: SHImage) -> float:
         """Return the mean squared error of the coefficients where both have brain."""

@@ -97,7 +97,7 @@ class Laid:
         return _volume(self.still if stays else self.moved, self.inside)
 
 
-def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
+def align_with(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
     """Align a prediction with a truth on its lattice; see the module.
 
     Parameters

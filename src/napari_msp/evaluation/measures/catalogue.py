@@ -431,7 +431,7 @@ COMPARED = tuple(each.key for each in _ALL if each.in_compare)
 """Keys of the measures of `compare`."""
 
 
-def measured(pair: Pair, keys: Sequence[str]) -> Metrics:
+def measure_by_keys(pair: Pair, keys: Sequence[str]) -> Metrics:
     """Measure a prediction on truth's lattice, by keys of `MEASURES`."""
     orders = order_slices(pair.truth.image.order).items()
     return Metrics(
@@ -474,4 +474,4 @@ def measure_head(
     ValueError
         For an even patch size.
     """
-    return measured(Pair.of(prediction, truth, patch_size), keys)
+    return measure_by_keys(Pair.of(prediction, truth, patch_size), keys)

@@ -9,8 +9,8 @@ from napari_msp.evaluation.line_up import Comparable, as_maps
 from napari_msp.evaluation.measures.catalogue import (
     COMPARED,
     MEASURES,
+    measure_by_keys,
     measure_head,
-    measured,
 )
 from napari_msp.evaluation.measures.pair import Metrics, Pair, Truth
 from napari_msp.formatting import csv_text
@@ -36,7 +36,7 @@ def measure_mapped(prediction: Maps, truth: Maps, mask: MaskArray) -> Metrics:
     Sums are computed in float64, whatever type the images have. Errors count in the mask, which
     is (X, Y, Z) and lies within both images' own.
     """
-    return measured(Pair(prediction, Truth(truth.image, given_maps=truth), mask), COMPARED)
+    return measure_by_keys(Pair(prediction, Truth(truth.image, given_maps=truth), mask), COMPARED)
 
 
 CHANGES = ("sh_mse", "colour_fa_mse")

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.line_up import Comparable, line_up
-from napari_msp.evaluation.measures.aligned_error import Laid, laid_on, smoothed_as_compared
+from napari_msp.evaluation.measures.aligned_error import Laid, align_with, smoothed_as_compared
 from napari_msp.evaluation.measures.fibres import (
     PeakErrors,
     TrackingSeeds,
@@ -276,7 +276,7 @@ class Pair:
     @cached_property
     def laid(self) -> Laid:
         """The prediction aligned to truth by undoing a residual motion."""
-        return laid_on(self.prediction.image, self.truth.smoothed, self.mask)
+        return align_with(self.prediction.image, self.truth.smoothed, self.mask)
 
     @cached_property
     def aligned(self) -> "Pair":
