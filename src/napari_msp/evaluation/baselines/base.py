@@ -248,7 +248,7 @@ class CommonSpace:
         return resample(weighted, _moved(image.lattice, -_centre(own_input)), self.lattice)
 
     def mean_around(self, total: FloatArray, prior: FloatArray, width: float = WIDTH) -> FloatArray:
-        """Return the (X, Y, Z, K) mean of a `to_common_space` sum over `width` mm around each place."""
+        """Return the (X, Y, Z, K) mean of `to_common_space` sums over `width` mm around places."""
         widths = [*(width / self.lattice.voxel_sizes), 0.0]
         total = gaussian_filter(total, widths, mode="constant", truncate=3.0)
         mean = (total[..., 1:] + PRIOR * prior) / (total[..., :1] + PRIOR)
