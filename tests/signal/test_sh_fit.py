@@ -488,13 +488,24 @@ class TestRanges:
             with pytest.raises(ValueError, match="directions must be"):
                 evaluate_sh(image, wrong)
 
-    def test_maps_are_of_acquisitions_and_sh_images(self, tmp_path, scan):
-        path = scan().write(tmp_path)
-        wrong: Any
-        for wrong in (path, load_scan(path)):
-            with pytest.raises(TypeError, match="neither an acquisition nor an SH image"):
-                fractional_anisotropy(wrong)
-            with pytest.raises(TypeError, match="is no acquisition"):
-                fit_sh(wrong)
-            with pytest.raises(TypeError, match="is no SH image"):
-                sh_average(wrong)
+    def test_maps_are_of_acquisitions_sh_images_and_scans(self, tmp_path, scan):
+        wrong: Any = scan().write(tmp_path)
+        with pytest.raises(TypeError, match="neither a scan nor an SH image"):
+            fractional_anisotropy(wrong)
+        with pytest.raises(TypeError, match="is no acquisition"):
+            fit_sh(wrong)
+        with pytest.raises(TypeError, match="is no SH image"):
+            sh_average(wrong)
+        known = load_scan(wrong)
+        acquisition, sh = known.acquisition, known.sh
+        assert acquisition is not None
+        for of_scan, of_part in (
+            (fit_sh(known).coefficients, sh.coefficients),
+            (fractional_anisotropy(known), fractional_anisotropy(acquisition)),
+            (colour_fa(as_scan(sh)), colour_fa(sh)),
+            (sh_average(known), sh_average(sh)),
+            (squared_error(known, as_scan(sh)), squared_error(sh, sh)),
+        ):
+            np.testing.assert_array_equal(of_scan, of_part)
+        with pytest.raises(TypeError, match="a scan of SH has its"):
+            fit_sh(as_scan(sh))

@@ -17,7 +17,7 @@ from napari_msp.data.contradictions import DIRECTIONS_DIFFER
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Doubt, Give, UserError
 from napari_msp.formatting import counted
-from napari_msp.signal.sh_image import SHImage, usable_sh
+from napari_msp.signal.sh_image import AnyScan, SHImage, usable_sh
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
     coefficient_count,
@@ -227,7 +227,7 @@ def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
 
 @overload
 def fit_sh(
-    acquisition: Acquisition,
+    acquisition: Acquisition | AnyScan,
     *,
     b_value: Sequence[float],
     order: int | None = None,
@@ -238,7 +238,7 @@ def fit_sh(
 
 @overload
 def fit_sh(
-    acquisition: Acquisition,
+    acquisition: Acquisition | AnyScan,
     *,
     b_value: float,
     order: int | None = None,
@@ -249,7 +249,7 @@ def fit_sh(
 
 @overload
 def fit_sh(
-    acquisition: Acquisition,
+    acquisition: Acquisition | AnyScan,
     *,
     b_value: None = None,
     order: int | None = None,
@@ -259,7 +259,7 @@ def fit_sh(
 
 
 def fit_sh(
-    acquisition: Acquisition,
+    acquisition: Acquisition | AnyScan,
     *,
     b_value: float | Sequence[float] | None = None,
     order: int | None = None,
@@ -311,8 +311,12 @@ def fit_sh(
         When a shell's directions do not even support order 2, or its b-values form no shell.
     """
     if not isinstance(acquisition, Acquisition):
-        what = f"{type(acquisition).__name__} is no acquisition"
-        raise TypeError(f"{what}: give load_acquisition(path); a scan has its .sh")
+        of: Acquisition | None = getattr(acquisition, "acquisition", None)
+        if of is None:
+            what = f"{type(acquisition).__name__} is no acquisition"
+            raise TypeError(f"{what}: give load_acquisition(path); a scan of SH has its .sh")
+        b_value = acquisition.shell if b_value is None else b_value
+        acquisition = of
     if order is not None and (order < 0 or order % 2):
         raise ValueError(f"the SH order of a signal is even, such as 6, not {order}")
     if regularisation is not None and not 0 <= regularisation < np.inf:

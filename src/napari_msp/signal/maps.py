@@ -20,7 +20,7 @@ from napari_msp.arrays import FloatArray, InMask, MaskArray, for_each_block
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
 from napari_msp.errors import Advice, Give, UserError
-from napari_msp.signal.sh_image import SHImage, usable_sh
+from napari_msp.signal.sh_image import AnyScan, SHImage, usable_sh
 from napari_msp.signal.spherical_harmonics import design_matrix, spread_directions
 from napari_msp.signal.tensors import (
     anisotropy,
@@ -68,7 +68,7 @@ class TensorMaps:
         return np.asarray(np.abs(self.direction) * self.fa[..., None])
 
 
-def sh_average(image: SHImage) -> FloatArray:
+def sh_average(image: SHImage | AnyScan) -> FloatArray:
     """Average the first six coefficients, as Fig. 3a of the paper.
 
     Returns
@@ -85,7 +85,7 @@ def direction_average(image: SHImage) -> FloatArray:
 
 
 def fractional_anisotropy(
-    source: Acquisition | SHImage, b_value: float | None = None
+    source: Acquisition | SHImage | AnyScan, b_value: float | None = None
 ) -> FloatArray:
     """Return the fractional anisotropy of a scan (from its signal) or of an SH image.
 
@@ -103,7 +103,7 @@ def fractional_anisotropy(
     return tensor_maps(source, b_value).fa.copy()  # a copy, as callers may change it
 
 
-def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
+def colour_fa(source: Acquisition | SHImage | AnyScan, b_value: float | None = None) -> FloatArray:
     """Return ``|e₁| · FA``: red left-right, green front-back, blue up-down, in scanner axes.
 
     Returns
@@ -113,7 +113,9 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
     return tensor_maps(source, b_value).colour
 
 
-def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
+def tensor_maps(
+    source: Acquisition | SHImage | AnyScan, b_value: float | None = None
+) -> TensorMaps:
     """Return all maps of one tensor fit, see `fractional_anisotropy`.
 
     A scan's maps are computed once and kept as long as the scan; an SH image's are kept by `Maps`.
@@ -127,8 +129,11 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
     if isinstance(source, SHImage):
         return _of_sh(source)
     if not isinstance(source, Acquisition):
-        problem = f"{type(source).__name__} is neither an acquisition nor an SH image"
-        raise TypeError(f"{problem}: give load_acquisition(path), or a scan's .acquisition or .sh")
+        if not hasattr(source, "at_shell"):
+            problem = f"{type(source).__name__} is neither a scan nor an SH image"
+            raise TypeError(f"{problem}: give load_scan(path), or load_acquisition(path)")
+        one = source.at_shell(b_value)
+        return tensor_maps(one.acquisition or one.sh, one.b_value)
     shell = source.shell(b_value)
     source.tell()
     known = _of_scans.setdefault(source, {})
@@ -202,14 +207,17 @@ def _maps_of(tensors: FloatArray, inside: InMask) -> TensorMaps:
 
 
 def squared_error(
-    image: SHImage | FloatArray, truth: SHImage | FloatArray, mask: MaskArray | None = None
+    image: SHImage | AnyScan | FloatArray,
+    truth: SHImage | AnyScan | FloatArray,
+    mask: MaskArray | None = None,
 ) -> FloatArray:
     """Return the squared error in each voxel, averaged over channels if there are several.
 
     Parameters
     ----------
     image, truth
-        SH images (28 coefficients), or maps of shape (X, Y, Z) or (X, Y, Z, C), on one lattice.
+        SH images (28 coefficients) or scans, or maps of shape (X, Y, Z) or (X, Y, Z, C), on one
+        lattice.
     mask
         Voxels where errors count; None: both masks of SH images, everywhere for maps.
 
@@ -217,6 +225,7 @@ def squared_error(
     -------
     (X, Y, Z) float32; 0 outside the mask.
     """
+    image, truth = (getattr(each, "sh", each) for each in (image, truth))
     if isinstance(image, SHImage) and isinstance(truth, SHImage):
         if not image.lattice.matches(truth.lattice):
             raise ValueError("the images lie on different lattices; resample the prediction")

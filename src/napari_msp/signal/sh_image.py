@@ -1,17 +1,18 @@
 """SH images: coefficients with the metadata needed to use them, and their files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar, sidecar_path
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels, usable, write_nifti
 from napari_msp.errors import Advice, UserError
@@ -196,8 +197,31 @@ def load_sh(path: str | Path) -> SHImage:
     )
 
 
-def usable_sh(image: SHImage, name: str) -> SHImage:
-    """Return an SH image that is safe to compute with: 0 outside its mask.
+class AnyScan(Protocol):
+    """A `Scan` or `Prediction`, of a room above: functions of the signal take it, too."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The DWI; None for an SH image."""
+
+    @property
+    def shell(self) -> float | Sequence[float] | None:
+        """b-value of the chosen shell in s/mm², or those of several; None: all."""
+
+    @property
+    def sh(self) -> SHImage:
+        """The SH image of the only shell."""
+
+    @property
+    def b_value(self) -> float | None:
+        """b-value of the only shell in s/mm²."""
+
+    def at_shell(self, b_value: float | None = None) -> Self:
+        """Return the scan of one shell; None: the only one."""
+
+
+def usable_sh(image: SHImage | AnyScan, name: str) -> SHImage:
+    """Return an SH image, or a scan's, that is safe to compute with: 0 outside its mask.
 
     Raises
     ------
@@ -206,9 +230,9 @@ def usable_sh(image: SHImage, name: str) -> SHImage:
     TypeError
         When it is not an SH image.
     """
+    image = getattr(image, "sh", image)
     if not isinstance(image, SHImage):
-        what = f"{type(image).__name__} is no SH image"
-        raise TypeError(f"{what}: give a scan's .sh, or load_sh(path)")
+        raise TypeError(f"{type(image).__name__} is no SH image: give a scan, or load_sh(path)")
     if _largest(image.coefficients) <= LARGEST_COEFFICIENT:
         return image
     inside = with_coefficients(image, image.coefficients)
