@@ -16,7 +16,7 @@ from napari_msp.errors import Overwrite, UserError
 from napari_msp.files import write_json
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
-from napari_msp.scan_sources import load_scan
+from napari_msp.scan_sources import as_scan, load_scan
 from napari_msp.signal import maps as maps_module
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Map, Maps, angle_between, tensor_maps
@@ -65,6 +65,9 @@ def test_maps_are_the_functions_of_the_library(dwi: Path) -> None:
         np.testing.assert_array_equal(maps["md"], expected.md)
         np.testing.assert_array_equal(maps["direction"], expected.direction)
         np.testing.assert_array_equal(maps["colour_fa"], expected.colour)
+    assert scan.maps() is scan.maps("signal")  # as `save` and the command write them
+    image = as_scan(scan.sh)
+    assert image.maps() is image.maps("sh")
 
 
 def test_a_map_that_is_added_to_the_registry_is_computed_and_written(
@@ -77,6 +80,8 @@ def test_a_map_that_is_added_to_the_registry_is_computed_and_written(
         "twice",
         lambda maps: np.float32(2) * maps["fa"],
     )
+    assert twice.error_unit == "FA²"
+    assert replace(twice, unit="SH units²").error_unit == "(SH units²)²"
     added = {**MAPS, "twice": twice}
     monkeypatch.setattr(maps_module, "MAPS", added)
     monkeypatch.setattr(scan_module, "MAPS", added)

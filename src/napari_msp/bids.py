@@ -59,7 +59,8 @@ def nifti_stem(path: str | Path) -> str:
     """
     suffix = image_suffix(path)
     if not suffix:
-        raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
+        known = ".nii, .nii.gz, .hdr with .img, or MRtrix3's .mif"
+        raise UserError("is no image that can be read", path, remedy=Advice(f"give {known}"))
     return Path(path).name.removesuffix(suffix)
 
 

@@ -192,20 +192,23 @@ class Scan:
         image = fit_sh(self.acquisition, b_value=b_value, regularisation=0.0)
         return replace(image, regularisation=None)
 
-    def maps(self, route: Route = "sh") -> Maps:
+    def maps(self, route: Route | None = None) -> Maps:
         """Return all maps of the only shell, computed on first use and kept.
 
         Parameters
         ----------
         route
-            "sh": tensors are fitted to the signal of the SH series, for comparisons. "signal": to
-            the measured signal, if there is one.
+            "signal": tensors are fitted to the DWI's signal. "sh": to the signal of the SH series,
+            which lowers FA; images are compared by these, as predictions are SH series. None: by
+            the signal of a DWI, as `save` writes them, else by the SH series.
 
         Raises
         ------
         UserError
             When there are several shells.
         """
+        if route is None:
+            route = "sh" if self.acquisition is None else "signal"
         if route not in self._maps:
             self._maps[route] = Maps(self.sh, self.acquisition if route == "signal" else None)
         return self._maps[route]
@@ -381,7 +384,7 @@ class Scan:
 
     def _write(self, folder: Path, names: Sequence[str], doubts: Sequence[str]) -> None:
         """Write the files of one shell; the sidecar contains the doubts about the whole scan."""
-        maps = self.maps("signal" if self.acquisition is not None else "sh")
+        maps = self.maps()
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
         write_sh(folder / names[0], self.sh, self.sidecar(doubts), like=like)
         for name, each in zip(names[1:], MAPS, strict=True):

@@ -361,7 +361,7 @@ def test_what_is_no_scan_is_told_at_the_path(path, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
     (tmp_path / "empty").mkdir()
     assert "has 3 axes" in problems_of(tmp_path / "b0.nii.gz")["path"]
-    assert "is not a NIfTI file" in problems_of(tmp_path / "notes.txt")["path"]
+    assert "is no image that can be read" in problems_of(tmp_path / "notes.txt")["path"]
     assert "is not a readable NIfTI" in problems_of(tmp_path / "broken.nii.gz")["path"]
     assert "there is no such file or folder" in problems_of(tmp_path / "gone.nii.gz")["path"]
     assert "choose one scan's file instead" in problems_of(tmp_path / "empty")["path"]

@@ -200,7 +200,7 @@ def test_every_map_has_its_cells_errors_and_values(compared, settle, truth):
         assert title.startswith(each.title)
         error = each.error(
             compared.comparing.compared.comparison.predictions["MSP"][each.name],
-            truth.maps()[each.name],
+            truth.maps("sh")[each.name],
             truth.mask,
         )
         mean = error[truth.mask].mean(dtype=float)
@@ -209,7 +209,7 @@ def test_every_map_has_its_cells_errors_and_values(compared, settle, truth):
         assert len(rows) == 3
         assert table.item(2, 3).toolTip().startswith(f"{mean:.4g} ")
         values = {trace.name: trace.value for trace in compared.voxel.panel._traces}
-        value = each.shown(truth.maps()[each.name])[4, 10, 2]
+        value = each.shown(truth.maps("sh")[each.name])[4, 10, 2]
         assert float(values["truth prisma_st"].split()[0]) == pytest.approx(
             float(np.ravel(value)[0]), abs=0.01
         )

@@ -238,11 +238,9 @@ def chosen_shells(
     table: GradientTable, b_values: float | Sequence[float] | None, name: str
 ) -> list[Shell]:
     """Choose shells, lowest b-value first; see `Acquisition.shells`."""
-    if b_values is None:
-        if not table.shells:
-            chosen_shell(table, None, name)  # raises, with the reason
+    if b_values is None and table.shells:
         return [_a_shell(shell, table, name) for shell in table.shells]
-    wanted = wanted_b_values(b_values)
+    wanted = [None] if b_values is None else wanted_b_values(b_values)
     chosen = [chosen_shell(table, each, name) for each in wanted]
     chosen.sort(key=lambda shell: shell.b_value)
     for one, other in pairwise(chosen):

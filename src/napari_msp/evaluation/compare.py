@@ -331,7 +331,7 @@ def _compare(
         notes,
         figure3(
             comparison,
-            None if scan is None else scan.maps(),
+            None if scan is None else scan.maps("sh"),
             maps=maps,
             axis=axis,
             slice_index=slice_index,

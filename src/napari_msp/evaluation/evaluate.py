@@ -293,7 +293,7 @@ def _figures(
                 f"figure3_{subject}_{target}{_end(shell)}",
                 f"Figure 3. {subject} on {target}{at_shell(shell)}: truth, predictions and their "
                 "errors",
-                figure3(lined_up, source.at_shell(b).maps()),
+                figure3(lined_up, source.at_shell(b).maps("sh")),
             )
     curves = _curves(plan, outcome)
     if curves:

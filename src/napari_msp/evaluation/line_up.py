@@ -270,7 +270,7 @@ def _same_bits(image: SHImage, other: SHImage) -> bool:
 
 def as_maps(image: Comparable) -> Maps:
     """Return an image's maps, each computed when first asked for, through the SH series."""
-    return image if isinstance(image, Maps) else as_scan(image).at_shell().maps()
+    return image if isinstance(image, Maps) else as_scan(image).at_shell().maps("sh")
 
 
 def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:

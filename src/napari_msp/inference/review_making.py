@@ -63,7 +63,7 @@ def maps_of_prediction(
             name, uncertainty = "expected error", part.expected_error
         sure = None if uncertainty is None else (name, uncertainty)
         own = shell if len(parts) > 1 else None
-        made[own] = _maps(part.maps(), prediction.source, truth, sure, cancelled)
+        made[own] = _maps(part.maps("sh"), prediction.source, truth, sure, cancelled)
     return made
 
 
@@ -103,7 +103,7 @@ def make_review_maps(files: MadeFrom, cancelled: Poll | None = None) -> Path:
         truth = measured.siblings.get(made_by.target)
     known = _opened(truth)
     maps: dict[int | None, ReviewMaps] = {
-        shell: _maps(load_scan(file).maps(), measured, known, _uncertainty(file), cancelled)
+        shell: _maps(load_scan(file).maps("sh"), measured, known, _uncertainty(file), cancelled)
         for shell, file in sources.items()
     }
     files, about = MadeFrom(files.prediction, scan, truth), about_prediction(made_by)
@@ -226,7 +226,7 @@ def _image_at(
     if not isinstance(scan, Scan):
         return scan
     try:
-        return review_image(scan.at_shell(b_value).maps())
+        return review_image(scan.at_shell(b_value).maps("sh"))
     except UserError as error:
         name = scan.path.name if scan.path is not None else scan.owner
         return Without(f"{name} is left out: {error.problem}")

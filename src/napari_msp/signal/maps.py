@@ -328,7 +328,8 @@ class Map:
     @property
     def error_unit(self) -> str:
         """Unit of `error`, such as "FA²"."""
-        squared = f"({self.unit})²" if "/" in self.unit else f"{self.unit}²"
+        compound = "/" in self.unit or self.unit.endswith("²")
+        squared = f"({self.unit})²" if compound else f"{self.unit}²"
         return self.other_unit or squared
 
     def shown(self, values: FloatArray) -> FloatArray:

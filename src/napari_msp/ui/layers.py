@@ -301,7 +301,7 @@ def scan_layers(
     known = list(MAPS.values())
     wanted = [each for each in reversed(known) if each.title in maps] or known[:1]
     for each in wanted:
-        values = abandonable(partial(scan.maps().__getitem__, each.name), check)
+        values = abandonable(partial(scan.maps("sh").__getitem__, each.name), check)
         shown = each.shown(values)
         layers.append(map_layer(scan, each.title, shown, visible=each is wanted[-1]))
     return layers

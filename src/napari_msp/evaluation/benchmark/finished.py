@@ -319,7 +319,7 @@ class FinishedOnTarget:
                     self._note(each.name, subject, f"{said}: {NOT_REGISTERED}")
                 if scan.provenance is not None and not may_be_same(person, scan.person):
                     raise UserError("was made from another person's scan")
-                found[each.name], compared[each.name] = scan.maps(), lined_up
+                found[each.name], compared[each.name] = scan.maps("sh"), lined_up
             except UserError as error:
                 self._note(each.name, subject, error.phrase(subject=paths[0].name))
         for name, said in self._doubts_of(compared, others, truth.image, given):

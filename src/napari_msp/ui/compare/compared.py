@@ -138,7 +138,7 @@ class Compared:
     @property
     def scan_maps(self) -> Maps | None:
         """Maps of the input, on its own lattice."""
-        return None if self.scan is None else self.scan.maps()
+        return None if self.scan is None else self.scan.maps("sh")
 
     @property
     def reservations(self) -> list[str]:
@@ -209,7 +209,7 @@ class Compared:
         if self.truth is not None and lined_up.truth is not None:
             found.insert(0, Image("truth", "", f"truth {self.truth.name}", lined_up.truth))
         if self.scan is not None:
-            found.append(Image("input", "", self.input_title, self.scan.maps()))
+            found.append(Image("input", "", self.input_title, self.scan.maps("sh")))
         return found
 
     def cells(self, name: str) -> Cells:
