@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom.simulate import simulate
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train

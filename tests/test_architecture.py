@@ -80,7 +80,7 @@ WITHOUT_TORCH = (
     "packaged", "provenance", "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 275
+MOST_FILES = 274
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

@@ -16,7 +16,7 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation import compare as job
 from napari_msp.evaluation.compare import compare
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.evaluation.statistics import wilcoxon
 from napari_msp.files import write_json
 from napari_msp.identity import person_of

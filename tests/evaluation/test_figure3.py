@@ -22,7 +22,7 @@ from napari_msp.evaluation.figures.layout import FORMATS, round_length, write_fi
 from napari_msp.evaluation.figures.paper import figure3 as draw
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.line_up import as_maps, doubt_maps, line_up
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.layers import LOOKS
 

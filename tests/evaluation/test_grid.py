@@ -9,7 +9,7 @@ from perturbed import perturbed
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import cells
 from napari_msp.evaluation.line_up import line_up
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.signal.maps import Maps, colour_fa, sh_average
 
 

@@ -9,8 +9,7 @@ from dipy.reconst.dti import TensorModel
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.errors import UserError
-from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure_head
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure, measure_head
 from napari_msp.evaluation.measures.pair import TissueMasks, Truth
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msp.evaluation.measures.catalogue import COMPARED, MEASURES
-from napari_msp.evaluation.measures.metrics import UNITS, measure, numbers_csv
+from napari_msp.evaluation.compare import UNITS, numbers_csv
+from napari_msp.evaluation.measures.catalogue import COMPARED, MEASURES, measure
 from napari_msp.evaluation.measures.pair import patch_errors
 from napari_msp.signal.maps import colour_fa, fractional_anisotropy
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model

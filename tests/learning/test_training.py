@@ -12,7 +12,7 @@ from weights import same_weights
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Choose, Doubt, Overwrite, Resume, UserError, either, every
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.checkpoint import DIGEST

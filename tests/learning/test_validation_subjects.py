@@ -12,7 +12,7 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.subjects import learned_from
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.events import Shortened, Validated
 from napari_msp.learning.heads import IncompleteHeads

@@ -12,7 +12,7 @@ from torch import nn
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError
-from napari_msp.evaluation.measures.metrics import measure
+from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.foreign_errors import explain
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, ModelNetwork, load_model

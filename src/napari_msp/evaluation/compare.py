@@ -1,13 +1,14 @@
 """Compare predictions with truth: Figure 3 and the numbers, as in `napari-msp compare`."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import MaskArray
@@ -27,18 +28,11 @@ from napari_msp.evaluation.line_up import (
     same_b_value,
     split_by_shell,
 )
-from napari_msp.evaluation.measures.catalogue import COMPARED
-from napari_msp.evaluation.measures.metrics import (
-    BEFORE,
-    UNITS,
-    measure_mapped,
-    numbers_csv,
-    numbers_csv_by_shell,
-)
+from napari_msp.evaluation.measures.catalogue import COMPARED, MEASURES, measure_mapped
 from napari_msp.evaluation.measures.pair import Metrics
-from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
+from napari_msp.evaluation.statistics import PairedTest, bonferroni, relative_change, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
-from napari_msp.formatting import counted, sh_mse
+from napari_msp.formatting import counted, csv_text, sh_mse
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import ScanLike, as_scan
 from napari_msp.signal.fitting import ShellLeftOut
@@ -47,6 +41,19 @@ from napari_msp.signal.maps import MAPS, Maps
 FIGURE = "figure3"
 METRICS = "metrics.json"
 NUMBERS = "numbers.csv"
+
+BEFORE = "before"
+"""Row of the unharmonized input in the numbers."""
+
+CHANGES = ("sh_mse", "colour_fa_mse")
+"""Measures whose change from the first row is written too."""
+
+UNITS = {
+    **{key: MEASURES[key].described for key in COMPARED},
+    "order_mse": "SH units²: as sh_mse, mean over voxels and the coefficients of one order.",
+    "patch_mse": "SH units²: as sh_mse, one number a patch.",
+}
+"""Units and meanings of the numbers in `Metrics.to_json`."""
 
 REGULARISATION_TOLERANCE = 0.01
 """Relative difference of λ that still counts as rounding (our choice)."""
@@ -156,8 +163,12 @@ class CompareResults(dict[int, CompareResult]):
         """Write figure3_b<shell>.png each, metrics.json and numbers.csv: all of them or none."""
         first = next(iter(self.values()))
         truth = "" if first.truth is None else _short_name(first.truth)
-        measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
-        numbers = numbers_csv_by_shell(measured, truth, first.map_units)
+        rows = (
+            [shell, *row]
+            for shell, each in self.items()
+            for row in _rows(each.metrics, truth, each.input_metrics)
+        )
+        numbers = csv_text(["shell [s/mm^2]", *_header(first.map_units)], rows)
         figures = {f"{FIGURE}_b{b}.{figure_format}": each.figure for b, each in self.items()}
         return _save(out, figures, numbers, self.to_json())
 
@@ -178,6 +189,41 @@ def _save(
         write_text(stage / NUMBERS, numbers)
         write_json(stage / METRICS, content)
     return [out / name for name in (*figures, METRICS, NUMBERS)]
+
+
+def numbers_csv(
+    measured: Mapping[str, Metrics],
+    truth: str,
+    before: Metrics | None = None,
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """Return each prediction's numbers as CSV with full precision, in ASCII for any spreadsheet.
+
+    A change is the difference of an error from the first row's in percent of that; the first row is
+    the input, called `BEFORE`, if it was measured, else the first prediction. The field is empty
+    for the first row itself, and if that has no error. The last column names the truth. `more` has
+    the units of further measures beside `COMPARED`.
+    """
+    return csv_text(_header(more or {}), _rows(measured, truth, before))
+
+
+def _header(more: Mapping[str, str]) -> list[str]:
+    units = {**{key: MEASURES[key].unit for key in COMPARED}, **more}
+    plain = {key: unit.replace("²", "^2") for key, unit in units.items()}
+    measures = [f"{key} [{unit}]" if unit else key for key, unit in plain.items()]
+    return ["prediction", "voxels", *measures, *(f"{key}_change [%]" for key in CHANGES), "truth"]
+
+
+def _rows(
+    measured: Mapping[str, Metrics], truth: str, before: Metrics | None
+) -> Iterator[list[object]]:
+    listed = {**({} if before is None else {BEFORE: before}), **measured}
+    first = next(iter(listed.values()), None)
+    for name, metrics in listed.items():
+        values, known = metrics.values, None if metrics is first else first
+        changes = [known and relative_change(values[key], known.values[key]) for key in CHANGES]
+        finite = [each if np.isfinite(each) else None for each in values.values()]
+        yield [name, metrics.voxels, *finite, *changes, truth]
 
 
 def compare(
@@ -249,24 +295,20 @@ def compare(
     true = None if truth is None else taken(truth, name="truth")
     scan = None if input_image is None else taken(input_image, name="input image")
     several = [each for each in (true, *sources.values()) if each is not None]
-    result: CompareResult | CompareResults
-    if not any(len(each.shells) > 1 for each in several):
-        result = first = _compare(AtShell(true, sources), scan, [], maps, axis, slice_index)
-        first.notes.extend(first.comparison.misplaced)
-    else:
+    parts, left_out = {0: AtShell(true, sources)}, list[str]()
+    if any(len(each.shells) > 1 for each in several):
         parts, left_out = split_by_shell(true, sources)
         if b_value is not None:  # the others were not asked for
             parts, left_out = _chosen(parts, b_value), []
         for words in left_out:
             warnings.warn(words, ShellLeftOut, stacklevel=2)
-        found = {
-            shell: _compare(at, scan, left_out, maps, axis, slice_index)
-            for shell, at in parts.items()
-        }
-        first = next(iter(found.values()))
-        for each in found.values():  # all shells of a head lie in the same place
-            each.notes.extend(first.comparison.misplaced)
-        result = CompareResults(found) if len(found) > 1 else first
+    found = {
+        shell: _compare(at, scan, left_out, maps, axis, slice_index) for shell, at in parts.items()
+    }
+    first = next(iter(found.values()))
+    for each in found.values():  # all shells of a head lie in the same place
+        each.notes.extend(first.comparison.misplaced)
+    result: CompareResult | CompareResults = CompareResults(found) if len(found) > 1 else first
     if out is not None:
         result.save(out, figure_format)
     return result

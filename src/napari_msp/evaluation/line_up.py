@@ -150,11 +150,15 @@ class Comparison:
             if how not in (AS_STORED, REORDERED)
         ]
 
+    @property
+    def _images(self) -> dict[str, SHImage]:
+        truth = {} if self.truth is None else {"the ground truth": self.truth}
+        return {name: maps.image for name, maps in {**truth, **self.predictions}.items()}
+
     @cached_property
     def left_out(self) -> list[str]:
         """Images without brain where all others have it, where none is judged then, in words."""
-        truth = {} if self.truth is None else {"the ground truth": self.truth}
-        masks = {name: maps.image.mask for name, maps in {**truth, **self.predictions}.items()}
+        masks = {name: image.mask for name, image in self._images.items()}
         found = []
         for name in masks if len(masks) > 1 else ():
             others = np.logical_and.reduce([masks[each] for each in masks if each != name])
@@ -170,9 +174,7 @@ class Comparison:
     @property
     def doubts(self) -> list[str]:
         """Why the numbers may mislead, in words: voxels left out, and b-values that differ."""
-        truth = {} if self.truth is None else {"the ground truth": self.truth}
-        images = {**truth, **self.predictions}
-        b_values = {name: each.image.b_value for name, each in images.items()}
+        b_values = {name: image.b_value for name, image in self._images.items()}
         return [*self.left_out, *b_values_apart(b_values)]
 
     @cached_property

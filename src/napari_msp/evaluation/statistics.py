@@ -141,9 +141,7 @@ def _exact(ranks: FloatArray, positive: float) -> float:
     ways = np.zeros(int(doubled.sum()) + 1)
     ways[0] = 1
     for rank in doubled:
-        with_rank = np.zeros_like(ways)
-        with_rank[rank:] = ways[: len(ways) - rank]
-        ways += with_rank
+        ways[rank:] = ways[rank:] + ways[: len(ways) - rank]
     reached = round(2 * positive)
     low, high = ways[: reached + 1].sum(), ways[reached:].sum()
     return float(min(1.0, 2 * min(low, high) / ways.sum()))
@@ -225,7 +223,9 @@ def interval_name(subjects: Iterable[int], of: str = "subjects") -> str:
     return f"95 % interval: bootstrap, of fewer than {FOR_BOOTSTRAP} {of} Student's t"
 
 
-def relative_change(first: Sequence[float], second: Sequence[float]) -> float | None:
+def relative_change(
+    first: Sequence[float] | float, second: Sequence[float] | float
+) -> float | None:
     """Return how far the mean of `first` exceeds `second`'s in percent; None where that is 0."""
     if not np.mean(second) > 0:
         return None

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.masks import dice
-from napari_msp.evaluation.line_up import Comparable
+from napari_msp.evaluation.line_up import Comparable, as_maps
 from napari_msp.evaluation.measures.fibres import visited_by
 from napari_msp.evaluation.measures.pair import (
     PATCH_SIZE,
@@ -23,7 +23,7 @@ from napari_msp.evaluation.measures.pair import (
     mean_angle,
     percent_error,
 )
-from napari_msp.signal.maps import direction_average
+from napari_msp.signal.maps import Maps, direction_average
 from napari_msp.signal.spherical_harmonics import order_slices
 
 DIRECTED_FA = 0.2
@@ -475,3 +475,14 @@ def measure_head(
         For an even patch size.
     """
     return measure_by_keys(Pair.of(prediction, truth, patch_size), keys)
+
+
+def measure(prediction: Comparable, truth: Comparable) -> Metrics:
+    """Measure a prediction as `compare` does, on truth's own lattice, to which it is resampled."""
+    true = as_maps(truth)
+    return measure_head(prediction, Truth(true.image, given_maps=true), COMPARED)
+
+
+def measure_mapped(prediction: Maps, truth: Maps, mask: MaskArray) -> Metrics:
+    """Measure a prediction on truth's lattice as `compare` does, in a mask within both images'."""
+    return measure_by_keys(Pair(prediction, Truth(truth.image, given_maps=truth), mask), COMPARED)

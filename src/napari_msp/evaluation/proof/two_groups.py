@@ -109,36 +109,33 @@ def _rate_cell(rate: Rate | None) -> Cell:
     return Cell(number(100 * rate.value, 1), ends((100 * low, 100 * high), 1))
 
 
-def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
-    """Return one fact per row: the rate of a design, row and region, with its interval."""
-    columns = (
-        Column("quantity", "What was compared"),
-        Column("design", "Who was scanned where", levels=DESIGNS),
-        Column("row", "Values that were compared"),
-        Column("region", "Where"),
-        Column(
-            "rate",
-            "What the studies found",
-            levels={
-                "false_positive": "a difference, where groups do not differ",
-                "power": "the effect, in its direction",
-                "reversed": "the opposite of the effect",
-            },
-        ),
-        Column("value", "Part of the studies"),
-        Column("low", "Lower end of its 95 % interval"),
-        Column("high", "Upper end of its 95 % interval"),
-    )
-    rows = [
+RATES = {
+    "false_positive": "a difference, where groups do not differ",
+    "power": "the effect, in its direction",
+    "reversed": "the opposite of the effect",
+}
+
+COLUMNS = (
+    Column("quantity", "What was compared"),
+    Column("design", "Who was scanned where", levels=DESIGNS),
+    Column("row", "Values that were compared"),
+    Column("region", "Where"),
+    Column("rate", "What the studies found", levels=RATES),
+    Column("value", "Part of the studies"),
+    Column("low", "Lower end of its 95 % interval"),
+    Column("high", "Upper end of its 95 % interval"),
+)
+
+
+def group_rows(found: GroupDifference, quantity: str) -> list[tuple[object, ...]]:
+    """Return one fact per row: the rate of a design, row and region, by `COLUMNS`."""
+    return [
         (quantity, each.design, each.row, each.region, name, rate.value, *rate.interval)
         for each in found.studies
-        for name, rate in (
-            ("false_positive", each.false_positives),
-            ("power", each.power),
-            ("reversed", each.reversed_),
+        for name, rate in zip(
+            RATES, (each.false_positives, each.power, each.reversed_), strict=True
         )
     ]
-    return TidyTable(columns, rows)
 
 
 # --- The page ---------------------------------------------------------------------------------
@@ -161,7 +158,6 @@ def group_page(study: ProofData) -> ProofPage | None:
     """Draw studies of two groups from everyone measured; None for fewer than 20 people."""
     tables: list[Table] = []
     rows: list[Sequence[object]] = []
-    columns: Sequence[Column] = ()
     leads, limits = [], list(ASSUMED)
     left: list[str] = []
     if len(datasets := study.measured.names("dataset")) > 1:
@@ -187,8 +183,7 @@ def group_page(study: ProofData) -> ProofPage | None:
                 limits += [] if said else [few]
                 continue
             tables += group_tables(drawn, name, LITERATURE[key])
-            tidy = group_rows(drawn, name)
-            rows, columns = [*rows, *tidy.rows], tidy.columns
+            rows += group_rows(drawn, name)
             leads.append(_lead(drawn, name))
             limits += drawn.notes
     if not tables:
@@ -198,7 +193,7 @@ def group_page(study: ProofData) -> ProofPage | None:
         lead=leads,
         tables=tables,
         limits=list(dict.fromkeys(limits)),
-        files={"group_difference": TidyTable(columns, rows)},
+        files={"group_difference": TidyTable(COLUMNS, rows)},
         methods=(
             f"Studies of {SIZE} against {SIZE} people were drawn {DRAWS} times from everyone, each "
             "with one scan of each person: all on the target, half of each group on each scanner, "

@@ -53,8 +53,7 @@ class Quantity:
     map
         Map of `MAPS` that it is taken from; empty if it needs the SH image.
     compute
-        Function of an image's maps that returns (X, Y, Z) or (X, Y, Z, C); if `map` names one, any
-        mapping with that map will do.
+        Function of an image's maps that returns (X, Y, Z) or (X, Y, Z, C); None: the map itself.
     kind
         "mean": the region's mean, a number of the image alone, on which scanners agree or not.
         "error": root mean square over the region's voxels (and channels) of the difference from
@@ -69,9 +68,13 @@ class Quantity:
     unit: str
     explanation: str
     map: str
-    compute: Callable[[Any], FloatArray]
+    compute: Callable[[Maps], FloatArray] | None = None
     kind: Literal["mean", "error"] = "mean"
     through: str = SH_SERIES
+
+    def of(self, maps: Any) -> FloatArray:
+        """Compute it of an image's maps; if `map` names one, of any mapping with that map."""
+        return np.asarray(maps[self.map] if self.compute is None else self.compute(maps))
 
 
 def quantity_key(name: str, through: str) -> str:
@@ -84,7 +87,7 @@ def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
     return lambda maps: np.asarray(np.square(_coefficients(order)(maps)).sum(axis=-1))
 
 
-def _colour(channel: int) -> Callable[[Any], FloatArray]:
+def _colour(channel: int) -> Callable[[Maps], FloatArray]:
     return lambda maps: maps["colour_fa"][..., channel]
 
 
@@ -93,8 +96,8 @@ def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
 
 
 _ALL = (
-    Quantity("fa", "FA", "", "Fractional anisotropy", "fa", lambda maps: maps["fa"]),
-    Quantity("md", "MD", "mm²/s", "Mean diffusivity", "md", lambda maps: maps["md"]),
+    Quantity("fa", "FA", "", "Fractional anisotropy", "fa"),
+    Quantity("md", "MD", "mm²/s", "Mean diffusivity", "md"),
     *(
         Quantity(
             f"colour_fa_{axis}",
@@ -127,20 +130,19 @@ _ALL = (
             f"Error of the SH coefficients of order {order}, voxel by voxel",
             "",
             _coefficients(order),
-            "error",
+            kind="error",
         )
         for order in even_orders(ORDER)
     ),
-    Quantity("fa_error", "FA", "", "Error of FA", "fa", lambda maps: maps["fa"], "error"),
-    Quantity("md_error", "MD", "mm²/s", "Error of MD", "md", lambda maps: maps["md"], "error"),
+    Quantity("fa_error", "FA", "", "Error of FA", "fa", kind="error"),
+    Quantity("md_error", "MD", "mm²/s", "Error of MD", "md", kind="error"),
     Quantity(
         "colour_fa_error",
         "colour FA",
         "",
         "Error of the three colours of FA",
         "colour_fa",
-        lambda maps: maps["colour_fa"],
-        "error",
+        kind="error",
     ),
 )
 
@@ -241,8 +243,8 @@ def _measured(
             wrong = each.kind == "error"
             if wrong and row == TARGET:
                 continue
-            truth = (each.compute(of_maps[TARGET] if through == SIGNAL else true),) if wrong else ()
-            for _, region, (found, *scan) in voxels.of(each.compute(maps), *truth):
+            truth = (each.of(of_maps[TARGET] if through == SIGNAL else true),) if wrong else ()
+            for _, region, (found, *scan) in voxels.of(each.of(maps), *truth):
                 if not len(found):
                     continue
                 if wrong:

@@ -24,7 +24,7 @@ from napari_msp.evaluation.line_up import (
     on_lattice,
     same_b_value,
 )
-from napari_msp.evaluation.measures.metrics import measure_mapped
+from napari_msp.evaluation.measures.catalogue import measure_mapped
 from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.formatting import numbered
 from napari_msp.provenance import STAGES

@@ -10,7 +10,7 @@ from typing import Any
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
 
-from napari_msp.evaluation.measures.metrics import change
+from napari_msp.evaluation.statistics import relative_change
 from napari_msp.formatting import NumberFormat, power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
@@ -73,7 +73,7 @@ class ErrorColumn:
 
     def change(self, number: int) -> float | None:
         """Return by how many percent an error differs from the first one; None for the first."""
-        return None if number == 0 else change(self.values[number], self.values[0])
+        return None if number == 0 else relative_change(self.values[number], self.values[0])
 
 
 class NumbersTable(Themed):

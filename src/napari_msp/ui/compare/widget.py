@@ -10,7 +10,6 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFileDialog, QTabWidget, QWidget
 
-from napari_msp.evaluation.measures.metrics import numbers_csv
 from napari_msp.files import write_text
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
@@ -370,6 +369,8 @@ class Compare(Docked):
             )
 
     def _save_numbers(self) -> None:
+        from napari_msp.evaluation.compare import numbers_csv
+
         compared, measured = self.comparing.compared, self.comparing.rows
         if compared is not None:
             truth = "" if compared.truth is None else compared.truth.owner

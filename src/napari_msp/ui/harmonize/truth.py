@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.line_up import line_up, same_b_value
-from napari_msp.evaluation.measures.metrics import change
+from napari_msp.evaluation.statistics import relative_change
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.ui.reading import sibling_of
@@ -64,7 +64,7 @@ class Errors:
     def change(self) -> float | None:
         """Percent by which the SH MSE is above (or, negative, below) that of the input."""
         before = self.sh_mse_before
-        return None if before is None else change(self.sh_mse, before)
+        return None if before is None else relative_change(self.sh_mse, before)
 
 
 def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
