@@ -209,7 +209,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("name", ["dwi.mgz", "dwi.txt", "dwi"])
     def test_another_suffix(self, tmp_path, name):
-        with pytest.raises(UserError, match=message(name, "not a NIfTI file")):
+        with pytest.raises(UserError, match=message(name, "no image that can be read")):
             load_acquisition(tmp_path / name)
 
     @pytest.mark.parametrize("gone", ["bval", "bvec"])

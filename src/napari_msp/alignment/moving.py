@@ -82,7 +82,7 @@ class Placed:
             every_volume=True,
             given_name=self.name,
         )
-        made.told.update(map(str, made.doubts))  # as those of the scan that it is
+        made.mark_told(made.doubts)  # as those of the scan that it is
         return made
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:

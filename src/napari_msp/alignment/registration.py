@@ -25,13 +25,12 @@ from scipy.spatial.transform import Rotation
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
-from napari_msp.data.lattice import Lattice, scanner_points
+from napari_msp.data.lattice import Lattice, scanner_points, smooth_in_mask
 from napari_msp.data.masks import (
     MOST_APART,
     NOT_REGISTERED,
     NotRegistered,
     centres_apart,
-    smooth_in_mask,
 )
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.channels import GridImage

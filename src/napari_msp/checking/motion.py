@@ -120,6 +120,11 @@ class Motion:
     poses: FloatArray
 
     @property
+    def known_framewise(self) -> FloatArray:
+        """(M,) framewise displacements of the volumes for which they are known."""
+        return self.framewise[np.isfinite(self.framewise)]
+
+    @property
     def lengths(self) -> FloatArray:
         """(N,) lengths of the shifts in mm."""
         return np.asarray(np.linalg.norm(self.shifts, axis=1))
@@ -193,16 +198,15 @@ class ThinSlices:
         expected = self.without(dropped)[..., group.volumes] @ row
         to = np.linalg.inv(self.affine) @ np.linalg.inv(motion.poses[volume]) @ self.affine
         there = affine_transform(expected, to[:3, :3], to[:3, 3], order=1, mode="constant")
-        inside = affine_transform(
-            self.mask.astype(np.float32), to[:3, :3], to[:3, 3], order=1, mode="constant"
-        )
-        counted = inside > 0.9
+        mask = self.mask.astype(np.float32)
+        counted = affine_transform(mask, to[:3, :3], to[:3, 3], order=1, mode="constant") > 0.9
         other = tuple(each for each in range(3) if each != self.axis)
         counts = counted.sum(axis=other)
+        own, expected = (
+            np.where(counted, each, 0).sum(axis=other) for each in (self.values[..., volume], there)
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
-            gains = np.where(counted, self.values[..., volume], 0).sum(axis=other) / np.where(
-                counted, there, 0
-            ).sum(axis=other)
+            gains = own / expected
         enough = counts >= max(LEAST_VOXELS, LEAST_SHARE * counts.max())
         return np.asarray(np.where(enough, gains, np.nan))
 
@@ -221,16 +225,18 @@ def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
     if min(series.shape[:3]) < FEWEST_COARSE:
         nowhere = np.full((count, 3), np.nan)
         unknown = nowhere[:, 0]
-        return Motion(
-            nowhere, nowhere, unknown, unknown, unknown, np.tile(np.eye(4), (count, 1, 1))
-        )
-    poses, errors = np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.nan)
+        return Motion(nowhere, nowhere, unknown, unknown, unknown, _still(count))
+    poses, errors = _still(count), np.full(count, np.nan)
     still = STILL * float(thin.sizes.mean())
     for group in thin.groups:
         at = group.volumes
         if len(at) > 1:
             poses[at], errors[at] = _poses(coarse, series[..., at], group, still)
     return _described(poses, errors, thin.groups, coarse)
+
+
+def _still(count: int) -> FloatArray:
+    return np.tile(np.eye(4), (count, 1, 1))
 
 
 def _poses(
@@ -268,9 +274,8 @@ def _by_still_volumes(
     Volumes displaced by more than `limit` are no longer used for prediction, the furthest first, so
     that they do not affect others.
     """
-    count = len(splines)
-    found = _Laid(np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf))
-    kept = np.ones(count, dtype=bool)
+    found = _Laid(_still(len(splines)), np.full(len(splines), np.inf))
+    kept = np.ones(len(splines), dtype=bool)
     for _ in range(PASSES):
         expected = series @ group.others(kept).T.astype(np.float32)
         found = _laid(coarse, splines, found, expected, coarse.trust(series, expected, kept))
@@ -292,9 +297,8 @@ def _by_volumes_brought_back(
     A flexible fit takes motion that goes along with directions for contrast, a stiff one some
     contrast for motion: the first fits are stiff, and only the remainder is seen by the last ones.
     """
-    count = len(splines)
-    found = _Laid(np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf))
-    kept = np.ones(count, dtype=bool)
+    found = _Laid(_still(len(splines)), np.full(len(splines), np.inf))
+    kept = np.ones(len(splines), dtype=bool)
     for stiffness in STIFFNESS:
         back = coarse.brought_back(splines, found.poses)
         expected = back @ group.others(kept, stiffness).T.astype(np.float32)

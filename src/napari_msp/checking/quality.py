@@ -178,14 +178,13 @@ class ScanQuality:
     @property
     def framewise(self) -> float | None:
         """Mean framewise displacement in mm."""
-        known = self.motion.framewise[np.isfinite(self.motion.framewise)]
+        known = self.motion.known_framewise
         return float(known.mean()) if len(known) else None
 
     @property
     def framewise_most(self) -> float | None:
         """Largest framewise displacement in mm."""
-        known = self.motion.framewise[np.isfinite(self.motion.framewise)]
-        return float(known.max()) if len(known) else None
+        return max(self.motion.known_framewise.tolist(), default=None)
 
 
 def measure_quality(acquisition: Acquisition) -> ScanQuality:
@@ -223,20 +222,20 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
         if ratio is not None:
             contrast[group.b_value] = ratio
     signal = float(inside[table.b0_volumes].mean(dtype=float))
+    if not known_by:
+        known_by = "as scanners store them" if axis == 2 else "where slices are dark"
+    in_file = acquisition.volumes.tolist()
+    dropouts = deepest_first(gains, dropped)
     ghost, wrap, ghost_axis = _background(acquisition.b0, mask, axis, phase)
     return ScanQuality(
         b_values=b_values,
         volumes=acquisition.volumes,
         slice_axis=axis,
-        slice_axis_by=known_by
-        or ("as scanners store them" if axis == 2 else "where slices are dark"),
+        slice_axis_by=known_by,
         gains=gains,
-        dropped=tuple(
-            replace(each, volume=int(acquisition.volumes[each.volume]))
-            for each in deepest_first(gains, dropped)
-        ),
+        dropped=tuple(replace(each, volume=in_file[each.volume]) for each in dropouts),
         motion=motion,
-        moved=tuple(replace(each, volume=int(acquisition.volumes[each.volume])) for each in moved),
+        moved=tuple(replace(each, volume=in_file[each.volume]) for each in moved),
         correlations=correlations,
         ndc=None if np.isnan(correlations).all() else float(np.nanmean(correlations)),
         ndc_whole=whole,
@@ -310,15 +309,8 @@ def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
     limit = max(LEAST_MOVE, LEAST_MOVE_VOXELS * voxel_size)
     with np.errstate(invalid="ignore"):
         away = motion.displacements > np.maximum(limit, SURE * motion.errors)
-    found = [
-        MovedVolume(
-            int(volume),
-            float(motion.lengths[volume]),
-            float(motion.angles[volume]),
-            float(motion.displacements[volume]),
-        )
-        for volume in np.flatnonzero(away)
-    ]
+    numbers = np.stack([motion.lengths, motion.angles, motion.displacements], axis=1)
+    found = [MovedVolume(int(each), *numbers[each].tolist()) for each in np.flatnonzero(away)]
     return tuple(sorted(found, key=lambda each: -each.displacement))
 
 
@@ -380,12 +372,9 @@ def _correlate(
         volume - mean.astype(volume.dtype) for volume, mean in zip(volumes, means, strict=True)
     ]
     lengths = [float(np.sqrt(np.dot(each, each))) for each in centred]
-    found = [
-        np.dot(centred[one], centred[other]) / (lengths[one] * lengths[other])
-        if lengths[one] * lengths[other] > 0
-        else np.nan
-        for one, other in pairs
-    ]
+    sizes = [lengths[one] * lengths[other] for one, other in pairs]
+    products = [np.dot(centred[one], centred[other]) for one, other in pairs]
+    found = [p / s if s > 0 else np.nan for p, s in zip(products, sizes, strict=True)]
     return np.array(found, dtype=float)
 
 

@@ -60,10 +60,8 @@ def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
     """
     other = tuple(each for each in range(3) if each != axis)
     counts = mask.sum(axis=other)
-    sums = [
-        (voxels[..., volume] * mask).sum(axis=other, dtype=float)
-        for volume in range(voxels.shape[3])
-    ]
+    volumes = (voxels[..., volume] for volume in range(voxels.shape[3]))
+    sums = [(volume * mask).sum(axis=other, dtype=float) for volume in volumes]
     enough = (counts >= LEAST_VOXELS) & (counts >= LEAST_SHARE * counts.max())
     means: FloatArray = np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None]
     means[~enough] = np.nan

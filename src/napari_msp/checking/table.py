@@ -114,24 +114,16 @@ def _scheme(gradients: GradientTable, b_value: float | None) -> dict[str, Any]:
     nearest = gradients.nearest_shell(0.0 if b_value is None else b_value)
     if nearest is None:
         return {}
-    counts, orders, conditions = {}, {}, {}
+    of_shells: dict[str, dict[str, Any]] = {"directions": {}, "sh_order": {}, "condition": {}}
     for shell in gradients.shells:
-        name = f"{shell.b_value:.0f}"
-        directions = gradients.directions[shell.volumes]
+        name, directions = f"{shell.b_value:.0f}", gradients.directions[shell.volumes]
         enough = len(directions) >= coefficient_count(ORDER)
-        counts[name] = len(directions)
-        orders[name] = supported_order(directions)
-        conditions[name] = condition_number(directions, ORDER) if enough else None
-    name = f"{nearest.b_value:.0f}"
-    return {
-        "b_value": nearest.b_value,
-        "directions": counts[name],
-        "sh_order": orders[name],
-        "condition": conditions[name],
-        "shell_directions": counts,
-        "shell_sh_order": orders,
-        "shell_condition": conditions,
-    }
+        of_shells["directions"][name] = len(directions)
+        of_shells["sh_order"][name] = supported_order(directions)
+        of_shells["condition"][name] = condition_number(directions, ORDER) if enough else None
+    own = {what: values[f"{nearest.b_value:.0f}"] for what, values in of_shells.items()}
+    every = {f"shell_{what}": values for what, values in of_shells.items()}
+    return {"b_value": nearest.b_value, **own, **every}
 
 
 def _quality(quality: ScanQuality) -> dict[str, Any]:
@@ -317,9 +309,8 @@ def check_table_name(path: str | Path) -> None:
     """Refuse a file to which the table cannot be written: before the work, not after."""
     path = Path(path)
     if path.suffix not in FORMATS:
-        raise UserError(
-            f"must end in {' or '.join(FORMATS)}", path, "path", Advice("choose one of them")
-        )
+        problem = f"must end in {' or '.join(FORMATS)}"
+        raise UserError(problem, path, "path", Advice("choose one of them"))
     refuse_unwritable(path)
 
 
@@ -334,21 +325,12 @@ def write_table(
     check_table_name(path)
     if Path(path).suffix == ".csv":
         write_text(path, table_csv(rows))
-    else:
-        content = {
-            "input": input_platform,
-            "scans": list(rows),
-            "findings": [
-                {
-                    "severity": finding.severity,
-                    "where": finding.where,
-                    "message": finding.message(words),
-                    "flag": finding.flag,
-                }
-                for finding in findings
-            ],
-        }
-        write_json(path, content)
+        return
+    told = [
+        {"severity": e.severity, "where": e.where, "message": e.message(words), "flag": e.flag}
+        for e in findings
+    ]
+    write_json(path, {"input": input_platform, "scans": list(rows), "findings": told})
 
 
 def table_csv(rows: Sequence[Row]) -> str:

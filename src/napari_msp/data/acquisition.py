@@ -124,10 +124,6 @@ class Acquisition:
         Whether to keep all volumes, whatever they look like; odd ones are still reported.
     given_name
         Name for messages if there is no path.
-    known
-        What reading it gave and its mask, if it was read before.
-    told
-        Doubts that were told; shared with the acquisitions made from it.
     """
 
     image: nib.Nifti1Image
@@ -138,8 +134,10 @@ class Acquisition:
     first_doubts: tuple[Doubt, ...] = ()
     every_volume: bool = False
     given_name: str = "acquisition"
-    known: tuple[Reading, BrainMask] | None = None
-    told: set[str] = field(default_factory=set)
+    # What reading it gave and its mask, if it was read before; and the doubts told, which all
+    # acquisitions made from it share.
+    _known: tuple[Reading, BrainMask] | None = None
+    _told: set[str] = field(default_factory=set)
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.image.shape[:3]))
@@ -226,15 +224,19 @@ class Acquisition:
         if doubts is None:
             doubts = (each for each in self.doubts if not isinstance(each, TableFound))
         for doubt in doubts:
-            if str(doubt) not in self.told:
-                self.told.add(str(doubt))
+            if str(doubt) not in self._told:
+                self.mark_told([doubt])
                 warnings.warn(doubt, stacklevel=3)
+
+    def mark_told(self, doubts: Iterable[Doubt]) -> None:
+        """Let doubts count as told."""
+        self._told.update(map(str, doubts))
 
     @cached_property
     def reading(self) -> Reading:
         """The voxels with their table, read once."""
-        if self.known is not None:
-            return self.known[0]
+        if self._known is not None:
+            return self._known[0]
         table = self.given_gradients
         voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
@@ -274,14 +276,14 @@ class Acquisition:
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Return the same voxels and mask with another table for the volumes in use."""
-        return replace(self, known=(replace(self.reading, gradients=table), self.brain))
+        return replace(self, _known=(replace(self.reading, gradients=table), self.brain))
 
     def doubted(self, doubts: Sequence[str]) -> "Acquisition":
         """Return the same voxels and mask with more doubts, which count as told."""
         more = tuple(DoubtfulScan(doubt, self.name) for doubt in doubts)
-        self.told.update(map(str, more))
+        self.mark_told(more)
         reading = replace(self.reading, doubts=(*self.reading.doubts, *more))
-        return replace(self, known=(reading, self.brain))
+        return replace(self, _known=(reading, self.brain))
 
     @cached_property
     def b0(self) -> FloatArray:
@@ -294,8 +296,8 @@ class Acquisition:
         if self.given_mask is not None:
             inside = check_mask(np.asarray(self.given_mask), self.lattice, "mask").inside
             return BrainMask(inside, "given in memory")
-        if self.known is not None:
-            return self.known[1]
+        if self._known is not None:
+            return self._known[1]
         if self.mask_path is not None:
             return read_mask(self.mask_path, self.lattice)
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
 from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray, for_each_block
 from napari_msp.errors import RunJob, UserError
@@ -395,6 +395,31 @@ def interpolate_in_mask(
         filled = channels[..., channel][tuple(nearest)]
         result[wanted, channel] = map_coordinates(filled, points, order=order, mode="mirror")
     return target.to_stored(result.reshape(*here.shape, *array.shape[3:]))
+
+
+def smooth_in_mask(
+    values: FloatArray, mask: MaskArray, width: float | FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Smooth with a Gaussian between in-mask voxels only, so that no background leaks in.
+
+    Parameters
+    ----------
+    width
+        Standard deviation in voxels: one for all axes, or one per axis.
+
+    Returns
+    -------
+    smoothed
+        (X, Y, Z) values, continued beyond the mask; far from it the mean inside.
+    weight
+        (X, Y, Z) share of the Gaussian that lies in the mask.
+    """
+    mean = values[mask].mean(dtype=float)
+    offset = np.where(mask, values - mean, 0).astype(values.dtype)
+    weight = gaussian_filter(mask.astype(values.dtype), width, mode="constant")
+    # Far outside the weights vanish; the mean is used there.
+    smoothed = mean + gaussian_filter(offset, width, mode="constant") / (weight + 1e-6)
+    return smoothed.astype(values.dtype, copy=False), weight
 
 
 def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:

@@ -12,7 +12,6 @@ from scipy.ndimage import (
     binary_dilation,
     binary_erosion,
     binary_fill_holes,
-    gaussian_filter,
     label,
     median_filter,
 )
@@ -397,31 +396,3 @@ def background_inside(mask: MaskArray, b0: FloatArray) -> str:
     share = float((b0[mask] < NEXT_TO_NONE * bright).mean())
     few = share <= MOST_BACKGROUND_INSIDE
     return "" if few else f"has almost no b=0 signal in {100 * share:.0f} % of its voxels"
-
-
-# --- Smoothing -------------------------------------------------------------------------------
-
-
-def smooth_in_mask(
-    values: FloatArray, mask: MaskArray, width: float | FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Smooth with a Gaussian between in-mask voxels only, so that no background leaks in.
-
-    Parameters
-    ----------
-    width
-        Standard deviation in voxels: one for all axes, or one per axis.
-
-    Returns
-    -------
-    smoothed
-        (X, Y, Z) values, continued beyond the mask; far from it the mean inside.
-    weight
-        (X, Y, Z) share of the Gaussian that lies in the mask.
-    """
-    mean = values[mask].mean(dtype=float)
-    offset = np.where(mask, values - mean, 0).astype(values.dtype)
-    weight = gaussian_filter(mask.astype(values.dtype), width, mode="constant")
-    # Far outside the weights vanish; the mean is used there.
-    smoothed = mean + gaussian_filter(offset, width, mode="constant") / (weight + 1e-6)
-    return smoothed.astype(values.dtype, copy=False), weight

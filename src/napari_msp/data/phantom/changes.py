@@ -75,8 +75,7 @@ class Lesion:
     def share_at(self, points: FloatArray) -> FloatArray:
         """Return the (N,) diseased share of the tissue at (3, N) points of template space."""
         away = np.linalg.norm(points - np.array(self.centre, points.dtype)[:, None], axis=0)
-        here: FloatArray = self.share * expit((self.radius - away) / self.edge)
-        return here
+        return np.asarray(self.share * expit((self.radius - away) / self.edge))
 
     @property
     def mirrored(self) -> "Lesion":
@@ -119,11 +118,10 @@ HeadChange = WeakerBundle | Lesion | Atrophy | Ageing
 
 def bundle_named(name: str) -> Bundle:
     """Return the bundle of that name."""
-    for bundle in BUNDLES:
-        if bundle.name == name:
-            return bundle
-    names = tuple(bundle.name for bundle in BUNDLES)
-    raise UserError("there is no such bundle", name, "name", Choose("name", names))
+    known = {bundle.name: bundle for bundle in BUNDLES}
+    if name not in known:
+        raise UserError("there is no such bundle", name, "name", Choose("name", tuple(known)))
+    return known[name]
 
 
 def bundles_after(changes: Sequence[HeadChange], tissue: Tissue) -> tuple[Bundle, ...]:
@@ -165,17 +163,11 @@ def head_after(
         if isinstance(change, Lesion):
             template = subject.to_template(pose.to_head(head.points))
             share = change.share_at(template).astype(np.float32)
-            earlier = [
-                replace(each, fraction=(1 - share) * each.fraction) for each in head.diseased
-            ]
+            left = 1 - share
+            earlier = [replace(each, fraction=left * each.fraction) for each in head.diseased]
             new = Diseased(share * head.brain, change.diffusivity, change.t2)
-            head = replace(
-                head,
-                grey=(1 - share) * head.grey,
-                white=(1 - share) * head.white,
-                fluid=(1 - share) * head.fluid,
-                diseased=(*earlier, new),
-            )
+            healthy = {name: left * getattr(head, name) for name in ("grey", "white", "fluid")}
+            head = replace(head, **healthy, diseased=(*earlier, new))
     return head
 
 

@@ -89,8 +89,7 @@ def point_spread(source: FloatArray, target: FloatArray, width: float, blur: flo
         weights = erf((apart + width / 2) / scale) - erf((apart - width / 2) / scale)
     else:
         weights = np.exp(-0.5 * (apart / blur) ** 2)
-    matrix: FloatArray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return matrix
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def along_axes(
@@ -100,8 +99,7 @@ def along_axes(
     along_x, along_y, along_z = matrices
     done = volume @ along_z.T
     done = np.matmul(along_y, done)
-    mixed: FloatArray = np.tensordot(along_x, done, axes=1)
-    return mixed
+    return np.asarray(np.tensordot(along_x, done, axes=1))
 
 
 ASSET = "icbm152_tissue.npz"
@@ -295,8 +293,7 @@ def _radial_directions(white: FloatArray, grid: ScannerGrid) -> FloatArray:
     depth = gaussian_filter(white, RADIAL_BLUR / grid.spacing, mode="nearest", truncate=3)
     gradient = np.array(np.gradient(depth, grid.spacing)).reshape(3, -1)
     length = np.linalg.norm(gradient, axis=0)
-    unit: FloatArray = (-gradient / np.maximum(length, 1e-6)).astype(np.float32)
-    return unit
+    return np.asarray(-gradient / np.maximum(length, 1e-6), dtype=np.float32)
 
 
 def _fibres(
@@ -332,15 +329,9 @@ def _fibres(
         density, along, coherence = each[0, voxels], each[1:4][:, voxels], each[4, voxels]
         populations.append(Fibres(voxels, density / total[voxels], along, coherence))
     voxels = np.flatnonzero(in_white)
-    populations.append(
-        Fibres(
-            voxels,
-            RADIAL_DENSITY / total[voxels],
-            radial[:, voxels],
-            np.full(len(voxels), RADIAL_COHERENCE, np.float32),
-        )
-    )
-    return tuple(populations)
+    coherence = np.full(len(voxels), RADIAL_COHERENCE, np.float32)
+    short = Fibres(voxels, RADIAL_DENSITY / total[voxels], radial[:, voxels], coherence)
+    return (*populations, short)
 
 
 def _drawn(
@@ -423,5 +414,4 @@ def _near(points: FloatArray, subject: Subject, pose: Pose, grid: ScannerGrid) -
     surface = ends[:, :1] + steps * (ends[:, 1:] - ends[:, :1])
     reached = subject.to_template(pose.to_head(surface))
     low, high = reached.min(axis=1) - GRID_MARGIN, reached.max(axis=1) + GRID_MARGIN
-    near: MaskArray = ((points >= low[:, None]) & (points <= high[:, None])).all(axis=0)
-    return near
+    return np.asarray(((points >= low[:, None]) & (points <= high[:, None])).all(axis=0))

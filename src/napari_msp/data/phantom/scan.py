@@ -101,8 +101,7 @@ def zeppelin(
     axial, radial
         Diffusivities in mm²/s.
     """
-    signal: FloatArray = np.exp(-b_squared * radial - b_along * (axial - radial))
-    return signal
+    return np.asarray(np.exp(-b_squared * radial - b_along * (axial - radial)))
 
 
 def weighting(density: float, t1: float, t2: float, echo: float, repetition: float) -> float:
@@ -135,9 +134,8 @@ class SignalModel:
             for each in head.diseased
         ]
         self._grey_axial = np.asarray(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY), np.float32)
-        self._grey_radial = np.asarray(
-            tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2), np.float32
-        )
+        radial = tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2)
+        self._grey_radial = np.asarray(radial, np.float32)
         self._populations = [
             (
                 fibres,
@@ -149,9 +147,8 @@ class SignalModel:
 
     def without_weighting(self) -> FloatArray:
         """Return the (N,) signal at b = 0."""
-        signal: FloatArray = (
-            (self._intra + self._extra) * self.head.white + self._grey + self._fluid
-        )
+        white = (self._intra + self._extra) * self.head.white
+        signal: FloatArray = white + self._grey + self._fluid
         for diseased, _ in self._diseased:
             signal += diseased
         return signal
@@ -254,8 +251,7 @@ def add_noise(images: FloatArray, sigma: float, seed: list[int]) -> FloatArray:
     def volume(number: int) -> FloatArray:
         rng = np.random.default_rng([*seed, number])
         real, imaginary = sigma * rng.standard_normal((2, *images.shape[:3]), dtype=np.float32)
-        magnitude: FloatArray = np.hypot(images[..., number] + real, imaginary)
-        return magnitude
+        return np.asarray(np.hypot(images[..., number] + real, imaginary))
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for number, image in enumerate(pool.map(volume, range(images.shape[-1]))):

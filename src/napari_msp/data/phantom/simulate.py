@@ -224,36 +224,36 @@ def write_scan(
     inside = Path(f"sub-{scan.subject.label}", f"ses-{session}", "dwi")
     entities = f"sub-{scan.subject.label}_ses-{session}_acq-{acquisition}"
     entities += "" if run is None else f"_run-{run}"
-    affine = scan.lattice.affine
-
     raw = dataset / inside / f"{entities}_dwi"
-    if noise:
-        _write_whole_numbers(raw.with_suffix(".nii.gz"), scan.dwi, affine)
-    else:
-        write_nifti(raw.with_suffix(".nii.gz"), scan.noise_free, affine)
-    write_gradients(scan.table, raw.with_suffix(".bval"), raw.with_suffix(".bvec"), affine)
-    write_json(raw.with_suffix(".json"), _sidecar(scan, noisy=noise))
+    _write_dwi(raw, scan, noisy=noise)
 
     masks = dataset / "derivatives" / "brainmask" / inside
-    write_nifti(masks / f"{entities}_desc-brain_mask.nii.gz", scan.mask, affine)
+    write_nifti(masks / f"{entities}_desc-brain_mask.nii.gz", scan.mask, scan.lattice.affine)
     write_json(
         masks / f"{entities}_desc-brain_mask.json",
         mask_sidecar("Simulated brain", [f"bids::{inside / raw.name}.nii.gz"], Simulated=True),
     )
     if noise and noise_free:
         twin = dataset / "derivatives" / "noisefree" / inside / f"{entities}_desc-noisefree_dwi"
-        write_nifti(twin.with_suffix(".nii.gz"), scan.noise_free, affine)
-        write_gradients(scan.table, twin.with_suffix(".bval"), twin.with_suffix(".bvec"), affine)
-        about = {"SkullStripped": False, "SpatialReference": "orig"}
-        write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False) | about)
+        _write_dwi(twin, scan, noisy=False, SkullStripped=False, SpatialReference="orig")
+
+
+def _write_dwi(stem: Path, scan: SimulatedScan, *, noisy: bool, **about: Any) -> None:
+    """Write a scan's image with or without noise, its gradient table and its sidecar."""
+    affine = scan.lattice.affine
+    if noisy:
+        _write_whole_numbers(stem.with_suffix(".nii.gz"), scan.dwi, affine)
+    else:
+        write_nifti(stem.with_suffix(".nii.gz"), scan.noise_free, affine)
+    write_gradients(scan.table, stem.with_suffix(".bval"), stem.with_suffix(".bvec"), affine)
+    write_json(stem.with_suffix(".json"), _sidecar(scan, noisy=noisy) | about)
 
 
 def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
     if not 1 <= subjects <= MOST_SUBJECTS:
+        problem = f"{subjects} is not a valid number of subjects"
         remedy = Give("subjects", f"1 to {MOST_SUBJECTS}")
-        raise UserError(
-            f"{subjects} is not a valid number of subjects", field="subjects", remedy=remedy
-        )
+        raise UserError(problem, field="subjects", remedy=remedy)
     if not 0 <= seed < 2**64:
         remedy = Give("seed", "a whole number from 0, below 2^64")
         raise UserError(f"{seed} is not a valid seed", field="seed", remedy=remedy)

@@ -183,17 +183,13 @@ class Pose:
 
     def to_head(self, points: FloatArray) -> FloatArray:
         """Map (3, N) scanner points to the head."""
-        turned: FloatArray = self.rotation.T.astype(points.dtype) @ (
-            points - self.shift.astype(points.dtype)[:, None]
-        )
-        return turned
+        rotation, shift = (each.astype(points.dtype) for each in (self.rotation, self.shift))
+        return np.asarray(rotation.T @ (points - shift[:, None]))
 
     def from_head(self, points: FloatArray) -> FloatArray:
         """Map (3, N) head points to the scanner."""
-        moved: FloatArray = (
-            self.rotation.astype(points.dtype) @ points + self.shift.astype(points.dtype)[:, None]
-        )
-        return moved
+        rotation, shift = (each.astype(points.dtype) for each in (self.rotation, self.shift))
+        return np.asarray(rotation @ points + shift[:, None])
 
 
 def aligned() -> Pose:

@@ -40,7 +40,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, laplace, map_coordinates, spline_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.masks import smooth_in_mask
+from napari_msp.data.lattice import smooth_in_mask
 from napari_msp.signal.sh_image import SHImage
 
 SMOOTHING = 0.5
