@@ -30,7 +30,7 @@ from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
 from napari_msp.image_files import ImageFile
-from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from napari_msp.inference.review_maps import MadeFrom, ReviewImage, ReviewMaps, write_review_maps
 from napari_msp.provenance import Provenance
 
 SHAPE = (150, 180, 150)
@@ -103,7 +103,8 @@ def make_prediction(
         "ExpectedError": float(maps.uncertainty[inside].mean()),
     }
     write_json(place / f"{stem}_dwi.json", {**made.to_sidecar(), "Measures": numbers})
-    write_review_maps(folder, stem, {None: maps})
+    image = place / f"{stem}_dwi.nii.gz"
+    write_review_maps(MadeFrom(image, root=folder), {None: maps})
 
 
 def head(

@@ -11,7 +11,7 @@ from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
 from napari_msp.image_files import ImageFile
-from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from napari_msp.inference.review_maps import MadeFrom, ReviewImage, ReviewMaps, write_review_maps
 from napari_msp.provenance import Provenance
 
 SHAPE = (16, 20, 12)
@@ -91,7 +91,7 @@ def write(
     stem = image.name.removesuffix("_dwi.nii.gz")
     if with_maps:
         each = {shell: maps(number + (shell or 0) // 100, **options) for shell in shells}
-        write_review_maps(root, stem, each)
+        write_review_maps(MadeFrom(image, root=root), each)
     return f"sub-{number:02d}/ses-ge/dwi/{stem}"
 
 

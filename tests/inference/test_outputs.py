@@ -15,7 +15,7 @@ from napari_msp.image_files import UNCERTAINTY, ImageFile, Uncertainty, changed_
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import Rescaled, UnlikeTraining
-from napari_msp.inference.review_making import place_of
+from napari_msp.inference.review_maps import MadeFrom
 from napari_msp.model_file import load_model, save_model
 from napari_msp.provenance import Provenance
 from napari_msp.scan_sources import load_scan
@@ -311,7 +311,8 @@ def test_one_more_map_of_a_prediction_is_known_wherever_its_files_are(
         file = ImageFile(stem, "twice")
         assert file.at(out).name in read_json(out / f"{stem}_dwi.json")["Files"]
         assert file.in_shells(out) == {None: file.at(out)}
-        assert place_of(file.at(out)) == place_of(image) == (out, stem)
+        for path in (file.at(out), image):
+            assert (MadeFrom(path).dataset, MadeFrom(path).stem) == (out, stem)
         file.at(out).write_bytes(b"half")
         assert changed_files(image) == [str(file)]
         of_shell = replace(file, shell=3000).at(out)

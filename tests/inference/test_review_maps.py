@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import fields, replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from napari_msp.errors import UserError
 from napari_msp.inference.outputs import harmonize_to_folder
-from napari_msp.inference.review_making import make_review_maps, open_review_maps, place_of
+from napari_msp.inference.review_making import make_review_maps, open_review_maps
 from napari_msp.inference.review_maps import (
     FORMAT,
     MadeFrom,
@@ -21,6 +22,7 @@ from napari_msp.inference.review_maps import (
     has_review_maps,
     quick_digest,
     read_review_maps,
+    root_of,
     shells_of_review_maps,
     sidecar_of,
     write_review_maps,
@@ -29,6 +31,11 @@ from napari_msp.scan_sources import load_scan
 
 STEM = "sub-01_ses-ge_acq-st"
 OF_SA = f"{STEM}_desc-connectomsaMsp"
+
+
+def at(folder: Path) -> MadeFrom:
+    """A prediction in a folder that is its dataset."""
+    return MadeFrom(folder / f"{OF_SA}_dwi.nii.gz")
 
 
 @pytest.fixture
@@ -59,8 +66,8 @@ def maps(random):
 
 
 def test_what_is_written_is_read_to_within_half_a_step(maps, tmp_path):
-    write_review_maps(tmp_path, OF_SA, {None: maps})
-    back = read_review_maps(tmp_path, OF_SA)
+    write_review_maps(at(tmp_path), {None: maps})
+    back = read_review_maps(at(tmp_path))
     for name in ("scan", "prediction", "truth"):
         given, read = getattr(maps, name), getattr(back, name)
         np.testing.assert_array_equal(read.mask, given.mask)
@@ -80,8 +87,8 @@ def test_what_is_written_is_read_to_within_half_a_step(maps, tmp_path):
 
 def test_what_is_not_there_is_none(maps, tmp_path):
     alone = ReviewMaps(None, maps.prediction, b0=maps.b0)
-    write_review_maps(tmp_path, OF_SA, {None: alone})
-    back = read_review_maps(tmp_path, OF_SA)
+    write_review_maps(at(tmp_path), {None: alone})
+    back = read_review_maps(at(tmp_path))
     found = {each.name: getattr(back, each.name) for each in fields(back)}
     del found["prediction"]
     assert found.pop("notes") == ()
@@ -90,7 +97,7 @@ def test_what_is_not_there_is_none(maps, tmp_path):
 
 
 def test_files_are_small_integers_that_other_viewers_scale(maps, tmp_path):
-    folder = write_review_maps(tmp_path, OF_SA, {None: maps}).parent
+    folder = write_review_maps(at(tmp_path), {None: maps}).parent
     assert folder == tmp_path / "review/maps/sub-01"
     kinds = {path.name: nib.load(path).get_data_dtype() for path in folder.glob("*.nii.gz")}
     assert kinds == {
@@ -110,12 +117,12 @@ def test_files_are_small_integers_that_other_viewers_scale(maps, tmp_path):
 
 @pytest.mark.reference("MRtrix mrconvert")
 def test_mrtrix_reads_the_same(maps, tmp_path, mrtrix):
-    folder = write_review_maps(tmp_path, OF_SA, {None: maps}).parent
+    folder = write_review_maps(at(tmp_path), {None: maps}).parent
     out = tmp_path / "out.nii"
     mrtrix("mrconvert", folder / f"{OF_SA}_model-tensor_param-colourfa_dwimap.nii.gz", out,
            "-datatype", "float32", "-strides", "1,2,3,4")  # fmt: skip
     assert sorted(np.round(nib.load(out).get_fdata().ravel(), 4)) == sorted(
-        np.round(read_review_maps(tmp_path, OF_SA).prediction.colour.ravel() / 255, 4)
+        np.round(read_review_maps(at(tmp_path)).prediction.colour.ravel() / 255, 4)
     )
 
 
@@ -123,14 +130,15 @@ def test_a_prediction_made_anew_makes_its_maps_stale(maps, tmp_path):
     source = tmp_path / f"sub-01/dwi/{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"
     source.parent.mkdir(parents=True)
     source.write_bytes(b"prediction")
-    write_review_maps(tmp_path, OF_SA, {None: maps}, files=MadeFrom(source))
-    assert has_review_maps(tmp_path, OF_SA)
+    of = MadeFrom(source)
+    write_review_maps(of, {None: maps})
+    assert has_review_maps(of)
     source.write_bytes(b"prediction.")
-    assert not has_review_maps(tmp_path, OF_SA)
+    assert not has_review_maps(of)
     with pytest.raises(UserError, match="has changed since; make the maps again"):
-        read_review_maps(tmp_path, OF_SA)
+        read_review_maps(of)
     source.unlink()  # left on the big disk: what was copied is reviewed
-    assert read_review_maps(tmp_path, OF_SA).truth is not None
+    assert read_review_maps(of).truth is not None
 
 
 def test_a_prediction_of_the_same_name_has_maps_of_its_own(maps, tmp_path):
@@ -139,21 +147,21 @@ def test_a_prediction_of_the_same_name_has_maps_of_its_own(maps, tmp_path):
     for path in (new, old):
         path.parent.mkdir(parents=True)
         path.write_bytes(str(path).encode())
-    files = {path: MadeFrom(path.with_name(f"{OF_SA}_dwi.nii.gz")) for path in (new, old)}
-    write_review_maps(tmp_path, OF_SA, {None: maps}, files=files[new])
-    assert has_review_maps(tmp_path, OF_SA, files[new])
-    assert not has_review_maps(tmp_path, OF_SA, files[old])
-    write_review_maps(tmp_path, OF_SA, {None: replace(maps, truth=None)}, files=files[old])
-    assert read_review_maps(tmp_path, OF_SA, files=files[new]).truth is not None
-    assert read_review_maps(tmp_path, OF_SA, files=files[old]).truth is None
+    files = {path: replace(at(path.parent), root=tmp_path) for path in (new, old)}
+    write_review_maps(files[new], {None: maps})
+    assert has_review_maps(files[new])
+    assert not has_review_maps(files[old])
+    write_review_maps(files[old], {None: replace(maps, truth=None)})
+    assert read_review_maps(files[new]).truth is not None
+    assert read_review_maps(files[old]).truth is None
     # Maps that lie where its own would, and are of the other.
-    sidecar = sidecar_of(tmp_path, OF_SA, old.parent)
-    sidecar.write_bytes(sidecar_of(tmp_path, OF_SA).read_bytes())
+    sidecar = sidecar_of(files[old])
+    sidecar.write_bytes(sidecar_of(files[new]).read_bytes())
     with pytest.raises(UserError, match="prediction has changed since"):
-        read_review_maps(tmp_path, OF_SA, files=files[old])
+        read_review_maps(files[old])
     # The same name with other shells than the maps are of.
     new.rename(new.with_name(name.replace(OF_SA, f"{OF_SA}B1200")))
-    assert not has_review_maps(tmp_path, OF_SA, files[new])
+    assert not has_review_maps(files[new])
 
 
 @pytest.mark.parametrize("what", ["scan", "truth"])
@@ -163,23 +171,23 @@ def test_another_scan_or_truth_makes_maps_stale(what, maps, tmp_path):
     of = MadeFrom(tmp_path / f"{OF_SA}_dwi.nii.gz", **{what: other})
     image = tmp_path / f"{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"
     image.write_bytes(b"prediction")
-    write_review_maps(tmp_path, OF_SA, {None: maps}, files=MadeFrom(of.prediction))
-    assert has_review_maps(tmp_path, OF_SA, of)  # it is not there
+    write_review_maps(MadeFrom(of.prediction), {None: maps})
+    assert has_review_maps(of)  # it is not there
     other.write_bytes(b"scan")
     with pytest.raises(UserError, match=f"the {what} has changed"):  # it has appeared
-        read_review_maps(tmp_path, OF_SA, files=of)
-    write_review_maps(tmp_path, OF_SA, {None: maps}, files=of)
-    assert has_review_maps(tmp_path, OF_SA, of)
+        read_review_maps(of)
+    write_review_maps(of, {None: maps})
+    assert has_review_maps(of)
     os.utime(other, (1, 1))  # copied: another time, and the same in it
-    assert has_review_maps(tmp_path, OF_SA, of)
+    assert has_review_maps(of)
     other.with_name(f"{STEM}_dwi.bvec").write_text("1 0 0")
-    assert not has_review_maps(tmp_path, OF_SA, of)
-    write_review_maps(tmp_path, OF_SA, {None: maps}, files=of)
+    assert not has_review_maps(of)
+    write_review_maps(of, {None: maps})
     other.write_bytes(b"another")
-    assert not has_review_maps(tmp_path, OF_SA, of)
+    assert not has_review_maps(of)
     nobodys = Without("another person's")
     nothing = MadeFrom(of.prediction, nobodys, nobodys)
-    assert has_review_maps(tmp_path, OF_SA, nothing)  # they were made when it was known whose
+    assert has_review_maps(nothing)  # they were made when it was known whose
 
 
 @pytest.mark.parametrize("lowest", [0.0, -30.0, -3000.0])
@@ -187,8 +195,8 @@ def test_bright_voxels_are_not_cut_beside_negative_ones(lowest, maps, tmp_path):
     """Interpolation rings around bright voxels, and few bright ones make the steps large."""
     b0 = np.full(maps.scan.mask.shape, 1.0, dtype=np.float32)
     b0[0], b0[1] = 2000.0, lowest
-    write_review_maps(tmp_path, OF_SA, {None: replace(maps, b0=b0)})
-    back = read_review_maps(tmp_path, OF_SA).b0
+    write_review_maps(at(tmp_path), {None: replace(maps, b0=b0)})
+    back = read_review_maps(at(tmp_path)).b0
     assert back is not None
     assert back[0].max() == pytest.approx(2000, abs=0.06)
     assert back[1].min() == pytest.approx(lowest, abs=0.06)
@@ -225,30 +233,30 @@ def test_one_byte_anywhere_a_digest_looks_changes_it(tmp_path, random):
     ],
 )
 def test_damage_is_told(damage, maps, tmp_path):
-    damage(write_review_maps(tmp_path, OF_SA, {None: maps}).parent)
+    damage(write_review_maps(at(tmp_path), {None: maps}).parent)
     with pytest.raises(UserError, match="make the maps again"):
-        read_review_maps(tmp_path, OF_SA)
+        read_review_maps(at(tmp_path))
 
 
 def test_several_shells(maps, tmp_path):
     other = replace(maps, truth=None)
-    write_review_maps(tmp_path, OF_SA, {1200: maps, 3000: other})
-    assert shells_of_review_maps(tmp_path, OF_SA) == (1200, 3000)
-    assert read_review_maps(tmp_path, OF_SA).truth is not None
-    assert read_review_maps(tmp_path, OF_SA, 3000).truth is None
+    write_review_maps(at(tmp_path), {1200: maps, 3000: other})
+    assert shells_of_review_maps(at(tmp_path)) == (1200, 3000)
+    assert read_review_maps(at(tmp_path)).truth is not None
+    assert read_review_maps(at(tmp_path), 3000).truth is None
     # Which it is is said: the others are not judged by it.
-    assert read_review_maps(tmp_path, OF_SA).notes == ("b = 1200 of 1200, 3000 s/mm²", "a", "b")
-    assert read_review_maps(tmp_path, OF_SA, 3000).notes[0] == "b = 3000 of 1200, 3000 s/mm²"
+    assert read_review_maps(at(tmp_path)).notes == ("b = 1200 of 1200, 3000 s/mm²", "a", "b")
+    assert read_review_maps(at(tmp_path), 3000).notes[0] == "b = 3000 of 1200, 3000 s/mm²"
     with pytest.raises(UserError, match="no maps of b = 2000; choose from 1200, 3000"):
-        read_review_maps(tmp_path, OF_SA, 2000)
+        read_review_maps(at(tmp_path), 2000)
 
 
 def test_a_full_disk_leaves_the_older_ones(maps, tmp_path, monkeypatch):
-    write_review_maps(tmp_path, OF_SA, {None: maps})
+    write_review_maps(at(tmp_path), {None: maps})
     with monkeypatch.context() as patch, pytest.raises(UserError, match="cannot be written"):
         patch.setattr("pathlib.Path.write_bytes", _full)
-        write_review_maps(tmp_path, OF_SA, {None: replace(maps, truth=None)})
-    assert read_review_maps(tmp_path, OF_SA).truth is not None
+        write_review_maps(at(tmp_path), {None: replace(maps, truth=None)})
+    assert read_review_maps(at(tmp_path)).truth is not None
 
 
 def _full(*_):
@@ -269,18 +277,18 @@ class TestHarmonize:
         return path
 
     def test_they_are_those_of_the_full_images(self, study, harmonized, saved_model):
-        folder, stem = place_of(harmonized)
-        assert (folder, stem) == (harmonized.parent, OF_SA)
-        maps = read_review_maps(folder, stem)
+        of = MadeFrom(harmonized)
+        assert (of.dataset, of.stem) == (harmonized.parent, OF_SA)
+        maps = read_review_maps(of)
         full = load_scan(harmonized.with_name(f"{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"))
         truth = load_scan(study / "sub-01/ses-connectom/dwi/sub-01_ses-connectom_acq-sa_dwi.nii.gz")
         scan = load_scan(study / f"sub-01/ses-ge/dwi/{STEM}_dwi.nii.gz")
-        for image, of in ((maps.prediction, full), (maps.truth, truth), (maps.scan, scan)):
-            assert np.abs(image.average - of.maps()["sh_average"]).max() <= 0.00101
+        for image, whole in ((maps.prediction, full), (maps.truth, truth), (maps.scan, scan)):
+            assert np.abs(image.average - whole.maps()["sh_average"]).max() <= 0.00101
             fa = np.linalg.norm(image.colour / 255, axis=-1)
-            assert np.abs(fa - of.maps("sh")["fa"]).max() <= 0.004
-            np.testing.assert_array_equal(image.mask, of.mask)
-            np.testing.assert_allclose(image.lattice.affine, of.lattice.affine, atol=1e-6)
+            assert np.abs(fa - whole.maps("sh")["fa"]).max() <= 0.004
+            np.testing.assert_array_equal(image.mask, whole.mask)
+            np.testing.assert_allclose(image.lattice.affine, whole.lattice.affine, atol=1e-6)
         name = f"{OF_SA}_model-sh_param-disagreement_dwimap.nii.gz"
         spread = nib.load(harmonized.with_name(name)).get_fdata()
         assert maps.uncertainty_name == "disagreement"
@@ -289,7 +297,7 @@ class TestHarmonize:
         assert np.abs(maps.b0 - scan.acquisition.b0).max() <= np.median(maps.b0) / 60
 
         # The sidecar says of what they are.
-        sidecar = json.loads(sidecar_of(*place_of(harmonized)).read_text())
+        sidecar = json.loads(sidecar_of(of).read_text())
         assert sidecar["Model"]["File"] == saved_model.name
         assert len(sidecar["Model"]["Sha256"]) == 64
         assert sidecar["GeneratedBy"].startswith("napari-msp ")
@@ -300,10 +308,10 @@ class TestHarmonize:
         }
 
         # Made from the files later they are the same.
-        written = read_review_maps(folder, stem)
-        shutil.rmtree(folder / "review")
-        assert make_review_maps(MadeFrom(harmonized)) == sidecar_of(folder, stem)
-        made = read_review_maps(folder, stem)
+        written = read_review_maps(of)
+        shutil.rmtree(of.dataset / "review")
+        assert make_review_maps(of) == sidecar_of(of)
+        made = read_review_maps(of)
         for name in ("scan", "prediction", "truth"):
             for each in ("average", "colour", "mask"):
                 np.testing.assert_array_equal(
@@ -314,7 +322,7 @@ class TestHarmonize:
     def test_a_scan_that_is_gone_is_said(self, study, harmonized):
         shutil.rmtree(study)
         make_review_maps(MadeFrom(harmonized))
-        maps = read_review_maps(*place_of(harmonized))
+        maps = read_review_maps(MadeFrom(harmonized))
         assert (maps.scan, maps.truth, maps.b0) == (None, None, None)
         assert maps.notes == (
             "the scan it was predicted from was not found (bids:source:sub-01/ses-ge/dwi/"
@@ -329,7 +337,7 @@ class TestHarmonize:
             return load_scan(path)
 
         monkeypatch.setattr("napari_msp.inference.review_making.load_scan", load)
-        shutil.rmtree(place_of(harmonized)[0] / "review")
+        shutil.rmtree(harmonized.parent / "review")
         nobodys = MadeFrom(harmonized, Without("it is of another dataset"), Without(""))
         maps, made = open_review_maps(nobodys)
         assert made
@@ -354,7 +362,7 @@ class TestHarmonize:
         (study / "sub-01/ses-connectom/dwi/sub-01_ses-connectom_acq-sa_dwi.bvec").unlink()
         dwi = study / f"sub-01/ses-ge/dwi/{STEM}_dwi.nii.gz"
         (path,) = harmonize_to_folder(dwi, saved_model, ["connectom_sa"], tmp_path / "out")
-        maps = read_review_maps(*place_of(path))
+        maps = read_review_maps(MadeFrom(path))
         assert maps.truth is None
         assert "sub-01_ses-connectom_acq-sa_dwi.nii.gz is left out" in maps.notes[0]
 
@@ -363,8 +371,7 @@ class TestHarmonize:
         out = tmp_path / "out"
         (path,) = harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, review_maps=False)
         assert not (out / "review").exists()
-        assert not has_review_maps(*place_of(path))
+        assert not has_review_maps(MadeFrom(path))
 
     def test_they_never_go_to_measured_data(self, study, tmp_path):
-        inside = study / "mine" / f"{OF_SA}_dwi.nii.gz"
-        assert place_of(inside) == (study / "mine", OF_SA)
+        assert root_of(study / "mine") == study / "mine"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.bids import HARMONIZED, describe_derivative
-from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from napari_msp.inference.review_maps import MadeFrom, ReviewImage, ReviewMaps, write_review_maps
 from reviewed import write_prediction
 
 
@@ -50,8 +50,8 @@ def write_small_maps(root: Path, image: Path, bright: float = 1.0) -> None:
     colour = np.where(mask[..., None], [0.7, 0.0, 0.1], 0).astype(np.float32)
     of = ReviewImage.of(average, colour, mask, affine)
     error = np.where(mask, 0.002, 0).astype(np.float32)
-    stem = image.name.removesuffix("_dwi.nii.gz")
-    write_review_maps(root, stem, {None: ReviewMaps(of, of, None, error, "expected error")})
+    files = MadeFrom(image, root=root)
+    write_review_maps(files, {None: ReviewMaps(of, of, None, error, "expected error")})
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,7 @@ def test_a_distribution_is_laid_out_by_value(module_cohort):
 
 def test_pictures_show_the_right_on_the_left(module_cohort):
     entry = open_review(module_cohort).entries[0]
-    picture = draw(cut(read_review_maps(entry.root, entry.stem)), 1.0, 0.002)
+    picture = draw(cut(read_review_maps(entry.made_from)), 1.0, 0.002)
     assert picture.names == ("input", "prediction", "colour FA", "expected error")
     pixels = np.asarray(Image.open(io.BytesIO(picture.image)).convert("RGB")).astype(float)
     axial = pixels[:, :84].mean(axis=-1)

@@ -160,7 +160,7 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
     """Whichever of them is made last, cannot be made, or is not wanted any more."""
     there = set()
     monkeypatch.setattr(
-        "napari_msp.ui.review.ahead.has_review_maps", lambda _, stem, __: stem in there
+        "napari_msp.ui.review.ahead.has_review_maps", lambda files: files.stem in there
     )
     begin()
     ahead, (one, other, last) = review.canvas.ahead, review.session.rows

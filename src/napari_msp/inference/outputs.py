@@ -47,10 +47,15 @@ from napari_msp.inference.review_making import (
     about_prediction,
     maps_of_prediction,
     measures,
-    place_of,
-    truth_of,
+    open_beside,
 )
-from napari_msp.inference.review_maps import MadeFrom, is_review_map, sidecar_of, write_review_maps
+from napari_msp.inference.review_maps import (
+    MadeFrom,
+    is_review_map,
+    root_of,
+    sidecar_of,
+    write_review_maps,
+)
 from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, with_settings
@@ -301,18 +306,17 @@ def _write_all(
 
     All files of older predictions with the same stems are removed: an expected error that the new
     one lacks would be taken for its own. Maps for a review move to their place last; their root is
-    that of `place_of`, or `out` itself if it is about to be described.
+    that of `root_of`, or `out` itself if it is about to be described.
     """
     names = stems.values()
     with ExitStack() as staged:
         for_review = None
         if how.review_maps:
             refuse_unwritable_folder(out)  # else an error would name the maps' folder
-            first = next(iter(names))
-            root = out if how.describe else place_of(ImageFile(first).at(out))[0]
+            root = out if how.describe else root_of(out)
+            first = sidecar_of(MadeFrom(ImageFile(next(iter(names))).at(out), root=root))
             older = partial(is_review_map, stems=names)
-            maps = staged_folder(sidecar_of(root, first, out).parent, replaced=older)
-            for_review = staged.enter_context(maps)
+            for_review = staged.enter_context(staged_folder(first.parent, replaced=older))
         older = partial(is_of_prediction, stems=names)
         # A DWI last: if it exists, the whole prediction does, even if the process was killed.
         stage = staged.enter_context(staged_folder(out, last="_dwi.nii.gz", replaced=older))
@@ -320,13 +324,12 @@ def _write_all(
             stem = stems[prediction.target]
             made = _write(stage, stem, prediction, how)
             if for_review is not None:
-                source, target = prediction.source, prediction.target
-                beside = () if source is None else (source.path, source.siblings.get(target))
+                source = prediction.source
+                path = None if source is None else source.path
+                truth = None if source is None else source.siblings.get(prediction.target)
                 write_review_maps(
-                    root,
-                    stem,
-                    maps_of_prediction(prediction, truth_of(source, target), cancelled),
-                    files=MadeFrom(ImageFile(stem).at(out), *beside),
+                    MadeFrom(ImageFile(stem).at(out), path, truth, root),
+                    maps_of_prediction(prediction, open_beside(truth), cancelled),
                     written_in=stage,
                     about=about_prediction(made),
                     stage=for_review,
@@ -335,8 +338,8 @@ def _write_all(
         for stem in names:  # another process may have been faster
             _free(out, stem, how.force)
         if how.describe:
-            path = how.acquisition.path
-            source_root = None if path is None else dataset_root(path)
+            scan = how.acquisition.path
+            source_root = None if scan is None else dataset_root(scan)
             describe_derivative(stage, out, HARMONIZED, source_root, flat=True)
     return written
 

@@ -5,17 +5,17 @@ Maps are made from memory during writing, or from files later; `review_maps` sto
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import DESCRIPTION, absolute
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Poll, UserError, stop_if
-from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside, stem_of
+from napari_msp.image_files import COEFFICIENTS, ImageFile, map_beside
 from napari_msp.inference.review_maps import (
     MadeFrom,
     ReviewImage,
@@ -32,7 +32,6 @@ from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.noise import signal_to_noise
-from napari_msp.strict_json import read_json
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
@@ -88,8 +87,8 @@ def make_review_maps(files: MadeFrom, cancelled: Poll | None = None) -> Path:
     Cancelled
         When `cancelled()` was true.
     """
-    (folder, stem), scan, truth = place_of(files.prediction), files.scan, files.truth
-    image, inside = ImageFile(stem, COEFFICIENTS), files.prediction.parent
+    scan, truth, inside = files.scan, files.truth, files.prediction.parent
+    image = ImageFile(files.stem, COEFFICIENTS)
     sources = image.in_shells(inside)
     if not sources:
         remedy = Advice("give a prediction")
@@ -97,17 +96,17 @@ def make_review_maps(files: MadeFrom, cancelled: Poll | None = None) -> Path:
     made_by = load_scan(next(iter(sources.values()))).provenance
     if scan is None:
         uri = made_by.sources[0] if made_by and made_by.sources else ""
-        scan = source_path(uri, folder) or Without(not_there(uri))
-    measured = _opened(scan)
+        scan = source_path(uri, files.dataset) or Without(not_there(uri))
+    measured = open_beside(scan)
     if truth is None and isinstance(measured, Scan) and made_by is not None:
         truth = measured.siblings.get(made_by.target)
-    known = _opened(truth)
+    known = open_beside(truth)
     maps: dict[int | None, ReviewMaps] = {
         shell: _maps(load_scan(file).maps("sh"), measured, known, _uncertainty(file), cancelled)
         for shell, file in sources.items()
     }
-    files, about = MadeFrom(files.prediction, scan, truth), about_prediction(made_by)
-    return write_review_maps(folder, stem, maps, files=files, about=about)
+    files = replace(files, scan=scan, truth=truth)
+    return write_review_maps(files, maps, about=about_prediction(made_by))
 
 
 def open_review_maps(
@@ -128,11 +127,10 @@ def open_review_maps(
     made : bool
         Whether they were made by this call.
     """
-    folder, stem = place_of(files.prediction)
-    made = not has_review_maps(folder, stem, files)
+    made = not has_review_maps(files)
     if made:
         make_review_maps(files, cancelled)
-    return read_review_maps(folder, stem, shell, files), made
+    return read_review_maps(files, shell), made
 
 
 def not_there(uri: str) -> str:
@@ -140,37 +138,14 @@ def not_there(uri: str) -> str:
     return f"the scan it was predicted from was not found ({uri or 'no name'})"
 
 
-def truth_of(scan: Scan | None, target: str) -> Scan | Without | None:
-    """Open the target platform's scan of the same head, if there is one."""
-    return _opened(None if scan is None else scan.siblings.get(target))
-
-
-def place_of(prediction: Path) -> tuple[Path, str]:
-    """Return `root_of` a prediction's folder, and the beginning of its files' names."""
-    return root_of(prediction.parent), stem_of(prediction)
-
-
-def root_of(folder: Path) -> Path:
-    """Return the root of the dataset that the predictions in a folder belong to.
-
-    It is the nearest described folder, if that is a derivative: maps are never written to measured
-    data. Otherwise it is the folder itself.
-    """
-    folder = absolute(folder)
-    for each in (folder, *folder.parents):
-        if (each / DESCRIPTION).exists():
-            kind = read_json(each / DESCRIPTION, foreign=True).get("DatasetType")
-            return each if kind == "derivative" else folder
-    return folder
-
-
-def _opened(path: str | Path | Without | None) -> Scan | Without | None:
+def open_beside(path: Path | Without | None) -> Scan | Without | None:
+    """Open a scan that is shown beside a prediction; why it is left out, if it cannot be read."""
     if path is None or isinstance(path, Without):
         return path
     try:
         return load_scan(path)
     except UserError as error:
-        return Without(f"{Path(path).name} is left out: {error.problem}")
+        return Without(f"{path.name} is left out: {error.problem}")
 
 
 def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +28,12 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import absolute, entities, gradient_files
+from napari_msp.bids import DESCRIPTION, absolute, entities, gradient_files
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import staged_folder, stamp_of, write_json
-from napari_msp.image_files import COEFFICIENTS, ImageFile
+from napari_msp.image_files import COEFFICIENTS, ImageFile, stem_of
 from napari_msp.strict_json import read_json
 
 MAPS_FOLDER = Path("review", "maps")
@@ -130,11 +130,44 @@ class Without:
 
 @dataclass(frozen=True)
 class MadeFrom:
-    """The files that a prediction's maps are made from; None: those that its sidecar names."""
+    """A prediction, and the files that its maps are made from; None: those that its sidecar names.
+
+    Attributes
+    ----------
+    prediction
+        Its DWI or its SH image.
+    root
+        Root of the predictions' dataset; None: `root_of` the prediction's folder.
+    """
 
     prediction: Path
     scan: Path | Without | None = None
     truth: Path | Without | None = None
+    root: Path | None = None
+
+    @cached_property
+    def dataset(self) -> Path:
+        """The root, looked for if it was not given."""
+        return self.root or root_of(self.prediction.parent)
+
+    @property
+    def stem(self) -> str:
+        """Beginning of the names of all files of the prediction."""
+        return stem_of(self.prediction)
+
+
+def root_of(folder: Path) -> Path:
+    """Return the root of the dataset that the predictions in a folder belong to.
+
+    It is the nearest described folder, if that is a derivative: maps are never written to measured
+    data. Otherwise it is the folder itself.
+    """
+    folder = absolute(folder)
+    for each in (folder, *folder.parents):
+        if (each / DESCRIPTION).exists():
+            kind = read_json(each / DESCRIPTION, foreign=True).get("DatasetType")
+            return each if kind == "derivative" else folder
+    return folder
 
 
 # --- Files -----------------------------------------------------------------------------------
@@ -144,11 +177,9 @@ _IMAGES = {"prediction": "", "scan": "Scan", "truth": "Truth"}
 
 
 def write_review_maps(
-    folder: str | Path,
-    stem: str,
+    files: MadeFrom,
     maps: Mapping[int | None, ReviewMaps],
     *,
-    files: MadeFrom | None = None,
     written_in: Path | None = None,
     about: Mapping[str, Any] | None = None,
     stage: Path | None = None,
@@ -157,14 +188,10 @@ def write_review_maps(
 
     Parameters
     ----------
-    folder
-        Root of the predictions' folder.
-    stem
-        Beginning of the prediction's file names.
-    maps
-        Maps by shell; the key is None if there is only one.
     files
         Files that they are made from: if one changes, or appears, the maps are stale.
+    maps
+        Maps by shell; the key is None if there is only one.
     written_in
         Folder in which the prediction's files are still staged.
     about
@@ -176,8 +203,8 @@ def write_review_maps(
     -------
     Path of the sidecar, which is beside the maps.
     """
-    folder, place = Path(folder), _place(files)
-    beside = {} if files is None else {"scan": files.scan, "truth": files.truth}
+    stem, place = files.stem, files.prediction.parent
+    beside = {"scan": files.scan, "truth": files.truth}
     notes: dict[str, Any] = {
         "Description": f"Small maps of {stem} for a review: rounded, for the eye alone",
         "Format": FORMAT,
@@ -186,19 +213,17 @@ def write_review_maps(
         "Beside": {what: _state(path) for what, path in beside.items() if isinstance(path, Path)},
         "Shells": [],
     }
-    sidecar = sidecar_of(folder, stem, place)
+    sidecar = sidecar_of(files)
     with (
         nullcontext(stage)
         if stage is not None
         else staged_folder(sidecar.parent, replaced=partial(is_review_map, stems=[stem])) as made_in
     ):
         for shell, each in maps.items():
-            noted = None
-            if place is not None:
-                image = ImageFile(stem, COEFFICIENTS, shell)
-                digest = quick_digest(image.at(written_in or place))
-                file = Path(os.path.relpath(image.at(place), folder)).as_posix()
-                noted = {"Of": file, "Digest": digest}
+            noted, image = None, ImageFile(stem, COEFFICIENTS, shell)
+            if (source := image.at(written_in or place)).exists():
+                of = Path(os.path.relpath(image.at(place), files.dataset)).as_posix()
+                noted = {"Of": of, "Digest": quick_digest(source)}
             notes["Shells"].append(_write_shell(made_in, stem, shell, each) | {"Made": noted})
         write_json(made_in / sidecar.name, notes)
     return sidecar
@@ -232,19 +257,15 @@ def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) ->
     }
 
 
-def read_review_maps(
-    folder: str | Path, stem: str, shell: int | None = None, files: MadeFrom | None = None
-) -> ReviewMaps:
+def read_review_maps(files: MadeFrom, shell: int | None = None) -> ReviewMaps:
     """Read the maps of a prediction.
 
     Parameters
     ----------
-    folder, stem
-        As for `write_review_maps`.
+    files
+        Files that they must be made from.
     shell
         Shell by name, if there are several; None: the first.
-    files
-        Files that they must be made from; None: a prediction of that name in its subject's folder.
 
     Raises
     ------
@@ -252,10 +273,9 @@ def read_review_maps(
         When there are none, they are damaged or another prediction's, or the prediction, its scan
         or its truth has changed since. A missing file (left on another disk, say) is not compared.
     """
-    folder = Path(folder)
-    sidecar = sidecar_of(folder, stem, _place(files))
+    stem, sidecar = files.stem, sidecar_of(files)
     try:
-        shells = {each["Shell"]: each for each in _current(folder, stem, files)["Shells"]}
+        shells = {each["Shell"]: each for each in _current(files)["Shells"]}
         if not shells or (shell not in shells and shell is not None):
             raise UserError(
                 f"has no maps of b = {shell}", sidecar, "shell", Choose("shell", tuple(shells))
@@ -299,48 +319,43 @@ def read_review_maps(
 MAKE_ANEW = Advice("make the maps again")
 
 
-def shells_of_review_maps(
-    folder: str | Path, stem: str, files: MadeFrom | None = None
-) -> tuple[int | None, ...]:
+def shells_of_review_maps(files: MadeFrom) -> tuple[int | None, ...]:
     """Return the shells that have maps; (None,) for a single shell, empty without maps."""
-    sidecar = sidecar_of(folder, stem, _place(files))
     try:
-        return tuple(each["Shell"] for each in read_json(sidecar)["Shells"])
+        return tuple(each["Shell"] for each in read_json(sidecar_of(files))["Shells"])
     except (UserError, KeyError, TypeError):
         return ()
 
 
-def has_review_maps(folder: str | Path, stem: str, files: MadeFrom | None = None) -> bool:
+def has_review_maps(files: MadeFrom) -> bool:
     """Return whether there are up-to-date maps of a prediction, see `read_review_maps`; fast."""
     try:
-        _current(Path(folder), stem, files)
+        _current(files)
     except UserError:
         return False
     return True
 
 
-def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path:
+def sidecar_of(files: MadeFrom) -> Path:
     """Return the JSON file of a prediction's maps, in the folder of its subject.
 
     A prediction elsewhere in the dataset (an older one that was moved away) has its maps in the
     same place below the folder of maps.
 
-    >>> sidecar_of("out", "sub-01_dwi", Path("out/sub-01/dwi")).as_posix()
-    'out/review/maps/sub-01/sub-01_dwi_review.json'
-    >>> sidecar_of("out", "sub-01_dwi", Path("out/old/sub-01/dwi")).as_posix()
-    'out/review/maps/old/sub-01/sub-01_dwi_review.json'
+    >>> root, image = Path("out"), "sub-01/dwi/sub-01_desc-saMsp_dwi.nii.gz"
+    >>> sidecar_of(MadeFrom(root / image, root=root)).as_posix()
+    'out/review/maps/sub-01/sub-01_desc-saMsp_review.json'
+    >>> sidecar_of(MadeFrom(root / "old" / image, root=root)).as_posix()
+    'out/review/maps/old/sub-01/sub-01_desc-saMsp_review.json'
     """
-    label = entities(f"{stem}.nii").get("sub")
+    label = entities(files.prediction).get("sub")
     subject = f"sub-{label}" if label else ""
-    aside = Path() if place is None else Path(os.path.relpath(place, folder))
-    parts = aside.parts[: aside.parts.index(subject)] if subject in aside.parts else aside.parts
+    parts = Path(os.path.relpath(files.prediction.parent, files.dataset)).parts
+    parts = parts[: parts.index(subject)] if subject in parts else parts
     if ".." in parts:  # it is outside the folder
         parts = ()
-    return ImageFile(stem, "review", suffix=".json").at(Path(folder, MAPS_FOLDER, *parts, subject))
-
-
-def _place(files: MadeFrom | None) -> Path | None:
-    return None if files is None else files.prediction.parent
+    image = ImageFile(files.stem, "review", suffix=".json")
+    return image.at(files.dataset.joinpath(MAPS_FOLDER, *parts, subject))
 
 
 def quick_digest(path: str | Path) -> str:
@@ -359,16 +374,16 @@ def quick_digest(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
+def _current(files: MadeFrom) -> dict[str, Any]:
     """Read the sidecar of maps that are up to date with these files."""
-    sidecar = sidecar_of(folder, stem, _place(files))
+    sidecar = sidecar_of(files)
     if not sidecar.exists():
         raise UserError("there are no review maps", sidecar, remedy=MAKE_ANEW)
     notes = read_json(sidecar)
     try:
         if notes["Format"] != FORMAT:
             raise UserError("is from another version", sidecar, remedy=MAKE_ANEW)
-        changed = _changed(folder, stem, notes, files)
+        changed = _changed(notes, files)
     except (AttributeError, KeyError, TypeError, OSError) as error:
         raise UserError("is not a sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
     if changed:
@@ -376,16 +391,16 @@ def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
     return notes
 
 
-def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom | None) -> str:
+def _changed(notes: Mapping[str, Any], files: MadeFrom) -> str:
     """Return what has changed since the maps were made: "prediction", "scan", "truth"; or empty."""
     known = [each["Made"] for each in notes["Shells"] if each["Made"] is not None]
-    made = {folder / each["Of"]: each["Digest"] for each in known}
+    made = {files.dataset / each["Of"]: each["Digest"] for each in known}
     if any(path.exists() and quick_digest(path) != digest for path, digest in made.items()):
         return "prediction"
-    if files is None:
-        return ""
     place = absolute(files.prediction.parent)
-    there = {place / path.name for path in ImageFile(stem, COEFFICIENTS).in_shells(place).values()}
+    there = {
+        place / path.name for path in ImageFile(files.stem, COEFFICIENTS).in_shells(place).values()
+    }
     of = {absolute(path) for path in made}
     if of and (of != there if there else any(path.parent != place for path in of)):
         return "prediction"

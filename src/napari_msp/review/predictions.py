@@ -28,8 +28,8 @@ from napari_msp.files import stamp_of, walk
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.image_files import ImageFile
-from napari_msp.inference.review_making import not_there, root_of
-from napari_msp.inference.review_maps import MadeFrom, Without
+from napari_msp.inference.review_making import not_there
+from napari_msp.inference.review_maps import MadeFrom, Without, root_of
 from napari_msp.provenance import Provenance, source_path
 from napari_msp.review.measures import (
     MEASURES,
@@ -130,8 +130,8 @@ class Entry:
     def made_from(self) -> MadeFrom:
         """Images that its small maps are made from; only a scan that this entry has."""
         if self.scan is None:
-            return MadeFrom(self.prediction, Without(self.without), Without(""))
-        return MadeFrom(self.prediction, self.scan, self.truth)
+            return MadeFrom(self.prediction, Without(self.without), Without(""), self.root)
+        return MadeFrom(self.prediction, self.scan, self.truth, self.root)
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
@@ -471,7 +471,7 @@ def _scans(root: Path, subject: str) -> dict[str, list[Path]]:
 
 
 def _root(folder: Path) -> Path:
-    """Return the dataset that predictions in a folder belong to, see `review_making.root_of`."""
+    """Return the dataset that predictions in a folder belong to, see `review_maps.root_of`."""
     try:
         return root_of(folder)
     except UserError:  # the description is damaged

@@ -188,7 +188,7 @@ class ReadAhead(QObject):
     def has_maps(self, entry: Entry) -> bool:
         """Return whether an entry's maps are there and only have to be read."""
         known = entry.key in self._found and self._found[entry.key] is None
-        return known or has_review_maps(entry.root, entry.stem, entry.made_from)
+        return known or has_review_maps(entry.made_from)
 
     def make_no_more(self) -> None:
         """Make maps only of the prediction that is looked at."""
@@ -235,7 +235,7 @@ class ReadAhead(QObject):
             entry = self._unknown[0]
             if entry.key in self._found:
                 self._unknown.pop(0)
-            elif has_review_maps(entry.root, entry.stem, entry.made_from):
+            elif has_review_maps(entry.made_from):
                 self._found[entry.key] = None
             else:
                 return [entry]
@@ -328,9 +328,9 @@ def _read(
 
 def _open(entry: Entry, shell: int | None, control: Control) -> tuple[ReviewMaps, bool]:
     """Read the maps of a shell, or of the first one where a prediction lacks that shell."""
-    made = not has_review_maps(entry.root, entry.stem, entry.made_from)
+    made = not has_review_maps(entry.made_from)
     if made:
         _, made = open_review_maps(entry.made_from, cancelled=control.cancelled)
-    there = shells_of_review_maps(entry.root, entry.stem, entry.made_from)
+    there = shells_of_review_maps(entry.made_from)
     maps, _ = open_review_maps(entry.made_from, shell if shell in there else None)
     return maps, made
