@@ -164,8 +164,7 @@ def inference(
 
 def bare(model: Model, prepared: PreparedInput, device: torch.device) -> tuple[Any, torch.Tensor]:
     """Give the network for all targets, and what it reads, on the device."""
-    network = model.together(model.targets)
-    assert network is not None
+    [network] = model.together(model.targets)
     channels = model.standardisation(model.card.input).apply(prepared.image)
     x = torch.from_numpy(channels).permute(3, 0, 1, 2)[None].to(device)
     return network.to(device), x.contiguous(memory_format=torch.channels_last_3d)

@@ -63,11 +63,11 @@ def measure(kind: str, edge: int, gib: float) -> tuple[float, int, float, float]
     def progress(_: int, total: int) -> None:
         tiles[0] = total
 
-    together = model.together(targets)
+    [network] = model.together(targets)
     with highest(most):
         began = time.process_time()
         found = predict_on_grid(
-            model.single(targets[0]) if together is None else together,
+            network,
             image,
             source,
             known,

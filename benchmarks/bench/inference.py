@@ -23,6 +23,7 @@ from napari_msp.inference.prediction import Prediction
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS
+from napari_msp.networks.msp import stages_of
 from napari_msp.networks.registry import title
 from napari_msp.options import Options
 from napari_msp.scan import Scan
@@ -68,13 +69,11 @@ class Made:
     @property
     def network(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         """The bare network: all targets in one call."""
-        together = self.model.together(self.targets)
-        if together is not None:
-            return lambda x: {name: each.second for name, each in together(x).items()}
+        networks = self.model.together(self.targets)
         return lambda x: {
-            name: network(x).second if hasattr(network, "singles") else network(x)
-            for name in self.targets
-            for network in [self.model.single(name)]
+            name: stages.second
+            for network in networks
+            for name, stages in stages_of(network, x, 1.0).items()
         }
 
     @property

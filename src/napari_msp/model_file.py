@@ -26,7 +26,7 @@ from napari_msp.formatting import counted
 from napari_msp.identity import Person
 from napari_msp.model_card import FORMAT, OF_US, ModelCard
 from napari_msp.networks.base import SingleNetwork
-from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
+from napari_msp.networks.msp import MSP, Network, SharedMSP, stages_of, together
 from napari_msp.networks.registry import build
 from napari_msp.packaged import model_path, packaged_models
 from napari_msp.signal.channels import Standardisation
@@ -56,12 +56,10 @@ class ModelNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Predict every target; first stages that targets share are run once."""
-        if shares_first_stages(self.networks.values()):
-            together = SharedMSP(cast("dict[str, MSP]", dict(self.networks.items())))
-            return {target: each.second for target, each in together(x, self.alpha).items()}
         return {
-            target: network(x, self.alpha).second if isinstance(network, MSP) else network(x)
-            for target, network in self.networks.items()
+            target: stages.second
+            for network in together(cast("dict[str, Network]", dict(self.networks.items())))
+            for target, stages in stages_of(network, x, self.alpha).items()
         }
 
     def train(self, mode: bool = True) -> "ModelNetwork":
@@ -154,12 +152,10 @@ class Model:
         network: Network = self.network.networks[target]  # type: ignore[assignment]
         return network
 
-    def together(self, targets: Sequence[str]) -> SharedMSP | None:
-        """Return the network that predicts several targets at once; None if they share nothing."""
-        networks = {target: self.single(target) for target in targets}
-        if not shares_first_stages(networks.values()):
-            return None
-        return SharedMSP(cast("dict[str, MSP]", networks)).eval()
+    def together(self, targets: Sequence[str]) -> list[Network | SharedMSP]:
+        """Return the networks to run for some targets: one if these share their first stages."""
+        found = together({target: self.single(target) for target in targets})
+        return [network.eval() for network in found]
 
     def standardisation(self, platform: str) -> Standardisation:
         """Return a platform's standardisation."""
@@ -206,7 +202,7 @@ def save_model(path: str | Path, model: Model) -> None:
     """
     path = Path(path)
     check_model_name(path)
-    weights = _stored_once(model) if model.card.first_stages == "shared" else _of_each(model)
+    weights = _weights(model)
     _check_finite(path, weights)
     card = model.card.model_dump_json()
     digest = digest_of({"card": card}, weights)
@@ -214,26 +210,18 @@ def save_model(path: str | Path, model: Model) -> None:
     write_tensors(path, weights, {"card": card})
 
 
-def _of_each(model: Model) -> dict[str, Tensor]:
-    """Return the weights of all targets' networks."""
+def _weights(model: Model) -> dict[str, Tensor]:
+    """Return the weights of all networks; those of shared first stages are there once, first."""
+    networks = dict(model.network.networks.items())
+    parts = {target: network.state_dict() for target, network in networks.items()}
+    if model.card.first_stages == "shared":
+        shared = SharedMSP(cast("dict[str, MSP]", networks))
+        parts = {SHARED: shared.singles.state_dict()} | {
+            target: {f"{BRANCHES}{name}": value for name, value in branches.state_dict().items()}
+            for target, branches in shared.connections.items()
+        }
     return {
-        f"{target}/{name}": value.detach().cpu().contiguous()
-        for target, network in model.network.networks.items()
-        for name, value in network.state_dict().items()
-    }
-
-
-def _stored_once(model: Model) -> dict[str, Tensor]:
-    """Return the weights of first stages that all targets share, then of each target's branches."""
-    shared = SharedMSP(cast("dict[str, MSP]", dict(model.network.networks.items())))
-    parts = {SHARED: shared.singles.state_dict()} | {
-        target: {f"{BRANCHES}{name}": value for name, value in branches.state_dict().items()}
-        for target, branches in shared.connections.items()
-    }
-    return {
-        f"{part}/{name}": value.detach().cpu().contiguous()
-        for part, values in parts.items()
-        for name, value in values.items()
+        f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()
     }
 
 

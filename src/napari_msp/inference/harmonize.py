@@ -26,7 +26,7 @@ from napari_msp.inference.stages import (
 )
 from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
-from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.networks.msp import by_target
 from napari_msp.networks.registry import title
 from napari_msp.options import Options, with_settings
 from napari_msp.provenance import Provenance, source_uri
@@ -126,17 +126,14 @@ def predict_targets(
     The prediction of each target, in their order.
     """
     options = options or Options()
-    where, shared = choose_device(options.device), model.together(targets)
-    runs: list[tuple[Network | SharedMSP, Sequence[str]]] = (
-        [(shared, targets)] if shared else [(model.single(target), [target]) for target in targets]
-    )
-    for network, those in runs:
+    where = choose_device(options.device)
+    for network in model.together(targets):
         with copied_to(network, where) as copy:
             results = predict_on_grid(
                 copy,
                 prepared.image,
                 model.standardisation(model.card.input),
-                {target: model.standardisation(target) for target in those},
+                {target: model.standardisation(target) for target in by_target(network)},
                 alpha=model.card.alpha,
                 device=where,
                 stored_affine=prepared.acquisition.affine,
@@ -144,7 +141,7 @@ def predict_targets(
                 progress=progress,
                 cancelled=cancelled,
             )
-        for target in those:  # each is freed once it is stored, as they are large
+        for target in list(results):  # each is freed once it is stored, as they are large
             yield _stored(model, prepared, target, results.pop(target), cancelled)
 
 

@@ -15,7 +15,7 @@ from napari_msp.data.lattice import CANONICAL
 from napari_msp.errors import Poll
 from napari_msp.inference.tiling import TileProgress, run_whole_image
 from napari_msp.networks.base import order_channels
-from napari_msp.networks.msp import MSP, Network, SharedMSP
+from napari_msp.networks.msp import Network, SharedMSP, by_target, stages_of
 from napari_msp.options import Options
 from napari_msp.signal.channels import GridImage, Standardisation
 
@@ -47,26 +47,20 @@ def outputs_of(
     x
         (B, 28·S, X, Y, Z) standardised input.
     deviations
-        (28·S,) deviations of each target's standardisation.
+        (28·S,) deviations of each target's standardisation, in the network's order. The names may
+        be others than those by which the start of a run knows its targets.
     far
         Result of `network.far(x)`, if it was run before.
     """
-    if isinstance(network, SharedMSP):
-        found = {target: (target, stages) for target, stages in network(x, alpha, far).items()}
-    else:
-        [target] = deviations  # which a start's network predicts under another name
-        if not isinstance(network, MSP):
-            yield Output(target, "prediction"), network.forward_features(x, far)[0]
-            return
-        found = {target: (network.target, network(x, alpha, None, far))}
-    for target, (known_as, stages) in found.items():
-        own, branches = stages.first[known_as], stages.branches
+    found = stages_of(network, x, alpha, far).items()
+    for (target, deviation), (known_as, stages) in zip(deviations.items(), found, strict=True):
         yield Output(target, "prediction"), stages.second
-        yield Output(target, "first stage"), own
-        if branches:
-            spread = _disagreement([own, *branches.values()], deviations[target])
-            yield Output(target, "disagreement"), spread
-        for platform, value in branches.items():
+        if stages.first:
+            yield Output(target, "first stage"), stages.first[known_as]
+        if stages.branches:
+            terms = [stages.first[known_as], *stages.branches.values()]
+            yield Output(target, "disagreement"), _disagreement(terms, deviation)
+        for platform, value in stages.branches.items():
             yield Output(target, "branch", platform), value
 
 
@@ -140,7 +134,7 @@ def predict_on_grid(
     source
         Standardisation of the input.
     targets
-        Standardisation of the outputs: of one target, or of each target of `network`.
+        Standardisation of the outputs of each target of `network`, in its order.
     device, progress, cancelled
         As for `run_whole_image`.
     stored_affine
@@ -153,10 +147,8 @@ def predict_on_grid(
     deviations = {
         target: torch.from_numpy(each.deviation).to(device) for target, each in targets.items()
     }
-    if isinstance(network, SharedMSP):
-        scales = {target: each.scale for target, each in network.networks.items()}
-    else:
-        scales = dict.fromkeys(targets, network.scale)
+    known = by_target(network).values()
+    scales = {target: each.scale for target, each in zip(targets, known, strict=True)}
     masks = {
         scale: image.resampled_mask(image.lattice.refined(scale)) for scale in {*scales.values()}
     }

@@ -16,7 +16,7 @@ from napari_msp.learning.sampling import Batch, Sampler
 from napari_msp.learning.schedule import Recipe
 from napari_msp.model_file import under
 from napari_msp.networks.base import SingleNetwork
-from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.networks.msp import Network, SharedMSP, stages_of
 from napari_msp.signal.channels import Standardisation
 
 Trained = Network | SharedMSP
@@ -237,10 +237,7 @@ def training_loss(
     if isinstance(network, SingleNetwork):
         terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
         return torch.stack(terms).sum()
-    if isinstance(network, SharedMSP):
-        stages = network(batch.input, alpha)
-    else:
-        stages = {network.target: network(batch.input, alpha)}
+    stages = stages_of(network, batch.input, alpha)
     first = next(iter(stages.values())).first  # the same for all targets
     terms = [error(value, platform) for platform, value in first.items()]
     for target, outputs in stages.items():

@@ -9,7 +9,7 @@ import torch
 
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.heads import Head, Study
-from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.networks.msp import Network, SharedMSP, by_target
 from napari_msp.provenance import Provenance
 from napari_msp.signal.channels import (
     GridImage,
@@ -54,8 +54,7 @@ def validate(
         held-out heads.
     """
     network.eval()
-    targets = network.networks if isinstance(network, SharedMSP) else (network.target,)
-    wanted = {target: (heads or study.judged)(target) for target in targets}
+    wanted = {target: (heads or study.judged)(target) for target in by_target(network)}
     first: dict[str, GridImage] = {}
     errors = {target: SquaredError() for target, those in wanted.items() if those}
     everybody = {id(head): head for those in wanted.values() for head in those}

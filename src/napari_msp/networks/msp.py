@@ -345,6 +345,33 @@ class SharedMSP(nn.Module):
         return {target: network(x, alpha, known, far) for target, network in self.networks.items()}
 
 
+def by_target(network: Network | SharedMSP) -> Mapping[str, Network]:
+    """Return the networks by the target that each predicts, in their order."""
+    return network.networks if isinstance(network, SharedMSP) else {network.target: network}
+
+
+def stages_of(
+    network: Network | SharedMSP, x: Tensor, alpha: float, far: Mapping[str, Tensor] | None = None
+) -> dict[str, StageOutputs]:
+    """Run a network, or all that share their first stages, once; see `MSP.forward`.
+
+    A single network has no first stage and no branches: what it predicts is the last stage.
+    """
+    if isinstance(network, SharedMSP):
+        found: dict[str, StageOutputs] = network(x, alpha, far)
+        return found
+    if isinstance(network, MSP):
+        return {network.target: network(x, alpha, None, far)}
+    return {network.target: StageOutputs({}, network.run(x, far).prediction, {})}
+
+
+def together(networks: Mapping[str, Network]) -> list[Network | SharedMSP]:
+    """Return what is run to predict every target: one for all that share their first stages."""
+    if not shares_first_stages(networks.values()):
+        return list(networks.values())
+    return [SharedMSP(cast("Mapping[str, MSP]", networks))]
+
+
 def shares_first_stages(networks: Iterable[nn.Module]) -> bool:
     """Return whether networks are several MSPs with the same single networks by reference."""
     known = [tuple(each.singles.items()) if isinstance(each, MSP) else () for each in networks]

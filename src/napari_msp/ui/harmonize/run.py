@@ -212,12 +212,13 @@ class _Run:
     ) -> Iterator[tuple[Pass, Prediction]]:
         """Yield each pass of one model with its prediction; shared first stages are run once."""
         from napari_msp.inference.harmonize import predict_targets
+        from napari_msp.networks.msp import by_target
 
         model = passes[0].model
-        shared = model.together([each.target for each in passes])
-        for group in [[each] for each in passes] if shared is None else [passes]:
+        for network in model.together([each.target for each in passes]):
+            group = [each for each in passes if each.target in by_target(network)]
             tiles = _Tiles(
-                shared or model.single(group[0].target),
+                network,
                 prepared.image.mask,
                 self.control.cancelled,
                 partial(self._say_tile, group[0]),
