@@ -49,7 +49,7 @@ def main() -> None:
         biology=True,
     )
     out = options.folder / "out"
-    evaluate(heads, out, settings, workers=1, on_progress=print)
+    evaluate(heads, out, settings, workers=1, progress=print)
     options.page.write_text(page(out / "table1.md", options.test))
 
 

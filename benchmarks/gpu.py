@@ -264,7 +264,7 @@ def training(device: torch.device, width: Width, smoke: bool) -> list[Row]:
             Path(folder) / "heads",
             Path(folder) / "m.safetensors",
             device=str(device),
-            on_event=note,
+            progress=note,
             kind="msp",
             preset="paper",
             targets=list(fullsize.TWO),

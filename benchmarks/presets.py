@@ -125,8 +125,8 @@ def run(options: argparse.Namespace, settings: TrainingSettings, seconds: float)
             Path(folder) / "model.safetensors",
             settings,
             device="cpu",
-            on_event=follow,
-            stop_requested=lambda: time.perf_counter() > ends,
+            progress=follow,
+            cancelled=lambda: time.perf_counter() > ends,
         )
     return curve
 
@@ -206,7 +206,7 @@ def steps_curve(
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        train(options.heads, path, settings, device="cpu", on_event=follow)
+        train(options.heads, path, settings, device="cpu", progress=follow)
     return curve
 
 

@@ -104,7 +104,7 @@ def trained(
                 steps=steps,
                 device="cpu",
                 force=True,
-                on_event=clock,
+                progress=clock,
                 **job,
             )
         models |= dict.fromkeys(job["targets"], out)

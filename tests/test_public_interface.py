@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pickle
 import sys
 from collections.abc import Callable
@@ -30,6 +31,15 @@ def listed() -> dict[str, str]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+
+
+def test_what_reports_and_what_is_stopped_have_one_name_each() -> None:
+    for function in filter(inspect.isfunction, (getattr(msp, name) for name in msp.__all__)):
+        known = inspect.signature(function).parameters
+        assert ("progress" in known) == ("cancelled" in known), function
+        for name, each in known.items():
+            assert not name.startswith(("on_", "stop")), function
+            assert name not in ("progress", "cancelled") or each.default is None, function
 
 
 def test_there_is_one_list_and_every_name_on_it_is_there() -> None:

@@ -206,7 +206,7 @@ def step_times(bench: Bench, method: Method, targets: Sequence[str], on: str) ->
                 out,
                 device="cpu",
                 force=True,
-                on_event=clock,
+                progress=clock,
                 subjects=("sub-01",),
                 **values,
             )
@@ -354,7 +354,7 @@ def _trained(
     if cell.rate:
         values["learning_rate"] = cell.rate
     again = checkpoint_path(out).exists()
-    return train(dataset, out, device="cpu", resume=again, stop_requested=stop, **values)
+    return train(dataset, out, device="cpu", resume=again, cancelled=stop, **values)
 
 
 def strangers(dataset: TravellingHeads) -> TravellingHeads:

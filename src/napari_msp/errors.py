@@ -464,6 +464,17 @@ def stop_if(cancelled: Poll | None) -> None:
         raise Cancelled
 
 
+def reporter(progress: Callable[..., None] | None, cancelled: Poll | None) -> Callable[..., None]:
+    """Return a function that ends a job that is to stop, and else passes its progress on."""
+
+    def report(*done: object) -> None:
+        stop_if(cancelled)
+        if progress is not None:
+            progress(*done)
+
+    return report
+
+
 INTERRUPTED = 130
 """Exit status of a process that was interrupted."""
 

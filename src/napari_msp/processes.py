@@ -82,7 +82,7 @@ OnPart = Callable[[str, float], None]
 class Progress:
     """Counter of jobs; `total` is the weight of all, including later ones."""
 
-    on_progress: OnProgress
+    report: OnProgress
     total: float
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class Progress:
 
     def end(self, words: str) -> None:
         """Report that all is done now."""
-        self.on_progress(Finished(words, 1.0, 0.0))
+        self.report(Finished(words, 1.0, 0.0))
 
     def part_of(self, job: Job) -> OnPart:
         """Return a function that reports finished parts of a job."""
@@ -121,7 +121,7 @@ class Progress:
         left = max(self.total - self._found - done, 0.0)
         pace = (time.monotonic() - self._began) / done if done else 1 / A_SECOND
         share = (done + self._found) / self.total
-        self.on_progress(Finished(words, min(share, NEARLY), pace * left / 60))
+        self.report(Finished(words, min(share, NEARLY), pace * left / 60))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:

@@ -19,7 +19,7 @@ from napari_msp.data.phantom.platforms import PLATFORMS
 from napari_msp.data.phantom.scan import simulate_subject
 from napari_msp.data.phantom.simulate import write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.errors import Choose, Give, UserError
+from napari_msp.errors import Cancelled, Choose, Give, UserError
 
 AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])
 SHAPE = (10, 9, 8)
@@ -165,6 +165,8 @@ class TestScans:
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_an_input_platform_that_nothing_names(self, dataset):
+        with pytest.raises(Cancelled):
+            check(dataset, cancelled=lambda: True)
         checked = check(dataset)
         [finding] = checked.findings
         assert "platforms are not compared" in finding.problem

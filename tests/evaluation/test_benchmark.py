@@ -21,7 +21,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 from napari_msp.data.companions import PassedOver
-from napari_msp.errors import Advice, Change, Unexpected, UserError, every
+from napari_msp.errors import Advice, Cancelled, Change, Unexpected, UserError, every
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
@@ -242,7 +242,7 @@ def test_settings_are_plain_or_keywords(heads, tmp_path):
         settings,
         device="cpu",
         targets="connectom_sa",
-        on_progress=told.append,
+        progress=told.append,
     )
     after_jobs = ["drawing figures", "writing the report", "wrote the report"]  # what takes long
     jobs = [each.job for each in told]
@@ -254,6 +254,8 @@ def test_settings_are_plain_or_keywords(heads, tmp_path):
     assert told[-1].share == 1
     assert "connectom_sa" in (tmp_path / "table1.csv").read_text()
     assert all(path.exists() for path in files)
+    with pytest.raises(Cancelled):
+        evaluate(heads, tmp_path, settings, targets="connectom_sa", cancelled=lambda: True)
     with pytest.raises(UserError) as error:
         evaluate(heads, tmp_path, settings, workers=0)
     assert error.value.field == "workers"

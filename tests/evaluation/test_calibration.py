@@ -8,7 +8,7 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.masks import NotRegistered
-from napari_msp.errors import UserError
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.evaluation.benchmark.subjects import MayHaveLearned
 from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.line_up import on_lattice
@@ -55,9 +55,13 @@ def described(model, scan, target):
 def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
-    lines = []
+    told = []
     asked = (each for each in ["sub-02"])  # one that can be gone through once
-    calibrated = calibrate(model, heads, asked, on_progress=lines.append)
+    calibrated = calibrate(model, heads, asked, progress=lambda *of: told.append(of))
+    lines = [words for words, _, _ in told]
+    assert [done for _, *done in told] == [[n, len(TARGETS)] for n in range(1, len(TARGETS) + 1)]
+    with pytest.raises(Cancelled):
+        calibrate(model, heads, ["sub-02"], cancelled=lambda: True)
     assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
     clear = [heads.noise_free("sub-02", target) is not None for target in TARGETS]
     against = ["the noise-free twin" if each else "the scan" for each in clear]

@@ -47,11 +47,11 @@ def run(tmp_path: Path) -> Callable[..., tuple[Path, list[Event]]]:
     ) -> tuple[Path, list[Event]]:
         events: list[Event] = []
         if stop_after is not None:
-            options["stop_requested"] = lambda: (
+            options["cancelled"] = lambda: (
                 sum(event.name == "step" for event in events) >= stop_after
             )
         out = tmp_path / f"{name}.safetensors"
-        train(dataset, out, settings, device="cpu", on_event=events.append, **options)
+        train(dataset, out, settings, device="cpu", progress=events.append, **options)
         return out, events
 
     return go

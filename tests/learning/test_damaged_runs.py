@@ -283,7 +283,7 @@ def test_a_listener_that_fails_costs_no_step(heads, quick, run):
 
     out, _ = run(heads, chosen, stop_after=0)
     with pytest.raises(BrokenPipeError):
-        train(heads, out, chosen, device="cpu", resume=True, on_event=listen)
+        train(heads, out, chosen, device="cpu", resume=True, progress=listen)
     _, events = run(heads, chosen, resume=True)
     assert events[0].resumed_at == 7
     assert same(load_file(out), load_file(whole))
@@ -300,7 +300,7 @@ def test_one_model_is_trained_by_one_process(heads, quick, run):
 
     model, _ = run(heads, chosen, stop_after=0)
     with pytest.raises(UserError, match="appeared while this was trained") as caught:
-        train(heads, model, chosen, device="cpu", resume=True, on_event=again)
+        train(heads, model, chosen, device="cpu", resume=True, progress=again)
     assert (caught.value.subject, model.read_text()) == (str(model), "of somebody else")
     model.unlink()
     train(heads, model, chosen, device="cpu", resume=True)
@@ -311,7 +311,7 @@ def test_a_run_s_damaged_checkpoint_is_deleted_to_start_anew(heads, quick, tmp_p
     chosen = quick(targets=("prisma_st",), epochs=1)
     folder = RunFolder.create(tmp_path / "run", heads, chosen, device="cpu")
     steps: list[Event] = []
-    run_in_folder(folder, on_event=steps.append, stop_requested=lambda: len(steps) > 5)
+    run_in_folder(folder, progress=steps.append, cancelled=lambda: len(steps) > 5)
     assert folder.state == "stopped"
     _spoil(folder.checkpoint_path)
     with pytest.raises(UserError, match="delete this file") as caught:

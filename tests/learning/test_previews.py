@@ -48,7 +48,7 @@ def test_each_validation_is_shown_from_the_untrained_network_on(heads, quick, ru
     one_by_one = {"first_stages": "own", "singles_first": "yes", "unison_epochs": 1}
     settings = quick("msp", epochs=1, targets=targets, **one_by_one)
     out = tmp_path / "shown.safetensors"
-    train(heads, out, settings, device="cpu", on_event=keep, previews=tmp_path / "previews")
+    train(heads, out, settings, device="cpu", progress=keep, previews=tmp_path / "previews")
     validated = [(e.phase, e.epoch, e.step) for e in events if e.name == "validated"]
     assert validated == [
         ("shresnet prisma_st", 0, 0),

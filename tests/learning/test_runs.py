@@ -44,8 +44,8 @@ def stop_after(folder, steps, **options):
     events = []
     run_in_folder(
         folder,
-        on_event=events.append,
-        stop_requested=lambda: sum(e.name == "step" for e in events) >= steps,
+        progress=events.append,
+        cancelled=lambda: sum(e.name == "step" for e in events) >= steps,
         **options,
     )
     return events
@@ -94,7 +94,7 @@ def test_a_folder_is_opened_without_torch(new_run):
 def test_events_are_kept_as_told(new_run):
     folder = new_run()
     told = []
-    assert run_in_folder(folder, on_event=told.append) == folder.model_path
+    assert run_in_folder(folder, progress=told.append) == folder.model_path
     assert folder.events() == told
     assert (folder.state, folder.resumable) == ("finished", False)
     assert {path.name for path in folder.previews.glob("*.nii.gz")} == {"sub-03_prisma_st.nii.gz"}

@@ -104,7 +104,7 @@ def test_it_stops_between_scans_and_before_it_writes(unpaired, run, polls):
     # Two scans of two platforms are read, the first of each once more for its voxels.
     asked = iter([False] * polls + [True] * 99)
     settings = {"kind": "msp", "start_from": START, "steps": 0}
-    out, events = run(unpaired, None, stop_requested=lambda: next(asked), **settings)
+    out, events = run(unpaired, None, cancelled=lambda: next(asked), **settings)
     assert not out.exists()
     assert events[-1].name == "stopped"
 

@@ -146,7 +146,7 @@ def test_held_out_subjects_change_nothing(make_heads, tmp_path, quick, run):
 
 def test_checkpoint_of_another_run_is_refused(heads, quick, run):
     polled = iter(range(100))
-    run(heads, quick(), stop_requested=lambda: next(polled) >= 2)
+    run(heads, quick(), cancelled=lambda: next(polled) >= 2)
     with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 5 here\)"):
         run(heads, quick(seed=5), resume=True)
     with pytest.raises(UserError, match="other settings, subjects"):
@@ -156,7 +156,7 @@ def test_checkpoint_of_another_run_is_refused(heads, quick, run):
 def test_another_run_is_not_written_over(heads, quick, run):
     polled = iter(range(100))
     settings = quick(targets=("prisma_st",))
-    out, _ = run(heads, settings, stop_requested=lambda: next(polled) >= 2)
+    out, _ = run(heads, settings, cancelled=lambda: next(polled) >= 2)
     kept = checkpoint_path(out).read_bytes()
     with pytest.raises(UserError, match="a run was stopped here") as caught:
         run(heads, settings)
@@ -286,7 +286,7 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
 
     events = []
     with pytest.raises(UserError):
-        train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
+        train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), progress=events.append)
     assert [event.name for event in events] == ["failed"]
     parsed = parse_event(events[0].to_json())
     assert isinstance(parsed, Failed)

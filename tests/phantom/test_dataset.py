@@ -11,7 +11,7 @@ from napari_msp.data.gradient_files import read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.platforms import PLATFORMS
 from napari_msp.data.phantom.simulate import DatasetRecipe, recipe_of, simulate
-from napari_msp.errors import UserError
+from napari_msp.errors import Cancelled, UserError
 
 NAMES = [("ge", "st"), ("prisma", "st"), ("connectom", "st"), ("connectom", "sa")]
 
@@ -192,4 +192,6 @@ def test_interruption_leaves_nothing(tmp_path):
         simulate(tmp_path / "bids", subjects=1, size="tiny", progress=interrupt)
     assert len(started[0]) == 1  # it was under way, under another name
     assert started[0][0].name != "bids"
+    with pytest.raises(Cancelled):
+        simulate(tmp_path / "bids", subjects=1, size="tiny", cancelled=lambda: True)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_msp.bids import dataset_description
-from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either
+from napari_msp.errors import Advice, Choose, CountAsB0, UserError, either, stop_if
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.make_pages import make_pages
@@ -70,13 +70,13 @@ def test_what_was_compared_is_shown_and_compared_anew(
 ):
     asked = []
 
-    def prove(heads, folder, *, regions, run, input, on_progress):
+    def prove(heads, folder, *, regions, run, input, progress, cancelled):
         if run is None:
             remedy = either(Advice("first join the parts"), Choose("run", ("1", "2")))
             raise UserError("was scanned twice", field="run", remedy=remedy)
         asked.append((heads, folder, regions, run))
-        on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
-        on_progress(Finished(REPORT, 0.9, 0.0))
+        progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
+        progress(Finished(REPORT, 0.9, 0.0))
         for n in range(5):
             warnings.warn(f"{heads}/sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
@@ -132,12 +132,13 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
 ):
     go, begun = threading.Event(), []
 
-    def endless(heads, folder, *, regions, run, input, on_progress):
+    def endless(heads, folder, *, regions, run, input, progress, cancelled):
         begun.append(folder)
         with new_folder(folder / "proof", replace=True):
-            on_progress(Finished("sub-01", 0.1, 1.0))
+            progress(Finished("sub-01", 0.1, 1.0))
             go.wait(60)  # without a word
-            on_progress(Finished("sub-02", 0.2, 1.0))
+            stop_if(cancelled)
+            progress(Finished("sub-02", 0.2, 1.0))
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", endless)
     widget = open_widget("Site effect")

@@ -46,7 +46,7 @@ from napari_msp.data.dataset import (
     input_platform,
     open_dataset,
 )
-from napari_msp.errors import Advice, Progress, UserError
+from napari_msp.errors import Advice, Poll, Progress, UserError, reporter
 from napari_msp.files import files_under, refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.identity import copies
@@ -92,6 +92,7 @@ def check(
     b0_threshold: float | None = None,
     corrected: str | Path | None = None,
     progress: Progress | None = None,
+    cancelled: Poll | None = None,
 ) -> CheckedDataset:
     """Look for everything wrong with a dataset or a scan, without stopping at the first finding.
 
@@ -113,6 +114,8 @@ def check(
         nothing to correct: none is created.
     progress
         Called with a scan's name, the number of scans checked and their total.
+    cancelled
+        Polled after every scan; True raises Cancelled.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def check(
     UserError
         When there is no such input platform, or the folder for corrected tables has content.
     """
-    root = Path(root)
+    root, report = Path(root), reporter(progress, cancelled)
     if corrected is not None:
         refuse_occupied(corrected)
     if root.is_file():
@@ -165,8 +168,7 @@ def check(
             if scan is not None:
                 of_subject.append(scan)
             done += 1
-            if progress is not None:
-                progress(f"{subject} {platform}", done, len(dataset.scans))
+            report(f"{subject} {platform}", done, len(dataset.scans))
         found, compared = _compare_platforms(of_subject, source)
         findings += found
         found, right_tables = check_turns(compared, _of_platform(compared, source))

@@ -30,7 +30,7 @@ from napari_msp.cohort.table import CohortSummary, CohortTable, summarise_cohort
 from napari_msp.data import dataset
 from napari_msp.data.companions import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
-from napari_msp.errors import Advice, Change, Choose, Poll, UserError, stop_if
+from napari_msp.errors import Advice, Change, Choose, Poll, UserError, reporter, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, several, with_settings
 from napari_msp.packaged import model_path
@@ -58,7 +58,7 @@ def run_cohort(
     force: bool = False,
     review_maps: bool = True,
     progress: Callable[[CohortResult, int, int], None] | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] | None = None,
     cancelled: Poll | None = None,
     **settings: Any,
 ) -> list[CohortResult]:
@@ -124,6 +124,7 @@ def run_cohort(
         When `cancelled` said so; finished scans are kept.
     """
     options = with_settings(options or Options(device="cpu"), settings)
+    tell = reporter(tell, None)
     # Absolute, as a worker may run in another folder.
     bids_dir, out_dir, model = Path(bids_dir).resolve(), Path(out_dir).resolve(), _file_of(model)
     if workers < 1:

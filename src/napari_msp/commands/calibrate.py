@@ -34,7 +34,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.out.exists() and not options.force:
         raise UserError("exists already", options.out, "out", Overwrite())
     refuse_unwritable(options.out)
-    calibrated = shared.call(calibrate, options, on_progress=console.say)
+    calibrated = shared.call(calibrate, options, progress=lambda words, *_: console.say(words))
     calibrated.save(options.out)
     console.result(options.out)
     return 0

@@ -107,7 +107,7 @@ def _write_proof(options: Namespace, console: Console) -> None:
         run=options.run,
         b0_threshold=options.b0_threshold,
         device=options.device,
-        on_progress=lambda done: console.progress(done.job, round(100 * done.share), 100),
+        progress=lambda done: console.progress(done.job, round(100 * done.share), 100),
     ):
         console.result(path)
 

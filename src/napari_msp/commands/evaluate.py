@@ -153,8 +153,6 @@ def run(options: Namespace, console: Console) -> int:
             console.say(said)
 
     command = shlex.join(["napari-msp", *sys.argv[1:]])
-    for path in shared.call(
-        evaluate, options, settings=settings, command=command, on_progress=show
-    ):
+    for path in shared.call(evaluate, options, settings=settings, command=command, progress=show):
         console.result(path)
     return 0

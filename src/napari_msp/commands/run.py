@@ -47,8 +47,8 @@ def run(options: Namespace, console: Console) -> int:
             written = run_in_folder(
                 RunFolder.open(options.folder),
                 resume=options.resume,
-                on_event=watcher.send,
-                stop_requested=lambda: interrupted() or watcher.gone.is_set(),
+                progress=watcher.send,
+                cancelled=lambda: interrupted() or watcher.gone.is_set(),
             )
         except Exception as error:
             if not watcher.knows_failure:  # it failed before training began

@@ -62,14 +62,14 @@ def run(options: Namespace, console: Console) -> int:
     for name in ("first_stage", "start_from_target"):
         if name in given:
             given[name] = shared.pairs(given[name], name, METAVARS[name])
-    on_event = _print_json if options.events else _reporter(console)
+    report = _print_json if options.events else _reporter(console)
     try:
         with interrupt_flag() as interrupted:
             written = shared.call(
                 train,
                 options,
-                on_event=to_a_reader(on_event),
-                stop_requested=interrupted,
+                progress=to_a_reader(report),
+                cancelled=interrupted,
                 **given,
             )
     except BrokenPipeError:
@@ -181,12 +181,12 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
         )
 
 
-def to_a_reader(on_event: "EventHandler") -> "EventHandler":
+def to_a_reader(report: "EventHandler") -> "EventHandler":
     """Wrap a handler so that a closed terminal raises the same error as a closed pipe."""
 
     def report(event: "Event") -> None:
         try:
-            on_event(event)
+            report(event)
         except OSError as error:
             if error.errno in NOBODY_READS:
                 raise BrokenPipeError(error.errno, error.strerror) from error

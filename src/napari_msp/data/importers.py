@@ -55,7 +55,7 @@ from napari_msp.data.source_tree import (
     images_of,
     series_of,
 )
-from napari_msp.errors import Advice, Choose, Doubt, Give, Progress, UserError
+from napari_msp.errors import Advice, Choose, Doubt, Give, Poll, Progress, UserError, reporter
 from napari_msp.files import new_folder, refuse_occupied, scratch_folder, write_json, write_text
 from napari_msp.formatting import counted
 
@@ -126,6 +126,7 @@ def import_tree(
     settings: ImportSettings | None = None,
     *,
     progress: Progress | None = None,
+    cancelled: Poll | None = None,
     **values: Any,
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from a tree of DWI files.
@@ -155,6 +156,8 @@ def import_tree(
     progress
         Called with a scan's file, the number of scans done and their total, first during checking,
         then during copying.
+    cancelled
+        Polled after every scan; True raises Cancelled, and nothing is written.
 
     Returns
     -------
@@ -178,7 +181,8 @@ def import_tree(
         When scans are interpolated to cubes.
     """
     settings = replace(settings or ImportSettings(), **values)
-    return _imported(Path(source), Path(out), pattern, settings, progress)
+    tell = reporter(progress, cancelled)
+    return _imported(Path(source), Path(out), pattern, settings, tell)
 
 
 def _imported(
@@ -186,7 +190,7 @@ def _imported(
     out: Path,
     pattern: str,
     settings: ImportSettings,
-    progress: Progress | None,
+    tell: Progress,
     converted_from: Mapping[Path, str] | None = None,
 ) -> list[ImportedScan]:
     """Import a tree; what its images were `converted_from` is recorded instead of their files."""
@@ -204,8 +208,7 @@ def _imported(
         raise UserError("no scan is from this platform", settings.input, "input", remedy)
     for done, scan in enumerate(scans):
         scans[done] = _checked(scan, settings.voxel_size)
-        if progress is not None:
-            progress(f"checked {scan.source}", done + 1, len(scans))
+        tell(f"checked {scan.source}", done + 1, len(scans))
     turned = [scan for scan in scans if scan.bvec.name.lower().endswith(ROTATED)]
     for scan in turned[: 0 if settings.bvec else 1]:
         more = f", and so for {counted(len(turned) - 1, 'other scan')}" if len(turned) > 1 else ""
@@ -219,8 +222,7 @@ def _imported(
     with new_folder(out) as folder:
         for done, scan in enumerate(scans, start=1):
             _copy_scan(source, folder, scan)
-            if progress is not None:
-                progress(f"copied {scan.source}", done, len(scans))
+            tell(f"copied {scan.source}", done, len(scans))
         name = out.resolve().name  # not the source's, which may be a person's
         _describe_dataset(source, folder, scans, name, pattern, converted_from, settings.input)
     return scans
@@ -389,6 +391,7 @@ def import_dicom(
     series: str | int | Sequence[str | int] | None = None,
     report: Callable[[Converted, Series], None] | None = None,
     progress: Progress | None = None,
+    cancelled: Poll | None = None,
     **values: Any,
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from folders of DICOM files.
@@ -410,7 +413,7 @@ def import_dicom(
         Series to take from each folder, by number or part of the description; None: the only DWI.
         Several: a folder's own series is given after its path relative to `source`, as in
         "B/prisma=6"; "B/prisma=none" leaves that folder out.
-    settings, **values, progress
+    settings, **values, progress, cancelled
         As for `import_tree`.
     report
         Called with each folder's content and the series chosen from it.
@@ -437,6 +440,7 @@ def import_dicom(
             remedy = Advice("leave it out")
             raise UserError("is not looked for among DICOM files", elsewhere, field, remedy)
     refuse_occupied(out)  # before the long conversion
+    tell = reporter(progress, cancelled)
     named = folders_of(source, pattern, settings.labels)
     wanted = series_of(named, series)
     unclear: list[UserError] = []
@@ -465,13 +469,12 @@ def import_dicom(
                 unclear.append(error)
                 if len(unclear) > SHOWN:
                     warnings.warn(DicomWarning(error.problem, folder), stacklevel=2)
-            if progress is not None:
-                progress(f"converted {folder}", number + 1, len(wanted))
+            tell(f"converted {folder}", number + 1, len(wanted))
         if unclear:
             raise all_open(unclear, source)
         with _said_of_folders(source, tree):
             images = images_of(pattern)
-            scans = _imported(tree, Path(out), images, settings, progress, came_from)
+            scans = _imported(tree, Path(out), images, settings, tell, came_from)
     return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
 
 

@@ -1,9 +1,9 @@
 """Calibrate a model's expected error on subjects that it has not learned from."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.masks import common_mask
-from napari_msp.errors import Change, Choose, UserError
+from napari_msp.errors import Change, Choose, Poll, Progress, UserError, reporter
 from napari_msp.evaluation.benchmark.subjects import learned_from, none_left, tell_doubts
 from napari_msp.evaluation.line_up import on_lattice
 from napari_msp.formatting import listed, sh_mse
@@ -42,7 +42,8 @@ def calibrate(
     *,
     run: int | None = None,
     device: str = "auto",
-    on_progress: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
+    cancelled: Poll | None = None,
     b0_threshold: float | None = None,
 ) -> Model:
     """Fit the error to expect on each target, so that predictions carry an expected error.
@@ -60,8 +61,10 @@ def calibrate(
         Number of the scan to read, where one was repeated; for a folder only.
     device
         Device, as for `harmonize`.
-    on_progress
-        Function that is given a line for every predicted head.
+    progress
+        Called with a line on every predicted head, the number of heads predicted and their total.
+    cancelled
+        Polled while heads are predicted; True raises Cancelled.
     b0_threshold
         Largest b-value that counts as b=0, as for `load_acquisition`.
 
@@ -95,7 +98,9 @@ def calibrate(
             raise learned[subject].error("subjects")
     chosen = subjects or unseen
     tell_doubts([model], [dataset], chosen)
-    return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
+    return with_expected_errors(
+        model, dataset, chosen, device=device, progress=progress, cancelled=cancelled
+    )
 
 
 def with_expected_errors(
@@ -104,13 +109,14 @@ def with_expected_errors(
     subjects: Sequence[str],
     *,
     device: str = "auto",
-    on_progress: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
+    cancelled: Poll | None = None,
 ) -> Model:
     """Calibrate without checking who was trained on, as names may not tell.
 
     Parameters
     ----------
-    model, dataset, subjects, device, on_progress
+    model, dataset, subjects, device, progress, cancelled
         As for `calibrate`, but subjects have to be named.
 
     Warns
@@ -128,6 +134,11 @@ def with_expected_errors(
     inputs = ((each, model.card.input) for each in subjects)
     scans = (dataset.scans[each] for each in inputs if dataset.has(*each))
     tell_unfit(model, scans, dataset.root.name)
+    every = product(subjects, model.targets)
+    total = sum(_scanned(dataset, who, model, target) for who, target in every) * len(
+        model.card.sh.b_values
+    )
+    done, report = count(1), reporter(progress, cancelled)
     samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
     truths: dict[str, dict[str, None]] = {}
     for subject in subjects:
@@ -136,7 +147,9 @@ def with_expected_errors(
             continue
         with warnings.catch_warnings(action="ignore", category=NotForScans):  # it was just reported
             prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
-        for prediction in predict_targets(model, prepared, targets, Options(device=device)):
+        options = Options(device=device)
+        predicted = predict_targets(model, prepared, targets, options, cancelled=cancelled)
+        for prediction in predicted:
             truth = SCAN if dataset.noise_free(subject, prediction.target) is None else TWIN
             for name, (described, error) in _head(
                 model, dataset, subject, prepared, prediction
@@ -145,7 +158,8 @@ def with_expected_errors(
                 kept = np.random.default_rng(len(known)).permutation(len(error))[:VOXELS]
                 known[subject] = described[kept], error[kept]
                 truths.setdefault(name, {})[truth] = None
-                on_progress(f"{name}: {subject}, SH MSE {sh_mse(error.mean())} against {truth}")
+                said = f"{name}: {subject}, SH MSE {sh_mse(error.mean())} against {truth}"
+                report(said, next(done), total)
     fits = {name: _fit(dataset, heads, listed([*truths[name]])) for name, heads in samples.items()}
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 

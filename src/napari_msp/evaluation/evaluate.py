@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.device import choose_device
-from napari_msp.errors import Advice, Doubt, UserError
+from napari_msp.errors import Advice, Doubt, Poll, UserError, reporter
 from napari_msp.evaluation.benchmark.make_plan import make_plan
 from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
@@ -47,7 +47,8 @@ def evaluate(
     device: str = "auto",
     workers: int | None = None,
     command: str = "",
-    on_progress: OnProgress = lambda _: None,
+    progress: OnProgress | None = None,
+    cancelled: Poll | None = None,
     **changes: Any,
 ) -> list[Path]:
     """Fill Table 1 and write it, its figures and the report.
@@ -68,8 +69,10 @@ def evaluate(
         if networks are trained on the CPU, else one.
     command
         Command shown in the report for repeating the evaluation.
-    on_progress
+    progress
         Function called after every job, and before figures, pages and report are made.
+    cancelled
+        Polled whenever progress is reported; True raises Cancelled, and what is done stays done.
     **changes
         Values that replace the settings', by name: `evaluate("heads", "out", methods=["all"])`.
 
@@ -95,7 +98,8 @@ def evaluate(
             remedy=Advice("give 1 or more"),
         )
     asked = changed(settings or EvaluationSettings(), changes)
-    return _evaluate(datasets, Path(out), asked, device, on_progress, workers, command)
+    report = reporter(progress, cancelled)
+    return _evaluate(datasets, Path(out), asked, device, report, workers, command)
 
 
 def _evaluate(
@@ -103,7 +107,7 @@ def _evaluate(
     out: Path,
     asked: EvaluationSettings,
     device: str,
-    on_progress: OnProgress,
+    report: OnProgress,
     workers: int | None = None,
     command: str = "",
     later: Path | None = None,
@@ -118,7 +122,7 @@ def _evaluate(
     out.mkdir(parents=True, exist_ok=True)
     with reserved(out):
         parts = _parts_of_report(plan)
-        benchmark = Benchmark(plan, out, device, workers, on_progress, sum(parts.values()))
+        benchmark = Benchmark(plan, out, device, workers, report, sum(parts.values()))
         keep_plan(plan, out / "plan.json", (later or out) / "plan.json")
         outcome = benchmark.run()
         _tell(outcome.notes, later or out)
@@ -163,7 +167,8 @@ def prove(
     *,
     regions: str | Path = TISSUE,
     device: str = "auto",
-    on_progress: OnProgress = lambda _: None,
+    progress: OnProgress | None = None,
+    cancelled: Poll | None = None,
     **changes: Any,
 ) -> list[Path]:
     """Compare a folder's predictions with the targets' own scans, and write that into its `PROOF`.
@@ -176,7 +181,7 @@ def prove(
         BIDS folder with the targets' scans.
     predictions
         Folder that `cohort` or `harmonize` wrote.
-    regions, device, on_progress, **changes
+    regions, device, progress, cancelled, **changes
         As for `evaluate`.
 
     Returns
@@ -193,7 +198,8 @@ def prove(
     given = {"harmonized": predictions}
     asked = changed(EvaluationSettings(predictions=given, regions=regions), changes)
     with new_folder(out, replace=(out / "plan.json").is_file()) as made:
-        written = _evaluate(dataset, made, asked, device, on_progress, later=out)
+        report = reporter(progress, cancelled)
+        written = _evaluate(dataset, made, asked, device, report, later=out)
         names = [path.relative_to(made) for path in written]
     return [out / name for name in names]
 

@@ -157,7 +157,7 @@ def prepare_study(
     settings: TrainingSettings,
     per_order: bool | None = None,
     paired: bool = True,
-    stop_requested: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Study:
     """Load heads, split by subject, and measure the standardisation.
 
@@ -169,7 +169,7 @@ def prepare_study(
         Whether to learn from heads, which must have been scanned on the input and a target, and to
         measure platforms on them. If not, each platform is measured on everybody who was scanned
         on it, within their own mask, and only heads that a start is measured on are loaded.
-    stop_requested
+    cancelled
         Polled before every scan that a platform is measured on without pairs.
 
     Raises
@@ -178,7 +178,7 @@ def prepare_study(
         When a platform or subject is unknown, no subject is left to train on (for a target), or
         scans do not fit.
     Cancelled
-        When `stop_requested()` was true.
+        When `cancelled()` was true.
 
     Warns
     -----
@@ -224,7 +224,7 @@ def prepare_study(
                 head = heads[subject]
                 yield head.input if platform == source else head.targets[platform]
                 continue
-            stop_if(stop_requested)
+            stop_if(cancelled)
             scan = dataset.acquisition(subject, platform)
             image = into_grid(fit_sh(scan, b_value=b_values, order=ORDER))
             check_isotropic(image.lattice, dataset.scans[subject, platform])

@@ -5,7 +5,7 @@ import json
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import count
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_msp.errors import Advice, All, Cancelled, Change, Doubt, Resume, UserError
+from napari_msp.errors import Advice, All, Cancelled, Change, Doubt, Poll, Resume, UserError
 from napari_msp.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
@@ -65,8 +65,6 @@ from napari_msp.learning.validation import (
     write_preview,
 )
 from napari_msp.model_file import save_model
-
-StopRequest = Callable[[], bool]
 
 
 class TrainingRun:
@@ -144,19 +142,19 @@ class TrainingRun:
             except Exception as error:
                 self._unheard = error
 
-    def run(self, resume: bool, stop_requested: StopRequest, anew: bool = False) -> Path | None:
+    def run(self, resume: bool, cancelled: Poll, anew: bool = False) -> Path | None:
         """Run all phases; return the model's path, or None when stopped.
 
         With `anew` a checkpoint from which `resume` cannot continue is moved aside, and the run
         starts again. An error of the listener is raised once a checkpoint, or the model, has been
         written.
         """
-        written = self._run(resume, lambda: stop_requested() or self._unheard is not None, anew)
+        written = self._run(resume, lambda: cancelled() or self._unheard is not None, anew)
         if self._unheard is not None:
             raise self._unheard
         return written
 
-    def _run(self, resume: bool, stop_requested: StopRequest, anew: bool) -> Path | None:
+    def _run(self, resume: bool, cancelled: Poll, anew: bool) -> Path | None:
         phases = self.networks.phases
         with self.processes.agreeing():
             restored = self._restored(anew) if resume else None
@@ -181,7 +179,7 @@ class TrainingRun:
                 if self.averages is not None:
                     self.averages.restore(restored.tensors)
                 restored = None
-            if not self._run_phase(phase, optimisation, stop_requested):
+            if not self._run_phase(phase, optimisation, cancelled):
                 return None
             if self.averages is not None:
                 self.averages.give_best()
@@ -240,24 +238,22 @@ class TrainingRun:
             words = f"{useless.problem}: it is kept as {kept.name}, and the training starts over"
             warnings.warn(Doubt(words, self.checkpoint), stacklevel=2)
 
-    def _run_phase(
-        self, phase: Phase, optimisation: Optimisation, stop_requested: StopRequest
-    ) -> bool:
+    def _run_phase(self, phase: Phase, optimisation: Optimisation, cancelled: Poll) -> bool:
         """Train to the end of a phase; return False if stopped before."""
         try:
             if self.position.step == 0 and self._predicts_first(phase):
-                validated = self._validate(phase, stop_requested)
+                validated = self._validate(phase, cancelled)
                 if self._begun(phase):
                     self._keep_start(phase, validated)
             while True:
                 step = self.position.step
                 # Also after a run that was stopped during validation.
                 if self.lengths.epoch_ends(phase) and self.position.validated != step:
-                    self._end_epoch(phase, self._validate(phase, stop_requested))
+                    self._end_epoch(phase, self._validate(phase, cancelled))
                     self._write_checkpoint(optimisation.adam)
                 if step >= self.lengths.steps(phase):
                     return True
-                if self.processes.any(stop_requested()):
+                if self.processes.any(cancelled()):
                     raise Cancelled
                 self._step(phase, optimisation)
         except Cancelled:
@@ -335,13 +331,13 @@ class TrainingRun:
         """Return whether heads are predicted before the first step of a phase."""
         return self._begun(phase) or (self.previews is not None and phase.untrained)
 
-    def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
+    def _validate(self, phase: Phase, cancelled: Poll) -> Validated:
         """Predict whole heads with the weights that would be kept."""
-        return self.processes.by_first(partial(self._validate_here, phase, stop_requested))
+        return self.processes.by_first(partial(self._validate_here, phase, cancelled))
 
-    def _validate_here(self, phase: Phase, stop_requested: StopRequest) -> Validated:
+    def _validate_here(self, phase: Phase, cancelled: Poll) -> Validated:
         with self.averages.in_place() if self.averages is not None else nullcontext():
-            held_out, chosen = self._predicted(phase, stop_requested)
+            held_out, chosen = self._predicted(phase, cancelled)
         errors, by_validation = (
             {target: result.error for target, result in those.items()}
             for those in (held_out, chosen)
@@ -361,12 +357,12 @@ class TrainingRun:
         self._predicted(phase)
 
     def _predicted(
-        self, phase: Phase, stop_requested: StopRequest | None = None
+        self, phase: Phase, cancelled: Poll | None = None
     ) -> list[dict[str, Validation]]:
         """Predict held-out heads, then validation heads, for each target that has some."""
         network = self.networks.of(phase)
         return [
-            validate(self.study, network, self.device, heads, stop_requested)
+            validate(self.study, network, self.device, heads, cancelled)
             for heads in (self.study.judged, self.study.choosing)
         ]
 

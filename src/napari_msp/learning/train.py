@@ -19,6 +19,7 @@ from napari_msp.errors import (
     Choose,
     Give,
     Overwrite,
+    Poll,
     Resume,
     UserError,
     either,
@@ -57,8 +58,8 @@ def train(
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
-    on_event: EventHandler | None = None,
-    stop_requested: Callable[[], bool] | None = None,
+    progress: EventHandler | None = None,
+    cancelled: Poll | None = None,
     previews: str | Path | None = None,
     **values: Any,
 ) -> Path | None:
@@ -69,7 +70,7 @@ def train(
 
     Processes that a launcher such as torchrun started together train together, each computing a
     share of every step, with the same result as one. Only the first one writes and calls
-    `on_event`.
+    `progress`.
 
     Parameters
     ----------
@@ -87,9 +88,9 @@ def train(
         Whether to replace a model, and to start again if there is a checkpoint; with `resume` only
         if that cannot be continued, with a warning, and it is moved aside (several processes
         refuse instead).
-    on_event
+    progress
         Called with every event.
-    stop_requested
+    cancelled
         Polled before every step, and within validation; True ends the run with a checkpoint.
         Without steps to do it is polled before every scan, and nothing is kept.
     previews
@@ -110,8 +111,8 @@ def train(
     UserError
         When data, settings or checkpoint cannot be used.
     """
-    report = on_event or _say_nothing
-    stopped = stop_requested or (lambda: False)
+    report = progress or _say_nothing
+    stopped = cancelled or (lambda: False)
     out = Path(out)
     began = perf_counter()
     check_model_name(out)
@@ -160,8 +161,8 @@ def run_in_folder(
     folder: RunFolder,
     *,
     resume: bool = False,
-    on_event: EventHandler | None = None,
-    stop_requested: Callable[[], bool] | None = None,
+    progress: EventHandler | None = None,
+    cancelled: Poll | None = None,
 ) -> Path | None:
     """Train as the folder says, and write every event into it.
 
@@ -169,7 +170,7 @@ def run_in_folder(
     ----------
     resume
         Whether to continue from the checkpoint. Without one the run starts again either way.
-    on_event, stop_requested
+    progress, cancelled
         As for `train`.
 
     Returns
@@ -202,8 +203,8 @@ def run_in_folder(
 
             def report(event: Event) -> None:
                 log.write(event)
-                if on_event is not None:
-                    on_event(event)
+                if progress is not None:
+                    progress(event)
 
             return train(
                 folder.dataset,
@@ -211,8 +212,8 @@ def run_in_folder(
                 folder.settings,
                 device=folder.device,
                 resume=going_on,
-                on_event=report,
-                stop_requested=stop_requested,
+                progress=report,
+                cancelled=cancelled,
                 previews=folder.previews,
             )
 
@@ -262,7 +263,7 @@ def _write_untrained(
     out: Path,
     device: torch.device,
     report: EventHandler,
-    stop_requested: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Path | None:
     """Write a model with a start's weights and a dataset's statistics.
 
@@ -274,7 +275,7 @@ def _write_untrained(
         Result of `read_start`.
     device
         Device for testing it on those who were scanned on both input and target.
-    stop_requested
+    cancelled
         Polled before every scan and before the file is written.
 
     Returns
@@ -296,7 +297,7 @@ def _write_untrained(
         problem = "must be at least 1, as there is no model to start from"
         raise UserError(problem, field="steps", remedy=Give("start_from", "a model"))
     try:
-        study = prepare_study(dataset, settings, start.per_order, False, stop_requested)
+        study = prepare_study(dataset, settings, start.per_order, False, cancelled)
     except Cancelled:
         _tell_stopped(out, report)
         return None
@@ -323,7 +324,7 @@ def _write_untrained(
     }
     if errors:
         report(Validated(phase, 0, 0, 0.0, errors))
-    if stop_requested():
+    if cancelled():
         _tell_stopped(out, report)
         return None
     run = {

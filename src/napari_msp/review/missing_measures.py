@@ -17,7 +17,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import look_for_mask
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Poll, Progress, UserError, stop_if
+from napari_msp.errors import Poll, Progress, UserError, reporter, stop_if
 from napari_msp.evaluation.line_up import line_up
 from napari_msp.files import reserved, stamp_of, write_json
 from napari_msp.image_files import COEFFICIENTS, ImageFile
@@ -41,7 +41,7 @@ def unmeasured(review: Review) -> int:
 def measure(
     review: Review,
     *,
-    progress: Progress = lambda *_: None,
+    progress: Progress | None = None,
     cancelled: Poll | None = None,
 ) -> Review:
     """Measure what is not yet known, and store it with the folder after each prediction.
@@ -70,9 +70,9 @@ def measure(
     found: dict[str, dict[str, float]] = {}
     problems = list(review.problems)
     opened = lru_cache(maxsize=1)(load_acquisition)  # a subject's predictions follow each other
+    report = reporter(progress, cancelled)
     for done, entry in enumerate(todo):
-        stop_if(cancelled)
-        progress(f"measuring {entry.name}", done, len(todo))
+        report(f"measuring {entry.name}", done, len(todo))
         measured, failures = _measured(entry, _wanted(entry, kept), opened, cancelled)
         found[entry.key] = measured.numbers
         problems += failures

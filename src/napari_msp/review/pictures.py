@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import scanner_points
-from napari_msp.errors import Poll, Progress, UserError, stop_if
+from napari_msp.errors import Poll, Progress, UserError, reporter
 from napari_msp.inference.review_making import open_review_maps
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
@@ -84,7 +84,7 @@ class PredictionPicture:
 
 def draw_all(
     review: Review,
-    progress: Progress = lambda *_: None,
+    progress: Progress | None = None,
     cancelled: Poll | None = None,
 ) -> dict[str, PredictionPicture]:
     """Draw every prediction of a folder.
@@ -101,9 +101,9 @@ def draw_all(
     Pictures by the entries' keys; if one cannot be drawn, its notes say why.
     """
     cuts: dict[str, Cut] = {}
+    report = reporter(progress, cancelled)
     for number, entry in enumerate(review.entries):
-        stop_if(cancelled)
-        progress(f"picture of {entry.name}", number, len(review.entries))
+        report(f"picture of {entry.name}", number, len(review.entries))
         cuts[entry.key] = cut_entry(entry, cancelled)
     white = _median([cut.bright for cut in cuts.values()])
     drawn: dict[str, PredictionPicture] = {}

@@ -52,7 +52,7 @@ def review_report(
     path: str | Path | None = None,
     *,
     ratings: AllRatings | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress | None = None,
     cancelled: Poll | None = None,
 ) -> Path:
     """Write the page of a review.

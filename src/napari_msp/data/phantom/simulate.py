@@ -31,7 +31,7 @@ from napari_msp.data.phantom.platforms import (
 )
 from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
 from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
-from napari_msp.errors import Choose, Give, Progress, UserError
+from napari_msp.errors import Choose, Give, Poll, Progress, UserError, reporter
 from napari_msp.files import new_folder, write_json
 from napari_msp.formatting import counted, listed
 from napari_msp.options import several
@@ -80,6 +80,7 @@ def simulate(
     repeats: int = 1,
     targets: str | Iterable[str] | None = None,
     progress: Progress | None = None,
+    cancelled: Poll | None = None,
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
 
@@ -114,13 +115,15 @@ def simulate(
         which others there are.
     progress
         Called with a scan's name, the number of scans written and their total.
+    cancelled
+        Polled after every scan; True raises Cancelled, and nothing is written.
 
     Raises
     ------
     UserError
         When `out` contains something already, cannot be written, or a parameter makes no sense.
     """
-    out = Path(out)
+    out, report = Path(out), reporter(progress, cancelled)
     _check(subjects, size, seed, misalignment)
     if not 1 <= repeats <= MOST_REPEATS:
         remedy = Give("repeats", f"1 to {MOST_REPEATS}")
@@ -152,8 +155,7 @@ def simulate(
                 named = run if repeats > 1 and scan.platform in again else None
                 write_scan(folder, scan, noise=noise, noise_free=noise_free, run=named)
                 done += 1
-                if progress is not None:
-                    progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
+                report(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
 
 
 def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:

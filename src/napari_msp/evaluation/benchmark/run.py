@@ -72,14 +72,14 @@ class Benchmark:
         out: Path,
         device: str,
         workers: int,
-        on_progress: OnProgress,
+        report: OnProgress,
         later: float = 0.0,
     ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.models = {path: load_model(path) for path in plan.asked.models}
         first = plan.open(plan.datasets[0])
         self.scales = lattice_scales(first, plan.input, plan.targets, plan.subjects)
-        self.later, self.progress = later, Progress(on_progress, 1.0)
+        self.later, self.progress = later, Progress(report, 1.0)
 
     def run(self) -> Outcome:
         """Tune, train and measure; finished work is not repeated."""

@@ -100,7 +100,7 @@ class Training:
                 self.settings,
                 device=self.device,
                 resume=resume,
-                on_event=log.write,
+                progress=log.write,
             )
 
     def validations(self) -> dict[str, dict[str, list[tuple[int, float]]]]:

@@ -204,13 +204,13 @@ def _compare(
     from napari_msp.evaluation.evaluate import prove
 
     def tell(done: Finished) -> None:
-        control.check()
         control.report(Step(done.job, round(100 * done.share), 100))
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
     # A cancel waits for the next report: the work writes, so no other may run beside it.
-    prove(heads, folder, regions=regions, run=run, input=source, on_progress=tell)
+    about = {"regions": regions, "run": run, "input": source}
+    prove(heads, folder, progress=tell, cancelled=control.cancelled, **about)
     written = site_effect_in(folder)
     assert written is not None
     return Known(heads, written, read_site_effect(written))
