@@ -338,9 +338,12 @@ def test_a_plan_of_an_earlier_version_is_not_called_another(plan, tmp_path):
     path = tmp_path / "plan.json"
     keep_plan(plan, path)
     content = json.loads(path.read_text())
-    del content["scans"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="was begun by an earlier version"):
+    for version, said in (("0.0.9", "begun by napari-msp 0.0.9, whose"), (None, "earlier version")):
+        path.write_text(json.dumps(content | {"version": version}))
+        with pytest.raises(UserError, match=said):
+            keep_plan(plan, path)
+    path.write_text(json.dumps(content | {"measures": content["measures"][1:]}))
+    with pytest.raises(UserError, match="was begun here, with other measures"):  # one is new
         keep_plan(plan, path)
 
 

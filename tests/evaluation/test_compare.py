@@ -16,6 +16,7 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation import compare as job
 from napari_msp.evaluation.compare import compare
+from napari_msp.evaluation.figures.paper import figure3
 from napari_msp.evaluation.measures.catalogue import measure
 from napari_msp.evaluation.statistics import wilcoxon
 from napari_msp.files import write_json
@@ -86,6 +87,10 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
         change = 100 * (sh_mse / before - 1)
         assert float(row["sh_mse_change [%]"]) == pytest.approx(change)
     assert written["notes"][0].startswith("MSP was interpolated linearly from 1.00")
+    with pytest.raises(UserError, match="not given by name"):
+        compare(paths["truth"], [paths["msp"]])
+    with pytest.raises(UserError, match="needs a comparison"):
+        figure3(paths["truth"])
     with pytest.raises(UserError, match="is called before"):
         compare(paths["truth"], {"before": paths["msp"]}, input_image=paths["input"])
 

@@ -287,6 +287,9 @@ def compare(
         b_value = wanted if len(wanted) > 1 else wanted[0]
     check_format(Path(f"{FIGURE}.{figure_format}"))
     maps = check_maps(maps)
+    if not isinstance(predictions, Mapping):
+        remedy = Advice('give {"MSP": image}')
+        raise UserError("are not given by name", field="predictions", remedy=remedy)
     if input_image is not None and BEFORE in predictions:
         problem = f"is called {BEFORE}, like the input"
         raise UserError(problem, field="predictions", remedy=Advice("give it another name"))

@@ -17,8 +17,9 @@ from napari_msp.errors import Advice, Change, UserError, either
 from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
 from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base, key_of
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
+from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.regions import TISSUE, regions_state
-from napari_msp.files import sha256, version_of, write_json
+from napari_msp.files import sha256, version_of, versions_of, write_json
 from napari_msp.learning.schedule import FAST
 from napari_msp.strict_json import read_json
 
@@ -169,6 +170,8 @@ class Plan:
         """
         asked, regions = self.asked, self.regions
         always = {
+            "version": versions_of()["napari-msp"],
+            "measures": [*MEASURES],
             "datasets": [str(path.resolve()) for path in self.datasets],
             "source": self.input,
             "targets": self.targets,
@@ -269,11 +272,13 @@ def keep_plan(plan: Plan, path: Path, earlier: Path | None = None) -> None:
         problem = f"is damaged ({error.problem}), so it is not known what was begun here"
         raise UserError(problem, path, "out", Change("out", "another")) from error
     changed = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
-    if changed and "scans" not in before:
-        problem = "was begun by an earlier version, which did not record its scans"
+    if "version" in changed:
+        known = before.get("version")
+        whose = f"napari-msp {known}" if isinstance(known, str) else "an earlier version"
+        problem = f"was begun by {whose}, whose numbers may be others"
         raise UserError(problem, path, "out", Change("out", "another"))
     if changed:
-        then, now = before["scans"], wanted["scans"]
+        then, now = before.get("scans"), wanted["scans"]
         scans = [name for name in now if isinstance(then, dict) and then.get(name) != now[name]]
         which = f" ({', '.join(scans)})" if changed == ["scans"] and scans else ""
         problem = f"another evaluation was begun here, with other {', '.join(changed)}{which}"

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice, Nearest
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.figures.grid import (
     MAP_COLOURS,
     SIGNED_COLOURS,
@@ -72,7 +72,8 @@ def figure3(
     Parameters
     ----------
     comparison
-        Truth if there is one, and predictions in the order of their columns; see `line_up`.
+        Truth if there is one, and predictions in the order of their columns: the `comparison` of
+        what `compare` returns, which draws this figure itself.
     input_image
         Scan that was harmonized; shown voxel by voxel, not interpolated.
     maps
@@ -100,6 +101,9 @@ def figure3(
     UserError
         When a b-value is unknown, or the slice has no brain.
     """
+    if not isinstance(comparison, Comparison):
+        remedy = Advice("give compare(truth, predictions).comparison")
+        raise UserError("needs a comparison", "figure3", "comparison", remedy)
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
     grids = [
         cells(comparison, each, input_image, disagreement, expected_error)
