@@ -88,7 +88,7 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
         assert float(row["sh_mse_change [%]"]) == pytest.approx(change)
     assert written["notes"][0].startswith("MSP was interpolated linearly from 1.00")
     with pytest.raises(UserError, match="not given by name"):
-        compare(paths["truth"], [paths["msp"]])
+        compare(paths["truth"], [paths["msp"]])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="needs a comparison"):
         figure3(paths["truth"])
     with pytest.raises(UserError, match="is called before"):

@@ -181,12 +181,12 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
         )
 
 
-def to_a_reader(report: "EventHandler") -> "EventHandler":
+def to_a_reader(tell: "EventHandler") -> "EventHandler":
     """Wrap a handler so that a closed terminal raises the same error as a closed pipe."""
 
     def report(event: "Event") -> None:
         try:
-            report(event)
+            tell(event)
         except OSError as error:
             if error.errno in NOBODY_READS:
                 raise BrokenPipeError(error.errno, error.strerror) from error

@@ -209,8 +209,15 @@ def _compare(
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
     # A cancel waits for the next report: the work writes, so no other may run beside it.
-    about = {"regions": regions, "run": run, "input": source}
-    prove(heads, folder, progress=tell, cancelled=control.cancelled, **about)
+    prove(
+        heads,
+        folder,
+        regions=regions,
+        run=run,
+        input=source,
+        progress=tell,
+        cancelled=control.cancelled,
+    )
     written = site_effect_in(folder)
     assert written is not None
     return Known(heads, written, read_site_effect(written))
