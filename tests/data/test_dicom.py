@@ -288,9 +288,8 @@ def test_the_oldest_dcm2niix_is_that_of_the_extras():
 def test_what_dcm2niix_warns_of_is_passed_on(tmp_path, monkeypatch):
     folder = write_session(tmp_path / "in", more=False)
     made = convert(folder, tmp_path)
-    monkeypatch.setattr(
-        dicom, "convert", lambda *_: dicom.Converted(folder, made.series, ("Warning: odd",))
-    )
+    warned = dicom.Converted(folder, made.series, ("Warning: odd",))
+    monkeypatch.setattr("napari_msp.data.importers.convert", lambda *_: warned)
     with pytest.warns(DicomWarning, match="dcm2niix: Warning: odd"):
         import_dicom(folder, tmp_path / "out", subject="1", session="a", protocol="b")
 

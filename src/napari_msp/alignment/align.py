@@ -205,14 +205,10 @@ def check_out(out: Path, dataset: Path, force: bool) -> None:
     try:
         refuse_occupied(out)
     except UserError as error:
-        if not _is_alignment(out):
+        if not all((out / name).is_file() for name in (DESCRIPTION, REPORT, TABLE)):
             raise
         if not force:
             raise UserError("contains an alignment already", out, "out", Overwrite()) from error
-
-
-def _is_alignment(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (DESCRIPTION, REPORT, TABLE))
 
 
 # --- One subject ------------------------------------------------------------------------------

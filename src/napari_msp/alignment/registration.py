@@ -266,9 +266,8 @@ def _quick_brain(image: SHImage | GridImage) -> BrainImage:
     thin = tuple(slice(None, None, step) for step in every)
     mask = image.mask[thin]
     mean = image.coefficients[..., 0][thin] / np.sqrt(4 * np.pi)
-    x, y, z = mask.shape
     affine = image.lattice.affine @ np.diag([*every, 1.0])
-    return BrainImage(mean, np.ones_like(mean), mask, Lattice((x, y, z), affine))
+    return BrainImage(mean, np.ones_like(mean), mask, Lattice.of(mask.shape, affine))
 
 
 def _lie_together(fixed: BrainImage, moving: BrainImage, limit: float) -> bool:

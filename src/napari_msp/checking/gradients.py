@@ -11,7 +11,7 @@ from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.comparisons import by_platform
 from napari_msp.checking.summary import Finding, ScanSummary, warning
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue, no_b0
-from napari_msp.data.gradient_files import write_table
+from napari_msp.data.gradient_files import shift_in_words, write_table
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, shell_name
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
@@ -98,14 +98,15 @@ def check_near_b_values(scans: Sequence[ScanSummary], input_platform: str) -> It
             near = [each for each in b_values if same_shell(each, known)]
             own = float(np.median(near)) if near else known
             if abs(own / known - 1) > NOTABLE_B_VALUE:
-                problem = (
-                    f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}: this alone "
-                    f"changes S/S0 by about {in_tissue(own - known)}"
-                )
-                yield Finding("note", platform, problem, NO_SCANNER, "b-value")
+                problem = f"b = {own:.0f} s/mm² where {input_platform} has {known:.0f}"
+                yield _unlike_in_signal(platform, problem, own - known, "b-value")
 
 
-NO_SCANNER = Advice("do not take this for a scanner effect; FA and diffusivity are not affected")
+def _unlike_in_signal(platform: str, problem: str, difference: float, flag: str) -> Finding:
+    """Return a note on a difference in b (s/mm²) that shows in S/S0."""
+    problem += f": this alone changes S/S0 by about {in_tissue(difference)}"
+    remedy = Advice("do not take this for a scanner effect; FA and diffusivity are not affected")
+    return Finding("note", platform, problem, remedy, flag)
 
 
 def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
@@ -117,12 +118,9 @@ def check_b0(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Find
     known = usual.get(input_platform)
     for platform, own in usual.items():
         if known is not None and abs(own - known) > WEAK_B0:
-            problem = (
-                f"b=0 images have b = {own:.0f} s/mm² on average, but those of "
-                f"{input_platform} have {known:.0f}: this alone changes S/S0 by about "
-                f"{in_tissue(own - known)}"
-            )
-            yield Finding("note", platform, problem, NO_SCANNER, "b=0")
+            theirs = f"those of {input_platform} have {known:.0f}"
+            problem = f"b=0 images have b = {own:.0f} s/mm² on average, but {theirs}"
+            yield _unlike_in_signal(platform, problem, own - known, "b=0")
 
 
 def _has(scan: ScanSummary, b_value: float) -> bool:
@@ -286,25 +284,18 @@ def _orders(b_values: FloatArray, vectors: FloatArray) -> Iterator[TableOrder]:
 def _candidates(every: IntArray, weighted: IntArray) -> Iterator[TableOrder]:
     shifts = [sign * by for by in range(1, SHIFTS + 1) for sign in (1, -1)]
     for by in shifts:
-        moved = np.roll(every, by)
-        yield TableOrder(f"the table is shifted by {_volumes(-by)}", moved, moved)
+        moved, off = np.roll(every, by), shift_in_words(-by)
+        yield TableOrder(f"the table is shifted by {off}", moved, moved)
         rows = every.copy()
         rows[weighted] = np.roll(weighted, by)
-        name = f"the directions are shifted by {_volumes(-by)}, b = 0 left out"
-        yield TableOrder(name, rows, rows)
-        name = f"the b-vectors are shifted by {_volumes(-by)} against the b-values"
+        yield TableOrder(f"the directions are shifted by {off}, b = 0 left out", rows, rows)
+        name = f"the b-vectors are shifted by {off} against the b-values"
         yield TableOrder(name, every, moved)
     backwards = every.copy()
     backwards[weighted] = weighted[::-1]
     yield TableOrder("the directions are in reverse order", backwards, backwards)
     yield TableOrder("the table is in reverse order", every[::-1], every[::-1])
     yield TableOrder("the b-vectors are in reverse order", every, every[::-1])
-
-
-def _volumes(by: int) -> str:
-    """Write how far and in which direction rows are off their volumes."""
-    count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
-    return f"{count} {'forward' if by > 0 else 'back'}"
 
 
 def _key(b_values: FloatArray, vectors: FloatArray) -> bytes:

@@ -338,13 +338,10 @@ def table_csv(rows: Sequence[Row]) -> str:
 
     Headers are `COLUMNS`, with one column for each of x, y and z.
     """
-    header = [each.replace("xyz", axis) for each in COLUMNS for axis in _axes(each)]
+    axes = {name: "xyz" if "xyz" in name else ("",) for name in COLUMNS}
+    header = [name.replace("xyz", axis) for name in COLUMNS for axis in axes[name]]
     lines = ([cell for name in COLUMNS for cell in _cells(name, row[name])] for row in rows)
     return csv_text(header, lines)
-
-
-def _axes(name: str) -> Sequence[str]:
-    return "xyz" if "xyz" in name else ("",)
 
 
 def _cells(name: str, value: Any) -> Iterator[Any]:

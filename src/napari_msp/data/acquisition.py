@@ -40,6 +40,7 @@ from napari_msp.data.masks import (
     check_mask,
     coverage,
     estimate_mask,
+    lost_in,
     read_mask,
     with_signal,
 )
@@ -167,8 +168,7 @@ class Acquisition:
     @cached_property
     def lattice(self) -> Lattice:
         """Lattice of its voxels, in stored order."""
-        x, y, z = self.image.shape[:3]
-        return Lattice((x, y, z), self.affine)
+        return Lattice.of(self.image.shape, self.affine)
 
     @property
     def has_mask(self) -> bool:
@@ -339,10 +339,7 @@ class Acquisition:
     @property
     def without_signal(self) -> str:
         """Text on how many voxels of the mask have no signal; empty if all have."""
-        count, all_ = int((self.brain.inside & ~self.mask).sum()), int(self.brain.inside.sum())
-        share = f"{100 * count / all_:.1f} %" if count > all_ / 2000 else "under 0.1 %"
-        said = f"{count:,} of {all_:,} voxels of the mask ({share}) "
-        return f"{said}have no signal and are left out" if count else ""
+        return lost_in(self.brain.inside, self.mask)
 
     def save_estimated_mask(self, folder: Path, stem: str) -> None:
         """Write an estimated mask as `<stem>_desc-brain_mask.nii.gz`, so that it can be looked at.

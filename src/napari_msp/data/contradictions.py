@@ -136,13 +136,10 @@ def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
         return
     shape = image.shape[:3]
     used, second = Lattice(shape, image.affine), Lattice(shape, other)
-    if used.offset_to(second) <= APART:
-        return
-    apart = how_far_apart(used, second)
-    if not apart:
-        yield "sform and qform disagree about left and right; the sform is used"
-        return
-    yield f"sform and qform differ by {apart}; the sform is used"
+    if used.offset_to(second) > APART:
+        apart = how_far_apart(used, second)
+        differ = f"differ by {apart}" if apart else "disagree about left and right"
+        yield f"sform and qform {differ}; the sform is used"
 
 
 def shear(affine: FloatArray) -> float:

@@ -117,9 +117,9 @@ class Series:
         return f"{self.number or ''} {self.description}".strip()
 
     @property
-    def damaged(self) -> bool:
-        """Whether it is a DWI with missing images."""
-        return self.flaw.endswith(ANEW) and any(value > 0 for value, _ in self.b_values)
+    def weighted(self) -> bool:
+        """Whether it is diffusion-weighted."""
+        return any(value > 0 for value, _ in self.b_values)
 
     @property
     def stem(self) -> str:
@@ -158,7 +158,8 @@ class Converted:
     @property
     def broken(self) -> tuple[str, ...]:
         """DWIs that are unusable because images are missing; any may be the wanted one."""
-        return (*(str(each) for each in self.series if each.damaged), *self.lost)
+        damaged = (each for each in self.series if each.weighted and each.flaw.endswith(ANEW))
+        return (*map(str, damaged), *self.lost)
 
     def choose(self, wanted: str | int | None = None) -> Series:
         """Choose a series.
@@ -194,9 +195,8 @@ class Converted:
         grave = [e for e in self.warnings if e.startswith("Error") or "Expected" in e]
         if not self.usable and grave:
             problem += f"; dcm2niix: {'; '.join(grave)}"
-        weighted = any(value > 0 for each in self.series for value, _ in each.b_values)
         nothing = "give a folder with a DWI"
-        if weighted:
+        if any(each.weighted for each in self.series):
             nothing = "export the DWI again, with all of its images"
         choices = tuple(str(each.number) for each in self.usable)
         if len(set(choices)) < len(choices):  # as in a folder of two sessions, or of two people
@@ -399,11 +399,10 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
         with new_folder(kept) as stage:
             made = convert(folder, stage)
             flaws = {each.path.name: each.flaw for each in made.series}
-            lists = {"Warnings": list(made.warnings), "Lost": list(made.lost)}
-            write_json(stage / SAID, {**lists, "Flaws": flaws})
+            told = {"Warnings": made.warnings, "Lost": made.lost, "Flaws": flaws}
+            write_json(stage / SAID, told)
     said = read_json(kept / SAID)
-    flaws = said.get("Flaws", {})
-    found = (replace(s, flaw=flaws.get(s.path.name, s.flaw)) for s in _series_in(kept))
+    found = (replace(s, flaw=said["Flaws"].get(s.path.name, s.flaw)) for s in _series_in(kept))
     return Converted(folder, tuple(found), tuple(said["Warnings"]), tuple(said["Lost"]))
 
 
@@ -415,12 +414,10 @@ def looks_like_dicom(folder: str | Path) -> bool:
 
 
 def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(128)
-            return file.read(4) == b"DICM"
-    except OSError:
-        return False
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(128)
+        return file.read(4) == b"DICM"
+    return False
 
 
 def _program() -> str:
@@ -466,9 +463,9 @@ def _described(image: Path) -> Series:
         number=number if isinstance(number, int) else 0,
         description=str(sidecar.get("SeriesDescription") or nifti_stem(image)),
         path=image,
-        shape=tuple(int(each) for each in opened.shape),
-        voxel=tuple(float(each) for each in voxel_sizes(opened.affine)),
-        b_values=tuple((int(v), int(n)) for v, n in zip(values, counts, strict=True)),
+        shape=tuple(opened.shape),
+        voxel=tuple(voxel_sizes(opened.affine).tolist()),
+        b_values=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
         phase_encoding=str(sidecar.get("PhaseEncodingDirection") or ""),
         flaw=_flaw(image, opened.shape, sidecar, table),
     )
@@ -483,18 +480,18 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     part = next((words for each, words in NO_MAGNITUDE.items() if each in kinds), None)
     if part:
         return f"{part} of the signal, not its magnitude"
-    if (len(shape) < 4 or shape[3] < 2) and len(table) > 1:
-        return f"one volume for {len(table)} b-values: images are missing, {ANEW}"
-    if len(shape) < 4 or shape[3] < 2:
-        return "one volume"
+    volumes = shape[3] if len(shape) > 3 else 1
+    if volumes < 2:
+        lost = f"one volume for {len(table)} b-values: images are missing, {ANEW}"
+        return lost if len(table) > 1 else "one volume"
     private = ""
-    if shape[3] > MANY:
+    if volumes > MANY:
         private = ", or a DWI whose b-values (private fields) anonymisation removed"
     if len(table) == 0:
         return f"no b-values: not diffusion, or only b=0 as for distortion correction{private}"
-    if len(table) != shape[3]:
-        volumes = counted(shape[3], "volume")
-        return f"{counted(len(table), 'b-value')} for {volumes}: images are missing, {ANEW}"
+    if len(table) != volumes:
+        both = f"{counted(len(table), 'b-value')} for {counted(volumes, 'volume')}"
+        return f"{both}: images are missing, {ANEW}"
     if table.max() <= B0_MAXIMUM:
         return f"only b=0, as for distortion correction{private}"
     if table.min() > LARGEST_B0:  # below it the threshold decides

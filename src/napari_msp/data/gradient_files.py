@@ -109,8 +109,12 @@ def read_gradients(
         remedy = Advice(f"if so, {OTHER_UNITS[unit]}")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     scales = length_scales(vectors, b_values, threshold)
-    scaled, uneven = None, _uneven(vectors, b_values, threshold) if scales is None else None
-    if scales is not None:
+    scaled = uneven = None
+    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = lengths[(b_values > threshold) & (lengths > 0)]
+    if scales is None and (np.abs(lengths - 1) > ROUNDING).any():
+        uneven = float(lengths.min()), float(lengths.max())
+    elif scales is not None:
         b_values, scaled = b_values * scales, (float(scales.min()), float(scales.max()))
         vectors = vectors / np.sqrt(np.where(scales > 0, scales, 1.0))[:, None]
     units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
@@ -350,17 +354,6 @@ def length_scales(
     return None if blurred and not parts else scales
 
 
-def _uneven(
-    vectors: FloatArray, b_values: FloatArray, b0_threshold: float
-) -> tuple[float, float] | None:
-    """Return the smallest and largest length of b-vectors; None if all are 1 but for rounding."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    lengths = lengths[(b_values > b0_threshold) & (lengths > 0)]
-    if not (np.abs(lengths - 1) > ROUNDING).any():
-        return None
-    return float(lengths.min()), float(lengths.max())
-
-
 def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
     """Return unit directions for weighted volumes and zeros for those of b = 0.
 
@@ -409,9 +402,14 @@ def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
             "b-vectors must have unit length; if their lengths code b-values, give b·|g|² and "
             "unit vectors, as MRtrix3's mrconvert -export_grad_fsl writes them"
         )
+    moved = shift_in_words(by)
+    return Advice(f"the b-vectors are shifted by {moved} against the b-values: move them")
+
+
+def shift_in_words(by: int) -> str:
+    """Write how far and in which direction rows are off their volumes."""
     count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
-    way = "forward" if by > 0 else "back"
-    return Advice(f"the b-vectors are shifted by {count} {way} against the b-values: move them")
+    return f"{count} {'forward' if by > 0 else 'back'}"
 
 
 # --- Writing ------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from napari_msp.bids import (
     BIDSIGNORE_DEVIATIONS,
@@ -203,7 +202,7 @@ def _imported(
     found = find_scans(source, pattern, settings.patterns, settings.labels)
     scans = [replace(scan, b0_threshold=settings.b0_threshold) for scan in found]
     platforms = tuple(sorted({scan.platform for scan in scans}))
-    if settings.input is not None and settings.input not in platforms:
+    if settings.input not in (None, *platforms):
         remedy = Choose("input", platforms)
         raise UserError("no scan is from this platform", settings.input, "input", remedy)
     for done, scan in enumerate(scans):
@@ -300,9 +299,8 @@ def _copy_deviation(source: Path, target: Path, cubes: tuple[Lattice, Lattice] |
     if cubes is None or len(image.shape) != 4 or not cubes[0].matches(lattice_of(image)):
         _copy_image(source, target)
         return
-    volumes = np.moveaxis(read_voxels(image, source), -1, 0)
-    values = np.stack([interpolate(each, *cubes) for each in volumes], axis=-1)
-    write_nifti(target, values.astype(np.float32), cubes[1].affine, like=image)
+    values = interpolate(read_voxels(image, source), *cubes)
+    write_nifti(target, values, cubes[1].affine, like=image)
 
 
 def _copy_image(source: Path, target: Path) -> None:
@@ -312,8 +310,7 @@ def _copy_image(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
         return
     image = open_nifti(source)
-    converted = nib.Nifti1Image(image.dataobj, image.affine, image.header)
-    converted.to_filename(target)
+    nib.Nifti1Image(image.dataobj, image.affine, image.header).to_filename(target)
 
 
 def _describe_dataset(

@@ -5,7 +5,7 @@ first voxel centre is shared and the spacing divided by k. Nothing else in the p
 where an output voxel lies.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Literal
@@ -81,6 +81,12 @@ class Lattice:
     shape: tuple[int, int, int]
     affine: FloatArray
 
+    @classmethod
+    def of(cls, shape: Iterable[int], affine: FloatArray) -> "Lattice":
+        """Return the lattice of an image's first three axes; missing ones have length 1."""
+        x, y, z = (*map(int, shape), 1, 1)[:3]
+        return cls((x, y, z), affine)
+
     @cached_property
     def voxel_sizes(self) -> FloatArray:
         """(3,) spacing in mm."""
@@ -131,8 +137,8 @@ class Lattice:
         >>> Lattice((11, 11, 11), np.eye(4)).refined(2).shape
         (21, 21, 21)
         """
-        x, y, z = (scale * (n - 1) + 1 for n in self.shape)
-        return Lattice((x, y, z), self.affine @ np.diag([1 / scale] * 3 + [1.0]))
+        shape = (scale * (n - 1) + 1 for n in self.shape)
+        return Lattice.of(shape, self.affine @ np.diag([1 / scale] * 3 + [1.0]))
 
     def __repr__(self) -> str:
         shape, sizes = " × ".join(map(str, self.shape)), sizes_text(self.voxel_sizes)
@@ -161,8 +167,7 @@ class Lattice:
         """
         steps = (np.array(self.shape) - 1) * self.voxel_sizes / size
         whole = np.ceil(steps - ON_IT) if covering else np.floor(steps + ON_IT)
-        x, y, z = (int(n) + 1 for n in whole)
-        return Lattice((x, y, z), self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
+        return Lattice.of(whole + 1, self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
 
 
 def sizes_text(sizes: FloatArray) -> str:

@@ -148,8 +148,7 @@ def check_mask(
     if values.ndim != 3:
         problem = f"a mask has three axes, but this one has {values.ndim}"
         raise UserError(problem, name, "mask", Advice("give another mask"))
-    x, y, z = values.shape
-    own = Lattice((x, y, z), lattice.affine if affine is None else affine)
+    own = Lattice.of(values.shape, lattice.affine if affine is None else affine)
     orientation = orientation_to(own, lattice)
     if orientation is None:
         raise _elsewhere(own, lattice, name)
@@ -193,8 +192,8 @@ def orientation_to(mask: Lattice, image: Lattice) -> FloatArray | None:
     orientation: FloatArray = io_orientation(np.linalg.inv(image.affine) @ mask.affine)
     if np.isnan(orientation).any():
         return None
-    x, y, z = (mask.shape[axis] for axis in np.argsort(orientation[:, 0]))
-    moved = Lattice((x, y, z), mask.affine @ inv_ornt_aff(orientation, mask.shape))
+    shape = (mask.shape[axis] for axis in np.argsort(orientation[:, 0]))
+    moved = Lattice.of(shape, mask.affine @ inv_ornt_aff(orientation, mask.shape))
     return orientation if image.matches(moved) else None
 
 
@@ -298,6 +297,14 @@ def with_signal(
         problem = f"its {images} no value above 0 inside the mask"
         raise UserError(problem, name, "mask", Advice("check the image and its mask"))
     return mask
+
+
+def lost_in(inside: MaskArray, mask: MaskArray) -> str:
+    """Write how many voxels `with_signal` left out of a mask; empty if none."""
+    count, all_ = int((inside & ~mask).sum()), int(inside.sum())
+    share = f"{100 * count / all_:.1f} %" if count > all_ / 2000 else "under 0.1 %"
+    said = f"{count:,} of {all_:,} voxels of the mask ({share}) "
+    return f"{said}have no signal and are left out" if count else ""
 
 
 def volume_of(mask: MaskArray, affine: FloatArray) -> float:

@@ -227,8 +227,7 @@ def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
 
 def lattice_of(image: nib.Nifti1Image) -> Lattice:
     """Return an image's lattice."""
-    x, y, z = (*image.shape, 1, 1)[:3]
-    return Lattice((x, y, z), image.affine)
+    return Lattice.of(image.shape, image.affine)
 
 
 def _open_mrtrix(path: Path) -> nib.Nifti1Image:

@@ -85,8 +85,7 @@ class Regions:
     @cached_property
     def lattice(self) -> Lattice:
         """Positions of the voxels."""
-        x, y, z = self.labels.shape
-        return Lattice((x, y, z), self.affine)
+        return Lattice.of(self.labels.shape, self.affine)
 
     @property
     def notes(self) -> list[str]:

@@ -82,9 +82,8 @@ class ReviewImage:
         cls, average: FloatArray, colour_fa: FloatArray, mask: MaskArray, affine: FloatArray
     ) -> ReviewImage:
         """Make it from maps in SH units and FA, and a (4, 4) voxel-to-scanner affine in mm."""
-        x, y, z = mask.shape
         colour = np.rint(255 * np.clip(colour_fa, 0, 1)).astype(np.uint8)
-        return cls(average, colour, mask, Lattice((x, y, z), affine))
+        return cls(average, colour, mask, Lattice.of(mask.shape, affine))
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ class GridImage:
         beyond = [(0, int(each)) for each in more]
         mask = np.pad(self.mask, beyond, mode="edge")
         coefficients = np.pad(self.coefficients, [*beyond, (0, 0)], mode="edge")
-        lattice = Lattice(image_shape(mask), self.lattice.affine)
+        lattice = Lattice.of(mask.shape, self.lattice.affine)
         return GridImage(coefficients, mask, lattice, self.shells)
 
     def resampled_mask(self, lattice: Lattice) -> MaskArray:
@@ -124,12 +124,6 @@ def to_stored_order(
     """Reorder a canonical (X, Y, Z, …) array as an image with `stored_affine` is stored."""
     back = ornt_transform(CANONICAL, io_orientation(stored_affine))
     return reorder(array, back), lattice.affine @ inv_ornt_aff(back, lattice.shape)
-
-
-def image_shape(array: FloatArray | MaskArray) -> tuple[int, int, int]:
-    """Return the lengths of the first three axes."""
-    x, y, z = array.shape[:3]
-    return x, y, z
 
 
 def _turn(coefficients: FloatArray, rotation: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ much signal the scan had, how near the mask's edge is. Their weights are fitted 
 throughout; measured in benchmarks/table1.md).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -327,7 +327,8 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
     deviation = np.maximum(features.std(axis=0, dtype=float), 1e-6)
     count = number_of_weights(features.shape[1])
     gram, products = RIDGE * len(features) * np.eye(count), np.zeros(count)
-    for part in _portions(len(features)):
+    for start in range(0, len(features), PORTION):
+        part = slice(start, start + PORTION)
         terms = _terms(_limited((features[part] - mean) / deviation))
         gram += terms.T @ terms
         products += terms.T @ np.log(squared_error[part] + FLOOR)
@@ -342,11 +343,6 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
 def number_of_weights(features: int) -> int:
     """Count the terms of a quadratic form with its linear and constant part."""
     return 1 + features + features * (features + 1) // 2
-
-
-def _portions(length: int) -> Iterator[slice]:
-    for start in range(0, length, PORTION):
-        yield slice(start, start + PORTION)
 
 
 def _limited(standardised: FloatArray) -> FloatArray:

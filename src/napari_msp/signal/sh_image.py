@@ -95,8 +95,7 @@ class SHImage:
     @cached_property
     def lattice(self) -> Lattice:
         """Lattice of its voxels, in stored order."""
-        x, y, z = self.mask.shape
-        return Lattice((x, y, z), self.affine)
+        return Lattice.of(self.mask.shape, self.affine)
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.mask.shape)

@@ -205,10 +205,10 @@ class CommonSpace:
         """Span all brains and a margin, with a voxel size of `spacing` mm."""
         points = np.concatenate([scanner_points(i.mask, i.affine) - _centre(i) for i in images])
         low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
-        x, y, z = (int(n) + 1 for n in np.ceil((high - low) / spacing))
+        shape = np.ceil((high - low) / spacing) + 1
         affine = np.diag([spacing] * 3 + [1.0])
         affine[:3, 3] = low
-        return cls(Lattice((x, y, z), affine))
+        return cls(Lattice.of(shape, affine))
 
     def local_mean(
         self,

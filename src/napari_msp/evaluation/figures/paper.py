@@ -287,8 +287,7 @@ def _slab(images: Mapping[str, SHImage]) -> Lattice:
     to_voxels[:3, 3] = start
     shape = np.array(canonical.shape) * parts
     shape[normal] = 1
-    x, y, z = (int(count) for count in shape)
-    return Lattice((x, y, z), canonical.affine @ to_voxels)
+    return Lattice.of(shape, canonical.affine @ to_voxels)
 
 
 def _shades(view: Slice, average: FloatArray, low: float, high: float) -> FloatArray:
