@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.networks.base import CHANNELS
@@ -29,9 +29,9 @@ FirstStages = Literal["own", "shared"]
 
 
 class _Stated(BaseModel):
-    """Part of a model's file: fields can be neither added nor changed."""
+    """Part of a model's file: fields can be neither added nor changed; numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SHSettings(_Stated):
@@ -39,10 +39,8 @@ class SHSettings(_Stated):
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
-    regularisation_at_30: float = Field(
-        ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
-    )
-    b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
+    regularisation_at_30: float = Field(ge=0, description="λ for 30 directions; λ grows with N")
+    b_value: float = Field(gt=0, description="s/mm²")
     shells: tuple[float, ...] = Field(
         default=(),
         description="b-value of each shell where there are several, b_value the first of them",
@@ -53,8 +51,8 @@ class SHSettings(_Stated):
         if self.shells:
             if len(self.shells) < 2 or self.shells[0] != self.b_value:
                 raise ValueError("shells are for models of several, from b_value on")
-            if not all(0 < low < high < np.inf for low, high in pairwise(self.shells)):
-                raise ValueError("shells must be positive, finite and ascending")
+            if not all(low < high for low, high in pairwise(self.shells)):
+                raise ValueError("shells must be ascending")
         return self
 
     @property
@@ -71,24 +69,17 @@ class Statistics(_Stated):
     """A platform's standardisation, one shell after the other."""
 
     mean: list[float] = Field(min_length=CHANNELS)
-    deviation: list[float] = Field(min_length=CHANNELS)
-
-    @model_validator(mode="after")
-    def _finite(self) -> "Statistics":
-        if not np.isfinite(self.mean + self.deviation).all() or min(self.deviation) <= 0:
-            raise ValueError("statistics must be finite and deviations positive")
-        return self
+    deviation: list[PositiveFloat] = Field(min_length=CHANNELS)
 
 
 class Gradients(_Stated):
     """A target's gradient table, directions in scanner axes."""
 
-    b_values: list[float]
+    b_values: list[PositiveFloat] = Field(min_length=1)
     directions: list[tuple[float, float, float]]
     b0_weighting: float = Field(
         default=0.0,
         ge=0,
-        allow_inf_nan=False,
         description="Mean b of its b=0 images, where these are weighted",
     )
 
@@ -96,10 +87,8 @@ class Gradients(_Stated):
     def _usable(self) -> "Gradients":
         if len(self.b_values) != len(self.directions):
             raise ValueError("b_values and directions differ in length")
-        if not self.b_values or not 0 < min(self.b_values) <= max(self.b_values) < np.inf:
-            raise ValueError("b_values must be finite, positive, and at least one")
         lengths = np.linalg.norm(self.directions, axis=1)
-        if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():  # also refuses nan
+        if (np.abs(lengths - 1) > DIRECTION_TOLERANCE).any():
             raise ValueError("directions must have unit length")
         return self
 
@@ -112,12 +101,11 @@ class ErrorFit(_Stated):
     """Fit of the expected error of predictions, made on subjects that were not trained on."""
 
     mean: list[float] = Field(description="Of each feature, see `error_features`")
-    deviation: list[float]
+    deviation: list[PositiveFloat]
     weights: list[float]
     largest: float | None = Field(
         default=None,
         gt=0,
-        allow_inf_nan=False,
         description="That was expected of any voxel it was fitted on; None in older files",
     )
     against: str | None = Field(
@@ -137,8 +125,6 @@ class ErrorFit(_Stated):
             raise ValueError(f"expected_error needs mean and deviation of {FEATURES} features")
         if len(self.weights) != number_of_weights(count):
             raise ValueError(f"expected_error needs {number_of_weights(count)} weights")
-        if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:
-            raise ValueError("expected_error must be finite and deviations positive")
         return self
 
 
@@ -158,12 +144,9 @@ class ModelCard(_Stated):
     b0_weighting: float | None = Field(
         default=None,
         ge=0,
-        allow_inf_nan=False,
         description="Mean b of the input's b=0 images; older files do not say",
     )
-    voxel_size: float = Field(
-        gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
-    )
+    voxel_size: float = Field(gt=0, description="Of the input, isotropic, in mm")
     scales: dict[str, int] = Field(min_length=1, description="Lattice scale k of each target")
     architectures: dict[str, dict[str, Any]] = Field(description="Network of each target")
     first_stages: FirstStages = Field(

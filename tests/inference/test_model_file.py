@@ -106,7 +106,7 @@ def _direction(card, direction):
         (lambda card: card.update(expected_error={"ge_st": _fit()}), "no target"),
         (lambda card: card.update(expected_error={"prisma_st": _fit(features=9)}), "26 features"),
         (lambda card: card.update(expected_error={"prisma_st": _fit(weights=44)}), "378 weights"),
-        (lambda card: card.update(expected_error={"prisma_st": _fit(deviation=0.0)}), "positive"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(deviation=0.0)}), "than 0"),
         (lambda card: card.update(expected_error={"prisma_st": _fit(mean=1e999)}), "finite"),
     ],
 )

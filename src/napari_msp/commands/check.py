@@ -55,8 +55,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.figures is not None:
         from napari_msp.evaluation.figures.carpet import write_carpets
 
-        for path in write_carpets(options.figures, checked.scans):
-            console.result(path)
+        console.result(*write_carpets(options.figures, checked.scans))
     if options.table is not None:
         write_table(options.table, checked.rows, checked.findings, checked.input_platform, words)
         console.result(options.table)

@@ -60,8 +60,7 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.level == "group":
         summary = summarise_cohort(options.out_dir)
-        for line in summary.lines():
-            console.result(line)
+        console.result(*summary.lines())
         someone = bool(summary.done or summary.skipped)
         written = not options.review_maps or _write_report(options.out_dir, someone, console)
         if options.regions is not None:

@@ -74,8 +74,7 @@ def run(options: Namespace, console: Console) -> int:
     said.update(dict.fromkeys(found[0].comparison.misplaced))
     for each in said:
         console.warn(f"warning: {each}")
-    for path in result.save(options.out, options.figure_format):
-        console.result(path)
+    console.result(*result.save(options.out, options.figure_format))
     return 0
 
 

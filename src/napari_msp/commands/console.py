@@ -107,11 +107,12 @@ class Console:
                 f"warning: {log.name}: cannot be written ({error.strerror}); logging stops here"
             )
 
-    def result(self, line: object) -> None:
-        """Print a result of the command: a file's name, a table."""
-        self.record(line)
-        self._end_bar()
-        print(line, flush=True)
+    def result(self, *lines: object) -> None:
+        """Print results of the command: names of files, a table."""
+        for line in lines:
+            self.record(line)
+            self._end_bar()
+            print(line, flush=True)
 
     def report(self, line: str) -> None:
         """Print a message for people rather than programs, such as a validation."""

@@ -25,6 +25,6 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.scan_sources import as_scan
 
     acquisition = shared.call(load_acquisition, options)
-    for path in as_scan(acquisition, options.b_value).save(options.out, force=options.force):
-        console.result(path)
+    scan = as_scan(acquisition, options.b_value)
+    console.result(*scan.save(options.out, force=options.force))
     return 0

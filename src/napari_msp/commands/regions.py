@@ -62,6 +62,5 @@ def run(options: Namespace, console: Console) -> int:
     if out is None:
         console.result(numbers.csv().rstrip())
         return 0
-    for path in numbers.save(out):
-        console.result(path)
+    console.result(*numbers.save(out))
     return 0

@@ -7,7 +7,7 @@ one contrast, so that they can be compared at a glance. They are drawn from the 
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -46,21 +46,14 @@ COLOURS = {"expected error": ERROR_COLOURS, "disagreement": DISAGREEMENT_COLOURS
 
 
 @dataclass(frozen=True, eq=False)
-class Planes:
-    """Axial, coronal and sagittal plane of one image, side by side; 0 outside of it.
+class Cut:
+    """Planes of a prediction before contrast is known, and the values to be white; nan: none.
 
-    `values` are (H, W) numbers, or (H, W, 3) colours in [0, 1].
+    Of each image, by name, axial, coronal and sagittal plane lie side by side: (H, W) numbers, or
+    (H, W, 3) colours in [0, 1]; 0 outside of it.
     """
 
-    values: FloatArray
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """Planes of a prediction before contrast is known, and the values to be white; nan: none."""
-
-    planes: tuple[Planes, ...]
+    planes: Mapping[str, FloatArray]
     bright: float = float("nan")
     bright_error: float = float("nan")
     notes: tuple[str, ...] = ()
@@ -122,7 +115,7 @@ def cut_entry(entry: Entry, cancelled: Poll | None = None) -> Cut:
     try:
         maps, _ = open_review_maps(entry.made_from, cancelled=cancelled)
     except UserError as error:
-        return Cut((), notes=(error.phrase(),))
+        return Cut({}, notes=(error.phrase(),))
     return cut(maps)
 
 
@@ -130,21 +123,20 @@ def cut(maps: ReviewMaps) -> Cut:
     """Cut the maps of a prediction through the middle of its brain."""
     grids = _grids(maps.prediction)
     images = (("input", maps.scan), ("prediction", maps.prediction), ("truth", maps.truth))
-    planes = [
-        Planes(_sampled(image.average, image.lattice.affine, grids), name)
+    planes = {
+        name: _sampled(image.average, image.lattice.affine, grids)
         for name, image in images
         if image is not None
-    ]
+    }
     of, coloured = maps.prediction.lattice.affine, maps.prediction.colour / np.float32(255)
     channels = [_sampled(coloured[..., each], of, grids) for each in range(3)]
-    planes.append(Planes(np.stack(channels, axis=-1), "colour FA"))
+    planes["colour FA"] = np.stack(channels, axis=-1)
     bright_error = float("nan")
     if maps.uncertainty is not None and maps.uncertainty_name is not None:
-        shown = _sampled(maps.uncertainty, of, grids)
-        planes.append(Planes(shown, maps.uncertainty_name))
+        planes[maps.uncertainty_name] = _sampled(maps.uncertainty, of, grids)
         bright_error = _percentile(maps.uncertainty[maps.prediction.mask], BRIGHTEST_ERROR)
     inside = maps.prediction.average[maps.prediction.mask]
-    return Cut(tuple(planes), _percentile(inside, BRIGHTEST), bright_error, maps.notes)
+    return Cut(planes, _percentile(inside, BRIGHTEST), bright_error, maps.notes)
 
 
 Grid = tuple[FloatArray, tuple[int, int]]
@@ -222,7 +214,7 @@ def draw(of: Cut, white: float, white_error: float) -> PredictionPicture:
 
     if not of.planes:
         return PredictionPicture(notes=of.notes)
-    painted = [_painted(each, white, white_error) for each in of.planes]
+    painted = [_painted(*each, white, white_error) for each in of.planes.items()]
     strip = Image.fromarray(np.concatenate(painted, axis=1))
     pen = ImageDraw.Draw(strip)
     width = painted[0].shape[1]
@@ -232,18 +224,18 @@ def draw(of: Cut, white: float, white_error: float) -> PredictionPicture:
             pen.text((number * width + left + 1, 0), "R", fill=(150, 150, 150))
     stream = io.BytesIO()
     strip.save(stream, "WEBP", quality=QUALITY, method=4)
-    names = tuple(each.name for each in of.planes)
+    names = tuple(of.planes)
     return PredictionPicture(stream.getvalue(), strip.width, strip.height, names, of.notes)
 
 
-def _painted(planes: Planes, white: float, white_error: float) -> FloatArray:
+def _painted(name: str, planes: FloatArray, white: float, white_error: float) -> FloatArray:
     """Return (H, W, 3) uint8 colours."""
-    values = planes.values.astype(np.float32)
+    values = planes.astype(np.float32)
     if values.ndim == 3:
         shown = values
-    elif planes.name in COLOURS:
+    elif name in COLOURS:
         scaled = np.clip(values / white_error if white_error > 0 else values * 0, 0, 1)
-        shown = _lut(COLOURS[planes.name])[np.rint(255 * scaled).astype(int)]
+        shown = _lut(COLOURS[name])[np.rint(255 * scaled).astype(int)]
         shown[values == 0] = 0  # outside the mask
     else:
         grey = np.clip(values / white if white > 0 else values * 0, 0, 1)
