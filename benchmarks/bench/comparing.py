@@ -79,7 +79,7 @@ class Comparison:
     unit: str = ""
     needs: tuple[str, ...] = ()
     repeats: int = 9
-    quick_repeats: int = 5
+    quick_repeats: int = 3
     warm_ups: int = 1
 
     @property

@@ -337,12 +337,25 @@ def _with(compress: Callable[[bytes, int], bytes], level: int, data: bytes) -> b
 
 # --- What is compared --------------------------------------------------------------------------
 
-LONG: dict[str, Any] = {"repeats": 3, "quick_repeats": 3, "warm_ups": 1}
-
 
 def _beside_bare(name: str, kind: str, targets: Sequence[str], shared: bool = True) -> Comparison:
     prepare = partial(beside_bare, kind, tuple(targets), shared)
-    return Comparison(name=name, peer="the bare network", prepare=prepare, goal=0.9, **LONG)
+    return Comparison(name=name, peer="the bare network", prepare=prepare, goal=0.9, repeats=3)
+
+
+def _beside_windows(
+    peer: str,
+    needs: str,
+    windows: Callable[..., Tensor],
+    name: str = "MSP, 2 targets",
+    kind: str = "msp",
+    targets: tuple[str, ...] = fullsize.TWO,
+    goal: float | None = None,
+) -> Comparison:
+    prepare = partial(beside_windows, kind, targets, windows)
+    return Comparison(
+        name=name, peer=peer, prepare=prepare, goal=goal, needs=(needs,), repeats=1, warm_ups=0
+    )
 
 
 SUBJECT = Subject(
@@ -357,33 +370,22 @@ SUBJECT = Subject(
             for kind in KINDS
             for target in fullsize.TWO
         ),
-        Comparison(
-            name="MSP, 2 targets",
-            peer="MONAI's sliding window, overlap 0.25",
-            prepare=partial(
-                beside_windows, "msp", fullsize.TWO, partial(monai_windows, overlap=OVERLAP)
-            ),
+        _beside_windows(
+            "MONAI's sliding window, overlap 0.25",
+            "monai",
+            partial(monai_windows, overlap=OVERLAP),
             goal=5.0,
-            needs=("monai",),
-            **LONG | {"repeats": 1, "warm_ups": 0},
         ),
-        Comparison(
-            name="MSP, 2 targets",
-            peer="TorchIO's grid, overlap 8",
-            prepare=partial(
-                beside_windows, "msp", fullsize.TWO, partial(torchio_windows, overlap=8)
-            ),
-            needs=("torchio",),
-            **LONG | {"repeats": 1, "warm_ups": 0},
+        _beside_windows(
+            "TorchIO's grid, overlap 8", "torchio", partial(torchio_windows, overlap=8)
         ),
-        Comparison(
-            name="shresnet, prisma_st",
-            peer=f"TorchIO's grid, overlap {EXACT}, as exact",
-            prepare=partial(
-                beside_windows, "shresnet", ("prisma_st",), partial(torchio_windows, overlap=EXACT)
-            ),
-            needs=("torchio",),
-            **LONG | {"repeats": 1, "warm_ups": 0},
+        _beside_windows(
+            f"TorchIO's grid, overlap {EXACT}, as exact",
+            "torchio",
+            partial(torchio_windows, overlap=EXACT),
+            "shresnet, prisma_st",
+            "shresnet",
+            ("prisma_st",),
         ),
         Comparison(
             name="MSP, 2 targets",
@@ -391,7 +393,7 @@ SUBJECT = Subject(
             prepare=beside_patches,
             goal=500.0,
             unit="voxels",
-            **LONG,
+            repeats=3,
         ),
     ],
     [

@@ -1,13 +1,14 @@
 """What is kept of runs, how a new one compares with it, and the page that people read."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from bench.comparing import Comparison, Subject
-from bench.timing import Outcome, Spread
+from bench.timing import Outcome
 
 SLACK = 0.1
 """Part of a ratio by which runs on one machine differ beyond their quartiles (our choice)."""
@@ -21,15 +22,13 @@ class Row:
     hardware: str
     machine: str
 
-    @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> "Row":
-        """Read what `asdict` gave."""
-        gave = known["outcome"]
-        ours, peer, ratio = (Spread(**gave[name]) for name in ("ours", "peer", "ratio"))
-        first, second = gave["work"]
-        work, pairs = (first, second), gave.get("pairs", 0)
-        outcome = Outcome(ours, peer, ratio, work, gave["figures"], pairs=pairs)
-        return cls(outcome, known["hardware"], known["machine"])
+
+@dataclass
+class Cells:
+    """A table's cells, with where they were measured."""
+
+    machine: str
+    cells: list[list[str]]
 
 
 @dataclass
@@ -41,50 +40,25 @@ class Kept:
     rows
         By subject, then by the comparison's key.
     tables
-        Cells by subject, then by the table's name, with the machine's description.
+        By subject, then by the table's name.
     """
 
     rows: dict[str, dict[str, Row]] = field(default_factory=dict)
-    tables: dict[str, dict[str, tuple[str, list[list[str]]]]] = field(default_factory=dict)
+    tables: dict[str, dict[str, Cells]] = field(default_factory=dict)
+
+
+FILE = TypeAdapter(dict[str, Kept])
+"""What is kept, by form."""
 
 
 def load(path: Path) -> dict[str, Kept]:
     """Read what was kept, by form; nothing where there is no file."""
-    if not path.exists():
-        return {}
-    return {
-        form: Kept(
-            {
-                subject: {name: Row.from_json(row) for name, row in rows.items()}
-                for subject, rows in known["rows"].items()
-            },
-            {
-                subject: {name: (table["machine"], table["cells"]) for name, table in each.items()}
-                for subject, each in known["tables"].items()
-            },
-        )
-        for form, known in json.loads(path.read_text(encoding="utf-8")).items()
-    }
+    return FILE.validate_json(path.read_bytes()) if path.exists() else {}
 
 
-def save(path: Path, kept: Mapping[str, Kept]) -> None:
+def save(path: Path, kept: dict[str, Kept]) -> None:
     """Write what `load` reads."""
-    plain = {
-        form: {
-            "rows": {
-                subject: {name: asdict(row) for name, row in rows.items()}
-                for subject, rows in each.rows.items()
-            },
-            "tables": {
-                subject: {
-                    name: {"machine": machine, "cells": cells}
-                    for name, (machine, cells) in tables.items()
-                }
-                for subject, tables in each.tables.items()
-            },
-        }
-        for form, each in kept.items()
-    }
+    plain = FILE.dump_python(kept, mode="json")
     path.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -150,9 +124,9 @@ def page(kept: Kept, subjects: Sequence[Subject]) -> str:
         parts.append("\n" if parts[-1].startswith("- ") else "")
         for table in subject.tables:
             if table.name in tables:
-                machine, cells = tables[table.name]
-                parts.append(f"**{table.name}** (on {letter(machine)})\n\n")
-                parts.append(markdown([list(table.columns), *cells]) + "\n")
+                kept_table = tables[table.name]
+                parts.append(f"**{table.name}** (on {letter(kept_table.machine)})\n\n")
+                parts.append(markdown([list(table.columns), *kept_table.cells]) + "\n")
     described = [f"- {sign}: {machine}\n" for machine, sign in machines.items()]
     return "".join([HEAD, *parts, "## Machines\n\n", *described])
 

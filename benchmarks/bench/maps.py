@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,20 +184,26 @@ def converted(known: Head, path: Path, name: str, table: bool = False) -> Path:
 
 
 @contextmanager
-def beside_mrtrix(setting: Setting) -> Iterator[Sides]:
+def beside_mrtrix(of_sh: bool, setting: Setting) -> Iterator[Sides]:
+    """Compare maps of the scan, or of its SH image, in memory."""
     with made(setting) as known:
-        dwi = converted(known, known.path, "dwi", table=True)
-        mask = converted(known, known.mask_path, "mask")
-        inside = known.acquisition.mask
+        mask, inside = converted(known, known.mask_path, "mask"), known.acquisition.mask
+        if of_sh:
+            image = fit_sh(known.acquisition)
+            inside = image.mask
+            write_sh(known.memory / "fitted.nii", image)
+            sh = converted(known, known.memory / "fitted.nii", "fitted")
+            call: Callable[[], Any] = partial(ours_of_sh, image)
+            theirs = partial(mrtrix_of_sh, sh, mask, sampling(known), known.memory, ".mif")
+        else:
+            dwi = converted(known, known.path, "dwi", table=True)
+            call = partial(ours, known)
+            theirs = partial(mrtrix_maps, dwi, mask, [], known.memory, ".mif")
 
         def figures(gave: Mapping[str, FloatArray], _: None) -> Mapping[str, str]:
             return differences(gave, mrtrix_gave(known.memory), inside)
 
-        yield Sides(
-            partial(ours, known),
-            partial(mrtrix_maps, dwi, mask, [], known.memory, ".mif"),
-            figures=figures,
-        )
+        yield Sides(call, theirs, figures=figures)
 
 
 @contextmanager
@@ -208,24 +214,6 @@ def beside_mrtrix_with_files(setting: Setting) -> Iterator[Sides]:
         yield Sides(
             partial(ours_with_files, known.path, out, mask=known.mask_path),
             partial(mrtrix_maps, known.path, known.mask_path, known.table, theirs, ".nii.gz"),
-        )
-
-
-@contextmanager
-def of_sh_beside_mrtrix(setting: Setting) -> Iterator[Sides]:
-    with made(setting) as known:
-        image = fit_sh(known.acquisition)
-        write_sh(known.memory / "fitted.nii", image)
-        sh = converted(known, known.memory / "fitted.nii", "fitted")
-        mask = converted(known, known.mask_path, "mask")
-
-        def figures(gave: Mapping[str, FloatArray], _: None) -> Mapping[str, str]:
-            return differences(gave, mrtrix_gave(known.memory), image.mask)
-
-        yield Sides(
-            partial(ours_of_sh, image),
-            partial(mrtrix_of_sh, sh, mask, sampling(known), known.memory, ".mif"),
-            figures=figures,
         )
 
 
@@ -383,51 +371,30 @@ def differences(
     }
 
 
+def _comparison(
+    name: str,
+    peer: str,
+    prepare: Callable[[Setting], AbstractContextManager[Sides]],
+    goal: float,
+    repeats: int = 3,
+) -> Comparison:
+    needs = MRTRIX if peer == "MRtrix" else ()
+    return Comparison(
+        name=name, peer=peer, prepare=prepare, goal=goal, needs=needs, repeats=repeats
+    )
+
+
+IN_MEMORY, OF_SH = "all maps of a scan, in memory", "all maps of an SH image, in memory"
+
 SUBJECT = Subject(
     "maps",
     ABOUT,
     [
-        Comparison(
-            name="all maps of a scan, in memory",
-            peer="MRtrix",
-            prepare=beside_mrtrix,
-            goal=1.0,
-            needs=MRTRIX,
-            repeats=7,
-        ),
-        Comparison(
-            name="all maps of a scan, with files",
-            peer="MRtrix",
-            prepare=beside_mrtrix_with_files,
-            goal=1.0,
-            needs=MRTRIX,
-            repeats=3,
-            quick_repeats=3,
-        ),
-        Comparison(
-            name="all maps of a scan, in memory",
-            peer="DIPY",
-            prepare=beside_dipy,
-            goal=5.0,
-            repeats=3,
-            quick_repeats=3,
-        ),
-        Comparison(
-            name="all maps of an SH image, in memory",
-            peer="MRtrix",
-            prepare=of_sh_beside_mrtrix,
-            goal=1.0,
-            needs=MRTRIX,
-            repeats=7,
-        ),
-        Comparison(
-            name="all maps of an SH image, in memory",
-            peer="DIPY",
-            prepare=of_sh_beside_dipy,
-            goal=5.0,
-            repeats=3,
-            quick_repeats=3,
-        ),
+        _comparison(IN_MEMORY, "MRtrix", partial(beside_mrtrix, False), 1.0, 7),
+        _comparison("all maps of a scan, with files", "MRtrix", beside_mrtrix_with_files, 1.0),
+        _comparison(IN_MEMORY, "DIPY", beside_dipy, 5.0),
+        _comparison(OF_SH, "MRtrix", partial(beside_mrtrix, True), 1.0, 7),
+        _comparison(OF_SH, "DIPY", of_sh_beside_dipy, 5.0),
     ],
     [
         Table(

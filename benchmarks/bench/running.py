@@ -114,4 +114,4 @@ class Bench:
         print(keeping.markdown([list(table.columns), *cells]), flush=True)
         tables = self._kept.tables.setdefault(subject.name, {})
         if self._keep or table.key not in tables:
-            tables[table.key] = (self._machine, cells)
+            tables[table.key] = keeping.Cells(self._machine, cells)

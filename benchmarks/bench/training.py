@@ -46,18 +46,21 @@ ours covers each about once. What counts in the end is the error after seconds o
 
 
 @cache
-def study(folder: Path) -> Study:
-    """Make two heads to learn from and one to judge by."""
-    simulate(folder / "heads", subjects=3, size="tiny", noise_free=False)
+def study(folder: Path, kind: str = "shresnet", targets: tuple[str, ...] = (TARGET,)) -> Study:
+    """Prepare two heads to learn from and one to judge by, made where there are none."""
+    if not (folder / "heads").exists():
+        simulate(folder / "heads", subjects=3, size="tiny", noise_free=False)
     heads = open_dataset(folder / "heads")
-    given = {"kind": "shresnet", "targets": [TARGET], "start_from": "nothing"}
-    settings = training_settings(heads, held_out=["sub-03"], **given)
-    return prepare_study(heads, settings, True)
+    given = {"kind": kind, "targets": targets, "start_from": "nothing", "held_out": ["sub-03"]}
+    return prepare_study(heads, training_settings(heads, **given), True)
 
 
 def run_of(setting: Setting, **changes: Any) -> TrainingRun:
     """Give a run of the study with other settings; full width, where nothing else is said."""
-    known = study(setting.folder)
+    return _run(setting, study(setting.folder), **changes)
+
+
+def _run(setting: Setting, known: Study, **changes: Any) -> TrainingRun:
     settings = known.settings.model_copy(update={"width": "paper", "seed": 0, **changes})
     here = replace(known, settings=settings)
     return TrainingRun(here, setting.folder / "none.safetensors", CPU, lambda _: None)
@@ -201,18 +204,13 @@ def parts(setting: Setting) -> Sequence[Sequence[str]]:
 
 
 def _parts(setting: Setting, kind: str) -> list[str]:
-    study(setting.folder)  # which makes the heads
-    heads = open_dataset(setting.folder / "heads")
-    targets = [TARGET, "connectom_sa"] if kind == "msp" else [TARGET]
-    given = {"kind": kind, "targets": targets, "start_from": "nothing", "held_out": ["sub-03"]}
-    settings = training_settings(heads, width="paper", **given)
-    known = prepare_study(heads, settings, True)
-    run = TrainingRun(known, setting.folder / "none.safetensors", CPU, lambda _: None)
-    learning = steps_of(run)
+    targets = (TARGET, "connectom_sa") if kind == "msp" else (TARGET,)
+    measured = _run(setting, study(setting.folder, kind, targets))
+    learning = steps_of(measured)
     learning.step(0)
     with ExitStack() as watched:
         for place, name, called in (
-            (run.sampler, "batch", "loading"),
+            (measured.sampler, "batch", "loading"),
             (sampling.Symmetry, "__call__", "rotations"),
             (optimising, "masked_error", "losses"),
             (torch.nn.utils, "clip_grad_norm_", "clipping"),
@@ -268,7 +266,6 @@ SUBJECT = Subject(
             unit="target voxels",
             needs=("torchio",),
             repeats=5,
-            quick_repeats=3,
         ),
         Comparison(
             name="steps of SHResNet",
@@ -277,7 +274,6 @@ SUBJECT = Subject(
             goal=10,
             unit="target voxels",
             repeats=5,
-            quick_repeats=3,
         ),
         Comparison(
             name="a pass of SHResNet",
@@ -285,7 +281,6 @@ SUBJECT = Subject(
             prepare=partial(beside_patches, True),
             unit="voxels",
             repeats=3,
-            quick_repeats=3,
         ),
     ],
     tables=[
