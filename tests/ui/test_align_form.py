@@ -48,6 +48,16 @@ def test_a_dataset_fills_in_the_rest(form, heads, qtbot):
     assert wanted == Choice(heads, form.out.path, "ge_st")
 
 
+def test_enter_after_a_path_fills_the_form_and_only_the_next_begins(form, heads, qtbot):
+    form.dataset.line.setFocus()
+    form.dataset.line.setText(str(heads))
+    qtbot.keyClick(form.dataset.line, Qt.Key_Return)
+    assert form.choice.dataset == heads
+    assert form.wanted == []
+    qtbot.keyClick(form.dataset.line, Qt.Key_Return)
+    assert len(form.wanted) == 1
+
+
 def test_stretch_is_undone_in_images_alone(form, heads):
     form.dataset.choose(heads)
     assert not form.affine.isEnabled()

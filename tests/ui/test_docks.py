@@ -44,8 +44,8 @@ def test_a_pane_is_as_high_as_its_words_need_at_its_width(qtbot):
 
 
 def test_a_table_takes_the_height_that_is_free_and_no_more(qtbot):
-    table = ReadingTable("Table", print, ("one", "twelve"), fewest_rows=3)
-    table.fill([("name", ""), ("number", "")], [[(str(n), ""), ("1", "")] for n in range(6)])
+    table = ReadingTable("Table", ("one", "twelve"), fewest_rows=3)
+    table.fill([("name", ""), ("number", "")], [[(str(n), ""), ("1", "")] for n in range(6)], ())
     words, owner = Sentences("A sentence that takes several lines. " * 4), QWidget()
     panel, below = QWidget(), QLabel("below")
     stacked(panel, words, table, below).setStretch(1, 1)

@@ -8,17 +8,24 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_msp.options import DESCRIBED, Options
-from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, ScanRow, first_target
+from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, first_target
 from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.save import REPLACE, Saving
 from napari_msp.ui.preferences import Device
 from napari_msp.ui.widgets.form import Section
 
-SCANS = [
-    ScanRow("sub-01 ge_st", "ge_st", frozenset(["prisma_st"])),
-    ScanRow("sub-01 prisma_st", "prisma_st"),
-    ScanRow("mine", ""),
-]
+
+def scan(platform, *siblings):
+    acquisition = SimpleNamespace(said=lambda: ())
+    there = dict.fromkeys(siblings)
+    return SimpleNamespace(platform=platform, siblings=there, acquisition=acquisition, path=None)
+
+
+SCANS = {
+    "sub-01 ge_st": scan("ge_st", "prisma_st"),
+    "sub-01 prisma_st": scan("prisma_st"),
+    "mine": scan(""),
+}
 DEVICES = [
     Device("auto", "cpu", "auto: CPU"),
     Device("cpu", "cpu", "CPU"),
@@ -58,7 +65,7 @@ def test_without_a_scan_it_says_so_and_offers_two_ways(form, qtbot):
     assert form.empty.isVisible()
     assert not form.scan.isVisible()
     assert not form.button.isEnabled()
-    assert form.why_not.text() == "Load a scan first."
+    assert form.rows.said("scan") == "Load a scan first."
     with qtbot.waitSignal(form.load.clicked):
         form.load.click()
     with qtbot.waitSignal(form.sample.clicked):
@@ -75,7 +82,7 @@ def test_what_all_models_are_for_is_said_once(filled):
 def test_with_a_scan_and_models_it_is_ready(filled):
     assert not filled.empty.isVisible()
     assert filled.button.isEnabled()
-    assert not filled.why_not.isVisible()
+    assert not any(map(filled.rows.said, ("scan", "model")))
     said = filled.choices
     assert said.scan == 0
     assert said.passes == (("DIQT", "prisma_st"), ("MSP", "prisma_st"))
@@ -85,7 +92,7 @@ def test_with_a_scan_and_models_it_is_ready(filled):
 def test_until_models_are_read_it_waits(form):
     form.set_scans(SCANS, 0)
     assert not form.button.isEnabled()
-    assert form.why_not.text() == "Reading the models …"
+    assert form.rows.said("model") == "Reading the models …"
     assert form.models.waiting.isVisible()
     form.set_models(MODELS, ["MSP"])
     assert form.button.isEnabled()
@@ -100,13 +107,13 @@ def test_targets_are_those_of_the_ticked_models(filled):
     assert filled.targets.checked == ["prisma_st"]
     filled.models.boxes["MSP"].setChecked(False)
     assert filled.targets.names == []
-    assert filled.why_not.text() == "Tick a model."
+    assert filled.rows.said("model") == "Tick a model."
     assert not filled.button.isEnabled()
 
 
 def test_without_a_target_it_says_so(filled):
     filled.targets.set_names(filled.targets.names, [])
-    assert filled.why_not.text() == "Tick a target."
+    assert filled.rows.said("target") == "Tick a target."
     assert not filled.button.isEnabled()
 
 
@@ -143,9 +150,9 @@ def test_a_model_for_another_platform_is_marked_and_still_allowed(filled):
 
 
 def test_it_says_where_the_truth_is_known(filled):
-    assert filled.note.text() == "Truth is known for prisma_st."
+    assert filled.rows.said("target") == "Truth is known for prisma_st."
     filled.targets.set_names(filled.targets.names, ["connectom_st"])
-    assert not filled.note.isVisible()
+    assert filled.rows.said("target") == ""
 
 
 def test_a_device_that_is_not_there_cannot_be_chosen(filled):
@@ -153,10 +160,10 @@ def test_a_device_that_is_not_there_cannot_be_chosen(filled):
     assert filled.device.itemText(2) == "CUDA: none here"
     filled.set_devices(DEVICES, "cuda")
     assert filled.choices.options.device == "auto"
-    assert filled.doubts.text == "Device: CUDA: none here; auto is taken."
+    assert filled.notices.text.startswith("Device: CUDA: none here; auto is taken.")
     filled.set_devices(DEVICES, "cpu")
     assert filled.choices.options.device == "cpu"
-    assert filled.doubts.text == ""
+    assert filled.rows.said("device") == ""
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,7 @@ def test_results_are_hidden_until_there_are_some(qtbot):
     assert results.scan.text() == "Made from sub-01 ge_st:"
     assert not results.isHidden()
     assert results.notes.text == "doubtful"
-    results.copy()
+    results.table.copy()
     titles, row = QApplication.clipboard().text().splitlines()
     assert titles.split("\t") == ["prediction", "before", "SH MSE 10⁻⁵ SH units²", "change %"]
     assert tuple(row.split("\t")) == ROW

@@ -51,12 +51,10 @@ def test_a_bids_name_outside_a_dataset_has_no_siblings(scan, tmp_path):
 
 
 def test_what_a_table_is_doubted_for_stays_with_the_scan(scan, tmp_path, monkeypatch):
-    from napari_msp.ui.harmonize.widget import row_of
-
     mirrored = Finding("warning", "sub-01", "y is mirrored")
     monkeypatch.setattr("napari_msp.ui.reading.doubts_of", lambda acquisition: [mirrored])
     read = read_scan(load_scan(scan().write(tmp_path)), lambda words: None)
-    assert any("y is mirrored" in each for each in row_of("sub-01", read).doubts)
+    assert any("y is mirrored" in each for each in read.acquisition.said())
     assert any("y is mirrored" in each for each in read.notes)
 
 

@@ -55,6 +55,15 @@ def test_runs_are_told_apart_by_their_folders(tmp_path):
     assert labels(read_models()) == ["DIQT", "MSP", "MSP tuesday", "MSP monday"]
 
 
+def test_a_runs_default_folder_is_named_without_kind_and_date_unless_two_are_alike(tmp_path):
+    for name in ("heads-msp-2026-11-30", "heads-b-msp-2026-11-30-2"):
+        remember_model(copy_of("MSP", tmp_path / name / "model.safetensors"))
+    assert labels(read_models())[2:] == ["MSP heads-b", "MSP heads"]
+    remember_model(copy_of("MSP", tmp_path / "heads-msp-2026-12-01" / "model.safetensors"))
+    newest = ["MSP heads-msp-2026-12-01", "MSP heads-b", "MSP heads-msp-2026-11-30"]
+    assert labels(read_models())[2:] == newest
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for folder in ("a/x", "b/x", "b/y"):
         remember_model(copy_of("DIQT", tmp_path / folder / "best.safetensors"))

@@ -149,18 +149,18 @@ def test_four_rows_are_seen_without_scrolling(panel, qtbot):
 
 
 def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
-    before = panel.minimumSizeHint().width()
+    before = panel.sizeHint().width()
     panel.show_errors(["sub-01 MSP prisma", "MSP"], errors(), VOXELS)
-    panel.resize(panel.minimumSizeHint())
+    panel.resize(panel.sizeHint())
     qtbot.wait(1)
     table = panel.table
     assert table.visualItemRect(table.item(0, 0)).width() > table.fontMetrics().horizontalAdvance(
         "sub-01 MSP prisma"
     )
-    widened = panel.minimumSizeHint().width()
+    widened = panel.sizeHint().width()
     assert widened > before
     panel.show_errors(["a name without end " * 9, "MSP"], errors(), VOXELS)
-    assert panel.minimumSizeHint().width() < widened + 60
+    assert panel.sizeHint().width() < widened + 60
 
 
 def test_a_name_that_is_too_long_has_a_line_over_its_numbers(panel, qtbot):

@@ -101,7 +101,7 @@ def test_a_point_a_subject(panel):
     panel.table.selectRow(2)
     assert list(points(panel)) == [MEAN_OF_OTHERS]
     assert names[0].foreground().color() == colours.line
-    panel.copy()
+    panel.table.copy()
     lines = QApplication.clipboard().text().splitlines()
     assert lines[0].startswith("row\tbias\tbias_percent") and len(lines) == 2
     assert lines[1].startswith(MEAN_OF_OTHERS)
@@ -130,7 +130,7 @@ def test_the_form_asks_for_heads_and_says_what_is_wrong(qtbot, tmp_path):
     form.show_heads(tmp_path / "heads")
     assert form.heads.path == tmp_path / "heads"
     assert form.chosen_regions == "tissue"
-    with qtbot.waitSignal(form.compare_wanted):
+    with qtbot.waitSignal(form.act_wanted):
         form.button.click()
     form.regions.choose("labels.nii")
     form.say("regions", "Nothing there.")

@@ -16,6 +16,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
+from napari_msp.ui.train import fields
 from napari_msp.ui.train.fields import entry_that_helps
 from napari_msp.ui.train.history import RunHistory
 from napari_msp.ui.train.run_view import against_alignment, failed, how_it_began, how_it_stands
@@ -170,3 +171,10 @@ def test_at_the_end_the_errors_are_those_of_the_model():
         assert f">{cell}<" in second
     history.add(replace(STARTED, resumed_at=10))
     assert ">now<" in against_alignment(history)
+
+
+def test_a_number_that_nobody_touched_is_none_of_what_was_changed(monkeypatch):
+    monkeypatch.setattr(fields, "PRESETS", {"fast": {"learning_rate": 0.0, "label": None}})
+    left = {"learning_rate": "0", "label": ""}  # as entries read them
+    assert fields.deviations(left, "fast", left) == []
+    assert fields.deviations(left | {"learning_rate": "0.1"}, "fast", left) == ["learning_rate"]

@@ -74,7 +74,7 @@ def finish(qtbot):
         qtbot.wait_until(lambda: not widget.running, timeout=LATER)
         assert not widget.progress.bar.isVisible()
         assert not widget.progress.cancel.isVisible()
-        assert widget.form.parts.isEnabled()
+        assert widget.form.rows.isEnabled()
         assert widget.form.button.isEnabled()
 
     return wait

@@ -2,6 +2,8 @@
 
 import numpy as np
 from patterns import SIZE, Canvas, measured, predicted
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.errors import UserError
@@ -54,7 +56,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     regions.restyle()
     axes = [regions.histogram.getAxis(side) for side in ("left", "bottom")]
     assert [each.autoSIPrefixScale for each in axes] == [1, 1]  # a new theme scales no numbers
-    regions.copy()
+    regions.table.copy()
     assert QApplication.clipboard().text().count("\n") == 1 + 3
     # While other images are measured, those of before are greyed and cannot be saved.
     assert regions.save.isEnabled()
@@ -65,7 +67,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     assert not regions.save.isEnabled()
     assert not regions.table.isEnabled()
     QApplication.clipboard().setText("kept")
-    regions.copy()
+    QTest.keyClick(regions.table, Qt.Key_C, Qt.ControlModifier)
     assert QApplication.clipboard().text() == "kept"
     qtbot.wait_until(regions.save.isEnabled)
     assert regions.table.isEnabled()
@@ -150,9 +152,9 @@ def check_a_low_window_cuts_no_name(viewer, compare, qtbot):
         letters = table.fontMetrics().horizontalAdvance(item.text())
         assert table.visualItemRect(item).width() > letters, item.text()
     table.selectRow(0)
-    compare.regions.copy()
+    compare.regions.table.copy()
     assert QApplication.clipboard().text().count("\n") == 1 + 3  # all of the region
     table.selectRow(3)
-    compare.regions.copy()
+    compare.regions.table.copy()
     (_, copied, _) = QApplication.clipboard().text().split("\n")
     assert "MSP" in copied

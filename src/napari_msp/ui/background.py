@@ -45,11 +45,9 @@ READERS = frozenset(["napari_msp", "nibabel", "dipy"])
 
 
 class _Line(QObject):
-    """Signals from the worker thread, which must outlive a job that is destroyed during work."""
+    """A signal from the worker thread, which must outlive a job that is destroyed during work."""
 
-    reported = Signal(object)
-    warned = Signal(str)
-    ended = Signal(str, object)
+    told = Signal(str, object)
 
 
 class Job(QObject):
@@ -101,9 +99,7 @@ class Job(QObject):
         # The application, when it ends, waits for these workers and asks them to quit, which here
         # is the same as being cancelled.
         worker: Any = FunctionWorker(_run, work, line, lambda: worker.abort_requested)
-        line.reported.connect(self._report)  # methods, so that they are called in our own thread
-        line.warned.connect(self._warn)
-        line.ended.connect(self._end)
+        line.told.connect(self._hear)  # a method, so that it is called in our own thread
         worker.warned.connect(partial(_pass_warning, line))
         self.destroyed.connect(worker.quit)
         self._worker = worker
@@ -114,23 +110,18 @@ class Job(QObject):
         if self._worker is not None:
             self._worker.quit()
 
-    def stop(self) -> None:
-        """Start nothing more."""
-        self.cancel()
+    stop = cancel
 
-    def _report(self, report: object) -> None:
-        self._tell(self.progressed, report)
-
-    def _warn(self, words: str) -> None:
-        self._tell(self.warned, words)
+    def _hear(self, signal: str, told: object) -> None:
+        if signal in ("progressed", "warned"):
+            self._tell(getattr(self, signal), told)
+        else:
+            self._end(signal, told)
 
     def _end(self, ending: str, result: object) -> None:
         self.destroyed.disconnect(self._worker.quit)
         self.outcome = ending, result
-        if ending == "cancelled":
-            self._tell(self.cancelled)
-        else:
-            self._tell(self.done if ending == "done" else self.failed, result)
+        self._tell(getattr(self, ending), *([] if ending == "cancelled" else [result]))
         self._worker = None
         self.ended.emit()
         self.outcome = "cancelled", None
@@ -144,14 +135,14 @@ def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
     message, category, file = warning[:3]
     ours = category.__module__.split(".")[0] == "napari_msp"
     if ours or (issubclass(category, UserWarning) and not READERS.isdisjoint(Path(file).parts)):
-        line.warned.emit(str(message))
+        line.told.emit("warned", str(message))
 
 
 def _run(work: Work, line: _Line, cancelled: Poll) -> None:
     """Do the work and report how it ended. Nothing is raised: a worker may swallow it."""
     result: object = None
     try:
-        result = work(Control(cancelled, line.reported.emit))
+        result = work(Control(cancelled, partial(line.told.emit, "progressed")))
         ending = "cancelled" if cancelled() else "done"
     except Cancelled:
         ending = "cancelled"
@@ -160,7 +151,7 @@ def _run(work: Work, line: _Line, cancelled: Poll) -> None:
         if isinstance(result, Unexpected):
             result.add_note(traceback.format_exc())
     with suppress(RuntimeError):  # the process ends, and Qt's half of the line is gone
-        line.ended.emit(ending, None if ending == "cancelled" else result)
+        line.told.emit(ending, None if ending == "cancelled" else result)
 
 
 @atexit.register
@@ -298,7 +289,8 @@ class JobRow(ProgressRow):
         self._done, self._failed, self._cancelled = done, failed, cancelled
         self.warnings = []
         self._message.clear()
-        self._switch_form(off=True)
+        if self._form is not None:
+            self._form.set_running(True)
         self.start(words)
         self.cancel.setFocus()  # the pressed button lost the focus, and Escape would do nothing
         self.job.run(work)
@@ -307,9 +299,10 @@ class JobRow(ProgressRow):
         # Pressing Cancel switches it off, so it loses the focus.
         held = self.cancel.hasFocus() or self.state == "cancelling"
         self.end()
-        self._switch_form(off=False)
-        if held and self._form is not None:
-            self._form.button.setFocus()
+        if self._form is not None:
+            self._form.set_running(False)
+            if held:
+                self._form.button.setFocus()
         ending, result = self.job.outcome
         if ending == "done":
             self._done(result)
@@ -317,10 +310,6 @@ class JobRow(ProgressRow):
             self._failed(result)
         else:
             self._message.show_message("warning", self._cancelled())
-
-    def _switch_form(self, *, off: bool) -> None:
-        if self._form is not None:
-            self._form.set_running(off)
 
     def _take(self, report: object) -> None:
         if isinstance(report, Step):

@@ -121,7 +121,14 @@ class AlignForm(ExaminedForm):
         self.run.editingFinished.connect(lambda: self._set(run=self.run.text().strip() or None))
         self.b0_threshold.valueChanged.connect(lambda value: self._set(b0_threshold=value))
         self.button.clicked.connect(self.act)
-        on_enter(self, self.act)
+        on_enter(self, self._enter)
+
+    def _enter(self) -> None:
+        """Act, unless Enter ends a path: nobody has seen yet what folder follows from it."""
+        known = self.findings
+        self.settle()
+        if known is self.findings and not self._looking:
+            self.act()
 
     @property
     def known(self) -> Findings:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QApplication, QButtonGroup, QCheckBox, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QWidget
 
 from napari_msp.alignment.report import AlignedScan, Alignment, distance_text, table_csv
 from napari_msp.checking.summary import ScanComparison
@@ -16,7 +16,7 @@ from napari_msp.ui.align.aligning import View
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sentences
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 FEWEST_ROWS = 8
 """Number of rows that are visible at once in a low window."""
@@ -75,7 +75,7 @@ class Moves(Themed):
         self._scans: Sequence[AlignedScan] = ()
         self._source = ""
         self._doubted: dict[str, str] = {}
-        self.table = ReadingTable("Scans aligned with the input", self.copy, WIDTHS, FEWEST_ROWS)
+        self.table = ReadingTable("Scans aligned with the input", WIDTHS, FEWEST_ROWS)
         lines = self.table.verticalHeader()
         lines.setMinimumSectionSize(0)
         lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
@@ -127,18 +127,12 @@ class Moves(Themed):
         self._doubted = {where: "\n".join(problems) for where, problems in told.items()}
         rows = [self._row(scan) for scan in alignment.scans]
         self.table.clearSelection()
-        self.table.fill(HEADERS, rows)
+        self.table.fill(HEADERS, rows, list(csv.reader(io.StringIO(table_csv(self._scans)))))
         self.table.setMinimumWidth(self.table.sizeHint().width())
         self.words.show_message("warning", "\n".join(remarks))
         self.restyle()
         self.show()
         self._choose()
-
-    def copy(self) -> None:
-        """Put the selected rows, or all of them, on the clipboard."""
-        text = table_csv([self._scans[row] for row in self.table.chosen_rows()] or self._scans)
-        lines = csv.reader(io.StringIO(text))
-        QApplication.clipboard().setText(tabbed(lines))
 
     def restyle(self) -> None:
         """Colour doubtful rows."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
+from qtpy.QtWidgets import QSizePolicy, QStackedLayout
 
 from napari_msp.evaluation.statistics import relative_change
 from napari_msp.formatting import NumberFormat, power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.message import Sentences
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
@@ -88,9 +88,8 @@ class NumbersTable(Themed):
         self._errors: Sequence[ErrorColumn] = ()
         self.words = Sentences(NOTHING)
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
-        self.table = ReadingTable(
-            "Global errors of the predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME)
-        )
+        widths = SHORTEST_NAME, LONGEST_NAME
+        self.table = ReadingTable("Global errors of the predictions", widths)
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.words)
@@ -112,7 +111,7 @@ class NumbersTable(Themed):
         """
         self._names, self._errors = names, errors
         texts = [_row(number, names, errors, voxels) for number in range(len(names))]
-        self.table.fill(_headers(names, errors), texts)
+        self.table.fill(_headers(names, errors), texts, _copied(names, errors))
         self._stack.setCurrentWidget(self.table)
         self.restyle()
         self.updateGeometry()
@@ -124,20 +123,14 @@ class NumbersTable(Themed):
         self._stack.setCurrentWidget(self.words)
         self.updateGeometry()
 
-    def copy(self) -> None:
-        """Put the selected rows, or all of them, on the clipboard."""
-        chosen = self.table.chosen_rows()
-        QApplication.clipboard().setText(
-            as_tsv(self._names, self._errors, chosen or range(len(self._names)))
-        )
-
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the height that the rows need."""
         return self.table.sizeHint() if self._names else self.words.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Never cut a number off."""
-        return self.sizeHint()
+        small = self.table.minimumSizeHint() if self._names else self.words.minimumSizeHint()
+        return QSize(small.width(), self.sizeHint().height())
 
     def restyle(self) -> None:
         """Colour the changes."""
@@ -148,18 +141,17 @@ class NumbersTable(Themed):
                 item.setForeground(_colour_of(error.change(number), colours))
 
 
-def as_tsv(names: Sequence[str], errors: Sequence[ErrorColumn], chosen: Iterable[int]) -> str:
-    """Return selected rows in full precision, with tabs between the columns."""
+def _copied(names: Sequence[str], errors: Sequence[ErrorColumn]) -> list[list[str]]:
     titles = [
         title
         for error in errors
         for title in (f"{error.title} [{error.unit}]", f"{error.title} change [%]")
     ]
     lines = [["prediction", *titles]]
-    for number in chosen:
+    for number, name in enumerate(names):
         values = [value for e in errors for value in (e.values[number], e.change(number))]
-        lines.append([names[number], *("" if each is None else repr(each) for each in values)])
-    return tabbed(lines)
+        lines.append([name, *("" if each is None else repr(each) for each in values)])
+    return lines
 
 
 def _headers(names: Sequence[str], errors: Sequence[ErrorColumn]) -> list[Text]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QSizePolicy
+from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy
 from superqt.utils import signals_blocked
 
 from napari_msp.arrays import IntArray
@@ -33,7 +33,7 @@ from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, Sentences
 from napari_msp.ui.widgets.plot import StillPlot
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -176,9 +176,8 @@ class RegionsTab(Themed):
         self.draw.setCheckable(True)
         self.save = push_button("Save re&gions …", "<p>Save numbers and histograms as CSV.</p>")
         self.words, self.message = Sentences(NOTHING), MessageLine()
-        self.table = ReadingTable(
-            "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), fewest_rows=8
-        )
+        widths = SHORTEST_NAME, LONGEST_NAME
+        self.table = ReadingTable("Images in regions", widths, fewest_rows=8)
         self.key = Sentences()  # above the plot, where it hides no curves
         self.histogram = StillPlot()
         self._work = Latest(self, self._take, self._fail)
@@ -257,20 +256,6 @@ class RegionsTab(Themed):
 
         self._work.ask(work)
 
-    def copy(self) -> None:
-        """Put the selected rows, or all of them, on the clipboard, with full precision."""
-        if self.numbers is not None and self.table.isEnabled():
-            each = len(self.numbers.tables) + 1  # rows of a region: its name, and its images
-            chosen = {
-                row // each * (each - 1) + n
-                for row in self.table.chosen_rows()
-                for n in ([row % each - 1] if row % each else range(each - 1))
-            }
-            label = COLUMNS.index("label")
-            by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
-            kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
-            QApplication.clipboard().setText(tabbed([COLUMNS, *kept]))
-
     def restyle(self) -> None:
         """Draw in the theme's colours."""
         self.histogram.paint_frame(colours_of(self))
@@ -284,7 +269,9 @@ class RegionsTab(Themed):
         self.key.setVisible(there)
         self._say_what_to_do()
         if numbers is not None and there:
-            self.table.fill(*_texts(numbers))
+            label = COLUMNS.index("label")
+            records = sorted(numbers.records(), key=lambda row: row[label])  # as shown
+            self.table.fill(*_texts(numbers), [COLUMNS, *records])
         self._warn_of_numbers()
         self.paint()
         self._enable()

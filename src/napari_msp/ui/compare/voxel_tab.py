@@ -40,6 +40,9 @@ ROWS, LOW_ROWS = (0, 210, 170), (100, 160, 0)
 """Minimum pixels of legend, bars and profile below each other; in a low tab, of the profile beside
 the legend, of the bars below, and of nothing: lower plots cannot be read."""
 
+VALUE = 90
+"""Pixels of the legend for a value, in which names that are longer than the rest are cut."""
+
 PACE = 40
 """Milliseconds between looks while the mouse moves."""
 
@@ -134,6 +137,7 @@ class VoxelPanel(Themed):
 
     def arrange(self, low: bool) -> None:
         """Put legend, bars and profile below each other, or closer where there is little height."""
+        self._low = low
         self._parts.addWidget(self.legend, 0, 0, 1, 1 if low else 2)
         self._parts.addWidget(self.bars, 1, 0, 1, 2)
         self._parts.addWidget(self.profile, 0 if low else 2, 1 if low else 0, 1, 1 if low else 2)
@@ -157,10 +161,13 @@ class VoxelPanel(Themed):
         self.bars.show_coefficients(shown)
         self.profile.show_signal(shown, self._plane)
         own = _colours_of(self._traces, colours_of(self))
+        room = max(self.width() // (2 if self._low else 1) - VALUE, VALUE)
+        cut = self.fontMetrics().elidedText
+        names = [_unbroken(cut(each.name, Qt.ElideMiddle, room)) for each in self._traces]
         rows = [
-            f'<tr><td><span style="color:{colour.name()}">■</span>&nbsp;{_unbroken(trace.name)}'
+            f'<tr><td><span style="color:{colour.name()}">■</span>&nbsp;{name}'
             f"&nbsp; </td><td>{'' if self._empty else _unbroken(trace.value)}</td></tr>"
-            for trace, colour in zip(self._traces, own, strict=True)
+            for trace, name, colour in zip(self._traces, names, own, strict=True)
         ]
         head = f"<tr><td></td><td>{'' if self._empty else _unbroken(self._shown)}</td></tr>"
         self.legend.setText(f"<table>{head}{''.join(rows)}</table>" if rows else "")
@@ -258,7 +265,7 @@ class VoxelTab(QWidget):
 
 
 def _unbroken(name: str) -> str:
-    return escape(name).replace(" ", "&nbsp;")
+    return escape(name).replace(" ", "&nbsp;").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _legend(traces: Sequence[Trace]) -> list[tuple[str, bool]]:

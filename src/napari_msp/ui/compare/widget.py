@@ -63,9 +63,6 @@ EDGE = 6
 LOWEST, ROOMY = 210, 250
 """Pixels of the tabs at least, and where there is room for the choices, too."""
 
-NARROWEST = 240
-"""Width in pixels that the table asks for."""
-
 WORDS = FormWords(LABELS)
 """Words by the window's labels of parameters."""
 
@@ -446,7 +443,6 @@ class Compare(Docked):
 
     def _lay_out(self) -> None:
         numbers = QWidget()
-        self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         buttons = in_row(self.save_figure, self.save_numbers)
         inside = stacked(numbers, self.table, buttons)  # in a low window numbers come first
         inside.setContentsMargins(0, EDGE, 0, 0)

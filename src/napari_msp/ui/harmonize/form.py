@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -22,51 +22,28 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_msp.options import DESCRIBED, Options
+from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import HARMONIZE_LABELS as LABELS
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import (
     CheckList,
+    FormRows,
     Section,
     fit_into_form,
     in_row,
-    labelled,
     offer,
     on_enter,
     push_button,
     stacked,
 )
-from napari_msp.ui.widgets.message import MessageLine, Sentences
+from napari_msp.ui.widgets.message import MessageLine, Notices, Sentences
 
 if TYPE_CHECKING:
+    from napari_msp.scan import Scan
     from napari_msp.ui.preferences import Device
 
 LARGEST_TILE = 512
 """Largest edge of a tile, in input voxels."""
-
-
-@dataclass(frozen=True)
-class ScanRow:
-    """A loaded scan, as the form lists it.
-
-    Attributes
-    ----------
-    title
-        Title such as "sub-01 ge_st".
-    platform
-        Platform; empty where it is unknown.
-    truths
-        Platforms on which the same head was scanned, so that errors can be measured.
-    doubts
-        Doubts about the scan, in words.
-    path
-        Path of the scan; empty if it is only in memory.
-    """
-
-    title: str
-    platform: str
-    truths: frozenset[str] = frozenset()
-    doubts: tuple[str, ...] = ()
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,7 @@ class HarmonizeForm(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._scans: list[ScanRow] = []
+        self._scans: list[Scan] = []
         self._allowed: list[str] = []
         self._running, self._no_device = False, ""
         self.empty = QWidget()
@@ -120,24 +97,24 @@ class HarmonizeForm(QWidget):
         self.button = push_button(
             "Harmoni&ze", "Predict every ticked target with every ticked model (Enter)."
         )
-        self.note, self.why_not, self.doubts = Sentences(), Sentences(), MessageLine()
+        self.notices = Notices()
         self._lay_out()
         self._connect()
         self._refresh()
 
-    def set_scans(self, scans: Sequence[ScanRow], chosen: int) -> None:
-        """List the loaded scans."""
-        self._scans = list(scans)
-        titles = [scan.title for scan in scans]
-        offer(self.scan, titles, titles[chosen] if titles else "")
-        for number, scan in enumerate(scans):
-            self.scan.setItemData(number, scan.path, Qt.ToolTipRole)
+    def set_scans(self, scans: Mapping[str, Scan], chosen: int) -> None:
+        """List the loaded scans by their titles."""
+        self._scans = list(scans.values())
+        offer(self.scan, list(scans), list(scans)[chosen] if scans else "")
+        for number, scan in enumerate(self._scans):
+            self.scan.setItemData(number, str(scan.path or ""), Qt.ToolTipRole)
         self._refresh()
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models."""
         self.models.set_models(models, checked)
-        stops = [self.add, *self.models.stops, self.targets]  # else Tab would reach the newest last
+        # Else Tab would reach the newest last.
+        stops = [self.scan, *self.models.stops, self.add, self.targets, self.device]
         for one, other in pairwise(stops):
             QWidget.setTabOrder(one, other)
 
@@ -147,7 +124,7 @@ class HarmonizeForm(QWidget):
         titles = {device.name: device.title for device in devices}
         missing = chosen in without
         offer(self.device, titles, "auto" if missing else chosen, without)
-        self._no_device = f"Device: {titles[chosen]}; auto is taken." if missing else ""
+        self._no_device = f"{titles[chosen]}; auto is taken." if missing else ""
         self._refresh()
 
     def set_option(self, name: str, value: Any) -> None:
@@ -203,40 +180,29 @@ class HarmonizeForm(QWidget):
         )
 
     @property
-    def problem(self) -> str:
-        """Why the run cannot begin, in words; empty when it can."""
+    def _missing(self) -> tuple[str, str]:
+        """What the run cannot begin without: a field, and words; empty when it can."""
         if not self._scans:
-            return "Load a scan first."
+            return "scan", "Load a scan first."
         if not self.models.boxes:
-            return "Reading the models …"
+            return "model", "Reading the models …"
         if not self.models.checked:
-            return "Tick a model."
-        return "" if self.choices.passes else "Tick a target."
+            return "model", "Tick a model."
+        return ("", "") if self.choices.passes else ("target", "Tick a target.")
 
     def _lay_out(self) -> None:
         self.add = push_button(
             "Add &model …", "Open a model file (.safetensors), such as one that Train wrote."
         )
-        self.note.setToolTip("The same head was scanned there, so errors can be measured.")
         fit_into_form(self.scan, self.device)
         words = Sentences("No diffusion-weighted scan is loaded yet.")
         stacked(self.empty, words, self.load, self.sample)
-        # Not a form layout, which does not make room for wrapped lines.
-        self.parts = QWidget()
-        stacked(
-            self.parts,
-            labelled("&Acquisition", self.scan, "acquisition", beside=self.scan),
-            self.empty,
-            labelled(LABELS["model"], self.models, "model", beside=self.add),
-            self.models,
-            labelled(LABELS["target"], self.targets, "target"),
-            self.targets,
-            labelled(LABELS["device"], self.device, "device", beside=self.device),
-            self.section,
-        )
-        self.words = QWidget()
-        stacked(self.words, self.why_not, self.doubts, self.note, self.model_message)
-        stacked(self, self.parts, self.button)
+        self.rows = FormRows(self.notices)
+        self.rows.add("scan", "&Acquisition", self.scan, tooltip("acquisition"), self.empty)
+        self.rows.add("model", LABELS["model"], self.models, tooltip("model"), self.add)
+        self.rows.add("target", LABELS["target"], self.targets, tooltip("target"))
+        self.rows.add("device", LABELS["device"], self.device, tooltip("device"))
+        stacked(self, self.rows, self.section, self.button)
 
     def _connect(self) -> None:
         self.scan.currentIndexChanged.connect(lambda _: self._refresh())
@@ -254,19 +220,21 @@ class HarmonizeForm(QWidget):
         self.scan.setVisible(bool(self._scans))
         self.models.mark(scan.platform if scan else "")
         self._list_targets()
-        known = scan.truths & set(self.targets.checked) if scan else set()
-        self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
-        self.note.setVisible(bool(known))
-        of_device = self._no_device if self.device.currentData() == "auto" else ""
-        doubts = "\n".join(filter(None, (*(scan.doubts if scan else ()), of_device)))
-        if doubts != self.doubts.text:  # else they would be announced again
-            self.doubts.show_message("warning", doubts)
-        path = scan.path if scan else ""
+        known = set(scan.siblings).intersection(self.targets.checked) if scan else ()
+        doubts = scan.acquisition.said() if scan and scan.acquisition else ()
+        truth = f"Truth is known for {', '.join(sorted(known))}." if known else ""
+        no_device = self._no_device if self.device.currentData() == "auto" else ""
+        field, words = self._missing
+        missing = {} if self._running else {field: words}
+        self.rows.say("scan", note=missing.get("scan", ""), doubt="\n".join(doubts))
+        self.rows.say("model", note=missing.get("model", ""))
+        self.rows.say("target", note=missing.get("target", truth))
+        self.rows.say("device", doubt=no_device)
+        path = str(scan.path or "") if scan else ""
         self.scan.setToolTip(path or "A scan whose layers are in the viewer.")
-        self.parts.setEnabled(not self._running)
-        self.button.setEnabled(not self._running and not self.problem)
-        self.why_not.setText("" if self._running else self.problem)
-        self.why_not.setVisible(bool(self.why_not.text()))
+        for part in (self.rows, self.section):
+            part.setEnabled(not self._running)
+        self.button.setEnabled(not self._running and not words)
 
     def _list_targets(self) -> None:
         models = self.models.checked
@@ -298,11 +266,12 @@ class Advanced(QWidget):
         boxes = {name: QCheckBox(LABELS[name]) for name in ("resample", "rescale_b_value")}
         self.entries: dict[str, QSpinBox | QCheckBox] = {"tile": self.tile, **boxes}
         self.maps = CheckList()
-        tile = labelled(LABELS["tile"], self.tile, "tile", beside=self.tile)
+        rows = FormRows(Notices())
+        rows.add("tile", LABELS["tile"], self.tile, tooltip("tile"))
         for name, entry in self.entries.items():
             entry.setToolTip(f"<p>{escape(DESCRIBED[name].text, quote=False)}</p>{entry.toolTip()}")
         maps = QLabel("Maps that become layers")
-        column = stacked(self, tile, *boxes.values(), maps, self.maps)
+        column = stacked(self, rows, *boxes.values(), maps, self.maps)
         column.setContentsMargins(12, 0, 0, 0)
 
     @property
@@ -400,12 +369,11 @@ class ModelChoice(QWidget):
         for row in self._rows:
             row.hide()
             row.deleteLater()
-        said = [model.purpose for model in models]
-        if len(said) > 1 and said[0] and len(set(said)) == 1:  # say it once, to save height
-            said = [*[""] * (len(said) - 1), f"All {said[0][0].lower()}{said[0][1:]}"]
+        routes = [f"From {each.input} to {', '.join(each.targets)}" for each in models]
+        said = zip(_once(routes), _once([each.purpose for each in models]), strict=True)
         self._rows = [
-            _Row(model, model.label in checked, purpose)
-            for model, purpose in zip(models, said, strict=True)
+            _Row(model, model.label in checked, "\n".join(filter(None, about)))
+            for model, about in zip(models, said, strict=True)
         ]
         for row in self._rows:
             self._layout.addWidget(row)
@@ -454,11 +422,13 @@ class _Row(Themed):
 
     INDENT = 22
 
-    def __init__(self, model: ModelRow, checked: bool, purpose: str) -> None:
+    def __init__(self, model: ModelRow, checked: bool, about: str) -> None:
         super().__init__()
         self.model = model
         route = f"{model.input} → {', '.join(model.targets)}"
-        self.box = QCheckBox(model.label.replace("&", "&&"))
+        self.box = QCheckBox()
+        self.box.setMinimumWidth(1)  # a long name is shortened, and widens nothing
+        self.box.setAccessibleName(model.label)
         self.box.setChecked(checked)
         self.box.setAccessibleDescription(f"{route}. {model.purpose}")
         self.remove = QToolButton()
@@ -467,7 +437,7 @@ class _Row(Themed):
         self.remove.setAccessibleName(f"Remove {model.label}")
         self.remove.setToolTip("Take this model off the list; its file stays.")
         self.remove.setVisible(model.removable)
-        self.about = _words(f"{route}\n{purpose}".strip())
+        self.about = _words(about)
         self.words = _words("")
         top = in_row(self.box, self.remove)
         top.setStretch(0, 1)
@@ -478,6 +448,13 @@ class _Row(Themed):
         self.words.setText(text)
         self.words.setVisible(bool(text))
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Leave out the middle of a name that does not fit: names differ at either end."""
+        super().resizeEvent(event)
+        room = self.width() - self.INDENT - self.remove.sizeHint().width() * self.model.removable
+        name = self.fontMetrics().elidedText(self.model.label, Qt.ElideMiddle, room - self.INDENT)
+        self.box.setText(name.replace("&", "&&"))
+
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Adopt the theme's colours, which are known only now."""
         self.restyle()
@@ -487,7 +464,15 @@ class _Row(Themed):
         """Write in the theme's colours."""
         colours = colours_of(self)
         self.about.setStyleSheet(f"color: {colours.faint.name()}")
+        self.about.setVisible(bool(self.about.text()))
         self.words.setStyleSheet(f"color: {colours.warning.name()}")
+
+
+def _once(texts: list[str]) -> list[str]:
+    """Return what is the same of all models with the last one only, to save height."""
+    if len(texts) < 2 or not texts[0] or len(set(texts)) > 1:
+        return texts
+    return [*[""] * (len(texts) - 1), f"All {texts[0][0].lower()}{texts[0][1:]}"]
 
 
 def _words(text: str) -> QLabel:

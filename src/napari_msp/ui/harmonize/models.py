@@ -7,9 +7,11 @@ that the list changed and reads it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,9 @@ PAUSE = 200
 
 LONGEST_LIST = 20
 """Number of models that are remembered; older ones can be added again."""
+
+DATE = r"\d{4}-\d\d-\d\d(-\d+)?$"
+"""Pattern of the end of a run's folder: its date, and a number if there were several."""
 
 
 @dataclass(frozen=True)
@@ -294,14 +299,17 @@ def _labels(
     for path in paths:
         kind = read[path][0].kind
         name = title(kind)
-        labels[path] = name if kinds.count(kind) == 1 else f"{name} {_own_name(path, paths)}"
+        own = partial(re.sub, f"-{kind}-{DATE}", "")  # of a run's folder, as Train proposes it
+        labels[path] = name if kinds.count(kind) == 1 else f"{name} {_own_name(path, paths, own)}"
     return labels
 
 
-def _own_name(path: Path, paths: Sequence[Path]) -> str:
+def _own_name(path: Path, paths: Sequence[Path], short: Callable[[str], str]) -> str:
     """Return a file's stem, with as many folders before it as distinguish it from the others."""
     parts = _parts(path)
     others = [_parts(each) for each in paths if each != path]
+    if short(parts[-1]) not in [short(other[-1]) for other in others]:
+        return short(parts[-1])
     for depth in range(1, len(parts)):
         if all(other[-depth:] != parts[-depth:] for other in others):
             return " ".join(parts[-depth:])

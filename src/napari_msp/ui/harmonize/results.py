@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.formatting import SH_MSE_EXPONENT, SQUARED_ERROR, power_of_ten
 from napari_msp.ui.background import OneByOne
@@ -28,7 +28,7 @@ from napari_msp.ui.layers import (
 from napari_msp.ui.shared import take_away
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 if TYPE_CHECKING:
     import napari
@@ -60,7 +60,7 @@ class Results(QWidget):
         super().__init__()
         self.scan = readable()
         self.scan.setTextFormat(Qt.PlainText)
-        self.table = ReadingTable("Predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME))
+        self.table = ReadingTable("Predictions", (SHORTEST_NAME, LONGEST_NAME))
         self.notes = MessageLine()
         self.compare = push_button(
             "Compa&re", "Show the predictions beside the truth, as in Fig. 3."
@@ -69,22 +69,15 @@ class Results(QWidget):
         # Above the rows, of which each prediction makes one more.
         buttons = in_row(self.compare, self.save)
         stacked(self, buttons, saving, self.scan, self.table, self.notes)
-        self._rows: Sequence[Sequence[str]] = ()
         self.show_results("", (), ())
 
     def show_results(self, scan: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
         """Show the scan that they were made from, a row for each prediction, and notes on them."""
         self.scan.setText(f"Made from {scan}:")
-        self._rows = rows
-        self.table.fill(HEADERS, [[(text, "") for text in row] for row in rows])
+        titles = [title.replace("\n", " ") for title, _ in HEADERS]
+        self.table.fill(HEADERS, [[(text, "") for text in row] for row in rows], [titles, *rows])
         self.notes.show_message("warning", "\n".join(notes))
         self.setVisible(bool(rows))
-
-    def copy(self) -> None:
-        """Put the selected rows, or all of them, on the clipboard."""
-        chosen = self.table.chosen_rows() or range(len(self._rows))
-        titles = [title.replace("\n", " ") for title, _ in HEADERS]
-        QApplication.clipboard().setText(tabbed([titles, *(self._rows[n] for n in chosen)]))
 
 
 def notes_on(results: Sequence[Predicted]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
+from napari_msp.image_files import ImageFile
 from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
@@ -76,11 +78,11 @@ class Saving(QWidget):
 
     def list_results(self) -> None:
         """List the predictions; new ones are ticked."""
-        titled = self._titled
-        if [id(each) for each in titled.values()] != [id(each) for each in self._listed]:
-            self._listed = list(titled.values())
-            new = [name for name in titled if name not in self.names.names]
-            self.names.set_names(list(titled), [*self.names.checked, *new])
+        known = self._titled
+        if [id(each) for each in known.values()] != [id(each) for each in self._listed]:
+            self._listed = list(known.values())
+            new = [name for name in known if name not in self.names.names]
+            self.names.set_names(list(known), [*self.names.checked, *new])
 
     def save(self) -> None:
         """Write the chosen predictions; the user is asked about files in the way."""
@@ -227,7 +229,7 @@ def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...
         stems.append(each.file_stem)
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
-        (folder / _folder_name(each.label) if alike else folder) / f"{stem}_dwi.nii.gz"
+        (folder / re.sub(r"[\W_]", "-", each.label) if alike else folder) / str(ImageFile(stem))
         for each, stem in zip(predictions, stems, strict=True)
     )
     for path, count in Counter(paths).items():
@@ -235,7 +237,3 @@ def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...
             remedy = Advice("save them one at a time")
             raise UserError(f"{count} predictions have this name", path, remedy=remedy)
     return paths
-
-
-def _folder_name(label: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in label)

@@ -12,7 +12,7 @@ from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration
 from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal, with_messages
-from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
+from napari_msp.ui.harmonize.form import HarmonizeForm
 from napari_msp.ui.harmonize.models import ModelShelf, with_models_of_now
 from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
 from napari_msp.ui.harmonize.run import (
@@ -83,7 +83,7 @@ class Harmonize(Docked):
         lines = (self.message, self.saving.message)
         running = (self.progress, self.saving.progress)
         pane = Pane(self.heading, self.form, self.results)
-        with_messages(self, pane, *lines, *running, self.form.words)
+        with_messages(self, pane, *lines, *running, self.form.notices, self.form.model_message)
         self._connect()
         self._list_scans()
         self._show_results()
@@ -154,8 +154,7 @@ class Harmonize(Docked):
         before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
         again = None if before is None else same_among(before, found)
         self._scans = found
-        rows = [row_of(title, each) for title, each in titled(found).items()]
-        self.form.set_scans(rows, 0 if again is None else found.index(again))
+        self.form.set_scans(titled(found), 0 if again is None else found.index(again))
         if again is None:
             self._take_scan()
         self._follow_selection()
@@ -252,13 +251,6 @@ class Harmonize(Docked):
         chosen, _ = QFileDialog.getOpenFileName(self, "Add model", "", "Models (*.safetensors)")
         if chosen:
             self.shelf.add(chosen)
-
-
-def row_of(title: str, scan: Scan) -> ScanRow:
-    """Return what the form lists of a scan."""
-    doubts = () if scan.acquisition is None else scan.acquisition.said()
-    path = "" if scan.path is None else str(scan.path)
-    return ScanRow(title, scan.platform, frozenset(scan.siblings), doubts, path)
 
 
 def _beside(one: Prediction, other: Prediction) -> bool:

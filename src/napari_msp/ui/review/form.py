@@ -6,7 +6,6 @@ import getpass
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLineEdit
 
 from napari_msp.bids import plain_label
@@ -52,15 +51,7 @@ class Filled:
 
 
 class ReviewForm(FileForm):
-    """The form: which folder is reviewed, by whom, and whether names are hidden.
-
-    Attributes
-    ----------
-    open_wanted
-        Emitted when the button or Enter was pressed.
-    """
-
-    open_wanted = Signal()
+    """The form: which folder is reviewed, by whom, and whether names are hidden."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,8 +72,8 @@ class ReviewForm(FileForm):
         self.blind.toggled.connect(self.roles.setEnabled)
         self.folder.changed.connect(self.check)
         self.rater.textChanged.connect(lambda _: self.check())
-        self.button.clicked.connect(lambda _: self.open_wanted.emit())
-        on_enter(self, self._press)
+        self.button.clicked.connect(self.act)
+        on_enter(self, self.act)
         self.check()
 
     @property
@@ -100,11 +91,6 @@ class ReviewForm(FileForm):
         self.blind.setChecked(last.blind)
         self.roles.setChecked(last.hide_roles)
 
-    def say(self, field: str, problem: str) -> None:
-        """Say what is wrong with a field, or with the first one where there is no such field."""
-        self.check()
-        self.rows.say(field if field in self.rows.names else "folder", problem)
-
     def check(self) -> None:
         """Say what is wrong before Open is pressed."""
         for name in self.rows.names:
@@ -115,11 +101,6 @@ class ReviewForm(FileForm):
             proposal = f", such as {plain}" if plain else ""
             self.rows.say("rater", f"Letters and digits only{proposal}.")
         self.button.setEnabled(self.folder.path is not None and bool(rater) and rater == plain)
-
-    def _press(self) -> None:
-        self.settle()
-        if self.button.isEnabled():
-            self.open_wanted.emit()
 
 
 def _user() -> str:

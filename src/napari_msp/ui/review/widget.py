@@ -454,7 +454,7 @@ class Review(Docked):
         self.judging.allow(self.canvas.judged, self.canvas.failure is None)
 
     def _connect(self) -> None:
-        self.form.open_wanted.connect(self.open)
+        self.form.act_wanted.connect(self.open)
         self._shared.changed.connect(self._take_free)
         self.canvas.seen.connect(self._see)
         self.canvas.waited.connect(self.progress_words)

@@ -63,12 +63,9 @@ class SiteEffectForm(FileForm):
     ----------
     folder_chosen
         Emitted when another folder is to be looked at.
-    compare_wanted
-        Emitted when the button or Enter was pressed.
     """
 
     folder_chosen = Signal()
-    compare_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,8 +90,8 @@ class SiteEffectForm(FileForm):
         self.heads.changed.connect(self.ask_no_more)
         for entry in (self.heads, self.regions):
             entry.changed.connect(self.check)
-        self.button.clicked.connect(lambda _: self._press())
-        on_enter(self, self._press)
+        self.button.clicked.connect(self.act)
+        on_enter(self, self.act)
         self.check()
 
     @property
@@ -131,11 +128,6 @@ class SiteEffectForm(FileForm):
         self.rows.setEnabled(not running)
         self._allow()
 
-    def say(self, field: str, problem: str) -> None:
-        """Say what is wrong with a field, or with the first one where there is no such field."""
-        self.check()
-        self.rows.say(field if field in LABELS else "predictions", problem)
-
     def check(self) -> None:
         """Remove texts about earlier choices, and enable what can be done."""
         given = {"predictions": self.folder.path, "datasets": self.heads.path}
@@ -153,8 +145,3 @@ class SiteEffectForm(FileForm):
         self.ask_no_more()
         self.check()
         self.folder_chosen.emit()
-
-    def _press(self) -> None:
-        self.settle()
-        if self.button.isEnabled():
-            self.compare_wanted.emit()

@@ -9,7 +9,7 @@ from itertools import cycle
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QApplication, QComboBox
+from qtpy.QtWidgets import QComboBox
 
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.proof.pages import COMBAT_OF_REGIONS, MEAN_OF_OTHERS, REPEAT, SMOOTHED
@@ -28,7 +28,7 @@ from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import FormRows, fit_into_form, offer, stacked
 from napari_msp.ui.widgets.message import Notices, Sentences
 from napari_msp.ui.widgets.plot import StillPlot
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 HEADERS: tuple[Text, ...] = (
     ("compared", "<p>Each row is compared with the target’s scan of the same subject.</p>"),
@@ -73,7 +73,7 @@ class SiteEffectPanel(Themed):
         self._effects: Sequence[SiteEffect] = ()
         self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
         self.words = Sentences()
-        self.table = ReadingTable("Site effect", self.copy, (SHORTEST_NAME, LONGEST_NAME))
+        self.table = ReadingTable("Site effect", (SHORTEST_NAME, LONGEST_NAME))
         self.plot = StillPlot()
         self.rows = FormRows(Notices())
         self.rows.add("target", "Targ&et", self.scanners, "<p>Target to show.</p>")
@@ -96,13 +96,6 @@ class SiteEffectPanel(Themed):
         self.rows.show_row("target", len(found) > 1)
         self.setVisible(bool(found))
         self._offer_quantities()
-
-    def copy(self) -> None:
-        """Put the selected rows, or all of them, on the clipboard, with full precision."""
-        chosen = self.table.chosen_rows()
-        kept = [e for n, e in enumerate(self._effects) if not chosen or n in chosen]
-        lines = [[record[name] for name in COPIED] for record in map(effect_record, kept)]
-        QApplication.clipboard().setText(tabbed([COPIED, *lines]))
 
     def restyle(self) -> None:
         """Draw in the theme's colours."""
@@ -137,11 +130,14 @@ class SiteEffectPanel(Themed):
         shown, region = self._shown, self.regions.currentText()
         if shown is None or not region:
             self._effects = ()
-            self.table.fill(HEADERS, ())
+            self.table.fill(HEADERS, (), ())
         else:
             self._effects = shown.of_place(region, self._quantity)
             self.words.setText(effect_words(shown, region, self._quantity))
-            self.table.fill(HEADERS, [_texts(shown, effect) for effect in self._effects])
+            texts = [_texts(shown, effect) for effect in self._effects]
+            records = map(effect_record, self._effects)
+            lines = [[record[name] for name in COPIED] for record in records]
+            self.table.fill(HEADERS, texts, [COPIED, *lines])
             self.table.clearSelection()
         self._draw()
 

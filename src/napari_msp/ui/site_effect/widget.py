@@ -143,7 +143,7 @@ class SiteEffect(Docked):
 
     def _connect(self) -> None:
         self.form.folder_chosen.connect(self._look)
-        self.form.compare_wanted.connect(self.compare)
+        self.form.act_wanted.connect(self.compare)
         self.report.clicked.connect(lambda _: self._open_report())
         self.on_escape(self.progress.request_cancel)
 

@@ -301,16 +301,20 @@ def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> 
         name: chosen.get(name, fields[name].get_default(call_default_factory=True))
         for name in names
     }
-    return [name for name, value in usual.items() if not _alike(values.get(name, value), value)]
+    return [
+        name
+        for name, value in usual.items()
+        if _as_entered(values.get(name, value)) != _as_entered(value)
+    ]
 
 
-def _alike(value: Any, other: Any) -> bool:
-    """Compare settings: a number equals its text, a list a tuple, and nothing None."""
-    one, two = (
-        "" if each in (None, (), [], {}) else str(list(each) if isinstance(each, tuple) else each)
-        for each in (value, other)
-    )
-    return one == two
+def _as_entered(value: Any) -> str:
+    """Return a value as an entry writes it: entries of numbers and of text are read as text."""
+    if value in (None, (), [], {}):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def under_its_entry(error: UserError) -> str:

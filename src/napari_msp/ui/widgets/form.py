@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtGui import QKeySequence, QResizeEvent, QShortcut
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -30,7 +30,6 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.message import Notices, Severity
 
@@ -73,7 +72,8 @@ class FormRows(Themed):
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setColumnStretch(1, 1)
-        self._inside = QHBoxLayout()  # of the last row
+        self._layout.setColumnStretch(3, 1)
+        self._pairs: list[tuple[_Row, _Row, int]] = []
 
     @property
     def names(self) -> list[str]:
@@ -114,21 +114,29 @@ class FormRows(Themed):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
         self._rows[name] = row
-        if beside:
-            self._inside.addWidget(row.label, 0, Qt.AlignTop)
-            self._inside.addWidget(row.cell, 1, Qt.AlignTop)
-            return
         number = self._layout.rowCount()
-        self._inside = QHBoxLayout()
-        self._inside.addWidget(row.cell, 1, Qt.AlignTop)
+        if beside:
+            before = list(self._rows.values())[-2]
+            self._pairs.append((before, row, number - 1))
         self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
-        self._layout.addLayout(self._inside, number, 1, Qt.AlignTop)
+        self._layout.addWidget(row.cell, number, 1, 1, 3, Qt.AlignTop)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Put a row beside the one before, or below it while letters are too large."""
+        super().resizeEvent(event)
+        for before, row, number in self._pairs:
+            four = before.label, before.cell, row.label, row.cell
+            wide = sum(each.sizeHint().width() for each in four) < self.width()
+            low, column, span = (number, 2, 1) if wide else (number + 1, 0, 3)
+            self._layout.addWidget(before.cell, number, 1, 1, span, Qt.AlignTop)
+            self._layout.addWidget(row.label, low, column, Qt.AlignTop)
+            self._layout.addWidget(row.cell, low, column + 1, 1, span, Qt.AlignTop)
 
     def head(self, title: str) -> None:
         """Begin a section of rows with its title."""
         label = QLabel(f"<b>{title}</b>")
         label.setContentsMargins(0, 8, 0, 0)
-        self._layout.addWidget(label, self._layout.rowCount(), 0, 1, 2)
+        self._layout.addWidget(label, self._layout.rowCount(), 0, 1, 4)
 
     def enable(self, name: str, enabled: bool) -> None:
         """Let a row be filled in, or not."""
@@ -357,27 +365,6 @@ def b_value_box(value: float, most: float) -> QDoubleSpinBox:
     box.setValue(value)
     box.setKeyboardTracking(False)
     return box
-
-
-def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
-    """Label an entry; both have the term's meaning as tooltip.
-
-    Parameters
-    ----------
-    beside
-        Widget right of the label: the entry itself, or a button, which keeps its own width.
-    """
-    label = QLabel(text)
-    label.setBuddy(entry)
-    entry.setAccessibleName(text.replace("&", ""))
-    for each in (label, entry):
-        each.setToolTip(tooltip(term))
-    row = in_row(label)
-    if beside is not entry:
-        row.addStretch(1)
-    if beside is not None:
-        row.addWidget(beside, 1 if beside is entry else 0)
-    return row
 
 
 def on_keys(widget: QWidget, act: Callable[[], object], *keys: Qt.Key) -> None:

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QPushButton, QWidget
 
 from napari_msp.bids import NIFTI_SUFFIXES
+from napari_msp.ui.widgets.form import FormRows
 
 PAUSE = 500
 """Milliseconds without a key after which a typed path counts."""
@@ -116,9 +117,17 @@ class FileForm(QWidget):
     ----------
     paths
         Entries of paths; a dropped file goes to the first.
+    rows, button
+        Rows of entries, and the button that acts.
+    act_wanted
+        Emitted when the button or Enter was pressed and nothing is in the way.
     """
 
+    act_wanted = Signal()
+
     paths: Sequence[PathField] = ()
+    rows: FormRows
+    button: QPushButton
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,6 +138,21 @@ class FileForm(QWidget):
         """Let the latest typed text count now."""
         for path in self.paths:
             path.settle()
+
+    def act(self) -> None:
+        """Ask to act, if that can be done with the latest typed text."""
+        self.settle()
+        if self.button.isEnabled():
+            self.act_wanted.emit()
+
+    def check(self) -> None:
+        """Say what is wrong, and enable what can be done."""
+        raise NotImplementedError
+
+    def say(self, field: str, problem: str) -> None:
+        """Say what is wrong with a field, or with the first one where there is no such field."""
+        self.check()
+        self.rows.say(field if field in self.rows.names else self.rows.names[0], problem)
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Accept files anywhere."""
@@ -159,12 +183,9 @@ class ExaminedForm(FileForm):
         Whether the files may have changed since, so that nothing known before counts.
     changed : choice
         Emitted when something else was chosen.
-    act_wanted
-        Emitted when the button or Enter was pressed and the findings are ready.
     """
 
     changed = Signal(object)
-    act_wanted = Signal()
 
     choice: Any
     findings: Any

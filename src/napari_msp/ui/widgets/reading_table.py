@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QRect, QSize, Qt
 from qtpy.QtGui import QKeySequence, QPalette
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QApplication,
     QHeaderView,
     QSizePolicy,
     QStyle,
@@ -24,13 +25,6 @@ MARGIN = 12
 
 Text = tuple[str, str]
 """Text of a cell, and its tooltip."""
-
-
-def tabbed(lines: Iterable[Iterable[object]]) -> str:
-    """Return lines as spreadsheets paste them; a cell is empty where there is no value."""
-    return "".join(
-        "\t".join("" if each is None else str(each) for each in line) + "\n" for line in lines
-    )
 
 
 class _Rows(QStyledItemDelegate):
@@ -72,8 +66,6 @@ class ReadingTable(QTableWidget):
     ----------
     name
         Name of the table, for users who do not see it.
-    copy
-        Puts rows on the clipboard when Ctrl+C is pressed.
     widths
         Texts whose widths are the least and the largest width of the column of names.
     fewest_rows
@@ -84,12 +76,12 @@ class ReadingTable(QTableWidget):
     def __init__(
         self,
         name: str,
-        copy: Callable[[], None],
         widths: tuple[str, str],
         fewest_rows: int | None = None,
     ) -> None:
         super().__init__()
-        self._copy, self._widths, self._fewest_rows = copy, widths, fewest_rows
+        self._widths, self._fewest_rows = widths, fewest_rows
+        self._copied: Sequence[Sequence[object]] = ((),)
         self._filled: tuple[Sequence[Text], Sequence[Sequence[Text]]] = (), ()
         self._high: list[int] = []
         self.setAccessibleName(name)
@@ -113,12 +105,26 @@ class ReadingTable(QTableWidget):
         policy.setHeightForWidth(fewest_rows is not None)
         self.setSizePolicy(policy)
 
-    def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
+    def fill(
+        self,
+        headers: Sequence[Text],
+        rows: Sequence[Sequence[Text]],
+        copied: Sequence[Sequence[object]],
+    ) -> None:
         """Show rows under headers; a row of one cell is a title over those below it.
 
         Where headers and names stay the same, only changed cells are rewritten: an atlas has
         hundreds of rows.
+
+        Parameters
+        ----------
+        headers, rows
+            What is shown.
+        copied
+            What is copied, with full precision: titles of columns, and a line for each row that is
+            no title.
         """
+        self._copied = copied
         known, self._filled = self._filled, (headers, rows)
         if known[0] == headers and [row[0] for row in known[1]] == [row[0] for row in rows]:
             self._fill_again(known[1])
@@ -130,6 +136,7 @@ class ReadingTable(QTableWidget):
         for column, (text, tip) in enumerate(headers):
             header = QTableWidgetItem(text)
             header.setToolTip(tip)
+            header.setTextAlignment(Qt.AlignCenter if column else Qt.AlignLeft | Qt.AlignVCenter)
             self.setHorizontalHeaderItem(column, header)
         for number, row in enumerate(rows):
             is_title = len(row) == 1 < len(headers)
@@ -176,22 +183,40 @@ class ReadingTable(QTableWidget):
         """Return the numbers of the selected rows, from the top."""
         return sorted({index.row() for index in self.selectedIndexes()})
 
+    def copy(self) -> None:
+        """Put the selected rows, or all, on the clipboard; a title stands for those below it."""
+        chosen, title, lines = self.chosen_rows(), -1, iter(self._copied)
+        kept = [next(lines)]
+        for number, row in enumerate(self._filled[1]):
+            if len(row) == 1:
+                title = number
+                continue
+            line = next(lines)
+            if not chosen or number in chosen or title in chosen:
+                kept.append(line)
+        texts = (["" if each is None else str(each) for each in line] for line in kept)
+        QApplication.clipboard().setText("".join("\t".join(line) + "\n" for line in texts))
+
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return the size at which only long names are cut off."""
-        header = self.horizontalHeader()
-        numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
-        width = numbers + self._name_width() + self._edge
+        width = self._width_from(1) + self._name_width()
         if self.rowCount() > self._needed_rows:
             width += self.verticalScrollBar().sizeHint().width()
         return QSize(width, self._height_of(self.rowCount()))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Never cut a row off."""
-        return QSize(super().minimumSizeHint().width(), self._height_of(self._needed_rows))
+        """Never cut a row off, a number or the first column's title."""
+        return QSize(self._width_from(0), self._height_of(self._needed_rows))
 
     def heightForWidth(self, width: int) -> int:  # noqa: N802 - Qt's name
         """Ask for the rows that are needed: beside text that wraps, Qt ignores the least height."""
         return self._height_of(self._needed_rows)
+
+    def _width_from(self, first: int) -> int:
+        header = self.horizontalHeader()
+        return self._edge + sum(
+            int(header.sectionSizeHint(n)) for n in range(first, header.count())
+        )
 
     @property
     def _needed_rows(self) -> int:
@@ -223,6 +248,6 @@ class ReadingTable(QTableWidget):
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Copy rows, not a cell."""
         if event.matches(QKeySequence.Copy):
-            self._copy()
+            self.copy()
         else:
             super().keyPressEvent(event)
