@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
-from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST
+from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST, NOT_YET, TARGETS_DIFFER
 from napari_msp.ui.grid_fit import LEGEND
 from napari_msp.ui.layers import map_layer, shown_by
 from napari_msp.ui.shared import shared_by
@@ -170,6 +170,10 @@ def test_without_truth_disagreement_stands_below(
 ):
     branching = predicted("MSP", "front left", scan, branches={"a": "back right"})
     add(scan, predictions[0], branching)
+    (newest,) = compare.form.predictions  # ticked as it came: nothing else was
+    assert "MSP" in newest
+    compare.form.choose_truth("sub-01 ge_st")
+    assert compare.table.words.text() == NOT_YET
     compare.compare_predictions([predictions[0], branching])
     settle()
     assert [layer.name for layer in viewer.layers if layer.visible] == [
@@ -193,6 +197,13 @@ def test_without_truth_disagreement_stands_below(
     # Viridis begins dark purple, where the terms agree.
     assert seen[apart > 0.5 * apart.max()].min() > seen[apart == 0].max() + 0.3
     assert compare.table.words.text().startswith("No numbers")
+    made = replace(branching.provenance, target="connectom_sa")
+    add(replace(branching, provenance=made, target="connectom_sa"))
+    listed = compare.form.predictions_list
+    listed.set_names(listed.names, [listed.names[0], next(n for n in listed.names if "_sa" in n)])
+    assert compare.form.rows.said("truth") == TARGETS_DIFFER
+    listed.set_names(listed.names, listed.names[:1])
+    assert compare.form.rows.said("truth") == ""
 
 
 def test_four_predictions_have_a_column_each(viewer, add, compare, settle, pixels, truth, qtbot):

@@ -93,6 +93,11 @@ class Choices:
         possible: list[Scan | OnDisk] = [*measured, *_on_disk(scans)]
         return cls(titled(possible), titled([*made, *measured]), titled(inputs), shells)
 
+    @property
+    def made(self) -> list[str]:
+        """Titles of predictions that a model made, the newest last."""
+        return [text for text, each in self.predictions.items() if each.provenance is not None]
+
     def shell_of(self, scan: Scan) -> int | None:
         """Return the name of a scan's shell; None where there is one shell only."""
         return next((name for name, b_value in self.shells.items() if _is_at(scan, b_value)), None)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QSizePolicy, QStackedLayout
+from qtpy.QtCore import Qt
 
 from napari_msp.evaluation.statistics import relative_change
 from napari_msp.formatting import NumberFormat, power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Sentences
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
@@ -90,11 +90,7 @@ class NumbersTable(Themed):
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
         widths = SHORTEST_NAME, LONGEST_NAME
         self.table = ReadingTable("Global errors of the predictions", widths)
-        self._stack = QStackedLayout(self)
-        self._stack.setContentsMargins(0, 0, 0, 0)
-        self._stack.addWidget(self.words)
-        self._stack.addWidget(self.table)
-        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
+        stacked(self, self.words, self.table)
         self.clear()
 
     def show_errors(self, names: Sequence[str], errors: Sequence[ErrorColumn], voxels: int) -> None:
@@ -112,25 +108,18 @@ class NumbersTable(Themed):
         self._names, self._errors = names, errors
         texts = [_row(number, names, errors, voxels) for number in range(len(names))]
         self.table.fill(_headers(names, errors), texts, _copied(names, errors))
-        self._stack.setCurrentWidget(self.table)
+        self._show_which()
         self.restyle()
-        self.updateGeometry()
 
     def clear(self, words: str = NOTHING) -> None:
         """Show nothing but the reason why there is nothing."""
         self._names, self._errors = (), ()
         self.words.setText(words)
-        self._stack.setCurrentWidget(self.words)
-        self.updateGeometry()
+        self._show_which()
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the height that the rows need."""
-        return self.table.sizeHint() if self._names else self.words.sizeHint()
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Never cut a number off."""
-        small = self.table.minimumSizeHint() if self._names else self.words.minimumSizeHint()
-        return QSize(small.width(), self.sizeHint().height())
+    def _show_which(self) -> None:
+        self.words.setVisible(not self._names)
+        self.table.setVisible(bool(self._names))
 
     def restyle(self) -> None:
         """Colour the changes."""

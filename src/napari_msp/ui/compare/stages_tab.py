@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -38,6 +37,7 @@ from napari_msp.ui.model_diagram.drawing import (
     outline_of,
 )
 from napari_msp.ui.widgets.form import fit_into_form, offer, push_button, stacked
+from napari_msp.ui.widgets.message import readable
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
@@ -77,7 +77,7 @@ class StagesPanel(QWidget):
         self._outline: Outline | None = None
         self._model_alpha = self.alpha = 1.0
         self.diagram = ModelDiagram()
-        self.words = _wrapping(QLabel())
+        self.words = readable()
         self.slider = QSlider(Qt.Horizontal)
         self.slider.setRange(0, STEPS)
         self.slider.setPageStep(STEPS // 10)
@@ -89,7 +89,7 @@ class StagesPanel(QWidget):
         self.value.setMinimumWidth(self.value.fontMetrics().horizontalAdvance("0.00 "))
         self.reset = QPushButton("Model’s α")
         self.reset.clicked.connect(lambda: self._set_alpha(self._model_alpha))
-        self.general, self.equation = _wrapping(QLabel(general_equation())), _wrapping(QLabel())
+        self.general, self.equation = readable(general_equation()), readable()
         self.general.setToolTip("<p>Equation (1) of Blumberg 2019, arXiv 1907.11629.</p>")
         self.equation.setToolTip("<p>The same with the current α: the weight of every term.</p>")
         self.branches = push_button("Show branches", tooltip("branch") + tooltip("contribution"))
@@ -258,14 +258,6 @@ class StagesTab(QWidget):
         scan = None if compared is None else compared.predictions.get(self.name)
         return scan if scan is not None and made_here(scan) else None
 
-    @property
-    def _outputs(self) -> ModelOutputs | None:
-        prediction, compared = self._prediction, self._comparing.compared
-        if prediction is None or compared is None:
-            return None
-        image = self._own[self.name]
-        return ModelOutputs(prediction.alpha, image, compared.scan, self._stages)
-
     def _look_into(self) -> None:
         """Show the selected prediction's model, and prepare its stages."""
         self._stages = None
@@ -315,8 +307,11 @@ class StagesTab(QWidget):
         self._put(part)
 
     def _put(self, part: str) -> None:
-        outputs, name, alpha = self._outputs, self.name, self.panel.alpha
-        if outputs is not None:
+        prediction, compared = self._prediction, self._comparing.compared
+        name, alpha = self.name, self.panel.alpha
+        if prediction is not None and compared is not None:
+            own = self._own[name]
+            outputs = ModelOutputs(prediction.alpha, own, compared.scan, self._stages)
             self._images.ask(lambda control: (name, *outputs.of(part, alpha)))
 
     def _branch_cells(self) -> GridCells | None:
@@ -341,13 +336,6 @@ class StagesTab(QWidget):
         panel.branches.toggled.connect(
             lambda wanted: self._show_branches() if wanted else self.leave_branches()
         )
-
-
-def _wrapping(label: QLabel) -> QLabel:
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
-    label.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Minimum)
-    return label
 
 
 def _why_no_stages(outline: Outline) -> str:

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 MEASURING = "Errors are being measured …"
 
+NOT_YET = "Press Show to measure errors."
+
+TARGETS_DIFFER = "The predictions aim at different targets, which have no common ground truth."
+
 ALL_DELETED = "The comparison was left, as its layers were deleted."
 
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
@@ -116,6 +120,10 @@ class Compare(Docked):
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave the window to the images: wide tabs are scrolled, or the dock is widened."""
         return QSize(USUAL_WIDTH, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no less: the numbers of two maps need it."""
+        return super().minimumSizeHint().expandedTo(QSize(USUAL_WIDTH, 0))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Make room where the window was made low; the user may unfold the choices there."""
@@ -315,10 +323,14 @@ class Compare(Docked):
             self._warn(ALL_DELETED)
         scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
         scans += [each for each in self._given if each not in scans]
-        self._choices = choices = Choices.of(scans, self.form.shell)
+        before, self._choices = self._choices, Choices.of(scans, self.form.shell)
+        choices = self._choices
         self.form.offer(
             [*choices.truths], [*choices.predictions], [*choices.scans], [*choices.shells]
         )
+        made = [each for each in choices.made if each not in before.made]
+        if made and not self.form.predictions:
+            self.form.predictions_list.set_names([*choices.predictions], made[-1:])
 
     def _change_shell(self) -> None:
         """Choose the same images at another shell, and show them if a comparison is shown."""
@@ -333,9 +345,15 @@ class Compare(Docked):
 
     def _suggest_truth(self) -> None:
         """Choose the scan that predictions aim at, until the user chooses."""
+        chosen = [self._choices.predictions[text] for text in self.form.predictions]
         if not self._truth_picked:
-            chosen = [self._choices.predictions[text] for text in self.form.predictions]
             self.form.choose_truth(self._choices.truth_for(chosen))
+        targets = {each.platform for each in chosen if each.provenance is not None}
+        self.form.rows.say("truth", note=TARGETS_DIFFER if len(targets) > 1 else "")
+
+    def _say_how_to_measure(self) -> None:
+        if not self.comparing.numbers and not self.comparing.running:
+            self.table.clear(NOT_YET if self.form.truth else NOTHING)
 
     def _bind_keys(self) -> None:
         """Bind the keys while there is something for them to show."""
@@ -413,6 +431,7 @@ class Compare(Docked):
         self.stages.signed = lambda: form.signed
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_list.changed.connect(self._suggest_truth)
+        form.truths.currentIndexChanged.connect(lambda _: self._say_how_to_measure())
         form.truths.activated.connect(lambda _: setattr(self, "_truth_picked", True))
         comparing.started.connect(self.progress.start)
         comparing.renewed.connect(self._renew)

@@ -52,19 +52,12 @@ class Judging(Themed):
         Emitted with the text of a note.
     note_left
         Emitted when the note no longer takes keys.
-    map_chosen, plane_chosen : str
-        Emitted with another map or plane to show.
-    shell_chosen : int
-        Emitted with another shell to show, by its place among them.
     """
 
     command = Signal(str)
     tagged = Signal(str)
     noted = Signal(str)
     note_left = Signal()
-    map_chosen = Signal(str)
-    plane_chosen = Signal(str)
-    shell_chosen = Signal(int)
 
     def __init__(self, maps: Mapping[str, str], planes: Sequence[str]) -> None:
         super().__init__()
@@ -222,9 +215,6 @@ class Judging(Themed):
         for name, button in {**self.verdicts, **others, "site effect": self.proof}.items():
             button.clicked.connect(lambda _, name=name: self.command.emit(name))
         self.outline.toggled.connect(lambda _: self.command.emit("outline"))
-        self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
-        self.shells.activated.connect(self.shell_chosen)
-        self.planes.activated.connect(lambda _: self.plane_chosen.emit(self.planes.currentText()))
         self.note.done.connect(self.noted)
         self.note.left.connect(self.note_left)
 

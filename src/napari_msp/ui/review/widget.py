@@ -470,9 +470,10 @@ class Review(Docked):
         self.judging.tagged.connect(self._tag)
         self.judging.noted.connect(self._note)
         self.judging.note_left.connect(self.list.table.setFocus)
-        self.judging.map_chosen.connect(lambda name: self.canvas.look_at(shown=name))
-        self.judging.shell_chosen.connect(self.canvas.look_at_shell)
-        self.judging.plane_chosen.connect(self.canvas.turn)
+        maps, planes = self.judging.maps, self.judging.planes
+        maps.activated.connect(lambda _: self.canvas.look_at(shown=maps.currentData()))
+        self.judging.shells.activated.connect(self.canvas.look_at_shell)
+        planes.activated.connect(lambda _: self.canvas.turn(planes.currentText()))
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
@@ -488,6 +489,7 @@ class Review(Docked):
         said = (*facts, self.message, self.reporting, self.making, self.form.notices)
         column = with_messages(self, upper, *said)
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        column.setStretch(1, 0)  # what is free goes to the list
         column.addWidget(buttons)
 
 
