@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from matplotlib.ticker import MaxNLocator
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QFont, QFontMetrics
 from qtpy.QtWidgets import QLabel
@@ -204,11 +203,19 @@ def round_ticks(low: float, high: float, count: int) -> list[float]:
     """
     decades = range(floor(log10(low)), ceil(log10(high)) + 1)
     if high < 10 * low:
-        even = MaxNLocator(count, steps=[1, 2, 5, 10]).tick_values(low, high)
-        return [float(f"{tick:.6g}") for tick in even if low <= tick <= high]
+        return _evenly(low, high, count)
     for mantissas in ((1, 2, 5), (1, 3), (1,)):
         ticks = [float(f"{m}e{d}") for d in decades for m in mantissas]
         ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= count:
+            break
+    return ticks
+
+
+def _evenly(low: float, high: float, count: int) -> list[float]:
+    exponent = floor(log10((high - low) / count))
+    for step in (float(f"{m}e{exponent}") for m in (1, 2, 5, 10)):
+        ticks = [float(f"{k * step:.6g}") for k in range(ceil(low / step), floor(high / step) + 1)]
         if len(ticks) <= count:
             break
     return ticks
