@@ -204,6 +204,7 @@ class TestWithAStub:
             "gradients": "target",
             "force": False,
             "describe": False,
+            "cancelled": None,
             "review_maps": True,
         }
 

@@ -20,7 +20,7 @@ from with_job import run_cohort
 
 from napari_msp.cli import main
 from napari_msp.cohort import cluster
-from napari_msp.cohort.jobs import CohortResult, Task
+from napari_msp.cohort.jobs import CohortResult, How, Task
 from napari_msp.errors import UserError
 from napari_msp.options import Options
 
@@ -265,11 +265,11 @@ def test_a_worker_plans_with_its_part_of_the_machine(limit, gib, tmp_path, monke
         monitor=SimpleNamespace(get_process_memory=lambda: 6 * 2**30),
     )
     workers = [*(f"tcp://10.0.0.1:{port}" for port in range(4)), "tcp://10.0.0.2:1"]
-    passed = {"options": Options(device="cpu"), "force": False}
-    task = Task(record, "sub-01", "", tmp_path, tmp_path, (TARGET,), tmp_path, passed, "msp")
+    how = How(Options(device="cpu"))
+    task = Task(record, "sub-01", "", tmp_path, tmp_path, (TARGET,), tmp_path, how, "msp")
     given = cluster._within_memory(task, worker, cluster._per_host(workers))
-    assert given.options == {"options": Options(device="cpu", memory=gib), "force": False}
-    told = replace(task, options={"options": Options(memory=3.0)})
+    assert given.how == How(Options(device="cpu", memory=gib))
+    told = replace(task, how=How(Options(memory=3.0)))
     assert cluster._within_memory(told, worker, {}) is told
 
 
@@ -294,7 +294,8 @@ class Ended:
 def test_what_ends_without_a_result_is_tried_again_three_times(tmp_path):
     """Lost with the worker that had it, cancelled, handed to one without this package."""
     pytest.importorskip("distributed")
-    task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, {}, "msp")
+    how = How(Options())
+    task = Task(record, "sub-01", "scan", tmp_path, tmp_path, (TARGET,), tmp_path, how, "msp")
     good = CohortResult("sub-01", "scan", (TARGET,), "done", 1.0)
     for lost, said in (
         (Ended("finished", TimeoutError()), "scan: was done, but its result did not arrive"),

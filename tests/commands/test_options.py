@@ -258,7 +258,7 @@ def fields_of_errors():
 
 
 def test_what_errors_name_is_an_option_of_some_command():
-    in_python_alone = {None, "alpha", "effect", "factor", "name", "scan", "scans"}
+    in_python_alone = {None, "alpha", "comparison", "effect", "factor", "name", "scan", "scans"}
     commands = [words_of(name) for name in COMMANDS]
     named = set(fields_of_errors()) - in_python_alone
     assert {"b_value", "mask", "held_out"} <= named

@@ -21,6 +21,7 @@ from napari_msp.bids import (
 from napari_msp.cohort.cluster import Cluster, connected, own_workers
 from napari_msp.cohort.jobs import (
     CohortResult,
+    How,
     Task,
     harmonize_scan,
     has_predictions,
@@ -147,14 +148,8 @@ def run_cohort(
         scans, without = _choose_scans(bids_dir, found, platform, known.card.input, targets)
         if scheduler is None:  # the scheduler's workers may have other devices
             choose_device(options.device)
-        passed = {
-            "options": options,
-            "gradients": gradients,
-            "force": force,
-            "review_maps": review_maps,
-            "describe": False,  # the derivative is one dataset, described once at its root
-        }
-        tasks = _tasks(scans, targets, model, bids_dir, out_dir, passed)
+        how = How(options, gradients, force, review_maps)
+        tasks = _tasks(scans, targets, model, bids_dir, out_dir, how)
         if cluster is None and workers > 1 and tasks:
             cluster = stack.enter_context(own_workers(min(workers, len(tasks)), tell))
         _tell_copies(tasks)
@@ -204,13 +199,13 @@ def _tasks(
     model: Path,
     bids_dir: Path,
     out_dir: Path,
-    passed: dict[str, Any],
+    how: How,
 ) -> list[Task]:
     """Make the task of each subject's scan; its predictions go to the same place in `out_dir`."""
     from napari_msp.inference.outputs import check_gradients
     from napari_msp.model_file import kept_model
 
-    check_gradients(passed["gradients"])
+    check_gradients(how.gradients)
     kind = kept_model(model).kind
     places = {subject: dwi.relative_to(bids_dir) for subject, dwi in scans.items()}
     return [
@@ -222,7 +217,7 @@ def _tasks(
             model=model,
             targets=targets,
             out=out_dir / place.parent,
-            options=passed,
+            how=how,
             kind=kind,
         )
         for subject, place in places.items()

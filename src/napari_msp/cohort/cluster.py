@@ -26,7 +26,6 @@ from napari_msp.cohort.jobs import CohortResult, Task, run_task
 from napari_msp.errors import Advice, Give, Install, Poll, UserError, either, stop_if
 from napari_msp.foreign_errors import explain, shortened
 from napari_msp.formatting import counted
-from napari_msp.options import Options
 from napari_msp.processes import without_script
 
 SCHEDULER_PATIENCE = 10.0
@@ -427,7 +426,7 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
     from napari_msp.device import choose_device, free_memory
     from napari_msp.inference.passes import SHARE_OF_FREE
 
-    options: Options = task.options["options"]
+    options = task.how.options
     if options.memory is not None:
         return task
     with suppress(UserError):  # the job itself will report that there is no such device
@@ -442,7 +441,7 @@ def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task
     else:
         free = free_memory() // beside
     memory = max(free * SHARE_OF_FREE, LEAST_MEMORY) / 2**30
-    return replace(task, options=task.options | {"options": replace(options, memory=memory)})
+    return replace(task, how=replace(task.how, options=replace(options, memory=memory)))
 
 
 def _explained(future: Any, task: Task) -> UserError:

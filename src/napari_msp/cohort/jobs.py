@@ -69,6 +69,16 @@ class CohortResult:
 
 
 @dataclass(frozen=True)
+class How:
+    """How all scans of a cohort are harmonized: keywords of `harmonize_to_folder`."""
+
+    options: Options
+    gradients: str = "target"
+    force: bool = False
+    review_maps: bool = True
+
+
+@dataclass(frozen=True)
 class Task:
     """Job of one scan, small enough to send to another machine."""
 
@@ -79,7 +89,7 @@ class Task:
     model: Path
     targets: tuple[str, ...]
     out: Path
-    options: dict[str, Any]
+    how: How
     kind: str
 
     def failed(self, reason: UserError) -> CohortResult:
@@ -104,12 +114,13 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
 
 def _done(task: Task, cancelled: Poll | None) -> tuple[tuple[str, ...], Status, UserError | None]:
     """Run what is left to do; return the targets of that, the status, and why it failed."""
-    options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
     left = task.targets
     try:
-        left = tuple(task.targets if options["force"] else unfinished(task))
+        left = tuple(task.targets if task.how.force else unfinished(task))
         if left:
-            task.job(task.dwi, task.model, left, task.out, **options)
+            # The derivative is one dataset, described once at its root.
+            more = {**vars(task.how), "describe": False, "cancelled": cancelled}
+            task.job(task.dwi, task.model, left, task.out, **more)
     except Cancelled:
         raise
     except Exception as failure:  # whatever it is, it must not stop the other subjects
@@ -128,7 +139,7 @@ def _is_occupied(failure: Exception) -> bool:
 def _finished_meanwhile(task: Task) -> bool:
     """Return whether another run has made the same, as can happen if two start at once."""
     with suppress(Exception):  # if it may differ, the job's own failure is reported
-        return not task.options["force"] and not [*unfinished(task)]
+        return not task.how.force and not [*unfinished(task)]
     return False
 
 
@@ -211,10 +222,9 @@ def unfinished(task: Task) -> Iterator[str]:
             continue
         image, made = there
         again = Overwrite("make it again")
-        for name in changed_files(image):
-            raise UserError(
-                "is not as large as when it was written", image.with_name(name), None, again
-            )
+        if changed := changed_files(image):
+            problem = "is not as large as when it was written"
+            raise UserError(problem, image.with_name(changed[0]), None, again)
         wanted = wanted or _to_be_made(task)
         if how := _difference(wanted, made):
             raise UserError(f"exists already, made {how}", image, None, again)
@@ -223,7 +233,7 @@ def unfinished(task: Task) -> Iterator[str]:
 def has_predictions(task: Task) -> bool:
     """Return whether files of all targets exist and stay, without reading scans."""
     there = (_prediction(task, target) is not None for target in task.targets)
-    return not task.options["force"] and all(there)
+    return not task.how.force and all(there)
 
 
 def _prediction(task: Task, target: str) -> tuple[Path, Provenance] | None:
@@ -242,8 +252,7 @@ def _to_be_made(task: Task) -> Provenance:
     from napari_msp.data.acquisition import load_acquisition
     from napari_msp.inference.outputs import checksums
 
-    options: Options = task.options["options"]
-    gradients: str = task.options["gradients"]
+    options, gradients = task.how.options, task.how.gradients
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts are reported when the scan is harmonized
         acquisition = load_acquisition(task.dwi, b0_threshold=options.b0_threshold)
@@ -252,7 +261,7 @@ def _to_be_made(task: Task) -> Provenance:
         input="",
         model_file=task.model.name,
         model_sha256=_digest_as_of(task.model, version_of(task.model)),
-        gradients=str(gradients),
+        gradients=gradients,
         checksums=checksums(acquisition, gradients),
         options=options.recorded(),
     )

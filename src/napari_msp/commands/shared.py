@@ -116,7 +116,7 @@ Kind = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
-class Section:
+class OptionGroup:
     """A section of a command's help, or the command itself, to which options are added."""
 
     where: ArgumentParser | Group
@@ -161,19 +161,19 @@ class Section:
         self.add(form, what, default, Path, **more)
 
 
-def section(command: ArgumentParser, topic: Topic | None = None) -> Section:
+def section(command: ArgumentParser, topic: Topic | None = None) -> OptionGroup:
     """Return a section of a command's help, which is not shown without options; None: its top."""
     if topic is None:
-        return Section(command)
+        return OptionGroup(command)
     if not any(each.title == topic for each in command._action_groups):
         for each in Topic:
             command.add_argument_group(each)
-    return Section(next(each for each in command._action_groups if each.title == topic))
+    return OptionGroup(next(each for each in command._action_groups if each.title == topic))
 
 
 def add_console_options(command: ArgumentParser) -> None:
     """Add options for the amount of messages; every command has these."""
-    messages = Section(command.add_argument_group("messages"))
+    messages = OptionGroup(command.add_argument_group("messages"))
     messages.add("-q --quiet", "Print results and errors only.")
     messages.add("-v --verbose", "Print every step, and tracebacks.")
     messages.path("--log FILE", "Write all messages to this file, too.")
