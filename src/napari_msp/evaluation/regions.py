@@ -208,26 +208,27 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
         When it cannot be read, its values are not labels, or it has none.
     """
     path = Path(path)
+
+    def error(problem: str, remedy: str) -> UserError:
+        return UserError(problem, path, "regions", Advice(remedy))
+
     image = open_nifti(path)
     shape = image.shape
     if len(shape) < 3 or any(length != 1 for length in shape[3:]):
-        remedy = Advice("give one label a voxel")
-        raise UserError(f"has {len(shape)} axes, labels have three", path, "regions", remedy)
+        raise error(f"has {len(shape)} axes, labels have three", "give one label a voxel")
     values = read_voxels(image, path).reshape(shape[:3])
     broken = ~np.isfinite(values) | (values != np.rint(values))
     if broken.any():
         share = 100 * float(broken.mean())
         problem = f"is no label image: {share:.3g} % of its values are not whole numbers"
-        remedy = Advice("give labels, resampled by nearest neighbour")
-        raise UserError(problem, path, "regions", remedy)
+        raise error(problem, "give labels, resampled by nearest neighbour")
     if values.min() < 0 or values.max() >= LARGEST_LABEL:
         problem = f"has values from {values.min():.0f} to {values.max():.0f}, labels are positive"
-        remedy = Advice(f"give whole numbers from 0 to {LARGEST_LABEL - 1}")
-        raise UserError(problem, path, "regions", remedy)
+        raise error(problem, f"give whole numbers from 0 to {LARGEST_LABEL - 1}")
     labels = values.astype(np.int32)
     there = [int(each) for each in np.unique(labels) if each]
     if not there:
-        raise UserError("has no label: every voxel is 0", path, "regions", Advice("give another"))
+        raise error("has no label: every voxel is 0", "give another")
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
     called = {each: known.get(each, f"label {each}") for each in there}

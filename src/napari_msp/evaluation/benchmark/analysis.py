@@ -230,18 +230,14 @@ def compare_methods(
     if tested not in results.methods:
         remedy = Choose("methods", tuple(results.methods))
         raise UserError("was not measured, so it cannot be tested", tested, "methods", remedy)
-    errors = results.select(measure=TESTED_MEASURE)
-    if overlapping:
-        return [
-            replace(
-                each,
-                test=replace(each.test, p_value=None, corrected_p_value=None, note=OVERLAP),
-                comparisons=0,
-                interval=None,
-            )
-            for each in _tests(errors, "subject", tested)
-        ]
-    return [*_tests(errors, "subject", tested), *_tests(patches, "patch", tested)]
+    tests = _tests(results.select(measure=TESTED_MEASURE), "subject", tested)
+    if not overlapping:
+        return [*tests, *_tests(patches, "patch", tested)]
+    untested = {"p_value": None, "corrected_p_value": None, "note": OVERLAP}
+    return [
+        replace(each, test=replace(each.test, **untested), comparisons=0, interval=None)
+        for each in tests
+    ]
 
 
 def _tests(rows: Results[Row], level: Level, tested: str) -> list[MethodTest]:

@@ -415,28 +415,29 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     UserError
         When it cannot be read, has the wrong axes for its kind, or does not overlap the lattice.
     """
+
+    def error(problem: str, remedy: str) -> UserError:
+        return UserError(problem, path, "predictions", Advice(remedy))
+
     image = open_nifti(path)
     wanted = 4 if MAPS[key].coloured else 3
     shape = (*image.shape[:3], *(length for length in image.shape[3:] if length > 1))
     values = read_voxels(image, path).reshape(shape)
     if len(shape) != wanted or (wanted == 4 and shape[-1] != 3):
         problem = f"has shape {image.shape}, which does not fit a map of {MAPS[key].title}"
-        raise UserError(problem, path, "predictions", Advice("give another map"))
+        raise error(problem, "give another map")
     values = np.nan_to_num(values, posinf=0, neginf=0)
     if wanted == 4:
         values = np.abs(values)
     if key == "md" and np.any(values > LARGEST_MD):
-        problem = "has diffusivities that are not in mm²/s"
-        raise UserError(problem, path, "predictions", Advice("give it in mm²/s"))
+        raise error("has diffusivities that are not in mm²/s", "give it in mm²/s")
     if key in ("fa", "colour_fa") and np.any(values > LARGEST_FA):
-        problem = "has values that are not FA"
-        raise UserError(problem, path, "predictions", Advice("give it from 0 to 1"))
+        raise error("has values that are not FA", "give it from 0 to 1")
     own = lattice_of(image)
     if own.matches(lattice):
         return values
     mask = values != 0 if wanted == 3 else (values != 0).any(axis=-1)
     found, there = map_onto(values, mask, own, lattice)
     if not there.any():
-        problem = "is outside the target's scan"
-        raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
+        raise error("is outside the target's scan", "give it in the scan's space")
     return found

@@ -138,12 +138,7 @@ def with_derived(study: ProofData) -> ProofData:
     Table 1's floor is no floor for regional means, so it gets another name.
     """
     values = study.values.renamed({FLOOR: NOISE_FREE})
-    derived: list[RegionValue] = []
-    notes = list(study.notes)
-    for derive in DERIVED:
-        for each in derive(values):
-            if isinstance(each, str):
-                notes.append(each)
-            else:
-                derived.append(each)
-    return replace(study, values=Results([*values, *derived]), notes=tuple(notes))
+    made = [each for derive in DERIVED for each in derive(values)]
+    derived = [each for each in made if not isinstance(each, str)]
+    notes = [each for each in made if isinstance(each, str)]
+    return replace(study, values=Results([*values, *derived]), notes=(*study.notes, *notes))

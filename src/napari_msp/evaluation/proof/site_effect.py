@@ -243,12 +243,12 @@ def _individual(each: SiteEffects, key: str, several: bool) -> Table:
     quantity = QUANTITIES[key]
     regions = [region for region, of in each.values[TARGET] if of == key]
     rows = [TARGET, *each.rows]
-    display = NumberFormat.of(
-        value
-        for row in rows
+    found = {
+        (region, who): [each.values[row].get((region, key), {}).get(who) for row in rows]
         for region in regions
-        for value in each.values[row].get((region, key), {}).values()
-    )
+        for who in each.subjects
+    }
+    display = NumberFormat.of(one for of in found.values() for one in of if one is not None)
     unit = display.unit(quantity.unit)
     return Table(
         f"{quantity.label}{f' in {unit}' if unit else ''} on {each.named(several)}, subject by "
@@ -256,15 +256,8 @@ def _individual(each: SiteEffects, key: str, several: bool) -> Table:
         f"{len(each.subjects)} can give is {min(1.0, 2.0 ** (1 - len(each.subjects))):.2g}).",
         ["subject, region", *rows],
         [
-            [
-                Cell(f"{who}, {region}"),
-                *(
-                    Cell(display.text(each.values[row].get((region, key), {}).get(who)))
-                    for row in rows
-                ),
-            ]
-            for region in regions
-            for who in each.subjects
+            [Cell(f"{who}, {region}"), *(Cell(display.text(one)) for one in of)]
+            for (region, who), of in found.items()
         ],
     )
 

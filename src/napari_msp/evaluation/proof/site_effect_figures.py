@@ -89,10 +89,9 @@ def _biases(each: SiteEffects, key: str) -> dict[str, dict[str, Bias]]:
     found: dict[str, dict[str, Bias]] = {}
     shown = each.largest(key, MOST_BIASES)
     for effect in each.effects:
-        bias = effect.agreement.bias_percent
-        if effect.quantity != key or effect.region not in shown or bias is None:
-            continue
-        found.setdefault(effect.region, {})[effect.row] = (bias, effect.agreement.interval_percent)
+        of, bias = effect.agreement, effect.agreement.bias_percent
+        if effect.quantity == key and effect.region in shown and bias is not None:
+            found.setdefault(effect.region, {})[effect.row] = bias, of.interval_percent
     return found
 
 
@@ -104,12 +103,8 @@ def _colours(roles: Mapping[str, str]) -> dict[str, str]:
 
 def _marker(colour: str, role: str) -> dict[str, Any]:
     face = PAPER if role == "trivial" else colour
-    return {
-        "color": colour,
-        "linestyle": "none",
-        "marker": MARKERS.get(role, "o"),
-        "markerfacecolor": face,
-    }
+    marker = MARKERS.get(role, "o")
+    return {"color": colour, "linestyle": "none", "marker": marker, "markerfacecolor": face}
 
 
 def _bias_figure(
@@ -243,9 +238,8 @@ def _people_figure(
         axes.plot(bias, rate, markersize=8, zorder=above, clip_on=False, **style)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
-    axes.set_yticks(
-        [0, 0.25, 0.5, 0.75, 1], [f"{number(100 * y, 0)} %" for y in (0, 0.25, 0.5, 0.75, 1)]
-    )
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_yticks(ticks, [f"{number(100 * tick, 0)} %" for tick in ticks])
     median = "site effect: median |bias| over regions and quantities [%]"
     tidy(axes, x=median, y="subjects told right", grid="both")
     _legend(figure, {row: colours[row] for row in points}, {row: roles[row] for row in points})

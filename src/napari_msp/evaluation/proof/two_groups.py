@@ -24,7 +24,6 @@ from napari_msp.evaluation.proof.two_groups_numbers import (
     EFFECT,
     MOSTLY,
     SIZE,
-    Design,
     GroupDifference,
     Rate,
     Studies,
@@ -300,15 +299,11 @@ def _some(names: Sequence[str]) -> str:
 
 def _lead(found: GroupDifference, name: str) -> str:
     """Return how often false alarms are raised, on average over regions."""
-    rates: dict[tuple[Design, str], list[float]] = {}
+    rates: dict[str, list[float]] = {}
     for each in found.studies:
-        rates.setdefault((each.design, each.row), []).append(each.false_positives.value)
-    confounded = {
-        row: 100 * float(np.mean(values))
-        for (design, row), values in rates.items()
-        if design == "confounded"
-    }
-    told = "; ".join(f"{row} {number(rate, 0)} %" for row, rate in confounded.items())
+        if each.design == "confounded":
+            rates.setdefault(each.row, []).append(each.false_positives.value)
+    told = "; ".join(f"{row} {number(100 * float(np.mean(of)), 0)} %" for row, of in rates.items())
     return f"{name}, groups confounded with scanners: false alarms, mean over regions, in {told}."
 
 

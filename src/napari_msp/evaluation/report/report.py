@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -211,18 +212,12 @@ def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[obje
 
 
 def _limits(run: EvaluationRun) -> list[str]:
-    doubts = [
-        f"{each}. Measure only people whom the model has not learned from."
-        for each in run.plan.doubts
-    ]
-    unfit = [
-        f"{each}. Measure a model that learned from scans of these scanners."
-        for each in run.plan.unfit
-    ]
+    people = "Measure only people whom the model has not learned from."
+    scans = "Measure a model that learned from scans of these scanners."
     return [
         *run.notes,
-        *doubts,
-        *unfit,
+        *(f"{each}. {people}" for each in run.plan.doubts),
+        *(f"{each}. {scans}" for each in run.plan.unfit),
         *((OVERLAPPING, *LIMITS[1:]) if run.plan.folds else LIMITS),
     ]
 
@@ -324,11 +319,4 @@ def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
 
 
 def _parts(split: Subjects) -> str:
-    return (
-        f"training {_names(split.training)}; validation {_names(split.validation)}; "
-        f"test {_names(split.test)}"
-    )
-
-
-def _names(subjects: Sequence[str]) -> str:
-    return " ".join(subjects) or "none"
+    return "; ".join(f"{role} {' '.join(who) or 'none'}" for role, who in asdict(split).items())
