@@ -197,6 +197,23 @@ def find_predictions(
     return FinishedPredictions(name, folder, images, maps, provenance)
 
 
+def all_predictions(
+    folders: Mapping[str, str | Path],
+    datasets: Sequence[Path],
+    targets: Sequence[str],
+    subjects: Collection[str],
+) -> dict[Path, list[FinishedPredictions]]:
+    """Find finished predictions of several methods, by dataset; see `find_predictions`."""
+    alone = len(datasets) == 1
+    return {
+        dataset: [
+            find_predictions(name, folder, dataset, targets, subjects, alone=alone)
+            for name, folder in folders.items()
+        ]
+        for dataset in datasets
+    }
+
+
 def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> str:
     """Return the platform that the folders' first predictions were made from; empty if unclear."""
     said = set()

@@ -19,7 +19,7 @@ from napari_msp.errors import Advice, Change, Choose, Doubt, Give, UserError, ei
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.finished import (
     FinishedPredictions,
-    find_predictions,
+    all_predictions,
     predicted_from,
 )
 from napari_msp.evaluation.benchmark.methods import (
@@ -251,12 +251,9 @@ class _Draft:
         replace(dataset, passed_over=passed_over).tell()
 
     def _finished(self) -> list[FinishedPredictions]:
-        targets, names, alone = self.targets, self.names, len(self.datasets) == 1
-        return [
-            find_predictions(name, folder, each.root, targets, names, alone=alone)
-            for each in self.datasets
-            for name, folder in self.asked.predictions.items()
-        ]
+        roots = [each.root for each in self.datasets]
+        found = all_predictions(self.asked.predictions, roots, self.targets, self.names)
+        return [each for of_dataset in found.values() for each in of_dataset]
 
     def _regions(self) -> str:
         """Return the source of regions, after checking that a file or folder exists."""

@@ -14,8 +14,9 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Advice, Change, UserError, either
-from napari_msp.evaluation.benchmark.finished import FinishedPredictions, find_predictions
+from napari_msp.evaluation.benchmark.finished import FinishedPredictions, all_predictions
 from napari_msp.evaluation.benchmark.methods import MSP, SHARED_MSP, from_base, key_of
+from napari_msp.evaluation.benchmark.results import grouped
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.regions import TISSUE, regions_state
@@ -95,14 +96,8 @@ class Plan:
     @cached_property
     def finished(self) -> dict[Path, list[FinishedPredictions]]:
         """Finished predictions of the test subjects by dataset, as found when first asked for."""
-        alone, test = len(self.datasets) == 1, self.subjects.test
-        return {
-            dataset: [
-                find_predictions(name, folder, dataset, self.targets, test, alone=alone)
-                for name, folder in self.asked.predictions.items()
-            ]
-            for dataset in self.datasets
-        }
+        test = self.subjects.test
+        return all_predictions(self.asked.predictions, self.datasets, self.targets, test)
 
     @property
     def made_in_folds(self) -> set[str]:
@@ -137,10 +132,7 @@ class Plan:
     @property
     def first_rounds(self) -> tuple[Round, ...]:
         """First round of each fold, whose validation subjects choose the fold's learning rates."""
-        found: dict[str, Round] = {}
-        for each in self.rounds:
-            found.setdefault(each.fold, each)
-        return tuple(found.values())
+        return tuple(first for first, *_ in grouped(self.rounds, lambda r: r.fold).values())
 
     def rates_in(self, round_: Round) -> tuple[float, ...]:
         """Return the learning rates to try in a round; without validation, only the preset's."""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -92,6 +92,8 @@ class EffectResult(Sample):
     value: float
 
 
+Thing = TypeVar("Thing")
+Key = TypeVar("Key")
 Row = TypeVar("Row", Result, PatchResult, RegionValue, EffectResult)
 
 
@@ -106,6 +108,14 @@ def column_name(target: str, shell: int | None) -> str:
 
 LARGEST_TABLE = 1_000_000_000
 """Largest size of a table in bytes; patches of many heads take some MB."""
+
+
+def grouped(items: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
+    """Split things by a key, in order of first appearance."""
+    found: dict[Key, list[Thing]] = {}
+    for each in items:
+        found.setdefault(key(each), []).append(each)
+    return found
 
 
 class Results(Generic[Row]):
@@ -166,10 +176,8 @@ class Results(Generic[Row]):
 
     def groups(self, *names: str) -> dict[tuple[str, ...], "Results[Row]"]:
         """Split by the values of several fields, in order of first appearance."""
-        gathered: dict[tuple[str, ...], list[Row]] = {}
-        for row in self.rows:
-            gathered.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
-        return {key: self._part(rows) for key, rows in gathered.items()}
+        found = grouped(self.rows, lambda row: tuple(getattr(row, name) for name in names))
+        return {key: self._part(rows) for key, rows in found.items()}
 
     def sample_means(self, *names: str) -> dict[tuple[str, ...], float]:
         """Return mean values by the fields that name a sample; seeds are averaged over."""

@@ -20,6 +20,7 @@ from napari_msp.evaluation.benchmark.results import (
     Result,
     Results,
     Row,
+    grouped,
 )
 from napari_msp.evaluation.benchmark.trainings import (
     Best,
@@ -146,13 +147,9 @@ class Benchmark:
 
     def _rates(self, trials: Sequence[Trial], round_: Round) -> Rates:
         """Return the best rate of each method, of those tried in a round's fold."""
-        by_method: dict[str, list[Trial]] = {}
-        for trial in trials:
-            if trial.fold == round_.fold:
-                by_method.setdefault(trial.method, []).append(trial)
+        here = grouped((t for t in trials if t.fold == round_.fold), lambda trial: trial.method)
         return {
-            method: min(tried, key=lambda trial: trial.error).rate
-            for method, tried in by_method.items()
+            name: min(tried, key=lambda trial: trial.error).rate for name, tried in here.items()
         }
 
     def _train(self, groups: Iterable[Mapping[str, Trainings]]) -> None:

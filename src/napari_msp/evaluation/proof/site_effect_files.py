@@ -219,7 +219,7 @@ def read_site_effect(folder: str | Path) -> list[SiteEffects]:
         if effect is not None:
             effects.setdefault(_where(line), []).append(effect)
     people: dict[Where, dict[str, Identified | None]] = {}
-    for line, found in _read(folder / f"{PEOPLE_FILE}.csv", PEOPLE, _identified):
+    for line, found in _read(folder / f"{PEOPLE_FILE}.csv", PEOPLE, _IDENTIFIED):
         # A row of both images and maps of the signal counts by its images, which come first.
         people.setdefault(_where(line), {}).setdefault(line["row"], found)
     return [
@@ -274,19 +274,16 @@ def _read(path: Path, columns: Sequence[Column], make: Callable[[Line], T]) -> l
         ) from error
 
 
-_AGREEMENT, _IDENTIFIED = TypeAdapter(ScanAgreement), TypeAdapter(Identified)
+_AGREEMENT = TypeAdapter(ScanAgreement).validate_python
+_IDENTIFIED = TypeAdapter(Identified).validate_python
 """Validators: a missing number, or a count that is not whole, is an error."""
-
-
-def _identified(line: Line) -> Identified:
-    return _IDENTIFIED.validate_python(line)
 
 
 def _effect(line: Line) -> SiteEffect | None:
     """Return the effect of one dataset; None for a line combined from several."""
     if line["dataset"] == ALL_DATASETS:
         return None
-    found = _AGREEMENT.validate_python(
+    found = _AGREEMENT(
         {
             "subjects": line["subjects"],
             **{name: line[column] for column, name in NUMBERS.items()},

@@ -22,6 +22,7 @@ from napari_msp.evaluation.benchmark.results import (
     PatchResult,
     Result,
     Results,
+    grouped,
     results_csv,
 )
 from napari_msp.evaluation.benchmark.settings import Subjects
@@ -245,20 +246,14 @@ def findings(tests: Sequence[MethodTest]) -> list[str]:
 
     Each target names the strongest other method, so no sentence compares with a weak one.
     """
-    families: dict[tuple[str, int | None], dict[str, MethodTest]] = {}
-    for test in tests:
-        if test.level == "subject":
-            strongest = families.setdefault((test.reference, test.shell), {})
-            known = strongest.get(test.target)
-            if known is None or test.second_mean < known.second_mean:
-                strongest[test.target] = test
-    return [
-        _sentence(reference, shell, list(best.values()))
-        for (reference, shell), best in families.items()
-    ]
+    over = (test for test in tests if test.level == "subject")
+    families = grouped(over, lambda test: (test.reference, test.shell))
+    return [_sentence(*family, of) for family, of in families.items()]
 
 
-def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]) -> str:
+def _sentence(reference: str, shell: int | None, tests: Sequence[MethodTest]) -> str:
+    by_target = grouped(tests, lambda test: test.target).values()
+    strongest = [min(others, key=lambda test: test.second_mean) for others in by_target]
     wins = sum(test.first_mean <= test.second_mean for test in strongest)
     ties = sum(test.first_mean == test.second_mean for test in strongest)
     shared = f" (as low as another's on {ties})" if ties else ""

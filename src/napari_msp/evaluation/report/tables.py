@@ -13,7 +13,7 @@ from napari_msp.evaluation.benchmark.analysis import (
     MethodTest,
     Summary,
 )
-from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results, grouped
 from napari_msp.evaluation.biology import EFFECTS, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.evaluation.statistics import interval_name
@@ -328,9 +328,7 @@ def _other(found: Analysis, measures: Measures, key: str) -> Table:
 
 def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:
     """Return a table per level, truth and shell: other methods in rows, targets in columns."""
-    families: dict[tuple[Level, str, int | None], list[MethodTest]] = {}
-    for test in tests:
-        families.setdefault((test.level, test.reference, test.shell), []).append(test)
+    families = grouped(tests, lambda test: (test.level, test.reference, test.shell))
     return [_tests_of(*key, family) for key, family in families.items()]
 
 
