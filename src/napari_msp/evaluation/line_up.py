@@ -436,15 +436,11 @@ def same_b_value(first: Scan, second: Scan) -> bool:
 def check_same_b_value(reference: Scan, other: Scan) -> None:
     """Refuse an image of another b-value: its signal would differ even in the same scanner."""
     one, two = reference.b_value, other.b_value
-    for scan in (reference, other):
-        if scan.b_value is None:
-            remedy = Advice("add BValue to the JSON file beside it")
-            raise UserError(
-                "its b-value is unknown, so it has no FA", name_in_errors(scan), remedy=remedy
-            )
-    if not same_b_value(reference, other):
-        assert one is not None
-        assert two is not None
+    if one is None or two is None:
+        unknown = name_in_errors(reference if one is None else other)
+        remedy = Advice("add BValue to the JSON file beside it")
+        raise UserError("its b-value is unknown, so it has no FA", unknown, remedy=remedy)
+    if not same_shell(two, one):
         check_not_rescaled(other, one)
         raise UserError(
             f"has b = {two:.0f} s/mm² but {name_in_errors(reference)} has {one:.0f}",

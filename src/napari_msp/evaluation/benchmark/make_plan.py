@@ -128,8 +128,8 @@ class _Draft:
         self.rows = chosen_methods(asked.methods) or (BEFORE,)
         self.learns = any(name != BEFORE for name in self.rows)
         self._check_names()
-        starting = any(name in rows_from_base() for name in self.rows)
-        self.base = packaged.base_model() if starting else None
+        self.starting = rows_from_base() if {*rows_from_base()} & {*self.rows} else {}
+        self.base = packaged.base_model() if self.starting else None
         self.models = [load_model(path) for path in asked.models]
         self.only = self._named()
         self.datasets = [
@@ -312,13 +312,10 @@ class _Draft:
     def _unlike(self) -> tuple[str, ...]:
         """Return notes on scans unlike others of their platform; refuse the unlearnable ones."""
         subjects = self.subjects
-        parts: dict[str, Sequence[str]] = {"datasets": subjects.all}
-        if not self.folds:
-            parts = {
-                "train": subjects.training,
-                "validation": subjects.validation,
-                "test": subjects.test,
-            }
+        parts: dict[str, Sequence[str]] = {"train": subjects.training}
+        parts |= {"validation": subjects.validation, "test": subjects.test}
+        if self.folds:
+            parts = {"datasets": subjects.all}
         return tuple(
             said
             for dataset in self.datasets
@@ -340,14 +337,12 @@ class _Draft:
         if "all" in named and packaged.base_model() is None:
             said = "rows that start from the base are left out: this installation has no base model"
             warnings.warn(said, RowLeftOut, stacklevel=3)
-        starting = any(name in rows_from_base() for name in self.rows)
         where = (self.datasets[0], self.input, self.targets, self.subjects)
-        scales = lattice_scales(*where) if starting else {}
+        scales = lattice_scales(*where) if self.starting else {}
         why: dict[str, tuple[str, UserError]] = {}
-        held = rows_from_base() if scales else {}
         problem = f"the base has no such network of lattice scale {' or '.join(scales)}"
         for name in self.rows:
-            if name in held and not begun_from_base(held[name], scales):
+            if name in self.starting and not begun_from_base(self.starting[name], scales):
                 why[name] = problem, UserError(problem, name, "methods", Change("methods", "other"))
         heads = min(len(split.training) for split in self.folds or (self.subjects,))
         for name in self.rows:

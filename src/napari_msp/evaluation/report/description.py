@@ -16,7 +16,7 @@ from napari_msp.evaluation.benchmark.methods import Method, all_methods
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
 from napari_msp.evaluation.benchmark.run import Outcome
-from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
+from napari_msp.evaluation.benchmark.trainings import Trainings, trainings_of
 from napari_msp.evaluation.report.methods_section import EvaluationRun
 from napari_msp.files import versions_of
 from napari_msp.formatting import counted, listed, shown, span
@@ -144,30 +144,24 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
             f"{target} {first.settings.first_stage.get(target, first.settings.kind)}"
             for target, (first, *_) in by_target.items()
         )
+        rates = dict.fromkeys(shown(each.settings.learning_rate, "g") for each in trainings)
         rows.append(
             {
                 "method": method,
                 "kinds": ", ".join(kinds) + shared,
                 "weights a target": _weights(by_target, models),
-                "learning rate": ", ".join(
-                    dict.fromkeys(shown(each.settings.learning_rate, "g") for each in trainings)
-                ),
+                "learning rate": ", ".join(rates),
                 "rates tried": tried.get(method, "–") if chosen else "–",
-                "steps a target": _steps(trainings, models),
+                "steps a target": span([_steps(model) for model in models.values()], ","),
                 "seconds": round(sum(model.training["seconds"] for model in models.values())),
             }
         )
     return rows
 
 
-def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
-    """Return after how many steps trainings ended; shared first stages learn for all targets."""
-    done = []
-    for training in trainings:
-        model = models[training.model]
-        phases = 1 if _shares(model) else len(model.targets)
-        done.append(round(model.training["steps"] / phases))
-    return span(done, ",")
+def _steps(model: Model) -> int:
+    """Return after how many steps a training ended; shared first stages learn for all targets."""
+    return round(model.training["steps"] / (1 if _shares(model) else len(model.targets)))
 
 
 def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
