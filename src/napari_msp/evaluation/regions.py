@@ -113,12 +113,8 @@ class Regions:
         if not self.lattice.matches(lattice):
             labels = Nearest.between(self.lattice, lattice).take(self.labels)
         if not labels.any():
-            raise UserError(
-                "no labelled voxel lies in the image",
-                self.path,
-                "regions",
-                remedy=Advice("give labels in the space of the scans, registered to them"),
-            )
+            remedy = Advice("give labels in the space of the scans, registered to them")
+            raise UserError("no labelled voxel lies in the image", self.path, "regions", remedy)
         if labels is self.labels:
             return Regions(labels, self.names, lattice.affine, dict.fromkeys(self.names, 1.0))
         before, after = label_counts(self.labels), label_counts(labels)

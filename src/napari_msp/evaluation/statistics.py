@@ -105,15 +105,8 @@ def wilcoxon(
     positive = float(ranks[moved > 0].sum())
     total = float(ranks.sum())
     p_value = _exact(ranks, positive) if len(moved) <= EXACT_LIMIT else _normal(ranks, positive)
-    return PairedTest(
-        len(difference),
-        len(moved),
-        p_value,
-        None,
-        median,
-        (2 * positive - total) / total,
-        _power_note(len(moved), 1),
-    )
+    effect, note = (2 * positive - total) / total, _power_note(len(moved), 1)
+    return PairedTest(len(difference), len(moved), p_value, None, median, effect, note)
 
 
 def bonferroni(tests: Sequence[PairedTest]) -> list[PairedTest]:

@@ -180,12 +180,9 @@ def find_predictions(
                 )
             maps[subject, target][key] = path
     if not found and not maps:
-        raise UserError(
-            f"has no prediction of {', '.join(targets)} for any subject",
-            folder,
-            "predictions",
-            Advice("give a folder of sub-<label>/…/sub-<label>…_dwi.nii.gz"),
-        )
+        problem = f"has no prediction of {', '.join(targets)} for any subject"
+        remedy = Advice("give a folder of sub-<label>/…/sub-<label>…_dwi.nii.gz")
+        raise UserError(problem, folder, "predictions", remedy)
     images = {}
     for (subject, target), by_stem in found.items():
         if len(by_stem) > 1:

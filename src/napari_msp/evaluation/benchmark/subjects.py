@@ -46,12 +46,10 @@ def common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[st
             for platform in first.platforms
             if platform != source and with_all(first.subjects, datasets, [platform])
         )
-        raise UserError(
-            f"no subject has a scan on {source}{everywhere}",
-            first.root,
-            "input" if known else "datasets",
-            Choose("input", known) if known else Advice("evaluate them one by one"),
-        )
+        problem = f"no subject has a scan on {source}{everywhere}"
+        if known:
+            raise UserError(problem, first.root, "input", Choose("input", known))
+        raise UserError(problem, first.root, "datasets", Advice("evaluate them one by one"))
     return names
 
 
@@ -147,12 +145,8 @@ def tell_doubts(
 
 def none_left(dataset: TravellingHeads, field: str) -> UserError:
     """Return the error to raise if a model has learned from everyone."""
-    return UserError(
-        "every subject was trained on",
-        dataset.root,
-        field,
-        Advice("train again and keep some subjects out"),
-    )
+    remedy = Advice("train again and keep some subjects out")
+    return UserError("every subject was trained on", dataset.root, field, remedy)
 
 
 # --- Splits ----------------------------------------------------------------------------------

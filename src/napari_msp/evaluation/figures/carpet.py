@@ -7,6 +7,7 @@ the similarity of each volume to its neighbour in q-space.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,15 +87,8 @@ def _draw_likeness(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
 def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     change = quality.gains[:, order] - 1
     axes.set_facecolor(UNKNOWN)
-    shown = axes.imshow(
-        change,
-        cmap="RdBu_r",
-        vmin=-REACH,
-        vmax=REACH,
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
-    )
+    colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -REACH, "vmax": REACH}
+    shown = axes.imshow(change, aspect="auto", origin="lower", interpolation="nearest", **colours)
     names = quality.volumes[order]
     places = {int(volume): place for place, volume in enumerate(names)}
     for each in quality.dropped:
@@ -108,15 +102,9 @@ def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArr
     for b_value in np.unique(quality.b_values):
         at = np.flatnonzero(quality.b_values[order] == b_value)
         wide = len(at) > len(order) / 10
-        axes.text(
-            at.mean() if wide else at[0] - 0.5,
-            len(change) - 0.3,
-            f"b = {b_value:.0f}",
-            color=INK,
-            fontsize=8,
-            ha="center" if wide else "left",
-            va="bottom",
-        )
+        x, side = (at.mean(), "center") if wide else (at[0] - 0.5, "left")
+        where = {"ha": side, "va": "bottom"}
+        axes.text(x, len(change) - 0.3, f"b = {b_value:.0f}", color=INK, fontsize=8, **where)
     bar = figure.colorbar(
         shown, ax=axes, location="bottom", aspect=50, shrink=0.6, extend="both", pad=0.02
     )
@@ -137,6 +125,7 @@ def _write_words(axes: Axes, quality: ScanQuality) -> None:
     moved = [
         f"volume {each.volume}: {each.shift:.1f} mm, {each.turn:.1f}°" for each in quality.moved
     ]
+    style: dict[str, Any] = {"transform": axes.transAxes, "color": INK, "va": "top"}
     row = 0.0
     for heading, lines in (
         ("In numbers", numbers),
@@ -145,16 +134,7 @@ def _write_words(axes: Axes, quality: ScanQuality) -> None:
     ):
         for line in (heading, *lines):
             weight = "bold" if line is heading else "normal"
-            axes.text(
-                0.02,
-                1 - 0.04 * row,
-                line,
-                transform=axes.transAxes,
-                color=INK,
-                fontsize=8.5,
-                fontweight=weight,
-                va="top",
-            )
+            axes.text(0.02, 1 - 0.04 * row, line, fontsize=8.5, fontweight=weight, **style)
             row += 1
         row += 0.6
 

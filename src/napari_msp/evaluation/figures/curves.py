@@ -85,16 +85,10 @@ def _draw_curves(
     axes: Axes, by_method: Mapping[str, Curve], colours: Mapping[str, str], unit: float
 ) -> None:
     for method, curve in by_method.items():
-        thick = method == HIGHLIGHT
-        axes.plot(
-            [step for step, _ in curve],
-            [error / unit for _, error in curve],
-            color=colours[method],
-            linewidth=2.4 if thick else 1.3,
-            zorder=3 if thick else 2,
-            marker="o" if len(curve) == 1 else None,
-            gid=method,
-        )
+        width, above = (2.4, 3) if method == HIGHLIGHT else (1.3, 2)
+        steps, errors = zip(*((step, error / unit) for step, error in curve), strict=True)
+        (line,) = axes.plot(steps, errors, color=colours[method], linewidth=width, zorder=above)
+        line.set(marker="o" if len(curve) == 1 else "", gid=method)
     axes.set_yscale("log")
     # Round numbers, not powers: the curves of one target seldom span a factor of ten.
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

@@ -323,14 +323,8 @@ def _draw_panel(
     kind = "image" if panel.scale is None else "map"
     axes = page.axes(corner, size, f"{block.title} · {panel.name} · {kind}")
     pixels = np.clip(panel.pixels, 0, 1) if panel.scale is None else panel.pixels
-    axes.imshow(
-        pixels,
-        cmap=scale.colours,
-        vmin=scale.low,
-        vmax=scale.high,
-        interpolation="nearest",
-        aspect="auto",
-    )
+    colours: dict[str, Any] = {"cmap": scale.colours, "vmin": scale.low, "vmax": scale.high}
+    axes.imshow(pixels, interpolation="nearest", aspect="auto", **colours)
     return axes
 
 

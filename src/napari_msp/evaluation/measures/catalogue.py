@@ -257,6 +257,19 @@ def _by_tissue(
         yield from (measure,) if signed else _and_aligned(measure, said)
 
 
+def _errors_by_tissue() -> Iterator[Measure]:
+    both = {"white": "", "grey": ""}
+    white = {"white": " (grey has next to none)"}
+    series = "(through the SH series)"
+    for key, name, quantity, maps, tissues in (
+        ("fa", "FA", f"fractional anisotropy {series}", _maps_of("fa"), both),
+        ("md", "MD", f"mean diffusivity {series}", _maps_of("md"), {**both, "fluid": ""}),
+        ("rish0", "RISH 0", "the energy of SH order 0", _rish_of(0), both),
+        ("rish2", "RISH 2", "the energy of SH order 2", _rish_of(2), white),
+    ):
+        yield from _by_tissue(f"{key}_error", f"{name} error", quantity, maps, **tissues)
+
+
 _ALL = (
     Measure(
         "patch_mse",
@@ -298,38 +311,7 @@ _ALL = (
         ),
         "Colour FA MSE",
     ),
-    *_by_tissue(
-        "fa_error",
-        "FA error",
-        "fractional anisotropy (through the SH series)",
-        _maps_of("fa"),
-        white="",
-        grey="",
-    ),
-    *_by_tissue(
-        "md_error",
-        "MD error",
-        "mean diffusivity (through the SH series)",
-        _maps_of("md"),
-        white="",
-        grey="",
-        fluid="",
-    ),
-    *_by_tissue(
-        "rish0_error",
-        "RISH 0 error",
-        "the energy of SH order 0",
-        _rish_of(0),
-        white="",
-        grey="",
-    ),
-    *_by_tissue(
-        "rish2_error",
-        "RISH 2 error",
-        "the energy of SH order 2",
-        _rish_of(2),
-        white=" (grey has next to none)",
-    ),
+    *_errors_by_tissue(),
     *_and_aligned(
         Measure(
             "direction_error",

@@ -266,12 +266,8 @@ class Pair:
     @cached_property
     def patches(self) -> PatchErrors:
         """SH errors of non-overlapping patches."""
-        return patch_errors(
-            self.prediction.image.coefficients,
-            self.truth.image.coefficients,
-            self.mask,
-            self.patch_size,
-        )
+        images = self.prediction.image.coefficients, self.truth.image.coefficients
+        return patch_errors(*images, self.mask, self.patch_size)
 
     @cached_property
     def laid(self) -> Laid:
