@@ -352,11 +352,8 @@ def split_by_shell(
             for each, of in zip(compared, shells, strict=True)
         )
         unknown = [name_in_errors(each) for each in compared if not each.shells]
-        remedy = Advice(
-            f"add BValue to the sidecar of {', '.join(unknown)}"
-            if unknown
-            else "give images of one b-value"
-        )
+        add = f"add BValue to the sidecar of {', '.join(unknown)}"
+        remedy = Advice(add if unknown else "give images of one b-value")
         raise UserError("no shell is in all of them", has, "b_value", remedy)
     left = {
         shell: name_in_errors(each)
@@ -408,11 +405,8 @@ def check_one_head(reference: Scan, other: Scan) -> None:
         return
     one, two = reference.person, other.person
     whose = f"is of {two.label} but {name_in_errors(reference)} is of {one.label}"
-    raise UserError(
-        f"{whose} of another dataset" if one.label == two.label else whose,
-        name_in_errors(other),
-        remedy=Advice("give images of one head"),
-    )
+    whose += " of another dataset" if one.label == two.label else ""
+    raise UserError(whose, name_in_errors(other), remedy=Advice("give images of one head"))
 
 
 def b_values_apart(b_values: Mapping[str, float | None]) -> list[str]:
@@ -442,14 +436,10 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
         raise UserError("its b-value is unknown, so it has no FA", unknown, remedy=remedy)
     if not same_shell(two, one):
         check_not_rescaled(other, one)
-        raise UserError(
-            f"has b = {two:.0f} s/mm² but {name_in_errors(reference)} has {one:.0f}",
-            name_in_errors(other),
-            remedy=either(
-                Advice("give images of one b-value"),
-                RunJob("harmonize", f"bring its signal to {one:.0f} s/mm² (an approximation)"),
-            ),
-        )
+        problem = f"has b = {two:.0f} s/mm² but {name_in_errors(reference)} has {one:.0f}"
+        rescale = f"bring its signal to {one:.0f} s/mm² (an approximation)"
+        ways = either(Advice("give images of one b-value"), RunJob("harmonize", rescale))
+        raise UserError(problem, name_in_errors(other), remedy=ways)
 
 
 def check_not_rescaled(prediction: Scan, b_value: float) -> None:

@@ -398,13 +398,9 @@ def _without_numbers(
     cut = {i: " ".join(words[: len(words) - behind.get(i, 0)]) for i, words in names.items()}
     taken = len(bare) < len(coloured)
     if bare:
-        example = next(iter(coloured))
-        _doubt(
-            f"{len(coloured)} of {len(names)} lines end in {RGB} numbers or more, as "
-            f"{whole[example]!r} does, which were "
-            f"{'taken for colours' if taken else 'left in the names'}",
-            path,
-        )
+        lines = f"{len(coloured)} of {len(names)} lines end in {RGB} numbers or more"
+        so = "taken for colours" if taken else "left in the names"
+        _doubt(f"{lines}, as {whole[next(iter(coloured))]!r} does, which were {so}", path)
     elif len(set(cut.values())) < len(set(whole.values())):
         _doubt("without the numbers at their ends, taken for colours, some names are equal", path)
     return cut if taken else whole

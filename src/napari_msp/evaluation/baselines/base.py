@@ -178,9 +178,8 @@ def baseline_class(name: str) -> type[Baseline]:
     """Return the class of a baseline."""
     found = list_plugins(GROUP, OWN).get(name)
     if found is None:
-        raise UserError(
-            "there is no such method", name, "methods", Choose("methods", baseline_names())
-        )
+        remedy = Choose("methods", baseline_names())
+        raise UserError("there is no such method", name, "methods", remedy)
     baseline = load_plugin(found, Baseline)  # type: ignore[type-abstract]
     if baseline.name != name:
         raise UserError(f"is called {baseline.name!r}, not {name!r}", found.value, remedy=UPDATE)

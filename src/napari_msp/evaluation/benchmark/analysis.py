@@ -233,7 +233,7 @@ def compare_methods(
     tests = _tests(results.select(measure=TESTED_MEASURE), "subject", tested)
     if not overlapping:
         return [*tests, *_tests(patches, "patch", tested)]
-    untested = {"p_value": None, "corrected_p_value": None, "note": OVERLAP}
+    untested: dict[str, Any] = {"p_value": None, "corrected_p_value": None, "note": OVERLAP}
     return [
         replace(each, test=replace(each.test, **untested), comparisons=0, interval=None)
         for each in tests

@@ -93,15 +93,10 @@ def make_plan(
 def _check_asked(asked: EvaluationSettings, paths: Sequence[Path]) -> None:
     """Refuse the impossible before anything is opened."""
     if not asked.methods and not asked.models and not asked.predictions:
-        raise UserError(
-            "there is nothing to evaluate",
-            field="methods",
-            remedy=either(
-                Give("methods", "names, or 'all',"),
-                Give("models", "trained files"),
-                Give("predictions", "folders of finished predictions"),
-            ),
-        )
+        files = Give("models", "trained files")
+        elsewhere = Give("predictions", "folders of finished predictions")
+        remedy = either(Give("methods", "names, or 'all',"), files, elsewhere)
+        raise UserError("there is nothing to evaluate", field="methods", remedy=remedy)
     for path in paths:
         if [other.name for other in paths].count(path.name) > 1:
             problem = "has the name of another dataset, so the report cannot tell them apart"
@@ -170,15 +165,7 @@ class _Draft:
             b_values=self._b_values(),
             folds=self.folds,
             base=self.base,
-            unfit=tuple(
-                said
-                for model, each in product(self.models, self.datasets)
-                for said in tell_unfit(
-                    model,
-                    (each.scans[who, self.input] for who in test if each.has(who, self.input)),
-                    each.root.name,
-                )
-            ),
+            unfit=tuple(self._unfit()),
             doubts=(
                 *tell_doubts(self.teachers, self.datasets, test),
                 *_copied(self.datasets, test, self.platforms),
@@ -188,6 +175,13 @@ class _Draft:
             ),
             regions=self.regions,
         )
+
+    def _unfit(self) -> Iterator[str]:
+        """Warn of, and yield, models for simulated heads only that are run on measured scans."""
+        for model, each in product(self.models, self.datasets):
+            inputs = ((who, self.input) for who in self.subjects.test)
+            scans = (each.scans[where] for where in inputs if each.has(*where))
+            yield from tell_unfit(model, scans, each.root.name)
 
     def _check_names(self) -> None:
         """Refuse rows whose names are equal to each other's or to a method's."""

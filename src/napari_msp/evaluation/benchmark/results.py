@@ -134,9 +134,8 @@ class Results(Generic[Row]):
             *name, value = astuple(row)
             where = ", ".join(str(each) for each in name if each is not None)
             if not np.isfinite(value):
-                raise UserError(
-                    "the value is not finite", where, remedy=Advice("look at the prediction")
-                )
+                remedy = Advice("look at the prediction")
+                raise UserError("the value is not finite", where, remedy=remedy)
             if tuple(name) in seen:
                 raise UserError("was measured twice", where, remedy=Advice("give it once"))
             seen.add(tuple(name))
@@ -229,8 +228,6 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         return Results(TypeAdapter(list[kind]).validate_python(rows))  # type: ignore[valid-type]
     except (ValueError, csv.Error) as error:  # also if it is not UTF-8, or has no line
-        raise UserError(
-            f"is not a table of results ({first_reason(error)})",
-            path,
-            remedy=Advice("delete its folder to measure again"),
-        ) from error
+        problem = f"is not a table of results ({first_reason(error)})"
+        remedy = Advice("delete its folder to measure again")
+        raise UserError(problem, path, remedy=remedy) from error

@@ -54,11 +54,8 @@ class Budget:
             raise UserError(problem, field="steps", remedy=remedy)
         width = changes.get("width", self.width)
         if not 0 < width <= 1:
-            raise UserError(
-                f"{width:g} is not a valid fraction",
-                field="width",
-                remedy=Advice("give one from 0 to 1"),
-            )
+            remedy = Advice("give one from 0 to 1")
+            raise UserError(f"{width:g} is not a valid fraction", field="width", remedy=remedy)
         for name, least in (("batch", 1), ("crop", 3)):
             if not least <= changes.get(name, least) <= MOST:
                 what = "small" if changes[name] < least else "large"

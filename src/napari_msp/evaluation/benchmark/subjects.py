@@ -235,11 +235,8 @@ def leave_one_out(
             raise UserError(problem, None, parameter, Advice("leave it out"))
     for name in names:
         if name in learned and not asked.test:
-            warnings.warn(
-                f"{name} trains but is never tested: {learned[name].model} was trained on them",
-                NeverTest,
-                stacklevel=4,
-            )
+            why = f"{learned[name].model} was trained on them"
+            warnings.warn(f"{name} trains but is never tested: {why}", NeverTest, stacklevel=4)
     folds = []
     for test in asked.test or tuple(name for name in names if name not in learned):
         behind = whole.index(test) + 1 if test in whole else 0

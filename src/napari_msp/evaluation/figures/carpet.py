@@ -103,7 +103,7 @@ def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArr
         at = np.flatnonzero(quality.b_values[order] == b_value)
         wide = len(at) > len(order) / 10
         x, side = (at.mean(), "center") if wide else (at[0] - 0.5, "left")
-        where = {"ha": side, "va": "bottom"}
+        where: dict[str, Any] = {"ha": side, "va": "bottom"}
         axes.text(x, len(change) - 0.3, f"b = {b_value:.0f}", color=INK, fontsize=8, **where)
     bar = figure.colorbar(
         shown, ax=axes, location="bottom", aspect=50, shrink=0.6, extend="both", pad=0.02

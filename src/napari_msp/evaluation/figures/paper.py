@@ -126,11 +126,8 @@ def check_maps(maps: str | Iterable[str]) -> Sequence[str]:
     maps = several(maps)
     unknown = [name for name in maps if name not in MAPS]
     if unknown or not maps:
-        raise UserError(
-            f"there is no {unknown[0]!r}" if unknown else "none was given",
-            field="maps",
-            remedy=Choose("maps", tuple(MAPS)),
-        )
+        problem = f"there is no {unknown[0]!r}" if unknown else "none was given"
+        raise UserError(problem, field="maps", remedy=Choose("maps", tuple(MAPS)))
     return list(dict.fromkeys(maps))
 
 

@@ -237,8 +237,13 @@ def picture_sides(affine: FloatArray, right: FloatArray, down: FloatArray) -> Si
     cosines = direction_cosines(affine)
     across, below = cosines @ np.asarray(right, float), cosines @ np.asarray(down, float)
     towards_us = np.cross(across, -below)
-    edges = map(side_of, (-across, across, -below, below))
-    return Sides(*edges, _convention(float(across[0]), float(below[0]), float(towards_us[0])))
+    return Sides(
+        side_of(-across),
+        side_of(across),
+        side_of(-below),
+        side_of(below),
+        _convention(float(across[0]), float(below[0]), float(towards_us[0])),
+    )
 
 
 def _convention(across: float, below: float, towards_us: float) -> str:

@@ -68,10 +68,8 @@ def site_effect_page(study: ProofData) -> ProofPage:
     compared = [each for each in site_effects(study) if {*each.rows} - {MEAN_OF_OTHERS}]
     found = [each for each in compared if each.effects]
     if not found:
-        raise UserError(
-            "no image could be compared with a target's scan in any region",
-            remedy=Advice("read the notes on each head"),
-        )
+        problem = "no image could be compared with a target's scan in any region"
+        raise UserError(problem, remedy=Advice("read the notes on each head"))
     several = len({each.dataset for each in found}) > 1
     over = resampled(found)
     tested = any(effect.test is not None for each in found for effect in each.effects)

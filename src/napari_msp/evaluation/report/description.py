@@ -161,7 +161,8 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
 
 def _steps(model: Model) -> int:
     """Return after how many steps a training ended; shared first stages learn for all targets."""
-    return round(model.training["steps"] / (1 if _shares(model) else len(model.targets)))
+    steps = int(model.training["steps"])
+    return round(steps / (1 if _shares(model) else len(model.targets)))
 
 
 def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:

@@ -110,9 +110,8 @@ def write_report(
         When nothing was measured, or the tested method was not.
     """
     if not len(results):
-        raise UserError(
-            "nothing was measured", remedy=Advice("give a method and a subject that is held out")
-        )
+        remedy = Advice("give a method and a subject that is held out")
+        raise UserError("nothing was measured", remedy=remedy)
     pictures = {caption: path.read_bytes() for caption, path in figures.items()}
     found = analyse(results, patches, run.tested, effects, overlapping=bool(run.plan.folds))
     tables = Tables.of(found, measures)
