@@ -14,7 +14,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.masks import dice
 from napari_msp.evaluation.line_up import Comparable, as_maps
-from napari_msp.evaluation.measures.fibres import visited_by
+from napari_msp.evaluation.measures.fibres import PeakErrors, visited_by
 from napari_msp.evaluation.measures.pair import (
     PATCH_SIZE,
     Metrics,
@@ -125,6 +125,14 @@ def _direction_error(pair: Pair, truth: Truth) -> float:
     return mean_angle(pair.prediction.tensor.direction, true, where)
 
 
+def _peak_angle(rank: int) -> Callable[[Pair], float]:
+    return lambda pair: pair.fibre_errors.mean_angle(rank)
+
+
+def _missed_seconds(where: Callable[[PeakErrors], MaskArray]) -> Callable[[Pair], float]:
+    return lambda pair: pair.fibre_errors.missed_seconds(where(pair.fibre_errors))
+
+
 def _amplitude_error(rank: int) -> Callable[[Pair], float]:
     def compute(pair: Pair) -> float:
         if pair.truth.fibres.known:  # a volume fraction is not an amplitude
@@ -147,68 +155,37 @@ def _crossing() -> Iterator[Measure]:
     """Yield measures of fibre peaks by constrained spherical deconvolution (CSD)."""
     of = partial(Measure, group=CROSSING)
     peaks, seconds = "% of truth's peaks", "% of truth's second peaks"
-    yield of(
-        "peaks_missed",
-        "peaks missed",
-        peaks,
-        "Fibre peaks of truth, by CSD in white matter, within 30° of which there is none. A "
-        "method that "
-        "finds more peaks misses fewer: read it together with the false ones.",
-        lambda pair: pair.fibre_errors.missed,
+    said = (
+        "Fibre peaks of truth, by CSD in white matter, within 30° of which there is none. A method "
+        "that finds more peaks misses fewer: read it together with the false ones."
     )
-    yield of(
-        "peaks_false",
-        "peaks false",
-        peaks,
-        "Fibre peaks within 30° of which truth has none.",
-        lambda pair: pair.fibre_errors.false,
-    )
+    yield of("peaks_missed", "peaks missed", peaks, said, lambda pair: pair.fibre_errors.missed)
+    said = "Fibre peaks within 30° of which truth has none."
+    yield of("peaks_false", "peaks false", peaks, said, lambda pair: pair.fibre_errors.false)
     for rank, name in enumerate(("first", "second")):
-        yield of(
-            f"{name}_peak_angle",
-            f"{name} peak's angle",
-            "degrees",
-            f"Mean angle between truth's {name} fibre peak and the one that answers for it.",
-            lambda pair, rank=rank: pair.fibre_errors.mean_angle(rank),  # type: ignore[misc]
-        )
-        yield of(
-            f"{name}_peak_amplitude",
-            f"{name} peak's amplitude",
-            PERCENT,
-            f"Mean absolute error of the amplitude at truth's {name} fibre peak, where matched.",
-            _amplitude_error(rank),
-        )
-    yield of(
-        "second_peak_share",
-        "second peak's share",
-        "share",
-        "Mean absolute error of the second fibre peak's share of the first two, where matched.",
-        lambda pair: pair.fibre_errors.share_error,
-    )
-    yield of(
-        BUNDLE,
-        "bundle, not shared",
-        "%",
+        said = f"Mean angle between truth's {name} fibre peak and the one that answers for it."
+        yield of(f"{name}_peak_angle", f"{name} peak's angle", "degrees", said, _peak_angle(rank))
+        said = f"Mean absolute error of the amplitude at truth's {name} fibre peak, where matched."
+        key, label = f"{name}_peak_amplitude", f"{name} peak's amplitude"
+        yield of(key, label, PERCENT, said, _amplitude_error(rank))
+    key, label = "second_peak_share", "second peak's share"
+    said = "Mean absolute error of the second fibre peak's share of the first two, where matched."
+    yield of(key, label, "share", said, lambda pair: pair.fibre_errors.share_error)
+    said = (
         "100 minus Dice's overlap of the voxels that left-right fibres visit, tracked through "
         "fibre distributions from seeds of truth, in truth's white matter; of heads with 20 seeds "
-        "or more.",
-        _bundle_apart,
+        "or more."
     )
+    yield of(BUNDLE, "bundle, not shared", "%", said, _bundle_apart)
     for name, where, explanation in (
         ("wide", lambda e: e.wide, "cross at 60° or more"),
         ("narrow", lambda e: ~e.wide, "cross at less than 60°"),
         ("strong", lambda e: ~e.weak, "share no less than 30 to 70"),
         ("weak", lambda e: e.weak, "share less than 30 to 70"),
     ):
-        yield of(
-            f"seconds_missed_{name}",
-            f"second peaks missed, {name}",
-            seconds,
-            f"Second fibre peaks that are missed where truth's first two {explanation}.",
-            lambda pair, where=where: pair.fibre_errors.missed_seconds(  # type: ignore[misc]
-                where(pair.fibre_errors)
-            ),
-        )
+        key, label = f"seconds_missed_{name}", f"second peaks missed, {name}"
+        said = f"Second fibre peaks that are missed where truth's first two {explanation}."
+        yield of(key, label, seconds, said, _missed_seconds(where))
 
 
 def _and_aligned(

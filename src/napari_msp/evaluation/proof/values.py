@@ -95,61 +95,31 @@ def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
     return lambda maps: maps.image.coefficients[..., order_slices(maps.image.order)[order]]
 
 
-_ALL = (
-    Quantity("fa", "FA", "", "Fractional anisotropy", "fa"),
-    Quantity("md", "MD", "mm²/s", "Mean diffusivity", "md"),
-    *(
-        Quantity(
-            f"colour_fa_{axis}",
-            f"colour FA {colour}",
-            "",
-            f"FA times the principal direction's share {along}, without its sign",
-            "colour_fa",
-            _colour(channel),
-        )
-        for channel, (axis, colour, along) in enumerate(
-            (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
-        )
-    ),
-    *(
-        Quantity(
-            f"rish{order}",
-            f"RISH {order}",
-            f"{SH_UNITS}²",
-            f"Energy of the SH coefficients of order {order}",
-            "",
-            _rish_of(order),
-        )
-        for order in even_orders(ORDER)
-    ),
-    *(
-        Quantity(
-            f"sh{order}_error",
-            f"SH order {order}",
-            SH_UNITS,
-            f"Error of the SH coefficients of order {order}, voxel by voxel",
-            "",
-            _coefficients(order),
-            kind="error",
-        )
-        for order in even_orders(ORDER)
-    ),
-    Quantity("fa_error", "FA", "", "Error of FA", "fa", kind="error"),
-    Quantity("md_error", "MD", "mm²/s", "Error of MD", "md", kind="error"),
-    Quantity(
-        "colour_fa_error",
-        "colour FA",
-        "",
-        "Error of the three colours of FA",
-        "colour_fa",
-        kind="error",
-    ),
-)
+def _through_series() -> Iterator[Quantity]:
+    """Yield all quantities, with tensors through the SH series."""
+    yield Quantity("fa", "FA", "", "Fractional anisotropy", "fa")
+    yield Quantity("md", "MD", "mm²/s", "Mean diffusivity", "md")
+    colours = ("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up")
+    for channel, (axis, colour, along) in enumerate(colours):
+        key, label = f"colour_fa_{axis}", f"colour FA {colour}"
+        said = f"FA times the principal direction's share {along}, without its sign"
+        yield Quantity(key, label, "", said, "colour_fa", _colour(channel))
+    for order in even_orders(ORDER):
+        said = f"Energy of the SH coefficients of order {order}"
+        yield Quantity(f"rish{order}", f"RISH {order}", f"{SH_UNITS}²", said, "", _rish_of(order))
+    for order in even_orders(ORDER):
+        key, label = f"sh{order}_error", f"SH order {order}"
+        said = f"Error of the SH coefficients of order {order}, voxel by voxel"
+        yield Quantity(key, label, SH_UNITS, said, "", _coefficients(order), "error")
+    yield Quantity("fa_error", "FA", "", "Error of FA", "fa", kind="error")
+    yield Quantity("md_error", "MD", "mm²/s", "Error of MD", "md", kind="error")
+    said = "Error of the three colours of FA"
+    yield Quantity("colour_fa_error", "colour FA", "", said, "colour_fa", kind="error")
 
 
 def _through(through: str) -> Iterator[Quantity]:
     """Yield the quantities with all explained; through the signal only those that have a map."""
-    for each in _ALL:
+    for each in _through_series():
         if through == SH_SERIES:
             where = ", through the SH series" if each.map else ""
             yield replace(each, explanation=f"{each.explanation}{where}.")
