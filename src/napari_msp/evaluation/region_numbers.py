@@ -283,17 +283,12 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
             f"tensors of {listed(list(of_series))} come through the SH series, which lowers FA, "
             "those of the other images from their signal; with a truth all come through the series"
         ] = None
-    return RegionNumbers(
-        {
-            (each.image, each.map): region_table(
-                each.values, each.regions, each.mask, each.truth, span=spans.get(each.map)
-            )
-            for each in measured
-        },
-        {each.map: each.unit for each in measured},
-        list(notes),
-        {(each.image, each.map): each.through for each in measured},
-    )
+    tables, units, through = {}, {}, {}
+    for e in measured:
+        at = e.image, e.map
+        tables[at] = region_table(e.values, e.regions, e.mask, e.truth, span=spans.get(e.map))
+        units[e.map], through[at] = e.unit, e.through
+    return RegionNumbers(tables, units, list(notes), through)
 
 
 def _cut_by_masks(measured: Sequence[Measurable]) -> Iterator[str]:

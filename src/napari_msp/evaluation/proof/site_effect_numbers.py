@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.benchmark.results import RegionValue, Results, grouped
 from napari_msp.evaluation.proof.agreement import Identified, ScanAgreement, agreement, identify
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -275,37 +275,25 @@ class Resampled:
 
 def resampled(found: Sequence[SiteEffects]) -> list[Resampled]:
     """Combine datasets; empty for one."""
-    gathered: dict[tuple[str, str, str, str], list[list[float]]] = {}
-    untested: dict[tuple[str, str, str, str], str] = {}
-    for each in found:
-        scans = each.values[TARGET]
-        for effect in each.effects:
-            place = (effect.region, effect.quantity)
-            if effect.agreement.truth_mean <= 0:
-                continue
-            own = each.values[effect.row][place]
-            key = (each.column, effect.row, *place)
-            if effect.dependent:
-                untested[key] = effect.note
-            gathered.setdefault(key, []).append(
-                [
-                    100 * (own[who] - scans[place][who]) / effect.agreement.truth_mean
-                    for who in own
-                    if who in scans[place]
-                ]
-            )
-    return [
-        Resampled(
-            *key,
-            len(parts),
-            sum(map(len, parts)),
-            float(np.mean([np.mean(part) for part in parts])),
-            None if key in untested else nested_interval(parts),
-            untested.get(key, ""),
-        )
-        for key, parts in gathered.items()
-        if len(parts) > 1
-    ]
+    every = [(each, e) for each in found for e in each.effects if e.agreement.truth_mean > 0]
+    places = grouped(every, lambda of: (of[0].column, of[1].row, of[1].region, of[1].quantity))
+    combined = []
+    for place, several in places.items():
+        if len(several) > 1:
+            parts = [_biases_in_percent(*each) for each in several]
+            note = next((effect.note for _, effect in several if effect.dependent), "")
+            mean = float(np.mean([np.mean(part) for part in parts]))
+            ends = None if note else nested_interval(parts)
+            subjects = sum(map(len, parts))
+            combined.append(Resampled(*place, len(parts), subjects, mean, ends, note))
+    return combined
+
+
+def _biases_in_percent(each: SiteEffects, effect: SiteEffect) -> list[float]:
+    """Return each subject's difference from the target, in percent of the target's mean."""
+    place, mean = (effect.region, effect.quantity), effect.agreement.truth_mean
+    own, scans = each.values[effect.row][place], each.values[TARGET][place]
+    return [100 * (own[who] - scans[who]) / mean for who in own if who in scans]
 
 
 # --- Words ------------------------------------------------------------------------------------
