@@ -135,6 +135,17 @@ def misplaced(path: str | Path) -> str:
     return ""
 
 
+NOT_MAGNITUDE = "shows phase or part of a complex signal, not magnitude"
+
+
+def name_doubts(path: Path) -> Iterator[str]:
+    """Yield, in words, what an image's name says against it."""
+    if wrong := misplaced(path):
+        yield wrong
+    if entities(path).get("part", "mag") != "mag":
+        yield f"by its name it {NOT_MAGNITUDE}"
+
+
 def is_dwi(path: str | Path) -> bool:
     """Return whether a name is that of a BIDS scan: `sub-<label>[_<entity>-<label>…]_dwi`.
 

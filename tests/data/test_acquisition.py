@@ -202,6 +202,12 @@ class TestMask:
         assert not mask[distance > 14].any()
 
 
+def test_a_phase_image_is_doubted_by_its_name(tmp_path, scan):
+    path = scan(directions=6).write(tmp_path, stem="sub-01_part-phase")
+    with pytest.warns(DoubtfulScan, match="shows phase or part of a complex signal"):
+        load_acquisition(path)
+
+
 class TestRefused:
     @pytest.fixture
     def path(self, tmp_path, scan):

@@ -2,13 +2,20 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from napari_msp.cli import main
-from napari_msp.data.cubes import MAKE_CUBES, Interpolated, check_voxel_size, cubes_for
+from napari_msp.data.cubes import (
+    MAKE_CUBES,
+    Interpolated,
+    check_voxel_size,
+    cubes_for,
+    interpolated_voxels,
+)
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
 from napari_msp.data.lattice import Lattice
@@ -132,6 +139,15 @@ def test_a_smooth_head_is_the_same_in_cubes(scan, tmp_path, oblique):
     # b-vectors mean the same directions in the scanner as before.
     before = made.load(tmp_path).gradients.directions
     np.testing.assert_allclose(cubes.gradients.directions, before, atol=1e-5)
+
+
+def test_coarser_cubes_are_means_over_voxels(scan, tmp_path):
+    made = scan(np.diag([2.0, 2, 2, 1]), 6, shape=(14, 12, 10)).load(tmp_path)
+    noise = np.random.default_rng(0).normal(100, 10, made.image.shape).astype(np.float32)
+    noisy = replace(made, image=nib.Nifti1Image(noise, made.affine), every_volume=True)
+    cubes, _ = interpolated_voxels(noisy, noisy.lattice, noisy.lattice.scaled_to(4.0))
+    assert cubes.mean() == pytest.approx(100, abs=1)
+    assert cubes.std() < 5
 
 
 def test_volumes_that_are_left_out_when_read_stay_in_the_file(tree, tmp_path):

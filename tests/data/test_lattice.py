@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from napari_msp.data.lattice import (
     Lattice,
     _linearly,
+    averaging_widths,
     interpolate,
     interpolate_in_mask,
     resample,
@@ -20,6 +21,7 @@ from napari_msp.data.lattice import (
     voxel_coordinates,
 )
 from napari_msp.errors import UserError
+from napari_msp.signal.channels import GridImage
 
 
 def centres(lattice):
@@ -147,6 +149,24 @@ def test_parallel_axes_take_the_memory_of_a_few_planes():
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1.5 * moved.nbytes  # the result and ten planes of it, of twice the precision
+
+
+def test_going_to_coarser_voxels_averages_over_them():
+    """Interpolation alone would take every second voxel, with all of its noise."""
+    fine = Lattice((24, 22, 20), np.diag([1.2, 1.2, 1.2, 1.0]))
+    noise = np.random.default_rng(0).standard_normal((*fine.shape, 2)).astype(np.float32)
+    noise[..., 1] = 3
+    mask = np.ones(fine.shape, bool)
+    mask[:2] = False
+    image = GridImage(noise * mask[..., None], mask, fine)
+    coarse = image.resampled(fine.scaled_to(2.4))
+    inside = coarse.coefficients[coarse.mask]
+    assert inside[:, 0].std() < 0.3
+    np.testing.assert_allclose(inside[:, 1], 3, rtol=1e-5)
+    np.testing.assert_array_equal(image.resampled(fine).coefficients, image.coefficients)
+    assert not averaging_widths(fine, fine.refined(2)).any()
+    tall = Lattice((9, 9, 9), np.diag([3.0, 1.2, 1.2, 1.0])[[1, 0, 2, 3]])  # its x is fine's y
+    np.testing.assert_allclose(averaging_widths(fine, tall) > 0, [False, True, False])
 
 
 def test_no_background_leaks_through_the_masks_edge(affine):

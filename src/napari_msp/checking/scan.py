@@ -12,7 +12,7 @@ from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.alignment.registration import brain_image
 from napari_msp.arrays import MaskArray
-from napari_msp.bids import ALIGNMENT, read_metadata, sidecar_path
+from napari_msp.bids import ALIGNMENT, name_doubts, read_metadata, sidecar_path
 from napari_msp.checking.b_vectors import examine_table, with_table
 from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
@@ -169,7 +169,7 @@ def _open(
         return None
     with errors_as_findings(findings, root, where):
         check_four_axes(image, str(path))
-        said = [*header_doubts(image), *table_doubts(gradients)]
+        said = [*name_doubts(path), *header_doubts(image), *table_doubts(gradients)]
         # An unreadable sidecar is a finding of its own.
         said += file_doubts(path, gradients, image.affine, given=False, unread=False)
         doubts = tuple(DoubtfulScan(each, str(path)) for each in said)

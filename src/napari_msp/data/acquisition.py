@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import mask_sidecar, misplaced, sidecar_path
+from napari_msp.bids import mask_sidecar, name_doubts, sidecar_path
 from napari_msp.data.companions import find_gradients, look_for_mask
 from napari_msp.data.contradictions import (
     deviation_doubt,
@@ -472,7 +472,7 @@ def open_unmasked(
     table = read_gradients(bval_table, bvec_table, image.affine, image.shape[3], b0_threshold)
     of_image, of_table = [*header_doubts(image)], [*table_doubts(table)]
     if path is not None:
-        of_image += [wrong] if (wrong := misplaced(path)) else []
+        of_image += name_doubts(path)
         of_table += file_doubts(path, table, image.affine, given=bval is not None)
     doubts: list[Doubt] = [DoubtfulScan(each, name, "path") for each in of_image]
     doubts += [DoubtfulScan(each, name, "bval") for each in of_table]

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.lattice import Lattice, interpolate, resample_mask
+from napari_msp.data.lattice import Lattice, averaging_widths, interpolate, resample_mask
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Doubt, Give, RunJob, UserError, either
 from napari_msp.formatting import counted
@@ -90,6 +91,8 @@ def interpolated_voxels(
 ) -> tuple[FloatArray, FloatArray]:
     """Interpolate all volumes by cubic splines; negative values, which no magnitude has, become 0.
 
+    Before going to coarser voxels, finer ones are averaged, see `averaging_widths`.
+
     Parameters
     ----------
     source
@@ -104,9 +107,13 @@ def interpolated_voxels(
     (X, Y, Z, N) float32, and (X, Y, Z) the share of volumes with a negative value.
     """
     voxels = np.empty((*target.shape, len(acquisition.gradients)), dtype=np.float32)
+    widths = averaging_widths(source, target)
     for volume in range(voxels.shape[-1]):  # one at a time: double precision needs memory
         poll()
-        voxels[..., volume] = interpolate(acquisition.voxels[..., volume], source, target)
+        one = acquisition.voxels[..., volume]
+        if widths.any():
+            one = gaussian_filter(one, widths, mode="nearest")
+        voxels[..., volume] = interpolate(one, source, target)
     negative = voxels < 0
     voxels[negative] = 0
     return voxels, negative.mean(axis=-1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
+    NOT_MAGNITUDE,
     dataset_root,
     entities,
     image_suffix,
@@ -373,7 +374,7 @@ def choose_scan(
     keep([path for path in left if not misplaced(path)], MISPLACED)
     keep([path for path in left if not is_prediction(path)], A_PREDICTION)
     magnitude = [path for path in left if entities(path).get("part", "mag") == "mag"]
-    keep(magnitude, "shows phase or part of a complex signal, not magnitude")
+    keep(magnitude, NOT_MAGNITUDE)
     usual = {nifti_stem(path): path for path in sorted(left, key=_format, reverse=True)}
     keep(sorted(usual.values()), "is the same scan in another format")
     keep([path for path in left if not b0_only(path)], "has only b=0 volumes")

@@ -292,6 +292,22 @@ def _along(values: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
     return between
 
 
+FWHM = 2 * np.sqrt(2 * np.log(2))
+"""Full width at half maximum of a Gaussian, in standard deviations."""
+
+
+def averaging_widths(source: Lattice, target: Lattice) -> FloatArray:
+    """Return the Gaussian that makes voxels as wide as coarser ones, (3,) deviations in voxels.
+
+    Interpolation alone would pick single voxels, with all of their noise, and alias finer detail.
+    Widths add as variances: FWHM² = target² - source². 0 along axes that do not become coarser.
+    """
+    steps = np.linalg.inv(source.affine) @ target.affine
+    ratios = np.abs(steps[:3, :3]).max(axis=1)
+    coarser = ratios > 1 + SIZE_TOLERANCE
+    return np.asarray(np.where(coarser, np.sqrt(np.maximum(ratios**2 - 1, 0)), 0) / FWHM)
+
+
 def interpolate(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
     """Interpolate by cubic splines from one lattice to another; outside the source the result is 0.
 

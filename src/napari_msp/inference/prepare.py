@@ -312,7 +312,9 @@ def _on_model_grid(
     wanted = model.card.voxel_size
     if image.lattice.has_voxels_of(wanted):
         return image, ()
-    said = f"SH image of {image.lattice.edges} voxels interpolated linearly to {wanted:.2f} mm"
+    finer = image.lattice.voxel_sizes.min() < wanted
+    how = "averaged and interpolated linearly" if finer else "interpolated linearly"
+    said = f"SH image of {image.lattice.edges} voxels {how} to {wanted:.2f} mm"
     if options.lattice == "model":
         return image.resampled(image.lattice.scaled_to(wanted)), (said,)
     cubes = image.lattice.scaled_to(wanted, covering=True)
