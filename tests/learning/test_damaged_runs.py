@@ -51,7 +51,7 @@ ANY = st.recursive(
 
 # --- Checkpoints -----------------------------------------------------------------------------
 
-IDENTITY = {"settings": {"kind": "x"}, "subjects": ["sub-01"]}
+IDENTITY = {"settings": {"kind": "x"}, "subjects": ["sub-01"], "scans": {"a": "0"}}
 
 
 def network() -> tuple[nn.Module, torch.optim.Adam]:
@@ -120,7 +120,10 @@ MADE_UP: dict[str, tuple[dict[str, Any], str]] = {
     "too deep": ({"position": DEEP}, "objects are nested"),
     "a deep identity": ({"identity": DEEP}, "objects are nested"),
     "an identity that is none": ({"identity": "5"}, "not state its run"),
-    "another run": ({"identity": '{"settings": 1, "subjects": []}'}, "other settings, subjects"),
+    "another run": (
+        {"identity": '{"settings": {"kind": "y"}, "scans": {}, "subjects": []}'},
+        r"other scans, settings, subjects \(kind: y there, x here; a\)",
+    ),
     "a huge number": ({"position": '{"step": ' + DIGITS + "}"}, "5000 digits"),
     "two steps": ({"position": '{"step": 1, "step": 2}'}, "stands for two values"),
     "no phase": ({"position": {"phase": None}}, "phase"),

@@ -5,7 +5,7 @@ vouch for is not doubted again.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,23 +136,14 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Write which settings and which scans differ, and how."""
+    then, here = before["settings"], now["settings"]
     told = [
-        f"{name}: {then} there, {here} here"
-        for name, then, here in _changed("settings", before, now)
+        f"{name}: {then.get(name)} there, {value} here"
+        for name, value in here.items()
+        if then.get(name) != value
     ]
-    scans = ", ".join(name for name, _, _ in _changed("scans", before, now))
-    return "; ".join([*told, scans] if scans else told)
-
-
-def _changed(
-    part: str, before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the changes in a part of a run's identity: name and both values."""
-    then, here = before.get(part), now.get(part)
-    if isinstance(then, dict) and isinstance(here, dict):
-        yield from (
-            (name, then.get(name), here[name]) for name in here if then.get(name) != here[name]
-        )
+    scans = [name for name, digest in now["scans"].items() if before["scans"].get(name) != digest]
+    return "; ".join([*told, ", ".join(scans)] if scans else told)
 
 
 def _useless(problem: str, path: Path) -> UserError:

@@ -32,6 +32,24 @@ PATIENCE = 5
 STRETCH = 3
 """Multiple of a preset's length that a phase may last if it can end early (our choice)."""
 
+MARGIN = 0.9
+"""Share of the time that is planned for: machines have other work."""
+
+VALIDATING = 0.25
+"""Share of the time that validation may take, if predicting whole heads is slow."""
+
+TIMED = 10
+"""Largest number of timed steps, after an untimed first one that allocates memory."""
+
+LONGEST = 0.1
+"""Share of the time that timing all phases may take."""
+
+LEAST = 10
+"""Number of steps of a phase below which it is not begun."""
+
+NOTICED = 1.1
+"""Ratio to the given time above which a run took longer: a step may end after it."""
+
 
 class Position(BaseModel):
     """How far a run has come.
@@ -227,29 +245,10 @@ class Lengths:
 
 # --- What fits into a time --------------------------------------------------------------------
 
-MARGIN = 0.9
-"""Share of the time that is planned for: machines have other work."""
-
-VALIDATING = 0.25
-"""Share of the time that validation may take, if predicting whole heads is slow."""
-
-TIMED = 10
-"""Largest number of timed steps, after an untimed first one that allocates memory."""
-
-LONGEST = 0.1
-"""Share of the time that timing all phases may take."""
-
-LEAST = 10
-"""Number of steps of a phase below which it is not begun."""
-
 
 def what_fits(steps: int, minutes: float) -> str:
     """Write how many steps were planned for a time, and why so many."""
     return f"{steps:,} steps fit {minutes:g} min at the speed measured at the start"
-
-
-NOTICED = 1.1
-"""Ratio to the given time above which a run took longer: a step may end after it."""
 
 
 class TookLonger(Doubt):

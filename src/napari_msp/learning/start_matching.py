@@ -1,7 +1,7 @@
 """Matching of each target to a platform of a model to start from, and the start's quality."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from napari_msp.learning.events import StartedFrom
 from napari_msp.learning.heads import HEADS_MEASURED, Head, Study
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start, StartDoubt, from_nothing, single_of
-from napari_msp.learning.validation import SquaredError, statistical_alignment
+from napari_msp.learning.validation import error_of, statistical_alignment
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import Network
@@ -288,20 +288,17 @@ def measured_heads(study: Study, target: str) -> list[Head]:
 def zero_step_error(study: Study, network: Network, target: str, device: torch.device) -> float:
     """Return a network's mean squared error on training heads, in SH units."""
     network.eval()
+    source = study.standardisation[study.settings.input]
+    wanted = {target: study.standardisation[target]}
 
     def predicted(image: GridImage) -> GridImage:
-        source = study.standardisation[study.settings.input]
-        wanted = {target: study.standardisation[target]}
         return predict_on_grid(network, image, source, wanted, device=device)[target].prediction
 
-    return _error(study, target, predicted)
+    return error_of(predicted, _pairs(study, target))
 
 
-def _error(study: Study, target: str, predicted: Callable[[GridImage], GridImage]) -> float:
-    errors = SquaredError()
-    for head in measured_heads(study, target):
-        errors.add(predicted(head.input), head.targets[target])
-    return errors.mean
+def _pairs(study: Study, target: str) -> list[tuple[GridImage, GridImage]]:
+    return [(head.input, head.targets[target]) for head in measured_heads(study, target)]
 
 
 def describe_start(
@@ -325,7 +322,8 @@ def describe_start(
         if target in start.platforms
     }
     aligned = {
-        target: _error(study, target, statistical_alignment(study, target)) for target in errors
+        target: error_of(statistical_alignment(study, target), _pairs(study, target))
+        for target in errors
     }
     worse = [
         f"{target} is no better than statistical alignment before the first step (SH MSE "
@@ -352,35 +350,25 @@ def describe_start(
 
 def _far(model: Model, study: Study) -> Iterable[str]:
     """Yield properties of the dataset far from all that a model and its ancestors have seen."""
-    seen = [_seen(each) for each in (_of_card(model), *model.ancestors)]
-    sizes = [size for each in seen for size in each[0]]
-    b_values = [value for each in seen for value in each[1]]
+    card, sizes, b_values = model.card, list[float](), list[float]()
+    own = {"voxel_size": card.voxel_size, "b_values": card.sh.b_values, **model.training}
+    for known in (own, *model.ancestors):
+        # Values that were drawn at random are kept as ranges in "saw".
+        saw = known.get("saw")
+        saw = saw if isinstance(saw, Mapping) else {}
+        sizes += [*_numbers([known.get("voxel_size")]), *_numbers(saw.get("voxel_size"))]
+        b_values += [*_numbers(known.get("b_values")), *_numbers(saw.get("b_value"))]
     if sizes and _ratio(study.voxel_size, sizes) > FAR_VOXEL_SIZE:
-        low, high = min(sizes), max(sizes)
-        known = f"{low:.3g}" if high / low < 1.01 else f"{low:.3g} to {high:.3g}"
-        yield f"learned from voxels of {known} mm, far from {study.voxel_size:.3g} mm here"
+        known_sizes = _range(sizes, ".3g")
+        yield f"learned from voxels of {known_sizes} mm, far from {study.voxel_size:.3g} mm here"
     for value in study.b_values:
         if b_values and _ratio(value, b_values) > FAR_B_VALUE:
-            low, high = min(b_values), max(b_values)
-            known = f"{low:.0f}" if high - low < 1 else f"{low:.0f} to {high:.0f}"
-            yield f"learned at b = {known}, far from b = {value:.0f} here"
+            yield f"learned at b = {_range(b_values, '.0f')}, far from b = {value:.0f} here"
 
 
-def _of_card(model: Model) -> Mapping[str, Any]:
-    card = model.card
-    return {
-        "voxel_size": card.voxel_size,
-        "b_values": card.sh.b_values,
-        "saw": model.training.get("saw"),
-    }
-
-
-def _seen(known: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Return voxel sizes in mm and b-values; values drawn at random are kept as ranges in "saw"."""
-    saw = known.get("saw")
-    saw = saw if isinstance(saw, Mapping) else {}
-    sizes = [known.get("voxel_size"), *_numbers(saw.get("voxel_size"))]
-    return _numbers(sizes), [*_numbers(known.get("b_values")), *_numbers(saw.get("b_value"))]
+def _range(values: Sequence[float], form: str) -> str:
+    """Write the least and the largest value; one if they are written alike."""
+    return " to ".join(dict.fromkeys(f"{each:{form}}" for each in (min(values), max(values))))
 
 
 def _numbers(values: Any) -> list[float]:

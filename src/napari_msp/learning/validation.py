@@ -1,6 +1,6 @@
 """Whole predictions of subjects outside the training: their error, and a preview image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,11 +79,9 @@ def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = No
 
     None: on the held-out heads that were scanned on the target.
     """
-    aligned = statistical_alignment(study, target)
-    errors = SquaredError()
-    for head in study.judged(target) if heads is None else heads:
-        errors.add(aligned(head.input), head.truths[target])
-    return errors.mean
+    judges = study.judged(target) if heads is None else heads
+    pairs = [(head.input, head.truths[target]) for head in judges]
+    return error_of(statistical_alignment(study, target), pairs)
 
 
 def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], GridImage]:
@@ -133,6 +131,16 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     made = Provenance(target=target, input=study.settings.input, stage="learning")
     write_sh(path, image, made.to_sidecar())
     return path
+
+
+def error_of(
+    predicted: Callable[[GridImage], GridImage], pairs: Iterable[tuple[GridImage, GridImage]]
+) -> float:
+    """Return the SH MSE of what is predicted from each input, beside its truth."""
+    errors = SquaredError()
+    for image, truth in pairs:
+        errors.add(predicted(image), truth)
+    return errors.mean
 
 
 class SquaredError:
