@@ -244,24 +244,21 @@ def read_metadata(image: Path) -> dict[str, Any]:
     return content | read_sidecar(image)
 
 
-def is_simulated(image: str | Path) -> bool:
-    """Return whether `simulate` made an image, or the image that our derivative was made from."""
-    root = study_root(image)
-    description = {} if root is None else read_description(root)
-    known = [read_metadata(Path(image)), description]
-    links = description.get("DatasetLinks")
-    source = links.get("source") if isinstance(links, Mapping) else None
-    if root is not None and isinstance(source, str):
-        known.append(read_description(root / source))
-    return any(each.get("Simulated") is True for each in known)
+def is_simulated(image: str | Path | None) -> bool:
+    """Return whether `simulate` made an image, or the image that our derivative was made from.
 
-
-def known_simulated(image: str | Path | None) -> bool:
-    """Return `is_simulated`; False if it cannot be read or has no file."""
+    False if that cannot be read, or there is no file.
+    """
+    if image is None:
+        return False
     try:
-        return image is not None and is_simulated(image)
+        known = [read_metadata(Path(image))]
+        if (root := study_root(image)) is not None:
+            source = linked_source(root)
+            known += [read_description(each) for each in (root, source) if each is not None]
     except UserError:
         return False
+    return any(each.get("Simulated") is True for each in known)
 
 
 def derivative_folders(scan: str | Path) -> list[Path]:
@@ -446,6 +443,13 @@ def read_description(root: Path) -> dict[str, Any]:
     """Read a dataset's description; empty if there is none."""
     path = root / DESCRIPTION
     return read_json(path, foreign=True) if path.is_file() else {}
+
+
+def linked_source(root: Path) -> Path | None:
+    """Return the dataset that a derivative states it was made from; None if it states none."""
+    links = read_description(root).get("DatasetLinks")
+    source = links.get("source") if isinstance(links, Mapping) else None
+    return root / source if isinstance(source, str) else None
 
 
 def marked_input(root: Path) -> str | None:

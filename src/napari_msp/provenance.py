@@ -17,6 +17,7 @@ from napari_msp.bids import (
     dataset_root,
     entities,
     is_simulated,
+    linked_source,
     read_description,
     read_metadata,
     read_sidecar,
@@ -46,13 +47,6 @@ def source_path(uri: str, root: Path) -> Path | None:
     source = linked_source(root)
     found = None if source is None or not inside else source / inside
     return found if found is not None and found.is_file() else None
-
-
-def linked_source(root: Path) -> Path | None:
-    """Return the dataset that a derivative states it was made from; None if it states none."""
-    links = _mapping(read_description(root).get("DatasetLinks"))
-    source = _text(links.get("source"))
-    return None if source is None else root / source
 
 
 Stage = Literal["last", "first", "learning"]
@@ -268,17 +262,13 @@ def missing_steps(scan: Path) -> tuple[PreprocessingStep, ...]:
 
     Simulated scans need none.
     """
+    if is_simulated(scan) or entities(scan).get("desc", "").lower().startswith("preproc"):
+        return ()
     try:
-        sidecar = read_metadata(scan)
-        root = dataset_root(scan)
+        sidecar, root = read_metadata(scan), dataset_root(scan)
         description = {} if root is None else read_description(root)
-        simulated = is_simulated(scan)
     except UserError:  # `check` reports it; it says nothing about corrections
-        sidecar, description, simulated = {}, {}, False
-    if simulated:
-        return ()
-    if entities(scan).get("desc", "").lower().startswith("preproc"):
-        return ()
+        sidecar, description = {}, {}
     made_by = {"GeneratedBy": description.get("GeneratedBy")}
     said = " ".join([*_said_in(sidecar), *_said_in(made_by)]).lower().replace(" ", "")
     if any(name in said.replace("-", "").replace("_", "") for name in PIPELINES):

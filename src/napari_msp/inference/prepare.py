@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_msp.bids import known_simulated, read_metadata
+from napari_msp.bids import is_simulated, read_metadata
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import is_scan
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue
@@ -185,7 +185,7 @@ def unfit_for(model: Model, scan: Path | None) -> tuple[NotForScans, ...]:
 
     The words are the same for all scans, so that for many it can be reported once.
     """
-    if model.card.for_scans or known_simulated(scan):
+    if model.card.for_scans or is_simulated(scan):
         return ()
     return (NotForScans(f"{only_simulated(model)}; this scan is not known to be simulated"),)
 
@@ -211,7 +211,7 @@ def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[
     NotForScans
         With the returned text.
     """
-    if model.card.for_scans or all(map(known_simulated, scans)):
+    if model.card.for_scans or all(map(is_simulated, scans)):
         return ()
     said = f"{only_simulated(model)}, and the scans of {whose} are not known to be simulated"
     warnings.warn(said, NotForScans, stacklevel=3)

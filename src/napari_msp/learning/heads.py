@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_msp.alignment.registration import warn_if_beside
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import known_simulated
+from napari_msp.bids import is_simulated
 from napari_msp.data.consistency import check_alike, common_shells
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, further_platforms, input_platform, why_alone
@@ -250,7 +250,7 @@ def prepare_study(
             each: gradients_of(dataset, scanned[each][0], each, b_values) for each in targets
         },
         simulated=all(
-            known_simulated(path) for (who, _), path in dataset.scans.items() if who in training
+            is_simulated(path) for (who, _), path in dataset.scans.items() if who in training
         ),
         b0_weighting=mean_b0_weighting(dataset, scanned[source], source),
         scans=dataset.files_read(heads, platforms),

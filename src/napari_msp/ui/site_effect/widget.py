@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_msp.bids import linked_source
 from napari_msp.errors import UserError, choice_in
 from napari_msp.evaluation.proof.site_effect_files import read_site_effect, site_effect_in
 from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects
-from napari_msp.provenance import linked_source
 from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
 from napari_msp.ui.phrasing import CommandWords, FormWords, said, sentence, without_folder
