@@ -261,8 +261,9 @@ class All(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "and"."""
-        return ", and ".join(filter(None, (each.phrase(words) for each in self.remedies)))
+        """Join them with "and", each said once."""
+        said = dict.fromkeys(each.phrase(words) for each in self.remedies)
+        return ", and ".join(filter(None, said))
 
 
 def together(errors: Sequence[UserError]) -> UserError:

@@ -202,6 +202,22 @@ class TestMask:
         assert not mask[distance > 14].any()
 
 
+def test_a_b0_that_was_cut_off_is_doubted():
+    signal = np.random.default_rng(0).normal(100, 20, (12, 12, 12, 8)).astype(np.float32)
+    signal[..., 1:] /= 2
+    table = GradientTable(np.array([0.0] + [1000] * 7), np.array([[0.0, 0, 0]] + [[1, 0, 0]] * 7))
+
+    def said(values):
+        image = nib.Nifti1Image(values, np.eye(4))
+        scan = Acquisition(image, table, given_mask=np.ones((12, 12, 12), bool), every_volume=True)
+        return " ".join(each.words for each in scan.reading.doubts)
+
+    assert "cut off" not in said(signal)
+    assert "cut off" not in said(np.sign(signal))  # one value is a synthetic image
+    clipped = np.minimum(signal, 140)
+    assert "b=0 volume 0 seems to be cut off at 140, the value of 2 % of its" in said(clipped)
+
+
 def test_a_phase_image_is_doubted_by_its_name(tmp_path, scan):
     path = scan(directions=6).write(tmp_path, stem="sub-01_part-phase")
     with pytest.warns(DoubtfulScan, match="shows phase or part of a complex signal"):

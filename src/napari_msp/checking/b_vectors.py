@@ -93,10 +93,8 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         )
         findings.append(Finding("error", where, problem, CORRECT, "table order"))
     elif verdict is not None and not verdict.follows:
-        problem = (
-            "the signal does not follow the b-vectors better than by chance, in this order or any "
-            "other order tried"
-        )
+        order_tried = "in this order or any other order tried"
+        problem = f"the signal does not follow the b-vectors better than by chance, {order_tried}"
         advice = "find the table that belongs to this image"
         findings.append(warning(where, problem, advice, "b-vectors unlike signal"))
     shells = GradientTable(b_values, vectors).shells

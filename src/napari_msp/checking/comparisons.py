@@ -115,11 +115,8 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
     if found.matches(wanted):
         return
     if target.aligned:
-        problem = (
-            f"is aligned with {source.platform} but has its own voxel grid: training interpolates "
-            "it, measures do not"
-        )
-        yield Finding("note", target.where, problem)
+        own = f"is aligned with {source.platform} but has its own voxel grid"
+        yield Finding("note", target.where, f"{own}: training interpolates it, measures do not")
         return
     if found.shape != wanted.shape:
         shapes = (" × ".join(map(str, each.shape)) for each in (found, wanted))

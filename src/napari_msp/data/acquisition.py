@@ -45,7 +45,7 @@ from napari_msp.data.masks import (
     with_signal,
 )
 from napari_msp.data.nifti import as_nifti, check_four_axes, open_nifti, read_voxels, write_nifti
-from napari_msp.data.volumes import OddVolume, in_words, judge_volumes
+from napari_msp.data.volumes import OddVolume, clipped_doubt, in_words, judge_volumes
 from napari_msp.errors import Advice, Doubt, UserError, collected, together
 from napari_msp.files import write_json
 from napari_msp.provenance import source_uri
@@ -241,8 +241,8 @@ class Acquisition:
         voxels = read_voxels(self.image, self.name)
         verdict = judge_volumes(voxels, table)
         odd = with_directionless(verdict.odd, table)
-        wrapped = wrapped_doubt(self.image, voxels)
-        doubts = [*([wrapped] if wrapped else []), *verdict.doubts]
+        of_values = wrapped_doubt(self.image, voxels), clipped_doubt(voxels, table)
+        doubts = [*filter(None, of_values), *verdict.doubts]
         if odd and self.every_volume:
             doubts.insert(0, f"kept as asked: {in_words(odd, table)}")
             odd = []

@@ -166,18 +166,16 @@ def _elsewhere(mask: Lattice, image: Lattice, name: str) -> UserError:
     whose voxels are the image's though their header says otherwise: resampling such a mask would
     move it.
     """
-    remedy = "resample it to the image"
+    remedy, how = "resample it to the image", ": its header mirrors and moves it"
     if mask.shape != image.shape:
         shapes = (" × ".join(map(str, each.shape)) for each in (mask, image))
-        problem = f"its voxel grid is not the image's ({' against '.join(shapes)})"
+        how = f" ({' against '.join(shapes)})"
     elif apart := how_far_apart(mask, image):
-        problem = f"its voxel grid is not the image's: its header puts it {apart} away"
+        how = f": its header puts it {apart} away"
         if aff2axcodes(mask.affine) == aff2axcodes(image.affine):
-            remedy = (
-                f"if it was drawn on this image, copy the image's header to it, otherwise {remedy}"
-            )
-    else:
-        problem = "its voxel grid is not the image's: its header mirrors and moves it"
+            drawn = "if it was drawn on this image, copy the image's header to it"
+            remedy = f"{drawn}, otherwise {remedy}"
+    problem = f"its voxel grid is not the image's{how}"
     return UserError(problem, name, "mask", Advice(remedy))
 
 

@@ -114,7 +114,7 @@ def judge_volumes(voxels: FloatArray, table: GradientTable) -> VolumeFindings:
     """Check whether each volume looks like what the table says.
 
     An image that is too small, or empty, is not judged. Neither mask nor order of the volumes
-    volumes matters.
+    matters.
 
     Parameters
     ----------
@@ -239,14 +239,8 @@ def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float
         if too_much[worst] <= 1 or kept.sum() <= 3:
             break
         kept[worst] = False
-    return _ShellFit(
-        shell,
-        coefficients[:, 0],
-        _anisotropy(coefficients),
-        values + offset - residual,
-        excess,
-        contrast,
-    )
+    predicted, anisotropy = values + offset - residual, _anisotropy(coefficients)
+    return _ShellFit(shell, coefficients[:, 0], anisotropy, predicted, excess, contrast)
 
 
 def _anisotropy(coefficients: FloatArray) -> FloatArray:
@@ -448,16 +442,43 @@ class _Judgement:
         for first, *others in repeated:
             directions = self.table.directions[[first, *others]]
             one = bool((np.abs(directions @ directions[0]) > 0.999).all())
+            why = "" if one else ", with another direction"
             if not one:  # it is not known which direction is right
-                self._mark(first, "copy", f"the same as volume {others[0]}, with another direction")
+                self._mark(first, "copy", f"the same as volume {others[0]}{why}")
             for other in others:
-                why = "" if one else ", with another direction"
                 self._mark(other, "copy", f"the same as volume {first}{why}")
 
 
 def _slope(reference: FloatArray, fit: _ShellFit) -> float:
     """Return the mean attenuation per s/mm² of b, as if decay were mono-exponential."""
     return max(float(np.median(reference - fit.mean)) / fit.shell.b_value, 0.0)
+
+
+LEAST_CLIPPED, FEWEST_LEVELS = 0.005, 20
+"""Share of a b=0's brighter half that may have its largest value, and number of such voxels, and of
+values, that it must have (our choice; noise gives the largest value to one voxel)."""
+
+
+def clipped_doubt(voxels: FloatArray, table: GradientTable) -> str:
+    """Return a text on b=0 images that were cut off at one value; empty if none was.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N) signal.
+    """
+    for volume in table.b0_volumes:
+        image = voxels[..., volume]
+        bright = image[image > image.max() / 2]
+        count = int((bright == image.max()).sum())
+        enough = count > max(LEAST_CLIPPED * len(bright), FEWEST_LEVELS)
+        if enough and len(np.unique(bright)) > FEWEST_LEVELS:
+            share = f"{100 * count / len(bright):.0f} %"
+            return (
+                f"b=0 volume {volume} seems to be cut off at {image.max():g}, the value of {share} "
+                "of its bright voxels: the signal over b=0 is too large there"
+            )
+    return ""
 
 
 def in_words(odd: Sequence[OddVolume], table: GradientTable) -> str:

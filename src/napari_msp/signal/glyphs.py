@@ -242,9 +242,8 @@ class _Cube:
         gloss = GLOSS * np.clip(normals @ self.halfway, 0, 1) ** SHINE
         colours = np.abs(_unit(place) @ to_scanner)
         tiles = np.zeros((count, edge * edge, 4), dtype=np.uint8)
-        tiles[which, pixel, :3] = np.clip(
-            (colours * shade[:, None] + gloss[:, None]) * 255 + 0.5, 0, 255
-        )
+        lit = colours * shade[:, None] + gloss[:, None]
+        tiles[which, pixel, :3] = np.clip(lit * 255 + 0.5, 0, 255)
         tiles[which, pixel, 3] = opacity[which, pixel] * 255 + 0.5
         return tiles.reshape(count, edge, edge, 4)
 

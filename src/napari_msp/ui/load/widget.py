@@ -195,8 +195,8 @@ def mask_made(scan: Scan) -> list[str]:
     acquisition = scan.acquisition
     if acquisition is None or not acquisition.brain.estimated:
         return []
-    brain, size = acquisition.brain, coverage(acquisition.mask, acquisition.affine)
-    doubts = "".join(f"; it {doubt}" for doubt in brain.doubts)
+    size = coverage(acquisition.mask, acquisition.affine)
+    doubts = "".join(f"; it {doubt}" for doubt in acquisition.brain.doubts)
     return [f"It has no brain mask, so one was made: {size}{doubts}. Look at it over the b0."]
 
 
