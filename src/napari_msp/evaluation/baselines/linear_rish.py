@@ -74,14 +74,12 @@ class LinearRISH(LearnedBaseline):
         source = _mean_rish(head.input for head in heads)
         target = _mean_rish(head.target for head in heads)
         self._scales = np.sqrt(target / source)
-        local = [
-            self._space.mean_around(np.sum(brought, axis=0), overall, width)
-            for brought, overall in (
-                ([head.source_rish for head in heads], source),
-                ([head.target_rish for head in heads], target),
-            )
-        ]
-        ratio = np.maximum(local[1], SMALLEST_RISH) / np.maximum(local[0], SMALLEST_RISH)
+        brought = [head.source_rish for head in heads], [head.target_rish for head in heads]
+        before, after = (
+            self._space.mean_around(np.sum(each, axis=0), overall, width)
+            for each, overall in zip(brought, (source, target), strict=True)
+        )
+        ratio = np.maximum(after, SMALLEST_RISH) / np.maximum(before, SMALLEST_RISH)
         largest = np.log(LARGEST_CHANGE)
         self._log_changes = np.clip(np.log(np.sqrt(ratio) / self._scales), -largest, largest)
 

@@ -386,11 +386,8 @@ class _Draft:
             if target not in model.card.scales:
                 continue
             wanted = model.card.voxel_size_of(target)
-            lattices = {
-                each: dataset.acquisition(each, target).lattice
-                for each in self.subjects.test
-                if dataset.has(each, target)
-            }
+            there = [each for each in self.subjects.test if dataset.has(each, target)]
+            lattices = {each: dataset.acquisition(each, target).lattice for each in there}
             others = {
                 each: f"{lattice.voxel_sizes.mean():.2f}"
                 for each, lattice in lattices.items()

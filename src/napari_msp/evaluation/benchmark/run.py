@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from napari_msp.evaluation.benchmark.measuring import Measurement
@@ -118,7 +118,7 @@ class Benchmark:
             trainings=trainings,
             values=found(RegionValue),
             notes=(
-                *(note for each in measurements for note in each.notes()),
+                *chain(*(each.notes() for each in measurements)),
                 *interpolated_in(measurements),
             ),
         )

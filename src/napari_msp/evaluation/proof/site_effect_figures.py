@@ -160,10 +160,9 @@ def _reach(panel: Mapping[str, Mapping[str, Bias]], roles: Mapping[str, str]) ->
 
 
 def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]) -> None:
+    plot = figure.axes[0].plot
     marks = [
-        figure.axes[0].plot([], [], markersize=5, label=_short(row), **_marker(colours[row], role))[
-            0
-        ]
+        plot([], [], markersize=5, label=_short(row), **_marker(colours[row], role))[0]
         for row, role in roles.items()
     ]
     columns = max(1, int(figure.get_figwidth() / 2.2))

@@ -95,13 +95,8 @@ def _method(plan: Plan, name: str) -> Method:
 def _given(plan: Plan, name: str) -> str:
     """Describe a given model, or finished predictions."""
     if name in plan.asked.predictions:
-        made = {
-            each.title or each.kind
-            for dataset in plan.datasets
-            for finished in plan.finished[dataset]
-            if finished.name == name
-            for each in finished.provenance.values()
-        }
+        every = (each for found in plan.finished.values() for each in found if each.name == name)
+        made = {of.title or of.kind for each in every for of in each.provenance.values()}
         told = made and made != {name}
         return "finished predictions" + (f" of {', '.join(sorted(made))}" if told else "")
     [path] = [each for each in plan.asked.models if each.stem == name]
