@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import beyond, fullsize
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
+from bench.timing import seconds_of
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.inference import harmonize as harmonizing
@@ -292,12 +293,7 @@ def rates(setting: Setting) -> Sequence[Sequence[str]]:
 
 
 def quickest(call: Callable[[], Any], repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(seconds_of(call, repeats))
 
 
 # --- Files -----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
+from bench.timing import seconds_of
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import scanner_to_image_axes
@@ -338,14 +338,9 @@ def steps(setting: Setting) -> list[list[str]]:
         ]
 
 
-def seconds(call: Callable[[], Any], repeats: int = 3) -> float:
-    """Time a call; the median of some."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def seconds(call: Callable[[], Any]) -> float:
+    """Time a call; the median of three."""
+    return statistics.median(seconds_of(call, 3))
 
 
 # --- How far they differ ---------------------------------------------------------------------

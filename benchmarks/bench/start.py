@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from bench.comparing import Setting, Subject, Table
+from bench.timing import seconds_of
 from napari_msp.cli import COMMANDS
 from napari_msp.packaged import packaged_model
 
@@ -55,12 +56,8 @@ print(times[1] - times[0], times[3] - times[2], times[4] - times[3])
 
 def _least(command: Sequence[str], repeats: int) -> float:
     """Time a command whole."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        times.append(time.perf_counter() - began)
-    return min(times)
+    call = partial(subprocess.run, command, stdout=subprocess.DEVNULL, check=True)
+    return min(seconds_of(call, repeats))
 
 
 def _said(*arguments: str) -> list[str]:

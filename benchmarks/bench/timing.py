@@ -84,3 +84,13 @@ def measure(
         figures,
         pairs=len(ratios),
     )
+
+
+def seconds_of(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Time some calls in a row."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return times

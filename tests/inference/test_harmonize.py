@@ -448,6 +448,9 @@ class TestUnlikeTheTrainingScans:
                 prepared = prepare_input(make_model(), acquisition)
             for found in (prepared.warnings, [each.message for each in said]):
                 assert any(words and words in str(each) for each in found) == bool(words)
+        small = small_scan(np.diag([-0.1, 0.1, 0.1, 1.0]), shape=(32, 20, 14)).load(tmp_path)
+        with pytest.warns(UnlikeTraining, match="2 slices .0.10 × 0.10 × 0.10 mm interpolated to"):
+            prepare_input(make_model(), small, Options(resample=True))
 
     def test_a_prediction_is_no_scan(self, make_model, small_scan, tmp_path):
         path = small_scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")

@@ -93,8 +93,8 @@ def test_each_shell_gets_what_a_network_of_one_shell_gives(kind: str, shells: in
         torch.testing.assert_close(y[:, 28 * shell : 28 * (shell + 1)], wanted)
         count = features.shape[1]
         torch.testing.assert_close(z[:, count * shell : count * (shell + 1)], features)
-    assert [value.shape[1] for _, value in several.supervised(x)] == [28 * shells] * len(
-        several.supervised(x)
+    assert [value.shape[1] for _, value in several.run(x).supervised] == [28 * shells] * len(
+        several.run(x).supervised
     )
 
 

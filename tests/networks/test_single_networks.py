@@ -32,7 +32,7 @@ def test_sizes_of_every_output(single: Builder, kind: str, scale: int) -> None:
     shape = (4, 2, 5)
     x = torch.randn(2, 28, *shape)
     assert network(x).shape == (2, 28, *fine(shape, scale))
-    for platform, y in network.supervised(x):
+    for platform, y in network.run(x).supervised:
         assert y.shape == (2, 28, *fine(shape, network.scales[platform]))
 
 
@@ -155,12 +155,12 @@ def test_multi_task_networks_supervise_every_platform() -> None:
     scales = {"connectom_st": 1, "prisma_st": 1, "connectom_sa": 2}
     for kind, expected in (("cpm", order), ("hned", [*order, "prisma_st"])):
         network = build_single(kind, target="prisma_st", scales=scales, width=0.1).eval()
-        pairs = network.supervised(x)
+        pairs = network.run(x).supervised
         assert [platform for platform, _ in pairs] == expected
         assert torch.equal(pairs[-1][1], network(x))
     for kind in ("diqt", "cnn-rish", "shresnet"):
         network = build_single(kind, target="prisma_st", scales=scales, width=0.1)
-        assert [platform for platform, _ in network.supervised(x)] == ["prisma_st"]
+        assert [platform for platform, _ in network.run(x).supervised] == ["prisma_st"]
 
 
 def touches(y: Tensor, module: nn.Module) -> bool:
@@ -173,7 +173,7 @@ def touches(y: Tensor, module: nn.Module) -> bool:
 
 def test_cpm_stages_see_the_image_and_the_stage_before() -> None:
     network = build_single("cpm", target="c", scales={"a": 1, "b": 2, "c": 3}, width=0.2)
-    outputs = [y for _, y in network.supervised(torch.randn(1, 28, 4, 4, 4))]
+    outputs = [y for _, y in network.run(torch.randn(1, 28, 4, 4, 4)).supervised]
     stages = network.get_submodule("stages")
     assert isinstance(stages, nn.ModuleList)
     for t, y in enumerate(outputs):
@@ -183,7 +183,7 @@ def test_cpm_stages_see_the_image_and_the_stage_before() -> None:
 
 def test_hned_fuses_every_side_output_and_sides_lie_at_several_depths() -> None:
     network = build_single("hned", target="c", scales={"a": 1, "b": 2, "c": 3}, width=0.2)
-    *sides, (_, fused) = network.supervised(torch.randn(1, 28, 4, 4, 4))
+    *sides, (_, fused) = network.run(torch.randn(1, 28, 4, 4, 4)).supervised
     blocks, heads = network.get_submodule("blocks"), network.get_submodule("sides")
     assert isinstance(blocks, nn.ModuleList)
     assert isinstance(heads, nn.ModuleList)
@@ -248,7 +248,7 @@ def test_every_network_learns(single: Builder, kind: str) -> None:
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(100 if kind == "cpm" else 40):
-        pairs = network.supervised(x)
+        pairs = network.run(x).supervised
         errors = [(y - truths[p]).square().mean() for p, y in pairs]
         optimiser.zero_grad()
         torch.stack(errors).sum().backward()
@@ -267,7 +267,7 @@ def test_input_skip_adds_the_interpolated_input(single, kind, scale) -> None:
     assert skipping.config()["input_skip"] is (kind != "cnn-rish")
     x = torch.randn(1, 28, 4, 5, 3)
     with torch.no_grad():
-        pairs = zip(skipping.supervised(x), plain.supervised(x), strict=True)
+        pairs = zip(skipping.run(x).supervised, plain.run(x).supervised, strict=True)
         for (platform, found), (_, without) in pairs:
             size = [skipping.scales[platform] * (n - 1) + 1 for n in x.shape[2:]]
             start = functional.interpolate(x, size, mode="trilinear", align_corners=True)

@@ -164,7 +164,7 @@ def prepare_input(
         *_platform_doubts(model, scan),
         *(() if options.rescale_b_value else _b_value_doubts(chosen)),
         *_b0_doubts(model, acquisition),
-        *_thin(image),
+        *_thin(image, acquisition),
         *_unlike(mean_signal, model),
     )
     of_model = [UnlikeTraining(each, name) for each in unlike]
@@ -385,13 +385,15 @@ def _b_value_doubts(chosen: Mapping[float, Shell]) -> Iterator[str]:
             )
 
 
-def _thin(image: GridImage) -> Iterator[str]:
+def _thin(image: GridImage, acquisition: Acquisition) -> Iterator[str]:
     """Report a scan so thin that hardly any voxel has a complete neighbourhood in the network."""
-    slices = min(image.mask.shape)
+    slices, own = min(image.mask.shape), acquisition.lattice
     if slices < FEWEST_SLICES:
+        as_it_is = own.has_voxels_of(image.lattice.voxel_sizes)
+        sizes = "" if as_it_is else f" ({own.edges} interpolated to {image.lattice.edges})"
         yield (
-            f"it has only {counted(slices, 'slice')}: networks read the slices above and below, "
-            "too, which are missing here, and were not trained on such scans"
+            f"it has only {counted(slices, 'slice')}{sizes}: networks read the slices above and "
+            "below, too, which are missing here, and were not trained on such scans"
         )
 
 

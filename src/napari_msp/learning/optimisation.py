@@ -235,7 +235,8 @@ def training_loss(
         return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen, counted)
 
     if isinstance(network, SingleNetwork):
-        terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
+        supervised = network.run(batch.input).supervised
+        terms = [error(value, platform) for platform, value in supervised]
         return torch.stack(terms).sum()
     stages = stages_of(network, batch.input, alpha)
     first = next(iter(stages.values())).first  # the same for all targets

@@ -348,8 +348,7 @@ def smaller_crops(study: Study, recipe: Recipe) -> list[str]:
         return []
     return [
         f"crops have an edge of {lengths[smallest]} voxels instead of {recipe.patch}, because the "
-        "image "
-        f"of {smallest} is no larger along one axis"
+        f"image of {smallest} is no larger along one axis"
     ]
 
 

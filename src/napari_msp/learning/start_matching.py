@@ -14,7 +14,7 @@ from napari_msp.errors import Choose, Give, Remedy, StartAfresh, UserError, eith
 from napari_msp.formatting import sh_mse
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.events import StartedFrom
-from napari_msp.learning.heads import HEADS_MEASURED, Head, Study
+from napari_msp.learning.heads import HEADS_MEASURED, Study
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start, StartDoubt, from_nothing, single_of
 from napari_msp.learning.validation import error_of, statistical_alignment
@@ -255,7 +255,7 @@ def _candidate_errors(
     model = start.model
     if len(platforms) == 1:
         return {platforms[0]: 0.0}
-    if not measured_heads(study, target):
+    if not _pairs(study, target):
         pair = f"{study.settings.input} and {target}"
         problem = f"no subject was scanned on {pair}, so it is unknown what it should begin as"
         remedy = Choose("start_from_target", tuple(f"{target}={each}" for each in platforms))
@@ -280,11 +280,6 @@ def _candidate_errors(
 # --- Quality before the first step ------------------------------------------------------------
 
 
-def measured_heads(study: Study, target: str) -> list[Head]:
-    """Return the training heads on which a start is measured."""
-    return study.paired(target)[:HEADS_MEASURED]
-
-
 def zero_step_error(study: Study, network: Network, target: str, device: torch.device) -> float:
     """Return a network's mean squared error on training heads, in SH units."""
     network.eval()
@@ -298,7 +293,9 @@ def zero_step_error(study: Study, network: Network, target: str, device: torch.d
 
 
 def _pairs(study: Study, target: str) -> list[tuple[GridImage, GridImage]]:
-    return [(head.input, head.targets[target]) for head in measured_heads(study, target)]
+    """Return input and truth of the training heads on which a start is measured."""
+    heads = study.paired(target)[:HEADS_MEASURED]
+    return [(head.input, head.targets[target]) for head in heads]
 
 
 def describe_start(

@@ -104,13 +104,12 @@ class Trail(BaseModel):
         tenth_before = self._tenth_before(last)
         if self._too_coarse(tenth_before, last):
             return None
-        earlier = self._steps(tenth_before, last)
-        later = self._steps(last, len(self.ends))
-        if min(earlier.count, later.count) < FEWEST or earlier.mean <= 0:
+        earlier, before, spread = self._steps(tenth_before, last)
+        later, after, spread_after = self._steps(last, len(self.ends))
+        if min(earlier, later) < FEWEST or before <= 0:
             return None
-        before, after = earlier.mean, later.mean
-        pooled = (earlier.squares + later.squares) / (earlier.count + later.count - 2)
-        noise = math.sqrt(pooled * (1 / earlier.count + 1 / later.count))
+        pooled = (spread + spread_after) / (earlier + later - 2)
+        noise = math.sqrt(pooled * (1 / earlier + 1 / later))
         certain = DEVIATIONS * noise / before
         return Gain("loss", 1 - after / before, max(STILL, certain))
 
@@ -130,8 +129,8 @@ class Trail(BaseModel):
         known = self.errors if self.before is None else [self.before, *self.errors]
         return [error if math.isfinite(error) else math.inf for error in known]
 
-    def _steps(self, start: int, stop: int) -> "_Losses":
-        """Combine the steps of some epochs."""
+    def _steps(self, start: int, stop: int) -> tuple[int, float, float]:
+        """Count the steps of some epochs; return their mean loss and squared distances from it."""
         edges = [0, *self.ends]
         counts = [edges[index + 1] - edges[index] for index in range(start, stop)]
         losses, spreads = self.losses[start:stop], self.spreads[start:stop]
@@ -140,7 +139,7 @@ class Trail(BaseModel):
             n * (spread**2 + (loss - mean) ** 2)
             for n, loss, spread in zip(counts, losses, spreads, strict=True)
         )
-        return _Losses(sum(counts), mean, squares)
+        return sum(counts), mean, squares
 
     def kept(self) -> str:
         """Write which weights were kept; empty if the last ones are, as without validation."""
@@ -150,15 +149,6 @@ class Trail(BaseModel):
         if self.before is not None and best == 0:
             return "kept: the start, no step made it better"
         return f"kept: epoch {best + (self.before is None)}"
-
-
-@dataclass(frozen=True)
-class _Losses:
-    """Training losses of some steps: count, mean, and squared distances from it."""
-
-    count: int
-    mean: float
-    squares: float
 
 
 @dataclass(frozen=True)

@@ -314,10 +314,6 @@ class SingleNetwork(nn.Module, ABC):
         outputs = self.run(x, far)
         return outputs.prediction, outputs.features
 
-    def supervised(self, x: Tensor) -> tuple[tuple[str, Tensor], ...]:
-        """Return every output that has a loss, with its platform; the last one is ŷ_T."""
-        return self.run(x).supervised
-
     def options(self) -> Config:
         """Return the constructor's additional arguments, specific to this kind of network."""
         return {}
