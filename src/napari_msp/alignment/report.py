@@ -83,8 +83,6 @@ class Alignment:
 COLUMNS = ("shift_mm", "rotation_degrees", "displacement_voxels", "correlation", "dice")
 """Measures against the input, see `Comparison.numbers`."""
 
-DECIMALS = {"shift_mm": 2, "rotation_degrees": 2}
-
 LEAST_TOLD = 0.05
 """Smallest distance in voxels that is reported: the remaining motion is measured like the motion
 itself, and smaller values say nothing (its true median was 0.02 on simulated heads)."""
@@ -128,17 +126,9 @@ def _numbers(scan: AlignedScan) -> list[float | None]:
 def _written(scan: AlignedScan) -> list[str]:
     if scan.image is None:
         return ["left out", *["–"] * (2 * len(COLUMNS) - 1)]
-    names = [*COLUMNS, *COLUMNS]
-    return [
-        "–" if value is None else _number_text(name, value)
-        for name, value in zip(names, _numbers(scan), strict=True)
-    ]
-
-
-def _number_text(name: str, value: float) -> str:
-    if name == "displacement_voxels":
-        return distance_text(value)
-    return f"{value:.{DECIMALS.get(name, 3)}f}"
+    forms = 2 * ["{:.2f}".format, "{:.2f}".format, distance_text, "{:.3f}".format, "{:.3f}".format]
+    numbers = zip(forms, _numbers(scan), strict=True)
+    return ["–" if value is None else form(value) for form, value in numbers]
 
 
 def kept_energy(scans: Sequence[AlignedScan]) -> dict[str, dict[int, float]]:

@@ -20,7 +20,6 @@ from napari_msp.checking.turns import (
     FIBRE_VOXELS,
     LEAST_LINEAR,
     NO_TURN,
-    FittedTurn,
     TurnEvidence,
     angle,
     as_said,
@@ -210,9 +209,9 @@ def _alone(table: TableInFile | None) -> FloatArray | None:
     if table is None or table.coherence is None:
         return None
     found = table.coherence.best
-    if found.z < SURE:
+    if table.coherence.advantage(found) < SURE:
         return None
-    turn = snap_to_axes(found.turn, _accuracy_alone(table.coherence))
+    turn = snap_to_axes(found, _accuracy_alone(table.coherence))
     if np.allclose(turn, NO_TURN) or table.coherence.advantage(turn) < SURE:
         return None
     # If another order of axes is nearly as good, the right one is open.
@@ -232,21 +231,18 @@ class _Pair:
 
     Attributes
     ----------
-    found
-        Turn of the target's b-vectors that makes its fibres agree with the input's.
+    evidence
+        How well turns of the target's b-vectors make its fibres agree with the input's.
     turn
-        The same, but NO_TURN if they agree already or nothing makes them agree.
-    uncertainty
-        Uncertainty of the turn in degrees.
+        The best one; NO_TURN if they agree already or nothing makes them agree.
     across
         (3, 3) orthogonal matrix from the axes of the input's .bvec file to those of the target's,
         without the head's turn between the scans.
     """
 
     target: ScanSummary
-    found: FittedTurn
+    evidence: TurnEvidence
     turn: FloatArray
-    uncertainty: float
     across: FloatArray
 
     def of_target(self, input_turn: FloatArray) -> FloatArray:
@@ -265,15 +261,14 @@ def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair
         evidence = None if target is source else compare_fibres(source, target)
         if evidence is None or source.table is None or target.table is None:
             continue
-        found = evidence.best
-        turn = snap_to_axes(found.turn, LEAST_TURN)
-        if evidence.advantage(turn) < SURE or found.turned < LEAST_AGREEMENT:
+        turn = snap_to_axes(evidence.best, LEAST_TURN)
+        agreement = evidence.score(evidence.best)
+        if evidence.advantage(turn) < SURE or agreement < LEAST_AGREEMENT:
             turn = NO_TURN
         assert target.comparison is not None and target.comparison.displacement is not None
         rotation = target.comparison.displacement.rotation
         across = target.table.to_scanner.T @ rotation @ source.table.to_scanner
-        uncertainty = evidence.uncertainty
-        pairs[target.name] = _Pair(target, found, turn, uncertainty, across)
+        pairs[target.name] = _Pair(target, evidence, turn, across)
     return pairs
 
 
@@ -380,10 +375,11 @@ def _reasons(
 
 
 def _agreement(pair: _Pair, other: ScanSummary) -> str:
+    evidence = pair.evidence
     return (
         f"mean squared cosine of its fibres and those on {other.platform} "
-        f"{pair.found.given:.2f}, when corrected {pair.found.turned:.2f}, to within "
-        f"{2 * pair.uncertainty:.1f}°"
+        f"{evidence.score(NO_TURN):.2f}, when corrected {evidence.score(evidence.best):.2f}, "
+        f"to within {2 * evidence.uncertainty:.1f}°"
     )
 
 

@@ -49,21 +49,6 @@ def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedTurn:
-    """The best-fitting turn.
-
-    `turn` is a (3, 3) proper rotation that corrects the given b-vectors, in the axes of the .bvec
-    file, and `z` how much better it is than none, in standard errors. `given` and `turned` are the
-    scores without and with it.
-    """
-
-    turn: FloatArray
-    z: float
-    given: float
-    turned: float
-
-
-@dataclass(frozen=True, eq=False)
 class TurnEvidence:
     """Evidence of fibres about turns, in the axes of a .bvec file.
 
@@ -115,12 +100,11 @@ class TurnEvidence:
         return float(gain.sum()) / error if error > 0 else 0.0
 
     @cached_property
-    def best(self) -> FittedTurn:
-        """The best of all turns."""
+    def best(self) -> FloatArray:
+        """(3, 3) proper rotation that corrects the given b-vectors best."""
         scores = [self.score(order) for order in AXIS_ORDERS]
         starts = [NO_TURN, *(AXIS_ORDERS[i] for i in np.argsort(scores)[::-1][:STARTS])]
-        turn = max((self._refined(start) for start in starts), key=self.score)
-        return FittedTurn(turn, self.advantage(turn), self.score(NO_TURN), self.score(turn))
+        return max((self._refined(start) for start in starts), key=self.score)
 
     @cached_property
     def uncertainty(self) -> float:
@@ -132,8 +116,7 @@ class TurnEvidence:
             TurnEvidence(self.blocks[folds != fold], self.weights[folds != fold])
             for fold in np.unique(folds)
         ]
-        turns = [part._refined(self.best.turn) for part in parts]
-        angles = np.array([angle(turn, self.best.turn) for turn in turns])
+        angles = np.array([angle(part._refined(self.best), self.best) for part in parts])
         return float(np.sqrt((len(parts) - 1) / len(parts) * (angles**2).sum()))
 
     def _refined(self, start: FloatArray) -> FloatArray:

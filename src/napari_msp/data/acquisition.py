@@ -327,10 +327,9 @@ class Acquisition:
         silent = self.without_signal if lacking > MOST_WITHOUT_SIGNAL else ""
         found = [DoubtfulScan(silent, name)] if silent else []
         if brain.estimated:
-            made = [f"has no brain mask, so one was {brain.origin}"]
-            made.append(coverage(brain.inside, self.affine))
-            made += [f"it {doubt}" for doubt in brain.doubts]
-            return (EstimatedMask("; ".join(made), name), *found)
+            size, doubts = coverage(brain.inside, self.affine), (f"it {e}" for e in brain.doubts)
+            made = "; ".join([f"has no brain mask, so one was {brain.origin}", size, *doubts])
+            return (EstimatedMask(made, name), *found)
         if background := background_inside(self.mask, self.b0):
             whose = "is it this scan's brain mask?"
             found.append(DoubtfulScan(f"the mask {background}: {whose}", name))
