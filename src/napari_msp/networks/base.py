@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Required, TypedDict, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -58,16 +58,6 @@ Role = Literal["single", "multi-task", "multi-stage"]
 """Kind of prediction: the target alone; the other targets on the way to it; or the target from
 single networks of all targets.
 """
-
-
-class CommonArguments(TypedDict, total=False):
-    """Arguments of every single network's constructor, see `SingleNetwork`."""
-
-    target: Required[str]
-    scales: Required[Mapping[str, int]]
-    width: Width
-    feature_layer: str | None
-    at_once: int
 
 
 STATISTICS = ("input_mean", "input_deviation", "target_mean", "target_deviation")

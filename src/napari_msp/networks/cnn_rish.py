@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import (
     CHANNELS,
-    CommonArguments,
     FeatureMap,
     SingleNetwork,
     SingleOutputs,
@@ -67,7 +66,7 @@ class CNNRISH(SingleNetwork):
     target_mean: Tensor
     target_deviation: Tensor
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         features = scaled_width(96, self.width)
         self.orders = order_channels(self.channels)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import (
-    CHANNELS,
-    CommonArguments,
-    FeatureMap,
-    Role,
-    SingleNetwork,
-    SingleOutputs,
-)
+from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, scaled_width
 
 
@@ -83,7 +76,7 @@ class CPM(SingleNetwork):
     takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("image", "stage")
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         features = scaled_width(48, self.width)
         self.image = nn.Sequential(

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from napari_msp.networks.base import (
-    CommonArguments,
-    Config,
-    FeatureMap,
-    SingleNetwork,
-    SingleOutputs,
-)
+from napari_msp.networks.base import Config, FeatureMap, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import (
     PointConvolution,
     Reach,
@@ -64,7 +58,7 @@ class DIQT(SingleNetwork):
         "stack3",
     )
 
-    def __init__(self, *, depth: int = 4, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, *, depth: int = 4, **common: Any) -> None:
         super().__init__(**common)
         self.depth = depth
         first, second = scaled_width(50, self.width), scaled_width(100, self.width)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import (
-    CommonArguments,
-    FeatureMap,
-    Role,
-    SingleNetwork,
-    SingleOutputs,
-)
+from napari_msp.networks.base import FeatureMap, Role, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import (
     LinearResampling,
     PointConvolution,
@@ -48,7 +42,7 @@ class HNED(SingleNetwork):
     takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("stream", "sides")
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         features = scaled_width(64, self.width)
         self.blocks = nn.ModuleList()

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import (
-    CommonArguments,
-    Config,
-    FeatureMap,
-    SingleNetwork,
-    SingleOutputs,
-)
+from napari_msp.networks.base import Config, FeatureMap, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import Reach, lattice_convolution, rectifier, scaled_width
 
 ORDERS = (0, 2, 4, 6)
@@ -77,7 +71,7 @@ class SHResNet(SingleNetwork):
     takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("stem", "blocks", "skip", "last")
 
-    def __init__(self, *, blocks: int = 2, **common: Unpack[CommonArguments]) -> None:
+    def __init__(self, *, blocks: int = 2, **common: Any) -> None:
         super().__init__(**common)
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, not {blocks}")
