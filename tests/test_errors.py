@@ -159,6 +159,12 @@ def test_one_remedy_for_several_errors_is_said_once() -> None:
     made = together([UserError("exists already", name, "force", Overwrite()) for name in "ab"])
     assert str(made) == "a: exists already; b: exists already; replace it with force=True"
     assert made.remedy == Overwrite()
+    beside = Advice("put it next to the image")
+    lost = [UserError("is missing", name, name, either(beside, Give(name))) for name in "ab"]
+    assert str(together(lost)) == (
+        "a: is missing; b: is missing; put it next to the image, or give it with a=, and give it "
+        "with b="
+    )
 
 
 def test_a_doubt_knows_what_it_is_about_in_another_process_too() -> None:

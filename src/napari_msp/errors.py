@@ -261,8 +261,12 @@ class All(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "and", each said once."""
-        said = dict.fromkeys(each.phrase(words) for each in self.remedies)
+        """Join them with "and"; what several have is said once."""
+        said, told = dict[str, None](), list[Remedy]()
+        for each in self.remedies:
+            own = tuple(one for one in every(each) if one not in told)
+            said[(Either(own) if isinstance(each, Either) else each).phrase(words)] = None
+            told += own
         return ", and ".join(filter(None, said))
 
 
