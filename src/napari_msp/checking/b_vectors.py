@@ -300,11 +300,8 @@ def _judge_together(
     for pair in pairs.values():
         if (own := _alone(pair.target.table)) is not None:
             tried.append((pair.of_input(own), LEAST_TURN_ALONE))
-    best, *others = sorted(
-        (_explain(source, pairs, turn, accuracy) for turn, accuracy in tried),
-        key=lambda each: each.merit,
-        reverse=True,
-    )
+    found = [_explain(source, pairs, turn, accuracy) for turn, accuracy in tried]
+    best, *others = sorted(found, key=lambda each: -each.merit)
     other = next((each for each in others if set(each.turns) != set(best.turns)), None)
     scans = {source.name: source} | {name: pair.target for name, pair in pairs.items()}
     if other is None or best.merit - other.merit > DECIDED:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -73,10 +73,7 @@ def edge_of(lattice: Lattice, voxel_size: float | Auto) -> float:
 
 def check_voxel_size(voxel_size: float | Auto) -> None:
     """Refuse a value that is neither an edge in mm nor "auto"."""
-    if isinstance(voxel_size, str):
-        fine = voxel_size in get_args(Auto)
-    else:
-        fine = 0 < voxel_size <= LARGEST_EDGE
+    fine = voxel_size == "auto" if isinstance(voxel_size, str) else 0 < voxel_size <= LARGEST_EDGE
     if not fine:
         given = voxel_size if isinstance(voxel_size, str) else f"{voxel_size:g} mm"
         remedy = Give("voxel_size", f"auto or a size up to {LARGEST_EDGE:g} mm")

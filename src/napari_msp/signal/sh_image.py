@@ -1,6 +1,6 @@
 """SH images: coefficients with the metadata needed to use them, and their files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -13,6 +13,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar, sidecar_path
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import image_to_scanner_axes
 from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels, usable, write_nifti
 from napari_msp.errors import Advice, UserError
@@ -27,11 +28,8 @@ LARGEST_COEFFICIENT = 100.0
 (our choice)."""
 
 
-FLIPPED: Mapping[str, Callable[[FloatArray], bool]] = {
-    "ijk": lambda _: False,
-    "bvec": lambda affine: bool(np.linalg.det(affine[:3, :3]) > 0),
-}
-"""Image axes that BEP016 lets directions refer to, and whether the first one is negated."""
+REFERENCES = ("xyz", "ijk", "bvec")
+"""Axes that BEP016 lets directions refer to: the scanner's, the image's, and FSL's."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,13 +174,14 @@ def load_sh(path: str | Path) -> SHImage:
     if str(basis).lower() != BASIS:
         remedy = Advice("first convert it to MRtrix3's basis")
         raise UserError(f"is in the SH basis {basis}", path, remedy=remedy)
-    if reference not in ("xyz", *FLIPPED):
+    if reference not in REFERENCES:
         remedy = Advice("first turn it to scanner axes (xyz)")
         raise UserError(f"its axes are {reference}, which is not supported", path, remedy=remedy)
     refuse_unusable(coefficients, str(path))
     if reference != "xyz":
-        flips = np.diag([-1.0 if FLIPPED[reference](image.affine) else 1.0, 1.0, 1.0])
-        axes = direction_cosines(image.affine) @ flips
+        axes = direction_cosines(image.affine)
+        if reference == "bvec":
+            axes = image_to_scanner_axes(np.eye(3), image.affine).T
         turn = rotation_matrix(axes, order_of(coefficients.shape[3]))
         coefficients = (coefficients @ turn.T).astype(np.float32)
     return SHImage(

@@ -169,16 +169,6 @@ class Platform:
     orientation: str
 
     @property
-    def session(self) -> str:
-        """BIDS session label."""
-        return self.name.split("_")[0]
-
-    @property
-    def acquisition(self) -> str:
-        """BIDS acquisition label."""
-        return self.name.split("_")[1]
-
-    @property
     def number(self) -> int:
         """Position among `PLATFORMS`; part of the random seeds."""
         return [platform.name for platform in PLATFORMS].index(self.name)

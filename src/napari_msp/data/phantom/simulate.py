@@ -222,7 +222,7 @@ def write_scan(
         Number of the repetition; None if there is only one, and names have none.
     """
     dataset = Path(dataset)
-    session, acquisition = scan.platform.session, scan.platform.acquisition
+    session, acquisition = scan.platform.name.split("_")
     inside = Path(f"sub-{scan.subject.label}", f"ses-{session}", "dwi")
     entities = f"sub-{scan.subject.label}_ses-{session}_acq-{acquisition}"
     entities += "" if run is None else f"_run-{run}"
