@@ -136,7 +136,7 @@ def test_presets_fill_in_values(filled):
 def test_a_lecture_predicts_platforms_with_the_inputs_voxels(form, heads):
     form.entries["preset"].write("lecture")
     form.show_dataset(open_dataset(heads))
-    assert form.entries["targets"].names == ["connectom_sa", "prisma_st"]
+    assert form.entries["targets"].native.names == ["connectom_sa", "prisma_st"]
     assert form.request.settings.targets == ("prisma_st",)
     form.entries["targets"].write(["connectom_sa"])
     form.entries["preset"].write("paper")
@@ -266,7 +266,7 @@ def test_the_form_fits_a_narrow_dock(filled):
 def test_missing_scans_are_told(form, tmp_path):
     form.show_dataset(study(tmp_path, missing=[("sub-01", "ge_st"), ("sub-02", "prisma_st")]))
     assert "Without sub-01: no scan on ge_st." in form.first.said("dataset")
-    assert form.entries["held_out"].names == ["sub-02", "sub-03"]
+    assert form.entries["held_out"].native.names == ["sub-02", "sub-03"]
     form.entries["held_out"].write([])
     assert "Of 2 subjects: prisma_st from 1." in form.first.said("targets")
     assert form.request is not None
@@ -434,7 +434,7 @@ def test_enter_on_the_dataset_that_is_listed_finds_what_is_new(filled, qtbot):
     assert filled.request == before  # while it is looked at
     filled.show_dataset(study(told.args[0], subjects=4))
     assert filled.request == before
-    assert filled.entries["held_out"].names == [f"sub-0{number}" for number in (1, 2, 3, 4)]
+    assert filled.entries["held_out"].native.names == [f"sub-0{number}" for number in (1, 2, 3, 4)]
     filled.entries["run"].write(2)  # of the same folder, other scans
     assert filled.request is None
 

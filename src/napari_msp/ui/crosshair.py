@@ -44,17 +44,12 @@ class Crosshair(OfViewer):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self._shown = False
+        self.shown = False
         viewer.mouse_drag_callbacks.append(self._pressed)
         viewer.dims.events.point.connect(lambda event: self._follow())
         # Deferred: layers may just be replaced by others.
         viewer.layers.events.removed.connect(lambda event: QTimer.singleShot(0, self._go))
-        viewer.bind_key(KEY, lambda _: self.show(not self._shown), overwrite=True)
-
-    @property
-    def shown(self) -> bool:
-        """Whether it is drawn."""
-        return self._shown
+        viewer.bind_key(KEY, lambda _: self.show(not self.shown), overwrite=True)
 
     @property
     def point(self) -> tuple[float, ...]:
@@ -63,7 +58,7 @@ class Crosshair(OfViewer):
 
     def show(self, shown: bool) -> None:
         """Show or hide it."""
-        self._shown = shown
+        self.shown = shown
         self._redraw()
         self.moved.emit()
 
@@ -72,18 +67,18 @@ class Crosshair(OfViewer):
         count = self._viewer.dims.ndim
         if count < 3:  # there is nothing to point at
             return
-        self._shown = True
+        self.shown = True
         self._viewer.dims.set_point(range(count - 3, count), [float(each) for each in point[-3:]])
         self._redraw()
         self.moved.emit()
 
     def _go(self) -> None:
         """Hide it when the last of our layers goes: the next head is looked at elsewhere."""
-        if self._shown and not any(map(is_ours, self._viewer.layers)):
+        if self.shown and not any(map(is_ours, self._viewer.layers)):
             self.show(False)
 
     def _follow(self) -> None:
-        if self._shown:
+        if self.shown:
             self.moved.emit()
 
     def _redraw(self) -> None:

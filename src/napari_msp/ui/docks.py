@@ -53,6 +53,9 @@ MARGIN = 9
 LETTERS = "QLineEdit, QToolButton, QTableView, QHeaderView, Themed, Foot {{ font-size: {}pt }}"
 """Style for the widgets that napari leaves at the system's font size, whatever size is chosen."""
 
+SETTLED = 50
+"""Milliseconds after which what was filled has its height (our choice)."""
+
 GUARDED = "napari_msp_guarded"
 """Property of docks whose close button asks first."""
 
@@ -408,7 +411,7 @@ def reveal(widget: QWidget) -> None:
     """Scroll what a widget lies in until the widget is seen, once it has its place."""
     pane = _around(widget, QScrollArea)
     if pane is not None:
-        QTimer.singleShot(0, partial(pane.ensureWidgetVisible, widget))
+        QTimer.singleShot(SETTLED, partial(pane.ensureWidgetVisible, widget))
 
 
 def open_widget(viewer: napari.Viewer, name: str) -> Any:

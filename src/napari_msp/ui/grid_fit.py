@@ -94,7 +94,7 @@ class GridFit:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: Sequence[Layer] = ()
-        self._brain: FloatArray | None = None
+        self.brain: FloatArray | None = None
         self._put: tuple[Any, ...] = ()
         self._close: tuple[Any, ...] = ()
 
@@ -102,11 +102,6 @@ class GridFit:
     def moved(self) -> bool:
         """Whether the camera is no longer where it was put."""
         return bool(self._put) and self._put != looking(self._viewer)
-
-    @property
-    def brain(self) -> FloatArray | None:
-        """Extent of the brain that the cells are fitted to, see `brain_extent`."""
-        return self._brain
 
     def shift(self, mm: Sequence[float]) -> None:
         """Move the camera with a head, by mm along S, P and L."""
@@ -139,7 +134,7 @@ class GridFit:
         reference
             Image whose brain must fit.
         """
-        self._layers, self._brain = layers, brain_extent(reference)
+        self._layers, self.brain = layers, brain_extent(reference)
 
     def follow(self) -> None:
         """Fit to another canvas; a camera that was moved stays where it is."""
@@ -166,10 +161,10 @@ class GridFit:
     def fit(self) -> None:
         """Place the camera."""
         viewer = self._viewer
-        if self._brain is None or viewer.dims.ndisplay != 2:
+        if self.brain is None or viewer.dims.ndisplay != 2:
             return
         self.letter()
-        centre, zoom = frame(self._cell(), self._brain, viewer.dims.order, *self._taken)
+        centre, zoom = frame(self._cell(), self.brain, viewer.dims.order, *self._taken)
         viewer.scene.camera.center = (0.0, *centre)
         viewer.scene.camera.zoom = zoom
         self._put = looking(self._viewer)

@@ -58,8 +58,10 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """
     listed = _listed(path)
     if len(listed) == 1 and listed[0].is_dir():
+        from napari_msp.data.dicom import looks_like_dicom
+
         scans = scans_in(listed[0])
-        return partial(read, scans=scans) if scans or _is_dicom(listed[0]) else None
+        return partial(read, scans=scans) if scans or looks_like_dicom(listed[0]) else None
     ours = all(_is_dwi(each) or _is_sh(each) or _is_volume(each) for each in listed)
     return read if ours else None
 
@@ -131,12 +133,6 @@ def _layers(paths: Sequence[Path], control: Control) -> tuple[list[LayerData], l
             scan = load_scan(path)
         maps += scan_layers(scan, check=control.check)
     return volumes, maps
-
-
-def _is_dicom(folder: Path) -> bool:
-    from napari_msp.data.dicom import looks_like_dicom
-
-    return looks_like_dicom(folder)
 
 
 def _volume_layer(path: Path) -> LayerData:
@@ -255,13 +251,8 @@ def _is_dwi(path: Path) -> bool:
         path.with_name(stem + ending).is_file() for ending in (".bval", ".bvec")
     )
     # The trace or mean of a series is named alike and has no table.
-    return named and not _is_sh(path) and _axes(path) == 4
-
-
-def _axes(path: Path) -> int:
-    """Return the number of an image's axes; 0 if it is no image or cannot be opened."""
-    image = _opened(path)
-    return 0 if image is None else len(image.shape)
+    image = _opened(path) if named and not _is_sh(path) else None
+    return image is not None and len(image.shape) == 4
 
 
 def _is_volume(path: Path) -> bool:

@@ -311,10 +311,9 @@ class GlyphView(QObject):
             return
         self._asked = asked
         scale = camera.zoom * QGuiApplication.instance().devicePixelRatio()
-        where = _Where(look, tuple(point), (reach[0], reach[1]), scale)
-        self._work.ask(
-            partial(_draw_all, dict(self._images), reference, where, kind, self._largest)
-        )
+        where = look, tuple(point), (reach[0], reach[1]), scale
+        images = dict(self._images)
+        self._work.ask(partial(_draw_all, images, reference, *where, kind, self._largest))
 
     def _follow(self, event: Any = None) -> None:
         """Remove outdated glyphs at once, and draw the new ones soon."""
@@ -363,16 +362,6 @@ class GlyphView(QObject):
         return picture_on(self._layers[place], OVERLAY)
 
 
-@dataclass(frozen=True)
-class _Where:
-    """The part of a slice that is drawn, and the pixels for a mm."""
-
-    look: Look
-    point: tuple[float, ...]
-    reach: tuple[float, float]
-    scale: float
-
-
 @dataclass(frozen=True, eq=False)
 class _Found:
     """Drawings by the number of their cell, the slice that they are of, and their scale."""
@@ -386,7 +375,10 @@ class _Found:
 def _draw_all(
     images: Mapping[int, SHImage],
     reference: SHImage,
-    where: _Where,
+    look: Look,
+    point: tuple[float, ...],
+    reach: tuple[float, float],
+    scale: float,
     kind: Kind,
     known: tuple[SHImage | None, float],
     control: Control,
@@ -401,11 +393,11 @@ def _draw_all(
     found: dict[int, tuple[SHImage, Drawing | None]] = {}
     for place, image in images.items():
         control.check()
-        wanted = sizes_shown(image.lattice)[list(where.look.order[1:])].min() * where.scale
+        wanted = sizes_shown(image.lattice)[list(look.order[1:])].min() * scale
         edge = next((each for each in EDGES if each >= wanted), EDGES[-1])
-        drawing = draw_slice(image, where.look, where.point, where.reach, kind, edge, largest)
+        drawing = draw_slice(image, look, point, reach, kind, edge, largest)
         found[place] = image, drawing
-    return _Found(found, where.look, where.point[where.look.order[0]], largest)
+    return _Found(found, look, point[look.order[0]], largest)
 
 
 def _size(image: SHImage) -> float:

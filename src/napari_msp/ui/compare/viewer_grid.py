@@ -267,10 +267,6 @@ class ViewerGrid:
         point = crosshair_of(self.viewer).point
         self.fit.come_closer((point[rows], point[columns]), mm)
 
-    def go_back(self) -> None:
-        """Undo `come_closer`, unless the camera was moved since."""
-        self.fit.go_back()
-
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
         dims, extra = self.viewer.dims, self._extra

@@ -251,7 +251,7 @@ class Compare(Docked):
             self.grid.come_closer(self.glyphs.span)
         self.glyphs.show(kind)
         if kind is None:
-            self.grid.go_back()
+            self.grid.fit.go_back()
 
     def _change_alpha(self) -> None:
         """Remove the glyphs of the α before; those of this one are drawn when it rests."""

@@ -451,8 +451,9 @@ class _Row(Themed):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Leave out the middle of a name that does not fit: names differ at either end."""
         super().resizeEvent(event)
-        room = self.width() - self.INDENT - self.remove.sizeHint().width() * self.model.removable
-        name = self.fontMetrics().elidedText(self.model.label, Qt.ElideMiddle, room - self.INDENT)
+        beside = self.INDENT + self.remove.sizeHint().width() * self.model.removable
+        room = self.width() - beside - self.INDENT // 2
+        name = self.fontMetrics().elidedText(self.model.label, Qt.ElideMiddle, room)
         self.box.setText(name.replace("&", "&&"))
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name

@@ -135,11 +135,6 @@ class Names(Entry):
         names = CheckList()
         super().__init__(names, names.changed)
 
-    @property
-    def names(self) -> list[str]:
-        """All names of the list."""
-        return list(self.native.names)
-
     def read(self) -> tuple[str, ...]:
         """Return the ticked names."""
         return tuple(self.native.checked)

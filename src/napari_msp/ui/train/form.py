@@ -24,7 +24,6 @@ from napari_msp.ui.preferences import Device
 from napari_msp.ui.train.entries import (
     Entry,
     Folder,
-    Names,
     NewFolder,
     PerTarget,
     training_entries,
@@ -285,10 +284,10 @@ class TrainingForm(QWidget):
             return
         source, targets = self.entries["input"].read(), self.entries["targets"]
         stages = self.entries["first_stage"]
-        assert isinstance(targets, Names) and isinstance(stages, PerTarget)
+        assert isinstance(stages, PerTarget)
         others = [platform for platform in self.heads.platforms if platform != source]
-        if others != targets.names:
-            all_ticked = targets.read() == tuple(targets.names)
+        if others != targets.native.names:
+            all_ticked = targets.read() == tuple(targets.native.names)
             targets.offer(others)
             if all_ticked:
                 targets.write(others)
