@@ -180,3 +180,17 @@ def test_a_click_on_a_name_ticks_it_as_one_on_its_box_does(qtbot):
             assert names.checked == ticked, where
     qtbot.keyClick(names, Qt.Key_Space)
     assert names.checked == ["prisma_st", "connectom_sa"]
+
+
+def test_the_plane_stands_beside_the_glyphs_where_both_can_be_read(form, qtbot):
+    def beside():
+        return form.planes.mapTo(form, QPoint()).y() == form.glyphs.mapTo(form, QPoint()).y()
+
+    form.resize(420, 500)
+    qtbot.wait_until(beside, timeout=5000)
+    font = form.font()
+    font.setPointSize(24)
+    form.setFont(font)
+    form.resize(430, 500)
+    qtbot.wait_until(lambda: not beside(), timeout=5000)
+    assert form.planes.mapTo(form, QPoint()).x() == form.glyphs.mapTo(form, QPoint()).x()

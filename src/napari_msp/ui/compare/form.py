@@ -215,8 +215,7 @@ class CompareForm(QWidget):
 
     def choose_shell(self, shell: int | None) -> None:
         """Choose a shell from code; nothing is emitted."""
-        with signals_blocked(self.shells):
-            self.shells.setCurrentIndex(max(0, self.shells.findData(shell)))
+        self.shells.setCurrentIndex(max(0, self.shells.findData(shell)))
 
     def choose(self, truth: str, predictions: Sequence[str]) -> None:
         """Choose truth and predictions from code."""

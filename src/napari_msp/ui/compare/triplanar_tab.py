@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QSizePolicy, QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.figures.grid import Cells
@@ -27,7 +27,8 @@ from napari_msp.ui.viewer_axes import (
     to_shown,
 )
 from napari_msp.ui.widgets.colours import PINK, resized
-from napari_msp.ui.widgets.form import fit_into_form, offer, stacked
+from napari_msp.ui.widgets.form import FormRows, fit_into_form, offer, stacked
+from napari_msp.ui.widgets.message import Notices
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -75,9 +76,8 @@ class TriplanarTab(QWidget):
         self._volumes: dict[str, FloatArray] = {}
         self._high: bool | None = None
         self.image, self.beside = QComboBox(), QComboBox()
-        for combo, name in ((self.image, "Image"), (self.beside, "Beside it")):
-            combo.setAccessibleName(name)
-            fit_into_form(combo)
+        fit_into_form(self.image, self.beside)
+        for combo in (self.image, self.beside):
             combo.currentTextChanged.connect(lambda _: self.look())
         self.views = [{plane: PlaneView(plane) for plane in ORDERS} for _ in range(2)]
         self._lay_out()
@@ -184,18 +184,12 @@ class TriplanarTab(QWidget):
         self._crosshair.put(in_mm(at, lattice))
 
     def _lay_out(self) -> None:
-        choices, self._pictures = QGridLayout(), QGridLayout()
-        for number, (words, combo) in enumerate(
-            (("Image", self.image), ("Beside it", self.beside))
-        ):
-            choices.addWidget(QLabel(words), number, 0)
-            choices.addWidget(combo, number, 1)
-        choices.setColumnStretch(1, 1)
+        rows, self._pictures = FormRows(Notices()), QGridLayout()
+        rows.add("image", "Image", self.image, "<p>Image whose three planes are shown.</p>")
+        rows.add("beside", "Beside it", self.beside, "<p>Image to show beside it.</p>")
         self._pictures.setSpacing(2)
         self._arrange()
-        layout = stacked(self)
-        layout.addLayout(choices)
-        layout.addLayout(self._pictures, 1)
+        stacked(self, rows, self._pictures).setStretch(1, 1)
 
 
 class PlaneView(QWidget):

@@ -102,7 +102,7 @@ class Canvas(QObject):
         self.pictures: Pictures | None = None
         self.failure: UserError | None = None
         self._swapped, self._showing = False, False
-        self.ahead.ready.connect(self._ready)
+        self.ahead.ready.connect(lambda entry: self.draw() if entry is self.current else None)
         self.ahead.failed.connect(self.cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
         self._shared = shared_by(viewer)
@@ -219,10 +219,6 @@ class Canvas(QObject):
         if self.grid.active and active is not None and active not in self.grid.layers:
             self.grid.select()
             self.grid.lease.tell_hidden(active)
-
-    def _ready(self, entry: Entry) -> None:
-        if entry is self.current:
-            self.draw()
 
     def _take_free(self) -> None:
         """Show what waited until another widget left the canvas."""

@@ -61,9 +61,7 @@ class Judging(Themed):
 
     def __init__(self, maps: Mapping[str, str], planes: Sequence[str]) -> None:
         super().__init__()
-        self._numbers: Sequence[Known] = ()
-        self._warnings: Sequence[str] = ()
-        self._title, self._state = "", ""
+        self._entry: tuple[str, str, Sequence[Known], Sequence[str]] = "", "", (), ()
         self.title, self.known = Sentences(), Sentences()
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)
@@ -127,8 +125,7 @@ class Judging(Themed):
         warnings: Sequence[str],
     ) -> None:
         """Show the title, state, numbers and warnings of the current entry."""
-        self._title, self._state = title, state
-        self._numbers, self._warnings = numbers, warnings
+        self._entry = title, state, numbers, warnings
         self.restyle()
 
     def show_rating(self, verdict: str, tags: Sequence[str], note: str) -> None:
@@ -143,18 +140,14 @@ class Judging(Themed):
 
     def show_look(self, shown: str, plane: str, outline: bool) -> None:
         """Show map, plane and outline in their entries; nothing is emitted."""
-        with signals_blocked(self.maps), signals_blocked(self.planes):
-            self.maps.setCurrentIndex(max(0, self.maps.findData(shown)))
-            self.planes.setCurrentText(plane)
+        self.maps.setCurrentIndex(max(0, self.maps.findData(shown)))
+        self.planes.setCurrentText(plane)
         with signals_blocked(self.outline):
             self.outline.setChecked(outline)
 
     def show_shells(self, shells: Sequence[int | None], shown: int | None) -> None:
         """Offer the b-values of a prediction that has several; nothing is emitted."""
-        with signals_blocked(self.shells):
-            self.shells.clear()
-            self.shells.addItems([f"b = {each}" for each in shells])
-            self.shells.setCurrentIndex(shells.index(shown) if shown in shells else 0)
+        offer(self.shells, {each: f"b = {each}" for each in shells}, shown)
         self.shells.setVisible(len(shells) > 1)
 
     def write_note(self) -> None:
@@ -181,21 +174,22 @@ class Judging(Themed):
 
     def restyle(self) -> None:
         """Write in the theme's colours."""
+        title, state, numbers, warnings = self._entry
         colours = colours_of(self)
-        tone = getattr(colours, TONES.get(self._state, "faint")).name()
+        tone = getattr(colours, TONES.get(state, "faint")).name()
         self.title.setText(
-            f"<b>{escape(breakable(self._title))}</b> &nbsp; <span style='color:{tone}'>"
-            f"{escape(self._state)}</span>"
+            f"<b>{escape(breakable(title))}</b> &nbsp; <span style='color:{tone}'>"
+            f"{escape(state)}</span>"
         )
         warning = colours.warning.name()
         parts = [
             f"<span style='color:{warning}'><b>{escape(each.words)}</b></span>"
             if each.word
             else escape(each.words)
-            for each in self._numbers
+            for each in numbers
         ]
         lines = [" &nbsp;·&nbsp; ".join(parts)] if parts else []
-        lines += [f"<span style='color:{warning}'>{escape(each)}</span>" for each in self._warnings]
+        lines += [f"<span style='color:{warning}'>{escape(each)}</span>" for each in warnings]
         self.known.setText("<br>".join(lines))
 
     def _lay_out(self) -> None:

@@ -494,7 +494,7 @@ class Review(Docked):
 
 
 def _write_report(review: Predictions, control: Control) -> Path:
-    def progress(words: str, done: int, total: int) -> None:
-        control.report(Step(words, done, total))
+    def progress(*told: Any) -> None:
+        control.report(Step(*told))
 
     return review_report(review, progress=progress, cancelled=control.cancelled)

@@ -8,12 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 from napari_msp.packaged import base_model
 from napari_msp.ui.preferences import DEVICE_TITLES
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
-from napari_msp.ui.widgets.form import CheckList, fit_into_form, offer
+from napari_msp.ui.widgets.form import CheckList, fit_into_form, offer, stacked
 from napari_msp.ui.widgets.path_field import PathField
 
 DEVICES = {"auto": "auto", **DEVICE_TITLES}
@@ -167,10 +167,7 @@ class StartFrom(Entry):
             self._file.changed,
             self._file.line.textEdited,
         )
-        rows = QVBoxLayout(self.native)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addWidget(self._choice.native)
-        rows.addWidget(self._file)
+        stacked(self.native, self._choice.native, self._file)
         self.native.setFocusProxy(self._choice.native)
         self._choice.on_change(self._show_file)
         self._show_file()
