@@ -175,6 +175,15 @@ def test_choices_can_be_filled_in(filled, field, value):
     assert getattr(filled.choices.options, field) == value
 
 
+def test_what_was_allowed_for_one_scan_is_neither_kept_nor_shown_for_the_next(filled):
+    filled.allow({"resample": True})
+    assert filled.choices.options.resample
+    assert filled.section.button.isChecked()
+    filled.ask_again()
+    assert not filled.choices.options.resample
+    assert not filled.section.button.isChecked()
+
+
 def test_no_tile_means_as_memory_allows(filled):
     filled.set_option("tile", None)
     assert filled.advanced.tile.text() == "as memory allows"

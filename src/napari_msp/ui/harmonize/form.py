@@ -146,7 +146,9 @@ class HarmonizeForm(QWidget):
             self.section.unfold(True)
 
     def ask_again(self) -> None:
-        """Undo what was allowed for another scan."""
+        """Undo what was allowed for another scan, and what was unfolded to show it."""
+        if self._allowed:
+            self.section.unfold(False)
         for name in self._allowed:
             self.set_option(name, False)
         self._allowed = []
