@@ -51,7 +51,11 @@ def load_scan(
     """
     if not isinstance(path, str | Path):
         if len(path) > 1:
-            return _of_files([load_scan(each) for each in path], b_value)
+            scans = [load_scan(each) for each in path]
+            joined = _joined(scans)
+            wanted = joined.shells if b_value is None else wanted_b_values(b_value)
+            chosen = [joined.at_shell(each).shells[0] for each in wanted]
+            return _joined([scan for scan in scans if scan.shells[0] in chosen])
         if not path:
             raise UserError("no file is given", field="path", remedy=Give("path", "one"))
         (path,) = path
@@ -67,15 +71,6 @@ def load_scan(
         raise UserError("its b-value is unknown, so it has no FA", path, remedy=remedy)
     provenance = Provenance.from_sidecar(read_sidecar(path))
     return Scan(given_sh=image, path=path, provenance=provenance)
-
-
-def _of_files(scans: Sequence[Scan], b_value: float | Sequence[float] | None) -> Scan:
-    """Make one scan from the SH images of the chosen shells."""
-    joined = _joined(scans)
-    if b_value is None:
-        return joined
-    wanted = [joined.at_shell(each).shells[0] for each in wanted_b_values(b_value)]
-    return _joined([scan for scan in scans if scan.shells[0] in wanted])
 
 
 def _joined(scans: Sequence[Scan]) -> Scan:

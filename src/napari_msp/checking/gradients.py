@@ -234,9 +234,9 @@ def judge_order(
         return None
     given = _residuals(signal, b_values, vectors)
     orders = list(_orders(b_values, vectors))
-    found = [_residuals(signal, b_values[o.b_rows], vectors[o.vector_rows]) for o in orders]
     if not orders:
         return None
+    found = [_residuals(signal, b_values[o.b_rows], vectors[o.vector_rows]) for o in orders]
     best, *others = np.argsort([each.sum() for each in found])
     z = _standard_errors(given - found[best])
     left = float(np.exp((found[best] - given).mean()))
