@@ -123,7 +123,9 @@ def test_files_are_named_by_text_too(make_heads: Callable[..., Path], tmp_path: 
     result = msp.compare(
         str(tmp_path / "a.nii.gz"), {"same": str(tmp_path / "b.nii.gz")}, str(tmp_path / "c")
     )
-    assert result
+    assert result.metrics["same"].sh_mse == 0
+    with pytest.raises(AttributeError):  # a type checker finds it, too
+        _ = result.metrcs  # type: ignore[attr-defined]
 
 
 def test_a_model_from_training_to_a_saved_prediction(heads: Path, tmp_path: Path) -> None:

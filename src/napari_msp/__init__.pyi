@@ -10,7 +10,7 @@ from .errors import UserError
 from .evaluation.baselines.combat import learn_scanner_effect
 from .evaluation.benchmark.settings import EvaluationSettings
 from .evaluation.calibration import calibrate
-from .evaluation.compare import compare
+from .evaluation.compare import CompareResult, ShellResult, compare
 from .evaluation.evaluate import evaluate
 from .evaluation.figures.paper import figure3
 from .evaluation.proof.two_groups import group_tables
@@ -35,6 +35,7 @@ __version__: str
 
 __all__ = [
     "Acquisition",
+    "CompareResult",
     "EvaluationSettings",
     "ImportSettings",
     "Model",
@@ -43,6 +44,7 @@ __all__ = [
     "Ratings",
     "SHImage",
     "Scan",
+    "ShellResult",
     "TrainingSettings",
     "UserError",
     "__version__",

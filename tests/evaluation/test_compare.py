@@ -156,7 +156,7 @@ def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
     assert "from b = 1000 to 1200 s/mm²" in notes
     assert "λ = 0.012" in notes
     assert "was not measured: its b-value" in notes
-    assert result.no_harmonization is None
+    assert result.only.no_harmonization is None
     assert "has no brain" not in notes
 
 
@@ -321,7 +321,7 @@ def test_images_in_memory_are_compared_without_a_file(images):
     truth = Scan(given_sh=images["truth"], given_subject="sub-01", given_platform="prisma_st")
     result = compare(truth, {"DIQT": images["diqt"]}, input_image=images["input"])
     assert result.metrics["DIQT"].sh_mse == measure(images["diqt"], images["truth"]).sh_mse
-    assert result.no_harmonization is not None
+    assert result.only.no_harmonization is not None
     assert repr(result).startswith("<compared with sub-01 prisma_st: SH MSE DIQT ")
     assert json.loads(json.dumps(result.to_json()))["truth"] == "sub-01 prisma_st"
 

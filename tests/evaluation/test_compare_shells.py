@@ -3,14 +3,13 @@
 import csv
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from perturbed import perturbed
 
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.evaluation.compare import CompareResult, CompareResults, compare
+from napari_msp.evaluation.compare import CompareResult, compare
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import ShellLeftOut
@@ -32,7 +31,7 @@ def images(head):
     }
 
 
-def compared(images, out=None, **options) -> Any:
+def compared(images, out=None, **options) -> CompareResult:
     """Compare the predictions with truth."""
     predictions = {"DIQT": images["diqt"], "MSP": images["msp"]}
     return compare(images["truth"], predictions, out, **options)
@@ -50,12 +49,10 @@ def error_by_hand(one, other):
 
 def test_each_shell_is_compared_as_if_it_were_alone(images):
     found = compared(images, input_image=images["input"])
-    assert isinstance(found, CompareResults)
     assert list(found) == [1200, 3000]
     for shell, result in found.items():
         alone = {name: each[shell] for name, each in images.items()}
-        same = compared(alone, input_image=alone["input"])
-        assert isinstance(same, CompareResult)
+        same = compared(alone, input_image=alone["input"]).only
         one, other = ({**each.to_json(), "notes": placeless(each)} for each in (result, same))
         assert one == other
         for name in ("DIQT", "MSP"):
@@ -66,6 +63,8 @@ def test_each_shell_is_compared_as_if_it_were_alone(images):
         assert result.no_harmonization[1].sh_mse == pytest.approx(by_hand, rel=1e-6)
     assert "b = 1200" in repr(found)
     assert "b = 3000" in repr(found)
+    with pytest.raises(UserError, match="several shells; choose from 1200, 3000"):
+        _ = found.metrics
 
 
 def test_files_have_a_figure_a_shell_and_one_table(images, tmp_path):
@@ -104,14 +103,12 @@ def test_files_have_a_figure_a_shell_and_one_table(images, tmp_path):
 )
 def test_shells_can_be_chosen(images, b_value, expected):
     found = compared(images, b_value=b_value)
-    if expected is None:
-        assert list(found) == [1200, 3000]
-    else:
-        assert found.truth.b_value == expected
+    assert list(found) == ([1200, 3000] if expected is None else [expected])
+    assert [each.truth and each.truth.b_value for each in found.values()] == list(found)
 
 
 def test_b_values_are_any_numbers_and_at_least_one(images):
-    assert compared(images, b_value=np.int64(1200)).truth.b_value == 1200
+    assert list(compared(images, b_value=np.int64(1200))) == [1200]
     assert list(compared(images, b_value=np.array([1200, 3000]))) == [1200, 3000]
     with pytest.raises(UserError, match="no b-value is given") as error:
         compared(images, b_value=[])
@@ -148,12 +145,13 @@ def test_what_one_image_lacks_is_said_and_the_rest_compared(images):
     some = {**images, "msp": images["msp"][3000]}
     with pytest.warns(ShellLeftOut, match="b = 1200 of .* is not compared"):
         found = compared(some, input_image=images["input"])
-    assert isinstance(found, CompareResult)
+    assert list(found) == [3000]
     by_hand = error_by_hand(images["msp"][3000], images["truth"][3000])
     assert found.metrics["MSP"].sh_mse == pytest.approx(by_hand, rel=1e-6)
     assert any("b = 1200 of" in note for note in found.notes)
-    assert found.scan is not None
-    assert found.scan.b_value == 3000
+    scan = found.only.scan
+    assert scan is not None
+    assert scan.b_value == 3000
 
 
 def test_an_input_without_the_shell_is_not_measured_and_said(images):

@@ -54,7 +54,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Compare predictions with the truth, and write figure and numbers."""
-    from napari_msp.evaluation.compare import CompareResults, compare
+    from napari_msp.evaluation.compare import compare
     from napari_msp.evaluation.line_up import doubts_of_truth
 
     result = shared.call(
@@ -66,12 +66,11 @@ def run(options: Namespace, console: Console) -> int:
         out=None,  # doubts are reported first
     )
     said: dict[str, None] = {}
-    found = list(result.values()) if isinstance(result, CompareResults) else [result]
-    for one in found:
+    for one in result.values():
         compared = one.comparison
         doubts = [*compared.doubts, *doubts_of_truth(one.truth, compared)]
         said.update(dict.fromkeys([*compared.interpolated, *doubts]))
-    said.update(dict.fromkeys(found[0].comparison.misplaced))
+    said.update(dict.fromkeys(next(iter(result.values())).comparison.misplaced))
     for each in said:
         console.warn(f"warning: {each}")
     console.result(*result.save(options.out, options.figure_format))

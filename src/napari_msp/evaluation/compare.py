@@ -60,8 +60,8 @@ REGULARISATION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CompareResult:
-    """Results of a comparison.
+class ShellResult:
+    """Results of the comparison of one shell.
 
     Attributes
     ----------
@@ -101,20 +101,6 @@ class CompareResult:
         said = ", ".join(f"{name} {sh_mse(error)}" for name, error in errors.items())
         return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
-    def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
-        """Write figure3.png, metrics.json and numbers.csv: all of them or none.
-
-        Parameters
-        ----------
-        out
-            Output folder. Without truth numbers.csv has no rows.
-        figure_format
-            "png", "pdf" or "svg".
-        """
-        truth = "" if self.truth is None else _short_name(self.truth)
-        numbers = numbers_csv(self.metrics, truth, self.input_metrics, self.map_units)
-        return _save(out, {f"{FIGURE}.{figure_format}": self.figure}, numbers, self.to_json())
-
     @property
     def map_units(self) -> dict[str, str]:
         """Units of the errors of `more_maps`."""
@@ -126,7 +112,7 @@ class CompareResult:
         return None if self.no_harmonization is None else self.no_harmonization[1]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of metrics.json: plain numbers, lists and dictionaries."""
+        """Return plain numbers, lists and dictionaries."""
         before = self.no_harmonization
         return {
             "truth": None if self.truth is None else name_in_errors(self.truth),
@@ -153,58 +139,102 @@ class CompareResult:
         }
 
 
-class CompareResults(dict[int, CompareResult]):
-    """Results of the comparison of several shells, by shell; tests are corrected within each."""
+class CompareResult(dict[int, ShellResult]):
+    """Results of a comparison by shell; what is wanted most of the only shell stands here, too.
+
+    Of several shells `result[3000]` has those of b = 3000; tests are corrected within each shell.
+    """
 
     def __repr__(self) -> str:
+        if len(self) == 1:
+            return repr(self.only)
         return "\n".join(f"b = {shell}: {each!r}" for shell, each in self.items())
 
+    @property
+    def only(self) -> ShellResult:
+        """All results of the only shell.
+
+        Raises
+        ------
+        UserError
+            When several shells were compared.
+        """
+        if len(self) == 1:
+            return next(iter(self.values()))
+        raise UserError("has several shells", "comparison", "b_value", Choose("b_value", (*self,)))
+
+    @property
+    def metrics(self) -> Mapping[str, Metrics]:
+        """Numbers by prediction; empty without truth."""
+        return self.only.metrics
+
+    @property
+    def notes(self) -> list[str]:
+        """Facts that a reader must know to trust the numbers."""
+        return self.only.notes
+
+    @property
+    def comparison(self) -> Comparison:
+        """Truth and predictions on one lattice, as `figure3` draws them."""
+        return self.only.comparison
+
+    @property
+    def figure(self) -> Figure:
+        """Figure 3."""
+        return self.only.figure
+
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
-        """Write figure3_b<shell>.png each, metrics.json and numbers.csv: all of them or none."""
+        """Write figure3.png, metrics.json and numbers.csv: all of them or none.
+
+        Parameters
+        ----------
+        out
+            Output folder. Of several shells there is a figure3_b<shell>.png each. Without truth
+            numbers.csv has no rows.
+        figure_format
+            "png", "pdf" or "svg".
+        """
+        out, several = Path(out), len(self) > 1
+        figures = {
+            f"{FIGURE}{f'_b{shell}' * several}.{figure_format}": each.figure
+            for shell, each in self.items()
+        }
+        check_format(out / next(iter(figures)))
+        with staged_folder(out) as stage:
+            for name, figure in figures.items():
+                write_figure(stage / name, figure)
+            write_text(stage / NUMBERS, self._numbers())
+            write_json(stage / METRICS, self.to_json())
+        return [out / name for name in (*figures, METRICS, NUMBERS)]
+
+    def _numbers(self) -> str:
+        """Return numbers.csv; the first column has the shell if there are several."""
         first = next(iter(self.values()))
         truth = "" if first.truth is None else _short_name(first.truth)
-        rows = (
+        header = ["shell [s/mm^2]", *_header(first.map_units)]
+        rows = [
             [shell, *row]
             for shell, each in self.items()
             for row in _rows(each.metrics, truth, each.input_metrics)
-        )
-        numbers = csv_text(["shell [s/mm^2]", *_header(first.map_units)], rows)
-        figures = {f"{FIGURE}_b{b}.{figure_format}": each.figure for b, each in self.items()}
-        return _save(out, figures, numbers, self.to_json())
+        ]
+        used = slice(0 if len(self) > 1 else 1, None)
+        return csv_text(header[used], [row[used] for row in rows])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of metrics.json: `CompareResult.to_json` of each shell."""
+        """Return the content of metrics.json: plain numbers, lists and dictionaries."""
+        if len(self) == 1:
+            return self.only.to_json()
         return {"shells": {str(shell): each.to_json() for shell, each in self.items()}}
 
 
-def _save(
-    out: str | Path, figures: Mapping[str, Figure], numbers: str, content: Mapping[str, Any]
-) -> list[Path]:
-    """Write figures by file name, the table and the JSON, all or none; return the files."""
-    out = Path(out)
-    check_format(out / next(iter(figures)))
-    with staged_folder(out) as stage:
-        for name, figure in figures.items():
-            write_figure(stage / name, figure)
-        write_text(stage / NUMBERS, numbers)
-        write_json(stage / METRICS, content)
-    return [out / name for name in (*figures, METRICS, NUMBERS)]
-
-
-def numbers_csv(
-    measured: Mapping[str, Metrics],
-    truth: str,
-    before: Metrics | None = None,
-    more: Mapping[str, str] | None = None,
-) -> str:
+def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
     """Return each prediction's numbers as CSV with full precision, in ASCII for any spreadsheet.
 
     A change is the difference of an error from the first row's in percent of that; the first row is
     the input, called `BEFORE`, if it was measured, else the first prediction. The field is empty
-    for the first row itself, and if that has no error. The last column names the truth. `more` has
-    the units of further measures beside `COMPARED`.
+    for the first row itself, and if that has no error. The last column names the truth.
     """
-    return csv_text(_header(more or {}), _rows(measured, truth, before))
+    return csv_text(_header({}), _rows(measured, truth, None))
 
 
 def _header(more: Mapping[str, str]) -> list[str]:
@@ -237,7 +267,7 @@ def compare(
     figure_format: str = "png",
     maps: str | Iterable[str] = SHOWN,
     b0_threshold: float | None = None,
-) -> CompareResult | Any:
+) -> CompareResult:
     """Compare predictions of one head, with the truth if there is one, shell by shell.
 
     Parameters
@@ -267,9 +297,8 @@ def compare(
 
     Returns
     -------
-    CompareResult, or CompareResults
-        The numbers, the tests and the figure; if several shells are compared, a mapping of them by
-        shell.
+    CompareResult
+        The numbers, the tests and the figure; of several shells `result[1200]` has those of one.
 
     Raises
     ------
@@ -298,20 +327,21 @@ def compare(
     true = None if truth is None else taken(truth, name="truth")
     scan = None if input_image is None else taken(input_image, name="input image")
     several = [each for each in (true, *sources.values()) if each is not None]
-    parts, left_out = {0: AtShell(true, sources)}, list[str]()
+    only = next((shell for each in several for shell in each.shells), 0)
+    parts, left_out = {only: AtShell(true, sources)}, list[str]()
     if any(len(each.shells) > 1 for each in several):
         parts, left_out = split_by_shell(true, sources)
         if b_value is not None:  # the others were not asked for
             parts, left_out = _chosen(parts, b_value), []
         for words in left_out:
             warnings.warn(words, ShellLeftOut, stacklevel=2)
-    found = {
-        shell: _compare(at, scan, left_out, maps, axis, slice_index) for shell, at in parts.items()
-    }
-    first = next(iter(found.values()))
-    for each in found.values():  # all shells of a head lie in the same place
+    result = CompareResult(
+        (shell, _compare(at, scan, left_out, maps, axis, slice_index))
+        for shell, at in parts.items()
+    )
+    first = next(iter(result.values()))
+    for each in result.values():  # all shells of a head lie in the same place
         each.notes.extend(first.comparison.misplaced)
-    result: CompareResult | CompareResults = CompareResults(found) if len(found) > 1 else first
     if out is not None:
         result.save(out, figure_format)
     return result
@@ -339,7 +369,7 @@ def _compare(
     maps: Sequence[str],
     axis: str,
     slice_index: int | None,
-) -> CompareResult:
+) -> ShellResult:
     """Compare scans of one shell; the input, `scan`, may have several."""
     true, sources = at.truth, at.predictions
     reference = true or next(iter(sources.values()), None)
@@ -364,7 +394,7 @@ def _compare(
         *left_out,
         *said,
     ]
-    return CompareResult(
+    return ShellResult(
         true,
         scan,
         sources,
