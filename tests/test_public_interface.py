@@ -124,6 +124,7 @@ def test_files_are_named_by_text_too(make_heads: Callable[..., Path], tmp_path: 
         str(tmp_path / "a.nii.gz"), {"same": str(tmp_path / "b.nii.gz")}, str(tmp_path / "c")
     )
     assert result.metrics["same"].sh_mse == 0
+    assert repr(result.metrics["same"]).count("\n") == 0
     with pytest.raises(AttributeError):  # a type checker finds it, too
         _ = result.metrcs  # type: ignore[attr-defined]
 

@@ -231,7 +231,7 @@ def load_model(path: str | Path) -> Model:
     Parameters
     ----------
     path
-        Its file, or the name of a packaged model without suffix, such as "msp-teaching".
+        Its file, or the name of a packaged one: "msp-teaching" or "diqt-teaching".
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """A prediction and its truth: values that measures share, computed once, and their results."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -339,7 +339,7 @@ class Metrics:
     voxels: int
     values: dict[str, float]
     order_mse: Mapping[int, float]
-    patches: PatchErrors
+    patches: PatchErrors = field(repr=False)
 
     @property
     def sh_mse(self) -> float:
