@@ -76,7 +76,7 @@ def test_names_stand_alone_or_in_any_collection(heads: Path, tmp_path: Path) -> 
     misspelt: list[Callable[[], object]] = [
         lambda: msp.train(heads, tmp_path / "m.safetensors", knd="msp"),
         lambda: msp.evaluate(heads, tmp_path / "table", modles=[]),
-        lambda: msp.harmonize("msp-teaching", file, "all", keep_stage=True),
+        lambda: msp.harmonize("msp-teaching", file, "all", keep_stage=True),  # type: ignore[call-arg]
     ]
     for job in misspelt:
         with pytest.raises(msp.UserError, match="there is no such setting; choose from"):

@@ -16,6 +16,7 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
+    TypedDict,
     TypeVar,
     get_args,
     get_type_hints,
@@ -31,6 +32,21 @@ OutputLattice = Literal["scan", "model"]
 Precision = Literal["float32", "float16"]
 
 AnySettings = TypeVar("AnySettings", bound="DataclassInstance")
+
+
+class OptionSettings(TypedDict, total=False):
+    """`Options` as keyword arguments, so that editors and type checkers know them."""
+
+    device: str
+    tile: int | None
+    memory: float | None
+    precision: Precision
+    resample: bool
+    lattice: OutputLattice
+    rescale_b_value: bool
+    keep_stages: bool
+    b0_threshold: float | None
+    b_value: float | Sequence[float] | None
 
 
 def several(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -190,7 +206,7 @@ vars(Options)["__init__"].__annotations__ |= get_type_hints(Options)
 document(Options, {name: each.text for name, each in DESCRIBED.items()})
 
 
-def with_settings(options: Options | None, settings: Mapping[str, Any]) -> Options:
+def with_settings(options: Options | None, settings: OptionSettings) -> Options:
     """Change some options, given as keyword arguments; None: change the defaults.
 
     Raises
@@ -202,7 +218,7 @@ def with_settings(options: Options | None, settings: Mapping[str, Any]) -> Optio
     if not isinstance(options, Options):
         raise TypeError(f"options are Options(…), or each by its name, not a {type(options)}")
     if "device" in settings:  # a torch.device is accepted, too
-        settings = {**settings, "device": str(settings["device"])}
+        settings = settings | {"device": str(settings["device"])}
     return changed(options, settings)
 
 

@@ -13,6 +13,7 @@ from argparse import ArgumentParser
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -31,7 +32,7 @@ from napari_msp.errors import (
     UserError,
     either,
 )
-from napari_msp.options import DESCRIBED, Options, Topic
+from napari_msp.options import DESCRIBED, Options, OptionSettings, Topic
 from napari_msp.packaged import model_path, packaged_model
 
 HEAVY = {
@@ -320,6 +321,8 @@ def asked(monkeypatch):
 
 
 def test_an_option_of_a_prediction_is_described_in_the_same_words_everywhere():
+    kinds = {name: get_args(kind)[0] for name, kind in Options.__annotations__.items()}
+    assert OptionSettings.__annotations__ == kinds
     asked = {name: about.text for name, about in DESCRIBED.items() if about.topic is not None}
     for command in ("harmonize", "cohort"):
         parser = build_parser(command).parse_args(example_of(command)).parser

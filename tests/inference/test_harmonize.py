@@ -344,8 +344,8 @@ def test_an_unknown_precision_is_refused():
     with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
         Options(precision="float8")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="tiel: there is no such setting; choose from tile"):
-        with_settings(None, {"tiel": 3})
-    assert with_settings(None, {"device": torch.device("cpu")}).device == "cpu"
+        with_settings(None, {"tiel": 3})  # type: ignore[typeddict-unknown-key]
+    assert with_settings(None, {"device": torch.device("cpu")}).device == "cpu"  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="each by its name"):
         with_settings({"tile": 3}, {})  # type: ignore[arg-type]
 

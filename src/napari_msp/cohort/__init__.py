@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from napari_msp.bids import (
     HARMONIZED,
@@ -33,7 +33,7 @@ from napari_msp.data.companions import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
 from napari_msp.errors import Advice, Change, Choose, Poll, UserError, reporter, stop_if
 from napari_msp.identity import CopiedScan, Person, copies, file_digest
-from napari_msp.options import Options, several, with_settings
+from napari_msp.options import Options, OptionSettings, several, with_settings
 from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run_cohort(
     progress: Callable[[CohortResult, int, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
     cancelled: Poll | None = None,
-    **settings: Any,
+    **settings: Unpack[OptionSettings],
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.msp import by_target
 from napari_msp.networks.registry import title
-from napari_msp.options import Options, with_settings
+from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.provenance import Provenance, source_uri
 from napari_msp.scan import Scan
 from napari_msp.signal.channels import (
@@ -55,7 +55,7 @@ def harmonize(
     options: Options | None = None,
     progress: TileProgress | None = None,
     cancelled: Poll | None = None,
-    **settings: Any,
+    **settings: Unpack[OptionSettings],
 ) -> Prediction:
     """Predict the image that the target platform would have given.
 

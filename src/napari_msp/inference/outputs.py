@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Unpack
 
 import nibabel as nib
 import numpy as np
@@ -58,7 +58,7 @@ from napari_msp.inference.review_maps import (
 )
 from napari_msp.inference.tiling import TileProgress
 from napari_msp.model_file import Model, load_model
-from napari_msp.options import Options, with_settings
+from napari_msp.options import Options, OptionSettings, with_settings
 from napari_msp.provenance import Provenance
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.fitting import evaluate_sh
@@ -81,7 +81,7 @@ def harmonize_to_folder(
     review_maps: bool = True,
     progress: TileProgress | None = None,
     cancelled: Poll | None = None,
-    **settings: Any,
+    **settings: Unpack[OptionSettings],
 ) -> list[Path]:
     """Harmonize one scan and write DWI, SH image, first stage and uncertainty for each target.
 
