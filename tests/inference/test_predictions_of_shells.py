@@ -226,7 +226,7 @@ def test_the_card_of_one_shell_may_leave_out_shells(make_model):
         (lambda card: card["sh"].update(shells=[1200.0]), "several"),
         (lambda card: card["sh"].update(shells=[3000.0, 1200.0]), "from b_value on"),
         (lambda card: card["sh"].update(shells=[1200.0, 1200.0]), "ascending"),
-        (lambda card: card["sh"].update(shells=[1200.0, float("inf")]), "ascending"),
+        (lambda card: card["sh"].update(shells=[1200.0, float("inf")]), "finite"),
         (lambda card: card["sh"].update(shells=[1200.0, 2000.0, 3000.0]), "84 values"),
         (lambda card: card["sh"].pop("shells"), "28 values"),
         (lambda card: card["standardisation"]["ge_st"]["mean"].pop(), "56 values"),
