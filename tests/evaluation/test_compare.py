@@ -61,13 +61,13 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
     assert names(tmp_path / "out") == {"figure3.png", "metrics.json", "numbers.csv"}
     assert (tmp_path / "out" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     small_print = " ".join(text.get_text() for text in compared.figure.texts)
-    assert "MSP was interpolated linearly" in small_print
+    assert "MSP was averaged and interpolated linearly" in small_print
     written = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(result))
 
     found = written["predictions"]
     assert found["DIQT"]["placement"] == "reordered"
-    assert found["MSP"]["placement"].startswith("interpolated linearly from 1.00")
+    assert found["MSP"]["placement"].startswith("averaged and interpolated linearly from 1.00")
     alone = measure(images["msp"], images["truth"])
     assert found["MSP"]["sh_mse"] == pytest.approx(alone.sh_mse, rel=1e-6)
     assert found["MSP"]["patch_mse"] == pytest.approx(alone.patches.mse.tolist(), rel=1e-6)
@@ -86,7 +86,7 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
         assert float(row["sh_mse [SH units^2]"]) == sh_mse
         change = 100 * (sh_mse / before - 1)
         assert float(row["sh_mse_change [%]"]) == pytest.approx(change)
-    assert written["notes"][0].startswith("MSP was interpolated linearly from 1.00")
+    assert written["notes"][0].startswith("MSP was averaged and interpolated linearly from 1.00")
     with pytest.raises(UserError, match="not given by name"):
         compare(paths["truth"], [paths["msp"]])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="needs a comparison"):

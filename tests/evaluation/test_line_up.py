@@ -52,6 +52,15 @@ def test_background_does_not_leak_into_the_rim(head, lattice):
     assert not moved.coefficients[~moved.mask].any()
 
 
+def test_a_finer_image_is_averaged_over_the_coarser_voxels(head, lattice):
+    """Interpolation alone would compare every second voxel, with all of its noise."""
+    fine = head(lattice("RAS").refined(2))
+    noise = np.random.default_rng(0).standard_normal(fine.coefficients.shape)
+    fine = replace(fine, coefficients=noise.astype(np.float32) * fine.mask[..., None])
+    moved = on_lattice(fine, lattice("RAS"))
+    assert moved.coefficients[moved.mask].std() < 0.4
+
+
 def test_truth_stays_and_the_prediction_comes_to_it(head, lattice):
     truth = head(lattice("RAS").refined(2))
     prediction = head("LAS")
@@ -138,6 +147,7 @@ def test_grids_of_one_voxel_size_say_what_tells_them_apart():
         assert placement(lattice, GRID) == f"interpolated linearly, as {words}"
     coarse = Lattice((5, 5, 6), np.diag([4.8, 4.8, 4.8, 1.0]))
     assert placement(coarse, GRID) == f"interpolated linearly from 4.80 mm to {sizes}"
+    assert placement(GRID, coarse) == f"averaged and interpolated linearly from {sizes} to 4.80 mm"
 
 
 def turned(affine):

@@ -352,6 +352,8 @@ def resample_in_mask(
 ) -> FloatArray:
     """Interpolate linearly between in-mask voxels only, so that no background leaks in.
 
+    Before going to coarser voxels, finer ones are averaged, see `averaging_widths`.
+
     Parameters
     ----------
     array
@@ -368,6 +370,14 @@ def resample_with_mask(
     """Do the same as `resample_in_mask`, and also return the mask as `resample_mask` makes it."""
     weights = mask.astype(np.float32)
     total = resample(weights, source, target)
+    widths = averaging_widths(source, target)
+    if widths.any() and mask.any():
+        fine, array = array, np.empty_like(array)
+
+        def average(one: slice) -> None:
+            array[..., one.start] = smooth_in_mask(fine[..., one.start], mask, widths)[0]
+
+        for_each_block(average, array.shape[-1], 1)
     values = resample(array * weights[..., None], source, target)
     values /= np.maximum(total, 1e-6)[..., None]
     return values, _nearly_inside(total)

@@ -13,6 +13,7 @@ from napari_msp.data.contradictions import NOTABLE_B_VALUE, in_tissue
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import (
     Lattice,
+    averaging_widths,
     resample,
     resample_in_mask,
     resample_mask,
@@ -44,7 +45,8 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     """Resample an SH image onto another lattice; `placement` says in words how.
 
     Coefficients are in scanner axes, so they need no rotation. Voxels that only stand in another
-    order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels.
+    order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels,
+    finer ones averaged before.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def placement(source: Lattice, target: Lattice) -> str:
     sizes = source.size_in_words, target.size_in_words
     if sizes[0] == sizes[1]:
         return f"interpolated linearly, as {_what_differs(source, target)} (both {sizes[0]})"
-    return f"interpolated linearly from {sizes[0]} to {sizes[1]}"
+    how = "averaged and interpolated" if averaging_widths(source, target).any() else "interpolated"
+    return f"{how} linearly from {sizes[0]} to {sizes[1]}"
 
 
 def _what_differs(source: Lattice, target: Lattice) -> str:

@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
 
-from napari_msp.arrays import AnyArray, FloatArray, MaskArray, for_each_block
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import (
     CANONICAL,
     Lattice,
-    averaging_widths,
     direction_cosines,
     reorder,
     resample_mask,
     resample_with_mask,
-    smooth_in_mask,
 )
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_of, order_slices, rotate
@@ -58,20 +56,8 @@ class GridImage:
         return [replace(self, coefficients=part, shells=1) for part in parts]
 
     def resampled(self, lattice: Lattice) -> "GridImage":
-        """Interpolate linearly, inside the mask only, to a lattice with parallel axes.
-
-        Before going to coarser voxels, finer ones are averaged, see `averaging_widths`.
-        """
-        values, widths = self.coefficients, averaging_widths(self.lattice, lattice)
-        if widths.any() and self.mask.any():
-            values = np.empty_like(values)
-
-            def average(one: slice) -> None:
-                channel = self.coefficients[..., one.start]
-                values[..., one.start] = smooth_in_mask(channel, self.mask, widths)[0]
-
-            for_each_block(average, values.shape[-1], 1)
-        values, mask = resample_with_mask(values, self.mask, self.lattice, lattice)
+        """Interpolate inside the mask only, to a lattice with parallel axes."""
+        values, mask = resample_with_mask(self.coefficients, self.mask, self.lattice, lattice)
         values[~mask] = 0
         return GridImage(values, mask, lattice, self.shells)
 
