@@ -133,7 +133,7 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
 
 def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
     """Press Harmonize once, and print what happened."""
-    from napari_msp.ui.reading import Step
+    from napari_msp.ui.reading import Report
 
     additions: list[tuple[str, float, float]] = []
     last_tile = 0.0
@@ -147,7 +147,7 @@ def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
 
     def watch(reported: object) -> None:
         nonlocal last_tile
-        if isinstance(reported, Step) and reported.words.startswith("computing maps"):
+        if isinstance(reported, Report) and reported.words.startswith("computing maps"):
             last_tile = time.perf_counter()
 
     object.__setattr__(viewer, "add_layer", timed)

@@ -37,7 +37,7 @@ DISPLACED = (2.0, 8.0)
 NARROW = min(WIDTHS)
 """3 mm at half maximum."""
 
-Heads = Sequence[linear_rish._Head]
+Heads = Sequence[linear_rish._RishHead]
 
 
 class OneScale(LinearRISH):

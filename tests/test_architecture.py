@@ -402,6 +402,15 @@ def test_only_the_simulator_names_platforms():
     assert found == set()
 
 
+def test_a_class_name_has_one_meaning():
+    """A reader who looks for a class finds one: `Review`, a widget and what it opens, is the only
+    name of two."""
+    classes = Counter(
+        node.name for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in classes.items() if count > 1} == {"Review"}
+
+
 def test_no_two_test_files_share_a_name():
     # pytest imports them by their bare names, and stops at the second of one name.
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))

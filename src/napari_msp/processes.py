@@ -58,7 +58,7 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Finished:
+class JobProgress:
     """Progress of many jobs; `job` is done, or begins now; `share` is of all work, 0 to 1."""
 
     job: str
@@ -72,7 +72,7 @@ class Finished:
         return f"[{self.share:4.0%}] {self.job}; {left}"
 
 
-OnProgress = Callable[[Finished], None]
+OnProgress = Callable[[JobProgress], None]
 
 OnPart = Callable[[str, float], None]
 """Function that takes a finished part in a few words, and the share of the job that is done."""
@@ -111,7 +111,7 @@ class Progress:
 
     def end(self, words: str) -> None:
         """Report that all is done now."""
-        self.report(Finished(words, 1.0, 0.0))
+        self.report(JobProgress(words, 1.0, 0.0))
 
     def part_of(self, job: Job) -> OnPart:
         """Return a function that reports finished parts of a job."""
@@ -121,7 +121,7 @@ class Progress:
         left = max(self.total - self._found - done, 0.0)
         pace = (time.monotonic() - self._began) / done if done else 1 / A_SECOND
         share = (done + self._found) / self.total
-        self.report(Finished(words, min(share, NEARLY), pace * left / 60))
+        self.report(JobProgress(words, min(share, NEARLY), pace * left / 60))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:

@@ -31,7 +31,7 @@ from napari_msp.learning.heads import (
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan_sources import load_scan
 from napari_msp.strict_json import read_json
-from napari_msp.ui.load.examine import Choice, examine
+from napari_msp.ui.load.examine import LoadChoice, examine
 
 SHAPE = (4, 3, 5)
 
@@ -353,7 +353,7 @@ def test_what_belongs_to_an_image(
     turn = X_TO_THE_LEFT @ TURN @ X_TO_THE_LEFT if files[bvec] == "turned" else np.eye(3)
     expected = scan("LAS", 30, shape=SHAPE).directions @ turn.T
     np.testing.assert_allclose(acquisition.gradients.directions, expected, atol=1e-6)
-    window = examine(Choice(path=path))
+    window = examine(LoadChoice(path=path))
     assert window.problems == {}
     assert window.mask == acquisition.mask_path
 
@@ -366,7 +366,7 @@ class TestSaid:
         root = lay(files | {"e.eddy_rotated_bvecs": "turned"})
         [note] = load_acquisition(root / "e.nii.gz").said(TableFound)
         assert "e.eddy_rotated_bvecs" in note and "not e.bvec" in note
-        assert "eddy turned" in examine(Choice(path=root / "e.nii.gz")).doubts["bvec"]
+        assert "eddy turned" in examine(LoadChoice(path=root / "e.nii.gz")).doubts["bvec"]
         assert load_acquisition(root / "e.nii.gz", bvec=root / "e.bvec").first_doubts == ()
         shutil.copy(lay({"m.nii.gz": "mask"}) / "m.nii.gz", root / "e_mask.nii.gz")
         with pytest.warns(TableFound, match="e.eddy_rotated_bvecs, which eddy turned"):
@@ -379,14 +379,14 @@ class TestSaid:
         [doubt] = load_acquisition(root / "dwi.nii.gz").first_doubts
         assert isinstance(doubt, OtherMask)
         assert doubt.words == "brain_mask.nii.gz has another voxel grid"
-        assert "another voxel grid" in examine(Choice(path=root / "dwi.nii.gz")).doubts["mask"]
+        assert "another voxel grid" in examine(LoadChoice(path=root / "dwi.nii.gz")).doubts["mask"]
 
     def test_several_masks_that_fit_equally(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"nodif_brain_mask.nii.gz": "mask", "bet_brain_mask.nii.gz": "mask"})
         with pytest.raises(UserError, match=r"several files .*bet_brain.*nodif_brain") as error:
             load_acquisition(root / "dwi.nii.gz")
         assert (error.value.field, error.value.remedy) == ("mask", Give("mask", "one"))
-        assert "mask" in examine(Choice(path=root / "dwi.nii.gz")).problems
+        assert "mask" in examine(LoadChoice(path=root / "dwi.nii.gz")).problems
 
     def test_a_mask_of_the_scans_own_name_must_lie_on_it(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"dwi_mask.nii.gz": "mask elsewhere", "brain_mask.nii.gz": "mask"})
@@ -399,7 +399,7 @@ class TestSaid:
         with pytest.raises(UserError, match=r"several .bval files apply") as error:
             load_acquisition(root / f"{RAW}_dwi.nii.gz")
         assert error.value.field == "bval"
-        assert "bval" in examine(Choice(path=root / f"{RAW}_dwi.nii.gz")).problems
+        assert "bval" in examine(LoadChoice(path=root / f"{RAW}_dwi.nii.gz")).problems
 
     def test_a_folders_table_is_only_of_what_has_as_many_volumes(
         self, lay: Callable[..., Path]
@@ -665,7 +665,7 @@ def test_the_scans_of_a_dataset(lay: Callable[..., Path], dataset: str) -> None:
     for subject, platform in found.scans:
         assert found.acquisition(subject, platform).gradients.shells
     if run is None:
-        assert set(examine(Choice(path=root)).dataset.scans) == set(expected)
+        assert set(examine(LoadChoice(path=root)).dataset.scans) == set(expected)
 
 
 def test_what_was_passed_over_is_said(lay: Callable[..., Path]) -> None:
@@ -735,12 +735,12 @@ class TestChoices:
         stem = "sub-1/ses-a/dwi/sub-1_ses-a"
         alone = "sub-2/ses-a/dwi/sub-2_ses-a"
         root = lay(bids(f"{stem}_run-1", f"{stem}_run-02", f"{alone}_run-3"))
-        first = examine(Choice(path=root))
+        first = examine(LoadChoice(path=root))
         assert first.scan == root / f"{stem}_run-1_dwi.nii.gz"
         assert (first.choice.run, first.runs, first.problems) == ("1", ("1", "2"), {})
-        second = examine(Choice(root, "sub-1", "a", run="2"), first.dataset)
+        second = examine(LoadChoice(root, "sub-1", "a", run="2"), first.dataset)
         assert second.scan == root / f"{stem}_run-02_dwi.nii.gz"
-        other = examine(Choice(root, "sub-2", "a"), first.dataset)
+        other = examine(LoadChoice(root, "sub-2", "a"), first.dataset)
         assert other.scan == root / f"{alone}_run-3_dwi.nii.gz"
         assert other.runs == ()
 
@@ -829,12 +829,12 @@ class TestChoices:
     def test_the_window_offers_the_others(self, lay: Callable[..., Path]) -> None:
         both, alone = "sub-1/ses-a/dwi/sub-1_ses-a", "sub-2/ses-a/dwi/sub-2_ses-a"
         root = lay(bids(f"{both}_dir-AP", f"{both}_dir-PA", alone))
-        first = examine(Choice(path=root))
+        first = examine(LoadChoice(path=root))
         assert first.scan == root / f"{alone}_dwi.nii.gz"
         for found in (first, examine(first.choice, first.dataset)):
             assert found.ready
             assert "sub-1 on a has several scans" in found.doubts["path"]
-        theirs = examine(Choice(path=root / "sub-1"))
+        theirs = examine(LoadChoice(path=root / "sub-1"))
         assert not theirs.ready
         assert "sub-1 on a has several scans" in theirs.problems["path"]
 

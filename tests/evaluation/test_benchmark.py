@@ -51,7 +51,7 @@ from napari_msp.networks.registry import build_single
 from napari_msp.packaged import packaged_model
 from napari_msp.processes import (
     NEARLY,
-    Finished,
+    JobProgress,
     OnPart,
     Progress,
     _work,
@@ -235,7 +235,7 @@ def test_settings_are_plain_or_keywords(heads, tmp_path):
     settings = EvaluationSettings(**plain, quick=True, steps=80)
     assert settings.methods == ("alignment",)
     assert settings.budget.steps == 80
-    told: list[Finished] = []
+    told: list[JobProgress] = []
     files = evaluate(
         heads,
         str(tmp_path),
@@ -495,7 +495,7 @@ def test_a_worker_has_one_thread(monkeypatch):
 def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     jobs = [Write(tmp_path / str(n), weight=n + 1) for n in range(3)]
     jobs[0].path.write_text("before")
-    reports: list[Finished] = []
+    reports: list[JobProgress] = []
     progress = Progress(reports.append, 6.0)
     do_all(jobs, workers, progress)
     assert [job.path.read_text() for job in jobs] == ["before", "done", "done"]
@@ -518,8 +518,8 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     ]
     Progress(reports.append, 1440.0).begin("nothing is done yet", 0.0)
     assert reports[-1].minutes_left == 2
-    assert str(Finished("a", 0.5, 0.2)) == "[ 50%] a; less than a minute left"
-    assert str(Finished("a", 0.5, 2.4)) == "[ 50%] a; about 2 min left"
+    assert str(JobProgress("a", 0.5, 0.2)) == "[ 50%] a; less than a minute left"
+    assert str(JobProgress("a", 0.5, 2.4)) == "[ 50%] a; about 2 min left"
     with pytest.raises(UserError, match="do it well"):
         do_all([Write(tmp_path / "bad")], workers, progress)
     assert multiprocessing.active_children() == [], "nobody is waited for at the end"
@@ -541,7 +541,7 @@ def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
 @pytest.mark.slow
 def test_what_one_killed_process_did_is_done_by_another(tmp_path):
     jobs = [Write(tmp_path / name) for name in ("once", "a", "b", "c")]
-    reports: list[Finished] = []
+    reports: list[JobProgress] = []
     with pytest.warns(UserWarning, match="once more"):
         do_all(jobs, 2, Progress(reports.append, 4.0))
     assert all(job.finished for job in jobs)

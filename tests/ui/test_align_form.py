@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 import napari_msp as msp
 from napari_msp.alignment.report import REPORT, TABLE
 from napari_msp.bids import DESCRIPTION
-from napari_msp.ui.align.aligning import LABELS, REPLACED, Choice, examine
+from napari_msp.ui.align.aligning import LABELS, REPLACED, AlignChoice, examine
 from napari_msp.ui.align.form import AlignForm
 
 
@@ -19,7 +19,7 @@ def form(qtbot):
     form.wanted = []
     form.changed.connect(lambda choice: form.show_findings(examine(choice, form.known)))
     form.act_wanted.connect(lambda: form.wanted.append(form.findings.choice))
-    form.show_findings(examine(Choice()))
+    form.show_findings(examine(AlignChoice()))
     qtbot.addWidget(form)
     form.show()
     qtbot.waitExposed(form)
@@ -45,7 +45,7 @@ def test_a_dataset_fills_in_the_rest(form, heads, qtbot):
         assert each.line.toolTip() == str(each.path)
     qtbot.mouseClick(form.button, Qt.LeftButton)
     [wanted] = form.wanted
-    assert wanted == Choice(heads, form.out.path, "ge_st")
+    assert wanted == AlignChoice(heads, form.out.path, "ge_st")
 
 
 def test_enter_after_a_path_fills_the_form_and_only_the_next_begins(form, heads, qtbot):

@@ -18,7 +18,7 @@ from napari_msp.checking.summary import Finding
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Advice
 from napari_msp.ui.align.aligning import (
-    Choice,
+    AlignChoice,
     align_heads,
     board,
     head_layers,
@@ -46,7 +46,7 @@ def choice(heads, tmp_path_factory):
         affine = image.affine.copy()
         affine[0, 3] += STEP
         nib.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
-    return Choice(root, root.with_name("out"), "ge_st")
+    return AlignChoice(root, root.with_name("out"), "ge_st")
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_a_finer_scan_keeps_its_voxels(heads):
     """Unmoved: its voxels lie on the input's lattice, divided in two."""
     scan = AlignedScan("sub-01", "connectom_sa", Path("any"))
     done = Alignment(heads, "ge_st", (scan,), ())
-    layers = layers_of(Choice(heads, heads), done, "connectom_sa")
+    layers = layers_of(AlignChoice(heads, heads), done, "connectom_sa")
     acquisition = open_dataset(heads).acquisition("sub-01", "connectom_sa")
     data, options, _ = layers["b0 after"]
     assert options["scale"] == pytest.approx((1.2, 1.2, 1.2))

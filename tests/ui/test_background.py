@@ -14,8 +14,16 @@ from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_msp.data.acquisition import DoubtfulScan
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
-from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, _Waiting, wait_for
-from napari_msp.ui.reading import Step, abandonable
+from napari_msp.ui.background import (
+    BackgroundJob,
+    JobRow,
+    Latest,
+    _run,
+    _Signals,
+    _Waiting,
+    wait_for,
+)
+from napari_msp.ui.reading import Report, abandonable
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import MessageLine
 
@@ -25,7 +33,7 @@ def run(qtbot):
     """Run work to its end; give the names of the endings in order, and what came with them."""
 
     def run_to_end(work, act=lambda job: None):
-        job = Job()
+        job = BackgroundJob()
         told = []
         job.done.connect(lambda result: told.append(("done", result)))
         job.failed.connect(lambda failure: told.append(("failed", failure)))
@@ -127,7 +135,7 @@ def test_a_destroyed_job_stops_its_work(qtbot):
             control.report("still here")
         stopped.set()
 
-    job = Job()
+    job = BackgroundJob()
     with qtbot.waitSignal(job.progressed):
         job.run(work)
     job.deleteLater()
@@ -136,7 +144,7 @@ def test_a_destroyed_job_stops_its_work(qtbot):
 
 
 def test_work_that_outlives_the_window_ends_in_silence(qtbot):
-    line = _Line()
+    line = _Signals()
     line.deleteLater()
     qtbot.wait_until(lambda: _deleted(line))
     _run(lambda control: control.report("still here"), line, lambda: False)
@@ -232,8 +240,8 @@ ENDS = """
 import time
 from qtpy.QtWidgets import QApplication
 application = QApplication([])
-from napari_msp.ui.background import Job
-job = Job()
+from napari_msp.ui.background import BackgroundJob
+job = BackgroundJob()
 job.run(lambda control: [time.sleep(0.01) for _ in range(40)])
 """
 
@@ -307,7 +315,7 @@ def test_steps_are_shown_and_other_reports_passed_on(row, qtbot):
     go = threading.Event()
 
     def work(control):
-        control.report(Step("tile 1 of 4", 1, 4))
+        control.report(Report("tile 1 of 4", 1, 4))
         control.report("a picture")
         warnings.warn(DoubtfulScan("has an odd header"), stacklevel=1)
         assert go.wait(5)

@@ -15,7 +15,7 @@ from napari_msp.scan import Scan
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage, write_sh
-from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.choices import ImageChoices
 from napari_msp.ui.compare.compared import Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import comparison_cells
 
@@ -42,11 +42,11 @@ HERE, ELSEWHERE = Person("sub-01", "here"), Person("sub-01", "elsewhere")
 
 def test_another_datasets_sub_01_is_no_truth():
     prediction, truth = predicted(HERE), measured("prisma_st", ELSEWHERE)
-    choices = Choices.of([prediction, truth])
+    choices = ImageChoices.of([prediction, truth])
     assert list(choices.truths) == ["sub-01 prisma_st"]  # a person may still choose it
     assert choices.truth_for([prediction]) == ""
     own = measured("prisma_st", HERE)
-    choices = Choices.of([prediction, truth, own])
+    choices = ImageChoices.of([prediction, truth, own])
     assert choices.truths[choices.truth_for([prediction])] is own
 
 
@@ -73,27 +73,29 @@ def test_a_truth_that_is_predicted_or_is_the_prediction_itself_is_said():
 def test_the_same_scan_under_another_name_is_a_truth():
     prediction = predicted(Person("sub-01", "here", frozenset("x")))
     truth = measured("prisma_st", Person("sub-07", "elsewhere", frozenset("xy")), "sub-07")
-    assert Choices.of([prediction, truth]).truth_for([prediction]) == "sub-07 prisma_st"
+    assert ImageChoices.of([prediction, truth]).truth_for([prediction]) == "sub-07 prisma_st"
 
 
 def test_where_nobody_can_know_names_decide():
     prediction = predicted(None)
-    choices = Choices.of([prediction, measured("prisma_st"), measured("prisma_st", subject="x")])
+    choices = ImageChoices.of(
+        [prediction, measured("prisma_st"), measured("prisma_st", subject="x")]
+    )
     assert choices.truth_for([prediction]) == "sub-01 prisma_st"
-    assert Choices.of([prediction, measured("connectom_st")]).truth_for([prediction]) == ""
+    assert ImageChoices.of([prediction, measured("connectom_st")]).truth_for([prediction]) == ""
 
 
 def test_predictions_of_different_targets_have_no_truth_in_common():
     predictions = [predicted(HERE), predicted(HERE, "connectom_st")]
     scans = [measured("prisma_st", HERE), measured("connectom_st", HERE)]
-    assert Choices.of([*predictions, *scans]).truth_for(predictions) == ""
+    assert ImageChoices.of([*predictions, *scans]).truth_for(predictions) == ""
 
 
 def test_the_input_is_the_same_persons_scan_on_the_models_input_platform():
     prediction = predicted(HERE)
     scans = [measured("ge_st", ELSEWHERE), measured("prisma_st", HERE), measured("ge_st", HERE)]
-    assert Choices.of([prediction, *scans]).input_of([prediction]) is scans[2]
-    assert Choices.of([prediction, *scans[:2]]).input_of([prediction]) is None
+    assert ImageChoices.of([prediction, *scans]).input_of([prediction]) is scans[2]
+    assert ImageChoices.of([prediction, *scans[:2]]).input_of([prediction]) is None
 
 
 def test_a_prediction_on_disk_has_its_truth_its_input_and_its_maps(heads, tmp_path):
@@ -110,7 +112,7 @@ def test_a_prediction_on_disk_has_its_truth_its_input_and_its_maps(heads, tmp_pa
         doubt = np.full(scan.mask.shape, 0.5, dtype=np.float32)
         write_nifti(folder / f"{stem}-{what}_dwimap.nii.gz", doubt, scan.sh.affine)
     read = load_scan(folder / f"{stem}-coefficients_dwimap.nii.gz")
-    choices = Choices.of([read])
+    choices = ImageChoices.of([read])
     truth = choices.truths[choices.truth_for([read])]
     source = choices.input_of([read])
     assert (truth.owner, source.owner) == ("sub-01 prisma_st (on disk)", "sub-01 ge_st (on disk)")
@@ -129,14 +131,14 @@ def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):
         for platform in ("ge", "prisma")
     }
     scan = load_scan(paths["ge"])
-    choices = Choices.of([scan])
+    choices = ImageChoices.of([scan])
     assert "sub-01 prisma_st (on disk)" in choices.truths
     truth = choices.truths["sub-01 prisma_st (on disk)"].read(None)
     assert truth.path == paths["prisma"]
     assert choices.truths["sub-01 prisma_st (on disk)"].read(None) is truth  # read once
     prediction = predicted(scan.person)
     assert choices.truth_for([prediction]) == "sub-01 prisma_st (on disk)"
-    choices = Choices.of([scan, load_scan(paths["prisma"])])
+    choices = ImageChoices.of([scan, load_scan(paths["prisma"])])
     assert "sub-01 prisma_st (on disk)" not in choices.truths
     assert choices.truth_for([prediction]) == "sub-01 prisma_st"
 
@@ -161,17 +163,17 @@ def both(scan, tmp_path):
 
 def test_of_several_shells_one_is_offered(both):
     loaded, made = both
-    choices = Choices.of([*made, loaded])
+    choices = ImageChoices.of([*made, loaded])
     assert choices.shells == {1200: 1200, 3000: 3000}
     for shell in (1200, 3000):
-        choices = Choices.of([*made, loaded], shell)
+        choices = ImageChoices.of([*made, loaded], shell)
         offered = list(choices.predictions.values())
         assert offered[:2] == [each for each in made if each.b_value == shell]
         (own,) = choices.scans.values()
         assert own is offered[2]
         assert (own is loaded) == (shell == 1200)
         # It is fitted once, at the shell that the scan is not shown at.
-        assert own is next(iter(Choices.of([*made, loaded], shell).scans.values()))
+        assert own is next(iter(ImageChoices.of([*made, loaded], shell).scans.values()))
         found = fit_sh(load_acquisition(loaded.path), b_value=shell).coefficients
         np.testing.assert_array_equal(own.sh.coefficients, found)
         assert choices.shell_of(made[0]) == 1200
@@ -180,7 +182,7 @@ def test_of_several_shells_one_is_offered(both):
 
 def test_the_same_predictions_are_chosen_at_another_shell(both):
     loaded, made = both
-    choices = Choices.of([*made, loaded], 3000)
+    choices = ImageChoices.of([*made, loaded], 3000)
     assert choices.alike([made[0]]) == ["sub-01 MSP b3000 prisma_st"]
     assert choices.alike([made[2]]) == ["sub-01 DIQT prisma_st"]
     assert len(choices.alike(made[:3])) == 2
@@ -191,14 +193,14 @@ def test_one_scan_loaded_at_both_shells_is_offered_once_at_each(both, order):
     loaded, made = both
     known = {b_value: load_scan(loaded.path, b_value) for b_value in order}
     for shell in (1200, 3000):
-        choices = Choices.of([*made, *known.values()], shell)
+        choices = ImageChoices.of([*made, *known.values()], shell)
         assert list(choices.scans.values()) == [known[shell]]
         assert list(choices.truths) == ["sub-01"]
 
 
 def test_b_values_within_five_percent_are_no_choice():
     made = [of_shell(b, "MSP") for b in (1150, 1200)]
-    choices = Choices.of(made)
+    choices = ImageChoices.of(made)
     assert list(choices.shells) == [1150]
     assert list(choices.predictions.values()) == made
 

@@ -7,7 +7,7 @@ import pytest
 
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
-from napari_msp.ui.compare.glyphs import Look, draw_slice
+from napari_msp.ui.compare.glyphs import SliceLook, draw_slice
 
 DIRECTIONS = spread_directions(60)
 FIT = fitting_matrix(DIRECTIONS, 6, 1e-4)
@@ -62,7 +62,7 @@ CASES = [
 def test_a_voxel_is_found_and_seen_from_the_front(order, flips):
     image, (x, y, z) = stored(order, flips)
     # The viewer's own axes are mm to S, P and L; coronal planes have rows upwards.
-    drawing = draw_slice(image, Look((1, 0, 2), up=True), (z, -y, -x), (50, 50), "odf", 24)
+    drawing = draw_slice(image, SliceLook((1, 0, 2), up=True), (z, -y, -x), (50, 50), "odf", 24)
     assert drawing is not None
     assert drawing.count == SHAPE[0] * SHAPE[2]
     row, column = int(z / SIZE), int(SHAPE[0] - 1 - x / SIZE)
@@ -83,7 +83,7 @@ def test_a_voxel_is_found_and_seen_from_the_front(order, flips):
 def test_rolled_and_mirrored_axes_turn_glyphs_with_them(order, up, leftwards):
     image, (x, y, z) = stored()
     place = np.array([z, -y, -x])
-    drawing = draw_slice(image, Look(order, up, leftwards), tuple(place), (50, 50), "odf", 24)
+    drawing = draw_slice(image, SliceLook(order, up, leftwards), tuple(place), (50, 50), "odf", 24)
     assert drawing is not None
     first = {0: 0.0, 1: -(SHAPE[1] - 1) * SIZE, 2: -(SHAPE[0] - 1) * SIZE}
     row, column = (round((place[axis] - first[axis]) / SIZE) for axis in order[1:])
@@ -103,7 +103,7 @@ def test_an_oblique_head_is_seen_along_its_own_grid():
     )
     image, _ = stored(turn=turn)
     straight, (x, y, z) = stored()
-    look, place = Look((1, 0, 2), up=True), (z, -y, -x)
+    look, place = SliceLook((1, 0, 2), up=True), (z, -y, -x)
     oblique, upright = (draw_slice(each, look, place, (50, 50), "odf", 24)
                         for each in (image, straight))  # fmt: skip
     assert oblique is not None
@@ -115,10 +115,10 @@ def test_an_oblique_head_is_seen_along_its_own_grid():
 
 def test_only_what_is_within_reach_and_inside_is_drawn():
     image, (x, y, z) = stored()
-    drawing = draw_slice(image, Look((0, 1, 2)), (z, -y, -x), (2.5, 2.5), "signal", 12)
+    drawing = draw_slice(image, SliceLook((0, 1, 2)), (z, -y, -x), (2.5, 2.5), "signal", 12)
     assert drawing is not None
     assert drawing.first == (SHAPE[1] - 1 - 2, 0)
     assert drawing.picture.shape == (3 * 12, 2 * 12, 4)
-    assert draw_slice(image, Look((0, 1, 2)), (99.0, -y, -x), (9, 9), "odf", 12) is None
+    assert draw_slice(image, SliceLook((0, 1, 2)), (99.0, -y, -x), (9, 9), "odf", 12) is None
     bare = SHImage(image.coefficients, image.affine, np.zeros_like(image.mask))
-    assert draw_slice(bare, Look((0, 1, 2)), (z, -y, -x), (9, 9), "odf", 12) is None
+    assert draw_slice(bare, SliceLook((0, 1, 2)), (z, -y, -x), (9, 9), "odf", 12) is None

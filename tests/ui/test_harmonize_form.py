@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_msp.options import DESCRIBED, Options
 from napari_msp.ui.harmonize.form import HarmonizeForm, ModelRow, first_target
-from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
+from napari_msp.ui.harmonize.results import ResultLayers, ResultRows, notes_on
 from napari_msp.ui.harmonize.save import REPLACE, Saving
 from napari_msp.ui.preferences import Device
 from napari_msp.ui.widgets.form import Section
@@ -243,7 +243,7 @@ ROW = ("MSP → prisma_st", "83.0", "31.0", "▼ −63")
 
 
 def test_results_are_hidden_until_there_are_some(qtbot):
-    results = Results(QWidget())
+    results = ResultRows(QWidget())
     qtbot.addWidget(results)
     results.show_results("", (), ())
     assert results.isHidden()

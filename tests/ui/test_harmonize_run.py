@@ -33,7 +33,7 @@ from napari_msp.ui.harmonize.run import (
 )
 from napari_msp.ui.harmonize.save import save_all
 from napari_msp.ui.layers import KEY
-from napari_msp.ui.reading import Control, Step, sibling_of
+from napari_msp.ui.reading import Control, Report, sibling_of
 from napari_msp.ui.viewer_axes import from_shown
 
 pytestmark = pytest.mark.filterwarnings(  # notes say it
@@ -180,10 +180,10 @@ def test_targets_that_share_their_first_stages_are_predicted_in_one_pass(record,
         np.testing.assert_allclose(
             each.prediction.sh.coefficients, alone.sh.coefficients, rtol=1e-5, atol=1e-6
         )
-    words = [each.words for each in told if isinstance(each, Step)]
+    words = [each.words for each in told if isinstance(each, Report)]
     assert sum(each.startswith("reading") for each in words) == 1
     assert {each.split(" · ")[2] for each in words if each.startswith("tile")} == {"1 of 3"}
-    counts = [each.done for each in told if isinstance(each, Step)]
+    counts = [each.done for each in told if isinstance(each, Report)]
     assert counts == sorted(counts)
 
 
@@ -217,7 +217,7 @@ def test_a_row_says_how_far_it_is_from_truth(both):
 
 
 def test_steps_go_up_and_name_what_is_done(both):
-    steps = [each for each in both if isinstance(each, Step)]
+    steps = [each for each in both if isinstance(each, Report)]
     counts = [each.done for each in steps]
     assert counts == sorted(counts)
     assert {each.total for each in steps} == {300}
@@ -232,7 +232,7 @@ def test_steps_go_up_and_name_what_is_done(both):
 
 def test_tiles_are_counted(request_for):
     told, _ = told_by(request_for(("DIQT", "prisma_st"), tile=8))
-    words = [each.words.split(" · ")[0] for each in told if isinstance(each, Step)]
+    words = [each.words.split(" · ")[0] for each in told if isinstance(each, Report)]
     tiles = list(dict.fromkeys(each for each in words if each.startswith("tile")))
     assert len(tiles) > 3
     assert tiles == [f"tile {number + 1} of {len(tiles)}" for number in range(len(tiles))]
@@ -444,7 +444,7 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     records = tuple(each.prediction for each in results(both)[:2])
     request = records, tmp_path / "out", "target"
     done, told = saved(*request)
-    assert [each.done for each in told if isinstance(each, Step)] == [0, 1]
+    assert [each.done for each in told if isinstance(each, Report)] == [0, 1]
     assert [each for each in told if isinstance(each, Path)] == list(done)
     assert len(done) == 2
     for path, record in zip(done, records, strict=True):

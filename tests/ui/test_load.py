@@ -18,7 +18,7 @@ from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import LowerOrder, fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.layers import scan_layers
-from napari_msp.ui.load.examine import Choice, examine
+from napari_msp.ui.load.examine import LoadChoice, examine
 from napari_msp.ui.load.widget import mask_made
 from napari_msp.ui.reading import read_scan
 
@@ -128,7 +128,7 @@ def path(scan, tmp_path) -> Path:
 
 
 def test_a_scan_is_described(path):
-    found = examine(Choice(path))
+    found = examine(LoadChoice(path))
     assert found.ready
     assert found.scan == path
     assert found.choice.b_value == 1200
@@ -142,23 +142,23 @@ def test_a_scan_is_described(path):
 
 
 def test_what_is_no_subject_is_called_a_scan(scan, tmp_path):
-    found = examine(Choice(scan().write(tmp_path, stem="5_DTI")))
+    found = examine(LoadChoice(scan().write(tmp_path, stem="5_DTI")))
     assert found.description["Scan"] == "5_DTI"
 
 
 def test_an_oblique_scan_is_said_to_be(scan, tmp_path):
     affine = np.eye(4)
     affine[:3, :3] = 2 * Rotation.from_euler("z", 20, degrees=True).as_matrix()
-    facts = examine(Choice(scan(affine).write(tmp_path))).description
+    facts = examine(LoadChoice(scan(affine).write(tmp_path))).description
     assert facts["Voxels"] == "8 × 7 × 6 of 2 mm, stored RAS, oblique by 20°"
 
 
 def test_a_dataset_lists_its_scans(heads):
-    found = examine(Choice(heads))
+    found = examine(LoadChoice(heads))
     assert found.ready
     assert found.dataset.subjects == ["sub-01", "sub-02", "sub-03"]
     assert (found.choice.subject, found.choice.platform) == ("sub-01", "ge_st")  # marked as input
-    other = examine(Choice(heads, "sub-03", "ge_st"), found.dataset)
+    other = examine(LoadChoice(heads, "sub-03", "ge_st"), found.dataset)
     assert other.dataset is found.dataset
     assert other.scan.name == "sub-03_ses-ge_acq-st_dwi.nii.gz"
     assert other.description["Head"] == "sub-03 on ge_st"
@@ -166,23 +166,23 @@ def test_a_dataset_lists_its_scans(heads):
 
 
 def test_a_folder_within_a_dataset_chooses_what_lies_in_it(heads):
-    found = examine(Choice(heads / "sub-02/ses-prisma"))
+    found = examine(LoadChoice(heads / "sub-02/ses-prisma"))
     assert (found.choice.subject, found.choice.platform) == ("sub-02", "prisma_st")
     assert len(found.dataset.scans) == 9
 
 
 def test_a_folder_of_one_scan_is_that_scan(path):
-    found = examine(Choice(path.parent))
+    found = examine(LoadChoice(path.parent))
     assert (found.scan, found.choice.path, found.problems) == (path, path.parent, {})
 
 
 def test_a_platform_that_the_subject_has_not_is_replaced(make_heads, tmp_path):
     heads = make_heads(tmp_path / "heads", subjects=2, shape=(5, 5, 5))
     shutil.rmtree(heads / "sub-02/ses-prisma")
-    found = examine(Choice(heads, "sub-02", "prisma_st"))
+    found = examine(LoadChoice(heads, "sub-02", "prisma_st"))
     assert (found.choice.subject, found.choice.platform) == ("sub-02", "ge_st")
     (heads / "dataset_description.json").write_text("{}")
-    found = examine(Choice(heads, "sub-02", "prisma_st"))
+    found = examine(LoadChoice(heads, "sub-02", "prisma_st"))
     assert (found.choice.subject, found.choice.platform) == ("sub-02", "connectom_sa")
 
 
@@ -191,7 +191,7 @@ def test_of_several_shells_the_lowest_that_will_do_is_offered(scan, tmp_path):
     table = np.loadtxt(path.with_name("sub-01_dwi.bval"))
     table[(table == 700) & (np.cumsum(table == 700) > 12)] = 1000  # 12 directions are left of 700
     np.savetxt(path.with_name("sub-01_dwi.bval"), table[None])
-    found = examine(Choice(path))
+    found = examine(LoadChoice(path))
     assert [(shell.b_value, len(shell.volumes)) for shell in found.shells] == [
         (700, 12),
         (1000, 108),
@@ -199,7 +199,7 @@ def test_of_several_shells_the_lowest_that_will_do_is_offered(scan, tmp_path):
     ]
     assert found.choice.b_value == 1000
     assert found.ready
-    few = examine(Choice(path, b_value=700))
+    few = examine(LoadChoice(path, b_value=700))
     assert few.ready
     assert few.doubts == {
         "b_value": "Shown at SH order 2, as 12 directions support; networks need 28"
@@ -211,7 +211,7 @@ def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
     scan, tmp_path, count, order
 ):
     path = scan(directions=count).write(tmp_path)
-    found = examine(Choice(path))
+    found = examine(LoadChoice(path))
     assert found.ready
     assert found.doubts["b_value"].startswith(f"Shown at SH order {order}, as {count} directions")
     with pytest.warns(LowerOrder, match=f"order {order}: enough for maps, not for networks"):
@@ -233,10 +233,10 @@ def test_what_is_no_shell_for_maps_is_refused_where_it_is_chosen(scan, tmp_path,
     table = np.loadtxt(path.with_name("sub-01_dwi.bval"))
     table[2 : 2 + len(b_values)] = b_values
     np.savetxt(path.with_name("sub-01_dwi.bval"), table[None])
-    whole = examine(Choice(path))
+    whole = examine(LoadChoice(path))
     assert whole.ready
     assert whole.choice.b_value == 2500
-    few = examine(Choice(path, b_value=whole.shells[0].b_value))
+    few = examine(LoadChoice(path, b_value=whole.shells[0].b_value))
     assert not few.ready
     assert few.problems["b_value"].startswith(said)
 
@@ -244,13 +244,13 @@ def test_what_is_no_shell_for_maps_is_refused_where_it_is_chosen(scan, tmp_path,
 def test_a_doubtful_scheme_can_be_used(scan, spread_out, tmp_path):
     directions = spread_out(30)
     directions = np.concatenate([directions[:16]] * 2)
-    found = examine(Choice(scan(directions=directions).write(tmp_path)))
+    found = examine(LoadChoice(scan(directions=directions).write(tmp_path)))
     assert found.ready
     assert "determine SH order 4 only" in found.doubts["b_value"]
 
 
 def problems_of(path, **choice):
-    found = examine(Choice(path, **choice))
+    found = examine(LoadChoice(path, **choice))
     assert not found.ready
     for words in found.problems.values():
         assert "--" not in words  # no options of the command line
@@ -278,7 +278,7 @@ def test_the_form_doubts_what_loading_doubts(scan, tmp_path):
     with pytest.warns(DoubtfulScan, match="is in the folder sub-02") as told:
         load_scan(folder / path.name)
     [doubt] = told
-    assert examine(Choice(folder / path.name)).doubts == {"path": doubt.message.words}
+    assert examine(LoadChoice(folder / path.name)).doubts == {"path": doubt.message.words}
 
 
 def test_b_values_chosen_as_b_vectors_are_told_there(path):
@@ -293,7 +293,7 @@ def test_gradient_files_may_lie_elsewhere(path, tmp_path):
     for name in ("bval", "bvec"):
         moved[name] = tmp_path / "tables" / f"x.{name}"
         path.with_name(f"sub-01_dwi.{name}").rename(moved[name])
-    assert examine(Choice(path, **moved)).ready
+    assert examine(LoadChoice(path, **moved)).ready
     found = load_scan(path, bval=moved["bval"], bvec=moved["bvec"])
     assert found.sh.b_value == 1200
 
@@ -347,7 +347,9 @@ def test_several_masks_leave_the_choice_to_the_field(make_heads, tmp_path):
     mask.unlink()
     scan = folder / "sub-01_ses-ge_acq-st_dwi.nii.gz"
     assert "give one with “Mask”" in problems_of(scan)["mask"]
-    assert examine(Choice(scan, mask=there / "sub-01_ses-ge_acq-st_desc-brain_mask.nii.gz")).ready
+    assert examine(
+        LoadChoice(scan, mask=there / "sub-01_ses-ge_acq-st_desc-brain_mask.nii.gz")
+    ).ready
 
 
 def test_what_is_no_scan_is_told_at_the_path(path, tmp_path):
@@ -366,16 +368,16 @@ def test_what_is_no_scan_is_told_at_the_path(path, tmp_path):
 
 
 def test_nothing_chosen_is_no_problem():
-    found = examine(Choice())
+    found = examine(LoadChoice())
     assert not found.problems
     assert not found.ready
 
 
 def test_a_sidecar_that_cannot_be_read_is_told_before_a_scan_is_loaded(scan, tmp_path):
     path = scan().write(tmp_path)
-    assert examine(Choice(path)).doubts == {}
+    assert examine(LoadChoice(path)).doubts == {}
     sidecar_path(path).write_text("{")
-    assert examine(Choice(path)).doubts["bval"].startswith("its sidecar is not valid JSON (")
+    assert examine(LoadChoice(path)).doubts["bval"].startswith("its sidecar is not valid JSON (")
 
 
 def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
@@ -389,7 +391,7 @@ def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
 
 
 def test_a_path_that_looks_like_an_option_is_shown_as_it_is(tmp_path):
-    found = examine(Choice(tmp_path / "scan --mask --shell.nii.gz"))
+    found = examine(LoadChoice(tmp_path / "scan --mask --shell.nii.gz"))
     assert found.problems["path"].startswith("scan --mask --shell.nii.gz: there is no such file")
 
 

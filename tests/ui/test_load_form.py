@@ -11,7 +11,7 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.ui.load.examine import Choice, examine
+from napari_msp.ui.load.examine import LoadChoice, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.widgets.path_field import PAUSE
 
@@ -72,7 +72,7 @@ def test_it_teaches_while_it_is_empty(form, qtbot):
 
 def test_a_scan_that_was_found_can_be_loaded(form, path, qtbot):
     form.path.choose(path)
-    assert form.asked == [Choice(path)]
+    assert form.asked == [LoadChoice(path)]
     assert not form.button.isEnabled()  # nobody has looked yet
     look(form)
     assert visible(form) == {"shell", "mask", "tables", "facts", "load"}
@@ -119,7 +119,7 @@ def test_a_repeated_scan_offers_its_runs(form, scan, tmp_path, qtbot):
     assert form.rows.said("run") == "Scanned 2 times; it is sub-1_ses-a_run-1_dwi.nii.gz"
     form.run.setFocus()
     qtbot.keyClick(form.run, Qt.Key_Down)
-    assert form.asked[-1] == Choice(tmp_path, "sub-1", "a", run="2")
+    assert form.asked[-1] == LoadChoice(tmp_path, "sub-1", "a", run="2")
     look(form)
     assert form.findings.scan == folder / "sub-1_ses-a_run-2_dwi.nii.gz"
     assert "run-2" in form.rows.said("run")
@@ -134,7 +134,7 @@ def test_a_folder_offers_its_subjects_and_platforms(form, heads, qtbot):
     assert "subject" in visible(form)
     form.subject.setFocus()
     qtbot.keyClick(form.subject, Qt.Key_Down)
-    assert form.asked[-1] == Choice(heads, "sub-02", "ge_st")
+    assert form.asked[-1] == LoadChoice(heads, "sub-02", "ge_st")
     look(form)
     form.platform.setFocus()
     qtbot.keyClick(form.platform, Qt.Key_Down)
@@ -229,7 +229,7 @@ def test_a_mended_problem_is_gone(form, path, tmp_path):
     form.path.choose(path)
     look(form)
     form.bvec.choose(moved)
-    assert form.asked[-1] == Choice(path, bvec=moved)
+    assert form.asked[-1] == LoadChoice(path, bvec=moved)
     look(form)
     assert not form.files.said("bvec")
     assert form.button.isEnabled()
@@ -256,7 +256,7 @@ def test_enter_loads_what_was_typed_once_it_was_looked_at(form, path, qtbot):
     qtbot.keyClicks(form.path.line, str(path))
     assert not form.asked
     qtbot.keyClick(form.path.line, Qt.Key_Return)
-    assert form.asked == [Choice(path)]
+    assert form.asked == [LoadChoice(path)]
     assert not form.loads
     look(form)
     assert form.loads == [path]
@@ -274,15 +274,15 @@ def test_enter_on_a_problem_loads_nothing_now_or_later(form, path, qtbot):
 
 def test_a_typed_path_counts_after_a_pause(form, path, qtbot):
     qtbot.keyClicks(form.path.line, f"  '{path}' ")
-    qtbot.wait_until(lambda: form.asked == [Choice(path)], timeout=PAUSE * 10)
+    qtbot.wait_until(lambda: form.asked == [LoadChoice(path)], timeout=PAUSE * 10)
 
 
 def test_files_can_be_dropped_anywhere(form, path, heads):
     drop(form, form, path.with_suffix("").with_suffix(".bval"), path)
-    assert form.asked == [Choice(path)]  # the image of all that was dropped
+    assert form.asked == [LoadChoice(path)]  # the image of all that was dropped
     look(form)
     drop(form, form.path.line, heads)
-    assert form.asked[-1] == Choice(heads)
+    assert form.asked[-1] == LoadChoice(heads)
     look(form)
     drop(form, form.mask.line, path)
     assert form.asked[-1].mask == path

@@ -15,13 +15,13 @@ from qtpy.QtTest import QTest
 
 from napari_msp.errors import Advice, Unexpected, UserError
 from napari_msp.review.rating_table import read_ratings
-from napari_msp.ui.background import Job
+from napari_msp.ui.background import BackgroundJob
 from napari_msp.ui.grid_fit import SPACE
 from napari_msp.ui.reading import Control
 from napari_msp.ui.review.ahead import Read, ReadAhead, _read
 from napari_msp.ui.review.canvas import cells_of
 from napari_msp.ui.review.entry_list import MARK
-from napari_msp.ui.review.pictures import Look
+from napari_msp.ui.review.pictures import ReviewLook
 from napari_msp.ui.review.session import Session
 from reviewed import folder, maps
 
@@ -164,7 +164,7 @@ def test_how_many_maps_are_made_has_an_end(review, begin, monkeypatch):
     )
     begin()
     ahead, (one, other, last) = review.canvas.ahead, review.session.rows
-    pictures: Any = SimpleNamespace(bytes=0, look=Look())
+    pictures: Any = SimpleNamespace(bytes=0, look=ReviewLook())
 
     def made(entry):
         ahead.take(Read(entry, maps(0), pictures, {}, True))
@@ -246,24 +246,24 @@ def test_a_failure_in_the_folder_before_is_not_of_the_new_one(qtbot, copy, monke
     new = Session.open(str(copy("two")), "anna").rows
     told = []
     ahead.failed.connect(lambda entry, error: told.append(entry))
-    monkeypatch.setattr(Job, "run", lambda *_: None)
+    monkeypatch.setattr(BackgroundJob, "run", lambda *_: None)
     ahead.open(old)
     ahead.open(new)
     ahead.fail(old[0], UserError("is damaged", "a.nii.gz"))
-    ahead.want(new[0], [], Look())
+    ahead.want(new[0], [], ReviewLook())
     assert new[0].key == old[0].key
     assert told == []
 
 
 def test_a_closed_reader_takes_no_failure(copy, monkeypatch):
-    monkeypatch.setattr(Job, "run", lambda *_: None)
+    monkeypatch.setattr(BackgroundJob, "run", lambda *_: None)
     ahead, told = ReadAhead(None), []
     ahead.failed.connect(lambda entry, error: told.append(entry))
     entries = Session.open(str(copy()), "anna").rows
     ahead.open(entries)
     ahead.close()
     ahead.fail(entries[0], UserError("is damaged", "a.nii.gz"))
-    ahead.want(entries[0], [], Look())
+    ahead.want(entries[0], [], ReviewLook())
     assert told == []
 
 
@@ -303,7 +303,7 @@ def test_no_risk_is_shown_where_nothing_is_known(review, begin):
 
 
 def read(entry, shell=None) -> Read:
-    return _read(entry, None, Look(shell=shell), True, Control(lambda: False, lambda _: None))
+    return _read(entry, None, ReviewLook(shell=shell), True, Control(lambda: False, lambda _: None))
 
 
 def cell_names(session, found: Read) -> list[str]:
@@ -397,7 +397,11 @@ def test_colours_are_shown_as_they_are(tmp_path):
     root = folder(tmp_path / "predictions", count=1)
     session = Session.open(str(root), "anna")
     found = _read(
-        session.rows[0], None, Look(shown="colour"), True, Control(lambda: False, lambda _: None)
+        session.rows[0],
+        None,
+        ReviewLook(shown="colour"),
+        True,
+        Control(lambda: False, lambda _: None),
     )
     contrast = ReadAhead(None).contrast_at(found.pictures.look.shell)
     cells = cells_of(found.pictures, session, found.entry, contrast)

@@ -17,7 +17,7 @@ from napari_msp.provenance import Provenance
 from napari_msp.review.measures import MEASURES
 from napari_msp.ui.review.pictures import (
     Contrast,
-    Look,
+    ReviewLook,
     draw,
     outline,
     own_limits,
@@ -196,7 +196,7 @@ def test_there_is_no_error_where_nothing_was_predicted():
     # Not 1, as outside of the prediction.
     assert worst.words == "squared error of the SH average: 9000 × 10⁻⁵ SH units²"
     assert own_limits(maps)["SH average error"][1] <= 0.09 + 1e-6
-    (cell,) = [each for each in draw(maps, Look(), truths=True).cells if each.role == "error"]
+    (cell,) = [each for each in draw(maps, ReviewLook(), truths=True).cells if each.role == "error"]
     assert np.count_nonzero(np.isfinite(cell.data[0])) == mask.sum()
     assert np.nanmax(cell.data[0]) == pytest.approx(0.09)
 

@@ -18,9 +18,9 @@ from napari_msp.ui.shared import shared_by
 from napari_msp.ui.train.preview_layers import (
     ANOTHER_HEAD,
     VIEW,
-    Picture,
     PreviewGrid,
     PreviewLayers,
+    PreviewPicture,
 )
 from napari_msp.ui.train.run_view import RunView
 
@@ -85,7 +85,7 @@ def test_pictures_of_a_run_make_way_for_a_head_to_its_end(model, qtbot):
     def learn(target):
         layer = map_layer(named(head(), target), "SH average", sh_average(head()), view=VIEW)
         event = Previewed(f"shresnet {target}", 0, 0, target, "no.nii.gz")
-        previews._plan(Picture(event, head(), layer, None))
+        previews._plan(PreviewPicture(event, head(), layer, None))
         qtbot.wait_until(lambda: not previews._changes.busy)
 
     told, run, view = [], QObject(), RunView()

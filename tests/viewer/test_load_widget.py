@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.shared import shared_by
-from napari_msp.ui.widgets.windows import Picture
+from napari_msp.ui.widgets.windows import ResizedPicture
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_how_good_a_scan_is_is_said_and_drawn(widget, choose, scan_path, qtbot):
     assert "CNR of b = 1200: 1" in numbers
     [button] = widget.message.buttons
     qtbot.mouseClick(button, Qt.LeftButton)
-    picture = widget.findChild(Picture)
+    picture = widget.findChild(ResizedPicture)
     qtbot.wait_until(lambda: picture.isVisible())
     assert picture.pixels.width() > 900
     assert picture.windowTitle() == "sub-01 ge_st"

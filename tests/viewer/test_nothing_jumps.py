@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.docks import Foot, Pane
-from napari_msp.ui.harmonize.results import Results
+from napari_msp.ui.harmonize.results import ResultRows
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.widgets.form import FormRows
 from napari_msp.ui.widgets.message import MessageLine, MessagePlace
@@ -95,7 +95,7 @@ def said(widget):
             yield "cancelling", row.request_cancel
             yield "the end", lambda r=row, w=words: r.end(w)
         yield "at rest", row.end
-    for results in widget.findChildren(Results):
+    for results in widget.findChildren(ResultRows):
         many = [ROW] * 6
         yield "results", lambda r=results, m=many: r.show_results("sub-01 ge_st", m, [LONG])
     for judging in widget.findChildren(Judging):
@@ -212,7 +212,7 @@ def test_nothing_moves_when_something_is_said(
         before = settled(window, qtbot)
         assert len(before) > 20
         # The last thing in its form: with each prediction it has one more row.
-        grows = [each.table for each in widget.findChildren(Results)]
+        grows = [each.table for each in widget.findChildren(ResultRows)]
         window.setUpdatesEnabled(False)  # what is placed need not be painted
         for words, say in said(widget):
             say()

@@ -16,9 +16,9 @@ from napari_msp.evaluation.evaluate import REPORT
 from napari_msp.evaluation.proof.make_pages import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, ProofData
 from napari_msp.files import new_folder, write_json
-from napari_msp.processes import Finished
+from napari_msp.processes import JobProgress
 from napari_msp.ui.phrasing import said
-from napari_msp.ui.reading import POLL, Step
+from napari_msp.ui.reading import POLL, Report
 from napari_msp.ui.site_effect.widget import WORDS
 
 
@@ -75,8 +75,8 @@ def test_what_was_compared_is_shown_and_compared_anew(
             remedy = either(Advice("first join the parts"), Choose("run", ("1", "2")))
             raise UserError("was scanned twice", field="run", remedy=remedy)
         asked.append((heads, folder, regions, run))
-        progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
-        progress(Finished(REPORT, 0.9, 0.0))
+        progress(JobProgress("sub-01 on prisma_st", 0.5, 1.0))
+        progress(JobProgress(REPORT, 0.9, 0.0))
         for n in range(5):
             warnings.warn(f"{heads}/sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
@@ -101,7 +101,10 @@ def test_what_was_compared_is_shown_and_compared_anew(
     widget.progress.job.progressed.connect(told.append)
     widget.form.button.click()
     settle(qtbot, widget)
-    assert told == [Step("sub-01 on prisma_st", 50, 100), Step("writing the report", 90, 100)]
+    assert told == [
+        Report("sub-01 on prisma_st", 50, 100),
+        Report("writing the report", 90, 100),
+    ]
     assert asked == [(heads, predictions, "tissue", 2)]
     assert widget.form.rows.said("run") == ""  # it is answered
     # By their names in the folder that was opened.
@@ -135,10 +138,10 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     def endless(heads, folder, *, regions, run, input, progress, cancelled):
         begun.append(folder)
         with new_folder(folder / "proof", replace=True):
-            progress(Finished("sub-01", 0.1, 1.0))
+            progress(JobProgress("sub-01", 0.1, 1.0))
             go.wait(60)  # without a word
             stop_if(cancelled)
-            progress(Finished("sub-02", 0.2, 1.0))
+            progress(JobProgress("sub-02", 0.2, 1.0))
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", endless)
     widget = open_widget("Site effect")

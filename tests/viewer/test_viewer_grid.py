@@ -16,7 +16,7 @@ from napari_msp.ui.grid_fit import COLOUR_BAR, LEGEND, LEGEND_SIZE, SMALLEST, br
 from napari_msp.ui.layers import lattice_of, map_layer, shown_by
 from napari_msp.ui.orientation_letters import cells_of, letters_on
 from napari_msp.ui.shared import take_away
-from napari_msp.ui.train.preview_layers import Picture, PreviewLayers
+from napari_msp.ui.train.preview_layers import PreviewLayers, PreviewPicture
 from napari_msp.ui.viewer_axes import ORDERS
 
 
@@ -395,7 +395,7 @@ def test_only_one_has_the_viewer_and_pictures_of_a_training_wait(viewer, grid):
             named(head("front left"), "learning"), "SH average", sh_average(head()), view="train"
         )
         event = Previewed("shresnet prisma_st", epoch, epoch, "prisma_st", "no.nii.gz")
-        previews._plan(Picture(event, head(), layer, None))
+        previews._plan(PreviewPicture(event, head(), layer, None))
         settle()
 
     def settle():

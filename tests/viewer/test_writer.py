@@ -10,7 +10,7 @@ from napari_msp.errors import UserError
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
-from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.choices import ImageChoices
 from napari_msp.ui.layers import make_layer, map_layer, mask_layer, scans_of, shown_by
 from napari_msp.ui.writer import write_map, write_sh_image
 
@@ -143,7 +143,7 @@ def test_a_prediction_that_is_saved_is_no_ground_truth_when_it_is_opened_again(m
         "a MSP prisma_st · colour FA",
         "a MSP prisma_st · SH average",
     ]
-    choices = Choices.of(scans_of(model.layers))
+    choices = ImageChoices.of(scans_of(model.layers))
     assert (list(choices.truths), list(choices.predictions)) == ([], ["a MSP prisma_st"])
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from napari_msp.alignment.moving import Job, Placed, placed_at, write_scan
+from napari_msp.alignment.moving import AlignmentJob, Placed, placed_at, write_scan
 from napari_msp.alignment.registration import (
     LEAST_CORRELATION,
     BrainImage,
@@ -167,7 +167,9 @@ def align(
     findings: list[Finding] = []
     with new_folder(out, replace=force) as stage:
         how = resample or voxel_size is not None
-        job = Job(heads, source, affine, how, voxel_size, stage, partial(stop_if, cancelled))
+        job = AlignmentJob(
+            heads, source, affine, how, voxel_size, stage, partial(stop_if, cancelled)
+        )
         for subject in chosen:
             for scan, found in _align_subject(job, subject, platforms):
                 scans.append(scan)
@@ -215,7 +217,7 @@ def check_out(out: Path, dataset: Path, force: bool) -> None:
 
 
 def _align_subject(
-    job: Job, subject: str, platforms: Iterable[str]
+    job: AlignmentJob, subject: str, platforms: Iterable[str]
 ) -> Iterator[tuple[AlignedScan, list[Finding]]]:
     """Align one subject's scans, the input first."""
     present = [each for each in platforms if job.dataset.has(subject, each)]
@@ -259,7 +261,7 @@ class _Reference:
     lattice: Lattice
 
     @classmethod
-    def of(cls, job: Job, subject: str) -> "_Reference":
+    def of(cls, job: AlignmentJob, subject: str) -> "_Reference":
         scan = job.dataset.acquisition(subject, job.source)
         lattice = scan.lattice
         if job.voxel_size is not None:
@@ -279,7 +281,7 @@ def _lowest_shell(scan: Acquisition, near: float = 0.0) -> Shell:
     return scan.shell() if shell is None else shell  # raises, with the reason
 
 
-def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
+def _write_input(job: AlignmentJob, subject: str, reference: _Reference) -> AlignedScan:
     """Write the input in its place, interpolated only to another voxel size."""
     scan = reference.scan
     lattice = None if job.voxel_size is None else reference.lattice
@@ -289,7 +291,9 @@ def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
     return AlignedScan(subject, job.source, image, clipped=placed.clipped, kept_energy=energy)
 
 
-def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) -> AlignedScan:
+def _align_scan(
+    job: AlignmentJob, subject: str, platform: str, reference: _Reference
+) -> AlignedScan:
     scan = job.dataset.acquisition(subject, platform)
     shell = _lowest_shell(scan, reference.shell.b_value)
     scan.tell()
@@ -369,7 +373,7 @@ def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Itera
         yield Finding("warning", where, problem, remedy, "raw")
 
 
-def _describe(job: Job, result: Alignment) -> None:
+def _describe(job: AlignmentJob, result: Alignment) -> None:
     """Write the files that describe the dataset as a whole, and the report."""
     stage, root = job.stage, job.dataset.root
     how = "affine" if job.affine else "rigid"

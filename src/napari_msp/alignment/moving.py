@@ -201,7 +201,7 @@ def write_mrtrix(path: Path, motion: FloatArray) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class AlignmentJob:
     """The settings of a dataset's alignment, and the folder (`stage`) that files are written to."""
 
     dataset: TravellingHeads
@@ -214,7 +214,7 @@ class Job:
 
 
 def write_scan(
-    job: Job,
+    job: AlignmentJob,
     subject: str,
     platform: str,
     scan: Acquisition,
@@ -298,7 +298,7 @@ class LeftBehind(Doubt):
 
 
 def _write_twin(
-    job: Job,
+    job: AlignmentJob,
     identity: tuple[str, str],
     scan: Acquisition,
     placed: Placed,
@@ -321,7 +321,7 @@ def _write_twin(
     write_json(sidecar_path(path), {**about, **read_sidecar(twin.path)})
 
 
-def _about(job: Job, placed: Placed, found: Displacement | None) -> dict[str, Any]:
+def _about(job: AlignmentJob, placed: Placed, found: Displacement | None) -> dict[str, Any]:
     content: dict[str, Any] = {"Reference": job.source, "Interpolated": placed.clipped is not None}
     if found is not None:
         content |= {

@@ -226,7 +226,7 @@ def _accuracy_alone(evidence: TurnEvidence) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class _ScanPair:
     """The input and another scan of the subject.
 
     Attributes
@@ -254,9 +254,9 @@ class _Pair:
         return np.asarray(self.across.T @ target_turn @ self.turn.T @ self.across)
 
 
-def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair]:
+def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _ScanPair]:
     """Compare all other scans with the input where possible, by the scans' names."""
-    pairs: dict[str, _Pair] = {}
+    pairs: dict[str, _ScanPair] = {}
     for target in scans:
         evidence = None if target is source else compare_fibres(source, target)
         if evidence is None or source.table is None or target.table is None:
@@ -268,7 +268,7 @@ def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair
         assert target.comparison is not None and target.comparison.displacement is not None
         rotation = target.comparison.displacement.rotation
         across = target.table.to_scanner.T @ rotation @ source.table.to_scanner
-        pairs[target.name] = _Pair(target, evidence, turn, across)
+        pairs[target.name] = _ScanPair(target, evidence, turn, across)
     return pairs
 
 
@@ -285,7 +285,7 @@ class _Explanation:
 
 
 def _judge_together(
-    source: ScanSummary, pairs: dict[str, _Pair]
+    source: ScanSummary, pairs: dict[str, _ScanPair]
 ) -> tuple[dict[str, FloatArray], list[Finding]]:
     """Judge the input and the scans that were compared with it.
 
@@ -315,7 +315,7 @@ def _judge_together(
 
 
 def _explain(
-    source: ScanSummary, pairs: dict[str, _Pair], input_turn: FloatArray, accuracy: float
+    source: ScanSummary, pairs: dict[str, _ScanPair], input_turn: FloatArray, accuracy: float
 ) -> _Explanation:
     """Derive the turns of all of the subject's tables from a turn of the input."""
     needed = [(source, snap_to_axes(input_turn, accuracy))]
@@ -354,7 +354,7 @@ def _told(scan: ScanSummary, turn: FloatArray, reasons: str) -> Finding:
 
 
 def _reasons(
-    source: ScanSummary, pairs: dict[str, _Pair], scan: ScanSummary, turn: FloatArray
+    source: ScanSummary, pairs: dict[str, _ScanPair], scan: ScanSummary, turn: FloatArray
 ) -> str:
     """Write why a table is considered wrong."""
     said = []
@@ -371,7 +371,7 @@ def _reasons(
     return ", ".join(said)
 
 
-def _agreement(pair: _Pair, other: ScanSummary) -> str:
+def _agreement(pair: _ScanPair, other: ScanSummary) -> str:
     evidence = pair.evidence
     return (
         f"mean squared cosine of its fibres and those on {other.platform} "
@@ -388,7 +388,7 @@ def _by_itself(table: TableInFile, turn: FloatArray) -> str:
     return f"its own fibres are then smoother along themselves by {better:.0f} standard errors"
 
 
-def _undecided(source: ScanSummary, pair: _Pair) -> Finding:
+def _undecided(source: ScanSummary, pair: _ScanPair) -> Finding:
     assert pair.target.table is not None
     what = describe(pair.turn, pair.target.table.to_scanner)
     problem = (

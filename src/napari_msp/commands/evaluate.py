@@ -11,7 +11,7 @@ from napari_msp.options import Topic
 from napari_msp.packaged import model_path
 
 if TYPE_CHECKING:
-    from napari_msp.processes import Finished
+    from napari_msp.processes import JobProgress
 
 SUMMARY = "Make Table 1: methods and models on held-out heads"
 EXAMPLE = (
@@ -144,7 +144,7 @@ def run(options: Namespace, console: Console) -> int:
     settings = shared.call(EvaluationSettings, options, predictions=predictions)
     said = ""
 
-    def show(finished: "Finished") -> None:
+    def show(finished: "JobProgress") -> None:
         nonlocal said
         if console.has_bar:
             console.progress(finished.job, round(100 * finished.share), 100)

@@ -21,7 +21,7 @@ from superqt.utils import FunctionWorker, QSignalThrottler
 
 from napari_msp.errors import Cancelled, Poll, Unexpected
 from napari_msp.foreign_errors import explain
-from napari_msp.ui.reading import Control, Result, Step, Work
+from napari_msp.ui.reading import Control, Report, Result, Work
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -44,13 +44,13 @@ READERS = frozenset(["napari_msp", "nibabel", "dipy"])
 """Packages whose warnings concern the work itself."""
 
 
-class _Line(QObject):
+class _Signals(QObject):
     """A signal from the worker thread, which must outlive a job that is destroyed during work."""
 
     told = Signal(str, object)
 
 
-class Job(QObject):
+class BackgroundJob(QObject):
     """A runner of one piece of work at a time in a worker thread, each with exactly one ending.
 
     Signals arrive in the thread of the job. After `run`, exactly one of `done` (with the result),
@@ -95,7 +95,7 @@ class Job(QObject):
 
     def run(self, work: Work) -> None:
         """Begin work, which is called with a `Control` and must not touch Qt."""
-        line = _Line()
+        line = _Signals()
         # The application, when it ends, waits for these workers and asks them to quit, which here
         # is the same as being cancelled.
         worker: Any = FunctionWorker(_run, work, line, lambda: worker.abort_requested)
@@ -130,7 +130,7 @@ class Job(QObject):
         signal.emit(*told)
 
 
-def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
+def _pass_warning(line: _Signals, warning: tuple[Any, ...]) -> None:
     """Pass on a warning if it is about the work: those of the whole process are caught."""
     message, category, file = warning[:3]
     ours = category.__module__.split(".")[0] == "napari_msp"
@@ -138,7 +138,7 @@ def _pass_warning(line: _Line, warning: tuple[Any, ...]) -> None:
         line.told.emit("warned", str(message))
 
 
-def _run(work: Work, line: _Line, cancelled: Poll) -> None:
+def _run(work: Work, line: _Signals, cancelled: Poll) -> None:
     """Do the work and report how it ended. Nothing is raised: a worker may swallow it."""
     result: object = None
     try:
@@ -165,7 +165,7 @@ def _end_with_python() -> None:
         FunctionWorker.await_workers(AT_THE_END)
 
 
-class Latest(Job):
+class Latest(BackgroundJob):
     """A job that does one piece of work at a time; of those asked for meanwhile only the last.
 
     Nothing is emitted for work that was replaced by newer work or stopped.
@@ -173,7 +173,7 @@ class Latest(Job):
     Parameters
     ----------
     *of_job
-        Parent and calls, as for `Job`.
+        Parent and calls, as for `BackgroundJob`.
     finish
         Let replaced work run to its end and deliver its result.
 
@@ -222,7 +222,7 @@ class Latest(Job):
 def show_on(row: ProgressRow, job: Latest) -> None:
     """Let a row that is started with a text show how far work is, and stop it."""
     row.cancel_wanted.connect(job.stop)
-    job.progressed.connect(lambda told: row.show_step(*told) if isinstance(told, Step) else None)
+    job.progressed.connect(lambda told: row.show_step(*told) if isinstance(told, Report) else None)
     job.rested.connect(row.end)
 
 
@@ -236,7 +236,7 @@ class Starter(Protocol):
 
 
 class JobRow(ProgressRow):
-    """A progress row that runs a form's work, shows its `Step` reports, and cancels it.
+    """A progress row that runs a form's work, shows its `Report` reports, and cancels it.
 
     Parameters
     ----------
@@ -252,14 +252,14 @@ class JobRow(ProgressRow):
     warnings
         Warnings of the latest work, in words.
     reported : object
-        A report of the work that is no `Step`.
+        A report of the work that is no `Report`.
     """
 
     reported = Signal(object)
 
     def __init__(self, form: Starter | None, message: MessageLine) -> None:
         super().__init__()
-        self.job, self.warnings = Job(self), list[str]()
+        self.job, self.warnings = BackgroundJob(self), list[str]()
         self._form, self._message = form, message
         self.job.progressed.connect(self._take)
         self.job.warned.connect(lambda words: self.warnings.append(words))
@@ -312,7 +312,7 @@ class JobRow(ProgressRow):
             self._message.show_message("warning", self._cancelled())
 
     def _take(self, report: object) -> None:
-        if isinstance(report, Step):
+        if isinstance(report, Report):
             self.show_step(*report)
         else:
             self.reported.emit(report)
@@ -389,7 +389,7 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
     Parameters
     ----------
     work
-        The work, which reports a `Step` now and then.
+        The work, which reports a `Report` now and then.
     words
         Text that is shown first.
 
@@ -477,7 +477,7 @@ class _Waiting(QDialog):
         self.setParent(None)
         self.deleteLater()
 
-    def _show(self, step: Step) -> None:
+    def _show(self, step: Report) -> None:
         """Show a step, with the height that its text needs."""
         self.row.show_step(*step)
         self.adjustSize()

@@ -41,7 +41,7 @@ from napari_msp.ui.orientation_letters import (
     KEY,
     SIZE,
     SMALL,
-    Cell,
+    GridCell,
     Written,
     cells_of,
     letters_on,
@@ -144,7 +144,7 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         super().__init__(node=node, font_info=font_info, **options)
         self._state: tuple[Any, ...] = ()
         self._place: tuple[Any, ...] = ()
-        self._cells: list[Cell] = []
+        self._cells: list[GridCell] = []
         self._canvas = node.canvas
         self._canvas.events.draw.connect(self._renew, position="first")
         self.reset()

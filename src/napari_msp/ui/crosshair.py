@@ -16,7 +16,7 @@ from qtpy.QtCore import QTimer, Signal
 
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.layers import is_ours
-from napari_msp.ui.orientation_letters import Cell
+from napari_msp.ui.orientation_letters import GridCell
 from napari_msp.ui.shared import OfViewer, shared_by
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def place_of(viewer: Viewer) -> tuple[Any, ...]:
     return crosshair_of(viewer).shown, viewer.dims.point, tuple(camera.center), camera.zoom
 
 
-def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
+def lines_on(viewer: Viewer, cells: Sequence[GridCell]) -> FloatArray:
     """Return the (N, 2) ends of the crosshair's lines, in pairs, as x and y in canvas pixels."""
     dims, camera = viewer.dims, viewer.scene.camera
     if not crosshair_of(viewer).shown or dims.ndisplay != 2 or dims.ndim < 3:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.background import Job, OneByOne
+from napari_msp.ui.background import BackgroundJob, OneByOne
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import InView
 from napari_msp.ui.preferences import PLUGIN, hint_no_more, letter_size, preferences
@@ -96,7 +96,7 @@ class Docked(QWidget):
 
     def leave(self) -> None:
         """Stop running work; a widget that follows the viewer lets go of it, too."""
-        for kind in (Job, OneByOne):
+        for kind in (BackgroundJob, OneByOne):
             for each in self.findChildren(kind):
                 each.stop()
 

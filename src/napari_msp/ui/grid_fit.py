@@ -70,7 +70,7 @@ SCALE_BARS = (50, 20, 10, 5, 2, 1)
 """Lengths in mm, of which the longest that does not reach the legend is drawn."""
 
 
-class Head(Protocol):
+class ShownHead(Protocol):
     """An image, or what is left of one: a brain on a lattice."""
 
     @property
@@ -124,7 +124,7 @@ class GridFit:
             self.fit()
         self._close = ()
 
-    def take(self, layers: Sequence[Layer], reference: Head) -> None:
+    def take(self, layers: Sequence[Layer], reference: ShownHead) -> None:
         """Fit to other layers from now on.
 
         Parameters
@@ -288,7 +288,7 @@ def shown_name(layer: Layer) -> str:
     return lines if whole == layer.name else str(layer.name)
 
 
-def brain_extent(image: Head) -> FloatArray:
+def brain_extent(image: ShownHead) -> FloatArray:
     """Return the first and last mm of an image's brain in the viewer, (3, 2), along S, P and L."""
     inside = np.argwhere(to_shown(image.mask, image.lattice))
     low = in_mm(inside.min(axis=0) - 0.5, image.lattice)

@@ -83,7 +83,7 @@ class Written(NamedTuple):
     y: float
 
 
-class Cell(NamedTuple):
+class GridCell(NamedTuple):
     """A cell of the grid, or the whole canvas: its box in canvas pixels and its visible layers."""
 
     top: float
@@ -93,7 +93,7 @@ class Cell(NamedTuple):
     layers: list[Layer]
 
 
-def cells_of(viewer: Viewer) -> Iterator[Cell]:
+def cells_of(viewer: Viewer) -> Iterator[GridCell]:
     """Yield the cells of a viewer that show something."""
     layers, canvas = viewer.layers, viewer.canvas
     rows, columns = canvas.grid.actual_shape(layers)
@@ -104,10 +104,10 @@ def cells_of(viewer: Viewer) -> Iterator[Cell]:
         left = column * (width + across / max(columns - 1, 1))
         there = [layers[index] for index in members if layers[index].visible]
         if there:
-            yield Cell(top, left, height, width, there)
+            yield GridCell(top, left, height, width, there)
 
 
-def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Written]:
+def letters_on(viewer: Viewer, cells: Iterable[GridCell] | None = None) -> list[Written]:
     """Return the letters of cells (None: of all), and where they stand."""
     found: list[Written] = []
     cells = list(cells_of(viewer) if cells is None else cells)

@@ -36,7 +36,7 @@ _KNOWN: WeakValueDictionary[_Key, Scan] = WeakValueDictionary()
 _READING = Lock()
 
 
-class Step(NamedTuple):
+class Report(NamedTuple):
     """A report of progress.
 
     Attributes
@@ -61,7 +61,7 @@ class Control:
     cancelled
         Returns whether the work is asked to stop.
     report
-        Takes a report of the work, such as a `Step`.
+        Takes a report of the work, such as a `Report`.
     """
 
     cancelled: Callable[[], bool]
@@ -81,7 +81,7 @@ class Control:
     def say(self, words: str) -> None:
         """Report what is done now, and end the work here if it was cancelled."""
         self.check()
-        self.report(Step(words))
+        self.report(Report(words))
 
 
 Work = Callable[[Control], Any]

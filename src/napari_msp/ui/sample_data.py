@@ -27,7 +27,7 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import kept_in, preferences
-from napari_msp.ui.reading import Control, Step, read_scan
+from napari_msp.ui.reading import Control, Report, read_scan
 from napari_msp.ui.shared import take_away
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def kept_heads(
 def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
     """Return a few small heads to train on; simulate them if the cache folder has none.
 
-    Reports a `Step` for every scan.
+    Reports a `Report` for every scan.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
 
     def progress(scan: str, done: int, total: int) -> None:
         control.check()
-        control.report(Step(f"Simulating heads for a lesson: {scan}", done, total))
+        control.report(Report(f"Simulating heads for a lesson: {scan}", done, total))
 
     if not folder.exists():
         with kept_in(cache):
@@ -205,7 +205,7 @@ def _simulate(folder: Path, size: str, targets: Sequence[str], control: Control)
         control.check()
         scan = f": {DEMO_SUBJECT} on {scanners[done].name}" if done < total else ""
         words = f"Simulating a travelling head, which will be kept{scan}"
-        control.report(Step(words, sum(costs[:done]), sum(costs)))
+        control.report(Report(words, sum(costs[:done]), sum(costs)))
 
     progress("", 0)
     with new_folder(folder, replace=True) as stage:

@@ -48,7 +48,7 @@ class LinearRISH(LearnedBaseline):
     def _learn(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> None:
         """Measure the mean RISH of each order on both platforms, overall and by place."""
         self._space = CommonSpace.of(inputs)
-        heads = [_Head(self._space, *pair) for pair in zip(inputs, targets, strict=True)]
+        heads = [_RishHead(self._space, *pair) for pair in zip(inputs, targets, strict=True)]
         self.width = self._best_width(heads)
         self._set(heads, self.width)
 
@@ -57,7 +57,7 @@ class LinearRISH(LearnedBaseline):
         scales = self._scales * np.exp(self._space.at(image, self._log_changes))
         return with_coefficients(image, scale_orders(image.coefficients, scales))
 
-    def _best_width(self, heads: "Sequence[_Head]") -> float:
+    def _best_width(self, heads: "Sequence[_RishHead]") -> float:
         """Return the width with which the first heads are predicted best by the others."""
         if len(heads) < 2:
             return WIDTH
@@ -69,7 +69,7 @@ class LinearRISH(LearnedBaseline):
                 errors[width] += left_out.error(self._map(left_out.input))
         return min(errors, key=errors.__getitem__)
 
-    def _set(self, heads: "Sequence[_Head]", width: float) -> None:
+    def _set(self, heads: "Sequence[_RishHead]", width: float) -> None:
         """Set the scales from some heads, smoothed."""
         source = _mean_rish(head.input for head in heads)
         target = _mean_rish(head.target for head in heads)
@@ -84,7 +84,7 @@ class LinearRISH(LearnedBaseline):
         self._log_changes = np.clip(np.log(np.sqrt(ratio) / self._scales), -largest, largest)
 
 
-class _Head:
+class _RishHead:
     """A training head, with its RISH in the common space computed once."""
 
     def __init__(self, space: CommonSpace, source: SHImage, target: SHImage) -> None:

@@ -187,7 +187,7 @@ class Measurement:
             if done:
                 last = f"{self._whose}{heads[done - 1]} on {self.target}"
                 tell(f"{last} ({done} of {len(heads)})", done / len(heads))
-            head = _Head(self, dataset, subject)
+            head = _MeasuredHead(self, dataset, subject)
             for shell, b in shells:
                 truths = head.truths(b, responses.get(b), regional)
                 truth = truths["scan"].mapped
@@ -251,7 +251,7 @@ class Measurement:
 
     def _effects(
         self,
-        head: "_Head",
+        head: "_MeasuredHead",
         fitted: Mapping[str, Baseline],
         predicted: Mapping[str, Maps],
         truths: Mapping[str, Truth],
@@ -270,7 +270,7 @@ class Measurement:
         for effect in EFFECTS.values():
             platforms = (self.plan.input, self.target)
             with changed_head(recipe, number, effect.change(number), platforms) as changed:
-                again = _Head(self, changed, subject)
+                again = _MeasuredHead(self, changed, subject)
                 changes = again.truths(b)
                 lattice = changes["scan"].image.lattice
                 images = again.predictions(again.given(b), b, fitted, lattice)
@@ -291,7 +291,7 @@ class Measurement:
 
     def _measured(
         self,
-        head: "_Head",
+        head: "_MeasuredHead",
         predicted: Mapping[str, Maps],
         truths: Mapping[str, Truth],
         shell: int | None,
@@ -315,7 +315,7 @@ class Measurement:
                     yield PatchResult(*where, patch, float(error), shell=shell)
 
 
-class _Head:
+class _MeasuredHead:
     """A subject's scans, unchanged or with an effect put in, and the methods' predictions.
 
     Attributes

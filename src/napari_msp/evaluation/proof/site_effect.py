@@ -26,7 +26,7 @@ from napari_msp.evaluation.proof.site_effect_files import (
 from napari_msp.evaluation.proof.site_effect_numbers import (
     MOST_REGIONS,
     Resampled,
-    SiteEffect,
+    SiteDifference,
     SiteEffects,
     effect_words,
     rank,
@@ -218,7 +218,7 @@ def _by_region(each: SiteEffects, key: str, several: bool) -> Table:
     )
 
 
-def _cell(effect: SiteEffect | None) -> Cell:
+def _cell(effect: SiteDifference | None) -> Cell:
     if effect is None:
         return EMPTY
     found = effect.agreement

@@ -16,7 +16,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import (
     ROLE_WORDS,
     Place,
     Resampled,
-    SiteEffect,
+    SiteDifference,
     SiteEffects,
     role_of,
 )
@@ -164,7 +164,7 @@ INTERVALS = {"bias": "bias_interval", "limit": "limits", "icc": "icc_interval"}
 """Beginnings of the columns of `ScanAgreement`'s intervals, followed by "_low" and "_high"."""
 
 
-def effect_record(effect: SiteEffect) -> dict[str, object]:
+def effect_record(effect: SiteDifference) -> dict[str, object]:
     """Return a result for a row's quantity in a region, by column; None is unknown."""
     found, test = effect.agreement, effect.test
     intervals = {column: getattr(found, name) for column, name in INTERVALS.items()}
@@ -214,7 +214,7 @@ def read_site_effect(folder: str | Path) -> list[SiteEffects]:
             of_row = values.setdefault(_where(line), {}).setdefault(line["row"], {})
             of_place = of_row.setdefault((line["region"], line["quantity"]), {})
             of_place[line["subject"]] = value
-    effects: dict[Where, list[SiteEffect]] = {}
+    effects: dict[Where, list[SiteDifference]] = {}
     for line, effect in _read(folder / f"{EFFECTS_FILE}.csv", EFFECTS, _effect):
         if effect is not None:
             effects.setdefault(_where(line), []).append(effect)
@@ -279,7 +279,7 @@ _IDENTIFIED = TypeAdapter(Identified).validate_python
 """Validators: a missing number, or a count that is not whole, is an error."""
 
 
-def _effect(line: Line) -> SiteEffect | None:
+def _effect(line: Line) -> SiteDifference | None:
     """Return the effect of one dataset; None for a line combined from several."""
     if line["dataset"] == ALL_DATASETS:
         return None
@@ -297,4 +297,4 @@ def _effect(line: Line) -> SiteEffect | None:
         test = PermutationTest(found.subjects, line["p_value"], corrected, smallest, exact)
     where = (*_where(line), line["row"], line["region"], line["quantity"])
     change = line["change_percent"], _ends(line, "change")
-    return SiteEffect(*where, found, test, *change, line["note"])
+    return SiteDifference(*where, found, test, *change, line["note"])

@@ -72,7 +72,7 @@ def role_of(row: str) -> str:
 
 
 @dataclass(frozen=True)
-class SiteEffect:
+class SiteDifference:
     """One row against the target's scans, in one region and quantity.
 
     `column` is the target, with its shell if there are several; `change` is the change of the mean
@@ -106,7 +106,7 @@ Values = Mapping[Place, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class SiteEffects:
-    """The site effects of one dataset in one column, see `SiteEffect`.
+    """The site effects of one dataset in one column, see `SiteDifference`.
 
     `through` is what tensors are fitted to, see `Quantity`. `identified` is by row; None where it
     cannot be computed.
@@ -115,7 +115,7 @@ class SiteEffects:
     dataset: str
     column: str
     values: Mapping[str, Values]
-    effects: Sequence[SiteEffect]
+    effects: Sequence[SiteDifference]
     identified: Mapping[str, Identified | None]
     through: str = SH_SERIES
 
@@ -134,11 +134,11 @@ class SiteEffects:
         """Rows in order: before, after, trivial, floor."""
         return sorted((row for row in self.values if row != TARGET), key=rank)
 
-    def of(self, row: str) -> list[SiteEffect]:
+    def of(self, row: str) -> list[SiteDifference]:
         """Return the effects of a row."""
         return [each for each in self.effects if each.row == row]
 
-    def of_place(self, region: str, quantity: str) -> list[SiteEffect]:
+    def of_place(self, region: str, quantity: str) -> list[SiteDifference]:
         """Return the effects in one region and quantity, row by row."""
         found = [e for e in self.effects if (e.region, e.quantity) == (region, quantity)]
         return sorted(found, key=lambda each: rank(each.row))
@@ -188,7 +188,7 @@ def site_effects(study: ProofData) -> list[SiteEffects]:
         values = {row: _values(of_row) for (row,), of_row in of_rows}
         if not {*values} - {TARGET} or TARGET not in values:
             continue
-        effects: list[SiteEffect] = []
+        effects: list[SiteDifference] = []
         identified: dict[str, Identified | None] = {}
         for row in sorted((row for row in values if row != TARGET), key=rank):
             untested = OVERLAP if row in study.overlapping else ""
@@ -208,7 +208,7 @@ def _values(part: Results[RegionValue]) -> Values:
 
 def _effects(
     where: tuple[str, str, str], values: Mapping[str, Values], untested: str
-) -> Iterator[SiteEffect]:
+) -> Iterator[SiteDifference]:
     own, scans, before = values[where[-1]], values[TARGET], values.get(BEFORE, {})
     places = [place for place in own if place[1] in MEANS and place in scans]
     places = [place for place in places if own[place].keys() & scans[place].keys()]
@@ -224,7 +224,7 @@ def _effects(
         note = untested or (FEW if len(who) < FEWEST else "" if test else "no value differs")
         if untested:  # an interval over subjects who depend on each other would mean nothing
             found, interval = replace(found, bias_interval=None, icc_interval=None), None
-        yield SiteEffect(*where, *place, found, test, change, interval, note)
+        yield SiteDifference(*where, *place, found, test, change, interval, note)
 
 
 def _table(values: Values, places: Sequence[Place], people: Sequence[str]) -> FloatArray:
@@ -289,7 +289,7 @@ def resampled(found: Sequence[SiteEffects]) -> list[Resampled]:
     return combined
 
 
-def _biases_in_percent(each: SiteEffects, effect: SiteEffect) -> list[float]:
+def _biases_in_percent(each: SiteEffects, effect: SiteDifference) -> list[float]:
     """Return each subject's difference from the target, in percent of the target's mean."""
     place, mean = (effect.region, effect.quantity), effect.agreement.truth_mean
     own, scans = each.values[effect.row][place], each.values[TARGET][place]

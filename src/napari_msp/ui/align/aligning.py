@@ -26,7 +26,7 @@ from napari_msp.formatting import counted, listed
 from napari_msp.scan import Scan
 from napari_msp.ui.layers import KEY, LOOKS, LayerData, map_layer, window_of
 from napari_msp.ui.phrasing import FormWords, said, sentence, without_folder
-from napari_msp.ui.reading import Control, Step, abandonable
+from napari_msp.ui.reading import Control, Report, abandonable
 
 LABELS: Mapping[str, str] = {
     "dataset": "&Dataset",
@@ -54,7 +54,7 @@ MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Choice:
+class AlignChoice:
     """The form's answers: parameters of `napari_msp.align`.
 
     Attributes
@@ -93,7 +93,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Findings:
+class AlignFindings:
     """Findings about a choice.
 
     Attributes
@@ -105,10 +105,10 @@ class Findings:
     offered
         Output folder that was filled in.
     problems, doubts, notes
-        Texts by field of `Choice`; a problem prevents the alignment.
+        Texts by field of `AlignChoice`; a problem prevents the alignment.
     """
 
-    choice: Choice = Choice()
+    choice: AlignChoice = AlignChoice()
     heads: TravellingHeads | None = None
     offered: Path | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Findings:
         return self.heads is not None and not self.problems
 
 
-def examine(choice: Choice, known: Findings | None = None) -> Findings:
+def examine(choice: AlignChoice, known: AlignFindings | None = None) -> AlignFindings:
     """Examine a choice; no voxel is read.
 
     Parameters
@@ -133,19 +133,19 @@ def examine(choice: Choice, known: Findings | None = None) -> Findings:
         way to another.
     """
     if choice.dataset is None:
-        return Findings(choice, notes={"dataset": NO_DATASET})
-    known = known or Findings()
+        return AlignFindings(choice, notes={"dataset": NO_DATASET})
+    known = known or AlignFindings()
     heads = known.heads if known.choice.source == choice.source else None
     try:
         if heads is None:
             heads = open_dataset(choice.dataset, run=choice.run, b0_threshold=choice.b0_threshold)
     except UserError as error:
         at = "dataset" if error.field is None or error.field not in LABELS else error.field
-        return Findings(choice, problems={at: said(error, WORDS)})
+        return AlignFindings(choice, problems={at: said(error, WORDS)})
     return _about(heads, choice, known.offered)
 
 
-def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Findings:
+def _about(heads: TravellingHeads, choice: AlignChoice, offered: Path | None) -> AlignFindings:
     """Fill in what was left open, and find what is wrong with the rest."""
     problems: dict[str, str] = {}
     notes: dict[str, str] = {}
@@ -187,14 +187,14 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
         except UserError as error:
             problems["voxel_size"] = said(error, WORDS)
     doubts = {"dataset": without_folder("\n".join(heads.notes), heads.root)} if heads.notes else {}
-    return Findings(choice, heads, offered, problems, doubts, notes)
+    return AlignFindings(choice, heads, offered, problems, doubts, notes)
 
 
 # --- The work ---------------------------------------------------------------------------------
 
 
-def align_heads(choice: Choice, force: bool, control: Control) -> Alignment:
-    """Align as the form says; reports a `Step` for each scan. A core is left to the window.
+def align_heads(choice: AlignChoice, force: bool, control: Control) -> Alignment:
+    """Align as the form says; reports a `Report` for each scan. A core is left to the window.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def align_heads(choice: Choice, force: bool, control: Control) -> Alignment:
     from threadpoolctl import threadpool_limits
 
     def progress(scan: str, done: int, total: int) -> None:
-        control.report(Step(f"{scan} is done", done, total))
+        control.report(Report(f"{scan} is done", done, total))
 
     assert choice.dataset is not None
     assert choice.out is not None
@@ -300,7 +300,7 @@ def quantity_of(view: View, board: bool) -> str:
 
 
 def head_layers(
-    choice: Choice, alignment: Alignment, scan: AlignedScan, control: Control
+    choice: AlignChoice, alignment: Alignment, scan: AlignedScan, control: Control
 ) -> dict[str, LayerData]:
     """Return the input's b=0 and that of a scan, before and after, as layers by what they show.
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit
 
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
-from napari_msp.ui.align.aligning import LABELS, Choice, Findings
+from napari_msp.ui.align.aligning import LABELS, AlignChoice, AlignFindings
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.form import (
     CheckList,
@@ -50,13 +50,13 @@ OTHERS = ("subjects", "voxel_size", "run", "b0_threshold")
 class AlignForm(ExaminedForm):
     """The form of an alignment; `act_wanted` asks to align."""
 
-    choice: Choice
-    findings: Findings
+    choice: AlignChoice
+    findings: AlignFindings
 
     def __init__(self) -> None:
         super().__init__()
-        self.choice = Choice()
-        self.findings = Findings()
+        self.choice = AlignChoice()
+        self.findings = AlignFindings()
         self.dataset = PathField("Choose a dataset")
         self.out = PathField("Choose an output folder")
         self.paths = (self.dataset, self.out)
@@ -131,7 +131,7 @@ class AlignForm(ExaminedForm):
             self.act()
 
     @property
-    def known(self) -> Findings:
+    def known(self) -> AlignFindings:
         """Earlier findings, without the dataset where that may have changed."""
         return replace(self.findings, heads=None) if self.anew else self.findings
 

@@ -12,7 +12,7 @@ from napari_msp.alignment.report import AlignedScan, Alignment
 from napari_msp.errors import Overwrite, UserError
 from napari_msp.ui.align.aligning import (
     WORDS,
-    Choice,
+    AlignChoice,
     align_heads,
     examine,
     head_layers,
@@ -61,7 +61,7 @@ class Align(Docked):
         self.reading = ProgressRow()
         self.heads = HeadLayers(napari_viewer, self)
         self.alignment: Alignment | None = None
-        self._choice, self._aligned = Choice(), Choice()
+        self._choice, self._aligned = AlignChoice(), AlignChoice()
         self._look = Latest(self, self.form.show_findings, self._say)
         self._read = Latest(self, self._show_heads, self._fail_to_show)
         show_on(self.reading, self._read)
@@ -69,7 +69,7 @@ class Align(Docked):
         said = (self.message, self.moves.words)
         with_messages(self, pane, *said, self.progress, self.reading, self.form.notices)
         self._connect()
-        self.form.show_findings(examine(Choice()))
+        self.form.show_findings(examine(AlignChoice()))
 
     @property
     def running(self) -> bool:
@@ -112,12 +112,12 @@ class Align(Docked):
         self.moves.train.clicked.connect(self.train)
         self.on_escape(self._cancel)
 
-    def _examine(self, choice: Choice) -> None:
+    def _examine(self, choice: AlignChoice) -> None:
         self.message.clear()
         self.progress.end()
         self._look_at(choice)
 
-    def _look_at(self, choice: Choice) -> None:
+    def _look_at(self, choice: AlignChoice) -> None:
         known = self.form.known
         self._look.ask(lambda control: examine(choice, known))
 

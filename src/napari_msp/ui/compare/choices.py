@@ -57,7 +57,7 @@ class OnDisk:
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class ImageChoices:
     """Images to choose from, by the text that a form shows.
 
     Attributes
@@ -79,7 +79,7 @@ class Choices:
     shells: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scans: Sequence[Scan], shell: int | None = None) -> Choices:
+    def of(cls, scans: Sequence[Scan], shell: int | None = None) -> ImageChoices:
         """Sort scans and predictions; of several shells, take only `shell`'s (None: the lowest)."""
         parts = [part for scan in scans for part in _of_one_shell(scan)]
         made = [scan for scan in parts if scan.provenance is not None]

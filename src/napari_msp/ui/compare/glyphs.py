@@ -43,7 +43,7 @@ OVERLAY = "napari_msp_glyphs"
 
 
 @dataclass(frozen=True)
-class Look:
+class SliceLook:
     """The way in which a viewer shows a slice.
 
     Attributes
@@ -59,7 +59,7 @@ class Look:
     leftwards: bool = False
 
     @classmethod
-    def of(cls, viewer: Viewer) -> Look:
+    def of(cls, viewer: Viewer) -> SliceLook:
         """Return how a viewer shows its slice."""
         vertical, horizontal = viewer.scene.camera.orientation2d
         order = spatial(viewer.dims.order)
@@ -74,7 +74,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class GlyphDrawing:
     """Glyphs of a part of a slice.
 
     Attributes
@@ -97,13 +97,13 @@ class Drawing:
 
 def draw_slice(
     image: SHImage,
-    look: Look,
+    look: SliceLook,
     point: Sequence[float],
     reach: tuple[float, float],
     kind: Kind,
     edge: int,
     largest: float = 1.0,
-) -> Drawing | None:
+) -> GlyphDrawing | None:
     """Draw the glyphs of an image around a point; None where it has no brain there.
 
     Parameters
@@ -147,7 +147,7 @@ def draw_slice(
     # Drawn as it is seen on the screen, lit from above, then put into the layer's order.
     seen = np.s_[:: -1 if look.up else 1, :: -1 if look.leftwards else 1]
     picture = glyph_picture(series[seen], inside[seen], kind, look.view(lattice), size, largest)
-    return Drawing(
+    return GlyphDrawing(
         np.ascontiguousarray(picture[seen]), (int(first[0]), int(first[1])), size, int(inside.sum())
     )
 
@@ -164,7 +164,7 @@ def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
 
 
 def picture_on(layer: Layer, key: str, *, smooth: bool = True) -> Any:
-    """Return a layer's overlay that shows a `Drawing`; it is made at first use."""
+    """Return a layer's overlay that shows a `GlyphDrawing`; it is made at first use."""
     from napari_msp.ui.canvas_drawing import SlicePicture
 
     if key not in layer._overlays:
@@ -295,7 +295,7 @@ class GlyphView(QObject):
         reference, viewer, kind = self._reference, self._viewer, self.kind
         if kind is None or reference is None or viewer.dims.ndisplay != 2 or viewer.dims.ndim < 3:
             return
-        look, point = Look.of(viewer), list(crosshair_of(viewer).point)
+        look, point = SliceLook.of(viewer), list(crosshair_of(viewer).point)
         camera, half = viewer.scene.camera, (AROUND + 0.5) * _size(reference)
         rows, columns = look.order[1:]
         middle, canvas = camera.center[-2:], viewer.canvas.viewbox_size(viewer.layers)
@@ -324,7 +324,7 @@ class GlyphView(QObject):
         self._pace.throttle()
 
     def _slice_now(self) -> tuple[Any, ...]:
-        dims, look = self._viewer.dims, Look.of(self._viewer)
+        dims, look = self._viewer.dims, SliceLook.of(self._viewer)
         return look, dims.ndisplay, crosshair_of(self._viewer).point[look.order[0]]
 
     def _take(self, found: _Found) -> None:
@@ -344,7 +344,7 @@ class GlyphView(QObject):
         scale = "each on its own scale" if self.kind == "odf" else half
         self.told.emit(f"glyphs: {TITLES[self.kind]}, {scale}")
 
-    def _put(self, place: int, image: SHImage, drawing: Drawing | None) -> None:
+    def _put(self, place: int, image: SHImage, drawing: GlyphDrawing | None) -> None:
         if place < len(self._layers):
             self._overlay(place).drawing = drawing
             self._drawn[place] = image
@@ -366,8 +366,8 @@ class GlyphView(QObject):
 class _Found:
     """Drawings by the number of their cell, the slice that they are of, and their scale."""
 
-    drawings: Mapping[int, tuple[SHImage, Drawing | None]]
-    look: Look
+    drawings: Mapping[int, tuple[SHImage, GlyphDrawing | None]]
+    look: SliceLook
     at: float
     largest: float
 
@@ -375,7 +375,7 @@ class _Found:
 def _draw_all(
     images: Mapping[int, SHImage],
     reference: SHImage,
-    look: Look,
+    look: SliceLook,
     point: tuple[float, ...],
     reach: tuple[float, float],
     scale: float,
@@ -390,7 +390,7 @@ def _draw_all(
         largest = largest_signal(
             reference.coefficients[np.unravel_index(some, reference.mask.shape)]
         )
-    found: dict[int, tuple[SHImage, Drawing | None]] = {}
+    found: dict[int, tuple[SHImage, GlyphDrawing | None]] = {}
     for place, image in images.items():
         control.check()
         wanted = sizes_shown(image.lattice)[list(look.order[1:])].min() * scale

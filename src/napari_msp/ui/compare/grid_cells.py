@@ -26,7 +26,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.ui.compare.compared import Compared, Part, part_of
 from napari_msp.ui.compare.stages import Stages
-from napari_msp.ui.grid_fit import SPACE, Head
+from napari_msp.ui.grid_fit import SPACE, ShownHead
 from napari_msp.ui.layers import LayerData, apart, is_prediction, map_layer
 
 VIEW = "compare"
@@ -66,7 +66,7 @@ class GridCells:
     layers: Sequence[LayerData]
     columns: int
     bar: int | None
-    reference: Head
+    reference: ShownHead
     legend: str
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     truth: int | None = None

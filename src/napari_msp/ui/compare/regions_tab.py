@@ -23,7 +23,7 @@ from napari_msp.signal.glyphs import Picture
 from napari_msp.signal.maps import MAPS, Map
 from napari_msp.ui.background import Latest, paced
 from napari_msp.ui.compare.compared import Compared
-from napari_msp.ui.compare.glyphs import Drawing, picture_on
+from napari_msp.ui.compare.glyphs import GlyphDrawing, picture_on
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.layers import REGION_NAMES, labels_layer, lattice_of
 from napari_msp.ui.phrasing import FormWords, said, sentence
@@ -223,7 +223,7 @@ class RegionsTab(Themed):
                 continue
             seen = np.take(volume, round(at), axis=axis)
             seen = seen if rows < columns else seen.T
-            overlay.drawing = Drawing(picture_of(seen, layer.colormap.map), (0, 0), (1, 1), 0)
+            overlay.drawing = GlyphDrawing(picture_of(seen, layer.colormap.map), (0, 0), (1, 1), 0)
 
     def _volume(self, lattice: Lattice) -> IntArray:
         """Return the regions in the order of layers on a lattice."""

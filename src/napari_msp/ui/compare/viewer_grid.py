@@ -18,7 +18,7 @@ from napari_msp.ui.grid_fit import (
     GAP,
     SPACE,
     GridFit,
-    Head,
+    ShownHead,
     brain_extent,
     fit_legend,
     remove_words,
@@ -67,7 +67,7 @@ class ViewerGrid:
         self.lease = CanvasLease(viewer, owner, warn)
         self.layers: list[Layer] = []
         self.fit = GridFit(viewer)
-        self._reference: Head | None = None
+        self._reference: ShownHead | None = None
         self._cells: Sequence[LayerData] = ()
         self._legend = self._remark = self._unit = ""
         self._bar: tuple[Any, ...] | None = None
@@ -434,7 +434,7 @@ class ViewerGrid:
         bar.visible = True
         self.fit.fit_scale_bar()
 
-    def _looked_at(self, reference: Head) -> dict[int, float]:
+    def _looked_at(self, reference: ShownHead) -> dict[int, float]:
         """Return where each spatial axis is cut, if that is worth looking at in another brain too.
 
         These are all three axes where a crosshair is inside it, else that of the shown slice.
@@ -461,7 +461,7 @@ class ViewerGrid:
         if self.fit.moved:
             self.fit.shift((new - old).mean(axis=1))
 
-    def _go_to_the_middle(self, reference: Head) -> None:
+    def _go_to_the_middle(self, reference: ShownHead) -> None:
         """Go to the slice of each plane that shows most of the brain, near its middle."""
         lattice, middle = reference.lattice, [0, 0, 0]
         for plane, (axis, *_) in ORDERS.items():

@@ -15,7 +15,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest, show_on
-from napari_msp.ui.compare.choices import MOST_PREDICTIONS, Choices
+from napari_msp.ui.compare.choices import MOST_PREDICTIONS, ImageChoices
 from napari_msp.ui.compare.compared import BEFORE, Part, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
@@ -105,7 +105,7 @@ class Compare(Docked):
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
         self._writing = Latest(self, self._say_saved, self._fail)
         self.tabs = QTabWidget()
-        self._choices = Choices.of(())
+        self._choices = ImageChoices.of(())
         self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
         self._asked = self._computed = self.form.asked
@@ -323,7 +323,7 @@ class Compare(Docked):
             self._warn(ALL_DELETED)
         scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
         scans += [each for each in self._given if each not in scans]
-        before, self._choices = self._choices, Choices.of(scans, self.form.shell)
+        before, self._choices = self._choices, ImageChoices.of(scans, self.form.shell)
         choices = self._choices
         self.form.offer(
             [*choices.truths], [*choices.predictions], [*choices.scans], [*choices.shells]

@@ -47,7 +47,7 @@ LARGEST_TILE = 512
 
 
 @dataclass(frozen=True)
-class Choices:
+class HarmonizeChoice:
     """The form's answers.
 
     Attributes
@@ -164,10 +164,10 @@ class HarmonizeForm(QWidget):
             self.run_wanted.emit()
 
     @property
-    def choices(self) -> Choices:
+    def choices(self) -> HarmonizeChoice:
         """The present answers."""
         wanted = self.targets.checked
-        return Choices(
+        return HarmonizeChoice(
             scan=self.scan.currentIndex(),
             passes=tuple(
                 (model.label, target)
@@ -359,7 +359,7 @@ class ModelChoice(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[_Row] = []
+        self._rows: list[_ModelRow] = []
         self._platform = ""
         self.waiting = QLabel("Reading the models …")
         self._layout = stacked(self, self.waiting)
@@ -374,7 +374,7 @@ class ModelChoice(QWidget):
         routes = [f"From {each.input} to {', '.join(each.targets)}" for each in models]
         said = zip(_once(routes), _once([each.purpose for each in models]), strict=True)
         self._rows = [
-            _Row(model, model.label in checked, "\n".join(filter(None, about)))
+            _ModelRow(model, model.label in checked, "\n".join(filter(None, about)))
             for model, about in zip(models, said, strict=True)
         ]
         for row in self._rows:
@@ -419,7 +419,7 @@ class ModelChoice(QWidget):
         return next(str(row.words.text()) for row in self._rows if row.model.label == label)
 
 
-class _Row(Themed):
+class _ModelRow(Themed):
     """One model: its box, its platforms, its purpose, and what speaks against it."""
 
     INDENT = 22
@@ -481,5 +481,5 @@ def _once(texts: list[str]) -> list[str]:
 def _words(text: str) -> QLabel:
     label = Sentences(text)
     label.setTextFormat(Qt.PlainText)
-    label.setIndent(_Row.INDENT)  # a margin would be lost when a style is set
+    label.setIndent(_ModelRow.INDENT)  # a margin would be lost when a style is set
     return label

@@ -47,7 +47,7 @@ HEADERS: tuple[Text, ...] = (
 SHORTEST_NAME, LONGEST_NAME = "MSP → prisma", "MSP → connectom_sa"
 
 
-class Results(QWidget):
+class ResultRows(QWidget):
     """One row for each prediction; hidden while there is none.
 
     Parameters

@@ -31,14 +31,14 @@ from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, map_layer, scan_layers
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.reading import Control, Step, abandonable
+from napari_msp.ui.reading import Control, Report, abandonable
 
 if TYPE_CHECKING:
     from napari_msp.inference.prediction import Prediction
     from napari_msp.inference.prepare import PreparedInput
     from napari_msp.model_file import Model
     from napari_msp.networks.msp import Network, SharedMSP
-    from napari_msp.ui.harmonize.truth import Errors, Truth
+    from napari_msp.ui.harmonize.truth import Errors, KnownTruth
 
 PREPARED, TILED = 0.05, 0.85
 """Shares of a pass that are done once its input is ready, and once all tiles are (our guess)."""
@@ -154,7 +154,7 @@ def notes_of(prediction: Prediction) -> tuple[str, ...]:
 
 
 def harmonize_all(request: Request, control: Control) -> None:
-    """Predict pass by pass; report `Step`, and each `Predicted` as soon as it is ready.
+    """Predict pass by pass; report `Report`, and each `Predicted` as soon as it is ready.
 
     A core is left to the window.
 
@@ -179,7 +179,7 @@ class _Run:
 
     def __init__(self, request: Request, control: Control) -> None:
         self.request, self.control = request, control
-        self.truths: dict[tuple[str, float | None], Truth] = {}
+        self.truths: dict[tuple[str, float | None], KnownTruth] = {}
         self.number = 0
         self.digests: Mapping[str, str] = {}
 
@@ -294,7 +294,7 @@ class _Run:
         passes = len(self.request.passes)
         text = f"{doing} · {each.name} · {self.number + 1} of {passes}"
         done = round(PIECES * (self.number + share))
-        self.control.report(Step(text, done, PIECES * passes))
+        self.control.report(Report(text, done, PIECES * passes))
 
 
 class _Tiles:

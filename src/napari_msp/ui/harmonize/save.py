@@ -20,7 +20,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.reading import Control, Step
+from napari_msp.ui.reading import Control, Report
 from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, offer, stacked
 from napari_msp.ui.widgets.message import MessageLine, Notices
 from napari_msp.ui.widgets.path_field import PathField
@@ -181,7 +181,7 @@ def save_all(
 ) -> tuple[Path, ...]:
     """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
 
-    Reports `Step`, and the DWI of each prediction once it is written.
+    Reports `Report`, and the DWI of each prediction once it is written.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def save_all(
         raise UserError(problem, folder, "force", Overwrite())
     for done, (each, path) in enumerate(zip(predictions, targets, strict=True)):
         control.check()
-        control.report(Step(f"Writing {each.owner}", done, len(targets)))
+        control.report(Report(f"Writing {each.owner}", done, len(targets)))
         each.save(path.parent, gradients=gradients, force=force)
         control.report(path)
     return targets

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class KnownTruth:
     """The scan on the target platform, and the distance of the input scan from it.
 
     Attributes
@@ -67,7 +67,7 @@ class Errors:
         return None if before is None else relative_change(self.sh_mse, before)
 
 
-def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
+def read_truth(scan: Scan, target: str, b_value: float | None) -> KnownTruth:
     """Read the sibling of a scan on another platform.
 
     Parameters
@@ -84,13 +84,13 @@ def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
     """
     truth = sibling_of(scan, target, b_value)
     if not same_b_value(truth, scan):
-        return Truth(truth, None)
+        return KnownTruth(truth, None)
     alone = line_up(truth, {scan.owner: scan})
     untouched = alone.predictions[scan.owner].image
-    return Truth(truth, (squared_error(untouched, truth.sh, alone.mask), alone.mask))
+    return KnownTruth(truth, (squared_error(untouched, truth.sh, alone.mask), alone.mask))
 
 
-def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
+def errors_against(truth: KnownTruth, prediction: Prediction, name: str) -> Errors:
     """Measure a prediction, resampled to truth's lattice, as `napari-msp compare` does.
 
     Parameters

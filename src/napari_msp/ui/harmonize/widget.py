@@ -14,7 +14,7 @@ from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal, with_messages
 from napari_msp.ui.harmonize.form import HarmonizeForm
 from napari_msp.ui.harmonize.models import ModelShelf, with_models_of_now
-from napari_msp.ui.harmonize.results import ResultLayers, Results, notes_on
+from napari_msp.ui.harmonize.results import ResultLayers, ResultRows, notes_on
 from napari_msp.ui.harmonize.run import (
     Offer,
     Pass,
@@ -73,7 +73,7 @@ class Harmonize(Docked):
         self.progress = JobRow(self.form, self.message)
         self.layers = ResultLayers(napari_viewer, self)
         self.saving = Saving(self.layers)
-        self.results = Results(self.saving)
+        self.results = ResultRows(self.saving)
         self.shelf = ModelShelf(self.form, self)
         self._scans: list[Scan] = []
         self._request: Request | None = None

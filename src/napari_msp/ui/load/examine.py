@@ -35,7 +35,7 @@ OBLIQUE = 1.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class LoadChoice:
     """The form's answers; None and "" leave them to what is found.
 
     Attributes
@@ -67,7 +67,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Findings:
+class LoadFindings:
     """Findings about a choice.
 
     Attributes
@@ -89,10 +89,10 @@ class Findings:
     description
         Description of the scan, in words by topic.
     problems, doubts
-        Texts by field of `Choice`; a problem prevents the scan from being loaded.
+        Texts by field of `LoadChoice`; a problem prevents the scan from being loaded.
     """
 
-    choice: Choice = Choice()
+    choice: LoadChoice = LoadChoice()
     dataset: TravellingHeads | None = None
     series: tuple[Series, ...] = ()
     runs: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Findings:
     problems: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
 
-    def chose_for(self, choice: Choice) -> bool:
+    def chose_for(self, choice: LoadChoice) -> bool:
         """Return whether one of several scans was taken although the choice names none of them."""
         scans = 0 if self.dataset is None else len(self.dataset.scans)
         unnamed = scans > 1 and not (choice.subject and choice.platform)
@@ -122,8 +122,8 @@ class Findings:
 
 
 def examine(
-    choice: Choice, known: TravellingHeads | None = None, cache: Path | None = None
-) -> Findings:
+    choice: LoadChoice, known: TravellingHeads | None = None, cache: Path | None = None
+) -> LoadFindings:
     """Examine a choice.
 
     Parameters
@@ -146,16 +146,16 @@ def _converted(folder: Path, cache: Path) -> Converted:
 class _Examination:
     """An examination, which collects what is wrong with a choice."""
 
-    def __init__(self, choice: Choice, cache: Path | None) -> None:
+    def __init__(self, choice: LoadChoice, cache: Path | None) -> None:
         self.choice, self.cache = choice, cache
         self.problems: dict[str, str] = {}
         self.doubts: dict[str, str] = {}
 
-    def findings(self, known: TravellingHeads | None) -> Findings:
+    def findings(self, known: TravellingHeads | None) -> LoadFindings:
         """Examine everything but what depends on something wrong."""
         given = self.choice.path
         if given is None:
-            return Findings(self.choice)
+            return LoadFindings(self.choice)
         scan, dataset = given, None
         series: tuple[Series, ...] = ()
         runs: Mapping[str, Path] = {}
@@ -163,11 +163,11 @@ class _Examination:
         if cache is not None and given.is_dir() and looks_like_dicom(given):
             made = self._try("path", lambda: _converted(given, cache))
             if made is None:
-                return Findings(self.choice, problems=self.problems)
+                return LoadFindings(self.choice, problems=self.problems)
             series = made.usable
             chosen = self._try("series", lambda: self._series(made))
             if chosen is None:
-                return Findings(self.choice, series=series, problems=self.problems)
+                return LoadFindings(self.choice, series=series, problems=self.problems)
             scan = chosen.path
             doubts = [f"broken: {each}" for each in made.broken]
             doubts += ["dcm2niix: " + "; ".join(made.warnings)] if made.warnings else []
@@ -179,7 +179,7 @@ class _Examination:
         elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
             if dataset is None:
-                return Findings(self.choice, problems=self.problems)
+                return LoadFindings(self.choice, problems=self.problems)
             self._tell_undecided(dataset)
             self.choice = _within(self.choice, given, dataset)
             identity = self.choice.subject, self.choice.platform
@@ -189,9 +189,9 @@ class _Examination:
                 self.choice, scan = replace(self.choice, run=run), runs[run]
         acquisition = self._acquisition(scan)
         if acquisition is None:
-            return Findings(self.choice, dataset, series, tuple(runs), problems=self.problems)
+            return LoadFindings(self.choice, dataset, series, tuple(runs), problems=self.problems)
         self._choose_shell(acquisition)
-        return Findings(
+        return LoadFindings(
             choice=self.choice,
             dataset=dataset,
             series=series,
@@ -315,7 +315,7 @@ def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
         raise UserError(error.problem, folder, "path", remedy) from error
 
 
-def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:
+def _within(choice: LoadChoice, folder: Path, dataset: TravellingHeads) -> LoadChoice:
     """Fill in subject and platform of a scan in the folder, where they name none.
 
     For a subject, prefer the platform that the dataset marks as input.

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.load.examine import Choice, Findings
+from napari_msp.ui.load.examine import LoadChoice, LoadFindings
 from napari_msp.ui.phrasing import LOAD_LABELS
 from napari_msp.ui.widgets.form import (
     CheckList,
@@ -40,13 +40,13 @@ PATHS = ("path", "mask", "bval", "bvec")
 class AcquisitionForm(ExaminedForm):
     """The form of a scan to load; `act_wanted` asks to load."""
 
-    choice: Choice
-    findings: Findings
+    choice: LoadChoice
+    findings: LoadFindings
 
     def __init__(self) -> None:
         super().__init__()
-        self.choice = Choice()
-        self.findings = Findings()
+        self.choice = LoadChoice()
+        self.findings = LoadFindings()
         self.path = PathField("Choose a diffusion-weighted image", NIFTI, folders=True)
         self.series = QComboBox()
         self.subject = QComboBox()
@@ -70,9 +70,9 @@ class AcquisitionForm(ExaminedForm):
         )
         self._lay_out()
         self._connect()
-        self.show_findings(Findings())
+        self.show_findings(LoadFindings())
 
-    def show_findings(self, findings: Findings) -> None:
+    def show_findings(self, findings: LoadFindings) -> None:
         """Show findings; one of several scans is loaded only once the user could see which."""
         if findings.chose_for(self.choice):
             self._act_then = False
@@ -121,7 +121,7 @@ class AcquisitionForm(ExaminedForm):
         # Another scan has other files and shells.
         self.path.changed.connect(self._choose_path)
         self.series.activated.connect(
-            lambda _: self._choose(Choice(self.choice.path, series=self.series.currentData()))
+            lambda _: self._choose(LoadChoice(self.choice.path, series=self.series.currentData()))
         )
         for box in (self.subject, self.platform):
             box.activated.connect(lambda _: self._choose(self._chosen_scan()))
@@ -146,12 +146,12 @@ class AcquisitionForm(ExaminedForm):
 
     def _choose_path(self) -> None:
         path, choice = self.path.path, self.choice
-        self._choose(choice if path == choice.path else Choice(path), anew=True)
+        self._choose(choice if path == choice.path else LoadChoice(path), anew=True)
 
-    def _chosen_scan(self) -> Choice:
+    def _chosen_scan(self) -> LoadChoice:
         """Return the chosen scan without files and shell, which another scan has not."""
         subject, platform = self.subject.currentText(), self.platform.currentText()
-        return Choice(self.choice.path, subject=subject, platform=platform)
+        return LoadChoice(self.choice.path, subject=subject, platform=platform)
 
     def _choose_file(self, name: str) -> None:
         given: dict[str, Any] = {name: getattr(self, name).path}
@@ -218,7 +218,7 @@ class AcquisitionForm(ExaminedForm):
             button.setEnabled(self.can_act)
 
 
-def _mask_note(found: Findings) -> str:
+def _mask_note(found: LoadFindings) -> str:
     if found.mask is None:
         return "None was found: one is made from the image, with a warning if it looks odd"
     return f"{found.mask.name} was found"

@@ -28,14 +28,14 @@ from napari_msp.ui.layers import (
     showing,
     shown_in,
 )
-from napari_msp.ui.load.examine import Choice, Findings, examine
+from napari_msp.ui.load.examine import LoadChoice, LoadFindings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import Control, Work, read_scan
 from napari_msp.ui.shared import shared_by
 from napari_msp.ui.widgets.message import MessageLine, Severity
-from napari_msp.ui.widgets.windows import Picture
+from napari_msp.ui.widgets.windows import ResizedPicture
 
 if TYPE_CHECKING:
     import napari
@@ -126,7 +126,7 @@ class LoadAcquisition(Docked):
         self.message.action.connect(lambda _: self._show_carpet())
         self.on_escape(self.progress.request_cancel)
 
-    def _examine(self, choice: Choice) -> None:
+    def _examine(self, choice: LoadChoice) -> None:
         self.message.clear()
         self.progress.end()
         known, cache = self.form.known, preferences().cache
@@ -139,7 +139,7 @@ class LoadAcquisition(Docked):
 
     def _show_carpet(self) -> None:
         assert self._inspection is not None
-        Picture(self, self._inspection.title, self._inspection.picture).show()
+        ResizedPicture(self, self._inspection.title, self._inspection.picture).show()
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window stays responsive."""
@@ -176,7 +176,7 @@ class LoadAcquisition(Docked):
 
 
 def _load(
-    findings: Findings, maps: list[str], with_mask: bool, control: Control
+    findings: LoadFindings, maps: list[str], with_mask: bool, control: Control
 ) -> list[LayerData]:
     """Load a scan that was found ready; in a worker."""
     assert findings.scan is not None
@@ -200,7 +200,7 @@ def mask_made(scan: Scan) -> list[str]:
     return [f"It has no brain mask, so one was made: {size}{doubts}. Look at it over the b0."]
 
 
-def _inspect(findings: Findings, control: Control) -> Inspection:
+def _inspect(findings: LoadFindings, control: Control) -> Inspection:
     """Measure and draw the quality of a scan; in a worker."""
     from napari_msp.checking.quality import measure_quality
     from napari_msp.checking.scan import check_quality

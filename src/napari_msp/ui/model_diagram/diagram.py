@@ -9,7 +9,7 @@ from qtpy.QtGui import QFontMetricsF, QPainter, QPen
 from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QToolTip, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.model_diagram.drawing import Drawing, Node, Outline, draw
+from napari_msp.ui.model_diagram.drawing import ModelDrawing, Node, Outline, draw
 from napari_msp.ui.model_diagram.painting import (
     DiagramPainter,
     Fonts,
@@ -46,7 +46,7 @@ class ModelDiagram(Themed):
 
     def __init__(self) -> None:
         super().__init__()
-        self._drawing: Drawing | None = None
+        self._drawing: ModelDrawing | None = None
         self._layout: Layout | None = None
         self.buttons: dict[str, PartButton] = {}
         self.lit = ""

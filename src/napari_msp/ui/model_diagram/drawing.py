@@ -175,7 +175,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ModelDrawing:
     """The drawing of one model.
 
     Attributes
@@ -219,12 +219,12 @@ class Drawing:
 Sketch = tuple[list[Node], list[Edge]]
 
 
-def draw(outline: Outline) -> Drawing:
+def draw(outline: Outline) -> ModelDrawing:
     """Return the drawing of a model; one of an unknown kind is drawn as a single network."""
     nodes, edges = _SKETCHES.get(outline.kind, _single)(outline)
     description = f"Input: the scan on {outline.input}"
     x = Node("x", 0, None, "value", Symbol("x"), "input", description, outline.input, part=INPUT)
-    return Drawing(outline, {node.name: node for node in (x, *nodes)}, tuple(edges))
+    return ModelDrawing(outline, {node.name: node for node in (x, *nodes)}, tuple(edges))
 
 
 def _multi_stage(outline: Outline) -> Sketch:

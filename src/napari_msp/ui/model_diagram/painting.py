@@ -9,7 +9,7 @@ from itertools import pairwise
 from qtpy.QtCore import QPointF, QRectF, QSizeF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
 
-from napari_msp.ui.model_diagram.drawing import Drawing, Edge, Node, Symbol
+from napari_msp.ui.model_diagram.drawing import Edge, ModelDrawing, Node, Symbol
 from napari_msp.ui.widgets.colours import Colours, mixed, resized
 
 INDEX_SIZE = 0.68
@@ -108,7 +108,7 @@ class Fonts:
         return cls(resized(font, 1.15), resized(font, 0.88))
 
 
-def sizes_of(drawing: Drawing, fonts: Fonts) -> dict[str, QSizeF]:
+def sizes_of(drawing: ModelDrawing, fonts: Fonts) -> dict[str, QSizeF]:
     """Return the size that each node needs; boxes of one column are equally wide."""
     sizes = {name: _size(node, fonts) for name, node in drawing.nodes.items()}
     for name, node in drawing.nodes.items():
@@ -156,13 +156,13 @@ class Layout:
     note: QRectF = field(default_factory=QRectF)
 
 
-def smallest_width(drawing: Drawing, sizes: Sizes) -> float:
+def smallest_width(drawing: ModelDrawing, sizes: Sizes) -> float:
     """Return the width below which columns would overlap."""
     columns = _columns(drawing, sizes, folded=_can_fold(drawing))
     return _used(columns, _gaps(drawing, columns))
 
 
-def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layout:
+def arrange(drawing: ModelDrawing, sizes: Sizes, header: float, width: float) -> Layout:
     """Place the nodes.
 
     A prediction that comes from outside the lanes has a column of its own where there is room, else
@@ -220,11 +220,11 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
     return Layout(boxes, bands, QSizeF(width, note.bottom() + MARGIN), frames, note)
 
 
-def _can_fold(drawing: Drawing) -> bool:
+def _can_fold(drawing: ModelDrawing) -> bool:
     return drawing.nodes["prediction"].lane is None
 
 
-def _columns(drawing: Drawing, sizes: Sizes, folded: bool) -> dict[int, float]:
+def _columns(drawing: ModelDrawing, sizes: Sizes, folded: bool) -> dict[int, float]:
     """Return the width of each column; a folded prediction lies in the column before its own."""
     last = max(node.column for node in drawing.nodes.values()) - folded
     columns: dict[int, float] = {}
@@ -234,7 +234,7 @@ def _columns(drawing: Drawing, sizes: Sizes, folded: bool) -> dict[int, float]:
     return dict(sorted(columns.items()))
 
 
-def _gaps(drawing: Drawing, columns: dict[int, float]) -> list[float]:
+def _gaps(drawing: ModelDrawing, columns: dict[int, float]) -> list[float]:
     """Return the smallest gap after each column but the last."""
     in_lane = {node.column for node in drawing.nodes.values() if node.lane is not None}
     return [
@@ -259,7 +259,7 @@ def _centres(columns: dict[int, float], gaps: list[float], width: float) -> dict
     return centres
 
 
-def _fold(drawing: Drawing, boxes: dict[str, QRectF]) -> None:
+def _fold(drawing: ModelDrawing, boxes: dict[str, QRectF]) -> None:
     """Put the prediction under the node that it comes from, both around the middle."""
     source = next(edge.start for edge in drawing.edges if edge.end == "prediction")
     upper, lower = boxes[source], boxes["prediction"]
@@ -362,7 +362,7 @@ class DiagramPainter:
         Colours and fonts of the widget.
     """
 
-    drawing: Drawing
+    drawing: ModelDrawing
     layout: Layout
     alpha: float
     lit: str

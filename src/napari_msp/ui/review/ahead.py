@@ -20,14 +20,14 @@ from napari_msp.inference.review_maps import (
     shells_of_review_maps,
 )
 from napari_msp.review.predictions import Entry
-from napari_msp.ui.background import Job
+from napari_msp.ui.background import BackgroundJob
 from napari_msp.ui.reading import Control
 from napari_msp.ui.review.pictures import (
     ENOUGH,
     Contrast,
     Limits,
-    Look,
     Pictures,
+    ReviewLook,
     draw,
     memory_of,
     own_limits,
@@ -64,7 +64,7 @@ class Read:
     made: bool
 
 
-class _Reader(Job):
+class _Reader(BackgroundJob):
     """A job that reads one prediction after the other.
 
     Attributes
@@ -108,7 +108,7 @@ class ReadAhead(QObject):
         super().__init__(parent)
         self._contrasts: dict[int | None, Contrast] = {}
         self._entries: Sequence[Entry] = ()
-        self._look = Look()
+        self._look = ReviewLook()
         self._current: Entry | None = None
         self._wanted: list[Entry] = []
         # By entry: None if its small maps are there, else why it cannot be shown.
@@ -155,7 +155,7 @@ class ReadAhead(QObject):
             self._contrasts[shell] = Contrast(min(ENOUGH, len(self._entries)))
         return self._contrasts[shell]
 
-    def want(self, entry: Entry, following: Sequence[Entry], look: Look) -> Pictures | None:
+    def want(self, entry: Entry, following: Sequence[Entry], look: ReviewLook) -> Pictures | None:
         """Return an entry's pictures; None if they have to be waited for until `ready` is emitted.
 
         Parameters
@@ -316,7 +316,7 @@ class ReadAhead(QObject):
 
 
 def _read(
-    entry: Entry, known: ReviewMaps | None, look: Look, truths: bool, control: Control
+    entry: Entry, known: ReviewMaps | None, look: ReviewLook, truths: bool, control: Control
 ) -> Read:
     """Read the maps of a prediction, made first where there are none, and draw its cells."""
     made = False

@@ -23,8 +23,8 @@ from napari_msp.ui.review.pictures import (
     TITLES,
     UNITS,
     Contrast,
-    Look,
     Pictures,
+    ReviewLook,
     Worst,
     shell_words,
     worst_of,
@@ -96,7 +96,7 @@ class Canvas(QObject):
         self.grid = ViewerGrid(viewer, warn, "the review")
         self.ahead = ReadAhead(self)
         self.keys = TakenKeys(viewer, act)
-        self.look = Look()
+        self.look = ReviewLook()
         self.session: Session | None = None
         self.shown: Entry | None = None
         self.pictures: Pictures | None = None
@@ -233,7 +233,7 @@ class Canvas(QObject):
     # --- Looking ------------------------------------------------------------------------------
 
     def look_at(self, **changes: Any) -> None:
-        """Change the look: `changes` are fields of `Look`."""
+        """Change the look: `changes` are fields of `ReviewLook`."""
         self.look = replace(self.look, **changes)
         self.look_changed.emit()
         if self.current is not None:

@@ -45,7 +45,7 @@ ALL_STATES, ALL_TARGETS = "all", "all targets"
 
 
 @dataclass(frozen=True)
-class Cell:
+class ListCell:
     """The content of a cell.
 
     Attributes
@@ -118,7 +118,7 @@ class EntryList(Themed):
         with signals_blocked(self.table.horizontalHeader()):
             self.table.horizontalHeader().setSortIndicator(-1, Qt.AscendingOrder)
 
-    def fill(self, headers: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> None:
+    def fill(self, headers: Sequence[ListCell], rows: Sequence[Sequence[ListCell]]) -> None:
         """Show rows under headers."""
         with signals_blocked(self.table.selectionModel()):
             same = list(headers) == list(self.model.headers)
@@ -171,11 +171,11 @@ class _Model(QAbstractTableModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.headers: Sequence[Cell] = ()
-        self.rows: list[Sequence[Cell]] = []
+        self.headers: Sequence[ListCell] = ()
+        self.rows: list[Sequence[ListCell]] = []
         self.colours: Colours | None = None
 
-    def fill(self, headers: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> None:
+    def fill(self, headers: Sequence[ListCell], rows: Sequence[Sequence[ListCell]]) -> None:
         self.beginResetModel()
         self.headers, self.rows = headers, list(rows)
         self.endResetModel()
@@ -268,33 +268,35 @@ def key_name(event: Any) -> str:
 # --- What stands in a row ----------------------------------------------------------------------
 
 
-def headers_of(session: Session) -> list[Cell]:
+def headers_of(session: Session) -> list[ListCell]:
     """Return the headers of the columns, while names are hidden only those that give none away."""
-    headers = [Cell("state"), Cell("subject")]
+    headers = [ListCell("state"), ListCell("subject")]
     if session.blind is not None:
         return headers
     headers += [
-        Cell("target"),
-        Cell(
+        ListCell("target"),
+        ListCell(
             "risk",
             "<p>How unusual a prediction is altogether. It sorts the list; it is not a "
             f"probability.</p><p>{NO_RISK}</p>",
         ),
-        Cell("unusual", "<p>Measures that lie far from the others’ median, on the bad side.</p>"),
+        ListCell(
+            "unusual", "<p>Measures that lie far from the others’ median, on the bad side.</p>"
+        ),
     ]
     return headers + [
-        Cell(each.title, f"<p>{each.described}{f' In {each.unit}.' if each.unit else ''}</p>")
+        ListCell(each.title, f"<p>{each.described}{f' In {each.unit}.' if each.unit else ''}</p>")
         for each in MEASURES.values()
     ]
 
 
-def row_of(session: Session, entry: Entry) -> list[Cell]:
+def row_of(session: Session, entry: Entry) -> list[ListCell]:
     """Return what is known of a prediction, column by column."""
     words = STATES[session.state(entry)]
     tone = TONES.get(words, "faint")
     cells = [
-        Cell(f"{MARK[words]} {words}", session.note_of(entry), tone),
-        Cell(session.subject(entry)),
+        ListCell(f"{MARK[words]} {words}", session.note_of(entry), tone),
+        ListCell(session.subject(entry)),
     ]
     if session.blind is not None:
         return cells
@@ -304,17 +306,17 @@ def row_of(session: Session, entry: Entry) -> list[Cell]:
     told = ", ".join(filter(None, (unusual, warned)))
     risky = "warning" if told else ""
     cells += [
-        Cell(session.target(entry)),
-        Cell(entry.risk_text, told or NO_RISK, risky, right=True),
-        Cell(told, "\n".join((told, *entry.warnings)), risky),
+        ListCell(session.target(entry)),
+        ListCell(entry.risk_text, told or NO_RISK, risky, right=True),
+        ListCell(told, "\n".join((told, *entry.warnings)), risky),
     ]
     for key in MEASURES:
         known = numbers.get(key)
         if known is None:
-            cells.append(Cell(NOTHING, "not known", "faint", right=True))
+            cells.append(ListCell(NOTHING, "not known", "faint", right=True))
         else:
             marked = f"{known.value} {known.word}".strip()
-            cells.append(Cell(marked, known.words, "warning" if known.word else "", right=True))
+            cells.append(ListCell(marked, known.words, "warning" if known.word else "", right=True))
     return cells
 
 

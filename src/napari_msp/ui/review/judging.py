@@ -19,7 +19,7 @@ from superqt import QFlowLayout
 from superqt.utils import signals_blocked
 
 from napari_msp.ui.review.keys import key_of, tag_keys
-from napari_msp.ui.review.session import Known
+from napari_msp.ui.review.session import KnownNumber
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, push_button, stacked
 from napari_msp.ui.widgets.message import Sentences
@@ -61,7 +61,7 @@ class Judging(Themed):
 
     def __init__(self, maps: Mapping[str, str], planes: Sequence[str]) -> None:
         super().__init__()
-        self._entry: tuple[str, str, Sequence[Known], Sequence[str]] = "", "", (), ()
+        self._entry: tuple[str, str, Sequence[KnownNumber], Sequence[str]] = "", "", (), ()
         self.title, self.known = Sentences(), Sentences()
         self.title.setTextFormat(Qt.RichText)
         self.known.setTextFormat(Qt.RichText)
@@ -121,7 +121,7 @@ class Judging(Themed):
         self,
         title: str,
         state: str,
-        numbers: Sequence[Known],
+        numbers: Sequence[KnownNumber],
         warnings: Sequence[str],
     ) -> None:
         """Show the title, state, numbers and warnings of the current entry."""

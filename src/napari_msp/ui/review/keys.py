@@ -15,7 +15,7 @@ MOST_TAGS = 10
 
 
 @dataclass(frozen=True)
-class Command:
+class KeyCommand:
     """A command that a key runs.
 
     Attributes
@@ -41,30 +41,32 @@ class Command:
 
 MOVE, JUDGE, LOOK = "Move", "Judge", "Look"
 
-COMMANDS: tuple[Command, ...] = (
-    Command("next", ("Down", "N"), "next in the list", MOVE),
-    Command("previous", ("Up", "B"), "previous in the list", MOVE),
-    Command("next unrated", ("U",), "next unrated prediction", MOVE),
-    Command("find", ("/",), "find predictions by name or note", MOVE),
-    Command("pass", ("P",), "pass: can be used", JUDGE),
-    Command("doubtful", ("D",), "doubtful", JUDGE),
-    Command("fail", ("F",), "fail: cannot be used", JUDGE),
-    Command("note", ("Enter",), "write a note; Enter keeps it, Escape drops it", JUDGE),
-    Command("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
-    Command("report", ("Shift+R",), "write a page of the review, and open it", JUDGE),
-    Command("site effect", ("Shift+E",), "how far predictions are from scans on the target", JUDGE),
-    Command("flicker", ("H",), "while held: swap input and prediction", LOOK, True),
-    Command("swap", ("Shift+H",), "swap them until you press it again", LOOK),
-    Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
-    Command("shell", ("Shift+B",), "next b-value, if predictions have several", LOOK),
-    Command("axial", ("A",), "axial plane", LOOK),
-    Command("coronal", ("C",), "coronal plane", LOOK),
-    Command("sagittal", ("S",), "sagittal plane", LOOK),
-    Command("slice up", ("Right",), "next slice", LOOK),
-    Command("slice down", ("Left",), "previous slice", LOOK),
-    Command("worst", ("W",), "go to the voxel with the largest expected error", LOOK),
-    Command("outline", ("L",), "outline of the mask, or none", LOOK),
-    Command("keys", ("?", "F1"), "show these keys", LOOK),
+COMMANDS: tuple[KeyCommand, ...] = (
+    KeyCommand("next", ("Down", "N"), "next in the list", MOVE),
+    KeyCommand("previous", ("Up", "B"), "previous in the list", MOVE),
+    KeyCommand("next unrated", ("U",), "next unrated prediction", MOVE),
+    KeyCommand("find", ("/",), "find predictions by name or note", MOVE),
+    KeyCommand("pass", ("P",), "pass: can be used", JUDGE),
+    KeyCommand("doubtful", ("D",), "doubtful", JUDGE),
+    KeyCommand("fail", ("F",), "fail: cannot be used", JUDGE),
+    KeyCommand("note", ("Enter",), "write a note; Enter keeps it, Escape drops it", JUDGE),
+    KeyCommand("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
+    KeyCommand("report", ("Shift+R",), "write a page of the review, and open it", JUDGE),
+    KeyCommand(
+        "site effect", ("Shift+E",), "how far predictions are from scans on the target", JUDGE
+    ),
+    KeyCommand("flicker", ("H",), "while held: swap input and prediction", LOOK, True),
+    KeyCommand("swap", ("Shift+H",), "swap them until you press it again", LOOK),
+    KeyCommand("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
+    KeyCommand("shell", ("Shift+B",), "next b-value, if predictions have several", LOOK),
+    KeyCommand("axial", ("A",), "axial plane", LOOK),
+    KeyCommand("coronal", ("C",), "coronal plane", LOOK),
+    KeyCommand("sagittal", ("S",), "sagittal plane", LOOK),
+    KeyCommand("slice up", ("Right",), "next slice", LOOK),
+    KeyCommand("slice down", ("Left",), "previous slice", LOOK),
+    KeyCommand("worst", ("W",), "go to the voxel with the largest expected error", LOOK),
+    KeyCommand("outline", ("L",), "outline of the mask, or none", LOOK),
+    KeyCommand("keys", ("?", "F1"), "show these keys", LOOK),
 )
 """Commands in the order of the sheet. Digits set tags, see `tag_keys`."""
 

@@ -202,7 +202,7 @@ def own_limits(maps: ReviewMaps) -> dict[str, Limits]:
 
 
 @dataclass(frozen=True)
-class Look:
+class ReviewLook:
     """Settings of how predictions are looked at.
 
     Attributes
@@ -227,7 +227,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class CellPicture:
     """One cell, without its name and contrast.
 
     Attributes
@@ -263,8 +263,8 @@ class Pictures:
     """
 
     maps: ReviewMaps
-    look: Look
-    cells: Sequence[Picture]
+    look: ReviewLook
+    cells: Sequence[CellPicture]
     columns: int
 
     @property
@@ -273,7 +273,7 @@ class Pictures:
         return sum(int(each.data[0].nbytes) for each in self.cells)
 
 
-def draw(maps: ReviewMaps, look: Look, *, truths: bool) -> Pictures:
+def draw(maps: ReviewMaps, look: ReviewLook, *, truths: bool) -> Pictures:
     """Make all cells ready; takes a tenth of a second for a whole head, in any thread.
 
     Parameters
@@ -293,7 +293,7 @@ def draw(maps: ReviewMaps, look: Look, *, truths: bool) -> Pictures:
     return Pictures(maps, look, [*above, *below], len(above))
 
 
-def _image(maps: ReviewMaps, role: Role, look: Look) -> Picture:
+def _image(maps: ReviewMaps, role: Role, look: ReviewLook) -> CellPicture:
     quantity = TITLES[look.shown]
     image = images_of(maps).get(role)
     if image is None:
@@ -304,11 +304,11 @@ def _image(maps: ReviewMaps, role: Role, look: Look) -> Picture:
         if ring is not None:
             colours[ring] = np.rint(255 * np.array(MASK_COLOUR[:3])).astype(np.uint8)
         data = _coloured(colours, image, quantity)
-        return Picture(role, quantity, data)
-    return Picture(role, quantity, _grey(values_of(image, look.shown), image, quantity, ring))
+        return CellPicture(role, quantity, data)
+    return CellPicture(role, quantity, _grey(values_of(image, look.shown), image, quantity, ring))
 
 
-def _b0(maps: ReviewMaps, look: Look) -> Picture:
+def _b0(maps: ReviewMaps, look: ReviewLook) -> CellPicture:
     scan = maps.scan
     if maps.b0 is None or scan is None:
         return _nothing(maps, "b0", "b0", "no b=0 image", look, grey=True)
@@ -317,10 +317,10 @@ def _b0(maps: ReviewMaps, look: Look) -> Picture:
     data = _grey(maps.b0, scan, "b0", ring)
     if limits is not None:
         data[1]["contrast_limits"] = (0.0, max(limits[1], 1e-6))
-    return Picture("b0", "b0", data)
+    return CellPicture("b0", "b0", data)
 
 
-def _doubt(maps: ReviewMaps) -> Picture:
+def _doubt(maps: ReviewMaps) -> CellPicture:
     named = maps.uncertainty_name or "expected error"
     values = maps.uncertainty
     missing = "" if values is not None else "the model does not say how sure it is"
@@ -330,10 +330,10 @@ def _doubt(maps: ReviewMaps) -> Picture:
         np.copyto(inside, values, where=mask)
     colormap = LOOKS[named][0]
     data = lattice_layer("", named, inside, lattice, mask, limits=(0, 1), colormap=colormap)
-    return Picture("doubt", named, data, missing)
+    return CellPicture("doubt", named, data, missing)
 
 
-def _error(maps: ReviewMaps, look: Look) -> Picture:
+def _error(maps: ReviewMaps, look: ReviewLook) -> CellPicture:
     quantity = f"{TITLES[look.shown]} error"
     known = error_of(maps, look.shown)
     image = maps.prediction if known is None else known[2]
@@ -343,19 +343,21 @@ def _error(maps: ReviewMaps, look: Look) -> Picture:
     data = lattice_layer(
         "", quantity, values, image.lattice, image.mask, limits=(0, 1), colormap=ERROR[0]
     )
-    return Picture("error", quantity, data, "" if known is not None else "no error without truth")
+    return CellPicture(
+        "error", quantity, data, "" if known is not None else "no error without truth"
+    )
 
 
 def _nothing(
-    maps: ReviewMaps, role: str, quantity: str, why: str, look: Look, *, grey: bool = False
-) -> Picture:
+    maps: ReviewMaps, role: str, quantity: str, why: str, look: ReviewLook, *, grey: bool = False
+) -> CellPicture:
     """Return an empty cell of the kind that other predictions have there."""
     image = maps.prediction
     if look.shown == "colour" and not grey:
         black = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
-        return Picture(role, quantity, _coloured(black, image, quantity), why)
+        return CellPicture(role, quantity, _coloured(black, image, quantity), why)
     values = np.zeros(image.mask.shape, dtype=np.float32)
-    return Picture(role, quantity, _grey(values, image, quantity, None), why)
+    return CellPicture(role, quantity, _grey(values, image, quantity, None), why)
 
 
 def _coloured(colours: NDArray[np.uint8], image: ReviewImage, quantity: str) -> LayerData:
@@ -392,7 +394,7 @@ def _brighter(gain: float) -> NDArray[np.uint8]:
     return shades
 
 
-def _ring(maps: ReviewMaps, image: ReviewImage, look: Look) -> MaskArray | None:
+def _ring(maps: ReviewMaps, image: ReviewImage, look: ReviewLook) -> MaskArray | None:
     """Return the voxels just outside a mask, (X, Y, Z), in the plane that is looked at.
 
     For a truth on the prediction's lattice, the prediction's mask is drawn: it shows whether a head

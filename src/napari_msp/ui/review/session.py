@@ -50,7 +50,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownNumber:
     """A number of an entry, in words.
 
     Attributes
@@ -175,7 +175,7 @@ class Session:
         rating = self.ratings.of(entry)
         return rating.note if rating is not None and rating.is_of(entry) else ""
 
-    def numbers(self, entry: Entry) -> list[Known]:
+    def numbers(self, entry: Entry) -> list[KnownNumber]:
         """Return the numbers of an entry; none while names are hidden: numbers would tell."""
         if self.blind is not None:
             return []
@@ -328,17 +328,17 @@ class Session:
         )
 
 
-def number_of(entry: Entry, key: str) -> Known | None:
+def number_of(entry: Entry, key: str) -> KnownNumber | None:
     """Return a number of an entry in words; None where it is not known."""
     if key not in entry.numbers:
         return None
     measure, score = MEASURES[key], entry.outlying.get(key)
     word = "" if score is None else "high" if score > 0 else "low"
     text = measure.with_unit(entry.numbers[key])
-    return Known(key, measure.title, text, word, score)
+    return KnownNumber(key, measure.title, text, word, score)
 
 
-def unusual_words(numbers: Sequence[Known]) -> str:
+def unusual_words(numbers: Sequence[KnownNumber]) -> str:
     """Return the unusual measures, such as "SNR low, mask high"."""
     return ", ".join(f"{each.title} {each.word}" for each in numbers if each.word)
 

@@ -19,7 +19,7 @@ from napari_msp.review.report import review_report
 from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, open_widget, reveal, with_messages
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.reading import Control, Step
+from napari_msp.ui.reading import Control, Report
 from napari_msp.ui.review.canvas import SIDES, Canvas
 from napari_msp.ui.review.entry_list import EntryList, headers_of, key_name, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
@@ -495,6 +495,6 @@ class Review(Docked):
 
 def _write_report(review: Predictions, control: Control) -> Path:
     def progress(*told: Any) -> None:
-        control.report(Step(*told))
+        control.report(Report(*told))
 
     return review_report(review, progress=progress, cancelled=control.cancelled)

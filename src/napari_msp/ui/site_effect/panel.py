@@ -16,7 +16,7 @@ from napari_msp.evaluation.proof.pages import COMBAT_OF_REGIONS, MEAN_OF_OTHERS,
 from napari_msp.evaluation.proof.site_effect_files import effect_record
 from napari_msp.evaluation.proof.site_effect_numbers import (
     ROLE_WORDS,
-    SiteEffect,
+    SiteDifference,
     SiteEffects,
     effect_words,
     role_of,
@@ -70,7 +70,7 @@ class SiteEffectPanel(Themed):
     def __init__(self) -> None:
         super().__init__()
         self._found: Sequence[SiteEffects] = ()
-        self._effects: Sequence[SiteEffect] = ()
+        self._effects: Sequence[SiteDifference] = ()
         self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
         self.words = Sentences()
         self.table = ReadingTable("Site effect", (SHORTEST_NAME, LONGEST_NAME))
@@ -203,7 +203,7 @@ class SiteEffectPanel(Themed):
         self.restyle()
 
 
-def _texts(each: SiteEffects, effect: SiteEffect) -> list[Text]:
+def _texts(each: SiteEffects, effect: SiteDifference) -> list[Text]:
     """Return a row of the table."""
     found, known = effect.agreement, each.identified.get(effect.row)
     unit = QUANTITIES[effect.quantity].unit

@@ -15,7 +15,7 @@ from napari_msp.evaluation.proof.site_effect_numbers import SiteEffects
 from napari_msp.ui.background import JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane, open_page, with_messages
 from napari_msp.ui.phrasing import CommandWords, FormWords, said, sentence, without_folder
-from napari_msp.ui.reading import Control, Step
+from napari_msp.ui.reading import Control, Report
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
 from napari_msp.ui.widgets.form import Section, push_button
@@ -24,7 +24,7 @@ from napari_msp.ui.widgets.message import MessageLine
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.processes import Finished
+    from napari_msp.processes import JobProgress
 
 WORDS = FormWords(LABELS, otherwise=CommandWords())
 """Words without those of Load acquisition: scans are read as they lie, so it cannot help."""
@@ -60,7 +60,7 @@ class SiteEffect(Docked):
         pane = Pane(self.heading, self.what, self.panel, self.report)
         with_messages(self, pane, self.message, self.progress, self.form.notices)
         self._connect()
-        self._show(Known())
+        self._show(EarlierResults())
 
     @property
     def running(self) -> bool:
@@ -93,18 +93,18 @@ class SiteEffect(Docked):
     def _look(self) -> None:
         self.message.clear()
         self.progress.end()
-        self._show(Known())
+        self._show(EarlierResults())
         folder = self.form.folder.path
         if folder is not None:
             self._looking.ask(partial(_look, folder))
 
-    def _take(self, known: Known) -> None:
+    def _take(self, known: EarlierResults) -> None:
         self.form.show_heads(known.heads)
         self._show(known)
         if known.doubt:  # else it may say that a comparison was cancelled
             self.message.show_message("warning", known.doubt)
 
-    def _take_compared(self, known: Known) -> None:
+    def _take_compared(self, known: EarlierResults) -> None:
         self._show(known)
         folder, heads = self.form.folder.path, self.form.heads.path
         opened = [name for each in (folder, heads) if each for name in (each, each.resolve())]
@@ -114,7 +114,7 @@ class SiteEffect(Docked):
         told = [*told[:MOST_TOLD], f"And {more} more: see the report."] if more > 0 else told
         self.message.show_message("warning", "\n".join(told))
 
-    def _show(self, known: Known) -> None:
+    def _show(self, known: EarlierResults) -> None:
         self.written = known.written
         self.panel.show_found(known.found)
         self.what.unfold(not known.found)
@@ -149,7 +149,7 @@ class SiteEffect(Docked):
 
 
 @dataclass(frozen=True)
-class Known:
+class EarlierResults:
     """Earlier results in a folder.
 
     Attributes
@@ -170,20 +170,20 @@ class Known:
     doubt: str = ""
 
 
-def _look(folder: Path, control: Control) -> Known:
+def _look(folder: Path, control: Control) -> EarlierResults:
     """Read what was compared before."""
     if not folder.is_dir():
         raise UserError("there is no such folder", folder, "predictions")
     linked, written = linked_source(folder), site_effect_in(folder)
     heads = None if linked is None else linked.resolve()
     if written is None:
-        return Known(heads)
+        return EarlierResults(heads)
     control.check()
     try:
         found = read_site_effect(written)
     except UserError as error:  # as of an earlier version
-        return Known(heads, doubt=sentence(said(error, WORDS)))
-    return Known(heads, written, found, NEWER if _has_newer(folder, written) else "")
+        return EarlierResults(heads, doubt=sentence(said(error, WORDS)))
+    return EarlierResults(heads, written, found, NEWER if _has_newer(folder, written) else "")
 
 
 def _has_newer(folder: Path, written: Path) -> bool:
@@ -200,11 +200,11 @@ def _has_newer(folder: Path, written: Path) -> bool:
 
 def _compare(
     folder: Path, heads: Path, regions: str | Path, answers: Mapping[str, str], control: Control
-) -> Known:
+) -> EarlierResults:
     from napari_msp.evaluation.evaluate import prove
 
-    def tell(done: Finished) -> None:
-        control.report(Step(done.job, round(100 * done.share), 100))
+    def tell(done: JobProgress) -> None:
+        control.report(Report(done.job, round(100 * done.share), 100))
 
     run = int(answers["run"]) if "run" in answers else None
     source = answers.get("input", "")
@@ -220,4 +220,4 @@ def _compare(
     )
     written = site_effect_in(folder)
     assert written is not None
-    return Known(heads, written, read_site_effect(written))
+    return EarlierResults(heads, written, read_site_effect(written))

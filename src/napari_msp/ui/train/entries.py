@@ -21,7 +21,7 @@ DEVICES = {"auto": "auto", **DEVICE_TITLES}
 LARGEST = 10**9
 
 
-class Entry:
+class FieldEntry:
     """One field: a widget, and what its value means.
 
     Parameters
@@ -54,7 +54,7 @@ class Entry:
             change.connect(lambda *_: call())
 
 
-class Choice(Entry):
+class NameEntry(FieldEntry):
     """One of several names, each with its title."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ class Choice(Entry):
         offer(self.native, names)
 
 
-class Whole(Entry):
+class Whole(FieldEntry):
     """A whole number. One below the lowest is shown as empty and means None."""
 
     def __init__(self, field: FormField) -> None:
@@ -103,7 +103,7 @@ class Whole(Entry):
         self.native.setSpecialValueText((meaning or " ") if self.optional else "")
 
 
-class Text(Entry):
+class Text(FieldEntry):
     """Text; an empty one means None where the parameter is optional."""
 
     def __init__(self, field: FormField) -> None:
@@ -128,7 +128,7 @@ class Text(Entry):
         self.native.setPlaceholderText(meaning)
 
 
-class Names(Entry):
+class Names(FieldEntry):
     """Any number of names."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Names(Entry):
             self.native.set_names(names, self.native.checked)
 
 
-class StartFrom(Entry):
+class StartFrom(FieldEntry):
     """Start of the weights: the default, a word, or the file of a model."""
 
     MODEL = "a model …"
@@ -157,7 +157,7 @@ class StartFrom(Entry):
 
     def __init__(self) -> None:
         words = ({"base": "base model (packaged)"} if base_model() else {}) | {"nothing": "nothing"}
-        self._choice = Choice({"": "", **words, self.FILE: self.MODEL})
+        self._choice = NameEntry({"": "", **words, self.FILE: self.MODEL})
         self._choice.native.setAccessibleName("Start from")
         self._file = PathField("Choose a model to start from", "Models (*.safetensors)")
         self._file.line.setAccessibleName("Model to start from")
@@ -193,7 +193,7 @@ class StartFrom(Entry):
         self._file.setVisible(self._choice.read() == self.FILE)
 
 
-class PerTarget(Entry):
+class PerTarget(FieldEntry):
     """A choice for each of several names; the first choice leaves it to the default."""
 
     def __init__(self, field: FormField) -> None:
@@ -202,7 +202,7 @@ class PerTarget(Entry):
         begins = field.name == "start_from_target"
         self._spoken = "What {} begins as" if begins else "First stage of {}"
         self._calls: list[Callable[[], None]] = []
-        self._boxes: dict[str, Choice] = {}
+        self._boxes: dict[str, NameEntry] = {}
         self._rows = QFormLayout(self.native)
         self._rows.setContentsMargins(0, 0, 0, 0)
 
@@ -243,8 +243,8 @@ class PerTarget(Entry):
         """Call `call` when something else is chosen."""
         self._calls.append(call)
 
-    def _box_for(self, name: str) -> Choice:
-        box = Choice(self._choices)
+    def _box_for(self, name: str) -> NameEntry:
+        box = NameEntry(self._choices)
         box.native.setAccessibleName(self._spoken.format(name))
         for call in self._calls:
             box.on_change(call)
@@ -252,7 +252,7 @@ class PerTarget(Entry):
         return box
 
 
-class Folder(Entry):
+class Folder(FieldEntry):
     """A folder that is typed, dropped or browsed for.
 
     Parameters
@@ -305,19 +305,19 @@ class NewFolder(Folder):
             self.field.show_path(unused(self.path))
 
 
-def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
+def training_entries(fields: Mapping[str, FormField]) -> dict[str, FieldEntry]:
     """Return an entry for each parameter and for the device."""
     return {
         **{name: _ENTRIES[field.sort](field) for name, field in fields.items()},
-        "preset": Choice(PRESET_TITLES),
-        "input": Choice({}),
+        "preset": NameEntry(PRESET_TITLES),
+        "input": NameEntry({}),
         "start_from": StartFrom(),
-        "device": Choice(DEVICES),
+        "device": NameEntry(DEVICES),
     }
 
 
-_ENTRIES: Mapping[Any, Callable[[FormField], Entry]] = {
-    Literal: lambda field: Choice(field.choices),
+_ENTRIES: Mapping[Any, Callable[[FormField], FieldEntry]] = {
+    Literal: lambda field: NameEntry(field.choices),
     int: Whole,
     float: Text,
     str: Text,

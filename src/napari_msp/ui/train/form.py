@@ -22,7 +22,7 @@ from napari_msp.learning.settings import (
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import Device
 from napari_msp.ui.train.entries import (
-    Entry,
+    FieldEntry,
     Folder,
     NewFolder,
     PerTarget,
@@ -86,7 +86,7 @@ class TrainingForm(QWidget):
         self.checked = Checked()
         self.fields = form_fields()
         self.dataset, self.folder = Folder("Dataset"), NewFolder(cache)
-        self.entries: dict[str, Entry] = {
+        self.entries: dict[str, FieldEntry] = {
             "dataset": self.dataset,
             "folder": self.folder,
             **training_entries(self.fields),

@@ -32,7 +32,7 @@ SMOOTHED_STEPS = 8
 
 
 @dataclass(frozen=True)
-class Phase:
+class Stretch:
     """A stretch of steps: its name, and positions of its steps in the history."""
 
     name: str
@@ -119,10 +119,10 @@ class RunHistory:
         return np.array(self._alphas)
 
     @property
-    def phases(self) -> list[Phase]:
+    def phases(self) -> list[Stretch]:
         """Phases that have begun, in order."""
         starts = [*self._phases, ("", len(self._steps))]
-        return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
+        return [Stretch(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
 
     def by_phase(self, values: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
         """Return the steps of each phase, and its part of (N,) values."""

@@ -95,7 +95,7 @@ class PreviewLayers(QObject):
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._own: list[Any] = []
         self._fit = GridFit(viewer)
-        self._pictures: dict[str, Picture] = {}  # the latest of each target
+        self._pictures: dict[str, PreviewPicture] = {}  # the latest of each target
         self._shared, self._kept_out = shared_by(viewer), ""
         self._made_way = self._finished = False
         self._changes = OneByOne(self)
@@ -131,7 +131,7 @@ class PreviewLayers(QObject):
         if not self._shared.owner:
             remove_words(self._viewer)
 
-    def _plan(self, picture: Picture) -> None:
+    def _plan(self, picture: PreviewPicture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
         target = picture.event.target
         before = self._pictures.get(target)
@@ -148,7 +148,7 @@ class PreviewLayers(QObject):
         if showing(self._viewer.layers, truth) is None:
             self._add(truth)
 
-    def _refresh(self, picture: Picture, first: bool) -> None:
+    def _refresh(self, picture: PreviewPicture, first: bool) -> None:
         cell, layer = picture.layer, self._learning(picture.layer)
         truth = None if picture.truth is None else showing(self._viewer.layers, picture.truth)
         if first and truth is not None:  # the user may have changed its contrast
@@ -176,7 +176,7 @@ class PreviewLayers(QObject):
         layer.visible = False  # until it has its place in the grid
         self._viewer.add_layer(layer)
 
-    def _arrange(self, picture: Picture) -> None:
+    def _arrange(self, picture: PreviewPicture) -> None:
         """Put truth and prediction side by side, one row per target, and nothing else.
 
         They wait while a review or a comparison has the viewer, and make way for a head for good.
@@ -302,7 +302,7 @@ class PreviewGrid(OfViewer):
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PreviewPicture:
     """A preview that was read.
 
     Attributes
@@ -321,7 +321,9 @@ class Picture:
     truth: LayerData | None
 
 
-def read_picture(event: Previewed, subject: str, truth: Path | None, control: Control) -> Picture:
+def read_picture(
+    event: Previewed, subject: str, truth: Path | None, control: Control
+) -> PreviewPicture:
     """Read a preview, and the scan that it is to become.
 
     Raises
@@ -339,7 +341,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     made = provenance_of(Path(event.path))
     scan = Scan(given_sh=image, given_subject=subject, provenance=made)
     layer = map_layer(scan, QUANTITY, sh_average(image), limits=limits, view=VIEW)
-    return Picture(event, image, layer, shown)
+    return PreviewPicture(event, image, layer, shown)
 
 
 def how_far(event: Previewed) -> str:

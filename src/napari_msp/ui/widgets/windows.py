@@ -81,7 +81,7 @@ def show_details(parent: QWidget, title: str, text: str, trace: str) -> QDialog:
     return sheet
 
 
-class Picture(Sheet):
+class ResizedPicture(Sheet):
     """A picture that is as large as its window.
 
     Parameters
