@@ -18,6 +18,7 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.contradictions import are_parts
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.data.nifti import write_nifti
@@ -430,16 +431,24 @@ class Scan:
 
 
 def _scanned_elsewhere(path: Path) -> dict[str, Path]:
-    """Return scans of the same person on other platforms of the dataset, by platform."""
+    """Return scans of the same person on other platforms of the dataset, by platform.
+
+    Of a repeated scan it is the run of the same number as this one's, else the first.
+    """
     known, root = subject_and_platform(path), dataset_root(path)
     if known is None or root is None:
         return {}
     subject, own = known
     try:
-        scans = open_dataset(root, subject, undecided=[]).scans
+        dataset = open_dataset(root, subject, first_run=True, undecided=[])
     except UserError:  # the scan lies somewhere else in the dataset
         return {}
-    return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}
+    run, found = entities(path).get("run", "").lstrip("0"), dict[str, Path]()
+    for (who, platform), first in sorted(dataset.scans.items()):
+        runs = dataset.runs.get((who, platform), {"": first})
+        if platform != own and not are_parts([*runs.values()]):  # a part is not the scan
+            found[platform] = runs.get(run, first)
+    return found
 
 
 def _file_names(stem: str, shell: int | None = None) -> list[str]:

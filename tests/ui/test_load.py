@@ -17,6 +17,7 @@ from napari_msp.provenance import Provenance
 from napari_msp.scan_sources import load_scan
 from napari_msp.signal.fitting import LowerOrder, fit_sh
 from napari_msp.signal.sh_image import write_sh
+from napari_msp.ui.compare.choices import OnDisk
 from napari_msp.ui.layers import scan_layers
 from napari_msp.ui.load.examine import LoadChoice, examine
 from napari_msp.ui.load.widget import mask_made
@@ -36,6 +37,23 @@ def test_a_bids_scan_is_named_by_its_entities(heads):
         "prisma_st": "sub-02_ses-prisma_acq-st_dwi.nii.gz",
     }
     assert all(path.is_file() for path in found.siblings.values())
+
+
+def test_of_a_repeated_scan_the_run_of_the_same_number_is_the_sibling(heads, tmp_path):
+    shutil.copytree(heads, tmp_path / "heads")
+    for path in (tmp_path / "heads/sub-02").glob("ses-[gp]*/dwi/*_dwi.*"):
+        for run in (1, 2):
+            shutil.copy(path, path.with_name(path.name.replace("_dwi", f"_run-{run}_dwi")))
+        path.unlink()
+    folder = tmp_path / "heads/sub-02/ses-ge/dwi"
+    for run in (1, 2):
+        found = load_scan(folder / f"sub-02_ses-ge_acq-st_run-{run}_dwi.nii.gz")
+        assert found.siblings["prisma_st"].name == f"sub-02_ses-prisma_acq-st_run-{run}_dwi.nii.gz"
+        assert OnDisk(found, "prisma_st").owner == f"sub-02 prisma_st (run {run}, on disk)"
+        assert OnDisk(found, "connectom_sa").owner == "sub-02 connectom_sa (on disk)"
+    other = next((tmp_path / "heads/sub-02").glob("ses-connectom/dwi/*_dwi.nii.gz"))
+    first = load_scan(other).siblings["prisma_st"]
+    assert first.name == "sub-02_ses-prisma_acq-st_run-1_dwi.nii.gz"
 
 
 def test_another_scan_is_named_by_its_file(scan, tmp_path):

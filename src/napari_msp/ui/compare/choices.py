@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_msp.bids import entities
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.identity import Person, may_be_same
@@ -43,8 +44,9 @@ class OnDisk:
 
     @property
     def owner(self) -> str:
-        """Name such as "sub-01 prisma_st (on disk)"."""
-        return f"{self.known.subject} {self.platform} (on disk)"
+        """Name such as "sub-01 prisma_st (on disk)", with the run of a repeated scan."""
+        run = entities(self.path).get("run")
+        return f"{self.known.subject} {self.platform} ({f'run {run}, ' if run else ''}on disk)"
 
     @property
     def person(self) -> Person:
