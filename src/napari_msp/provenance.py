@@ -57,6 +57,10 @@ STAGES: Mapping[Stage, str] = {"last": "", "first": " first stage", "learning": 
 """Suffixes of a prediction's name, by stage."""
 
 
+BROUGHT_BACK = "predictions interpolated back to the scan's lattice by cubic splines"
+"""Approximation that makes a prediction smoother than what the network gave."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """How a predicted image was made; stored in its JSON sidecar.

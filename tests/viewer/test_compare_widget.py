@@ -7,6 +7,7 @@ import pytest
 from patterns import Canvas, axial, grey, head, measured, named, predicted, window
 from qtpy.QtCore import Qt
 
+from napari_msp.provenance import BROUGHT_BACK
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
 from napari_msp.ui.compare.widget import ALL_DELETED, LOWEST, NOT_YET, TARGETS_DIFFER
@@ -93,6 +94,13 @@ def test_the_input_lies_in_place_in_its_own_voxels(
     compare.form.maps.setCurrentText("FA")
     settle()
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text
+    made = replace(predictions[1].provenance, approximations=(BROUGHT_BACK,))
+    back = replace(predictions[1], provenance=made)
+    compare.comparing.answer(Question(scan, [predictions[0], back], scan), "sh_average")
+    settle()
+    assert "MSP: interpolated" in viewer.canvas.overlays[LEGEND].text
+    assert "DIQT, MSP: interpolated" not in viewer.canvas.overlays[LEGEND].text
+    assert f"MSP: {BROUGHT_BACK}" in compare.comparing.compared.caption("axial", 3)
 
 
 def test_others_do_not_get_into_a_comparison(

@@ -24,6 +24,7 @@ from napari_msp.errors import (
 from napari_msp.formatting import counted
 from napari_msp.model_file import Model
 from napari_msp.options import Options
+from napari_msp.provenance import BROUGHT_BACK
 from napari_msp.scan import Scan
 from napari_msp.scan_sources import as_scan
 from napari_msp.signal.channels import (
@@ -318,8 +319,7 @@ def _on_model_grid(
     if options.lattice == "model":
         return image.resampled(image.lattice.scaled_to(wanted)), (said,)
     cubes = image.lattice.scaled_to(wanted, covering=True)
-    back = "predictions interpolated back to the scan's lattice by cubic splines"
-    return image.extended(wanted).resampled(cubes), (said, back)
+    return image.extended(wanted).resampled(cubes), (said, BROUGHT_BACK)
 
 
 def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ from napari_msp.evaluation.line_up import (
 from napari_msp.evaluation.measures.catalogue import measure_mapped
 from napari_msp.evaluation.measures.pair import Metrics
 from napari_msp.formatting import numbered
-from napari_msp.provenance import STAGES
+from napari_msp.provenance import BROUGHT_BACK, STAGES
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
@@ -154,6 +154,20 @@ class Compared:
         return [*doubts, *self.comparison.doubts, *self.misplaced, *found]
 
     @property
+    def interpolated(self) -> list[str]:
+        """Names of predictions that are not seen in the voxels in which the network gave them."""
+        to, own = self.comparison.lattice.canonical, self.comparison.lattices
+        return [
+            name
+            for name in self.predictions
+            if not own[name].canonical.matches(to) or self._brought_back(name)
+        ]
+
+    def _brought_back(self, name: str) -> bool:
+        made = self.predictions[name].provenance
+        return made is not None and BROUGHT_BACK in made.approximations
+
+    @property
     def input_b_value(self) -> str:
         """b-value of the input, in words, if it differs from the predictions'; else ""."""
         scan, made = self.scan, next(iter(self.predictions.values()))
@@ -258,7 +272,8 @@ class Compared:
                 labels.setdefault(scan.provenance.label, []).append(name)
         if self.truth is not None:
             words.append("numbers above errors: means over the whole mask")
-        words += self.comparison.interpolated
+        back = [f"{name}: {BROUGHT_BACK}" for name in self.predictions if self._brought_back(name)]
+        words += [*self.comparison.interpolated, *back]
         return " · ".join([*words, *(f"{', '.join(of)}: {label}" for label, of in labels.items())])
 
     def save_figure(

@@ -221,10 +221,9 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
     of_maps
         Description of the second row, where it is not errors or doubts.
     """
-    scans, to = compared.scans_in_words, compared.comparison.lattice.canonical
-    placed = compared.comparison.lattices.items()
-    if moved := [name for name, own in placed if not own.canonical.matches(to)]:
-        scans.append(f"{', '.join(moved)}: interpolated")  # else it looks smooth by itself
+    scans = compared.scans_in_words
+    if compared.interpolated:  # else they look smooth by themselves
+        scans.append(f"{', '.join(compared.interpolated)}: interpolated")
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
