@@ -101,6 +101,10 @@ def test_a_scan_of_a_dataset_is_loaded_with_its_siblings(
     (record,) = scans_of(viewer.layers)
     assert record.owner == "sub-02 ge_st"
     assert sorted(record.siblings) == ["connectom_sa", "prisma_st"]
+    choose(heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz")
+    load()
+    seen = [layer.name for layer in viewer.layers if layer.visible]
+    assert seen == ["sub-01 ge_st · SH average"]  # the other head is hidden, not drawn into it
 
 
 def test_the_mask_is_outlined_in_its_place(viewer, widget, pixels, scan_path, choose, load):

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary, ref
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_msp.ui.layers import shown_by
+
 if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
@@ -107,6 +109,19 @@ def take_away(viewer: Viewer, *layers: Layer) -> None:
         for layer in layers:
             if layer in viewer.layers:
                 viewer.layers.remove(layer)
+
+
+def hide_other_heads(viewer: Viewer, subject: str) -> None:
+    """Hide pictures of other subjects: two heads drawn into one another look like one.
+
+    A widget that has the canvas to itself keeps its own.
+    """
+    if shared_by(viewer).owner:
+        return
+    for layer in viewer.layers:
+        shown = shown_by(layer)
+        if shown is not None and shown.scan.subject != subject:
+            layer.visible = False
 
 
 GRID_SET = ("stride", "shape", "spacing", "enabled")

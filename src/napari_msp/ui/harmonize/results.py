@@ -25,7 +25,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
-from napari_msp.ui.shared import take_away
+from napari_msp.ui.shared import hide_other_heads, take_away
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text
@@ -157,6 +157,7 @@ class ResultLayers(QObject):
             self.changed.emit()
 
     def _add(self, data: LayerData) -> None:
+        hide_other_heads(self._viewer, shown_in(data).scan.subject)
         self._viewer.add_layer(make_layer(data))
 
     def _older(self, prediction: Prediction) -> dict[str, Any]:

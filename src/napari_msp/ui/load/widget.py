@@ -33,7 +33,7 @@ from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import Control, Work, read_scan
-from napari_msp.ui.shared import shared_by
+from napari_msp.ui.shared import hide_other_heads, shared_by
 from napari_msp.ui.widgets.message import MessageLine, Severity
 from napari_msp.ui.widgets.windows import ResizedPicture
 
@@ -147,6 +147,7 @@ class LoadAcquisition(Docked):
         self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
     def _add(self, data: LayerData) -> None:
+        hide_other_heads(self.viewer, shown_in(data).scan.subject)
         selected = self.viewer.layers.selection.active
         known = showing(self.viewer.layers, data)
         if known is not None:  # a file that is loaded twice is one scan
