@@ -121,10 +121,6 @@ class Compare(Docked):
         """Leave the window to the images: wide tabs are scrolled, or the dock is widened."""
         return QSize(USUAL_WIDTH, super().sizeHint().height())
 
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for no less: the numbers of two maps need it."""
-        return super().minimumSizeHint().expandedTo(QSize(USUAL_WIDTH, 0))
-
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Make room where the window was made low; the user may unfold the choices there."""
         super().resizeEvent(event)
