@@ -454,9 +454,10 @@ def _slope(reference: FloatArray, fit: _ShellFit) -> float:
     return max(float(np.median(reference - fit.mean)) / fit.shell.b_value, 0.0)
 
 
-LEAST_CLIPPED, FEWEST_LEVELS = 0.005, 20
-"""Share of a b=0's brighter half that may have its largest value, and number of such voxels, and of
-values, that it must have (our choice; noise gives the largest value to one voxel)."""
+LEAST_CLIPPED, FEWEST_LEVELS, OFTEN = 0.005, 20, 3
+"""Share of a b=0's brighter half that may have its largest value, number of such voxels, and of
+values, that it must have, and how many times as often as any other value it must occur (our choice;
+noise gives the largest value to one voxel)."""
 
 
 def clipped_doubt(voxels: FloatArray, table: GradientTable) -> str:
@@ -470,9 +471,9 @@ def clipped_doubt(voxels: FloatArray, table: GradientTable) -> str:
     for volume in table.b0_volumes:
         image = voxels[..., volume]
         bright = image[image > image.max() / 2]
-        count = int((bright == image.max()).sum())
-        enough = count > max(LEAST_CLIPPED * len(bright), FEWEST_LEVELS)
-        if enough and len(np.unique(bright)) > FEWEST_LEVELS:
+        *others, count = np.unique(bright, return_counts=True)[1].tolist() or [0]
+        least = max(LEAST_CLIPPED * len(bright), FEWEST_LEVELS, OFTEN * max(others, default=0))
+        if count > least and len(others) >= FEWEST_LEVELS:
             share = f"{100 * count / len(bright):.0f} %"
             return (
                 f"b=0 volume {volume} seems to be cut off at {image.max():g}, the value of {share} "

@@ -103,7 +103,7 @@ def figure3(
     """
     if not isinstance(comparison, Comparison):
         remedy = Advice("give compare(truth, predictions).comparison")
-        raise UserError("needs a comparison", "figure3", "comparison", remedy)
+        raise UserError("needs a comparison", "figure3", remedy=remedy)
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
     grids = [
         cells(comparison, each, input_image, disagreement, expected_error)
