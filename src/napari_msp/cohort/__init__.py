@@ -148,7 +148,7 @@ def run_cohort(
         scans, without = _choose_scans(bids_dir, found, platform, known.card.input, targets)
         if scheduler is None:  # the scheduler's workers may have other devices
             choose_device(options.device)
-        how = How(options, gradients, force, review_maps)
+        how = How(options, str(gradients), force, review_maps)
         tasks = _tasks(scans, targets, model, bids_dir, out_dir, how)
         if cluster is None and workers > 1 and tasks:
             cluster = stack.enter_context(own_workers(min(workers, len(tasks)), tell))
