@@ -168,8 +168,8 @@ class Options:
         """Return the settings that affect numbers as plain values, by their names in sidecars."""
         values = {name: getattr(self, name) for name in DESCRIBED if name not in SAME_NUMBERS}
         shells = values.pop("b_value")
-        listed = [shells] if isinstance(shells, int | float) else shells
-        values["b_values"] = None if listed is None else sorted(map(float, listed))
+        listed = shells if isinstance(shells, Iterable) else [shells]
+        values["b_values"] = None if shells is None else sorted(map(float, listed))
         values["lattice"] = self.lattice if self.resample else None
         return {name.title().replace("_", ""): value for name, value in values.items()}
 

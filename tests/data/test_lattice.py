@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import (
+    FWHM,
     Lattice,
     _linearly,
     averaging_widths,
@@ -165,6 +166,10 @@ def test_going_to_coarser_voxels_averages_over_them():
     np.testing.assert_allclose(inside[:, 1], 3, rtol=1e-5)
     np.testing.assert_array_equal(image.resampled(fine).coefficients, image.coefficients)
     assert not averaging_widths(fine, fine.refined(2)).any()
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", 45, degrees=True).as_matrix()
+    turned = Lattice((9, 9, 9), turn @ np.diag([2.4, 2.4, 2.4, 1.0]))
+    np.testing.assert_allclose(averaging_widths(fine, turned) * FWHM, np.sqrt(3), rtol=1e-6)
     tall = Lattice((9, 9, 9), np.diag([3.0, 1.2, 1.2, 1.0])[[1, 0, 2, 3]])  # its x is fine's y
     np.testing.assert_allclose(averaging_widths(fine, tall) > 0, [False, True, False])
 

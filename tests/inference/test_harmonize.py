@@ -5,6 +5,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from itertools import permutations, product
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -366,7 +367,8 @@ def test_every_option_that_changes_numbers_stands_in_the_sidecar():
         "B0Threshold": None,
         "BValues": [1000.0, 2000.0],
     }
-    assert Options(b_value=700, lattice="model").recorded() == found | {
+    of_numpy: Any = np.int64(700)
+    assert Options(b_value=of_numpy, lattice="model").recorded() == found | {
         "Resample": False,
         "Lattice": None,
         "BValues": [700.0],

@@ -303,7 +303,7 @@ def averaging_widths(source: Lattice, target: Lattice) -> FloatArray:
     Widths add as variances: FWHM² = target² - source². 0 along axes that do not become coarser.
     """
     steps = np.linalg.inv(source.affine) @ target.affine
-    ratios = np.abs(steps[:3, :3]).max(axis=1)
+    ratios = np.linalg.norm(steps[:3, :3], axis=1)
     coarser = ratios > 1 + SIZE_TOLERANCE
     return np.asarray(np.where(coarser, np.sqrt(np.maximum(ratios**2 - 1, 0)), 0) / FWHM)
 
