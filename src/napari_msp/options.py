@@ -127,8 +127,8 @@ class Options:
     ] = "float32"
     resample: Annotated[
         bool,
-        "Interpolate the scan's SH image to the model's voxel size, which smooths it, and the "
-        "prediction back to the scan's voxels.",
+        "Average voxels finer than the model's, interpolate the scan's SH image to the model's "
+        "voxel size, which smooths it, and the prediction back to the scan's voxels.",
         Topic.UNFIT,
     ] = False
     lattice: Annotated[

@@ -96,8 +96,8 @@ def test_heads_lie_on_each_other(travelled, aligned, platform):
     apart = np.linalg.norm((points @ error.T - points)[:, :3], axis=1).mean() / 2.4
     assert apart < 0.1
     assert np.degrees(Rotation.from_matrix(error[:3, :3]).magnitude()) < 0.5
-    move_scan = np.linalg.norm((points @ true_motion(platform).T - points)[:, :3], axis=1).mean()
-    assert move_scan > 3  # so that doing nothing fails
+    moved = np.linalg.norm((points @ true_motion(platform).T - points)[:, :3], axis=1).mean()
+    assert moved > 3  # so that doing nothing fails
 
 
 @pytest.mark.parametrize("kind", ["aligned", pytest.param("resampled", marks=pytest.mark.slow)])
@@ -189,8 +189,8 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
     assert (note["File"], note["Used"]) == ("sub-01_grad_dev.nii.gz", False)
     said = load_acquisition(out).reading.deviation
     assert "sub-01_grad_dev.nii.gz is not used: without it, b is off by 4.0 %" in said
-    interpolate_scan = replace(placed, clipped=0.0)
-    note = carry_deviation(out, acquisition, interpolate_scan)["GradientDeviation"]
+    interpolated = replace(placed, clipped=0.0)
+    note = carry_deviation(out, acquisition, interpolated)["GradientDeviation"]
     assert note["File"] is None
     assert "b is off by 4.0 %" in note["Description"]
     assert "not copied" in note["Description"]
@@ -255,11 +255,11 @@ def test_mrtrix_moves_the_original_to_the_same_place(
         motion_of(aligned.out, platform),
     )
     # Its axes may be stored in another order: the corners of the image are compared.
-    move_scan, ours = (
+    moved, ours = (
         nib.as_closest_canonical(nib.load(out)),
         nib.load(scan_of(aligned.out, platform)),
     )
-    np.testing.assert_allclose(move_scan.affine, nib.as_closest_canonical(ours).affine, atol=1e-3)
+    np.testing.assert_allclose(moved.affine, nib.as_closest_canonical(ours).affine, atol=1e-3)
 
 
 @pytest.mark.reference("MRtrix3 transformconvert")
@@ -467,8 +467,8 @@ def test_a_trace_image_stays_in_the_file_and_out_of_the_images(travelled, tmp_pa
     assert nib.load(scan_of(done.out, "prisma_st")).shape[-1] == 14 + (not resample)
     again = open_dataset(done.out).acquisition("sub-01", "prisma_st")
     assert len(again.gradients) == 14
-    [move_scan] = [each for each in done.scans if each.platform == "prisma_st"]
-    assert (move_scan.after.distance or 9) < 0.15
+    [moved] = [each for each in done.scans if each.platform == "prisma_st"]
+    assert (moved.after.distance or 9) < 0.15
 
 
 def test_what_is_odd_is_not_said_again_of_interpolated_images(scan, tmp_path):

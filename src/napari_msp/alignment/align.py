@@ -79,7 +79,10 @@ BIDSIGNORE = """\
 /align.*
 """
 
-IMAGES = "Images were interpolated once, by cubic splines; negative values were set to 0."
+IMAGES = (
+    "Images were interpolated once, by cubic splines, averaged before where voxels become coarser; "
+    "negative values were set to 0."
+)
 
 
 def align(

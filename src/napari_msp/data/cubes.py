@@ -148,7 +148,8 @@ def description(source: Lattice, target: Lattice) -> dict[str, Any]:
     return {
         "ResampledFrom": [round(float(each), 4) for each in source.voxel_sizes],
         "ResampledTo": round(float(target.voxel_sizes[0]), 4),
-        "Resampling": "interpolated by cubic splines to cubes (edges in mm) along the same axes, "
+        "Resampling": "averaged by a Gaussian where voxels become coarser (FWHM² = new² - old²), "
+        "then interpolated by cubic splines to cubes (edges in mm) along the same axes, "
         f"with the first voxel's centre shared; mask by the nearest voxel; {EFFECT}",
     }
 

@@ -372,7 +372,8 @@ def resample_with_mask(
     total = resample(weights, source, target)
     widths = averaging_widths(source, target)
     if widths.any() and mask.any():
-        fine, array = array, np.empty_like(array)
+        fine = array.astype(np.float32, copy=False)
+        array = np.empty_like(fine)
 
         def average(one: slice) -> None:
             array[..., one.start] = smooth_in_mask(fine[..., one.start], mask, widths)[0]

@@ -11,6 +11,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.companions import is_scan
 from napari_msp.data.contradictions import NOTABLE_B_VALUE, WEAK_B0, in_tissue
 from napari_msp.data.gradients import Shell, same_shell, shell_name
+from napari_msp.data.lattice import averaging_widths
 from napari_msp.errors import (
     Advice,
     Change,
@@ -313,7 +314,7 @@ def _on_model_grid(
     wanted = model.card.voxel_size
     if image.lattice.has_voxels_of(wanted):
         return image, ()
-    finer = image.lattice.voxel_sizes.min() < wanted
+    finer = averaging_widths(image.lattice, image.lattice.scaled_to(wanted)).any()
     how = "averaged and interpolated linearly" if finer else "interpolated linearly"
     said = f"SH image of {image.lattice.edges} voxels {how} to {wanted:.2f} mm"
     if options.lattice == "model":

@@ -469,5 +469,6 @@ class TrainingRun:
             "subjects": [head.subject for head in self.study.heads],
             "data": statistics,
             "scans": self.study.scans,
+            "recipe": str(self.recipe),  # a preset's lengths may be others in another version
         }
         return dict(json.loads(json.dumps(identity)))

@@ -145,6 +145,11 @@ class Standardisation:
     mean: FloatArray
     deviation: FloatArray
 
+    def __post_init__(self) -> None:
+        finite = np.isfinite(self.mean).all() and np.isfinite(self.deviation).all()
+        if self.mean.shape != self.deviation.shape or not finite or (self.deviation <= 0).any():
+            raise ValueError("means must be finite, deviations as many and positive")
+
     def by_shell(self, shells: int) -> "list[Standardisation]":
         """Return the standardisation of each shell."""
         halves = zip(np.split(self.mean, shells), np.split(self.deviation, shells), strict=True)

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample, resample_mask
+from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import DOUBT_UNITS
+from napari_msp.evaluation.line_up import map_onto
 from napari_msp.formatting import rounded
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.signal.maps import MAPS
@@ -93,8 +94,7 @@ def error_of(maps: ReviewMaps, shown: str) -> tuple[FloatArray, MaskArray, Revie
         return None
     values, inside = values_of(prediction, shown), prediction.mask
     if not prediction.lattice.matches(truth.lattice):
-        values = resample(values, prediction.lattice, truth.lattice)
-        inside = resample_mask(inside, prediction.lattice, truth.lattice)
+        values, inside = map_onto(values, inside, prediction.lattice, truth.lattice)
     squares = np.square(values - values_of(truth, shown))
     error = squares.mean(axis=-1) if squares.ndim == 4 else squares
     return error, inside & truth.mask, truth
