@@ -28,7 +28,7 @@ from far.writing import start_dataset, write_scan
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
+from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import new_folder
 from napari_msp.signal.fitting import fit_sh
@@ -162,8 +162,7 @@ def read_tissue(dwi: Path, mask: Path | None, echo: float) -> Tissue:
     every = np.concatenate([image.coefficients, maps], axis=-1).astype(np.float32)
 
     fine = fine_lattice(image.lattice)
-    values = resample_in_mask(every, image.mask, image.lattice, fine)
-    inside = resample_mask(image.mask, image.lattice, fine)
+    values, inside = resample_with_mask(every, image.mask, image.lattice, fine)
     values[~inside] = 0
     size = 2 * EDGE - 1 + 2 * BEYOND
     if min(fine.shape) < size:

@@ -252,7 +252,7 @@ def add_option(command: ArgumentParser, name: str) -> None:
         more["choices"] = kinds
     elif kind is not bool:
         several = any(get_origin(each) is Sequence for each in kinds)
-        form += f" {METAVARS.get(name, name.upper())}{' ...' * several}"
+        form += f" {METAVARS.get(name, name.upper())}{' ...' if several else ''}"
         more["kind"] = kinds[0]
     assert about.topic is not None
     section(command, about.topic).add(form, about.text, default or None, dest=name, **more)

@@ -347,9 +347,9 @@ def _nearly_inside(share: FloatArray) -> MaskArray:
     return share >= 0.5 - 1e-3
 
 
-def resample_in_mask(
+def resample_with_mask(
     array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice
-) -> FloatArray:
+) -> tuple[FloatArray, MaskArray]:
     """Interpolate linearly between in-mask voxels only, so that no background leaks in.
 
     Before going to coarser voxels, finer ones are averaged, see `averaging_widths`.
@@ -360,25 +360,16 @@ def resample_in_mask(
         (X, Y, Z, C) on `source`.
     mask
         (X, Y, Z) on `source`.
+
+    Returns
+    -------
+    The values on `target`, and the mask as `resample_mask` makes it.
     """
-    return resample_with_mask(array, mask, source, target)[0]
-
-
-def resample_with_mask(
-    array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice
-) -> tuple[FloatArray, MaskArray]:
-    """Do the same as `resample_in_mask`, and also return the mask as `resample_mask` makes it."""
     weights = mask.astype(np.float32)
     total = resample(weights, source, target)
     widths = averaging_widths(source, target)
     if widths.any() and mask.any():
-        fine = array.astype(np.float32, copy=False)
-        array = np.empty_like(fine)
-
-        def average(one: slice) -> None:
-            array[..., one.start] = smooth_in_mask(fine[..., one.start], mask, widths)[0]
-
-        for_each_block(average, array.shape[-1], 1)
+        array = smooth_in_mask(array.astype(np.float32, copy=False), mask, widths)[0]
     values = resample(array * weights[..., None], source, target)
     values /= np.maximum(total, 1e-6)[..., None]
     return values, _nearly_inside(total)
@@ -436,22 +427,30 @@ def smooth_in_mask(
 
     Parameters
     ----------
+    values
+        (X, Y, Z) or (X, Y, Z, C); each channel is smoothed by itself.
     width
         Standard deviation in voxels: one for all axes, or one per axis.
 
     Returns
     -------
-    smoothed
-        (X, Y, Z) values, continued beyond the mask; far from it the mean inside.
-    weight
-        (X, Y, Z) share of the Gaussian that lies in the mask.
+    Smoothed values of the same shape, continued beyond the mask, far from it the mean inside; and
+    the (X, Y, Z) share of the Gaussian that lies in the mask.
     """
-    mean = values[mask].mean(dtype=float)
-    offset = np.where(mask, values - mean, 0).astype(values.dtype)
     weight = gaussian_filter(mask.astype(values.dtype), width, mode="constant")
-    # Far outside the weights vanish; the mean is used there.
-    smoothed = mean + gaussian_filter(offset, width, mode="constant") / (weight + 1e-6)
-    return smoothed.astype(values.dtype, copy=False), weight
+    channels = values.reshape(*mask.shape, -1)
+    smoothed = np.empty_like(channels)
+
+    def smooth(one: slice) -> None:
+        channel = channels[..., one.start]
+        mean = channel[mask].mean(dtype=float)
+        offset = np.where(mask, channel - mean, 0).astype(values.dtype)
+        spread = gaussian_filter(offset, width, mode="constant")
+        # Far outside the weights vanish; the mean is used there.
+        smoothed[..., one.start] = mean + spread / (weight + 1e-6)
+
+    for_each_block(smooth, channels.shape[-1], 1)
+    return smoothed.reshape(values.shape), weight
 
 
 def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:

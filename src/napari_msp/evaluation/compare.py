@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +194,11 @@ class CompareResult(dict[int, ShellResult]):
         figure_format
             "png", "pdf" or "svg".
         """
-        out, several = Path(out), len(self) > 1
+        out = Path(out)
+        names = [FIGURE] if len(self) == 1 else [f"{FIGURE}_b{shell}" for shell in self]
         figures = {
-            f"{FIGURE}{f'_b{shell}' * several}.{figure_format}": each.figure
-            for shell, each in self.items()
+            f"{name}.{figure_format}": each.figure
+            for name, each in zip(names, self.values(), strict=True)
         }
         check_format(out / next(iter(figures)))
         with staged_folder(out) as stage:
@@ -211,14 +212,12 @@ class CompareResult(dict[int, ShellResult]):
         """Return numbers.csv; the first column has the shell if there are several."""
         first = next(iter(self.values()))
         truth = "" if first.truth is None else _short_name(first.truth)
-        header = ["shell [s/mm^2]", *_header(first.map_units)]
-        rows = [
-            [shell, *row]
-            for shell, each in self.items()
-            for row in _rows(each.metrics, truth, each.input_metrics)
-        ]
-        used = slice(0 if len(self) > 1 else 1, None)
-        return csv_text(header[used], [row[used] for row in rows])
+        header = _header(first.map_units)
+        rows = {b: _rows(each.metrics, truth, each.input_metrics) for b, each in self.items()}
+        if len(self) == 1:
+            return csv_text(header, chain(*rows.values()))
+        by_shell = ([shell, *row] for shell, of_shell in rows.items() for row in of_shell)
+        return csv_text(["shell [s/mm^2]", *header], by_shell)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json: plain numbers, lists and dictionaries."""

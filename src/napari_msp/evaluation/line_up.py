@@ -15,8 +15,6 @@ from napari_msp.data.lattice import (
     Lattice,
     averaging_widths,
     resample,
-    resample_in_mask,
-    resample_mask,
     resample_with_mask,
 )
 from napari_msp.data.masks import common_mask
@@ -62,8 +60,8 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
             mask=lattice.to_stored(image.lattice.to_canonical(image.mask)),
             affine=lattice.affine,
         )
-    mask = resample_mask(image.mask, image.lattice, lattice)
-    coefficients = resample_in_mask(image.coefficients, image.mask, image.lattice, lattice)
+    own = image.lattice
+    coefficients, mask = resample_with_mask(image.coefficients, image.mask, own, lattice)
     coefficients[~mask] = 0
     return replace(image, coefficients=coefficients, mask=mask, affine=lattice.affine)
 

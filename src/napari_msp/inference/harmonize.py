@@ -13,8 +13,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import (
     interpolate_in_mask,
-    resample_in_mask,
-    resample_mask,
+    resample_with_mask,
 )
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import Doubt, Poll, stop_if
@@ -257,8 +256,7 @@ def _on_scan_lattice(
     edge = float(np.prod(own.voxel_sizes) ** (1 / 3))
     finer = np.ceil(edge / cubes.voxel_sizes.mean() - NEARLY_AS_FINE)
     lattice = own.refined(int(np.clip(finer, 1, scale)))
-    mask = resample_mask(acquisition.mask, own, lattice)
-    b0 = resample_in_mask(acquisition.b0[..., None], acquisition.mask, own, lattice)[..., 0]
+    b0, mask = resample_with_mask(acquisition.b0[..., None], acquisition.mask, own, lattice)
 
     def moved(values: FloatArray, order: Literal[1, 3] = 3) -> FloatArray:
         stop_if(cancelled)
@@ -280,7 +278,7 @@ def _on_scan_lattice(
         given_first_stage=None if first is None else moved_image(first),
         given_disagreement=moved_map(prediction.disagreement_by_order),
         given_expected_error=moved_map(prediction.expected_error),
-        b0=np.where(mask, b0, 0).astype(np.float32),
+        b0=np.where(mask, b0[..., 0], 0).astype(np.float32),
         given_branches={name: moved_image(each) for name, each in prediction.branches.items()},
     )
 

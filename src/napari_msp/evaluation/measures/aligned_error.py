@@ -130,10 +130,8 @@ def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatA
 
     Return (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
     """
-    result = np.empty((coefficients.shape[-1], *mask.shape), dtype=np.float32)
-    for channel, values in zip(result, np.moveaxis(coefficients, -1, 0), strict=True):
-        channel[:], _ = smooth_in_mask(values, mask, width)
-    return result
+    smoothed, _ = smooth_in_mask(coefficients, mask, width)
+    return np.ascontiguousarray(np.moveaxis(smoothed, -1, 0), dtype=np.float32)
 
 
 def _noise_lost(

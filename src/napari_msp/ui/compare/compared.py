@@ -154,7 +154,7 @@ class Compared:
         return [*doubts, *self.comparison.doubts, *self.misplaced, *found]
 
     @property
-    def interpolated(self) -> list[str]:
+    def interpolated_names(self) -> list[str]:
         """Names of predictions that are not seen in the voxels in which the network gave them."""
         to, own = self.comparison.lattice.canonical, self.comparison.lattices
         return [

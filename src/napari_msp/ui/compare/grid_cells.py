@@ -222,8 +222,8 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
         Description of the second row, where it is not errors or doubts.
     """
     scans = compared.scans_in_words
-    if compared.interpolated:  # else they look smooth by themselves
-        scans.append(f"{', '.join(compared.interpolated)}: interpolated")
+    if compared.interpolated_names:  # else they look smooth by themselves
+        scans.append(f"{', '.join(compared.interpolated_names)}: interpolated")
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
